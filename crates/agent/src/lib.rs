@@ -1,0 +1,1 @@
+//! The data plane: speaks Kafka, writes and reads files.

@@ -1,0 +1,1 @@
+//! Load generators, the in-memory S3 server, comparisons.

@@ -1,0 +1,1 @@
+//! The control node: leads or follows a journal, answers agents.

@@ -1,0 +1,1 @@
+//! OS time, entropy, sockets and task spawning.

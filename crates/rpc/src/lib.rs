@@ -1,0 +1,1 @@
+//! What agents and control nodes say to each other.

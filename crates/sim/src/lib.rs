@@ -1,0 +1,1 @@
+//! Deterministic simulation of the cores, and the anomaly checker.

@@ -1,0 +1,1 @@
+//! Buckets and files: bytes in object storage.

@@ -1,0 +1,1 @@
+//! The Kafka protocol's bytes: frames, messages, record batches.
