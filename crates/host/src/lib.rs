@@ -1,1 +1,11 @@
-//! OS time, entropy, sockets and task spawning.
+//! The only crate that touches OS time, entropy, sockets and task spawning.
+//!
+//! Everything with a protocol in it takes time and randomness as arguments; the shells around it
+//! get them here, so that the simulator can stand in for the whole machine. This crate knows
+//! nothing of Kafka, buckets or journals.
+
+pub mod budget;
+pub mod clock;
+pub mod net;
+pub mod rng;
+pub mod task;

@@ -1,0 +1,82 @@
+//! Spawning: tasks have names, and a panic in any of them ends the process, because a node that
+//! has lost one of its parts must not go on half dead (safety.md, fault 12). It must not know
+//! what the tasks do.
+
+use std::future::Future;
+
+/// A handle that aborts its task when dropped.
+#[derive(Debug)]
+pub struct Task<T> {
+    handle: tokio::task::JoinHandle<T>,
+}
+
+impl<T> Task<T> {
+    /// Waits for the task's end; `None` if it was aborted.
+    pub async fn join(mut self) -> Option<T> {
+        (&mut self.handle).await.ok()
+    }
+
+    /// True once the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// Starts `future` as a task that dies with the returned handle.
+#[must_use = "the task is aborted when its handle is dropped"]
+pub fn spawn<F>(name: &'static str, future: F) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Task {
+        handle: tokio::spawn(guarded(name, future)),
+    }
+}
+
+/// Starts `future` as a task that runs until it ends by itself.
+pub fn spawn_detached<F>(name: &'static str, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    drop(tokio::spawn(guarded(name, future)));
+}
+
+/// Runs blocking or CPU-heavy work off the async threads.
+pub async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => abort_process("blocking work", &error.to_string()),
+    }
+}
+
+async fn guarded<F: Future>(name: &'static str, future: F) -> F::Output {
+    let guard = AbortOnPanic { name };
+    let output = future.await;
+    std::mem::forget(guard);
+    output
+}
+
+struct AbortOnPanic {
+    name: &'static str,
+}
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        // Dropped while pending by an abort is fine; dropped by unwinding is not.
+        if std::thread::panicking() {
+            abort_process(self.name, "it panicked");
+        }
+    }
+}
+
+fn abort_process(name: &str, why: &str) -> ! {
+    tracing::error!(task = name, why, "a task failed; the process ends");
+    std::process::abort()
+}
