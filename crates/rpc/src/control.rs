@@ -1,0 +1,128 @@
+//! The calls of an agent to the control plane. Each says whether it answers from what its node
+//! has applied, or *current*: resting on an entry appended after the call arrived.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meta::commit::{CommitFile, FileReply};
+use meta::ids::{FileId, PartitionId, ProducerId, TopicId};
+use tokio::sync::broadcast;
+
+use crate::error::Error;
+use crate::group::{GroupReply, GroupRequest};
+use crate::view::{
+    Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place, Registered,
+    Registration, TimeQuery, TopicQuery,
+};
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name; checked as Kafka checks names.
+    pub name: String,
+    /// Number of partitions, at least 1.
+    pub partitions: u32,
+    /// Configs set on the topic.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Why a change of topics was refused, in Kafka's terms; the string is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicRefusal {
+    /// TOPIC_ALREADY_EXISTS.
+    Exists(String),
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    Unknown(String),
+    /// INVALID_TOPIC_EXCEPTION.
+    InvalidName(String),
+    /// INVALID_PARTITIONS.
+    InvalidPartitions(String),
+    /// INVALID_CONFIG.
+    InvalidConfig(String),
+    /// POLICY_VIOLATION: a limit of this cluster.
+    Policy(String),
+}
+
+/// An idempotent producer's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+/// The control plane as an agent uses it.
+#[async_trait]
+pub trait Control: Send + Sync + 'static {
+    /// Makes this start of an agent known; fences earlier starts under the same name.
+    async fn register(&self, registration: Registration) -> Result<Registered, Error>;
+
+    /// Commits a file whose bytes are durable. Repeating it gives the first outcome.
+    async fn commit(&self, file: CommitFile) -> Result<FileReply, Error>;
+
+    /// Gives up a file number for good: what it held is not and never will be committed.
+    async fn skip(&self, file: FileId) -> Result<FileReply, Error>;
+
+    /// Topics and agents, as applied here.
+    async fn view(&self, query: TopicQuery) -> Result<ClusterView, Error>;
+
+    /// Topics and agents, current.
+    async fn current_view(&self, query: TopicQuery) -> Result<ClusterView, Error>;
+
+    /// Where records are, as applied here; answers in the order of the requests.
+    async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error>;
+
+    /// Waits until this node has applied an entry appended after the call: what is read
+    /// afterwards is current.
+    async fn barrier(&self) -> Result<(), Error>;
+
+    /// The bounds of partitions, current; `None` where there is no such partition.
+    async fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Option<Bounds>>, Error>;
+
+    /// The slice in which to look for a timestamp, current; `None` if no record qualifies or
+    /// there is no such partition.
+    async fn find_time(
+        &self,
+        partition: PartitionId,
+        query: TimeQuery,
+    ) -> Result<Option<Place>, Error>;
+
+    /// Creates a topic; with `validate_only` says what would come of it.
+    async fn create_topic(
+        &self,
+        topic: TopicSpec,
+        validate_only: bool,
+    ) -> Result<Result<TopicId, TopicRefusal>, Error>;
+
+    /// Deletes a topic and all its records.
+    async fn delete_topic(&self, topic: TopicId) -> Result<Result<(), TopicRefusal>, Error>;
+
+    /// Raises the number of partitions to `total`.
+    async fn create_partitions(
+        &self,
+        topic: &str,
+        total: u32,
+        validate_only: bool,
+    ) -> Result<Result<(), TopicRefusal>, Error>;
+
+    /// A new producer id, or the next epoch of a known one.
+    async fn init_producer(&self, known: Option<Producer>) -> Result<Producer, Error>;
+
+    /// A request to the coordinator of a group; may wait as long as a rebalance takes.
+    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error>;
+
+    /// Hints of what was applied, from now on. A receiver that lags is told so, and looks again
+    /// at everything.
+    fn notices(&self) -> broadcast::Receiver<Arc<[Notice]>>;
+
+    /// Files that may be deleted now, at most `limit`, current.
+    async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error>;
+
+    /// Reports that files are deleted from every bucket, so that they can be forgotten.
+    async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error>;
+
+    /// What may be done with files found in a bucket, current; in the order asked.
+    async fn fates(&self, files: &[FileId]) -> Result<Vec<FileFate>, Error>;
+}

@@ -1,0 +1,209 @@
+//! What an agent sees of the metadata: topics, agents, positions. Copies, never references into
+//! the state, since the state may be in another process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meta::ids::{AgentId, FileId, Incarnation, PartitionId, TopicId};
+
+/// An agent that clients can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentView {
+    /// Its Kafka node id.
+    pub id: AgentId,
+    /// Host name or address that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// Its region.
+    pub region: String,
+    /// Its zone; Kafka's `broker.rack`.
+    pub zone: String,
+}
+
+/// A topic as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicView {
+    /// Kafka's topic id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// The partitions, by index from 0.
+    pub partitions: Vec<PartitionId>,
+    /// Configs set on the topic itself.
+    pub configs: BTreeMap<String, String>,
+    /// Every topic config with its value in force (the topic's, else the cluster's, else the
+    /// default).
+    pub effective: BTreeMap<String, String>,
+}
+
+/// Which topics to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicQuery {
+    /// All of them, sorted by name.
+    All,
+    /// Those of these names.
+    Names(Vec<String>),
+    /// Those of these ids.
+    Ids(Vec<TopicId>),
+}
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// The agents, sorted by id.
+    pub agents: Vec<AgentView>,
+    /// The topics asked for that exist.
+    pub topics: Vec<Arc<TopicView>>,
+    /// Grows whenever topics, configs or agents change; equal versions mean equal views.
+    pub version: u64,
+}
+
+/// A slice, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: FileId,
+    /// The random part of the file's key.
+    pub nonce: u32,
+    /// First byte of the slice in the file.
+    pub position: u64,
+    /// Length of the slice in bytes.
+    pub length: u32,
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// Largest timestamp of its records, in milliseconds since 1970.
+    pub max_timestamp: i64,
+}
+
+/// What to read of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locate {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first offset wanted.
+    pub offset: i64,
+    /// Bytes after which no further slice is named; the first is always named.
+    pub max_bytes: u64,
+}
+
+/// Where the records asked for are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// The partition's bounds, and the slices from the offset onward: none at its end.
+    Found {
+        /// The first offset that can be read.
+        log_start: i64,
+        /// The offset after the last record.
+        high_watermark: i64,
+        /// In offset order; the first holds the offset asked for, or the next that exists.
+        places: Vec<Place>,
+    },
+    /// The offset lies outside the partition, as far as this node has applied.
+    OutOfRange {
+        /// The first offset that can be read.
+        log_start: i64,
+        /// The offset after the last record.
+        high_watermark: i64,
+    },
+    /// No such partition, as far as this node has applied.
+    Unknown,
+}
+
+/// The bounds of a partition; see [`crate::Control::bounds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that can be read.
+    pub log_start: i64,
+    /// The offset after the last record.
+    pub high_watermark: i64,
+}
+
+/// What a timestamp look-up is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeQuery {
+    /// The first slice that may hold a record at or after this time (milliseconds since 1970).
+    AtOrAfter(i64),
+    /// The first slice that holds the largest timestamp.
+    Largest,
+}
+
+/// Something that was applied, told to every agent: a hint to look again, not a fact to rest on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Records were added to a partition.
+    Advanced {
+        /// The partition.
+        partition: PartitionId,
+        /// The offset after the last record.
+        high_watermark: i64,
+        /// Where they are.
+        place: Place,
+    },
+    /// The first offset that can be read has moved.
+    LogStart {
+        /// The partition.
+        partition: PartitionId,
+        /// The first offset that can be read.
+        log_start: i64,
+    },
+    /// Topics, configs or agents changed.
+    View {
+        /// The version of the view that has the change.
+        version: u64,
+    },
+}
+
+/// What an agent is, as it tells the control plane when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// New for every start, so that a repeated call is known as one.
+    pub nonce: u128,
+    /// The agent's own name, kept across starts; its node id follows it.
+    pub name: String,
+    /// Host that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+}
+
+/// What a registered agent is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its Kafka node id.
+    pub agent: AgentId,
+    /// Its incarnation, under which it names files.
+    pub incarnation: Incarnation,
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+}
+
+/// What may be done with a file found in a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFate {
+    /// It holds records that can be read.
+    Live,
+    /// It is dead, but a reader may still hold a plan that names it.
+    Tombstoned,
+    /// It may still be committed.
+    Undecided,
+    /// It can never be committed and holds nothing that can be read.
+    Dead,
+}
+
+/// A file that may be deleted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collectable {
+    /// The file.
+    pub file: FileId,
+    /// The random part of its key.
+    pub nonce: u32,
+}
