@@ -1,3 +1,55 @@
-//! The `seaway` binary: one verb per role, exit codes. It knows no protocol.
+//! The `seaway` binary: one verb per role, and exit codes. It knows no protocol.
 
-fn main() {}
+mod commands;
+mod data_dir;
+mod http;
+mod runtime;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kafka on object storage: one cluster, nothing to look after.
+#[derive(Parser)]
+#[command(name = "seaway", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a whole cluster on this machine.
+    Dev(commands::dev::Arguments),
+    /// List every setting with its default, unit and meaning.
+    Settings(commands::settings::Arguments),
+    /// Show what a running node is doing.
+    Status(commands::status::Arguments),
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topic(commands::topic::Verb),
+    /// Send the lines of standard input as records.
+    Produce(commands::produce::Arguments),
+    /// Print the records of a topic.
+    Consume(commands::consume::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Dev(arguments) => commands::dev::run(arguments),
+        Verb::Settings(arguments) => commands::settings::run(&arguments),
+        Verb::Status(arguments) => commands::status::run(&arguments),
+        Verb::Topic(verb) => commands::topic::run(verb),
+        Verb::Produce(arguments) => commands::produce::run(&arguments),
+        Verb::Consume(arguments) => commands::consume::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, the causes behind it, and nothing else.
+            eprintln!("seaway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

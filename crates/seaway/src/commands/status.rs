@@ -1,0 +1,36 @@
+//! `seaway status`: what a running node says of itself, for people or as JSON.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::{data_dir, http, runtime};
+
+/// Which node to ask, and how to print its answer.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Data directory of the node.
+    #[arg(long, value_name = "DIR", default_value = super::dev::DATA_DIR)]
+    data_dir: PathBuf,
+    /// Ask the node at this address instead, as http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    http: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks and prints.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let base = match &arguments.http {
+        Some(base) => base.clone(),
+        None => data_dir::published(&arguments.data_dir)?.http,
+    };
+    let page = if arguments.json { "/status.json" } else { "/status" };
+    let (status, body) = runtime::small()?.block_on(http::get(&base, page))?;
+    if !status.is_success() {
+        bail!("{base}{page} answers {status}: {}", body.trim_end());
+    }
+    println!("{}", body.trim_end());
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The HTTP side of a node: health, readiness, metrics, status; and the client that
+//! `seaway status` uses. It must not know what the pages say.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+/// A client that sends no complete request head within this time is cut off.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page may take to arrive.
+const GET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest page that [`get`] takes.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+/// Pause after a failed accept, so that a shortage of file handles does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An answer to a GET.
+pub struct Page {
+    /// HTTP status code.
+    pub status: StatusCode,
+    /// Content type.
+    pub kind: &'static str,
+    /// The text.
+    pub body: String,
+}
+
+impl Page {
+    /// Plain text.
+    pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
+        Page { status, kind: "text/plain; charset=utf-8", body: body.into() }
+    }
+}
+
+/// What makes the pages: a path to a page, `None` if there is no such path.
+pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
+
+/// Serves `pages` on `listener` until the returned task is dropped.
+pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task<()> {
+    host::task::spawn("http listener", async move {
+        loop {
+            match host::net::accept(&listener).await {
+                Ok((stream, _)) => {
+                    host::task::spawn_detached("http", connection(stream, Arc::clone(&pages)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    host::clock::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+async fn connection(stream: host::net::TcpStream, pages: Pages) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&request, &pages);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection broke");
+    }
+}
+
+fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    let page = if request.method() == Method::GET {
+        pages(request.uri().path()).unwrap_or_else(|| {
+            Page::text(
+                StatusCode::NOT_FOUND,
+                "no such page; there are /healthz /readyz /metrics /status\n",
+            )
+        })
+    } else {
+        Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+    };
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = page.status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(page.kind));
+    response
+}
+
+/// Fetches a page: `base` is like `http://127.0.0.1:8080`.
+pub async fn get(base: &str, path: &str) -> Result<(StatusCode, String)> {
+    let Some(authority) = base.strip_prefix("http://") else {
+        bail!("{base}: write it as http://HOST:PORT");
+    };
+    let authority = authority.trim_end_matches('/');
+    let exchange = async {
+        let stream = host::net::dial(authority)
+            .await
+            .with_context(|| format!("nothing answers at {base}"))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let _connection = host::task::spawn("http client", async move { connection.await.is_ok() });
+        let request =
+            Request::get(path).header(HOST, authority).body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the page broke off: {error}"))?;
+        Ok((status, String::from_utf8(body.to_bytes().to_vec())?))
+    };
+    match host::clock::timeout(GET_TIMEOUT, exchange).await {
+        Ok(result) => result,
+        Err(_) => bail!("{base} did not answer within {} s", GET_TIMEOUT.as_secs()),
+    }
+}

@@ -1,0 +1,467 @@
+//! Every setting an operator can change: name, default, unit, meaning. Kafka's names where Kafka
+//! has them. It parses and checks values; it must not know what they are used for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number within bounds, both included.
+    Integer {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
+    /// `true` or `false`.
+    Boolean,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// Any text without line breaks.
+    Text,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Its name, as after `--set`.
+    pub name: &'static str,
+    /// The value if nothing is set.
+    pub default: &'static str,
+    /// The unit of the value; empty for plain numbers, words and texts.
+    pub unit: &'static str,
+    /// Allowed values.
+    pub kind: Kind,
+    /// What it does, in a sentence.
+    pub meaning: &'static str,
+}
+
+const MAX: i64 = i64::MAX;
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+
+const fn integer(
+    name: &'static str,
+    default: &'static str,
+    unit: &'static str,
+    (min, max): (i64, i64),
+    meaning: &'static str,
+) -> Spec {
+    Spec { name, default, unit, kind: Kind::Integer { min, max }, meaning }
+}
+
+const fn boolean(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
+    Spec { name, default, unit: "", kind: Kind::Boolean, meaning }
+}
+
+const fn choice(
+    name: &'static str,
+    default: &'static str,
+    words: &'static [&'static str],
+    meaning: &'static str,
+) -> Spec {
+    Spec { name, default, unit: "", kind: Kind::Choice(words), meaning }
+}
+
+const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
+    Spec { name, default, unit: "", kind: Kind::Text, meaning }
+}
+
+/// All settings, sorted by name.
+pub const SPECS: &[Spec] = &[
+    text(
+        "advertised.host",
+        "",
+        "Host that clients are told to connect to; empty: the address of --kafka.",
+    ),
+    boolean(
+        "auto.create.topics.enable",
+        "true",
+        "Create a topic when a client asks for one that is not there.",
+    ),
+    integer(
+        "collect.interval.ms",
+        "60000",
+        "ms",
+        (100, MAX),
+        "Time between two runs of the collector of expired and never-committed files.",
+    ),
+    integer(
+        "connections.max.idle.ms",
+        "600000",
+        "ms",
+        (1_000, MAX),
+        "A connection on which nothing was asked for this long is closed.",
+    ),
+    integer(
+        "fetch.buffer.bytes",
+        "100663296",
+        "bytes",
+        (16 * MIB, GIB * 1024),
+        "Bytes of responses to fetches that may wait to be sent, over all connections.",
+    ),
+    integer(
+        "fetch.cache.bytes",
+        "134217728",
+        "bytes",
+        (0, GIB * 1024),
+        "Memory for parts of files that readers share.",
+    ),
+    integer(
+        "fetch.max.bytes",
+        "57671680",
+        "bytes",
+        (1_024, 1 << 31),
+        "Most bytes in one answer to a fetch, whatever the client asks for.",
+    ),
+    integer(
+        "file.delete.grace.ms",
+        "600000",
+        "ms",
+        (0, MAX),
+        "Time between a file's last record expiring and its deletion from the bucket.",
+    ),
+    integer(
+        "flush.bytes",
+        "4194304",
+        "bytes",
+        (KIB, 256 * MIB),
+        "A file is cut and uploaded as soon as it holds this much.",
+    ),
+    integer(
+        "flush.interval.ms",
+        "25",
+        "ms",
+        (0, 60_000),
+        "A file is cut and uploaded this long after its first batch came in, if not before.",
+    ),
+    integer(
+        "group.initial.rebalance.delay.ms",
+        "3000",
+        "ms",
+        (0, 300_000),
+        "How long the first rebalance of an empty group waits for more members.",
+    ),
+    integer(
+        "group.max.session.timeout.ms",
+        "1800000",
+        "ms",
+        (1, MAX),
+        "Longest session timeout a member may ask for.",
+    ),
+    integer("group.max.size", "2147483647", "", (1, 1 << 31), "Most members of one group."),
+    integer(
+        "group.min.session.timeout.ms",
+        "6000",
+        "ms",
+        (1, MAX),
+        "Shortest session timeout a member may ask for.",
+    ),
+    integer(
+        "journal.entry.max.bytes",
+        "4194304",
+        "bytes",
+        (64 * KIB, 64 * MIB),
+        "Most bytes of commands in one entry of the journal.",
+    ),
+    integer(
+        "journal.heartbeat.ms",
+        "300",
+        "ms",
+        (10, 60_000),
+        "Longest time between two entries of the journal while the cluster is in use.",
+    ),
+    integer(
+        "journal.snapshot.bytes",
+        "67108864",
+        "bytes",
+        (64 * KIB, GIB * 64),
+        "A snapshot of the metadata is taken after this many bytes of journal.",
+    ),
+    integer(
+        "journal.snapshot.entries",
+        "10000",
+        "",
+        (10, MAX),
+        "A snapshot of the metadata is taken after this many entries of the journal.",
+    ),
+    choice(
+        "log.format",
+        "text",
+        &["text", "json"],
+        "Form of the log lines on standard error.",
+    ),
+    text(
+        "log.level",
+        "info",
+        "What is logged: error, warn, info, debug or trace, also by part (info,agent=debug).",
+    ),
+    choice(
+        "log.message.timestamp.type",
+        "CreateTime",
+        &["CreateTime", "LogAppendTime"],
+        "Whose clock sets a record's timestamp: the producer's, or that of the agent it reaches.",
+    ),
+    integer(
+        "log.retention.bytes",
+        "-1",
+        "bytes",
+        (-1, MAX),
+        "Bytes kept per partition of topics that do not say; -1: no limit.",
+    ),
+    integer(
+        "log.retention.check.interval.ms",
+        "300000",
+        "ms",
+        (100, MAX),
+        "Time between two checks for records, producers and offsets that have expired.",
+    ),
+    integer(
+        "log.retention.ms",
+        "604800000",
+        "ms",
+        (-1, MAX),
+        "Time that records of topics that do not say are kept; -1: for ever.",
+    ),
+    integer("max.connections", "10000", "", (1, 1_000_000), "Most connections at one time."),
+    integer(
+        "message.max.bytes",
+        "1048588",
+        "bytes",
+        (64, GIB),
+        "Largest record batch of topics that do not say.",
+    ),
+    integer(
+        "num.partitions",
+        "1",
+        "",
+        (1, 100_000),
+        "Partitions of a topic that is created without saying how many.",
+    ),
+    integer(
+        "offset.metadata.max.bytes",
+        "4096",
+        "bytes",
+        (0, MIB),
+        "Longest note that may go with a committed offset.",
+    ),
+    integer(
+        "offsets.retention.minutes",
+        "10080",
+        "min",
+        (1, MAX / 60_000),
+        "Time that the offsets of a group without members are kept.",
+    ),
+    integer(
+        "produce.buffer.bytes",
+        "201326592",
+        "bytes",
+        (16 * MIB, GIB * 1024),
+        "Bytes of produce requests that may be in flight, over all connections; more waits.",
+    ),
+    integer(
+        "producer.id.expiration.ms",
+        "86400000",
+        "ms",
+        (1, MAX),
+        "What is known of an idempotent producer is dropped after it was idle this long.",
+    ),
+    text("region", "local", "The region this node says it is in."),
+    integer(
+        "socket.request.max.bytes",
+        "104857600",
+        "bytes",
+        (KIB, 1 << 31),
+        "Largest request; a connection that announces a larger one is closed.",
+    ),
+    integer(
+        "upload.concurrency",
+        "16",
+        "",
+        (1, 1_024),
+        "Files that may be on their way to the bucket at one time.",
+    ),
+    integer(
+        "upload.timeout.ms",
+        "30000",
+        "ms",
+        (100, 600_000),
+        "A file that is not in the bucket after this long is given up; its producers retry.",
+    ),
+    text("zone", "local", "The zone this node says it is in; Kafka's broker.rack."),
+];
+
+/// Values for all settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Settings {
+    /// The defaults, changed by `NAME=VALUE` assignments; the last one of a name holds.
+    pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
+        let mut values: BTreeMap<_, _> =
+            SPECS.iter().map(|spec| (spec.name, spec.default.to_owned())).collect();
+        for assignment in assignments {
+            let assignment = assignment.as_ref();
+            let Some((name, value)) = assignment.split_once('=') else {
+                bail!("--set {assignment}: write it as NAME=VALUE");
+            };
+            let (name, value) = (name.trim(), value.trim());
+            let spec = spec(name)?;
+            check(spec, value)?;
+            values.insert(spec.name, value.to_owned());
+        }
+        let settings = Settings { values };
+        settings.check_together()?;
+        Ok(settings)
+    }
+
+    /// A whole number.
+    ///
+    /// # Panics
+    /// If there is no such setting, or it is not a number: a mistake of ours.
+    pub fn integer(&self, name: &str) -> i64 {
+        self.text(name).parse().expect("numbers are checked when they are parsed")
+    }
+
+    /// A whole number that is never negative.
+    pub fn unsigned(&self, name: &str) -> u64 {
+        u64::try_from(self.integer(name)).unwrap_or(0)
+    }
+
+    /// A number that counts things in memory.
+    pub fn size(&self, name: &str) -> usize {
+        usize::try_from(self.integer(name)).unwrap_or(0)
+    }
+
+    /// A time given in milliseconds.
+    pub fn millis(&self, name: &str) -> Duration {
+        Duration::from_millis(self.unsigned(name))
+    }
+
+    /// A switch.
+    pub fn boolean(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
+    /// The value as it was written.
+    ///
+    /// # Panics
+    /// If there is no such setting: a mistake of ours.
+    pub fn text(&self, name: &str) -> &str {
+        self.values.get(name).expect("only settings of the table are asked for")
+    }
+
+    /// All names and values, sorted by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    fn check_together(&self) -> Result<()> {
+        let (min, max) = ("group.min.session.timeout.ms", "group.max.session.timeout.ms");
+        if self.integer(min) > self.integer(max) {
+            bail!("{min} is greater than {max}; lower the first or raise the second");
+        }
+        let (message, request) = ("message.max.bytes", "socket.request.max.bytes");
+        if self.integer(message) > self.integer(request) {
+            bail!("{message} is greater than {request}; lower the first or raise the second");
+        }
+        if self.integer(request) > self.integer("produce.buffer.bytes") {
+            bail!("{request} is greater than produce.buffer.bytes; lower the first or raise the second");
+        }
+        Ok(())
+    }
+}
+
+fn spec(name: &str) -> Result<&'static Spec> {
+    if let Some(spec) = SPECS.iter().find(|spec| spec.name == name) {
+        return Ok(spec);
+    }
+    match nearest(name) {
+        Some(near) => {
+            bail!("there is no setting {name}; did you mean {near}? `seaway settings` lists all")
+        }
+        None => bail!("there is no setting {name}; `seaway settings` lists all"),
+    }
+}
+
+fn check(spec: &Spec, value: &str) -> Result<()> {
+    let name = spec.name;
+    match spec.kind {
+        Kind::Integer { min, max } => match value.parse::<i64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(()),
+            Ok(number) if number < min => bail!("{name}={value}: the least value is {min}"),
+            Ok(_) => bail!("{name}={value}: the greatest value is {max}"),
+            Err(_) => bail!("{name}={value}: must be a whole number"),
+        },
+        Kind::Boolean if value == "true" || value == "false" => Ok(()),
+        Kind::Boolean => bail!("{name}={value}: must be true or false"),
+        Kind::Choice(words) if words.contains(&value) => Ok(()),
+        Kind::Choice(words) => bail!("{name}={value}: must be one of {}", words.join(", ")),
+        Kind::Text if value.contains(['\n', '\r']) => bail!("{name}: must be one line"),
+        Kind::Text => Ok(()),
+    }
+}
+
+/// The setting whose name is fewest edits away, if it is near enough to be what was meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    let near = SPECS.iter().map(|spec| (edits(name, spec.name), spec.name)).min()?;
+    (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(assignment: &str) -> String {
+        Settings::parse(&[assignment]).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_its_defaults_are_valid() {
+        assert!(SPECS.is_sorted_by(|a, b| a.name < b.name));
+        for spec in SPECS {
+            check(spec, spec.default).expect("a default is valid");
+        }
+        Settings::parse::<&str>(&[]).expect("the defaults agree with each other");
+    }
+
+    #[test]
+    fn what_is_set_last_holds() {
+        let settings = Settings::parse(&["num.partitions=3", "num.partitions = 4"]).expect("valid");
+        assert_eq!(settings.integer("num.partitions"), 4);
+        assert_eq!(settings.millis("flush.interval.ms"), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        assert!(refusal("num.partition=3").contains("did you mean num.partitions?"));
+        assert!(refusal("colour=blue").contains("`seaway settings` lists all"));
+        assert!(refusal("num.partitions").contains("NAME=VALUE"));
+        assert!(refusal("num.partitions=0").contains("least value is 1"));
+        assert!(refusal("num.partitions=many").contains("whole number"));
+        assert!(refusal("auto.create.topics.enable=yes").contains("true or false"));
+        assert!(refusal("message.max.bytes=1000000000").contains("socket.request.max.bytes"));
+    }
+}
