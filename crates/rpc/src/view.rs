@@ -68,6 +68,8 @@ pub struct Place {
     pub file: FileId,
     /// The random part of the file's key.
     pub nonce: u32,
+    /// Length of the whole file in bytes, so that a reader can take all of a small one at once.
+    pub file_length: u64,
     /// First byte of the slice in the file.
     pub position: u64,
     /// Length of the slice in bytes.
