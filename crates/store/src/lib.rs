@@ -1,1 +1,14 @@
-//! Buckets and files: bytes in object storage.
+//! Buckets and bytes: objects that are created once and read many times, and the format of the
+//! files that hold record batches. This crate knows no topics, no journals and no Kafka: a slice
+//! is bytes of a partition that is only a number here.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
+)]
+
+pub mod bucket;
+pub mod checksum;
+pub mod directory;
+pub mod file;
+pub mod layout;
+pub mod memory;
