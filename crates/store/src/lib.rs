@@ -8,7 +8,13 @@
 
 pub mod bucket;
 pub mod checksum;
+pub mod conformance;
 pub mod directory;
+pub mod faulty;
 pub mod file;
 pub mod layout;
+pub mod marker;
 pub mod memory;
+pub mod meter;
+pub mod probe;
+pub mod retry;

@@ -1,0 +1,253 @@
+//! The marker object: whose bucket this is. It is created before anything else and verified at
+//! every start, so that a swapped bucket, a second cluster or a directory full of somebody's
+//! photographs is refused. It must not know what the rest of the bucket holds.
+//!
+//! The object is five lines of text, so that a person who finds the bucket can read it
+//! (docs/formats/bucket.md).
+
+use crate::bucket::{self, Bucket, Payload, Put};
+use crate::checksum::crc32c;
+use crate::layout::{PROBE, marker_key};
+
+/// The newest bucket format that this build writes, and the only one it reads.
+pub const FORMAT_VERSION: u32 = 1;
+const TITLE: &str = "seaway bucket";
+/// A marker is some 100 bytes; more than this is something else.
+const MAX_BYTES: usize = 4_096;
+/// The longest cluster id: Kafka's are 22 characters.
+const MAX_CLUSTER_BYTES: usize = 64;
+
+/// What the marker says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The cluster's id: 1 to 64 of `A-Z a-z 0-9 _ -`, as Kafka's are.
+    pub cluster: String,
+    /// When the bucket was claimed, in milliseconds since 1970, by the wall clock of whoever did.
+    pub created_ms: u64,
+}
+
+/// Why a bucket is not the cluster's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Another cluster lives here.
+    #[error(
+        "the bucket belongs to cluster {found}, not to {expected}: give this cluster a bucket or \
+         prefix of its own"
+    )]
+    OtherCluster {
+        /// The cluster that the marker names.
+        found: String,
+        /// The cluster that was expected.
+        expected: String,
+    },
+    /// A newer release laid the bucket out.
+    #[error(
+        "the bucket has format version {0}; this release knows version {FORMAT_VERSION}: use the \
+         release that wrote it, or a newer one"
+    )]
+    NewerFormat(u32),
+    /// There are objects, but no marker.
+    #[error(
+        "the bucket holds objects but no {marker} (for example {example:?}): use an empty bucket \
+         or prefix; if the marker was deleted, restore it",
+        marker = crate::layout::MARKER
+    )]
+    NotOurs {
+        /// The key of one of the objects.
+        example: String,
+    },
+    /// There is no marker and no object.
+    #[error("the bucket is empty: it was never a cluster's, or it was wiped")]
+    Empty,
+    /// The marker cannot be read.
+    #[error("the bucket's marker is damaged ({0}): restore {marker}", marker = crate::layout::MARKER)]
+    Damaged(&'static str),
+    /// A cluster id that cannot be written.
+    #[error("{0:?} is no cluster id: 1 to 64 letters, digits, '_' and '-' are")]
+    BadClusterId(String),
+    /// The bucket gave no answer.
+    #[error(transparent)]
+    Bucket(#[from] bucket::Error),
+}
+
+impl Marker {
+    /// The marker's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let text = format!(
+            "{TITLE}\nformat {FORMAT_VERSION}\ncluster {}\ncreated {}\n",
+            self.cluster, self.created_ms
+        );
+        let checksum = crc32c(text.as_bytes());
+        format!("{text}crc32c {checksum:08x}\n").into_bytes()
+    }
+
+    /// Reads a marker; only what [`Marker::encode`] writes is one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > MAX_BYTES {
+            return Err(Error::Damaged("it is too long"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| Error::Damaged("it is not text"))?;
+        let mut lines = text.lines();
+        if lines.next() != Some(TITLE) {
+            return Err(Error::Damaged("it does not begin with its title"));
+        }
+        let mut field = |name: &str| {
+            let line = lines.next()?.strip_prefix(name)?;
+            line.strip_prefix(' ')
+        };
+        // The version comes first: a newer format may differ in everything after it.
+        let format: u32 = field("format")
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(Error::Damaged("it has no format version"))?;
+        if format > FORMAT_VERSION {
+            return Err(Error::NewerFormat(format));
+        }
+        let cluster = field("cluster").ok_or(Error::Damaged("it names no cluster"))?;
+        let created_ms = field("created")
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(Error::Damaged("it has no time"))?;
+        let marker = Marker {
+            cluster: cluster.to_owned(),
+            created_ms,
+        };
+        if marker.encode() != bytes {
+            return Err(Error::Damaged("its checksum does not match"));
+        }
+        check_cluster_id(cluster).map_err(|_| Error::Damaged("the cluster id is none"))?;
+        Ok(marker)
+    }
+}
+
+/// The bucket's marker. Without one it is [`Error::Empty`] or [`Error::NotOurs`].
+pub async fn read(bucket: &dyn Bucket) -> Result<Marker, Error> {
+    if let Some(bytes) = bucket.get(&marker_key()).await? {
+        return Marker::decode(&bytes);
+    }
+    match foreign(bucket).await? {
+        Some(example) => Err(Error::NotOurs { example }),
+        None => Err(Error::Empty),
+    }
+}
+
+/// Checks that the bucket is `cluster`'s.
+pub async fn verify(bucket: &dyn Bucket, cluster: &str) -> Result<Marker, Error> {
+    expect(read(bucket).await?, cluster)
+}
+
+/// Claims an empty bucket for a cluster, or verifies that it is that cluster's already. Of several
+/// who claim at once one wins and the others learn whose it is. Safe to repeat after any error.
+pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error> {
+    check_cluster_id(&wanted.cluster)?;
+    match read(bucket).await {
+        Err(Error::Empty) => {}
+        Ok(found) => return expect(found, &wanted.cluster),
+        Err(error) => return Err(error),
+    }
+    let body = Payload::from(wanted.encode());
+    match bucket.put_new(&marker_key(), body).await? {
+        Put::Created => Ok(wanted.clone()),
+        Put::Conflict => expect(read(bucket).await?, &wanted.cluster),
+    }
+}
+
+fn expect(found: Marker, cluster: &str) -> Result<Marker, Error> {
+    if found.cluster == cluster {
+        return Ok(found);
+    }
+    Err(Error::OtherCluster {
+        found: found.cluster,
+        expected: cluster.to_owned(),
+    })
+}
+
+fn check_cluster_id(cluster: &str) -> Result<(), Error> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=MAX_CLUSTER_BYTES).contains(&cluster.len()) && cluster.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(Error::BadClusterId(cluster.chars().take(80).collect()))
+}
+
+/// The key of an object that is neither the marker nor left over from a probe.
+async fn foreign(bucket: &dyn Bucket) -> Result<Option<String>, Error> {
+    let first = bucket.list("", None, 1).await?;
+    let mut found = first.into_iter().next();
+    if found
+        .as_ref()
+        .is_some_and(|meta| meta.key.as_str().starts_with(PROBE))
+    {
+        // Left by probes that were killed. What comes after all of them is foreign; "probe0" is
+        // the first key behind every "probe/...".
+        let behind = crate::layout::known(bucket::Key::new("probe0"));
+        let rest = bucket.list("", Some(&behind), 1).await?;
+        found = rest.into_iter().next();
+    }
+    Ok(found.map(|meta| meta.key.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::Key;
+    use crate::memory::Memory;
+    use bytes::Bytes;
+
+    fn marker(cluster: &str) -> Marker {
+        Marker {
+            cluster: cluster.to_owned(),
+            created_ms: 1_790_000_000_000,
+        }
+    }
+
+    #[test]
+    fn only_what_was_written_is_a_marker() {
+        let bytes = marker("4L6g3nShT-eMCtK--X86sw").encode();
+        assert_eq!(Marker::decode(&bytes), Ok(marker("4L6g3nShT-eMCtK--X86sw")));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Marker::decode(&damaged).is_err(), "byte {at}");
+            assert!(Marker::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let newer = b"seaway bucket\nformat 2\nanything else";
+        assert_eq!(Marker::decode(newer), Err(Error::NewerFormat(2)));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_claimed_once_and_verified_ever_after() {
+        let bucket = Memory::new();
+        assert_eq!(verify(&bucket, "one").await, Err(Error::Empty));
+        assert_eq!(claim(&bucket, &marker("one")).await, Ok(marker("one")));
+        assert_eq!(claim(&bucket, &marker("one")).await, Ok(marker("one")));
+        let other = claim(&bucket, &marker("two")).await;
+        assert!(
+            matches!(other, Err(Error::OtherCluster { .. })),
+            "{other:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_bucket_with_foreign_content_is_refused() {
+        let bucket = Memory::new();
+        let put = async |key: &str| {
+            let key = Key::new(key).unwrap();
+            bucket.put_new(&key, Bytes::new().into()).await.unwrap();
+        };
+        put("probe/0123/left-over").await;
+        assert_eq!(read(&bucket).await, Err(Error::Empty));
+        put("wedding/001.jpg").await;
+        let refused = claim(&bucket, &marker("one")).await;
+        let example = "wedding/001.jpg".to_owned();
+        assert_eq!(refused, Err(Error::NotOurs { example }));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_id_that_breaks_lines_is_refused() {
+        let refused = claim(&Memory::new(), &marker("a\ncluster b")).await;
+        assert!(matches!(refused, Err(Error::BadClusterId(_))));
+    }
+}

@@ -1,0 +1,254 @@
+//! The start-up probe: whether a bucket keeps the promises on which safety rests, above all that
+//! a create-if-absent never overwrites. Several products that speak S3 ignore the condition and
+//! answer 200. It must not know what the bucket is for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use crate::bucket::{self, Bucket, Key, Put};
+use crate::layout::{PROBE, known};
+
+/// How many create the same object at once.
+const RACERS: usize = 16;
+/// A race in which every create reported a conflict is run again this often at most.
+const RACES: usize = 5;
+
+/// Why a bucket is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The store breaks a promise; data would be lost on it.
+    #[error("the bucket cannot be used: {0}")]
+    Unfit(&'static str),
+    /// The bucket gave no answer; the probe may be repeated.
+    #[error(transparent)]
+    Bucket(#[from] bucket::Error),
+}
+
+/// Tries the bucket below `probe/<nonce>/` and cleans up. About 30 requests.
+pub async fn run(bucket: &Arc<dyn Bucket>) -> Result<(), Error> {
+    let place = format!("{PROBE}{:032x}/", host::rng::nonce());
+    let result = check(bucket, &place).await;
+    let mut cleaned = Ok(());
+    for name in NAMES {
+        let deleted = bucket.delete(&key(&place, name)).await;
+        cleaned = cleaned.and(deleted);
+    }
+    result?;
+    cleaned?;
+    Ok(())
+}
+
+const ONCE: &str = "once";
+const RACE: [&str; RACES] = ["race-0", "race-1", "race-2", "race-3", "race-4"];
+const NAMES: [&str; RACES + 1] = [ONCE, RACE[0], RACE[1], RACE[2], RACE[3], RACE[4]];
+
+fn key(place: &str, name: &str) -> Key {
+    known(Key::new(format!("{place}{name}")))
+}
+
+async fn check(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    create_twice(bucket, place).await?;
+    read_back(bucket, place).await?;
+    race(bucket, place).await?;
+    list(bucket, place).await?;
+    delete(bucket, place).await
+}
+
+async fn create_twice(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    let key = key(place, ONCE);
+    if bucket.get(&key).await?.is_some() {
+        return Err(Error::Unfit("an object exists that nobody created"));
+    }
+    let first = bucket.put_new(&key, Bytes::from_static(b"0123456789").into());
+    if first.await? == Put::Conflict && bucket.get(&key).await?.is_none() {
+        let detail = "the store reported a conflict for a name that nobody else uses";
+        return Err(bucket::Error::throttled(bucket::Op::PutNew, &key, detail).into());
+    }
+    let second = bucket.put_new(&key, Bytes::from_static(b"overwritten").into());
+    let second = second.await?;
+    match bucket.get(&key).await?.as_deref() {
+        Some(b"0123456789") if second == Put::Conflict => Ok(()),
+        Some(b"0123456789") => Err(Error::Unfit(
+            "it reports that it created an object that existed already",
+        )),
+        Some(b"overwritten") => Err(Error::Unfit(
+            "it overwrites existing objects: conditional PUT (If-None-Match: *) is ignored",
+        )),
+        Some(_) => Err(Error::Unfit("an object does not hold what was written")),
+        None => Err(Error::Unfit(
+            "an object that was just created cannot be read",
+        )),
+    }
+}
+
+async fn read_back(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    let key = key(place, ONCE);
+    if bucket.head(&key).await? != Some(10) {
+        return Err(Error::Unfit("it reports a wrong size for an object"));
+    }
+    for (range, expected) in [(0..1, "0"), (3..7, "3456"), (9..10, "9")] {
+        if bucket.get_range(&key, range).await?.as_deref() != Some(expected.as_bytes()) {
+            return Err(Error::Unfit("it does not return the range asked for"));
+        }
+    }
+    Ok(())
+}
+
+async fn race(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    for name in RACE {
+        let key = key(place, name);
+        // On tasks of their own, so that a bucket in this process is raced on all threads.
+        let racers = (0..RACERS).map(|racer| {
+            let (bucket, key) = (Arc::clone(bucket), key.clone());
+            host::task::spawn("bucket probe", async move {
+                let body = Bytes::from(format!("racer {racer:02}"));
+                let put = bucket.put_new(&key, body.clone().into()).await;
+                put.map(|put| (put == Put::Created).then_some(body))
+            })
+            .join()
+        });
+        let mut winners = Vec::new();
+        for ended in join_all(racers).await.into_iter().flatten() {
+            winners.extend(ended?);
+        }
+        let stored = bucket.get(&key).await?;
+        match winners.as_slice() {
+            [winner] if stored.as_ref() == Some(winner) => return Ok(()),
+            [_] => return Err(Error::Unfit("the winner of a race is not what was stored")),
+            // All were refused, as S3's 409 allows: race again.
+            [] => {}
+            _ => {
+                return Err(Error::Unfit(
+                    "several creates of one object succeeded at once",
+                ));
+            }
+        }
+    }
+    Err(Error::Unfit(
+        "no create ever succeeds when several try at once",
+    ))
+}
+
+async fn list(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    let listed = bucket.list(place, None, 100).await?;
+    let names: Vec<Key> = listed.into_iter().map(|meta| meta.key).collect();
+    let (once, race) = (key(place, ONCE), key(place, RACE[0]));
+    if !names.contains(&once) || !names.contains(&race) {
+        return Err(Error::Unfit(
+            "a listing lacks objects that were just created",
+        ));
+    }
+    if !names.is_sorted() {
+        return Err(Error::Unfit("listings are not ordered by key"));
+    }
+    let behind = bucket.list(place, Some(&once), 1).await?;
+    if behind.first().map(|meta| &meta.key) != Some(&race) {
+        return Err(Error::Unfit("listings cannot start after a key"));
+    }
+    Ok(())
+}
+
+async fn delete(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
+    let key = key(place, ONCE);
+    bucket.delete(&key).await?;
+    bucket.delete(&key).await?;
+    match bucket.get(&key).await? {
+        None => Ok(()),
+        Some(_) => Err(Error::Unfit("an object that was deleted can still be read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::{Error as BucketError, ObjectMeta, Op, Payload};
+    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::memory::Memory;
+    use async_trait::async_trait;
+    use std::ops::Range;
+
+    /// What several products do: the condition is ignored.
+    struct Overwriting(Memory);
+
+    #[async_trait]
+    impl Bucket for Overwriting {
+        async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, BucketError> {
+            self.0.delete(key).await?;
+            self.0.put_new(key, body).await
+        }
+        async fn get(&self, key: &Key) -> Result<Option<Bytes>, BucketError> {
+            self.0.get(key).await
+        }
+        async fn get_range(
+            &self,
+            key: &Key,
+            range: Range<u64>,
+        ) -> Result<Option<Bytes>, BucketError> {
+            self.0.get_range(key, range).await
+        }
+        async fn head(&self, key: &Key) -> Result<Option<u64>, BucketError> {
+            self.0.head(key).await
+        }
+        async fn list(
+            &self,
+            prefix: &str,
+            start_after: Option<&Key>,
+            limit: usize,
+        ) -> Result<Vec<ObjectMeta>, BucketError> {
+            self.0.list(prefix, start_after, limit).await
+        }
+        async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+            self.0.delete(key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn an_honest_bucket_passes_and_is_left_clean() {
+        let bucket: Arc<dyn Bucket> = Arc::new(Memory::new());
+        assert_eq!(run(&bucket).await, Ok(()));
+        assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_overwrites_is_refused() {
+        let bucket: Arc<dyn Bucket> = Arc::new(Overwriting(Memory::new()));
+        let refused = run(&bucket).await.expect_err("it overwrites");
+        assert!(refused.to_string().contains("If-None-Match"), "{refused}");
+        assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_lie_is_found() {
+        for rule in [
+            Rule::on(Op::PutNew, Fault::Pretend),
+            Rule::on(Op::PutNew, Fault::Pretend)
+                .after(2)
+                .below("probe/"),
+            Rule::on(Op::Get, Fault::Corrupt),
+            Rule::on(Op::GetRange, Fault::Truncate),
+            Rule::on(Op::GetRange, Fault::Corrupt),
+            Rule::on(Op::Head, Fault::Missing),
+            Rule::on(Op::List, Fault::Missing),
+            Rule::on(Op::Delete, Fault::Pretend),
+        ] {
+            let faulty = Faulty::new(Arc::new(Memory::new()), 0);
+            faulty.faults().add(rule.clone());
+            let bucket: Arc<dyn Bucket> = Arc::new(faulty);
+            let refused = run(&bucket).await;
+            assert!(
+                matches!(refused, Err(Error::Unfit(_))),
+                "{rule:?}: {refused:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_is_away_is_not_called_unfit() {
+        let faulty = Faulty::new(Arc::new(Memory::new()), 0);
+        faulty.faults().add(Rule::always(Fault::Unknown));
+        let bucket: Arc<dyn Bucket> = Arc::new(faulty);
+        assert!(matches!(run(&bucket).await, Err(Error::Bucket(_))));
+    }
+}

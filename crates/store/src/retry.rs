@@ -1,0 +1,281 @@
+//! Repeating what may be repeated: reads, deletions, and creating an object whose name is unique
+//! with the same bytes. Every repetition is paid from a budget, waits with jitter and ends at a
+//! deadline, so that a sick bucket is not made sicker. It must not know what the objects mean.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use host::rng::Rng;
+
+use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
+
+/// Repetitions that may be saved up, in thousandths.
+const BUDGET_CAP: u64 = 20_000;
+/// What each first attempt earns: one repetition in five requests over the long run.
+const BUDGET_EARNED: u64 = 200;
+/// What each repetition costs.
+const BUDGET_SPENT: u64 = 1_000;
+
+/// How often and how long to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts in all, at least one.
+    pub attempts: u32,
+    /// How long one attempt may take; its outcome is unknown after that.
+    pub attempt_timeout: Duration,
+    /// The wait before the second attempt; it doubles for each further one, with jitter.
+    pub first_delay: Duration,
+    /// The longest wait.
+    pub max_delay: Duration,
+    /// No attempt starts later than this after the first.
+    pub deadline: Duration,
+}
+
+impl Limits {
+    /// For files and other objects of some MiB.
+    pub const FILES: Limits = Limits {
+        attempts: 5,
+        attempt_timeout: Duration::from_secs(10),
+        first_delay: Duration::from_millis(50),
+        max_delay: Duration::from_secs(2),
+        deadline: Duration::from_secs(30),
+    };
+}
+
+/// Repeats operations on one bucket, within [`Limits`] and a budget that all its users share.
+#[derive(Debug)]
+pub struct Retry {
+    limits: Limits,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    budget: u64,
+    rng: Rng,
+}
+
+impl Retry {
+    /// A fresh budget.
+    pub fn new(limits: Limits) -> Self {
+        Retry {
+            limits,
+            shared: Mutex::new(Shared {
+                budget: BUDGET_CAP,
+                rng: Rng::from_entropy(),
+            }),
+        }
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or the limits are reached. Only for what
+    /// is safe to repeat. If any attempt may have happened, so may the whole, whatever the last
+    /// one said.
+    pub async fn run<T, F>(
+        &self,
+        op: Op,
+        key: &Key,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let start = host::clock::now();
+        let mut in_doubt = false;
+        self.earn();
+        for made in 1.. {
+            let timed = host::clock::timeout(self.limits.attempt_timeout, attempt()).await;
+            let error = match timed {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(elapsed) => Error::unknown(op, key, elapsed),
+            };
+            in_doubt |= error.may_have_happened();
+            let wait = self.wait_after(made);
+            let late = host::clock::now().since(start) + wait > self.limits.deadline;
+            if !error.worth_repeating() || made >= self.limits.attempts || late || !self.spend() {
+                return Err(settle(op, key, error, in_doubt));
+            }
+            tracing::debug!(%op, %key, %error, attempt = made, "a bucket operation is repeated");
+            host::clock::sleep(wait).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// [`Bucket::get`], repeated.
+    pub async fn get(&self, bucket: &dyn Bucket, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
+        self.run(Op::Get, key, || bucket.get(key)).await
+    }
+
+    /// [`Bucket::delete`], repeated.
+    pub async fn delete(&self, bucket: &dyn Bucket, key: &Key) -> Result<(), Error> {
+        self.run(Op::Delete, key, || bucket.delete(key)).await
+    }
+
+    /// Creates an object whose key nobody else uses, repeating the same bytes. Our own bytes under
+    /// the key are success, whoever's attempt put them there; other bytes are a
+    /// [`Error::Definite`].
+    pub async fn put_immutable(
+        &self,
+        bucket: &dyn Bucket,
+        key: &Key,
+        payload: &Payload,
+    ) -> Result<(), Error> {
+        self.run(Op::PutNew, key, || async {
+            match bucket.put_new(key, payload.clone()).await? {
+                Put::Created => Ok(()),
+                Put::Conflict => is_ours(bucket, key, payload).await,
+            }
+        })
+        .await
+    }
+
+    fn earn(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.budget = (shared.budget + BUDGET_EARNED).min(BUDGET_CAP);
+    }
+
+    fn spend(&self) -> bool {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.budget.checked_sub(BUDGET_SPENT) {
+            Some(left) => {
+                shared.budget = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn wait_after(&self, attempts: u32) -> Duration {
+        let doubled = self
+            .limits
+            .first_delay
+            .saturating_mul(1 << (attempts - 1).min(16));
+        let base = doubled.min(self.limits.max_delay);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.rng.jitter(base)
+    }
+}
+
+/// After a conflict: whether the object holds our bytes. The size is asked first, since most
+/// strangers differ in it.
+async fn is_ours(bucket: &dyn Bucket, key: &Key, payload: &Payload) -> Result<(), Error> {
+    let other = || {
+        let detail = "an object with other content has this name, which only we should use";
+        Err(Error::definite(Op::PutNew, key, detail))
+    };
+    match bucket.head(key).await? {
+        // The store answered a conflict with nothing there: it may be there yet.
+        None => {
+            let detail = "the store reported a conflict, but there is no object";
+            return Err(Error::unknown(Op::PutNew, key, detail));
+        }
+        Some(size) if size != payload.len() => return other(),
+        Some(_) => {}
+    }
+    match bucket.get(key).await? {
+        Some(bytes) if payload.equals(&bytes) => Ok(()),
+        Some(_) => other(),
+        None => Err(Error::unknown(Op::PutNew, key, "the object vanished")),
+    }
+}
+
+/// The verdict over all attempts of a write: if one of them may have happened, the last one's
+/// certainty says nothing about the whole.
+fn settle(op: Op, key: &Key, error: Error, in_doubt: bool) -> Error {
+    let writes = matches!(op, Op::PutNew | Op::Delete);
+    if writes && in_doubt && !error.may_have_happened() {
+        let detail = format!("an earlier attempt is in doubt; the last one said: {error}");
+        return Error::unknown(op, key, detail);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::memory::Memory;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    const QUICK: Limits = Limits {
+        attempts: 4,
+        attempt_timeout: Duration::from_secs(5),
+        first_delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(2),
+        deadline: Duration::from_secs(5),
+    };
+
+    fn faulty() -> (Faulty, Key, Payload) {
+        let bucket = Faulty::new(Arc::new(Memory::new()), 1);
+        let key = Key::new("files/00/x").unwrap();
+        (bucket, key, Bytes::from_static(b"ours").into())
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_is_recognised_as_our_own_write() {
+        let (bucket, key, payload) = faulty();
+        bucket
+            .faults()
+            .add(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+        let retry = Retry::new(QUICK);
+        assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_conflict_without_an_object_is_tried_again() {
+        let (bucket, key, payload) = faulty();
+        bucket
+            .faults()
+            .add(Rule::on(Op::PutNew, Fault::Conflict).times(2));
+        let retry = Retry::new(QUICK);
+        assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
+        assert_eq!(bucket.head(&key).await, Ok(Some(4)));
+    }
+
+    #[tokio::test]
+    async fn somebody_elses_bytes_under_our_name_are_an_error() {
+        for stranger in ["stranger", "OURS"] {
+            let (bucket, key, payload) = faulty();
+            let stranger = Payload::from(Bytes::from(stranger));
+            bucket.put_new(&key, stranger).await.unwrap();
+            let result = Retry::new(QUICK)
+                .put_immutable(&bucket, &key, &payload)
+                .await;
+            assert!(matches!(result, Err(Error::Definite { .. })), "{result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn doubt_about_one_attempt_is_doubt_about_the_whole() {
+        let (bucket, key, payload) = faulty();
+        bucket
+            .faults()
+            .add(Rule::on(Op::PutNew, Fault::Unknown).times(1));
+        bucket.faults().add(Rule::on(Op::PutNew, Fault::Definite));
+        let result = Retry::new(QUICK)
+            .put_immutable(&bucket, &key, &payload)
+            .await;
+        assert!(matches!(result, Err(Error::Unknown { .. })), "{result:?}");
+        bucket.faults().clear();
+        bucket.faults().add(Rule::on(Op::PutNew, Fault::Throttled));
+        let result = Retry::new(QUICK)
+            .put_immutable(&bucket, &key, &payload)
+            .await;
+        assert!(matches!(result, Err(Error::Throttled { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_sick_bucket_is_not_flooded() {
+        let (bucket, key, _) = faulty();
+        bucket.faults().add(Rule::on(Op::Get, Fault::Throttled));
+        let retry = Retry::new(QUICK);
+        for _ in 0..100 {
+            assert!(retry.get(&bucket, &key).await.is_err());
+        }
+        // 100 requests, 20 repetitions saved up and 20 earned; four times as many without budget.
+        let asked = bucket.faults().calls(Op::Get);
+        assert!((100..=140).contains(&asked), "{asked} requests");
+    }
+}

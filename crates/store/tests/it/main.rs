@@ -1,0 +1,3 @@
+//! Every bucket against the conformance suite and the probe.
+
+mod local;
