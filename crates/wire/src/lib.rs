@@ -10,12 +10,17 @@
 //! - [`errors`]: Kafka's error codes
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]
 
+pub mod batch;
+pub mod builder;
 pub mod codec;
+pub mod compression;
 pub mod errors;
 pub mod frame;
 pub mod message;
 pub mod messages;
+pub mod records;
 pub mod rope;
 pub mod text;
 pub mod uuid;
+pub mod varint;
 pub mod versions;

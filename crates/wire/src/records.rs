@@ -1,0 +1,321 @@
+//! The records inside a batch, read only where something needs them: keys, timestamps, a consumer.
+//!
+//! It must not know partitions; offsets and timestamps are relative to the batch. What a batch
+//! decompresses to is bounded by the caller.
+//!
+//! Layout (Kafka's protocol guide, "Record"): length, attributes, timestamp delta, offset delta, key,
+//! value, headers; all numbers but the attributes are signed variable-length integers.
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, BatchError, TimestampType};
+use crate::compression::{DecompressError, decompress};
+use crate::errors::ErrorCode;
+use crate::varint;
+
+/// What is wrong with the records of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The batch around them.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// They do not decompress.
+    #[error(transparent)]
+    Decompress(#[from] DecompressError),
+    /// A record is not laid out as records are.
+    #[error("record {index} is malformed")]
+    Malformed {
+        /// Its place in the batch.
+        index: i32,
+    },
+    /// The batch holds fewer or more records than its header says.
+    #[error("the batch does not hold the number of records that its header states")]
+    CountMismatch,
+    /// Offset deltas do not count up from 0.
+    #[error("record {index} has offset delta {offset_delta}")]
+    OffsetDelta {
+        /// Its place in the batch.
+        index: i32,
+        /// What it says.
+        offset_delta: i32,
+    },
+    /// Base timestamp and delta exceed 63 bits.
+    #[error("the timestamp of record {index} overflows")]
+    TimestampOverflow {
+        /// Its place in the batch.
+        index: i32,
+    },
+}
+
+impl RecordError {
+    /// What a producer is told.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Batch(error) => error.code(),
+            Self::Decompress(DecompressError::TooLarge { .. }) => ErrorCode::MessageTooLarge,
+            Self::Decompress(DecompressError::Invalid(_)) => ErrorCode::CorruptMessage,
+            Self::Malformed { .. }
+            | Self::CountMismatch
+            | Self::OffsetDelta { .. }
+            | Self::TimestampOverflow { .. } => ErrorCode::InvalidRecord,
+        }
+    }
+}
+
+/// A header of a record. Keys may repeat and their order counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Text by convention; kept as it came.
+    pub key: Bytes,
+    /// The value, or null.
+    pub value: Option<Bytes>,
+}
+
+/// One record. Key, value and headers are slices of the decompressed batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Offset less the batch's base offset.
+    pub offset_delta: i32,
+    /// Milliseconds since 1970, or -1; the server's time if the batch carries that.
+    pub timestamp_ms: i64,
+    /// The key, or null.
+    pub key: Option<Bytes>,
+    /// The value, or null.
+    pub value: Option<Bytes>,
+    /// In the order in which they were sent.
+    pub headers: Vec<Header>,
+}
+
+/// The records of one batch, in order. It ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Records {
+    data: Bytes,
+    at: usize,
+    index: i32,
+    count: i32,
+    base_timestamp_ms: i64,
+    /// The one timestamp of all records, if the server set it.
+    append_time_ms: Option<i64>,
+}
+
+/// Decompresses a batch into at most `limit_bytes` and walks over its records.
+pub fn records(batch: &Batch, limit_bytes: usize) -> Result<Records, RecordError> {
+    let data = decompress(batch.compression()?, &batch.payload(), limit_bytes)?;
+    let append_time_ms = match batch.timestamp_type() {
+        TimestampType::CreateTime => None,
+        TimestampType::LogAppendTime => Some(batch.max_timestamp_ms()),
+    };
+    Ok(Records {
+        data,
+        at: 0,
+        index: 0,
+        count: batch.count(),
+        base_timestamp_ms: batch.base_timestamp_ms(),
+        append_time_ms,
+    })
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.count {
+            let left_over = self.at < self.data.len();
+            self.at = self.data.len();
+            return left_over.then_some(Err(RecordError::CountMismatch));
+        }
+        let record = self.read();
+        match record {
+            Ok(_) => self.index += 1,
+            Err(_) => {
+                self.index = self.count;
+                self.at = self.data.len();
+            }
+        }
+        Some(record)
+    }
+}
+
+impl Records {
+    fn read(&mut self) -> Result<Record, RecordError> {
+        if self.at == self.data.len() {
+            return Err(RecordError::CountMismatch);
+        }
+        let index = self.index;
+        let malformed = RecordError::Malformed { index };
+        let length = varint::read_i32(&self.data, &mut self.at).ok_or(malformed)?;
+        let length = usize::try_from(length).map_err(|_| malformed)?;
+        if length > self.data.len() - self.at {
+            return Err(malformed);
+        }
+        let mut fields = Fields {
+            data: self.data.slice(self.at..self.at + length),
+            at: 0,
+        };
+        self.at += length;
+        let (timestamp_delta, mut record) = fields.record().ok_or(malformed)?;
+        let create_time = self.base_timestamp_ms.checked_add(timestamp_delta);
+        let timestamp = self.append_time_ms.or(create_time);
+        record.timestamp_ms = timestamp.ok_or(RecordError::TimestampOverflow { index })?;
+        Ok(record)
+    }
+}
+
+/// The fields of one record.
+struct Fields {
+    data: Bytes,
+    at: usize,
+}
+
+impl Fields {
+    fn record(&mut self) -> Option<(i64, Record)> {
+        // The attributes of a record are unused.
+        self.data.get(self.at)?;
+        self.at += 1;
+        let timestamp_delta = varint::read_i64(&self.data, &mut self.at)?;
+        let offset_delta = varint::read_i32(&self.data, &mut self.at)?;
+        let key = self.nullable_bytes()?;
+        let value = self.nullable_bytes()?;
+        let header_count = varint::read_i32(&self.data, &mut self.at)?;
+        if header_count < 0 {
+            return None;
+        }
+        let mut headers = Vec::new();
+        for _ in 0..header_count {
+            let key = self.nullable_bytes()??;
+            headers.push(Header {
+                key,
+                value: self.nullable_bytes()?,
+            });
+        }
+        let record = Record {
+            offset_delta,
+            timestamp_ms: 0,
+            key,
+            value,
+            headers,
+        };
+        (self.at == self.data.len()).then_some((timestamp_delta, record))
+    }
+
+    /// None if malformed, Some(None) if null.
+    fn nullable_bytes(&mut self) -> Option<Option<Bytes>> {
+        let length = varint::read_i32(&self.data, &mut self.at)?;
+        if length == -1 {
+            return Some(None);
+        }
+        let length = usize::try_from(length).ok()?;
+        if length > self.data.len() - self.at {
+            return None;
+        }
+        let start = self.at;
+        self.at += length;
+        Some(Some(self.data.slice(start..self.at)))
+    }
+}
+
+/// What the records of a batch say, as far as Kafka's rules depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordsSummary {
+    /// The least timestamp, milliseconds since 1970.
+    pub min_timestamp_ms: i64,
+    /// The greatest timestamp, milliseconds since 1970: what the batch's header should say.
+    pub max_timestamp_ms: i64,
+    /// The first record without a key, by its place in the batch: a compacted topic refuses it.
+    pub first_without_key: Option<i32>,
+}
+
+/// Reads every record of a batch that a client sent: their number must be the header's, and their
+/// offset deltas must count up from 0.
+pub fn check_records(batch: &Batch, limit_bytes: usize) -> Result<RecordsSummary, RecordError> {
+    let mut summary = RecordsSummary {
+        min_timestamp_ms: i64::MAX,
+        max_timestamp_ms: i64::MIN,
+        first_without_key: None,
+    };
+    let mut index = 0;
+    for record in records(batch, limit_bytes)? {
+        let record = record?;
+        if record.offset_delta != index {
+            return Err(RecordError::OffsetDelta {
+                index,
+                offset_delta: record.offset_delta,
+            });
+        }
+        summary.min_timestamp_ms = summary.min_timestamp_ms.min(record.timestamp_ms);
+        summary.max_timestamp_ms = summary.max_timestamp_ms.max(record.timestamp_ms);
+        if record.key.is_none() {
+            summary.first_without_key.get_or_insert(index);
+        }
+        index += 1;
+    }
+    if index == 0 {
+        return Err(RecordError::CountMismatch);
+    }
+    Ok(summary)
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordPosition {
+    /// Offset less the batch's base offset.
+    pub offset_delta: i32,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+/// The first record whose timestamp is at least `timestamp_ms`, for ListOffsets. A batch whose
+/// records all carry the server's time is not decompressed.
+pub fn first_record_since(
+    batch: &Batch,
+    timestamp_ms: i64,
+    limit_bytes: usize,
+) -> Result<Option<RecordPosition>, RecordError> {
+    if batch.max_timestamp_ms() < timestamp_ms {
+        return Ok(None);
+    }
+    if batch.timestamp_type() == TimestampType::LogAppendTime {
+        let timestamp_ms = batch.max_timestamp_ms();
+        return Ok(Some(RecordPosition {
+            offset_delta: 0,
+            timestamp_ms,
+        }));
+    }
+    for record in records(batch, limit_bytes)? {
+        let Record {
+            offset_delta,
+            timestamp_ms: found_ms,
+            ..
+        } = record?;
+        if found_ms >= timestamp_ms {
+            return Ok(Some(RecordPosition {
+                offset_delta,
+                timestamp_ms: found_ms,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The first record that carries the batch's greatest timestamp, for ListOffsets of "max timestamp";
+/// None if the batch has no records.
+pub fn record_of_max_timestamp(
+    batch: &Batch,
+    limit_bytes: usize,
+) -> Result<Option<RecordPosition>, RecordError> {
+    let mut best: Option<RecordPosition> = None;
+    for record in records(batch, limit_bytes)? {
+        let Record {
+            offset_delta,
+            timestamp_ms,
+            ..
+        } = record?;
+        if best.is_none_or(|best| timestamp_ms > best.timestamp_ms) {
+            best = Some(RecordPosition {
+                offset_delta,
+                timestamp_ms,
+            });
+        }
+    }
+    Ok(best)
+}
