@@ -1,1 +1,14 @@
 //! Deterministic simulation of the cores, and the anomaly checker.
+//!
+//! The simulator runs the same cores as production, and nothing here may be used by them.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test may stop at what it did not expect"
+    )
+)]
+
+pub mod checker;
+pub mod history;
