@@ -6,14 +6,18 @@ only if all passed. Checks can be named on the command line to run some alone.
 
 import hashlib
 import os
+import pathlib
 import random
 import signal
 import sys
 import time
 import traceback
 
-BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
+BOOTSTRAP = os.environ.get("BOOTSTRAP") or sys.exit("set BOOTSTRAP=host:port")
 CHECK_TIMEOUT_S = int(os.environ.get("CHECK_TIMEOUT_S", "90"))
+TOOLS = pathlib.Path(
+    os.environ.get("SEAWAY_TOOLS", pathlib.Path(__file__).resolve().parent.parent.parent / ".tools")
+).resolve()
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 # Kafka's default for the largest batch (message.max.bytes), and the value of a lone record without key and headers
