@@ -10,5 +10,9 @@
     )
 )]
 
+pub mod bucket;
 pub mod checker;
+pub mod faults;
 pub mod history;
+pub mod network;
+pub mod scheduler;
