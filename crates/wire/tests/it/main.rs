@@ -1,0 +1,14 @@
+//! Everything that the crate promises from outside: messages, frames, batches, hostile input.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod apis;
+mod batches;
+mod differential;
+mod frames;
+mod golden;
+mod hostile;
+mod meter;
+mod records;
+mod roundtrip;
+mod sample;

@@ -1,0 +1,240 @@
+//! Records: what the Java client wrote is read in every codec, what we write is read back, and what
+//! decompresses is bounded.
+
+use bytes::Bytes;
+use wire::batch::Batch;
+use wire::builder::BatchBuilder;
+use wire::compression::{Compression, DecompressError, compress, decompress};
+use wire::errors::ErrorCode;
+use wire::records::{
+    Header, Record, RecordError, RecordPosition, check_records, first_record_since,
+    record_of_max_timestamp, records,
+};
+
+use crate::batches::from_hex;
+use crate::golden;
+
+const LIMIT_BYTES: usize = 1 << 20;
+
+fn batch_of(bytes: &Bytes) -> Batch {
+    Batch::take(&mut bytes.clone())
+        .expect("a valid batch")
+        .expect("one batch")
+}
+
+fn header(key: &'static str, value: Option<&'static str>) -> Header {
+    Header {
+        key: Bytes::from_static(key.as_bytes()),
+        value: value.map(|value| Bytes::from_static(value.as_bytes())),
+    }
+}
+
+fn golden_records() -> Vec<Record> {
+    let text = Some(Bytes::from_static(golden::TEXT.as_bytes()));
+    vec![
+        Record {
+            offset_delta: 0,
+            timestamp_ms: 1_700_000_000_000,
+            key: Some(Bytes::from_static(b"k1")),
+            value: text.clone(),
+            headers: vec![
+                header("h", Some("1")),
+                header("h", Some("2")),
+                header("n", None),
+            ],
+        },
+        Record {
+            offset_delta: 1,
+            timestamp_ms: 1_700_000_000_500,
+            key: None,
+            value: text,
+            headers: vec![],
+        },
+        Record {
+            offset_delta: 2,
+            timestamp_ms: 1_699_999_999_000,
+            key: Some(Bytes::new()),
+            value: None,
+            headers: vec![],
+        },
+    ]
+}
+
+/// The same records, written by us.
+fn build(codec: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(codec).producer(4711, 3, 42);
+    if codec == Compression::Zstd {
+        builder = builder.transactional();
+    }
+    for record in golden_records() {
+        let headers: Vec<(&str, Option<&[u8]>)> = record
+            .headers
+            .iter()
+            .map(|header| {
+                (
+                    std::str::from_utf8(&header.key).expect("text"),
+                    header.value.as_deref(),
+                )
+            })
+            .collect();
+        builder.append(
+            record.timestamp_ms,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+        );
+    }
+    builder.build()
+}
+
+#[test]
+fn records_of_the_java_client_are_read_in_every_codec() {
+    for (codec, digits) in golden::BATCHES {
+        let batch = batch_of(&from_hex(digits));
+        let read: Result<Vec<Record>, _> = records(&batch, LIMIT_BYTES)
+            .expect("it decompresses")
+            .collect();
+        assert_eq!(
+            read.expect("valid records"),
+            golden_records(),
+            "{}",
+            codec.name()
+        );
+    }
+}
+
+#[test]
+fn uncompressed_we_write_what_the_java_client_writes() {
+    let theirs = from_hex(golden::BATCHES[0].1);
+    assert_eq!(build(Compression::None), theirs);
+}
+
+#[test]
+fn what_we_write_is_read_back_in_every_codec() {
+    for codec in Compression::ALL {
+        let batch = batch_of(&build(codec));
+        assert_eq!(batch.check_crc(), Ok(()));
+        let read: Result<Vec<Record>, _> = records(&batch, LIMIT_BYTES)
+            .expect("it decompresses")
+            .collect();
+        assert_eq!(
+            read.expect("valid records"),
+            golden_records(),
+            "{}",
+            codec.name()
+        );
+    }
+}
+
+#[test]
+fn snappy_is_read_in_chunks_and_raw() {
+    let text: Vec<u8> = (0..200_000_u32).map(|index| (index / 100) as u8).collect();
+    let chunks = compress(Compression::Snappy, &text);
+    assert_eq!(chunks[..8], *b"\x82SNAPPY\0");
+    assert_eq!(
+        decompress(Compression::Snappy, &chunks, LIMIT_BYTES),
+        Ok(Bytes::from(text.clone()))
+    );
+    let raw = snap::raw::Encoder::new()
+        .compress_vec(&text)
+        .expect("it fits");
+    assert_eq!(
+        decompress(Compression::Snappy, &Bytes::from(raw), LIMIT_BYTES),
+        Ok(Bytes::from(text))
+    );
+}
+
+#[test]
+fn what_decompresses_is_bounded_exactly() {
+    let zeros = vec![0; 100_000];
+    for codec in Compression::ALL {
+        let packed = compress(codec, &zeros);
+        assert_eq!(
+            decompress(codec, &packed, 100_000).map(|out| out.len()),
+            Ok(100_000)
+        );
+        let refused = decompress(codec, &packed, 99_999);
+        assert_eq!(
+            refused,
+            Err(DecompressError::TooLarge {
+                limit_bytes: 99_999
+            }),
+            "{codec:?}"
+        );
+    }
+}
+
+#[test]
+fn summaries_tell_timestamps_and_missing_keys() {
+    let summary = check_records(&batch_of(&build(Compression::Lz4)), LIMIT_BYTES).expect("valid");
+    assert_eq!(summary.min_timestamp_ms, 1_699_999_999_000);
+    assert_eq!(summary.max_timestamp_ms, 1_700_000_000_500);
+    assert_eq!(summary.first_without_key, Some(1));
+}
+
+#[test]
+fn a_count_that_the_records_do_not_bear_out_is_refused() {
+    for count in [1_i32, 2, 4] {
+        let mut bytes = build(Compression::None).to_vec();
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let error = check_records(&batch_of(&Bytes::from(bytes)), LIMIT_BYTES);
+        let error = error.expect_err("three records are there");
+        assert_eq!(
+            (error, error.code()),
+            (RecordError::CountMismatch, ErrorCode::InvalidRecord)
+        );
+    }
+}
+
+#[test]
+fn offset_deltas_that_do_not_count_up_are_refused() {
+    let batch = build(Compression::None).to_vec();
+    // Length (two bytes), attributes, timestamp delta, then the first record's offset delta.
+    let mut bytes = batch;
+    bytes[61 + 4] = 2;
+    let error = check_records(&batch_of(&Bytes::from(bytes)), LIMIT_BYTES);
+    assert_eq!(
+        error,
+        Err(RecordError::OffsetDelta {
+            index: 0,
+            offset_delta: 1
+        })
+    );
+}
+
+#[test]
+fn records_are_found_by_time() {
+    let batch = batch_of(&build(Compression::Gzip));
+    let found =
+        |timestamp_ms| first_record_since(&batch, timestamp_ms, LIMIT_BYTES).expect("valid");
+    let first = RecordPosition {
+        offset_delta: 0,
+        timestamp_ms: 1_700_000_000_000,
+    };
+    let second = RecordPosition {
+        offset_delta: 1,
+        timestamp_ms: 1_700_000_000_500,
+    };
+    assert_eq!(found(0), Some(first));
+    assert_eq!(found(1_700_000_000_000), Some(first));
+    assert_eq!(found(1_700_000_000_001), Some(second));
+    assert_eq!(found(1_700_000_000_501), None);
+    assert_eq!(
+        record_of_max_timestamp(&batch, LIMIT_BYTES),
+        Ok(Some(second))
+    );
+
+    let stamped = batch.with_log_append_time(1_800_000_000_000);
+    let at_once = RecordPosition {
+        offset_delta: 0,
+        timestamp_ms: 1_800_000_000_000,
+    };
+    assert_eq!(
+        first_record_since(&stamped, 1_750_000_000_000, 0),
+        Ok(Some(at_once))
+    );
+    assert_eq!(
+        record_of_max_timestamp(&stamped, LIMIT_BYTES),
+        Ok(Some(at_once))
+    );
+}
