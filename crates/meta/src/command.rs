@@ -1,0 +1,143 @@
+//! Every input of the state machine. What a command does is in its noun's module; how it is
+//! written is in [`crate::encoding`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::commit::CommitFile;
+use crate::group;
+use crate::ids::{FileId, Incarnation, ProducerId, TopicId};
+
+/// One command, as it stands in an entry of the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// A new run of an agent.
+    RegisterAgent(RegisterAgent),
+    /// Ends an incarnation: it commits nothing more.
+    FenceAgent {
+        /// Which one.
+        incarnation: Incarnation,
+    },
+    /// A durable file and what it holds.
+    CommitFile(CommitFile),
+    /// Gives up a file number: what the file would have held never is committed.
+    SkipFile {
+        /// Which one.
+        file: FileId,
+    },
+    /// A new topic.
+    CreateTopic(CreateTopic),
+    /// Deletes a topic and all its records.
+    DeleteTopic {
+        /// Which one.
+        id: TopicId,
+    },
+    /// Raises the number of partitions of a topic.
+    CreatePartitions {
+        /// Which topic.
+        id: TopicId,
+        /// How many it is to have.
+        total: u32,
+    },
+    /// Changes the configs of a topic.
+    SetTopicConfigs {
+        /// Which topic.
+        id: TopicId,
+        /// The changes.
+        changes: ConfigChanges,
+    },
+    /// Changes the configs of the cluster.
+    SetClusterConfigs {
+        /// The changes.
+        changes: ConfigChanges,
+    },
+    /// A new producer id with epoch 0, or the next epoch of a known one.
+    AllocateProducer {
+        /// The id and epoch that the producer has.
+        known: Option<(ProducerId, i16)>,
+    },
+    /// One bounded step of retention, expiry and deletion; repeat it while the reply says that
+    /// there is more.
+    Housekeep,
+    /// Tombstoned files that are gone from every bucket.
+    FilesDeleted {
+        /// Which ones.
+        files: BTreeSet<FileId>,
+    },
+    /// A control node, and what it supports.
+    RegisterControlNode(ControlNode),
+    /// A control node that will not come back.
+    RemoveControlNode {
+        /// Its name.
+        name: String,
+    },
+    /// Switches on behaviour that every registered process supports.
+    SetFeatureLevel {
+        /// The new level.
+        level: u32,
+    },
+    /// Which buckets there are, and how many failure domains a file must be in.
+    SetPlacement(Placement),
+    /// A command for a consumer group.
+    Group(group::Command),
+}
+
+/// A new run of an agent. It fences earlier runs of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterAgent {
+    /// New for every run, so that a repeated command is known as one.
+    pub nonce: u128,
+    /// The agent's own name; its node id follows it.
+    pub name: String,
+    /// Host that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+    /// The highest feature level it supports.
+    pub features: u32,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// Its id: random, never used before, not zero.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// Number of partitions, at least 1.
+    pub partitions: u32,
+    /// Configs set on the topic.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Changes of configs. A name in both is set.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConfigChanges {
+    /// Names and their new values.
+    pub set: BTreeMap<String, String>,
+    /// Names that go back to what holds without them.
+    pub remove: BTreeSet<String>,
+}
+
+/// A control node of this cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlNode {
+    /// Its name; a node registers again under it.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// The highest feature level it supports.
+    pub features: u32,
+}
+
+/// Where files must be. Without buckets every bucket number counts as a failure domain of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Failure domains that must hold a file before it may be committed, at least 1.
+    pub copies: u32,
+    /// Bucket numbers (below 64), each with its failure domain.
+    pub buckets: BTreeMap<u32, u32>,
+}

@@ -1,0 +1,318 @@
+//! What can be asked of the state: views, never changes. All of it is cheap enough to be asked
+//! under the lock that keeps commands from being applied.
+
+use crate::clock::Hold;
+use crate::command::{ControlNode, CreateTopic};
+use crate::config::{self, Described};
+use crate::file::{Fate, File, FileRef};
+use crate::group::Groups;
+use crate::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+use crate::member::Agent;
+use crate::partition::Partition;
+use crate::slices::Slice;
+use crate::state::State;
+use crate::topic::{Refusal, Topic, Topics};
+
+/// A slice, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlicePlace {
+    /// The file.
+    pub file: FileId,
+    /// The random part of the file's key.
+    pub nonce: u32,
+    /// Bytes of the whole file.
+    pub file_length: u64,
+    /// First byte of the slice in the file.
+    pub position: u64,
+    /// Bytes of the slice.
+    pub length: u32,
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Offset of its last record.
+    pub last_offset: i64,
+    /// Largest timestamp of its records, in milliseconds since 1970; negative if they have none.
+    pub max_timestamp: i64,
+}
+
+impl SlicePlace {
+    pub(crate) fn new(slice: &Slice, nonce: u32, file_length: u64) -> Self {
+        SlicePlace {
+            file: slice.file,
+            nonce,
+            file_length,
+            position: slice.position,
+            length: slice.length,
+            base_offset: slice.base_offset,
+            last_offset: slice.end().saturating_sub(1),
+            max_timestamp: slice.max_timestamp,
+        }
+    }
+}
+
+/// Where the records from an offset on are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// The partition's bounds and slices.
+    Found {
+        /// The first offset that can be read.
+        log_start: i64,
+        /// The offset after the last record.
+        high_watermark: i64,
+        /// Slices from the one that holds the offset, or the next that exists; none at the end.
+        places: Vec<SlicePlace>,
+    },
+    /// The offset lies outside the partition.
+    OutOfRange {
+        /// The first offset that can be read.
+        log_start: i64,
+        /// The offset after the last record.
+        high_watermark: i64,
+    },
+    /// There is no such partition.
+    UnknownPartition,
+}
+
+/// How much there is, for metrics and people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Topics.
+    pub topics: u64,
+    /// Partitions of topics.
+    pub partitions: u64,
+    /// Partitions of deleted topics whose slices are still being dropped.
+    pub doomed_partitions: u64,
+    /// Files that are not forgotten.
+    pub files: u64,
+    /// Those of them that hold nothing that can be read.
+    pub tombstoned_files: u64,
+    /// Groups.
+    pub groups: u64,
+}
+
+impl State {
+    /// Kafka's cluster id.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// The feature level in force. A build must not go on with a state whose level is above its
+    /// own [`crate::FEATURE_LEVEL`].
+    pub fn feature_level(&self) -> u32 {
+        self.feature_level
+    }
+
+    /// The last stamp applied.
+    pub fn stamp(&self) -> Stamp {
+        self.clock.last
+    }
+
+    /// Set while retention by time is held after a jump of the wall clock.
+    pub fn retention_hold(&self) -> Option<Hold> {
+        self.clock.hold
+    }
+
+    /// Rises with every change of topics, configs or agents.
+    pub fn view_version(&self) -> u64 {
+        self.view_version
+    }
+
+    /// How much there is.
+    pub fn totals(&self) -> Totals {
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        Totals {
+            topics: count(self.topics.len()),
+            partitions: count(self.partitions.len()),
+            doomed_partitions: count(self.doomed.len()),
+            files: self.files.len(),
+            tombstoned_files: self.files.tombstoned(),
+            groups: count(self.groups.len()),
+        }
+    }
+
+    /// All topics, sorted by name, and the cluster's configs.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The topic of a name.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.named(name)
+    }
+
+    /// The topic of an id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(id)
+    }
+
+    /// Whether a topic could be created now; what a later command finds may differ.
+    pub fn check_create_topic(&self, request: &CreateTopic) -> Result<(), Refusal> {
+        self.topics.check_new(request)
+    }
+
+    /// Whether a topic could be given this many partitions now.
+    pub fn check_create_partitions(&self, id: TopicId, total: u32) -> Result<(), Refusal> {
+        self.topics.check_growth(id, total).map(|_| ())
+    }
+
+    /// The value in force of one of the cluster's configs ([`config::CLUSTER`]); empty if there is
+    /// no such config.
+    pub fn cluster_config(&self, name: &str) -> &str {
+        config::cluster_value(&self.topics.cluster_configs, name)
+    }
+
+    /// The value in force of one of a topic's configs ([`config::TOPIC`]); empty if there is no
+    /// such config.
+    pub fn topic_config<'a>(&'a self, topic: &'a Topic, name: &str) -> &'a str {
+        config::topic_value(&self.topics.cluster_configs, &topic.configs, name)
+    }
+
+    /// Every config of a topic, with sources and synonyms, sorted by name.
+    pub fn describe_topic(&self, topic: &Topic) -> Vec<Described> {
+        config::describe_topic(&self.topics.cluster_configs, &topic.configs)
+    }
+
+    /// Every config of the cluster, with sources and synonyms, sorted by name.
+    pub fn describe_cluster(&self) -> Vec<Described> {
+        config::describe_cluster(&self.topics.cluster_configs)
+    }
+
+    /// A partition of a topic that exists.
+    pub fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        self.partitions.get(id.0)
+    }
+
+    /// The slices from an offset on: at most `max_slices`, and none after those that make up
+    /// `max_bytes`; but always the first.
+    pub fn locate(
+        &self,
+        id: PartitionId,
+        offset: i64,
+        max_bytes: u64,
+        max_slices: usize,
+    ) -> Located {
+        let Some(partition) = self.partition(id) else {
+            return Located::UnknownPartition;
+        };
+        let (log_start, high_watermark) = (partition.log_start, partition.high_watermark);
+        if offset < log_start || offset > high_watermark {
+            return Located::OutOfRange {
+                log_start,
+                high_watermark,
+            };
+        }
+        let first = partition.slices.find_offset(offset);
+        let mut bytes = 0_u64;
+        let within = |slice: &&Slice| {
+            let wanted = bytes < max_bytes.max(1);
+            bytes = bytes.saturating_add(u64::from(slice.length));
+            wanted
+        };
+        let slices = partition
+            .slices
+            .iter_from(first)
+            .take_while(within)
+            .take(max_slices.max(1));
+        let places = slices.filter_map(|slice| self.place(slice)).collect();
+        Located::Found {
+            log_start,
+            high_watermark,
+            places,
+        }
+    }
+
+    /// The first slice that has a timestamp at or after a time (milliseconds since 1970).
+    pub fn slice_at_or_after_timestamp(
+        &self,
+        id: PartitionId,
+        timestamp: i64,
+    ) -> Option<SlicePlace> {
+        self.place(
+            self.partition(id)?
+                .slices
+                .at_or_after_timestamp(timestamp)?,
+        )
+    }
+
+    /// The first slice that has the largest timestamp.
+    pub fn max_timestamp_slice(&self, id: PartitionId) -> Option<SlicePlace> {
+        self.place(self.partition(id)?.slices.max_timestamp()?)
+    }
+
+    fn place(&self, slice: &Slice) -> Option<SlicePlace> {
+        let file = self.files.get(slice.file)?;
+        Some(SlicePlace::new(slice, file.nonce, file.length))
+    }
+
+    /// A committed file that is not forgotten.
+    pub fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(id)
+    }
+
+    /// What may become of a file found in a bucket. `Dead` is final.
+    pub fn fate(&self, id: FileId) -> Fate {
+        if let Some(file) = self.files.get(id) {
+            return if file.is_tombstoned() {
+                Fate::Tombstoned
+            } else {
+                Fate::Live
+            };
+        }
+        let past = |ticks: u64| {
+            self.clock
+                .last
+                .ticks_millis
+                .checked_sub(ticks)
+                .is_some_and(|t| t >= self.grace_ticks())
+        };
+        let Some(run) = self.members.runs.get(&id.incarnation) else {
+            let forgotten = id.incarnation.0 <= self.members.last_incarnation;
+            return if forgotten {
+                Fate::Dead
+            } else {
+                Fate::Undecided
+            };
+        };
+        if id.number >= run.next_number {
+            let dead = run.fenced_ticks.is_some_and(past);
+            return if dead { Fate::Dead } else { Fate::Undecided };
+        }
+        match run.skipped.get(&id.number) {
+            Some(ticks) if !past(*ticks) => Fate::Undecided,
+            _ => Fate::Dead,
+        }
+    }
+
+    /// Tombstoned files past the grace, by id, at most `max`: to be deleted in every bucket and
+    /// then reported by `FilesDeleted`.
+    pub fn collectable(&self, max: usize) -> Vec<FileRef> {
+        match self.clock.last.ticks_millis.checked_sub(self.grace_ticks()) {
+            Some(until) => self.files.tombstoned_until(until, max),
+            None => Vec::new(),
+        }
+    }
+
+    /// Agents whose last incarnation is not fenced, by node id.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.members
+            .agents
+            .values()
+            .filter(|agent| self.members.is_alive(agent))
+    }
+
+    /// The number an incarnation may decide next, and whether it is fenced; `None` if it is not
+    /// known.
+    pub fn incarnation(&self, incarnation: Incarnation) -> Option<(u64, bool)> {
+        let run = self.members.runs.get(&incarnation)?;
+        Some((run.next_number, run.fenced_ticks.is_some()))
+    }
+
+    /// Control nodes, by name.
+    pub fn control_nodes(&self) -> impl Iterator<Item = &ControlNode> {
+        self.members.control_nodes.values()
+    }
+
+    /// Consumer groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+}
