@@ -1,0 +1,428 @@
+//! The coordinator of consumer groups: deadlines and requests that wait, in the memory of the node
+//! that leads the journal. What is true of a group is in [`meta::group`]; nothing here decides it.
+//! Sans-IO: it must not know clocks, sockets, tasks or the journal.
+//!
+//! The shell feeds it through [`Coordinator::handle`] and performs the effects:
+//!
+//! - Every request of an agent is an [`Event::Request`] under a ticket of the shell's choice, and
+//!   is answered by exactly one [`Effect::Answer`], sooner or later. While the node does not
+//!   lead, that is NOT_COORDINATOR at once.
+//! - A request says whether the node may answer from memory just now (the one-second rule). If
+//!   not, and always for offsets, the coordinator asks for a barrier by [`Effect::Current`] and
+//!   goes on at [`Event::Barrier`]; that the member is alive it notes at once.
+//! - [`Effect::Propose`] is proposed to the journal in the order of the effects. Once it is
+//!   applied, the shell passes on its reply as [`Event::Applied`], and for every
+//!   [`meta::group::Event`] that any entry caused, whoever proposed it, an [`Event::Changed`]. The
+//!   metadata passed along may be further on than the entry, but not behind it.
+//! - [`Effect::SetTimer`] replaces the timer that was set; [`Event::Timer`] when it fires, or at
+//!   any other time: it is harmless.
+//! - [`Event::BecameLeader`] once the state is that of the node's own claim, and
+//!   [`Event::LostLeadership`] when it no longer leads. What was proposed before needs no answer
+//!   after that.
+
+mod deadlines;
+mod describe;
+mod live;
+mod members;
+mod offsets;
+mod proposals;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use host::clock::Instant;
+use meta::group::{Command, Groups, Refusal, Reply};
+use meta::ids::TopicId;
+use rpc::group::{CommittedTopic, FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
+
+use live::Live;
+use proposals::Proposed;
+
+/// A request of an agent that awaits its answer; numbered by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A proposal that awaits its outcome; numbered by the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProposalId(pub u64);
+
+/// What operators may set, with Kafka's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `group.initial.rebalance.delay.ms`: how long the first members of a group wait for more.
+    pub initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max: Duration,
+    /// `group.max.size`: most members of a group.
+    pub members_max: u32,
+}
+
+/// What the coordinator reads of the metadata.
+pub trait Metadata {
+    /// The groups.
+    fn groups(&self) -> &Groups;
+    /// The id of a topic, if there is one of this name.
+    fn topic_id(&self, name: &str) -> Option<TopicId>;
+    /// The name of a topic, if there is one of this id.
+    fn topic_name(&self, id: TopicId) -> Option<&str>;
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An agent asks.
+    Request {
+        /// Under which the answer is given.
+        ticket: Ticket,
+        /// What it asks.
+        request: GroupRequest,
+        /// The node may answer from memory: its last append that succeeded began within the
+        /// last second.
+        current: bool,
+    },
+    /// A proposal was applied.
+    Applied {
+        /// Which.
+        proposal: ProposalId,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// A proposal failed.
+    Failed {
+        /// Which.
+        proposal: ProposalId,
+        /// It may be applied all the same; else it never will be.
+        ambiguous: bool,
+    },
+    /// A group changed, by whatever command.
+    Changed {
+        /// Its id.
+        group: String,
+    },
+    /// The metadata is current as of the request, or cannot be made so.
+    Barrier {
+        /// The request for which [`Effect::Current`] was asked.
+        ticket: Ticket,
+        /// True if an entry appended after the request is applied.
+        passed: bool,
+    },
+    /// The timer fired.
+    Timer,
+    /// The node leads, and has applied its claim.
+    BecameLeader,
+    /// The node leads no longer.
+    LostLeadership,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Append this command to the journal.
+    Propose {
+        /// Under which its outcome is reported.
+        proposal: ProposalId,
+        /// The command.
+        command: Command,
+    },
+    /// Answer a request.
+    Answer {
+        /// Which.
+        ticket: Ticket,
+        /// The answer.
+        reply: GroupReply,
+    },
+    /// Make the metadata current, then say so by [`Event::Barrier`].
+    Current {
+        /// The request that needs it.
+        ticket: Ticket,
+    },
+    /// Say [`Event::Timer`] at this time, instead of any set before.
+    SetTimer {
+        /// When.
+        at: Instant,
+    },
+}
+
+/// A request that waits for its barrier.
+#[derive(Debug)]
+struct Deferred {
+    request: GroupRequest,
+    since: Instant,
+}
+
+/// The coordinator of all groups of a cluster.
+#[derive(Debug)]
+pub struct Coordinator {
+    settings: Settings,
+    leading: bool,
+    groups: BTreeMap<String, Live>,
+    /// When a group must be looked at: at the latest at its next deadline, perhaps before.
+    due: BTreeSet<(Instant, String)>,
+    armed: Option<Instant>,
+    proposed: BTreeMap<ProposalId, Proposed>,
+    next_proposal: u64,
+    /// Requests that wait for their barrier.
+    deferred: BTreeMap<Ticket, Deferred>,
+    effects: Vec<Effect>,
+}
+
+impl Coordinator {
+    /// A coordinator on a node that does not lead yet.
+    pub fn new(settings: Settings) -> Coordinator {
+        Coordinator {
+            settings,
+            leading: false,
+            groups: BTreeMap::new(),
+            due: BTreeSet::new(),
+            armed: None,
+            proposed: BTreeMap::new(),
+            next_proposal: 0,
+            deferred: BTreeMap::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes note of an event; the effects are to be performed in their order.
+    pub fn handle(&mut self, now: Instant, event: Event, metadata: &dyn Metadata) -> Vec<Effect> {
+        match event {
+            Event::Request {
+                ticket,
+                request,
+                current,
+            } => {
+                self.request(now, ticket, request, current, metadata);
+            }
+            Event::Applied { proposal, reply } => self.applied(now, proposal, reply, metadata),
+            Event::Failed {
+                proposal,
+                ambiguous,
+            } => self.failed(now, proposal, ambiguous),
+            Event::Changed { group } => self.settle(now, &group, metadata),
+            Event::Barrier { ticket, passed } => self.barrier(now, ticket, passed, metadata),
+            Event::Timer => self.timer(now, metadata),
+            Event::BecameLeader => self.take_over(now, metadata),
+            Event::LostLeadership => self.stand_down(),
+        }
+        self.arm();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Requests that await an answer, for metrics and tests.
+    pub fn waiting(&self) -> usize {
+        let parked: usize = self
+            .groups
+            .values()
+            .map(|live| live.joins.len() + live.syncs.len())
+            .sum();
+        let proposed = self
+            .proposed
+            .values()
+            .filter(|proposed| proposed.has_ticket())
+            .count();
+        parked + proposed + self.deferred.len()
+    }
+
+    fn request(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        request: GroupRequest,
+        current: bool,
+        metadata: &dyn Metadata,
+    ) {
+        if !self.leading {
+            self.answer(ticket, refusal(&request, GroupError::NotCoordinator));
+            return;
+        }
+        if current && !matches!(request, GroupRequest::Fetch(_)) {
+            return self.serve(now, ticket, request, metadata);
+        }
+        if let Some((group_id, member)) = speaker(&request)
+            && let Some(group) = metadata.groups().get(group_id)
+        {
+            self.hear(now, group_id, group, member);
+        }
+        self.deferred.insert(
+            ticket,
+            Deferred {
+                request,
+                since: now,
+            },
+        );
+        self.effects.push(Effect::Current { ticket });
+    }
+
+    fn barrier(&mut self, now: Instant, ticket: Ticket, passed: bool, metadata: &dyn Metadata) {
+        match self.deferred.remove(&ticket) {
+            None => {}
+            Some(deferred) if passed => self.serve(now, ticket, deferred.request, metadata),
+            Some(deferred) => {
+                let reply = refusal(&deferred.request, GroupError::NotCoordinator);
+                self.answer(ticket, reply);
+            }
+        }
+    }
+
+    /// Serves a request; the metadata is current.
+    fn serve(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        request: GroupRequest,
+        metadata: &dyn Metadata,
+    ) {
+        let group = match &request {
+            GroupRequest::Join(join) => &join.group_id,
+            GroupRequest::Sync(sync) => &sync.group_id,
+            GroupRequest::Heartbeat(heartbeat) => &heartbeat.group_id,
+            GroupRequest::Leave(leave) => &leave.group_id,
+            // Kafka lets clients from before groups had to be named keep offsets under "".
+            _ => "-",
+        };
+        if group.is_empty() {
+            self.answer(ticket, refusal(&request, GroupError::InvalidGroupId));
+            return;
+        }
+        match request {
+            GroupRequest::Join(join) => self.join(now, ticket, join, metadata),
+            GroupRequest::Sync(sync) => self.sync(now, ticket, sync, metadata),
+            GroupRequest::Heartbeat(heartbeat) => {
+                self.heartbeat(now, ticket, &heartbeat, metadata);
+            }
+            GroupRequest::Leave(leave) => self.leave(now, ticket, leave, metadata),
+            GroupRequest::Commit(commit) => self.commit(now, ticket, commit, metadata),
+            GroupRequest::Fetch(fetch) => {
+                self.answer(ticket, GroupReply::Fetch(offsets::fetch(fetch, metadata)));
+            }
+            GroupRequest::Describe(groups) => {
+                let described = describe::describe(metadata.groups(), groups);
+                self.answer(ticket, GroupReply::Describe(Ok(described)));
+            }
+            GroupRequest::List(states) => {
+                let listed = describe::list(metadata.groups(), &states);
+                self.answer(ticket, GroupReply::List(Ok(listed)));
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, reply: GroupReply) {
+        self.effects.push(Effect::Answer { ticket, reply });
+    }
+
+    fn answer_join_error(&mut self, ticket: Ticket, error: GroupError, member_id: &str) {
+        let refused = JoinRefusal {
+            error,
+            member_id: member_id.to_owned(),
+        };
+        self.answer(ticket, GroupReply::Join(Err(refused)));
+    }
+
+    /// The node leads: every deadline begins afresh, so that the change of leaders causes no
+    /// rebalance.
+    fn take_over(&mut self, now: Instant, metadata: &dyn Metadata) {
+        self.stand_down();
+        self.leading = true;
+        let ids: Vec<String> = metadata
+            .groups()
+            .iter()
+            .map(|(id, _)| id.to_owned())
+            .collect();
+        for id in ids {
+            if let Some(group) = metadata.groups().get(&id)
+                && group.members().len() > 0
+            {
+                self.groups.insert(id.clone(), Live::taken_over(now, group));
+                self.settle(now, &id, metadata);
+            }
+        }
+    }
+
+    /// The node no longer leads: whoever waits must ask the one that does.
+    fn stand_down(&mut self) {
+        self.leading = false;
+        let error = GroupError::NotCoordinator;
+        for live in std::mem::take(&mut self.groups).into_values() {
+            for (member, parked) in live.joins {
+                self.answer_join_error(parked.ticket, error, &member);
+            }
+            for parked in live.syncs.into_values() {
+                self.answer(parked.ticket, GroupReply::Sync(Err(error)));
+            }
+        }
+        for proposed in std::mem::take(&mut self.proposed).into_values() {
+            self.refuse(proposed, error);
+        }
+        for (ticket, deferred) in std::mem::take(&mut self.deferred) {
+            self.answer(ticket, refusal(&deferred.request, error));
+        }
+        self.due.clear();
+    }
+}
+
+/// The group and member that a request speaks for.
+fn speaker(request: &GroupRequest) -> Option<(&str, &str)> {
+    match request {
+        GroupRequest::Join(join) => Some((&join.group_id, &join.member_id)),
+        GroupRequest::Sync(sync) => Some((&sync.group_id, &sync.member_id)),
+        GroupRequest::Heartbeat(heartbeat) => Some((&heartbeat.group_id, &heartbeat.member_id)),
+        GroupRequest::Commit(commit) => Some((&commit.group_id, &commit.member_id)),
+        GroupRequest::Leave(_)
+        | GroupRequest::Fetch(_)
+        | GroupRequest::Describe(_)
+        | GroupRequest::List(_) => None,
+    }
+}
+
+/// The refusal of a whole request.
+fn refusal(request: &GroupRequest, error: GroupError) -> GroupReply {
+    match request {
+        GroupRequest::Join(join) => GroupReply::Join(Err(JoinRefusal {
+            error,
+            member_id: join.member_id.clone(),
+        })),
+        GroupRequest::Sync(_) => GroupReply::Sync(Err(error)),
+        GroupRequest::Heartbeat(_) => GroupReply::Heartbeat(Err(error)),
+        GroupRequest::Leave(_) => GroupReply::Leave(Err(error)),
+        GroupRequest::Commit(commit) => {
+            let topics = commit.topics.iter().map(|topic| CommittedTopic {
+                topic: topic.topic.clone(),
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|partition| (partition.partition, Err(error)))
+                    .collect(),
+            });
+            GroupReply::Commit(topics.collect())
+        }
+        GroupRequest::Fetch(fetch) => {
+            let groups = fetch.groups.iter().map(|group| FetchedGroup {
+                group_id: group.group_id.clone(),
+                topics: Err(error),
+            });
+            GroupReply::Fetch(groups.collect())
+        }
+        GroupRequest::Describe(_) => GroupReply::Describe(Err(error)),
+        GroupRequest::List(_) => GroupReply::List(Err(error)),
+    }
+}
+
+/// The error an agent is told.
+fn error_of(refusal: Refusal) -> GroupError {
+    match refusal {
+        Refusal::UnknownMemberId => GroupError::UnknownMemberId,
+        Refusal::IllegalGeneration => GroupError::IllegalGeneration,
+        Refusal::InconsistentGroupProtocol => GroupError::InconsistentGroupProtocol,
+        Refusal::RebalanceInProgress => GroupError::RebalanceInProgress,
+        Refusal::FencedInstanceId => GroupError::FencedInstanceId,
+        Refusal::GroupMaxSizeReached => GroupError::GroupMaxSizeReached,
+        Refusal::GroupIdNotFound => GroupError::GroupIdNotFound,
+        Refusal::NonEmptyGroup => GroupError::NonEmptyGroup,
+        Refusal::OffsetMetadataTooLarge => GroupError::OffsetMetadataTooLarge,
+        Refusal::UnknownTopicOrPartition => GroupError::UnknownTopicOrPartition,
+    }
+}

@@ -1,0 +1,69 @@
+//! What groups look like from outside: DescribeGroups and ListGroups. Changes nothing and must
+//! not know deadlines.
+
+use bytes::Bytes;
+use meta::group::{Group, Groups, Member, Phase};
+use rpc::group::{DescribedGroup, DescribedMember, ListedGroup};
+
+/// Kafka's name for the state of a group that does not exist.
+const DEAD: &str = "Dead";
+
+pub(super) fn describe(groups: &Groups, ids: Vec<String>) -> Vec<DescribedGroup> {
+    ids.into_iter()
+        .map(|id| describe_one(groups.get(&id), id))
+        .collect()
+}
+
+fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
+    let Some(group) = group else {
+        return DescribedGroup {
+            group_id,
+            exists: false,
+            state: DEAD.to_owned(),
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        };
+    };
+    // Between generations the choice of the protocol means nothing, nor what rests on it.
+    let protocol = group.protocol().filter(|_| group.phase() == Phase::Stable);
+    DescribedGroup {
+        group_id,
+        exists: true,
+        state: group.phase().name().to_owned(),
+        protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+        protocol: protocol.unwrap_or_default().to_owned(),
+        members: group
+            .members()
+            .map(|(id, member)| describe_member(id, member, protocol))
+            .collect(),
+    }
+}
+
+fn describe_member(id: &str, member: &Member, protocol: Option<&str>) -> DescribedMember {
+    DescribedMember {
+        member_id: id.to_owned(),
+        instance_id: member.instance.clone(),
+        client_id: member.client_id.clone(),
+        client_host: member.client_host.clone(),
+        metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
+        assignment: member.assignment.clone(),
+    }
+}
+
+pub(super) fn list(groups: &Groups, states: &[String]) -> Vec<ListedGroup> {
+    groups
+        .iter()
+        .filter(|(_, group)| {
+            states.is_empty()
+                || states
+                    .iter()
+                    .any(|state| state.eq_ignore_ascii_case(group.phase().name()))
+        })
+        .map(|(id, group)| ListedGroup {
+            group_id: id.to_owned(),
+            protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
+            state: group.phase().name().to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,175 @@
+//! Committing and fetching offsets: topic names become ids here. Must not decide who may commit.
+
+use host::clock::Instant;
+use meta::group::{Action, CommitOffsets, Group, OffsetEntry};
+use meta::ids::TopicId;
+use meta::offset::CommittedOffset;
+use rpc::group::{
+    CommittedTopic, FetchGroup, FetchOffsets, FetchedGroup, FetchedPartition, FetchedTopic,
+    GroupError, GroupReply, TopicName,
+};
+
+use super::proposals::Purpose;
+use super::{Coordinator, Metadata, Ticket};
+
+impl Coordinator {
+    pub(super) fn commit(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        commit: rpc::group::CommitOffsets,
+        metadata: &dyn Metadata,
+    ) {
+        if let Some(group) = metadata.groups().get(&commit.group_id)
+            && group
+                .validate_member(&commit.member_id, commit.instance_id.as_deref())
+                .is_ok()
+            && group.generation() == commit.generation
+        {
+            self.hear(now, &commit.group_id, group, &commit.member_id);
+        }
+        let mut topics = Vec::new();
+        let mut rows = Vec::new();
+        let mut offsets = Vec::new();
+        for topic in commit.topics {
+            let id = resolve(&topic.topic, metadata);
+            let mut partitions = Vec::new();
+            for partition in topic.partitions {
+                let index = u32::try_from(partition.partition);
+                let result = match (id, index) {
+                    (Ok(id), Ok(index)) => {
+                        rows.push((topics.len(), partitions.len()));
+                        offsets.push(OffsetEntry {
+                            topic: id,
+                            partition: index,
+                            offset: partition.offset,
+                            leader_epoch: partition.leader_epoch,
+                            metadata: partition.metadata,
+                        });
+                        Ok(())
+                    }
+                    (Err(error), _) => Err(error),
+                    (_, Err(_)) => Err(GroupError::UnknownTopicOrPartition),
+                };
+                partitions.push((partition.partition, result));
+            }
+            topics.push(CommittedTopic {
+                topic: topic.topic,
+                partitions,
+            });
+        }
+        if offsets.is_empty() {
+            return self.answer(ticket, GroupReply::Commit(topics));
+        }
+        let action = Action::Commit(CommitOffsets {
+            member: commit.member_id,
+            instance: commit.instance_id,
+            generation: commit.generation,
+            offsets,
+        });
+        self.propose(
+            commit.group_id,
+            action,
+            Purpose::Commit {
+                ticket,
+                topics,
+                rows,
+            },
+        );
+    }
+}
+
+/// What the groups have committed.
+pub(super) fn fetch(fetch: FetchOffsets, metadata: &dyn Metadata) -> Vec<FetchedGroup> {
+    fetch
+        .groups
+        .into_iter()
+        .map(|group| fetch_group(group, metadata))
+        .collect()
+}
+
+fn resolve(topic: &TopicName, metadata: &dyn Metadata) -> Result<TopicId, GroupError> {
+    match topic {
+        TopicName::Name(name) => metadata
+            .topic_id(name)
+            .ok_or(GroupError::UnknownTopicOrPartition),
+        TopicName::Id(id) => metadata
+            .topic_name(*id)
+            .map(|_| *id)
+            .ok_or(GroupError::UnknownTopicId),
+    }
+}
+
+fn fetch_group(request: FetchGroup, metadata: &dyn Metadata) -> FetchedGroup {
+    let group = metadata.groups().get(&request.group_id);
+    let topics = match request.topics {
+        None => group
+            .map(|group| all_topics(group, metadata))
+            .unwrap_or_default(),
+        Some(topics) => topics
+            .into_iter()
+            .map(|(topic, partitions)| fetch_topic(group, topic, &partitions, metadata))
+            .collect(),
+    };
+    FetchedGroup {
+        group_id: request.group_id,
+        topics: Ok(topics),
+    }
+}
+
+fn all_topics(group: &Group, metadata: &dyn Metadata) -> Vec<FetchedTopic> {
+    let topics = group.offsets().topics().filter_map(|(id, partitions)| {
+        let name = metadata.topic_name(id)?;
+        let partitions = partitions.filter_map(|(index, offset)| {
+            Some(fetched(i32::try_from(index).ok()?, Some(offset), None))
+        });
+        Some(FetchedTopic {
+            topic: TopicName::Name(name.to_owned()),
+            id: Some(id),
+            partitions: partitions.collect(),
+        })
+    });
+    topics.collect()
+}
+
+fn fetch_topic(
+    group: Option<&Group>,
+    topic: TopicName,
+    partitions: &[i32],
+    metadata: &dyn Metadata,
+) -> FetchedTopic {
+    let id = resolve(&topic, metadata);
+    // A name that nothing goes by has nothing committed: that is no error to Kafka.
+    let error = id
+        .err()
+        .filter(|error| *error == GroupError::UnknownTopicId);
+    let fetch = |partition: &i32| {
+        let offset = group.and_then(|group| {
+            group
+                .offsets()
+                .get(id.ok()?, u32::try_from(*partition).ok()?)
+        });
+        fetched(*partition, offset, error)
+    };
+    FetchedTopic {
+        topic,
+        id: id.ok(),
+        partitions: partitions.iter().map(fetch).collect(),
+    }
+}
+
+fn fetched(
+    partition: i32,
+    offset: Option<&CommittedOffset>,
+    error: Option<GroupError>,
+) -> FetchedPartition {
+    FetchedPartition {
+        partition,
+        offset: offset.map_or(-1, |offset| offset.offset),
+        leader_epoch: offset.map_or(-1, |offset| offset.leader_epoch),
+        metadata: offset
+            .map(|offset| offset.metadata.clone())
+            .unwrap_or_default(),
+        error,
+    }
+}

@@ -1,0 +1,367 @@
+//! Proposals that await their outcome, and what is answered then. Must not know how they are
+//! appended.
+
+use std::time::Duration;
+
+use host::clock::Instant;
+use meta::group::{Action, Command, Completion, JoinOutcome, Joined, Refusal, Reply, SyncOutcome};
+use rpc::group::{
+    CommittedTopic, GroupError, GroupReply, JoinedGroup, JoinedMember, LeftMember, SyncedGroup,
+};
+
+use super::live::{Joining, Parked, Session, rebalance_timeout, session_timeout};
+use super::{Coordinator, Effect, Metadata, ProposalId, Ticket, error_of};
+
+/// How often one command is proposed again while its outcome stays unknown.
+const REPEATS_MAX: u32 = 3;
+
+/// When something that failed and nobody waits for is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// After this time without an outcome the journal counts as stalled.
+const STALL: Duration = Duration::from_secs(2);
+
+/// A member that has just joined may be gone before it learns that it is a member, and then
+/// sends no heartbeats that could stop: it is out after this time without an answer, as in Kafka.
+const FRESH_MEMBER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// A proposal that awaits its outcome.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    command: Command,
+    purpose: Purpose,
+    repeats: u32,
+    since: Instant,
+}
+
+/// Why something was proposed.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A member joins; `member_id` is that of the request.
+    Join { ticket: Ticket, member_id: String },
+    /// The leader of the group brings its assignments.
+    Sync { member: String, parked: Parked },
+    /// Members leave: `rows` says which results the outcomes belong to.
+    Leave {
+        ticket: Ticket,
+        results: Vec<LeftMember>,
+        rows: Vec<usize>,
+        repeated: bool,
+    },
+    /// Offsets are committed: `rows` says which topic and partition the outcomes belong to.
+    Commit {
+        ticket: Ticket,
+        topics: Vec<CommittedTopic>,
+        rows: Vec<(usize, usize)>,
+    },
+    /// A joining phase ends.
+    CompleteJoin,
+    /// Members' time ran out, or it is noted who is silent.
+    Upkeep,
+}
+
+impl Proposed {
+    /// True if a request waits for it.
+    pub(super) fn has_ticket(&self) -> bool {
+        !matches!(self.purpose, Purpose::CompleteJoin | Purpose::Upkeep)
+    }
+}
+
+impl Coordinator {
+    pub(super) fn propose(
+        &mut self,
+        now: Instant,
+        group: String,
+        action: Action,
+        purpose: Purpose,
+    ) {
+        self.submit(Proposed {
+            command: Command { group, action },
+            purpose,
+            repeats: 0,
+            since: now,
+        });
+    }
+
+    fn submit(&mut self, proposed: Proposed) {
+        let proposal = ProposalId(self.next_proposal);
+        self.next_proposal += 1;
+        let command = proposed.command.clone();
+        self.proposed.insert(proposal, proposed);
+        self.effects.push(Effect::Propose { proposal, command });
+    }
+
+    /// True if the journal has kept something waiting for long. Members cannot get through then,
+    /// so their silence says nothing.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        let proposed = self.proposed.values().map(|proposed| proposed.since);
+        let deferred = self.deferred.values().map(|deferred| deferred.since);
+        proposed
+            .chain(deferred)
+            .any(|since| now.since(since) >= STALL)
+    }
+
+    /// A proposal was applied: whoever waits for it is answered, or waits for the next step.
+    pub(super) fn applied(
+        &mut self,
+        now: Instant,
+        proposal: ProposalId,
+        reply: Reply,
+        metadata: &dyn Metadata,
+    ) {
+        let Some(proposed) = self.proposed.remove(&proposal) else {
+            return;
+        };
+        let Command { group: id, action } = proposed.command;
+        match (proposed.purpose, action, reply) {
+            (Purpose::Join { ticket, member_id }, Action::Join(join), Reply::Join(result)) => {
+                let live = self.groups.entry(id.clone()).or_default();
+                live.awaited.remove(&join.member);
+                match result {
+                    Ok(JoinOutcome::Waits { generation }) => {
+                        let parked = Parked {
+                            ticket,
+                            instance: join.instance,
+                            generation,
+                        };
+                        self.wait_for_join(now, &id, join.member, parked, join.admitted, metadata);
+                    }
+                    Ok(JoinOutcome::Joined(joined)) => {
+                        let reply = joined_group(joined, &join.member);
+                        self.answer(ticket, GroupReply::Join(Ok(reply)));
+                    }
+                    Err(refusal) => self.answer_join_error(ticket, error_of(refusal), &member_id),
+                }
+            }
+            (Purpose::Sync { member, parked }, _, Reply::Sync(result)) => match result {
+                Ok(SyncOutcome::Synced(synced)) => {
+                    let reply = SyncedGroup {
+                        protocol_type: synced.protocol_type,
+                        protocol: synced.protocol,
+                        assignment: synced.assignment,
+                    };
+                    self.answer(parked.ticket, GroupReply::Sync(Ok(reply)));
+                }
+                Ok(SyncOutcome::Waits) => self.park_sync(&id, member, parked),
+                Err(refusal) => {
+                    self.answer(parked.ticket, GroupReply::Sync(Err(error_of(refusal))));
+                }
+            },
+            (
+                Purpose::Leave {
+                    ticket,
+                    results,
+                    rows,
+                    repeated,
+                },
+                _,
+                Reply::Leave(outcomes),
+            ) => {
+                let results = left(results, &rows, &outcomes, repeated);
+                self.answer(ticket, GroupReply::Leave(Ok(results)));
+            }
+            (
+                Purpose::Commit {
+                    ticket,
+                    topics,
+                    rows,
+                },
+                _,
+                Reply::Commit(result),
+            ) => {
+                let outcomes = match result {
+                    Ok(outcomes) => outcomes,
+                    Err(refusal) => vec![Err(refusal); rows.len()],
+                };
+                let topics = committed(topics, &rows, &outcomes);
+                self.answer(ticket, GroupReply::Commit(topics));
+            }
+            (Purpose::CompleteJoin, _, Reply::CompleteJoin(completion)) => {
+                self.completed(now, &id, completion, metadata);
+            }
+            (Purpose::Upkeep, ..) => {}
+            // A reply of another kind than the command: nothing is known of the outcome.
+            (purpose, action, _) => {
+                let command = Command {
+                    group: id.clone(),
+                    action,
+                };
+                let proposed = Proposed {
+                    command,
+                    purpose,
+                    repeats: 0,
+                    since: now,
+                };
+                self.refuse(proposed, GroupError::CoordinatorNotAvailable);
+            }
+        }
+        self.settle(now, &id, metadata);
+    }
+
+    /// A join waits for the joining phase to complete.
+    fn wait_for_join(
+        &mut self,
+        now: Instant,
+        id: &str,
+        member: String,
+        parked: Parked,
+        admitted: bool,
+        metadata: &dyn Metadata,
+    ) {
+        let live = self.groups.entry(id.to_owned()).or_default();
+        if let Some(group) = metadata.groups().get(id)
+            && let Some(joined) = group.member(&member)
+        {
+            let timeout = if admitted {
+                FRESH_MEMBER_TIMEOUT
+            } else {
+                session_timeout(joined)
+            };
+            let session = Session {
+                deadline: now + timeout,
+                fresh: admitted,
+                heard: true,
+            };
+            live.sessions.insert(member.clone(), session);
+            let joining = live.joining.as_mut();
+            if let Some(delay) = joining.and_then(|joining| joining.initial.as_mut()) {
+                delay.grew |= admitted && group.members().len() > 1;
+            }
+        }
+        if let Some(older) = live.park_join(member.clone(), parked) {
+            self.answer_join_error(older.ticket, GroupError::RebalanceInProgress, &member);
+        }
+    }
+
+    fn completed(
+        &mut self,
+        now: Instant,
+        id: &str,
+        completion: Completion,
+        metadata: &dyn Metadata,
+    ) {
+        let Some(live) = self.groups.get_mut(id) else {
+            return;
+        };
+        live.completing = false;
+        if completion == Completion::Postponed
+            && let Some(group) = metadata.groups().get(id)
+        {
+            let deadline = now + rebalance_timeout(group).max(RETRY);
+            live.joining = Some(Joining {
+                deadline,
+                initial: None,
+            });
+        }
+    }
+
+    /// A proposal failed. One that may have been applied is proposed again, the same: applied
+    /// twice it has the effect of once. Not so offsets, which might overwrite later ones.
+    pub(super) fn failed(&mut self, now: Instant, proposal: ProposalId, ambiguous: bool) {
+        let Some(mut proposed) = self.proposed.remove(&proposal) else {
+            return;
+        };
+        let error = if ambiguous {
+            GroupError::CoordinatorNotAvailable
+        } else {
+            GroupError::NotCoordinator
+        };
+        match &mut proposed.purpose {
+            Purpose::CompleteJoin => {
+                if let Some(live) = self.groups.get_mut(&proposed.command.group) {
+                    live.completing = false;
+                    if let Some(joining) = &mut live.joining {
+                        joining.deadline = now + RETRY;
+                        joining.initial = None;
+                    }
+                }
+                self.file(&proposed.command.group);
+            }
+            // Deadlines that are still over come up again.
+            Purpose::Upkeep => {}
+            Purpose::Commit { .. } => self.refuse(proposed, error),
+            Purpose::Join { .. } | Purpose::Sync { .. } | Purpose::Leave { .. } => {
+                if let Purpose::Leave { repeated, .. } = &mut proposed.purpose {
+                    *repeated |= ambiguous;
+                }
+                if ambiguous && proposed.repeats < REPEATS_MAX {
+                    proposed.repeats += 1;
+                    self.submit(proposed);
+                } else {
+                    self.refuse(proposed, error);
+                }
+            }
+        }
+    }
+
+    /// Answers whoever waits for a proposal that comes to nothing, or whose outcome stays
+    /// unknown.
+    pub(super) fn refuse(&mut self, proposed: Proposed, error: GroupError) {
+        match proposed.purpose {
+            Purpose::Join { ticket, member_id } => {
+                self.answer_join_error(ticket, error, &member_id);
+            }
+            Purpose::Sync { parked, .. } => {
+                self.answer(parked.ticket, GroupReply::Sync(Err(error)));
+            }
+            Purpose::Leave { ticket, .. } => self.answer(ticket, GroupReply::Leave(Err(error))),
+            Purpose::Commit {
+                ticket,
+                mut topics,
+                rows,
+            } => {
+                for (topic, partition) in rows {
+                    topics[topic].partitions[partition].1 = Err(error);
+                }
+                self.answer(ticket, GroupReply::Commit(topics));
+            }
+            Purpose::CompleteJoin | Purpose::Upkeep => {}
+        }
+    }
+}
+
+/// The results of leaving. Whoever is not there when a departure is repeated has left the first
+/// time.
+fn left(
+    mut results: Vec<LeftMember>,
+    rows: &[usize],
+    outcomes: &[Result<(), Refusal>],
+    repeated: bool,
+) -> Vec<LeftMember> {
+    for (row, outcome) in rows.iter().zip(outcomes) {
+        results[*row].result = match outcome {
+            Err(Refusal::UnknownMemberId) if repeated => Ok(()),
+            outcome => outcome.map_err(error_of),
+        };
+    }
+    results
+}
+
+fn committed(
+    mut topics: Vec<CommittedTopic>,
+    rows: &[(usize, usize)],
+    outcomes: &[Result<(), Refusal>],
+) -> Vec<CommittedTopic> {
+    for ((topic, partition), outcome) in rows.iter().zip(outcomes) {
+        topics[*topic].partitions[*partition].1 = outcome.map_err(error_of);
+    }
+    topics
+}
+
+/// What a member is told of the generation that it is part of.
+pub(super) fn joined_group(joined: Joined, member: &str) -> JoinedGroup {
+    let members = joined.members.into_iter().map(|member| JoinedMember {
+        member_id: member.member,
+        instance_id: member.instance,
+        metadata: member.metadata,
+    });
+    JoinedGroup {
+        generation: joined.generation,
+        protocol_type: joined.protocol_type,
+        protocol: joined.protocol,
+        leader: joined.leader,
+        member_id: member.to_owned(),
+        skip_assignment: joined.skip_assignment,
+        members: members.collect(),
+    }
+}
