@@ -66,6 +66,7 @@ impl Coordinator {
             members_max: self.settings.members_max,
         });
         self.propose(
+            now,
             join.group_id,
             action,
             Purpose::Join {

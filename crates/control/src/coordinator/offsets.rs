@@ -68,6 +68,7 @@ impl Coordinator {
             offsets,
         });
         self.propose(
+            now,
             commit.group_id,
             action,
             Purpose::Commit {
