@@ -14,5 +14,6 @@ pub mod bucket;
 pub mod checker;
 pub mod faults;
 pub mod history;
+pub mod mutate;
 pub mod network;
 pub mod scheduler;
