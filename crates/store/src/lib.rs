@@ -8,6 +8,7 @@
 
 pub mod bucket;
 pub mod checksum;
+mod cloud;
 pub mod conformance;
 pub mod directory;
 pub mod faulty;
@@ -16,5 +17,6 @@ pub mod layout;
 pub mod marker;
 pub mod memory;
 pub mod meter;
+pub mod open;
 pub mod probe;
 pub mod retry;

@@ -1,0 +1,160 @@
+//! An S3 server in memory, for tests and benchmarks: plain HTTP on loopback, honest create-if-
+//! absent, and faults on request that no real store will produce when asked. It stores bodies in
+//! the pieces in which they arrive, so that a benchmark measures its client. Signatures are not
+//! checked. It must not know who its clients are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use host::task::Task;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+mod answer;
+mod body;
+mod control;
+mod dates;
+mod faults;
+mod list;
+mod multipart;
+mod objects;
+mod stats;
+
+pub use faults::{Effect, Kind, Rule};
+pub use stats::Stats;
+
+use faults::Faults;
+use objects::Objects;
+use stats::Counters;
+
+/// How a server starts.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The buckets that exist; any bucket exists if there are none here.
+    pub buckets: Vec<String>,
+    /// The faults from the start.
+    pub rules: Vec<Rule>,
+    /// Bytes it holds at most, all objects together: beyond them a PUT gets 507. No bound if
+    /// `None`.
+    pub max_bytes: Option<u64>,
+    /// Whether `x-amz-checksum-crc64nvme` is compared with the body: a pass over all bytes.
+    pub verify_checksums: bool,
+    /// From which chances and delays are drawn.
+    pub seed: u64,
+}
+
+/// Everything that connections share.
+#[derive(Debug)]
+struct Shared {
+    buckets: Vec<String>,
+    verify_checksums: bool,
+    objects: Mutex<Objects>,
+    faults: Mutex<Faults>,
+    counters: Counters,
+}
+
+impl Shared {
+    // Nothing panics under these locks, so a poisoned one guards whole data.
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bucket_exists(&self, bucket: &str) -> bool {
+        self.buckets.is_empty() || self.buckets.iter().any(|known| known == bucket)
+    }
+}
+
+/// A server that runs until this value is dropped, and the way to steer it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _accepting: Task<()>,
+}
+
+impl Server {
+    /// Starts a server on `address`; port 0 takes a free one.
+    pub async fn start(address: SocketAddr, config: Config) -> io::Result<Server> {
+        let listener = host::net::listen(address).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            buckets: config.buckets,
+            verify_checksums: config.verify_checksums,
+            objects: Mutex::new(Objects::new(config.max_bytes)),
+            faults: Mutex::new(Faults::new(config.rules, config.seed)),
+            counters: Counters::default(),
+        });
+        let accepting = host::task::spawn("s3 accept", accept(listener, Arc::clone(&shared)));
+        Ok(Server {
+            address,
+            shared,
+            _accepting: accepting,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a bucket, as the store crate's `open` takes it.
+    pub fn bucket_url(&self, bucket: &str) -> String {
+        format!(
+            "s3://{bucket}?endpoint=http://{}&region=us-east-1&allow_http=true&skip_signature=true",
+            self.address
+        )
+    }
+
+    /// Adds a fault rule.
+    pub fn add(&self, rule: Rule) {
+        self.shared.faults().add(rule);
+    }
+
+    /// Removes all fault rules.
+    pub fn heal(&self) {
+        self.shared.faults().replace(Vec::new());
+    }
+
+    /// What it has done and what it costs.
+    pub fn stats(&self) -> Stats {
+        Stats::gather(&self.shared)
+    }
+
+    /// Removes every object of a bucket behind its clients' backs.
+    pub fn wipe(&self, bucket: &str) {
+        self.shared.objects().wipe(bucket);
+    }
+
+    /// Waits until the server ends, which it does not by itself.
+    pub async fn run(self) {
+        self._accepting.join().await;
+    }
+}
+
+async fn accept(listener: host::net::TcpListener, shared: Arc<Shared>) {
+    // Connections end with the server: their tasks are owned here and dropped with this future.
+    let mut connections: Vec<Task<()>> = Vec::new();
+    loop {
+        let Ok((stream, _)) = host::net::accept(&listener).await else {
+            // Out of file descriptors, or the peer is gone already.
+            host::clock::sleep(std::time::Duration::from_millis(10)).await;
+            continue;
+        };
+        connections.retain(|connection| !connection.is_finished());
+        let shared = Arc::clone(&shared);
+        connections.push(host::task::spawn("s3 connection", async move {
+            let service = service_fn(|request| answer::answer(Arc::clone(&shared), request));
+            // An error is a client that went away, or a reset that was asked for.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        }));
+    }
+}

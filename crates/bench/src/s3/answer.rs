@@ -1,0 +1,424 @@
+//! From a request to an answer: which operation it is, what the fault rules do to it, and how S3
+//! words the result. It must not know how objects are kept.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::{self, Frames};
+use super::control;
+use super::faults::{Drawn, Effect, Kind};
+use super::list;
+use super::multipart;
+use super::objects::{Condition, Object, Refusal};
+use super::{Shared, dates};
+
+/// No answer: the connection is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dropped;
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection is dropped")
+    }
+}
+
+impl std::error::Error for Dropped {}
+
+pub(super) type Answer = Result<Response<Frames>, Dropped>;
+
+/// A request, taken apart.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) method: Method,
+    pub(super) frames: Vec<Bytes>,
+}
+
+impl Request {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn kind(&self) -> Kind {
+        match self.method {
+            Method::HEAD => Kind::Head,
+            Method::GET if self.key.is_empty() => Kind::List,
+            Method::GET => Kind::Get,
+            Method::DELETE if self.parameter("uploadId").is_none() => Kind::Delete,
+            Method::POST if self.parameter("delete").is_some() => Kind::Delete,
+            _ => Kind::Put,
+        }
+    }
+
+    /// What the headers demand of a write; an error for what no client of ours sends.
+    pub(super) fn condition(&self) -> Result<Condition, Error> {
+        match (self.header("if-none-match"), self.header("if-match")) {
+            (None, None) => Ok(Condition::None),
+            (Some("*"), None) => Ok(Condition::Absent),
+            (None, Some(etag)) => Ok(Condition::Matches(etag.trim_matches('"').to_owned())),
+            // A quoted asterisk among them: some stores take it for an ETag and overwrite.
+            _ => Err(Error::NOT_IMPLEMENTED),
+        }
+    }
+}
+
+/// An error as S3 words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Error {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+}
+
+impl Error {
+    pub(super) const NO_SUCH_KEY: Error = Error::new(404, "NoSuchKey");
+    pub(super) const NO_SUCH_UPLOAD: Error = Error::new(404, "NoSuchUpload");
+    pub(super) const NOT_IMPLEMENTED: Error = Error::new(501, "NotImplemented");
+    pub(super) const MALFORMED: Error = Error::new(400, "MalformedXML");
+    const NO_SUCH_BUCKET: Error = Error::new(404, "NoSuchBucket");
+    const PRECONDITION: Error = Error::new(412, "PreconditionFailed");
+    const RANGE: Error = Error::new(416, "InvalidRange");
+    const FULL: Error = Error::new(507, "InsufficientStorage");
+    const BAD_DIGEST: Error = Error::new(400, "BadDigest");
+
+    const fn new(status: u16, code: &'static str) -> Self {
+        Error { status, code }
+    }
+
+    pub(super) fn answer(self) -> Answer {
+        let code = self.code;
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <Error><Code>{code}</Code><Message>{code}</Message></Error>"
+        );
+        respond(
+            self.status,
+            &[("content-type", "application/xml")],
+            Frames::text(text),
+        )
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Precondition => Error::PRECONDITION,
+            Refusal::Missing => Error::NO_SUCH_KEY,
+            Refusal::Full => Error::FULL,
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(shared: Arc<Shared>, request: http::Request<Incoming>) -> Answer {
+    let (parts, incoming) = request.into_parts();
+    let frames = body::read(incoming).await?;
+    let Some(request) = take_apart(parts, frames) else {
+        return Error::new(400, "InvalidURI").answer();
+    };
+    if request.bucket == control::BUCKET {
+        return control::answer(&shared, &request);
+    }
+    let kind = request.kind();
+    let drawn = shared.faults().draw(&request.bucket, kind, &request.key);
+    let injected = match &drawn.effect {
+        Some(effect) => Some(effect.name()),
+        None if !drawn.delay.is_zero() => Some("delay"),
+        None => None,
+    };
+    shared.counters.request(name(kind), injected);
+    let bytes: u64 = request.frames.iter().map(|frame| frame.len() as u64).sum();
+    shared.counters.bytes_in(bytes);
+    let answer = with_faults(&shared, request, drawn).await;
+    if let Ok(response) = &answer {
+        shared.counters.bytes_out(response.body().len());
+    }
+    answer
+}
+
+async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> Answer {
+    if !drawn.delay.is_zero() {
+        host::clock::sleep(drawn.delay).await;
+    }
+    match drawn.effect {
+        None => perform(shared, request),
+        Some(Effect::SlowDown) => Error::new(503, "SlowDown").answer(),
+        Some(Effect::Fail { status }) => Error::new(status, "InternalError").answer(),
+        Some(Effect::Conflict) => Error::new(409, "ConditionalRequestConflict").answer(),
+        Some(Effect::Reset) => Err(Dropped),
+        Some(Effect::Forbidden) => Error::new(403, "AccessDenied").answer(),
+        Some(Effect::Full) => Error::FULL.answer(),
+        Some(Effect::Missing) if request.key.is_empty() => list::answer(
+            &shared.objects(),
+            &Request {
+                bucket: String::new(),
+                ..request
+            },
+        ),
+        Some(Effect::Missing) => Error::NO_SUCH_KEY.answer(),
+        Some(Effect::LoseReply { status }) => {
+            perform(shared, request)?;
+            match status {
+                Some(status) => Error::new(status, "InternalError").answer(),
+                None => Err(Dropped),
+            }
+        }
+        Some(Effect::Hold { ms }) => {
+            // On a task of its own, because the client may well hang up before.
+            let shared = Arc::clone(shared);
+            let (done, later) = tokio::sync::oneshot::channel();
+            host::task::spawn_detached("s3 held request", async move {
+                host::clock::sleep(Duration::from_millis(ms)).await;
+                // Nobody may be there to hear of it.
+                drop(done.send(perform(&shared, request)));
+            });
+            later.await.unwrap_or(Err(Dropped))
+        }
+        Some(Effect::Corrupt) => Ok(perform(shared, request)?.map(Frames::corrupted)),
+        Some(Effect::Truncate) => Ok(perform(shared, request)?.map(Frames::truncated)),
+        // Drawn as the delay above.
+        Some(Effect::Delay { .. }) => perform(shared, request),
+    }
+}
+
+fn perform(shared: &Shared, request: Request) -> Answer {
+    if !shared.bucket_exists(&request.bucket) {
+        return Error::NO_SUCH_BUCKET.answer();
+    }
+    let upload = request.parameter("uploadId").is_some() || request.parameter("uploads").is_some();
+    let result = match request.method {
+        _ if upload => multipart::answer(shared, request),
+        Method::PUT if request.key.is_empty() => respond(200, &[], Frames::default()),
+        Method::PUT if request.header("x-amz-copy-source").is_some() => {
+            return Error::NOT_IMPLEMENTED.answer();
+        }
+        Method::PUT => return put(shared, request).unwrap_or_else(Error::answer),
+        Method::GET | Method::HEAD if !request.key.is_empty() => {
+            let object = shared.objects().get(&request.bucket, &request.key);
+            return match object {
+                Some(object) => get(&request, &object).unwrap_or_else(Error::answer),
+                None => Error::NO_SUCH_KEY.answer(),
+            };
+        }
+        Method::GET => list::answer(&shared.objects(), &request),
+        Method::HEAD => respond(200, &[], Frames::default()),
+        Method::DELETE => {
+            shared.objects().delete(&request.bucket, &request.key);
+            respond(204, &[], Frames::default())
+        }
+        Method::POST if request.parameter("delete").is_some() => {
+            list::delete_many(&mut shared.objects(), &request)
+        }
+        _ => Error::NOT_IMPLEMENTED.answer(),
+    };
+    result
+}
+
+fn put(shared: &Shared, request: Request) -> Result<Answer, Error> {
+    let signed = request.header("x-amz-content-sha256").unwrap_or("");
+    if signed.starts_with("STREAMING") {
+        // Chunks with signatures between the bytes.
+        return Err(Error::NOT_IMPLEMENTED);
+    }
+    if shared.verify_checksums && !checksum_matches(&request) {
+        return Err(Error::BAD_DIGEST);
+    }
+    let condition = request.condition()?;
+    let etag = shared
+        .objects()
+        .put(&request.bucket, &request.key, request.frames, &condition)?;
+    let etag = format!("\"{etag}\"");
+    Ok(respond(200, &[("etag", &etag)], Frames::default()))
+}
+
+/// Whether the body is the one that `x-amz-checksum-crc64nvme` was computed of; without the header
+/// nothing is verified, so that is a mismatch, too.
+fn checksum_matches(request: &Request) -> bool {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    request.frames.iter().for_each(|frame| digest.update(frame));
+    let expected = base64(&digest.finalize().to_be_bytes());
+    request.header("x-amz-checksum-crc64nvme") == Some(&expected)
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut bits = 0_u32;
+        for at in 0..3 {
+            bits = bits << 8 | u32::from(chunk.get(at).copied().unwrap_or(0));
+        }
+        for at in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= chunk.len() {
+                letter.into()
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+fn get(request: &Request, object: &Object) -> Result<Answer, Error> {
+    let etag = format!("\"{}\"", object.etag);
+    let written = dates::http(object.written_ms);
+    let unchanged = request
+        .header("if-none-match")
+        .is_some_and(|given| given == "*" || given.trim_matches('"') == object.etag);
+    if unchanged {
+        return Ok(respond(304, &[("etag", &etag)], Frames::default()));
+    }
+    let ranged = request
+        .header("range")
+        .filter(|_| request.method == Method::GET);
+    let range = match ranged {
+        Some(text) => range_of(text, object.size).ok_or(Error::RANGE)?,
+        None => 0..object.size,
+    };
+    let content_range = format!(
+        "bytes {}-{}/{}",
+        range.start,
+        range.end.max(1) - 1,
+        object.size
+    );
+    let mut headers = vec![
+        ("etag", etag.as_str()),
+        ("last-modified", written.as_str()),
+        ("accept-ranges", "bytes"),
+    ];
+    let status = if ranged.is_some() {
+        headers.push(("content-range", &content_range));
+        206
+    } else {
+        200
+    };
+    // For HEAD, too: hyper sends the length and leaves out the body.
+    Ok(respond(
+        status,
+        &headers,
+        Frames::cut(&object.frames, range),
+    ))
+}
+
+/// The bytes that a `Range` header asks for: `bytes=2-5`, `bytes=2-` or `bytes=-3`.
+fn range_of(text: &str, size: u64) -> Option<Range<u64>> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let range = match (first, last) {
+        ("", last) => size.saturating_sub(last.parse().ok()?)..size,
+        (first, "") => first.parse().ok()?..size,
+        (first, last) => {
+            let end = last.parse::<u64>().ok()?.checked_add(1)?;
+            first.parse().ok()?..end.min(size)
+        }
+    };
+    (range.start < range.end).then_some(range)
+}
+
+/// An answer with headers.
+pub(super) fn respond(status: u16, headers: &[(&str, &str)], body: Frames) -> Answer {
+    let mut builder = Response::builder()
+        .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+        .header("x-amz-request-id", "bench");
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(body).map_err(|_| Dropped)
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Put => "put",
+        Kind::Get => "get",
+        Kind::Head => "head",
+        Kind::Delete => "delete",
+        Kind::List => "list",
+    }
+}
+
+fn take_apart(parts: Parts, frames: Vec<Bytes>) -> Option<Request> {
+    let path = decode(parts.uri.path().strip_prefix('/')?)?;
+    let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
+    let query = parts.uri.query().unwrap_or("");
+    let query = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(name)?, decode(&value.replace('+', " "))?))
+        });
+    Some(Request {
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        query: query.collect::<Option<_>>()?,
+        headers: parts.headers,
+        method: parts.method,
+        frames,
+    })
+}
+
+/// Resolves `%XX`.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_as_in_rfc_9110() {
+        assert_eq!(range_of("bytes=2-5", 10), Some(2..6));
+        assert_eq!(range_of("bytes=2-99", 10), Some(2..10));
+        assert_eq!(range_of("bytes=2-", 10), Some(2..10));
+        assert_eq!(range_of("bytes=-3", 10), Some(7..10));
+        assert_eq!(range_of("bytes=-99", 10), Some(0..10));
+        for wrong in [
+            "bytes=10-",
+            "bytes=-0",
+            "bytes=5-2",
+            "2-5",
+            "bytes=-",
+            "bytes=x-y",
+        ] {
+            assert_eq!(range_of(wrong, 10), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn base64_pads() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Bodies: requests kept in the frames in which they come, answers sent in the frames that are
+//! kept. It must not know what they mean.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::answer::Dropped;
+
+/// Reads a request's body without joining its frames.
+pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {
+    let mut frames = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // An error is a client that went away in the middle: nothing may be stored then.
+        if let Ok(data) = frame.map_err(|_| Dropped)?.into_data() {
+            frames.push(data);
+        }
+    }
+    Ok(frames)
+}
+
+/// An answer's body.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    frames: VecDeque<Bytes>,
+    /// Bytes still to come, as announced.
+    left: u64,
+    /// Whether the connection breaks where the frames end.
+    breaks_off: bool,
+}
+
+impl Frames {
+    /// A short text.
+    pub(super) fn text(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        Frames {
+            left: text.len() as u64,
+            frames: [text].into(),
+            breaks_off: false,
+        }
+    }
+
+    /// The bytes of `range` out of `frames`.
+    pub(super) fn cut(frames: &[Bytes], range: Range<u64>) -> Self {
+        let mut start = 0;
+        let mut cut = VecDeque::new();
+        for frame in frames {
+            let end = start + frame.len() as u64;
+            let from = range.start.max(start);
+            let to = range.end.min(end);
+            if from < to {
+                cut.push_back(frame.slice((from - start) as usize..(to - start) as usize));
+            }
+            start = end;
+        }
+        Frames {
+            frames: cut,
+            left: range.end - range.start,
+            breaks_off: false,
+        }
+    }
+
+    /// The same with one bit flipped in the middle of the first frame.
+    pub(super) fn corrupted(mut self) -> Self {
+        if let Some(first) = self.frames.front_mut() {
+            let mut bytes = BytesMut::from(first.as_ref());
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            *first = bytes.freeze();
+        }
+        self
+    }
+
+    /// The same without its last byte: the length is announced in full, then the connection
+    /// breaks.
+    pub(super) fn truncated(mut self) -> Self {
+        if let Some(last) = self.frames.back_mut() {
+            last.truncate(last.len() - 1);
+            self.breaks_off = true;
+        }
+        self
+    }
+
+    /// Bytes announced.
+    pub(super) fn len(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Dropped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+        match self.frames.pop_front() {
+            Some(frame) => {
+                self.left -= frame.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(frame))))
+            }
+            None if self.breaks_off => Poll::Ready(Some(Err(Dropped))),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty() && !self.breaks_off
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

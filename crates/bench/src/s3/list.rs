@@ -1,0 +1,136 @@
+//! ListObjectsV2 and the deletion of many objects, which are S3's XML. It must not know of faults.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::ops::Bound;
+
+use super::answer::{Answer, Error, Request, respond};
+use super::body::Frames;
+use super::dates;
+use super::objects::Objects;
+
+/// Keys in one page at most, as S3 has it.
+const MAX_KEYS: usize = 1_000;
+
+/// A page of a bucket's keys.
+pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
+    let prefix = request.parameter("prefix").unwrap_or("");
+    let delimiter = request
+        .parameter("delimiter")
+        .filter(|text| !text.is_empty());
+    let asked = request
+        .parameter("max-keys")
+        .and_then(|text| text.parse().ok());
+    let limit = asked.unwrap_or(MAX_KEYS).min(MAX_KEYS);
+    // The token is the last key of the page before; only we read it.
+    let after = request
+        .parameter("continuation-token")
+        .or(request.parameter("start-after"))
+        .unwrap_or("");
+    let start = if after >= prefix && !after.is_empty() {
+        Bound::Excluded(after)
+    } else {
+        Bound::Included(prefix)
+    };
+    let mut contents = String::new();
+    let mut common: BTreeSet<String> = BTreeSet::new();
+    let (mut count, mut last, mut truncated) = (0, "", false);
+    for (key, object) in objects.from(&request.bucket, start) {
+        if !key.starts_with(prefix) {
+            break;
+        }
+        let group = delimiter.and_then(|delimiter| {
+            let at = key[prefix.len()..].find(delimiter)?;
+            Some(&key[..prefix.len() + at + delimiter.len()])
+        });
+        if group.is_some_and(|group| common.contains(group) || after.starts_with(group)) {
+            last = key;
+            continue;
+        }
+        if count == limit {
+            truncated = true;
+            break;
+        }
+        count += 1;
+        last = key;
+        match group {
+            Some(group) => {
+                common.insert(group.to_owned());
+            }
+            None => {
+                let _ = write!(
+                    contents,
+                    "<Contents><Key>{}</Key><LastModified>{}</LastModified>\
+                     <ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
+                     <StorageClass>STANDARD</StorageClass></Contents>",
+                    escape(key),
+                    dates::xml(object.written_ms),
+                    object.etag,
+                    object.size
+                );
+            }
+        }
+    }
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <Name>{}</Name><Prefix>{}</Prefix><KeyCount>{count}</KeyCount>\
+         <MaxKeys>{limit}</MaxKeys><IsTruncated>{truncated}</IsTruncated>",
+        escape(&request.bucket),
+        escape(prefix)
+    );
+    if truncated {
+        let token = escape(last);
+        let _ = write!(
+            text,
+            "<NextContinuationToken>{token}</NextContinuationToken>"
+        );
+    }
+    text.push_str(&contents);
+    for group in &common {
+        let group = escape(group);
+        let _ = write!(
+            text,
+            "<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>"
+        );
+    }
+    text.push_str("</ListBucketResult>");
+    respond(
+        200,
+        &[("content-type", "application/xml")],
+        Frames::text(text),
+    )
+}
+
+/// Deletes the keys that the body names.
+pub(super) fn delete_many(objects: &mut Objects, request: &Request) -> Answer {
+    let body = request.frames.concat();
+    let Ok(text) = std::str::from_utf8(&body) else {
+        return Error::MALFORMED.answer();
+    };
+    let mut answer = String::from("<DeleteResult>");
+    for part in text.split("<Key>").skip(1) {
+        let Some((key, _)) = part.split_once("</Key>") else {
+            return Error::MALFORMED.answer();
+        };
+        objects.delete(&request.bucket, &unescape(key));
+        let _ = write!(answer, "<Deleted><Key>{key}</Key></Deleted>");
+    }
+    answer.push_str("</DeleteResult>");
+    respond(
+        200,
+        &[("content-type", "application/xml")],
+        Frames::text(answer),
+    )
+}
+
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn unescape(text: &str) -> String {
+    let text = text.replace("&lt;", "<").replace("&gt;", ">");
+    let text = text.replace("&quot;", "\"").replace("&apos;", "'");
+    text.replace("&amp;", "&")
+}

@@ -1,0 +1,226 @@
+//! Buckets of the clouds, and of whatever speaks S3: one attempt per call over the `object_store`
+//! crate, with errors that say truthfully whether something may have happened. It must not know
+//! what the objects mean, nor how the bucket was named: [`crate::open`] does.
+//!
+//! The client's own errors hide the HTTP status, and take a bucket that does not exist for a
+//! missing object. So the HTTP layer is watched ([`witness`]) and its word decides.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{PutMode, PutOptions, PutPayload};
+
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::bucket::{check_prefix, check_range, short_object};
+
+pub(crate) mod witness;
+
+use witness::{Reply, Seen};
+
+/// Keys that one page of a listing may have, everywhere.
+const PAGE: usize = 1_000;
+
+/// What a cloud's client must be able to do.
+pub(crate) trait Client: ObjectStore + PaginatedListStore {}
+
+impl<T: ObjectStore + PaginatedListStore> Client for T {}
+
+/// A bucket, or a prefix of one, in a cloud.
+pub(crate) struct Cloud {
+    client: Arc<dyn Client>,
+    /// Empty, or ends with a slash.
+    prefix: String,
+}
+
+impl Cloud {
+    /// The objects below `prefix`, which is empty or ends with a slash.
+    pub(crate) fn new(client: Arc<dyn Client>, prefix: String) -> Self {
+        Cloud { client, prefix }
+    }
+
+    fn path(&self, op: Op, key: &Key) -> Result<Path, Error> {
+        // Keys need no escaping, and parsing refuses what would.
+        Path::parse(format!("{}{key}", self.prefix))
+            .map_err(|error| Error::definite(op, key, error))
+    }
+
+    async fn fetch(
+        &self,
+        op: Op,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<Bytes>, Error> {
+        let path = self.path(op, key)?;
+        let options = GetOptions {
+            range: range.map(GetRange::Bounded),
+            ..GetOptions::default()
+        };
+        let work = async { self.client.get_opts(&path, options).await?.bytes().await };
+        match witness::watch(work).await {
+            Reply::Done(bytes) => Ok(Some(bytes)),
+            Reply::Failed(_, seen) if seen.says_absent() => Ok(None),
+            Reply::Failed(error, seen) => Err(seen.classify(op, key, &error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for Cloud {
+    async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
+        let path = self.path(Op::PutNew, key)?;
+        let payload: PutPayload = body.0.into_iter().filter(|p| !p.is_empty()).collect();
+        let options = PutOptions::from(PutMode::Create);
+        match witness::watch(self.client.put_opts(&path, payload, options)).await {
+            Reply::Done(_) => Ok(Put::Created),
+            Reply::Failed(_, seen) if seen.says_conflict() => Ok(Put::Conflict),
+            Reply::Failed(error, seen) => Err(seen.classify(Op::PutNew, key, &error)),
+        }
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        self.fetch(Op::Get, key, None).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        check_range(key, &range)?;
+        if range.is_empty() {
+            // HTTP has no empty range; whether it lies within the object is still answered.
+            return match self.head(key).await? {
+                None => Ok(None),
+                Some(size) if range.end <= size => Ok(Some(Bytes::new())),
+                Some(size) => Err(short_object(key, &range, size)),
+            };
+        }
+        let found = self.fetch(Op::GetRange, key, Some(range.clone())).await?;
+        let Some(bytes) = found else {
+            return Ok(None);
+        };
+        if bytes.len() as u64 != range.end - range.start {
+            let size = range.start + bytes.len() as u64;
+            return Err(short_object(key, &range, size));
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        let path = self.path(Op::Head, key)?;
+        match witness::watch(self.client.head(&path)).await {
+            Reply::Done(meta) => Ok(Some(meta.size)),
+            // The answer to HEAD has no body, so that a missing object looks like a missing
+            // bucket. Absence must be certain: a GET's answer says which it is.
+            Reply::Failed(error, seen) if seen.status == Some(404) => {
+                let byte = self.fetch(Op::Head, key, Some(0..1)).await?;
+                match byte {
+                    None => Ok(None),
+                    Some(_) => Err(Error::unknown(Op::Head, key, error)),
+                }
+            }
+            Reply::Failed(error, seen) => Err(seen.classify(Op::Head, key, &error)),
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        check_prefix(prefix)?;
+        let full = format!("{}{prefix}", self.prefix);
+        let mut found: Vec<ObjectMeta> = Vec::new();
+        let mut token = None;
+        while found.len() < limit {
+            let options = PaginatedListOptions {
+                // Some stores refuse to start before the prefix; there is nothing to skip then.
+                offset: start_after
+                    .filter(|key| key.as_str() > prefix)
+                    .map(|key| format!("{}{key}", self.prefix)),
+                max_keys: Some((limit - found.len()).min(PAGE)),
+                page_token: token.take(),
+                ..PaginatedListOptions::default()
+            };
+            let asked = (!full.is_empty()).then_some(full.as_str());
+            let page = match witness::watch(self.client.list_paginated(asked, options)).await {
+                Reply::Done(page) => page,
+                Reply::Failed(error, seen) => {
+                    return Err(seen.classify(Op::List, prefix, &error));
+                }
+            };
+            let ours = page.result.objects.into_iter().filter_map(|object| {
+                let key = object.location.as_ref().strip_prefix(&self.prefix)?;
+                let key = Key::new(key).ok()?;
+                let size = object.size;
+                Some(ObjectMeta { key, size })
+            });
+            found.extend(ours.filter(|meta| start_after.is_none_or(|after| meta.key > *after)));
+            token = page.page_token;
+            if token.is_none() {
+                break;
+            }
+        }
+        if !found.is_sorted_by(|a, b| a.key < b.key) {
+            let detail = "the store's listings are not ordered by key";
+            return Err(Error::definite(Op::List, prefix, detail));
+        }
+        Ok(found)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let path = self.path(Op::Delete, key)?;
+        match witness::watch(self.client.delete(&path)).await {
+            Reply::Done(()) => Ok(()),
+            Reply::Failed(_, seen) if seen.says_absent() => Ok(()),
+            Reply::Failed(error, seen) => Err(seen.classify(Op::Delete, key, &error)),
+        }
+    }
+}
+
+impl Seen {
+    /// Whether the store said, in so many words, that the object does not exist.
+    fn says_absent(&self) -> bool {
+        // S3, GCS and all that follow them; Azure.
+        self.status == Some(404) && ["NoSuchKey", "BlobNotFound"].contains(&self.code.as_str())
+    }
+
+    /// Whether a create-if-absent met something, or may have.
+    fn says_conflict(&self) -> bool {
+        matches!(self.status, Some(304 | 409 | 412))
+    }
+
+    /// What a failure means.
+    fn classify(&self, op: Op, key: impl AsRef<str>, error: &object_store::Error) -> Error {
+        let code = self.code.as_str();
+        match self.status {
+            // No request was made at all: bad settings, no credentials.
+            None if !self.sent => Error::definite(op, key, error),
+            // A timeout, a reset, no connection.
+            None => Error::unknown(op, key, error),
+            Some(429) => Error::throttled(op, key, error),
+            // S3 and most who follow it; Azure. Any other 503 may come from a proxy after the
+            // store has acted.
+            Some(503)
+                if ["SlowDown", "SlowDownWrite", "SlowDownRead", "ServerBusy"].contains(&code) =>
+            {
+                Error::throttled(op, key, error)
+            }
+            // The disk or the quota is full: refused before anything happened.
+            Some(507) => Error::definite(op, key, error),
+            // The store gave up waiting for our bytes, or got others than we sent.
+            Some(408) => Error::unknown(op, key, error),
+            Some(400)
+                if ["RequestTimeout", "BadDigest", "XAmzContentChecksumMismatch"]
+                    .contains(&code) =>
+            {
+                Error::unknown(op, key, error)
+            }
+            Some(300..=499) => Error::definite(op, key, error),
+            // 5xx; or an answer of which the body broke off or made no sense.
+            Some(_) => Error::unknown(op, key, error),
+        }
+    }
+}

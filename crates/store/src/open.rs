@@ -1,0 +1,273 @@
+//! From a URL to a bucket. It must not know what the bucket is for.
+//!
+//! ```text
+//! DIR, file:///DIR         a local directory
+//! mem:                     this process's memory
+//! s3://BUCKET[/PREFIX]     S3 and what speaks it; ?endpoint=URL&region=NAME&allow_http=true ...
+//! gs://BUCKET[/PREFIX]     Google Cloud Storage
+//! az://CONTAINER[/PREFIX]  Azure Blob Storage; ?account=NAME
+//! ```
+//! Credentials never stand in a URL: they come from the environment, as each cloud's tools take
+//! them, or from the machine's identity.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
+
+use crate::bucket::{Bucket, Error, Op};
+use crate::cloud::witness::Connector;
+use crate::cloud::{Client, Cloud};
+use crate::directory::Directory;
+use crate::memory::Memory;
+
+mod url;
+
+use url::{Parameters, Url};
+
+/// How to reach a bucket, apart from its URL.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long one request may take, in all.
+    pub request_timeout: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// Environment variables in which credentials and cloud settings are looked for.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// This process's environment, and timeouts that suit objects of some MiB.
+    pub fn from_environment() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            let clouds = ["AWS_", "GOOGLE_", "AZURE_"];
+            let wanted = clouds.iter().any(|cloud| name.starts_with(cloud));
+            wanted.then_some((name, value.into_string().ok()?))
+        });
+        Options {
+            request_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(3),
+            environment: variables.collect(),
+        }
+    }
+}
+
+/// Opens the bucket that `url` names. A local directory is created if need be; of a cloud nothing
+/// is asked yet, so this works while the bucket is away.
+pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bucket>, Error> {
+    let url = Url::parse(url).map_err(|detail| refuse(url, detail))?;
+    match url {
+        Url::Memory => Ok(Arc::new(Memory::new())),
+        Url::Directory(path) => {
+            let opened = host::task::spawn_blocking(move || Directory::open(path)).await?;
+            Ok(Arc::new(opened))
+        }
+        Url::Cloud {
+            scheme,
+            bucket,
+            prefix,
+            parameters,
+        } => {
+            let name = format!("{scheme}://{bucket}");
+            let client = match scheme.as_str() {
+                "s3" => s3(&bucket, parameters, options),
+                "gs" => gcs(&bucket, parameters, options),
+                _ => azure(&bucket, parameters, options),
+            };
+            let client = client.map_err(|detail| refuse(&name, detail))?;
+            Ok(Arc::new(Cloud::new(client, prefix)))
+        }
+    }
+}
+
+fn refuse(url: &str, detail: String) -> Error {
+    Error::definite(Op::Head, url, detail)
+}
+
+fn s3(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn Client>, String> {
+    let mut builder = AmazonS3Builder::new()
+        .with_client_options(client_options(options))
+        .with_retry(no_retries())
+        .with_http_connector(Connector::default());
+    for (name, value) in variables("AWS_", options) {
+        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder = builder.with_bucket_name(bucket);
+    if let Some(endpoint) = given.take("endpoint") {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(region) = given.take("region") {
+        builder = builder.with_region(region);
+    }
+    if given.flag("allow_http")? {
+        builder = builder.with_allow_http(true);
+    }
+    if given.flag("virtual_hosted_style")? {
+        builder = builder.with_virtual_hosted_style_request(true);
+    }
+    if given.flag("skip_signature")? {
+        builder = builder.with_skip_signature(true);
+    }
+    // Hashing the payload for the signature costs ten times what the upload itself does; a CRC
+    // that the store checks on arrival protects it as well, and TLS does against malice.
+    builder = builder.with_unsigned_payload(true);
+    builder = match given.take("checksum").as_deref() {
+        None | Some("crc64nvme") => builder.with_checksum_algorithm(Checksum::CRC64NVME),
+        Some("sha256") => builder.with_checksum_algorithm(Checksum::SHA256),
+        Some("none") => builder,
+        Some(other) => {
+            return Err(format!(
+                "checksum={other} is unknown: crc64nvme (the default), sha256 and none are possible"
+            ));
+        }
+    };
+    given.end("endpoint, region, allow_http, virtual_hosted_style, skip_signature, checksum")?;
+    // Single deletions: the bulk call is not in every store that speaks S3.
+    builder = builder.with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
+    let built = builder.build().map_err(|error| error.to_string())?;
+    Ok(Arc::new(built))
+}
+
+fn gcs(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn Client>, String> {
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_client_options(client_options(options))
+        .with_retry(no_retries())
+        .with_http_connector(Connector::default());
+    for (name, value) in variables("GOOGLE_", options) {
+        if let Ok(key) = name.parse::<GoogleConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder = builder.with_bucket_name(bucket);
+    if let Some(endpoint) = given.take("endpoint") {
+        builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
+    }
+    if given.flag("allow_http")? {
+        let key = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
+        builder = builder.with_config(key, "true");
+    }
+    if given.flag("skip_signature")? {
+        builder = builder.with_skip_signature(true);
+    }
+    given.end("endpoint, allow_http, skip_signature")?;
+    let built = builder.build().map_err(|error| error.to_string())?;
+    Ok(Arc::new(built))
+}
+
+fn azure(
+    container: &str,
+    mut given: Parameters,
+    options: &Options,
+) -> Result<Arc<dyn Client>, String> {
+    let mut builder = MicrosoftAzureBuilder::new()
+        .with_client_options(client_options(options))
+        .with_retry(no_retries())
+        .with_http_connector(Connector::default());
+    for (name, value) in variables("AZURE_", options) {
+        if let Ok(key) = name.parse::<AzureConfigKey>() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder = builder.with_container_name(container);
+    if let Some(account) = given.take("account") {
+        builder = builder.with_account(account);
+    }
+    if let Some(endpoint) = given.take("endpoint") {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if given.flag("allow_http")? {
+        builder = builder.with_allow_http(true);
+    }
+    if given.flag("skip_signature")? {
+        builder = builder.with_skip_signature(true);
+    }
+    given.end("account, endpoint, allow_http, skip_signature")?;
+    let built = builder.build().map_err(|error| error.to_string())?;
+    Ok(Arc::new(built))
+}
+
+/// The environment's variables for one cloud, as the client library names them.
+fn variables(cloud: &str, options: &Options) -> impl Iterator<Item = (String, String)> {
+    let of_cloud = options
+        .environment
+        .iter()
+        .filter(move |(name, _)| name.starts_with(cloud));
+    of_cloud.map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+}
+
+fn client_options(options: &Options) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout(options.request_timeout)
+        .with_connect_timeout(options.connect_timeout)
+}
+
+/// Every call is one attempt: only the caller knows what may be repeated, and for how long.
+fn no_retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: 0,
+        retry_timeout: Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(url: &str) -> String {
+        let mut options = Options::from_environment();
+        options.environment.clear();
+        match open(url, &options).await {
+            Ok(_) => panic!("{url} was opened"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_refused_with_what_can() {
+        for (url, hint) in [
+            ("ftp://x/y", "s3://"),
+            ("s3:bucket", "s3://"),
+            ("s3://", "name"),
+            ("s3://b?endpont=x", "endpoint, region"),
+            ("s3://b?checksum=md5", "crc64nvme"),
+            ("s3://b?allow_http=maybe", "true or false"),
+            ("s3://b?region=eu&region=us", "twice"),
+            ("s3://b/a//c", "prefix"),
+            ("s3://b/a%20c", "prefix"),
+            ("az://c?endpoint=%zz", "percent"),
+            ("file://host/dir", "file:///"),
+            ("mem:x", "mem:"),
+            ("", "directory"),
+        ] {
+            let error = refused(url).await;
+            assert!(error.contains(hint), "{url}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn clouds_are_opened_without_being_asked() {
+        let mut options = Options::from_environment();
+        options.environment = vec![
+            ("AWS_ACCESS_KEY_ID".into(), "id".into()),
+            ("AWS_SECRET_ACCESS_KEY".into(), "secret".into()),
+        ];
+        for url in [
+            "mem:",
+            "s3://bucket",
+            "s3://bucket/some/prefix?region=eu-central-1",
+            "s3://bucket?endpoint=http://127.0.0.1:9000&allow_http=true&skip_signature=true",
+            "gs://bucket/p?skip_signature=true",
+            "az://container?account=a&skip_signature=true",
+        ] {
+            let opened = open(url, &options).await;
+            assert!(opened.is_ok(), "{url}: {:?}", opened.err());
+        }
+    }
+}

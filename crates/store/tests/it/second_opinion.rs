@@ -1,0 +1,71 @@
+//! The S3 bucket against a server that others wrote: versitygw, which checks signatures and keeps
+//! to S3's conditions. Runs only where `SEAWAY_VERSITYGW` names its binary; `./test` installs it.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::open::{Options, open};
+use store::{conformance, probe};
+
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn versitygw_agrees() {
+    let Some(binary) = std::env::var_os("SEAWAY_VERSITYGW") else {
+        eprintln!("skipped: SEAWAY_VERSITYGW does not name a versitygw binary");
+        return;
+    };
+    let place = tempfile::tempdir().expect("a temporary directory");
+    std::fs::create_dir(place.path().join("bucket")).expect("a bucket");
+    // Whoever asks the system for a port may lose it again; nobody else asks for this one now.
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("its number").port()
+    };
+    let gateway = Command::new(binary)
+        .args(["--port", &format!("127.0.0.1:{port}")])
+        .args(["--access", "user", "--secret", "password"])
+        .args(["--region", "us-east-1", "--iam-cache-disable", "--quiet"])
+        .arg("posix")
+        .arg(place.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("versitygw starts");
+    let _gateway = Gateway(gateway);
+    let options = Options {
+        request_timeout: Duration::from_secs(20),
+        connect_timeout: Duration::from_secs(2),
+        environment: vec![
+            ("AWS_ACCESS_KEY_ID".to_owned(), "user".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), "password".to_owned()),
+        ],
+    };
+    let url = format!(
+        "s3://bucket/prefix?endpoint=http://127.0.0.1:{port}&region=us-east-1&allow_http=true"
+    );
+    let bucket = open(&url, &options).await.expect("a bucket");
+    let mut attempts = 0;
+    while let Err(error) = bucket.list("", None, 1).await {
+        attempts += 1;
+        assert!(attempts < 200, "versitygw is not ready after 10 s: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    probe::run(&bucket).await.expect("the probe passes");
+    conformance::run(Arc::clone(&bucket)).await;
+
+    let mut stranger = options;
+    stranger.environment[1].1 = "wrong".to_owned();
+    let refused = open(&url, &stranger).await.expect("a bucket");
+    let refused = refused.list("", None, 1).await;
+    let expected = matches!(refused, Err(store::bucket::Error::Definite { .. }));
+    assert!(expected, "a wrong secret gave {refused:?}");
+}
