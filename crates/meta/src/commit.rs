@@ -247,6 +247,50 @@ pub enum BatchOutcome {
     OffsetsExhausted,
 }
 
+impl BatchOutcome {
+    /// Its number in snapshots and digests.
+    pub(crate) fn code(&self) -> u32 {
+        match self {
+            BatchOutcome::Accepted { .. } => 0,
+            BatchOutcome::Duplicate { .. } => 1,
+            BatchOutcome::DuplicateSequence => 2,
+            BatchOutcome::OutOfOrder => 3,
+            BatchOutcome::InvalidProducerEpoch => 4,
+            BatchOutcome::UnknownPartition => 5,
+            BatchOutcome::OffsetsExhausted => 6,
+        }
+    }
+
+    /// The outcome of a number; `offsets` gives base offset and log start to those that have them.
+    pub(crate) fn from_code(
+        code: u32,
+        offsets: impl FnOnce() -> Option<(i64, i64)>,
+    ) -> Option<Self> {
+        Some(match code {
+            0 => {
+                let (base_offset, log_start) = offsets()?;
+                BatchOutcome::Accepted {
+                    base_offset,
+                    log_start,
+                }
+            }
+            1 => {
+                let (base_offset, log_start) = offsets()?;
+                BatchOutcome::Duplicate {
+                    base_offset,
+                    log_start,
+                }
+            }
+            2 => BatchOutcome::DuplicateSequence,
+            3 => BatchOutcome::OutOfOrder,
+            4 => BatchOutcome::InvalidProducerEpoch,
+            5 => BatchOutcome::UnknownPartition,
+            6 => BatchOutcome::OffsetsExhausted,
+            _ => return None,
+        })
+    }
+}
+
 /// What is kept of a decided number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {

@@ -1,16 +1,348 @@
 //! What must hold of every state. `check_all` walks everything; `check_touched` only what one
 //! command may have changed, at a price in proportion to the command.
 
+use std::collections::BTreeMap;
+
 use crate::command::Command;
+use crate::commit::Kept;
+use crate::ids::{FileId, PartitionId};
+use crate::member::KEPT_OUTCOMES;
+use crate::partition::Partition;
 use crate::state::State;
+use crate::topic::Topic;
 
 /// What does not hold, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Violation(pub(crate) String);
+pub struct Violation(String);
+
+/// Slices and bytes that partitions hold of each file.
+type Tally = BTreeMap<FileId, (u64, u64)>;
+
+macro_rules! ensure {
+    ($holds:expr, $($sentence:tt)+) => {
+        if !$holds {
+            return Err(Violation(format!($($sentence)+)));
+        }
+    };
+}
+
+/// Checks everything, groups included, in time proportional to the state.
+///
+/// # Panics
+/// If a group contradicts itself.
+pub fn check_all(state: &State) -> Result<(), Violation> {
+    check_structure(state)?;
+    state.groups.assert_invariants();
+    Ok(())
+}
+
+/// Checks everything but the inside of groups; never panics.
+pub(crate) fn check_structure(state: &State) -> Result<(), Violation> {
+    let mut tally = Tally::new();
+    for (number, partition) in state.partitions.iter() {
+        check_partition(PartitionId(number), partition, &mut tally)?;
+    }
+    for (id, partition) in &state.doomed {
+        check_partition(*id, partition, &mut tally)?;
+        ensure!(
+            state.partitions.get(id.0).is_none(),
+            "{id:?} is doomed and alive"
+        );
+        ensure!(
+            partition.slices.len() > 0,
+            "{id:?} is doomed without slices"
+        );
+        ensure!(
+            state.topics.get(partition.topic).is_none(),
+            "{id:?} is doomed, its topic lives"
+        );
+    }
+    check_topics(state)?;
+    check_files(state, &tally)?;
+    check_members(state)
+}
 
 /// Checks what a command that was just applied may have changed.
 pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> {
-    let _ = (state, command);
+    match command {
+        Command::CommitFile(command) => {
+            check_decided(state, command.file)?;
+            for partition in &command.slices.partition {
+                let Some(partition) = state.partitions.get(*partition) else {
+                    continue;
+                };
+                check_end(state, partition)?;
+            }
+            Ok(())
+        }
+        Command::SkipFile { file } => check_decided(state, *file),
+        Command::CreateTopic(create) => check_topic_of(state, create.id),
+        Command::CreatePartitions { id, .. } => check_topic_of(state, *id),
+        Command::RegisterAgent(_) | Command::FenceAgent { .. } => check_members(state),
+        _ => Ok(()),
+    }
+}
+
+/// A number below the next has either a file or none; one above has none.
+fn check_decided(state: &State, id: FileId) -> Result<(), Violation> {
+    let next = state
+        .members
+        .runs
+        .get(&id.incarnation)
+        .map_or(0, |run| run.next_number);
+    let file = state.files.get(id);
+    ensure!(
+        file.is_none() || id.number < next,
+        "file {id} exists before it was decided"
+    );
+    if let Some(file) = file {
+        ensure!(
+            file.is_tombstoned() == (file.live_slices == 0),
+            "file {id} is a tombstone with {} live slices",
+            file.live_slices
+        );
+    }
+    Ok(())
+}
+
+/// The end of a partition: what a commit changes.
+fn check_end(state: &State, partition: &Partition) -> Result<(), Violation> {
+    let of = (partition.topic, partition.index);
+    ensure!(
+        (0..=partition.high_watermark).contains(&partition.log_start),
+        "{of:?}: the log start lies outside the log"
+    );
+    let Some(last) = partition.slices.last() else {
+        return Ok(());
+    };
+    ensure!(
+        last.end() == partition.high_watermark,
+        "{of:?}: the last slice is not at the end"
+    );
+    let file = state.files.get(last.file);
+    ensure!(
+        file.is_some_and(|file| file.live_slices > 0 && !file.is_tombstoned()),
+        "{of:?}: the last slice is in a file that is not live"
+    );
+    Ok(())
+}
+
+fn check_topic_of(state: &State, id: crate::ids::TopicId) -> Result<(), Violation> {
+    state
+        .topics
+        .get(id)
+        .map_or(Ok(()), |topic| check_topic(state, topic))
+}
+
+fn check_topic(state: &State, topic: &Topic) -> Result<(), Violation> {
+    let name = &topic.name;
+    ensure!(
+        !topic.partitions.is_empty(),
+        "topic {name} has no partitions"
+    );
+    ensure!(
+        topic.partitions.is_sorted_by(|a, b| a < b),
+        "topic {name}: partition ids do not rise with their index"
+    );
+    for (index, id) in (0_u32..).zip(&topic.partitions) {
+        ensure!(
+            id.0 >= 1 && id.0 <= state.last_partition,
+            "{id:?} was never given"
+        );
+        let partition = state.partitions.get(id.0);
+        let knows = |partition: &Partition| (partition.topic, partition.index) == (topic.id, index);
+        ensure!(
+            partition.is_some_and(knows),
+            "topic {name}: {id:?} is not its partition {index}"
+        );
+    }
+    Ok(())
+}
+
+fn check_topics(state: &State) -> Result<(), Violation> {
+    let mut partitions = 0;
+    for topic in state.topics.iter() {
+        check_topic(state, topic)?;
+        partitions += topic.partitions.len();
+    }
+    ensure!(
+        state.topics.is_consistent(),
+        "names of topics do not lead to their topics"
+    );
+    ensure!(
+        partitions == state.partitions.len(),
+        "topics have {partitions} partitions, but there are {}",
+        state.partitions.len()
+    );
+    Ok(())
+}
+
+fn check_partition(
+    id: PartitionId,
+    partition: &Partition,
+    tally: &mut Tally,
+) -> Result<(), Violation> {
+    let (start, end) = (partition.log_start, partition.high_watermark);
+    ensure!(
+        (0..=end).contains(&start),
+        "{id:?}: the log start {start} is not in 0..={end}"
+    );
+    let mut next = None;
+    let mut bytes = 0_u64;
+    for slice in partition.slices.iter() {
+        let base = slice.base_offset;
+        ensure!(
+            next.is_none_or(|next| next == base),
+            "{id:?}: slices part or overlap at {base}"
+        );
+        ensure!(
+            slice.span > 0 && slice.length > 0,
+            "{id:?}: an empty slice at {base}"
+        );
+        ensure!(
+            base >= 0 && slice.end() > base,
+            "{id:?}: offsets wrap at {base}"
+        );
+        ensure!(
+            slice.end() > start,
+            "{id:?}: a slice before the log start at {base}"
+        );
+        let (slices, live) = tally.entry(slice.file).or_default();
+        *slices += 1;
+        *live = live.saturating_add(u64::from(slice.length));
+        bytes = bytes.saturating_add(u64::from(slice.length));
+        next = Some(slice.end());
+    }
+    ensure!(
+        next.unwrap_or(start) == end,
+        "{id:?}: slices do not end at the high watermark {end}"
+    );
+    let first = partition
+        .slices
+        .first()
+        .map_or(end, |first| first.base_offset);
+    ensure!(
+        first <= start,
+        "{id:?}: nothing holds the log start {start}"
+    );
+    ensure!(
+        bytes == partition.slices.bytes(),
+        "{id:?}: bytes are miscounted"
+    );
+    let producers = partition.producers.as_slice();
+    ensure!(
+        producers.is_sorted_by(|a, b| a.id < b.id),
+        "{id:?}: producers are not sorted"
+    );
+    for producer in producers {
+        ensure!(
+            producer.is_sound(),
+            "{id:?}: {:?} contradicts itself",
+            producer.id
+        );
+        let last = producer
+            .window()
+            .last()
+            .map_or(0, |batch| batch.base_offset);
+        ensure!(
+            last < end,
+            "{id:?}: {:?} has a batch after the end",
+            producer.id
+        );
+    }
+    Ok(())
+}
+
+fn check_files(state: &State, tally: &Tally) -> Result<(), Violation> {
+    let mut files = 0_u64;
+    for (id, file) in state.files.iter() {
+        files += 1;
+        check_decided(state, id)?;
+        let held = tally.get(&id).copied().unwrap_or_default();
+        let counted = (u64::from(file.live_slices), file.live_bytes);
+        ensure!(
+            held == counted,
+            "file {id} counts {counted:?}, partitions hold {held:?}"
+        );
+        ensure!(
+            file.live_bytes <= file.length,
+            "file {id} is shorter than its slices"
+        );
+        let run = state.members.runs.contains_key(&id.incarnation);
+        ensure!(run, "file {id} has no incarnation");
+    }
+    ensure!(files == state.files.len(), "files are miscounted");
+    let dangling = tally.keys().find(|id| state.files.get(**id).is_none());
+    ensure!(
+        dangling.is_none(),
+        "slices lie in {dangling:?}, which does not exist"
+    );
+    let tombstones = state
+        .files
+        .iter()
+        .filter(|(_, file)| file.is_tombstoned())
+        .count();
+    ensure!(
+        u64::try_from(tombstones).is_ok_and(|count| count == state.files.tombstoned()),
+        "tombstones are miscounted"
+    );
+    Ok(())
+}
+
+fn check_members(state: &State) -> Result<(), Violation> {
+    let members = &state.members;
+    for (id, agent) in &members.agents {
+        ensure!(
+            agent.id == *id && id.0 >= 1 && id.0 <= members.last_agent,
+            "{id:?} is misplaced"
+        );
+        ensure!(
+            members.names.get(&agent.name) == Some(id),
+            "{id:?} is not found by its name"
+        );
+        let run = members.runs.get(&agent.incarnation);
+        ensure!(
+            run.is_some_and(|run| run.agent == *id),
+            "{id:?} has no incarnation of its own"
+        );
+    }
+    ensure!(
+        members.names.len() == members.agents.len(),
+        "names without agents"
+    );
+    for (incarnation, run) in &members.runs {
+        let given = (1..=members.last_incarnation).contains(&incarnation.0);
+        ensure!(given, "{incarnation:?} was never given");
+        let last = members
+            .agents
+            .get(&run.agent)
+            .is_some_and(|a| a.incarnation == *incarnation);
+        ensure!(
+            last || run.fenced_ticks.is_some(),
+            "{incarnation:?} may commit, but is not its agent's last"
+        );
+        let kept = u64::try_from(run.kept.len()).unwrap_or(u64::MAX);
+        ensure!(
+            run.kept.len() <= KEPT_OUTCOMES && kept <= run.next_number,
+            "{incarnation:?} keeps more outcomes than it has"
+        );
+        for (number, outcome) in (run.next_number - kept..).zip(&run.kept) {
+            let id = FileId {
+                incarnation: *incarnation,
+                number,
+            };
+            let skipped = *outcome == Kept::Skipped;
+            ensure!(
+                !(skipped && state.files.get(id).is_some()),
+                "{id} is skipped and committed"
+            );
+        }
+        let past = run.skipped.keys().all(|number| *number < run.next_number);
+        ensure!(
+            past,
+            "{incarnation:?} skipped numbers that are still to come"
+        );
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::command::Placement;
 use crate::reply::{Refusal, Reply};
 
 /// Bucket numbers are below this, so that a set of them is one integer.
-pub const BUCKETS_MAX: u32 = u64::BITS;
+pub(crate) const BUCKETS_MAX: u32 = u64::BITS;
 
 /// How many failure domains must hold a file, and which bucket lies in which.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -500,12 +500,14 @@ pub struct Header {
     pub feature_level: u32,
     #[prost(message, optional, tag = "4")]
     pub clock: ::core::option::Option<Clock>,
+    /// The last number of each kind that was given; 0: none.
     #[prost(uint64, tag = "5")]
-    pub next_partition: u64,
+    pub last_partition: u64,
     #[prost(uint64, tag = "6")]
-    pub next_incarnation: u64,
+    pub last_incarnation: u64,
     #[prost(uint32, tag = "7")]
-    pub next_agent: u32,
+    pub last_agent: u32,
+    /// The next one, since producers count from 0.
     #[prost(uint64, tag = "8")]
     pub next_producer: u64,
     #[prost(uint64, tag = "9")]
@@ -530,7 +532,11 @@ pub struct Header {
     #[prost(uint64, tag = "36")]
     pub files: u64,
     #[prost(uint64, tag = "37")]
-    pub incarnations: u64,
+    pub agents: u64,
+    #[prost(uint64, tag = "38")]
+    pub runs: u64,
+    #[prost(uint64, tag = "39")]
+    pub groups: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Clock {

@@ -139,10 +139,10 @@ impl State {
         if self.topics.get(id).is_some_and(repeated) {
             return Reply::Topic { id };
         }
-        let numbered = self
-            .topics
-            .check_new(request)
-            .and_then(|()| topic::number_partitions(&mut self.last_partition, request.partitions));
+        let present = self.present_partitions();
+        let numbered = self.topics.check_new(request).and_then(|()| {
+            topic::number_partitions(&mut self.last_partition, present, request.partitions)
+        });
         let ids = match numbered {
             Ok(ids) => ids,
             Err(refusal) => return Reply::TopicRefused(refusal),
@@ -179,8 +179,9 @@ impl State {
     }
 
     fn create_partitions(&mut self, id: TopicId, total: u32, events: &mut Vec<Event>) -> Reply {
+        let present = self.present_partitions();
         let numbered = self.topics.check_growth(id, total).and_then(|count| {
-            let ids = topic::number_partitions(&mut self.last_partition, count)?;
+            let ids = topic::number_partitions(&mut self.last_partition, present, count)?;
             Ok((total - count..total, ids))
         });
         let (indices, ids) = match numbered {
@@ -275,6 +276,10 @@ impl State {
         let (reply, event) = self.groups.apply(stamp, &partitions, command);
         events.extend(event.map(Event::Group));
         Reply::Group(reply)
+    }
+
+    fn present_partitions(&self) -> u64 {
+        u64::try_from(self.partitions.len() + self.doomed.len()).unwrap_or(u64::MAX)
     }
 
     /// Ticks between a file's tombstone and its deletion; also between the end of an incarnation

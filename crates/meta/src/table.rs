@@ -1,18 +1,20 @@
-//! A table from dense numbers to values that can be cloned for the price of a few pointers: two
-//! levels of shared blocks, copied when written to. It must not know what it holds.
+//! A table from dense numbers to values that can be cloned for the price of a few pointers:
+//! shared blocks, copied when written to. It must not know what it holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Entries per block. A clone of the table copies one pointer per block; the first write to a
 /// block after that copies this many.
-const BLOCK: usize = 64;
+const BLOCK: u64 = 64;
 
 type Block<T> = Vec<Option<Arc<T>>>;
 
-/// Values by number, from 0.
+/// Values by number.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    blocks: Vec<Arc<Block<T>>>,
+    /// By number divided by [`BLOCK`]; none is empty.
+    blocks: BTreeMap<u64, Arc<Block<T>>>,
     len: usize,
 }
 
@@ -28,7 +30,7 @@ impl<T> Clone for Table<T> {
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Table {
-            blocks: Vec::new(),
+            blocks: BTreeMap::new(),
             len: 0,
         }
     }
@@ -41,33 +43,26 @@ impl<T: Clone> Table<T> {
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
-        let (block, slot) = place(number)?;
-        self.blocks.get(block)?.get(slot)?.as_deref()
+        self.blocks
+            .get(&(number / BLOCK))?
+            .get(slot(number))?
+            .as_deref()
     }
 
     /// The value, to be changed; copies what a clone of the table still shares.
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let (block, slot) = place(number)?;
-        let block = self.blocks.get_mut(block)?;
-        block.get(slot)?.as_ref()?;
+        let block = self.blocks.get_mut(&(number / BLOCK))?;
+        block.get(slot(number))?.as_ref()?;
         Arc::make_mut(block)
-            .get_mut(slot)?
+            .get_mut(slot(number))?
             .as_mut()
             .map(Arc::make_mut)
     }
 
-    /// Sets the value of a number. Memory is taken for all numbers below it.
+    /// Sets the value of a number.
     pub(crate) fn insert(&mut self, number: u64, value: T) {
-        let Some((block, slot)) = place(number) else {
-            return;
-        };
-        if self.blocks.len() <= block {
-            self.blocks.resize_with(block + 1, Arc::default);
-        }
-        let Some(block) = self.blocks.get_mut(block) else {
-            return;
-        };
-        let block = Arc::make_mut(block);
+        let block = Arc::make_mut(self.blocks.entry(number / BLOCK).or_default());
+        let slot = slot(number);
         if block.len() <= slot {
             block.resize_with(slot + 1, || None);
         }
@@ -79,13 +74,12 @@ impl<T: Clone> Table<T> {
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<Arc<T>> {
-        let (block, slot) = place(number)?;
-        let block = self.blocks.get_mut(block)?;
-        block.get(slot)?.as_ref()?;
+        let block = self.blocks.get_mut(&(number / BLOCK))?;
+        block.get(slot(number))?.as_ref()?;
         let block = Arc::make_mut(block);
-        let value = block.get_mut(slot)?.take();
+        let value = block.get_mut(slot(number))?.take();
         if block.iter().all(Option::is_none) {
-            *block = Vec::new();
+            self.blocks.remove(&(number / BLOCK));
         }
         self.len -= usize::from(value.is_some());
         value
@@ -93,21 +87,14 @@ impl<T: Clone> Table<T> {
 
     /// All values with their numbers, from a number onward, in order.
     pub(crate) fn iter_from(&self, number: u64) -> impl Iterator<Item = (u64, &T)> {
-        let (first, slot) = place(number).unwrap_or((usize::MAX, 0));
         self.blocks
-            .iter()
-            .enumerate()
-            .skip(first)
+            .range(number / BLOCK..)
             .flat_map(move |(at, block)| {
-                let skip = if at == first { slot } else { 0 };
-                block
-                    .iter()
-                    .enumerate()
-                    .skip(skip)
-                    .filter_map(move |(slot, value)| {
-                        let number = u64::try_from(at * BLOCK + slot).ok()?;
-                        value.as_deref().map(|value| (number, value))
-                    })
+                let first = at * BLOCK;
+                let numbered = (first..).zip(block.iter());
+                numbered
+                    .filter(move |(at, _)| *at >= number)
+                    .filter_map(|(number, value)| value.as_deref().map(|value| (number, value)))
             })
     }
 
@@ -117,9 +104,9 @@ impl<T: Clone> Table<T> {
     }
 }
 
-fn place(number: u64) -> Option<(usize, usize)> {
-    let number = usize::try_from(number).ok()?;
-    Some((number / BLOCK, number % BLOCK))
+fn slot(number: u64) -> usize {
+    // Less than 64.
+    usize::try_from(number % BLOCK).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ use crate::ids::{COUNTER_MAX, PartitionId, TopicId};
 /// Most partitions of one topic: as many as one command can make without a noticeable pause.
 pub const PARTITIONS_MAX: u32 = 100_000;
 
+/// Most partitions of one cluster, those of deleted topics that are still being dropped included:
+/// what one process can hold.
+pub const CLUSTER_PARTITIONS_MAX: u64 = 2_000_000;
+
 /// Longest topic name, as Kafka's.
 pub const NAME_LENGTH_MAX: usize = 249;
 
@@ -98,6 +102,17 @@ impl Topics {
     /// Whether there are no topics.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// Whether every topic is found by its name, and nothing else is.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let found = |topic: &Arc<Topic>| {
+            self.by_name.get(&topic.name) == Some(&topic.id)
+                && self.collisions.get(&normalised(&topic.name)) == Some(&topic.id)
+        };
+        self.by_id.values().all(found)
+            && self.by_name.len() == self.by_id.len()
+            && self.collisions.len() == self.by_id.len()
     }
 
     /// The value in force of one of the cluster's configs, as a number.
@@ -198,12 +213,17 @@ impl Topics {
 /// Gives out partition ids.
 pub(crate) fn number_partitions(
     last: &mut u64,
+    present: u64,
     count: u32,
 ) -> Result<impl Iterator<Item = PartitionId> + Clone + use<>, Refusal> {
     let first = *last + 1;
     let end = *last + u64::from(count);
     if end > COUNTER_MAX {
         let reason = "no more partitions can be numbered".to_owned();
+        return Err(Refusal::Policy { reason });
+    }
+    if present.saturating_add(u64::from(count)) > CLUSTER_PARTITIONS_MAX {
+        let reason = format!("a cluster has at most {CLUSTER_PARTITIONS_MAX} partitions");
         return Err(Refusal::Policy { reason });
     }
     *last = end;
@@ -258,6 +278,13 @@ mod tests {
             ids,
             [PartitionId(COUNTER_MAX - 1), PartitionId(COUNTER_MAX)]
         );
-        assert!(number_partitions(&mut last, 1).is_err());
+        assert!(number_partitions(&mut last, 0, 1).is_err());
+    }
+
+    #[test]
+    fn a_cluster_has_a_limit_of_partitions() {
+        let mut last = 0;
+        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX, 1).is_err());
+        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX - 1, 1).is_ok());
     }
 }
