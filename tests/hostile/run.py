@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""Bad input for a running server: BOOTSTRAP=host:port SERVER_PID=pid run.py [--seed N] [--rss-growth-mib N]
+
+Random, truncated, oversized and negative frames, and bodies made of huge array and string lengths, on every API and
+version that the server advertises, before and after a handshake; connections that never finish a frame; corrupt
+batches. Expected: an answer or a closed connection, a server that goes on serving within bounded memory, and nothing
+of a corrupt batch stored.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import random
+import socket
+import struct
+import sys
+import threading
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "clients"))
+import protocol  # noqa: E402
+from harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
+
+PID = int(os.environ["SERVER_PID"])
+CORRUPT_MESSAGE, INVALID_RECORD = 2, 87
+# These may hold back their answer for as long as the request says, or give none: a fetch, a join, a sync, and a produce
+# with acks=0.
+WAITING = {0, 1, 11, 14}
+FLEXIBLE_BODY = b"\xff\xff\xff\xff\x07"  # 2^31 - 1 as an unsigned varint: a compact array of that many
+options = None
+suite = Suite("hostile")
+
+
+def resident_mib():
+    for line in pathlib.Path(f"/proc/{PID}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise Failed("the server is gone")
+
+
+class Memory:
+    """The largest resident size of the server while the block runs."""
+
+    def __enter__(self):
+        self.before = self.most = resident_mib()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        while not self.done.wait(0.02):
+            try:
+                self.most = max(self.most, resident_mib())
+            except (OSError, Failed):
+                return
+
+    def __exit__(self, kind, *_):
+        self.done.set()
+        self.thread.join()
+        if kind is None:
+            grown = self.most - self.before
+            print(f"  resident {self.before:.0f} MiB before, {self.most:.0f} at most", flush=True)
+            expect(grown <= options.rss_growth_mib, f"grew by {grown:.0f} MiB; {options.rss_growth_mib} are allowed")
+
+
+def served():
+    with protocol.Connection(BOOTSTRAP) as connection:
+        return protocol.api_versions(connection)
+
+
+def frame(body):
+    return struct.pack(">i", len(body)) + body
+
+
+def header(api, version):
+    return struct.pack(">hhi", api, version, 7) + protocol.string("hostile")
+
+
+def valid_bodies():
+    """A sensible body for some APIs, to be cut off and damaged."""
+    batch = protocol.batch([b"hello"] * 3)
+    return {
+        (protocol.METADATA, 1): protocol.array([protocol.string("some-topic")]),
+        (protocol.PRODUCE, 3): protocol.string(None) + struct.pack(">hi", -1, 1000) + protocol.array([
+            protocol.string("no-such-topic-here") + protocol.array([struct.pack(">ii", 0, len(batch)) + batch])
+        ]),
+        (protocol.FETCH, 4): struct.pack(">iiiib", -1, 10, 1, 1000, 0) + protocol.array([
+            protocol.string("no-such-topic-here") + protocol.array([struct.pack(">iqi", 0, 0, 1000)])
+        ]),
+        (protocol.LIST_OFFSETS, 1): struct.pack(">i", -1) + protocol.array([
+            protocol.string("no-such-topic-here") + protocol.array([struct.pack(">iq", 0, -1)])
+        ]),
+    }
+
+
+def hostile_bodies(source):
+    yield b""
+    yield b"\0"
+    yield b"\x7f\xff\xff\xff" * 20
+    yield b"\x7f" * 300
+    yield b"\xff" * 300
+    yield b"\x80\0\0\0" * 20
+    yield b"\0" * 300
+    yield b"\0" + b"\x00\xff\xff\xff" * 20
+    yield b"\0" + FLEXIBLE_BODY * 20
+    yield FLEXIBLE_BODY * 20
+    yield b"\x01" * 200 + FLEXIBLE_BODY * 4
+    yield b"\x02" * 5000
+    # Arrays in arrays: each says that it holds a few million, none is there.
+    yield struct.pack(">i", 5_000_000) * 200
+    yield source.randbytes(source.randrange(1, 40))
+    yield source.randbytes(source.randrange(1, 4000))
+    yield bytes(source.choice((0, 0, 0, 1, 2, 255)) for _ in range(source.randrange(1, 400)))
+
+
+def provoke(data, handshake):
+    """Sends `data` on a connection of its own and tells what came: "answer", "closed" or "silence"."""
+    try:
+        connection = protocol.Connection(BOOTSTRAP, timeout_s=10)
+    except OSError as failure:
+        raise Failed(f"no connection: {failure}") from failure
+    with connection:
+        if handshake:
+            protocol.api_versions(connection)
+        connection.socket.settimeout(4)
+        try:
+            connection.send_raw(data)
+            size = struct.unpack(">i", connection.read_exactly(4))[0]
+            expect(0 < size < 200_000_000, f"an answer of {size} bytes")
+            connection.read_exactly(size)
+            return "answer"
+        except socket.timeout:
+            return "silence"
+        except OSError:
+            return "closed"
+
+
+def provoke_all(cases, silent_ok=lambda label: False):
+    """Runs (label, data, handshake) side by side; fails on a silence that has no reason."""
+    seen = {"answer": 0, "closed": 0, "silence": 0}
+    with Memory(), concurrent.futures.ThreadPoolExecutor(12) as pool:
+        results = pool.map(lambda case: (case[0], provoke(case[1], case[2])), cases)
+        for label, outcome in results:
+            seen[outcome] += 1
+            expect(outcome != "silence" or silent_ok(label), f"{label}: neither an answer nor a closed connection in 4 s")
+    print(f"  {seen}", flush=True)
+    still_serves()
+
+
+def still_serves():
+    """A handshake is answered at once, whatever went before."""
+    started = time.monotonic()
+    expect(served(), "the server serves no API")
+    expect(time.monotonic() - started < 3, "a handshake took more than 3 s")
+
+
+def fresh_topic():
+    """A topic with one good record, created by a mention in Metadata v1."""
+    topic = unique("hostile")
+    good = protocol.batch([b"good"], timestamp_ms=int(time.time() * 1000))
+    with protocol.Connection(BOOTSTRAP) as connection:
+        def stored():
+            connection.request(protocol.METADATA, 1, protocol.array([protocol.string(topic)]))
+            return protocol.produce(connection, topic, 0, good)[0] == 0
+        wait_until(stored, 20, "a first record in a new topic")
+    return topic
+
+
+@suite.check
+def hostile_bodies_on_every_api_and_version():
+    source = random.Random(options.seed)
+    cases = []
+    for api, (low, high) in served().items():
+        for version in range(low, high + 1):
+            for number, body in enumerate(hostile_bodies(source)):
+                cases.append(((api, version, body[:24]), frame(header(api, version) + body), number % 2 == 0))
+    source.shuffle(cases)
+    provoke_all(cases, lambda label: label[0] in WAITING)
+
+
+@suite.check
+def unknown_apis_and_versions():
+    known = served()
+    cases = [((api, 0), frame(header(api, 0) + b"\0" * 20), False) for api in (-1, 4, 999, 32767) if api not in known]
+    for api, (low, high) in known.items():
+        for version in (-1, low - 1, high + 1, 32767):
+            if version < 0 or not low <= version <= high:
+                cases.append(((api, version), frame(header(api, version) + b"\0" * 20), version % 2 == 0))
+    provoke_all(cases)
+
+
+@suite.check
+def valid_requests_cut_off_at_every_byte_and_damaged():
+    source = random.Random(options.seed)
+    cases = []
+    for (api, version), body in valid_bodies().items():
+        whole = header(api, version) + body
+        for size in range(len(whole)):
+            cases.append((("cut", api, size), frame(whole[:size]), size % 2 == 0))
+        for _ in range(300):
+            damaged = bytearray(whole)
+            for _ in range(source.randrange(1, 4)):
+                damaged[source.randrange(8, len(damaged))] = source.randrange(256)
+            cases.append(((api, version, "damaged"), frame(bytes(damaged)), True))
+    provoke_all(cases, lambda label: label[0] in WAITING or label[1] in WAITING)
+
+
+@suite.check
+def frame_lengths_that_lie():
+    cases = []
+    for handshake in (False, True):
+        for size in (-1, -2147483648, 0, 1, 3, 7, 104_857_601, 1_000_000_000, 2147483647):
+            cases.append((("length", size), struct.pack(">i", size) + b"\0" * max(0, min(size, 8)), handshake))
+        cases.append((("http",), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", handshake))
+        cases.append((("tls",), bytes.fromhex("16030100f1010000ed0303") + b"\x55" * 200, handshake))
+        for seed in range(30):
+            cases.append((("noise", seed), random.Random(seed).randbytes(2000) + b"\xff" * 8, handshake))
+    # A length within the limit, of a frame that never comes whole, may be waited for.
+    provoke_all(cases, lambda label: label[0] == "noise")
+
+
+@suite.check
+def unfinished_frames_hold_no_memory_and_no_service():
+    connections = []
+    with Memory():
+        for index in range(300):
+            connection = protocol.Connection(BOOTSTRAP)
+            # 100 MB announced, the most that is allowed; a byte is sent.
+            connection.send_raw(struct.pack(">i", 104_857_600) + b"\0" * (index % 9))
+            connections.append(connection)
+        still_serves()
+        fresh_topic()
+    for connection in connections:
+        connection.close()
+    still_serves()
+
+
+@suite.check
+def corrupt_batches_are_refused_and_not_stored():
+    topic = fresh_topic()
+    good = protocol.batch([b"some", b"more", b"values"], timestamp_ms=int(time.time() * 1000))
+    for label, data, errors in corrupt_batches(good):
+        with protocol.Connection(BOOTSTRAP) as connection:
+            before = protocol.list_offsets(connection, [(topic, 0)], protocol.LATEST)[topic, 0]
+            try:
+                error, offset = protocol.produce(connection, topic, 0, data)
+            except (ConnectionError, socket.timeout):
+                error, offset = "closed", -1
+        expect(error in errors or error == "closed" and "closed" in errors, f"{label}: error {error}, wanted {errors}")
+        expect_equal(offset, -1, f"{label}: the base offset in a refusal")
+        with protocol.Connection(BOOTSTRAP) as connection:
+            after = protocol.list_offsets(connection, [(topic, 0)], protocol.LATEST)[topic, 0]
+            expect_equal(after, before, f"{label}: the partition's end")
+    with protocol.Connection(BOOTSTRAP) as connection:
+        expect_equal(protocol.produce(connection, topic, 0, good), (0, 1), "a good batch after all that")
+        error, high, data = protocol.fetch(connection, {(topic, 0): 0})[topic, 0]
+        expect_equal((error, high), (0, 4), "error and end of the fetch")
+        expect_equal([entry[2] for entry in protocol.records(data)], [b"good", b"some", b"more", b"values"], "the records")
+
+
+def corrupt_batches(good):
+    """(what is wrong, bytes, the errors that may answer)"""
+    def altered(at, content):
+        return good[:at] + content + good[at + len(content):]
+    for at in (17, 20, 22, 30, 45, 57, 61, 70, len(good) - 1):
+        yield f"bit flipped at byte {at}", altered(at, bytes([good[at] ^ 0x08])), {CORRUPT_MESSAGE}
+    yield "cut off in the records", good[:-3], {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
+    yield "cut off in the header", good[:40], {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
+    yield "a length that goes beyond the end", altered(8, struct.pack(">i", len(good) + 100)), {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
+    yield "a negative length", altered(8, struct.pack(">i", -1)), {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
+    yield "a length of almost nothing", altered(8, struct.pack(">i", 10)), {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
+    yield "two batches", good + good, {INVALID_RECORD}
+    yield "a count of more records than there are", protocol.batch([b"one"], count=5), {INVALID_RECORD, CORRUPT_MESSAGE}
+    yield "a control batch", protocol.batch([b"one"], attributes=32), {INVALID_RECORD}
+    yield "message format 1", altered(16, b"\x01"), {INVALID_RECORD, CORRUPT_MESSAGE, 76, 43, "closed"}
+
+
+@suite.check
+def a_corrupt_batch_does_not_spoil_its_neighbour():
+    topic, other = fresh_topic(), fresh_topic()
+    good = protocol.batch([b"neighbour"], timestamp_ms=int(time.time() * 1000))
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    entries = [
+        protocol.string(name) + protocol.array([struct.pack(">ii", 0, len(data)) + data])
+        for name, data in ((topic, bad), (other, good))
+    ]
+    body = protocol.string(None) + struct.pack(">hi", -1, 10_000) + protocol.array(entries)
+    with protocol.Connection(BOOTSTRAP) as connection:
+        answer = connection.request(protocol.PRODUCE, 3, body)
+        found = {}
+        for _ in range(answer.i32()):
+            name = answer.string()
+            answer.i32()
+            answer.i32()
+            found[name] = answer.i16()
+            answer.i64()
+            answer.i64()
+        expect_equal(found, {topic: CORRUPT_MESSAGE, other: 0}, "errors by topic")
+
+
+def main():
+    global options
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--rss-growth-mib", type=int, default=256)
+    parser.add_argument("--silent-ok", type=int, nargs="*", default=[], help="APIs that may leave a request unanswered")
+    parser.add_argument("checks", nargs="*", metavar="CHECK")
+    options = parser.parse_args()
+    WAITING.update(options.silent_ok)
+    print(f"  seed {options.seed}", flush=True)
+    suite.main(options.checks)
+
+
+if __name__ == "__main__":
+    main()
