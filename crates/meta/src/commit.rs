@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use crate::file::File;
 use crate::ids::{FileId, PartitionId, ProducerId, Stamp};
+use crate::outcome::Packed;
 use crate::partition::Partition;
 use crate::producer::{Header, Verdict};
 use crate::query::SlicePlace;
 use crate::reply::Event;
 use crate::slices::Slice;
 use crate::state::State;
+
+pub use crate::outcome::BatchOutcome;
 
 /// A durable write file, and what it holds, in columns.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -217,80 +220,6 @@ pub enum FileReply {
     Malformed,
 }
 
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchOutcome {
-    /// It was appended.
-    Accepted {
-        /// The offset of its first record.
-        base_offset: i64,
-        /// The partition's first offset then.
-        log_start: i64,
-    },
-    /// The same batch had been appended before.
-    Duplicate {
-        /// The offset of its first record there.
-        base_offset: i64,
-        /// The partition's first offset then.
-        log_start: i64,
-    },
-    /// All its records had been appended before, longer ago than their offset is remembered:
-    /// Kafka's DUPLICATE_SEQUENCE_NUMBER.
-    DuplicateSequence,
-    /// Sequences before it are missing: OUT_OF_ORDER_SEQUENCE_NUMBER.
-    OutOfOrder,
-    /// The producer has a newer epoch: INVALID_PRODUCER_EPOCH.
-    InvalidProducerEpoch,
-    /// There is no such partition, or no more.
-    UnknownPartition,
-    /// The partition has no offsets left for it.
-    OffsetsExhausted,
-}
-
-impl BatchOutcome {
-    /// Its number in snapshots and digests.
-    pub(crate) fn code(&self) -> u32 {
-        match self {
-            BatchOutcome::Accepted { .. } => 0,
-            BatchOutcome::Duplicate { .. } => 1,
-            BatchOutcome::DuplicateSequence => 2,
-            BatchOutcome::OutOfOrder => 3,
-            BatchOutcome::InvalidProducerEpoch => 4,
-            BatchOutcome::UnknownPartition => 5,
-            BatchOutcome::OffsetsExhausted => 6,
-        }
-    }
-
-    /// The outcome of a number; `offsets` gives base offset and log start to those that have them.
-    pub(crate) fn from_code(
-        code: u32,
-        offsets: impl FnOnce() -> Option<(i64, i64)>,
-    ) -> Option<Self> {
-        Some(match code {
-            0 => {
-                let (base_offset, log_start) = offsets()?;
-                BatchOutcome::Accepted {
-                    base_offset,
-                    log_start,
-                }
-            }
-            1 => {
-                let (base_offset, log_start) = offsets()?;
-                BatchOutcome::Duplicate {
-                    base_offset,
-                    log_start,
-                }
-            }
-            2 => BatchOutcome::DuplicateSequence,
-            3 => BatchOutcome::OutOfOrder,
-            4 => BatchOutcome::InvalidProducerEpoch,
-            5 => BatchOutcome::UnknownPartition,
-            6 => BatchOutcome::OffsetsExhausted,
-            _ => return None,
-        })
-    }
-}
-
 /// What is kept of a decided number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -299,7 +228,7 @@ pub(crate) enum Kept {
         nonce: u32,
         length: u64,
         checksum: u32,
-        outcomes: Arc<[BatchOutcome]>,
+        outcomes: Packed,
     },
 }
 
@@ -341,7 +270,7 @@ pub(crate) fn commit(
         nonce: command.nonce,
         length: command.length,
         checksum: command.checksum,
-        outcomes: Arc::clone(&outcomes),
+        outcomes: Packed::new(&outcomes),
     };
     if let Some(run) = state.members.run_mut(command.file.incarnation) {
         run.settle(kept);
@@ -388,7 +317,7 @@ fn decided(state: &State, file: FileId, command: Option<&CommitFile>) -> Option<
                 };
                 if command.is_none_or(same) {
                     FileReply::Committed {
-                        outcomes: Arc::clone(outcomes),
+                        outcomes: outcomes.iter().collect(),
                     }
                 } else {
                     FileReply::Decided

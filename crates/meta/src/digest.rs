@@ -5,9 +5,10 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::commit::{BatchOutcome, Kept};
+use crate::commit::Kept;
 use crate::ids::FileId;
 use crate::member::{Agent, Run};
+use crate::outcome::BatchOutcome;
 use crate::partition::Partition;
 use crate::state::State;
 use crate::topic::Topic;
@@ -203,7 +204,7 @@ fn digest_run(hasher: &mut Hasher, run: &Run) {
                 hasher.number(u64::from(*checksum));
                 hasher.size(outcomes.len());
                 for outcome in outcomes.iter() {
-                    digest_outcome(hasher, outcome);
+                    digest_outcome(hasher, &outcome);
                 }
             }
         }
@@ -212,17 +213,9 @@ fn digest_run(hasher: &mut Hasher, run: &Run) {
 
 fn digest_outcome(hasher: &mut Hasher, outcome: &BatchOutcome) {
     hasher.number(u64::from(outcome.code()));
-    if let BatchOutcome::Accepted {
-        base_offset,
-        log_start,
-    }
-    | BatchOutcome::Duplicate {
-        base_offset,
-        log_start,
-    } = outcome
-    {
-        hasher.signed(*base_offset);
-        hasher.signed(*log_start);
+    if let Some((base_offset, log_start)) = outcome.offsets() {
+        hasher.signed(base_offset);
+        hasher.signed(log_start);
     }
 }
 

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod invariants;
 pub mod member;
 pub mod offset;
+mod outcome;
 pub mod partition;
 mod placement;
 mod producer;

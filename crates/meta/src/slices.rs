@@ -39,10 +39,10 @@ struct Block {
     max_timestamp: i64,
 }
 
-impl Default for Block {
-    fn default() -> Self {
+impl Block {
+    fn with_capacity(slices: usize) -> Self {
         Block {
-            slices: Vec::new(),
+            slices: Vec::with_capacity(slices),
             max_timestamp: i64::MIN,
         }
     }
@@ -95,7 +95,11 @@ impl Slices {
 
     pub(crate) fn push(&mut self, slice: Slice) {
         if self.next.is_multiple_of(BLOCK) || self.blocks.is_empty() {
-            self.blocks.push_back(Arc::default());
+            // A partition that has filled a block fills another: no need to grow by doubling.
+            let full = usize::try_from(BLOCK).unwrap_or(0);
+            let capacity = if self.blocks.is_empty() { 0 } else { full };
+            self.blocks
+                .push_back(Arc::new(Block::with_capacity(capacity)));
         }
         if let Some(block) = self.blocks.back_mut() {
             let block = Arc::make_mut(block);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{FORMAT, RestoreError};
 use crate::clock::{Clock, Hold};
-use crate::commit::{BatchOutcome, Kept};
+use crate::commit::Kept;
 use crate::encoding::{
     DecodeError, decode_buckets, decode_control_node, decode_nonce, decode_pairs, decode_strictly,
     decode_topic_id,
@@ -17,6 +17,7 @@ use crate::ids::{
 };
 use crate::invariants;
 use crate::member::{Agent, KEPT_OUTCOMES, Run};
+use crate::outcome::{BatchOutcome, Packed};
 use crate::partition::Partition;
 use crate::producer::{Producer, Producers, Remembered};
 use crate::proto::{self, chunk::Section};
@@ -337,8 +338,7 @@ fn decode_kept(kept: &proto::Kept) -> Result<Kept, DecodeError> {
         });
         outcome.ok_or(value("an outcome is unknown or without its offsets"))
     };
-    let outcomes: Arc<[BatchOutcome]> =
-        kept.outcome.iter().map(decode).collect::<Result<_, _>>()?;
+    let outcomes: Vec<BatchOutcome> = kept.outcome.iter().map(decode).collect::<Result<_, _>>()?;
     if kept.base_offset.len() != kept.log_start.len() || offsets.next().is_some() {
         return Err(value("outcomes have too many offsets"));
     }
@@ -346,7 +346,7 @@ fn decode_kept(kept: &proto::Kept) -> Result<Kept, DecodeError> {
         nonce: kept.nonce,
         length: kept.length,
         checksum: kept.checksum,
-        outcomes,
+        outcomes: Packed::new(&outcomes),
     })
 }
 

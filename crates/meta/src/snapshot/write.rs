@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{Capture, FORMAT, RUN_SLICES};
-use crate::commit::{BatchOutcome, Kept};
+use crate::commit::Kept;
 use crate::encoding::{encode_control_node, encode_pairs, encode_placement, encode_topic_id};
 use crate::file::File;
 use crate::ids::{FileId, Incarnation, PartitionId};
@@ -208,15 +208,7 @@ fn encode_kept(kept: &Kept) -> proto::Kept {
     };
     for outcome in outcomes.iter() {
         message.outcome.push(outcome.code());
-        if let BatchOutcome::Accepted {
-            base_offset,
-            log_start,
-        }
-        | BatchOutcome::Duplicate {
-            base_offset,
-            log_start,
-        } = outcome
-        {
+        if let Some((base_offset, log_start)) = outcome.offsets() {
             message.base_offset.push(base_offset.cast_unsigned());
             message.log_start.push(log_start.cast_unsigned());
         }
