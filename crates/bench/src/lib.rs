@@ -1,3 +1,10 @@
 //! Load generators, the in-memory S3 server, comparisons.
 
+pub mod compare;
+pub mod connection;
+pub mod latency;
+pub mod limits;
+pub mod load;
+pub mod process;
 pub mod s3;
+pub mod servers;

@@ -57,7 +57,8 @@ impl DataDir {
             Ok(bytes) => Some(read_marker(path, &bytes)?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", marker_path.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot read {}", marker_path.display()));
             }
         };
         if marker.is_none() && !holds_nothing_else(path)? {
@@ -116,8 +117,14 @@ impl DataDir {
     }
 
     fn write_marker(&mut self, cluster_id: Option<String>) -> Result<()> {
-        let marker = Marker { seaway_data_directory: FORMAT, cluster_id };
-        replace(&self.path.join("seaway.json"), &serde_json::to_vec_pretty(&marker)?)?;
+        let marker = Marker {
+            seaway_data_directory: FORMAT,
+            cluster_id,
+        };
+        replace(
+            &self.path.join("seaway.json"),
+            &serde_json::to_vec_pretty(&marker)?,
+        )?;
         self.cluster_id = marker.cluster_id;
         Ok(())
     }
@@ -143,7 +150,10 @@ fn read_marker(path: &Path, bytes: &[u8]) -> Result<Marker> {
     let value: serde_json::Value = serde_json::from_slice(bytes).with_context(|| {
         format!("{shown}/seaway.json is damaged; restore it, or choose another --data-dir")
     })?;
-    match value.get("seaway_data_directory").and_then(serde_json::Value::as_u64) {
+    match value
+        .get("seaway_data_directory")
+        .and_then(serde_json::Value::as_u64)
+    {
         Some(version) if version > u64::from(FORMAT) => bail!(
             "{shown} was written by a newer Seaway (layout {version}, this one knows {FORMAT}); \
              use that version"
@@ -219,7 +229,13 @@ mod tests {
         drop(first);
         let mut again = DataDir::open(&path).expect("ours");
         assert_eq!(again.cluster_id(), Some("AAAA"));
-        assert!(again.bind("BBBB").expect_err("another cluster").to_string().contains("AAAA"));
+        assert!(
+            again
+                .bind("BBBB")
+                .expect_err("another cluster")
+                .to_string()
+                .contains("AAAA")
+        );
     }
 
     #[test]

@@ -36,7 +36,11 @@ pub struct Page {
 impl Page {
     /// Plain text.
     pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Page { status, kind: "text/plain; charset=utf-8", body: body.into() }
+        Page {
+            status,
+            kind: "text/plain; charset=utf-8",
+            body: body.into(),
+        }
     }
 }
 
@@ -88,7 +92,10 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = page.status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(page.kind));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(page.kind),
+    );
     response
 }
 
@@ -105,11 +112,14 @@ pub async fn get(base: &str, path: &str) -> Result<(StatusCode, String)> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let _connection = host::task::spawn("http client", async move { connection.await.is_ok() });
-        let request =
-            Request::get(path).header(HOST, authority).body(Empty::<Bytes>::new())?;
+        let request = Request::get(path)
+            .header(HOST, authority)
+            .body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX)
+            .collect()
+            .await;
         let body = body.map_err(|error| anyhow::anyhow!("the page broke off: {error}"))?;
         Ok((status, String::from_utf8(body.to_bytes().to_vec())?))
     };

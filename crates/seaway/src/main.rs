@@ -1,10 +1,16 @@
 //! The `seaway` binary: one verb per role, and exit codes. It knows no protocol.
 
+mod client;
+mod cluster;
 mod commands;
 mod data_dir;
+mod health;
 mod http;
+mod logging;
+mod pages;
 mod runtime;
 mod settings;
+mod tuning;
 
 use std::process::ExitCode;
 

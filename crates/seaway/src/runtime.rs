@@ -5,7 +5,10 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A runtime on the calling thread, for commands that ask and print.
 pub fn small() -> Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 /// A runtime with a thread per core, for a node.

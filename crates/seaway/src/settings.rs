@@ -51,11 +51,23 @@ const fn integer(
     (min, max): (i64, i64),
     meaning: &'static str,
 ) -> Spec {
-    Spec { name, default, unit, kind: Kind::Integer { min, max }, meaning }
+    Spec {
+        name,
+        default,
+        unit,
+        kind: Kind::Integer { min, max },
+        meaning,
+    }
 }
 
 const fn boolean(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
-    Spec { name, default, unit: "", kind: Kind::Boolean, meaning }
+    Spec {
+        name,
+        default,
+        unit: "",
+        kind: Kind::Boolean,
+        meaning,
+    }
 }
 
 const fn choice(
@@ -64,11 +76,23 @@ const fn choice(
     words: &'static [&'static str],
     meaning: &'static str,
 ) -> Spec {
-    Spec { name, default, unit: "", kind: Kind::Choice(words), meaning }
+    Spec {
+        name,
+        default,
+        unit: "",
+        kind: Kind::Choice(words),
+        meaning,
+    }
 }
 
 const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
-    Spec { name, default, unit: "", kind: Kind::Text, meaning }
+    Spec {
+        name,
+        default,
+        unit: "",
+        kind: Kind::Text,
+        meaning,
+    }
 }
 
 /// All settings, sorted by name.
@@ -153,7 +177,13 @@ pub const SPECS: &[Spec] = &[
         (1, MAX),
         "Longest session timeout a member may ask for.",
     ),
-    integer("group.max.size", "2147483647", "", (1, 1 << 31), "Most members of one group."),
+    integer(
+        "group.max.size",
+        "2147483647",
+        "",
+        (1, 1 << 31),
+        "Most members of one group.",
+    ),
     integer(
         "group.min.session.timeout.ms",
         "6000",
@@ -227,7 +257,13 @@ pub const SPECS: &[Spec] = &[
         (-1, MAX),
         "Time that records of topics that do not say are kept; -1: for ever.",
     ),
-    integer("max.connections", "10000", "", (1, 1_000_000), "Most connections at one time."),
+    integer(
+        "max.connections",
+        "10000",
+        "",
+        (1, 1_000_000),
+        "Most connections at one time.",
+    ),
     integer(
         "message.max.bytes",
         "1048588",
@@ -292,7 +328,11 @@ pub const SPECS: &[Spec] = &[
         (100, 600_000),
         "A file that is not in the bucket after this long is given up; its producers retry.",
     ),
-    text("zone", "local", "The zone this node says it is in; Kafka's broker.rack."),
+    text(
+        "zone",
+        "local",
+        "The zone this node says it is in; Kafka's broker.rack.",
+    ),
 ];
 
 /// Values for all settings.
@@ -304,8 +344,10 @@ pub struct Settings {
 impl Settings {
     /// The defaults, changed by `NAME=VALUE` assignments; the last one of a name holds.
     pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
-        let mut values: BTreeMap<_, _> =
-            SPECS.iter().map(|spec| (spec.name, spec.default.to_owned())).collect();
+        let mut values: BTreeMap<_, _> = SPECS
+            .iter()
+            .map(|spec| (spec.name, spec.default.to_owned()))
+            .collect();
         for assignment in assignments {
             let assignment = assignment.as_ref();
             let Some((name, value)) = assignment.split_once('=') else {
@@ -326,7 +368,9 @@ impl Settings {
     /// # Panics
     /// If there is no such setting, or it is not a number: a mistake of ours.
     pub fn integer(&self, name: &str) -> i64 {
-        self.text(name).parse().expect("numbers are checked when they are parsed")
+        self.text(name)
+            .parse()
+            .expect("numbers are checked when they are parsed")
     }
 
     /// A whole number that is never negative.
@@ -354,16 +398,23 @@ impl Settings {
     /// # Panics
     /// If there is no such setting: a mistake of ours.
     pub fn text(&self, name: &str) -> &str {
-        self.values.get(name).expect("only settings of the table are asked for")
+        self.values
+            .get(name)
+            .expect("only settings of the table are asked for")
     }
 
     /// All names and values, sorted by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.values.iter().map(|(name, value)| (*name, value.as_str()))
+        self.values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
     }
 
     fn check_together(&self) -> Result<()> {
-        let (min, max) = ("group.min.session.timeout.ms", "group.max.session.timeout.ms");
+        let (min, max) = (
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+        );
         if self.integer(min) > self.integer(max) {
             bail!("{min} is greater than {max}; lower the first or raise the second");
         }
@@ -372,7 +423,9 @@ impl Settings {
             bail!("{message} is greater than {request}; lower the first or raise the second");
         }
         if self.integer(request) > self.integer("produce.buffer.bytes") {
-            bail!("{request} is greater than produce.buffer.bytes; lower the first or raise the second");
+            bail!(
+                "{request} is greater than produce.buffer.bytes; lower the first or raise the second"
+            );
         }
         Ok(())
     }
@@ -410,7 +463,10 @@ fn check(spec: &Spec, value: &str) -> Result<()> {
 
 /// The setting whose name is fewest edits away, if it is near enough to be what was meant.
 fn nearest(name: &str) -> Option<&'static str> {
-    let near = SPECS.iter().map(|spec| (edits(name, spec.name), spec.name)).min()?;
+    let near = SPECS
+        .iter()
+        .map(|spec| (edits(name, spec.name), spec.name))
+        .min()?;
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
 }
 
@@ -435,7 +491,9 @@ mod tests {
     use super::*;
 
     fn refusal(assignment: &str) -> String {
-        Settings::parse(&[assignment]).expect_err("must be refused").to_string()
+        Settings::parse(&[assignment])
+            .expect_err("must be refused")
+            .to_string()
     }
 
     #[test]
@@ -451,7 +509,10 @@ mod tests {
     fn what_is_set_last_holds() {
         let settings = Settings::parse(&["num.partitions=3", "num.partitions = 4"]).expect("valid");
         assert_eq!(settings.integer("num.partitions"), 4);
-        assert_eq!(settings.millis("flush.interval.ms"), Duration::from_millis(25));
+        assert_eq!(
+            settings.millis("flush.interval.ms"),
+            Duration::from_millis(25)
+        );
     }
 
     #[test]

@@ -199,19 +199,19 @@ fn perform(shared: &Shared, request: Request) -> Answer {
         return Error::NO_SUCH_BUCKET.answer();
     }
     let upload = request.parameter("uploadId").is_some() || request.parameter("uploads").is_some();
-    let result = match request.method {
+    match request.method {
         _ if upload => multipart::answer(shared, request),
         Method::PUT if request.key.is_empty() => respond(200, &[], Frames::default()),
         Method::PUT if request.header("x-amz-copy-source").is_some() => {
-            return Error::NOT_IMPLEMENTED.answer();
+            Error::NOT_IMPLEMENTED.answer()
         }
-        Method::PUT => return put(shared, request).unwrap_or_else(Error::answer),
+        Method::PUT => put(shared, request).unwrap_or_else(Error::answer),
         Method::GET | Method::HEAD if !request.key.is_empty() => {
             let object = shared.objects().get(&request.bucket, &request.key);
-            return match object {
+            match object {
                 Some(object) => get(&request, &object).unwrap_or_else(Error::answer),
                 None => Error::NO_SUCH_KEY.answer(),
-            };
+            }
         }
         Method::GET => list::answer(&shared.objects(), &request),
         Method::HEAD => respond(200, &[], Frames::default()),
@@ -223,8 +223,7 @@ fn perform(shared: &Shared, request: Request) -> Answer {
             list::delete_many(&mut shared.objects(), &request)
         }
         _ => Error::NOT_IMPLEMENTED.answer(),
-    };
-    result
+    }
 }
 
 fn put(shared: &Shared, request: Request) -> Result<Answer, Error> {
@@ -296,7 +295,10 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Error> {
         range.end.max(1) - 1,
         object.size
     );
+    // Said outright, because hyper says nothing of an empty body in an answer to HEAD.
+    let length = (range.end - range.start).to_string();
     let mut headers = vec![
+        ("content-length", length.as_str()),
         ("etag", etag.as_str()),
         ("last-modified", written.as_str()),
         ("accept-ranges", "bytes"),
@@ -307,7 +309,7 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Error> {
     } else {
         200
     };
-    // For HEAD, too: hyper sends the length and leaves out the body.
+    // For HEAD, too: hyper leaves out the body.
     Ok(respond(
         status,
         &headers,

@@ -18,7 +18,10 @@ pub struct Arguments {
 /// Prints the table.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let filter = arguments.filter.as_deref().unwrap_or("");
-    let chosen: Vec<&Spec> = SPECS.iter().filter(|spec| spec.name.contains(filter)).collect();
+    let chosen: Vec<&Spec> = SPECS
+        .iter()
+        .filter(|spec| spec.name.contains(filter))
+        .collect();
     if chosen.is_empty() {
         anyhow::bail!("no setting's name contains {filter}");
     }
@@ -28,11 +31,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let width = |of: fn(&Spec) -> usize| chosen.iter().map(|spec| of(spec)).max().unwrap_or(0);
-    let (name, default) = (width(|spec| spec.name.len()), width(|spec| spec.default.len()));
-    println!("{:name$}  {:>default$}  {:5}  MEANING", "NAME", "DEFAULT", "UNIT");
+    let (name, default) = (
+        width(|spec| spec.name.len()),
+        width(|spec| spec.default.len()),
+    );
+    println!(
+        "{:name$}  {:>default$}  {:5}  MEANING",
+        "NAME", "DEFAULT", "UNIT"
+    );
     for spec in chosen {
-        let shown = if spec.default.is_empty() { "-" } else { spec.default };
-        println!("{:name$}  {shown:>default$}  {:5}  {}", spec.name, spec.unit, spec.meaning);
+        let shown = if spec.default.is_empty() {
+            "-"
+        } else {
+            spec.default
+        };
+        println!(
+            "{:name$}  {shown:>default$}  {:5}  {}",
+            spec.name, spec.unit, spec.meaning
+        );
     }
     Ok(())
 }

@@ -26,7 +26,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(base) => base.clone(),
         None => data_dir::published(&arguments.data_dir)?.http,
     };
-    let page = if arguments.json { "/status.json" } else { "/status" };
+    let page = if arguments.json {
+        "/status.json"
+    } else {
+        "/status"
+    };
     let (status, body) = runtime::small()?.block_on(http::get(&base, page))?;
     if !status.is_success() {
         bail!("{base}{page} answers {status}: {}", body.trim_end());

@@ -1,0 +1,167 @@
+//! `bench`: loads and comparisons by hand.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bench::compare::{self, Effort};
+use bench::load::{self, Load};
+use bench::servers::Programs;
+use clap::{Parser, Subcommand};
+
+/// Loads and comparisons.
+#[derive(Parser)]
+#[command(name = "bench", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The same loads on Seaway and on Apache Kafka, in turn; prints tables.
+    Compare {
+        /// Runs of each load on each server; the median is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+        /// Seconds measured in each run.
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        /// Seconds of load before that.
+        #[arg(long, default_value_t = 5)]
+        warm_up: u64,
+        /// Only loads whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// The script that starts Apache Kafka; without it only Seaway is measured.
+        #[arg(long)]
+        kafka: Option<PathBuf>,
+    },
+    /// One load on a server that runs already.
+    Load {
+        /// The server.
+        #[arg(long)]
+        address: SocketAddr,
+        /// The topic; created unless it exists.
+        #[arg(long, default_value = "load")]
+        topic: String,
+        /// Its partitions.
+        #[arg(long, default_value_t = 16)]
+        partitions: i32,
+        /// Producer connections.
+        #[arg(long, default_value_t = 4)]
+        connections: usize,
+        /// Requests in flight on each.
+        #[arg(long, default_value_t = 5)]
+        in_flight: usize,
+        /// Bytes of a batch.
+        #[arg(long, default_value_t = 1 << 20)]
+        batch_bytes: usize,
+        /// Readers that follow all partitions.
+        #[arg(long, default_value_t = 0)]
+        readers: usize,
+        /// MiB per second over all connections; as fast as possible if not given.
+        #[arg(long)]
+        mib_per_second: Option<u64>,
+        /// Seconds.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    // One thread: on a small machine a generator that hops between cores costs more than it loads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match Arguments::parse().verb {
+            Verb::Compare {
+                runs,
+                seconds,
+                warm_up,
+                only,
+                kafka,
+            } => {
+                let scratch =
+                    std::env::temp_dir().join(format!("seaway-bench-{}", std::process::id()));
+                std::fs::create_dir_all(&scratch)?;
+                let here = std::env::current_exe()?;
+                let beside = here.parent().context("this program has no directory")?;
+                let programs = Programs {
+                    seaway: beside.join("seaway"),
+                    s3_server: beside.join("s3-server"),
+                    kafka,
+                    scratch: scratch.clone(),
+                };
+                let effort = Effort {
+                    runs,
+                    measured: Duration::from_secs(seconds),
+                    warm_up: Duration::from_secs(warm_up),
+                };
+                let result = compare::run(&programs, effort, &only).await;
+                if result.is_ok() {
+                    std::fs::remove_dir_all(&scratch)?;
+                }
+                result.with_context(|| format!("logs are in {}", scratch.display()))
+            }
+            Verb::Load {
+                address,
+                topic,
+                partitions,
+                connections,
+                in_flight,
+                batch_bytes,
+                readers,
+                mib_per_second,
+                seconds,
+            } => {
+                let load = Load {
+                    address,
+                    topic,
+                    partitions,
+                    connections,
+                    in_flight,
+                    batch_bytes,
+                    readers,
+                    bytes_per_second: mib_per_second.map(|rate| rate << 20),
+                    warm_up: Duration::from_secs(1),
+                    measured: Duration::from_secs(seconds),
+                };
+                one_load(&load).await
+            }
+        }
+    })
+}
+
+async fn one_load(load: &Load) -> Result<()> {
+    if let Err(error) = load::create_topic(load.address, &load.topic, load.partitions).await {
+        eprintln!("{error:#}; going on with the topic as it is");
+    }
+    let mut outcome = load::run(load, || {}).await?;
+    println!(
+        "{:.0} MiB/s acknowledged",
+        outcome.produced_mib_per_second()
+    );
+    println!(
+        "{:.0} requests/s",
+        outcome.requests as f64 / outcome.seconds
+    );
+    println!(
+        "ack p50 {:.2} ms, p99 {:.2} ms",
+        outcome.acks.quantile_millis(0.5),
+        outcome.acks.quantile_millis(0.99)
+    );
+    if load.readers > 0 {
+        println!(
+            "{:.0} MiB/s to each reader",
+            outcome.fetched_mib_per_second(load.readers)
+        );
+        println!(
+            "end to end p50 {:.1} ms",
+            outcome.end_to_end.quantile_millis(0.5)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The servers that are compared: Seaway on the in-memory S3 server, and Apache Kafka. How to
+//! start each, and which processes count as its own.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{Server, Usage, usage};
+
+/// Time a server may take to start.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The `seaway` binary.
+    pub seaway: PathBuf,
+    /// The `s3-server` binary.
+    pub s3_server: PathBuf,
+    /// The script that starts and stops Apache Kafka, if it is measured.
+    pub kafka: Option<PathBuf>,
+    /// A directory for data and logs; emptied by whoever made it.
+    pub scratch: PathBuf,
+}
+
+/// A server under load.
+pub enum Peer {
+    /// Seaway, and the S3 server under it.
+    Seaway {
+        /// The server itself.
+        seaway: Server,
+        /// The bucket; its CPU time is counted apart.
+        s3: Server,
+        /// Where Kafka clients connect.
+        address: SocketAddr,
+    },
+    /// Apache Kafka.
+    Kafka {
+        /// The broker's process.
+        process: u32,
+        /// Where Kafka clients connect.
+        address: SocketAddr,
+        /// What stops it.
+        script: PathBuf,
+        /// Its directory.
+        directory: PathBuf,
+    },
+}
+
+/// How a Seaway is started.
+#[derive(Clone, Debug, Default)]
+pub struct SeawayOptions {
+    /// Delay of every PUT, in milliseconds.
+    pub put_delay_millis: u64,
+    /// `NAME=VALUE` settings beyond those every run has.
+    pub settings: Vec<String>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Load at a GiB/s must not fill the memory of the S3 server: little is kept, and deleted soon.
+const SEAWAY_SETTINGS: &[&str] = &[
+    "log.retention.bytes=67108864",
+    "log.retention.check.interval.ms=500",
+    "file.delete.grace.ms=1000",
+    "collect.interval.ms=500",
+    "message.max.bytes=2097152",
+    "log.level=warn",
+];
+
+const KAFKA_SETTINGS: &[&str] = &[
+    "log.retention.bytes=67108864",
+    "log.segment.bytes=33554432",
+    "log.retention.check.interval.ms=2000",
+    "log.segment.delete.delay.ms=1000",
+    "message.max.bytes=2097152",
+    "replica.fetch.max.bytes=2097152",
+];
+
+impl Peer {
+    /// Starts Seaway on a bucket of its own.
+    pub fn seaway(programs: &Programs, name: &str, options: &SeawayOptions) -> Result<Self> {
+        let (bucket, kafka, http) = (free_address()?, free_address()?, free_address()?);
+        let log = |part: &str| programs.scratch.join(format!("{name}-{part}.log"));
+        let mut command = Command::new(&programs.s3_server);
+        command.arg("--listen").arg(bucket.to_string());
+        command
+            .arg("--put-delay-ms")
+            .arg(options.put_delay_millis.to_string());
+        let mut s3 = Server::start("s3-server", &mut command, &log("s3"))?;
+        s3.wait_until(START_LIMIT, || answers(bucket))?;
+        let mut command = Command::new(&programs.seaway);
+        command
+            .arg("dev")
+            .arg("--data-dir")
+            .arg(programs.scratch.join(name));
+        command
+            .arg("--kafka")
+            .arg(kafka.to_string())
+            .arg("--http")
+            .arg(http.to_string());
+        command.arg("--bucket");
+        command.arg(format!(
+            "s3://bench/{name}?endpoint=http://{bucket}&region=local&allow_http=true"
+        ));
+        for setting in SEAWAY_SETTINGS
+            .iter()
+            .copied()
+            .chain(options.settings.iter().map(|s| &**s))
+        {
+            command.arg("--set").arg(setting);
+        }
+        command
+            .env("AWS_ACCESS_KEY_ID", "bench")
+            .env("AWS_SECRET_ACCESS_KEY", "bench-secret");
+        let mut seaway = Server::start("seaway", &mut command, &log("seaway"))?;
+        let endpoints = programs.scratch.join(name).join("endpoints.json");
+        seaway.wait_until(START_LIMIT, || endpoints.exists())?;
+        Ok(Peer::Seaway {
+            seaway,
+            s3,
+            address: kafka,
+        })
+    }
+
+    /// Starts Apache Kafka.
+    pub fn kafka(programs: &Programs, name: &str) -> Result<Self> {
+        let script = programs
+            .kafka
+            .clone()
+            .context("no script to start Kafka was given")?;
+        let address = free_address()?;
+        let directory = programs.scratch.join(name);
+        let mut command = Command::new("python3");
+        command
+            .arg(&script)
+            .arg("start")
+            .arg("--dir")
+            .arg(&directory);
+        command.arg("--port").arg(address.port().to_string());
+        for setting in KAFKA_SETTINGS {
+            command.arg("--set").arg(setting);
+        }
+        let output = command
+            .output()
+            .context("cannot run the script that starts Kafka")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success(),
+            "Kafka did not start: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let process = said
+            .trim()
+            .parse()
+            .context("the script did not print a process id")?;
+        Ok(Peer::Kafka {
+            process,
+            address,
+            script,
+            directory,
+        })
+    }
+
+    /// Where Kafka clients connect.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Peer::Seaway { address, .. } | Peer::Kafka { address, .. } => *address,
+        }
+    }
+
+    /// What the server's processes have used.
+    pub fn usage(&self) -> Result<Usage> {
+        match self {
+            Peer::Seaway { seaway, .. } => seaway.usage(),
+            Peer::Kafka { process, .. } => usage(*process),
+        }
+    }
+
+    /// What the bucket under it has used, if it is a process of its own.
+    pub fn bucket_usage(&self) -> Result<Usage> {
+        match self {
+            Peer::Seaway { s3, .. } => s3.usage(),
+            Peer::Kafka { .. } => Ok(Usage::default()),
+        }
+    }
+
+    /// Ends it, and removes what it kept.
+    pub fn stop(self) -> Result<()> {
+        match self {
+            Peer::Seaway { seaway, s3, .. } => {
+                seaway.stop()?;
+                s3.stop()
+            }
+            Peer::Kafka {
+                script, directory, ..
+            } => {
+                stop_kafka(&script, &directory)?;
+                std::fs::remove_dir_all(&directory).context("cannot remove Kafka's data")
+            }
+        }
+    }
+}
+
+fn stop_kafka(script: &Path, directory: &Path) -> Result<()> {
+    let mut command = Command::new("python3");
+    command.arg(script).arg("stop").arg("--dir").arg(directory);
+    ensure!(command.status()?.success(), "Kafka did not stop");
+    Ok(())
+}
+
+fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}

@@ -1,0 +1,84 @@
+//! What the leader proposes without being asked: retention and expiry, step by step, and the
+//! cluster's configs as this node was started with. It must not know what a step does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::task::Task;
+use journal::replica::Role;
+use meta::command::{Command, ConfigChanges};
+use meta::config::{self, Source};
+use meta::reply::Reply;
+use rpc::Error;
+
+use crate::node::Node;
+
+/// Pause after a step failed: the journal is away, or somebody else leads.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts the leader's chores.
+pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
+    host::task::spawn("housekeeping", async move {
+        loop {
+            host::clock::sleep(interval).await;
+            while node.leads() {
+                match node.propose(&Command::Housekeep).await {
+                    Ok(Reply::Housekept { more: true }) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "housekeeping is put off");
+                        host::clock::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Makes the cluster's configs be `wanted`, and the defaults where it says nothing.
+pub(crate) async fn configure(node: &Node, wanted: &BTreeMap<String, String>) -> Result<(), Error> {
+    let set_now: BTreeSet<String> = node.replica.with_state(|machine| {
+        let described = machine.state().describe_cluster();
+        let set = described
+            .into_iter()
+            .filter(|config| config.source == Source::Cluster);
+        set.map(|config| config.name.to_owned()).collect()
+    });
+    let differs = |(name, value): &(&String, &String)| {
+        node.replica
+            .with_state(|machine| machine.state().cluster_config(name) != value.as_str())
+    };
+    let default = |name: &str| config::find(config::CLUSTER, name).map(|spec| spec.default);
+    let changes = ConfigChanges {
+        set: wanted
+            .iter()
+            .filter(differs)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .filter(|(name, value)| set_now.contains(name) || default(name) != Some(value))
+            .collect(),
+        remove: set_now
+            .into_iter()
+            .filter(|name| !wanted.contains_key(name))
+            .collect(),
+    };
+    if changes == ConfigChanges::default() {
+        return Ok(());
+    }
+    match node
+        .propose(&Command::SetClusterConfigs { changes })
+        .await?
+    {
+        Reply::TopicRefused(refusal) => Err(Error::Refused {
+            reason: refusal.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Node {
+    /// True while this node leads the journal.
+    pub fn leads(&self) -> bool {
+        *self.replica.watch_role().borrow() == Role::Leader
+    }
+}

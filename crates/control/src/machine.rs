@@ -1,0 +1,140 @@
+//! The metadata state machine as the journal drives it: commands decoded strictly and applied,
+//! and what happened told to whoever listens. It must not know who leads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use journal::replica::{ClusterNumber, Poison, StateMachine};
+use meta::command::Command;
+use meta::ids::Stamp;
+use meta::reply::{Event, Reply};
+use meta::state::State;
+use rpc::view::Notice;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::convert;
+
+/// Notices that a slow receiver may be behind before it is told that it lagged.
+const NOTICES: usize = 4_096;
+
+/// One cluster's state, and its listeners.
+pub struct Machine {
+    cluster: ClusterNumber,
+    state: State,
+    notices: broadcast::Sender<Arc<[Notice]>>,
+    groups: mpsc::UnboundedSender<meta::group::Event>,
+}
+
+impl Machine {
+    /// The state of `cluster` before its first command; what happens to groups goes to `groups`.
+    pub fn new(
+        cluster: ClusterNumber,
+        state: State,
+        groups: mpsc::UnboundedSender<meta::group::Event>,
+    ) -> Self {
+        Machine {
+            cluster,
+            state,
+            notices: broadcast::Sender::new(NOTICES),
+            groups,
+        }
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What is applied from now on, as hints for agents.
+    pub fn notices(&self) -> broadcast::Sender<Arc<[Notice]>> {
+        self.notices.clone()
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        let mut notices = Vec::new();
+        for event in events {
+            match event {
+                Event::Advanced {
+                    partition,
+                    high_watermark,
+                    place,
+                } => {
+                    let place = convert::place(&place);
+                    notices.push(Notice::Advanced {
+                        partition,
+                        high_watermark,
+                        place,
+                    });
+                }
+                Event::LogStart {
+                    partition,
+                    log_start,
+                } => {
+                    notices.push(Notice::LogStart {
+                        partition,
+                        log_start,
+                    });
+                }
+                Event::TopicsChanged { .. } | Event::AgentsChanged => {
+                    notices.push(Notice::View {
+                        version: self.state.view_version(),
+                    });
+                }
+                Event::FilesTombstoned => {}
+                // The coordinator's task ends only with the node; then nobody needs to know.
+                Event::Group(event) => drop(self.groups.send(event)),
+            }
+        }
+        if !notices.is_empty() {
+            // Nobody may be listening yet.
+            drop(self.notices.send(notices.into()));
+        }
+    }
+}
+
+impl StateMachine for Machine {
+    type Reply = Reply;
+
+    fn apply(
+        &mut self,
+        stamp: journal::entry::Stamp,
+        cluster: ClusterNumber,
+        command: &[u8],
+    ) -> Result<Reply, Poison> {
+        if cluster != self.cluster {
+            return Err(Poison(format!("there is no cluster {} here", cluster.0)));
+        }
+        let command = Command::decode(command).map_err(|error| Poison(error.to_string()))?;
+        let stamp = Stamp {
+            wall_millis: stamp.wall_millis,
+            ticks_millis: stamp.ticks_millis,
+        };
+        let applied = self.state.apply(stamp, &command);
+        self.tell(applied.events);
+        Ok(applied.reply)
+    }
+
+    fn capture(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
+        let capture = self.state.capture();
+        Box::new(move || capture.encode_chunks())
+    }
+
+    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), String> {
+        let state = State::restore(&chunks).map_err(|error| error.to_string())?;
+        if state.cluster_id() != self.state.cluster_id() {
+            return Err(format!(
+                "the snapshot is of cluster {}, not of {}",
+                state.cluster_id(),
+                self.state.cluster_id()
+            ));
+        }
+        self.state = state;
+        // Whoever listens looks again at everything.
+        self.tell(vec![Event::AgentsChanged]);
+        Ok(())
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        self.state.digest()
+    }
+}

@@ -1,0 +1,153 @@
+//! The parts of `seaway dev`, started in order: bucket, control node, agent. It waits for a
+//! bucket that is away, and refuses one that cannot be right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use store::bucket::Bucket;
+use store::marker::{self, Marker};
+use store::meter::Meter;
+use store::{open, probe};
+
+use crate::data_dir::DataDir;
+use crate::health::{Health, Parts};
+use crate::settings::Settings;
+use crate::tuning;
+
+/// The first pause after the bucket did not answer, and the longest.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What to start.
+pub struct Plan {
+    /// All settings.
+    pub settings: Settings,
+    /// The bucket's URL.
+    pub bucket: String,
+    /// Where Kafka clients connect.
+    pub kafka: host::net::TcpListener,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    cluster_id: String,
+    control: Arc<control::Node>,
+    control_tasks: control::node::Tasks,
+    agent: agent::Agent,
+}
+
+/// Starts everything, however long the bucket takes to answer.
+pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Result<Cluster> {
+    let options = open::Options::from_environment();
+    let bucket = open::open(&plan.bucket, &options).await?;
+    let meter = Meter::new(bucket);
+    let counters = Arc::clone(meter.counters());
+    let bucket: Arc<dyn Bucket> = Arc::new(meter);
+    let cluster_id = admit(&bucket, directory, health).await?;
+    directory.bind(&cluster_id)?;
+    health.waiting("reading the journal");
+    let settings = tuning::control(&plan.settings, &cluster_id);
+    let (control, control_tasks) = control::Node::start(&settings, Arc::clone(&bucket));
+    control
+        .lead(&settings)
+        .await
+        .map_err(|error| anyhow!("the journal: {error}"))?;
+    health.waiting("starting the agent");
+    let agent_settings = tuning::agent(&plan.settings)?;
+    let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&control);
+    let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared).await?;
+    health.serving(Parts {
+        control: Arc::clone(&control),
+        agent: agent.probe(),
+        bucket: counters,
+    });
+    Ok(Cluster {
+        cluster_id,
+        control,
+        control_tasks,
+        agent,
+    })
+}
+
+/// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
+async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -> Result<String> {
+    let mut pause = RETRY_MIN;
+    loop {
+        let why = match try_admit(bucket, directory).await? {
+            Ok(cluster_id) => return Ok(cluster_id),
+            Err(why) => why,
+        };
+        health.waiting(&why);
+        tracing::warn!(%why, "the bucket does not answer; trying again");
+        host::clock::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// One try: the outer error is for good, the inner one may pass by itself.
+async fn try_admit(
+    bucket: &Arc<dyn Bucket>,
+    directory: &DataDir,
+) -> Result<Result<String, String>> {
+    let cluster_id = match marker::read(&**bucket).await {
+        Ok(found) => found.cluster,
+        Err(marker::Error::Empty) => match directory.cluster_id() {
+            Some(ours) => bail!(
+                "the bucket is empty, but this data directory belongs to cluster {ours}: it was \
+                 wiped, or --bucket names another; restore it, or choose another --data-dir"
+            ),
+            None => wire::uuid::Uuid::from(host::rng::nonce().to_be_bytes()).to_string(),
+        },
+        Err(marker::Error::Bucket(error)) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    match probe::run(bucket).await {
+        Ok(()) => {}
+        Err(probe::Error::Bucket(error)) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.into()),
+    }
+    let wanted = Marker {
+        cluster: cluster_id,
+        created_ms: host::clock::wall_millis(),
+    };
+    match marker::claim(&**bucket, &wanted).await {
+        Ok(marker) => Ok(Ok(marker.cluster)),
+        Err(marker::Error::Bucket(error)) => Ok(Err(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Cluster {
+    /// Where Kafka clients connect, host:port.
+    pub fn kafka_address(&self) -> String {
+        self.agent.advertised()
+    }
+
+    /// Kafka's cluster id.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Waits until the journal cannot go on, and says why.
+    pub async fn broken(&self) -> anyhow::Error {
+        anyhow!("the journal stopped: {}", self.control.halted().await)
+    }
+
+    /// Ends the agent first, so that what it has in flight can still be committed.
+    pub async fn stop(self) {
+        self.agent.stop().await;
+        self.control_tasks.stop().await;
+    }
+}
+
+/// Settings that the whole cluster shares, as the state machine names them.
+pub fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
+    let shared = settings
+        .all()
+        .filter(|(name, _)| meta::config::find(meta::config::CLUSTER, name).is_some());
+    shared
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}

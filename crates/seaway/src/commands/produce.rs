@@ -1,0 +1,195 @@
+//! `seaway produce`: the lines of standard input as records, for a first look.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use anyhow::{Context, Result, ensure};
+use wire::builder::BatchBuilder;
+use wire::compression::Compression;
+use wire::errors::ErrorCode;
+use wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use wire::text::Str;
+
+use super::topic::topic_metadata;
+use crate::client::{Client, Target, check};
+use crate::runtime;
+
+/// Bytes of lines that go into one request.
+const REQUEST_BYTES: usize = 512 << 10;
+/// Time the cluster may take to make records durable.
+const TIMEOUT_MS: i32 = 30_000;
+/// Times a topic that was just created by asking for it is asked for again.
+const METADATA_TRIES: u32 = 20;
+
+/// What to send, and where.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The topic.
+    topic: String,
+    /// The partition; by default chosen by the key, or in turn if there is none.
+    #[arg(long, short = 'p')]
+    partition: Option<i32>,
+    /// What separates key and value in a line; without it lines have no key.
+    #[arg(long, short = 'k', value_name = "TEXT")]
+    key_separator: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Reads, sends, waits for every acknowledgement.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    runtime::small()?.block_on(async {
+        let mut client = Client::connect(&arguments.target).await?;
+        let mut producer = Producer::new(&mut client, arguments).await?;
+        let mut records = 0_u64;
+        for line in std::io::stdin().lock().split(b'\n') {
+            producer
+                .add(&mut client, &line.context("cannot read standard input")?)
+                .await?;
+            records += 1;
+        }
+        producer.flush(&mut client).await?;
+        eprintln!("{records} records acknowledged");
+        Ok(())
+    })
+}
+
+struct Producer<'a> {
+    arguments: &'a Arguments,
+    partitions: i32,
+    next: i32,
+    pending: BTreeMap<i32, BatchBuilder>,
+    pending_bytes: usize,
+}
+
+impl<'a> Producer<'a> {
+    async fn new(client: &mut Client, arguments: &'a Arguments) -> Result<Self> {
+        let partitions = partition_count(client, &arguments.topic).await?;
+        if let Some(partition) = arguments.partition {
+            ensure!(
+                (0..partitions).contains(&partition),
+                "{} has partitions 0 to {}",
+                arguments.topic,
+                partitions - 1
+            );
+        }
+        let pending = BTreeMap::new();
+        Ok(Producer {
+            arguments,
+            partitions,
+            next: 0,
+            pending,
+            pending_bytes: 0,
+        })
+    }
+
+    async fn add(&mut self, client: &mut Client, line: &[u8]) -> Result<()> {
+        let (key, value) = self.split(line)?;
+        let partition = match (self.arguments.partition, key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => i32::try_from(fnv(key) % self.partitions.unsigned_abs())?,
+            (None, None) => {
+                self.next = (self.next + 1) % self.partitions;
+                self.next
+            }
+        };
+        if self.pending_bytes + line.len() > REQUEST_BYTES {
+            self.flush(client).await?;
+        }
+        let now = i64::try_from(host::clock::wall_millis())?;
+        let builder = self
+            .pending
+            .entry(partition)
+            .or_insert_with(|| BatchBuilder::new(Compression::None));
+        builder.append(now, key, Some(value), &[]);
+        self.pending_bytes += line.len();
+        Ok(())
+    }
+
+    fn split<'l>(&self, line: &'l [u8]) -> Result<(Option<&'l [u8]>, &'l [u8])> {
+        let Some(separator) = &self.arguments.key_separator else {
+            return Ok((None, line));
+        };
+        let separator = separator.as_bytes();
+        ensure!(!separator.is_empty(), "--key-separator must not be empty");
+        let at = line
+            .windows(separator.len())
+            .position(|window| window == separator);
+        let at = at.context("a line has no key separator")?;
+        Ok((Some(&line[..at]), &line[at + separator.len()..]))
+    }
+
+    async fn flush(&mut self, client: &mut Client) -> Result<()> {
+        self.pending_bytes = 0;
+        let partition_data: Vec<_> = std::mem::take(&mut self.pending)
+            .into_iter()
+            .map(|(index, builder)| PartitionProduceData {
+                index,
+                records: Some(builder.build()),
+            })
+            .collect();
+        if partition_data.is_empty() {
+            return Ok(());
+        }
+        let name = Str::from(self.arguments.topic.as_str());
+        let topic = TopicProduceData {
+            name,
+            partition_data,
+            ..TopicProduceData::default()
+        };
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: TIMEOUT_MS,
+            topic_data: vec![topic],
+        };
+        let response = client.call(&request, 9).await?;
+        for partition in response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses)
+        {
+            let what = format!("{} partition {}", self.arguments.topic, partition.index);
+            check(
+                partition.error_code,
+                partition.error_message.as_ref(),
+                &what,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Number of partitions; asking creates the topic if the cluster is set so.
+async fn partition_count(client: &mut Client, topic: &str) -> Result<i32> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match topic_metadata(client, topic).await {
+            Ok(metadata) => {
+                let topic = metadata
+                    .topics
+                    .first()
+                    .context("the answer names no topic")?;
+                return Ok(i32::try_from(topic.partitions.len())?);
+            }
+            Err(error) if tries < METADATA_TRIES && being_created(&error) => {
+                host::clock::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn being_created(error: &anyhow::Error) -> bool {
+    error
+        .to_string()
+        .contains(ErrorCode::LeaderNotAvailable.name())
+}
+
+/// FNV-1a: a key's records always go to one partition.
+fn fnv(key: &[u8]) -> u32 {
+    key.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}

@@ -1,0 +1,303 @@
+//! `seaway topic`: create, list, describe and delete topics.
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use wire::messages::delete_topics::DeleteTopicsRequest;
+use wire::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use wire::text::Str;
+
+use crate::client::{Client, Target, check};
+use crate::runtime;
+
+/// Time the cluster may take for a change.
+const TIMEOUT_MS: i32 = 30_000;
+/// Kafka's resource type of a topic.
+const RESOURCE_TOPIC: i8 = 2;
+/// Kafka's config source of what is set on the topic itself.
+const SOURCE_TOPIC: i8 = 1;
+/// The special timestamps of ListOffsets.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+
+/// What to do with topics.
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    /// Create a topic.
+    Create {
+        /// Its name.
+        name: String,
+        /// Number of partitions; by default the cluster's num.partitions.
+        #[arg(long, short = 'p')]
+        partitions: Option<u32>,
+        /// A config of the topic, such as retention.ms=86400000; may be given again.
+        #[arg(long, value_name = "NAME=VALUE")]
+        config: Vec<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List all topics.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a topic's partitions, offsets and configs.
+    Describe {
+        /// Its name.
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a topic and all its records.
+    Delete {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Does it.
+pub fn run(verb: Verb) -> Result<()> {
+    runtime::small()?.block_on(async {
+        match verb {
+            Verb::Create {
+                name,
+                partitions,
+                config,
+                target,
+            } => {
+                create(
+                    &mut Client::connect(&target).await?,
+                    &name,
+                    partitions,
+                    &config,
+                )
+                .await
+            }
+            Verb::List { json, target } => list(&mut Client::connect(&target).await?, json).await,
+            Verb::Describe { name, json, target } => {
+                describe(&mut Client::connect(&target).await?, &name, json).await
+            }
+            Verb::Delete { name, target } => {
+                delete(&mut Client::connect(&target).await?, &name).await
+            }
+        }
+    })
+}
+
+async fn create(
+    client: &mut Client,
+    name: &str,
+    partitions: Option<u32>,
+    configs: &[String],
+) -> Result<()> {
+    let mut topic = CreatableTopic {
+        name: Str::from(name),
+        num_partitions: -1,
+        replication_factor: -1,
+        ..CreatableTopic::default()
+    };
+    if let Some(partitions) = partitions {
+        topic.num_partitions = i32::try_from(partitions).context("too many partitions")?;
+    }
+    for config in configs {
+        let Some((name, value)) = config.split_once('=') else {
+            bail!("--config {config}: write it as NAME=VALUE");
+        };
+        topic.configs.push(CreatableTopicConfig {
+            name: Str::from(name),
+            value: Some(Str::from(value)),
+        });
+    }
+    let request = CreateTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: TIMEOUT_MS,
+        validate_only: false,
+    };
+    let response = client.call(&request, 7).await?;
+    let result = response
+        .topics
+        .first()
+        .context("the answer names no topic")?;
+    check(result.error_code, result.error_message.as_ref(), name)?;
+    println!(
+        "created {name} with {} partitions, id {}",
+        result.num_partitions, result.topic_id
+    );
+    Ok(())
+}
+
+async fn list(client: &mut Client, as_json: bool) -> Result<()> {
+    let request = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    let response = client.call(&request, 12).await?;
+    let mut rows: Vec<_> = response
+        .topics
+        .iter()
+        .filter_map(|topic| Some((topic.name.as_ref()?.as_str(), topic)))
+        .collect();
+    rows.sort_by_key(|(name, _)| *name);
+    if as_json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(name, topic)| {
+                json!({
+                    "name": name,
+                    "id": topic.topic_id.to_string(),
+                    "partitions": topic.partitions.len(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    if rows.is_empty() {
+        println!("no topics");
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, topic) in rows {
+        println!("{name:width$}  {} partitions", topic.partitions.len());
+    }
+    Ok(())
+}
+
+/// The metadata of one topic that must exist.
+pub async fn topic_metadata(client: &mut Client, name: &str) -> Result<MetadataResponse> {
+    let topic = MetadataRequestTopic {
+        name: Some(Str::from(name)),
+        ..Default::default()
+    };
+    let request = MetadataRequest {
+        topics: Some(vec![topic]),
+        ..MetadataRequest::default()
+    };
+    let response = client.call(&request, 12).await?;
+    let topic = response
+        .topics
+        .first()
+        .context("the answer names no topic")?;
+    check(topic.error_code, None, name)?;
+    Ok(response)
+}
+
+/// The offsets of `partitions` at a (special) timestamp.
+pub async fn offsets(
+    client: &mut Client,
+    name: &str,
+    partitions: i32,
+    timestamp: i64,
+) -> Result<Vec<i64>> {
+    let asked = (0..partitions)
+        .map(|index| ListOffsetsPartition {
+            partition_index: index,
+            current_leader_epoch: -1,
+            timestamp,
+        })
+        .collect();
+    let topic = ListOffsetsTopic {
+        name: Str::from(name),
+        partitions: asked,
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let response = client.call(&request, 7).await?;
+    let mut offsets = vec![-1; usize::try_from(partitions)?];
+    for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+        check(partition.error_code, None, name)?;
+        let slot = offsets.get_mut(usize::try_from(partition.partition_index)?);
+        *slot.context("the answer names a partition that does not exist")? = partition.offset;
+    }
+    Ok(offsets)
+}
+
+async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> {
+    let metadata = topic_metadata(client, name).await?;
+    let topic = metadata
+        .topics
+        .first()
+        .context("the answer names no topic")?;
+    let count = i32::try_from(topic.partitions.len())?;
+    let starts = offsets(client, name, count, EARLIEST).await?;
+    let ends = offsets(client, name, count, LATEST).await?;
+    let resource = DescribeConfigsResource {
+        resource_type: RESOURCE_TOPIC,
+        resource_name: Str::from(name),
+        configuration_keys: None,
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        ..DescribeConfigsRequest::default()
+    };
+    let configs = client.call(&request, 4).await?;
+    let configs = configs
+        .results
+        .first()
+        .context("the answer names no topic")?;
+    check(configs.error_code, configs.error_message.as_ref(), name)?;
+    let shown = |value: &Option<Str>| value.as_ref().map_or("", |value| value.as_str()).to_owned();
+    if as_json {
+        let partitions = starts.iter().zip(&ends).enumerate();
+        let partitions: Vec<_> = partitions
+            .map(|(index, (start, end))| {
+                json!({ "partition": index, "log_start_offset": start, "high_watermark": end })
+            })
+            .collect();
+        let configs: serde_json::Map<_, _> = configs
+            .configs
+            .iter()
+            .map(|config| (config.name.to_string(), json!(shown(&config.value))))
+            .collect();
+        let page = json!({
+            "name": name,
+            "id": topic.topic_id.to_string(),
+            "partitions": partitions,
+            "configs": configs,
+        });
+        println!("{}", serde_json::to_string_pretty(&page)?);
+        return Ok(());
+    }
+    println!("{name}  id {}", topic.topic_id);
+    println!(
+        "{:>9}  {:>16}  {:>14}  {:>7}",
+        "PARTITION", "LOG START OFFSET", "HIGH WATERMARK", "RECORDS"
+    );
+    for (index, (start, end)) in starts.iter().zip(&ends).enumerate() {
+        println!("{index:>9}  {start:>16}  {end:>14}  {:>7}", end - start);
+    }
+    for config in &configs.configs {
+        if config.config_source == SOURCE_TOPIC {
+            println!("{} = {}", config.name.as_str(), shown(&config.value));
+        }
+    }
+    Ok(())
+}
+
+async fn delete(client: &mut Client, name: &str) -> Result<()> {
+    let request = DeleteTopicsRequest {
+        topic_names: vec![Str::from(name)],
+        timeout_ms: TIMEOUT_MS,
+        ..DeleteTopicsRequest::default()
+    };
+    let response = client.call(&request, 5).await?;
+    let result = response
+        .responses
+        .first()
+        .context("the answer names no topic")?;
+    check(result.error_code, result.error_message.as_ref(), name)?;
+    println!("deleted {name}");
+    Ok(())
+}

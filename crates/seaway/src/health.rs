@@ -1,0 +1,78 @@
+//! Whether this node can serve, and why not; and its parts, for pages that ask them.
+
+use std::sync::{Arc, OnceLock, RwLock};
+
+use store::meter::Counters;
+
+/// The parts of a running node that the pages look at.
+pub struct Parts {
+    /// The control node.
+    pub control: Arc<control::Node>,
+    /// The agent.
+    pub agent: agent::Probe,
+    /// What the bucket was asked.
+    pub bucket: Arc<Counters>,
+}
+
+/// What a node says of itself.
+pub struct Health {
+    obstacle: RwLock<Option<String>>,
+    parts: OnceLock<Parts>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            obstacle: RwLock::new(Some("starting".to_owned())),
+            parts: OnceLock::new(),
+        }
+    }
+}
+
+impl Health {
+    /// Says why the node cannot serve yet.
+    pub fn waiting(&self, why: &str) {
+        self.set(Some(why.to_owned()));
+    }
+
+    /// Says that the node serves, and what its parts are.
+    pub fn serving(&self, parts: Parts) {
+        // Set once: a process starts its parts once.
+        drop(self.parts.set(parts));
+        self.set(None);
+    }
+
+    /// Says that the node is going away.
+    pub fn stopping(&self) {
+        self.set(Some("stopping".to_owned()));
+    }
+
+    /// Why the node cannot serve clients now; `None` if it can.
+    pub fn obstacle(&self) -> Option<String> {
+        let said = self
+            .obstacle
+            .read()
+            .map_or(None, |obstacle| obstacle.clone());
+        said.or_else(|| self.parts.get().and_then(|parts| parts.obstacle()))
+    }
+
+    /// The parts, once the node serves.
+    pub fn parts(&self) -> Option<&Parts> {
+        self.parts.get()
+    }
+
+    fn set(&self, why: Option<String>) {
+        if let Ok(mut obstacle) = self.obstacle.write() {
+            *obstacle = why;
+        }
+    }
+}
+
+impl Parts {
+    fn obstacle(&self) -> Option<String> {
+        if !self.control.leads() {
+            return Some("the journal has no leader".to_owned());
+        }
+        self.agent.obstacle()
+    }
+}

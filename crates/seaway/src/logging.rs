@@ -1,0 +1,29 @@
+//! Structured logs on standard error.
+
+use anyhow::{Context, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::Settings;
+
+/// Starts logging as `log.level` and `log.format` say.
+pub fn start(settings: &Settings) -> Result<()> {
+    let level = settings.text("log.level");
+    let filter = EnvFilter::try_new(level).with_context(|| {
+        format!("log.level={level}: write error, warn, info, debug, trace, or PART=LEVEL,...")
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if settings.text("log.format") == "json" {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+    // Panics go through the log too, so that whoever reads it alone sees why a process ended.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tracing::error!(panic = %info, "a bug: the process ends");
+        print(info);
+    }));
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! The pages of a node: health, readiness, metrics, status. They say what the parts say.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use store::meter::Count;
+
+use crate::health::{Health, Parts};
+use crate::http::{Page, Pages};
+
+/// All pages, about `health` and what it knows of.
+pub fn all(health: Arc<Health>) -> Pages {
+    Arc::new(move |path| match path {
+        "/healthz" => Some(Page::text(StatusCode::OK, "alive\n")),
+        "/readyz" => Some(ready(&health)),
+        "/metrics" => Some(metrics(&health)),
+        "/status" => Some(Page::text(StatusCode::OK, for_people(&health))),
+        "/status.json" => Some(Page {
+            status: StatusCode::OK,
+            kind: "application/json",
+            body: format!("{:#}\n", as_json(&health)),
+        }),
+        _ => None,
+    })
+}
+
+fn ready(health: &Health) -> Page {
+    match health.obstacle() {
+        None => Page::text(StatusCode::OK, "ready\n"),
+        Some(why) => Page::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {why}\n"),
+        ),
+    }
+}
+
+fn as_json(health: &Health) -> Value {
+    let obstacle = health.obstacle();
+    let mut page = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": obstacle.is_none(),
+        "obstacle": obstacle,
+    });
+    let Some(parts) = health.parts() else {
+        return page;
+    };
+    let journal = parts.control.journal_status();
+    page["journal"] = json!({
+        "role": journal.role.to_string(),
+        "last_index": journal.last_index,
+        "snapshot_index": journal.snapshot_index,
+        "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
+    });
+    page["cluster"] = parts.control.with_state(|state| {
+        let totals = state.totals();
+        json!({
+            "id": state.cluster_id(),
+            "feature_level": state.feature_level(),
+            "topics": totals.topics,
+            "partitions": totals.partitions,
+            "groups": totals.groups,
+            "files": totals.files,
+            "files_waiting_for_deletion": totals.tombstoned_files,
+            "retention_held": state.retention_hold().is_some(),
+        })
+    });
+    page["agent"] = parts.agent.status().into_iter().collect();
+    let bucket = parts.bucket.counts().into_iter().map(|count| {
+        (
+            count.op.to_string(),
+            json!({ "requests": count.requests, "errors": errors(&count) }),
+        )
+    });
+    page["bucket"] = bucket.collect();
+    page
+}
+
+fn errors(count: &Count) -> u64 {
+    count.definite_errors + count.unknown_errors + count.throttled
+}
+
+/// The same as the JSON page, one line for each part and indented lines for what it says.
+fn for_people(health: &Health) -> String {
+    let page = as_json(health);
+    let mut text = match health.obstacle() {
+        None => "ready\n".to_owned(),
+        Some(why) => format!("NOT READY: {why}\n"),
+    };
+    for part in ["cluster", "journal", "agent", "bucket"] {
+        let Some(rows) = page[part].as_object() else {
+            continue;
+        };
+        text.push_str(part);
+        text.push('\n');
+        let width = rows.keys().map(String::len).max().unwrap_or(0);
+        for (name, value) in rows {
+            let name = name.replace('_', " ");
+            // Writing to a string does not fail.
+            drop(writeln!(text, "  {name:width$}  {}", plain(value)));
+        }
+    }
+    text
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.1}", number.as_f64().unwrap_or_default())
+        }
+        Value::Object(rows) => {
+            let rows = rows
+                .iter()
+                .map(|(name, value)| format!("{} {name}", plain(value)));
+            rows.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn metrics(health: &Health) -> Page {
+    let mut text = String::new();
+    let ready = health.obstacle().is_none();
+    gauge(
+        &mut text,
+        "seaway_ready",
+        "1 if the node can serve clients.",
+        u64::from(ready),
+    );
+    if let Some(parts) = health.parts() {
+        control_metrics(&mut text, parts);
+        bucket_metrics(&mut text, parts);
+        text.push_str(&parts.agent.metrics());
+    }
+    Page {
+        status: StatusCode::OK,
+        kind: "text/plain; version=0.0.4; charset=utf-8",
+        body: text,
+    }
+}
+
+fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
+    // Writing to a string does not fail.
+    drop(write!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+    ));
+}
+
+fn control_metrics(text: &mut String, parts: &Parts) {
+    let journal = parts.control.journal_status();
+    let leads = u64::from(parts.control.leads());
+    gauge(
+        text,
+        "seaway_journal_leader",
+        "1 if this node leads the journal.",
+        leads,
+    );
+    gauge(
+        text,
+        "seaway_journal_index",
+        "Last entry applied.",
+        journal.last_index,
+    );
+    let snapshot = journal.snapshot_index.unwrap_or(0);
+    gauge(
+        text,
+        "seaway_journal_snapshot_index",
+        "Entry of the newest snapshot.",
+        snapshot,
+    );
+    let totals = parts.control.with_state(|state| state.totals());
+    gauge(text, "seaway_topics", "Topics.", totals.topics);
+    gauge(
+        text,
+        "seaway_partitions",
+        "Partitions of topics.",
+        totals.partitions,
+    );
+    gauge(text, "seaway_groups", "Consumer groups.", totals.groups);
+    gauge(
+        text,
+        "seaway_files",
+        "Files that are not forgotten.",
+        totals.files,
+    );
+    let held = parts
+        .control
+        .with_state(|state| state.retention_hold().is_some());
+    let help = "1 while retention by time is held after a jump of the wall clock.";
+    gauge(text, "seaway_retention_held", help, u64::from(held));
+}
+
+fn bucket_metrics(text: &mut String, parts: &Parts) {
+    let families: [(&str, &str, fn(&Count) -> u64); 4] = [
+        (
+            "seaway_bucket_requests_total",
+            "Requests to the bucket.",
+            |count| count.requests,
+        ),
+        (
+            "seaway_bucket_errors_total",
+            "Requests that failed.",
+            errors,
+        ),
+        (
+            "seaway_bucket_bytes_total",
+            "Bytes written or read.",
+            |count| count.bytes,
+        ),
+        (
+            "seaway_bucket_microseconds_total",
+            "Time of all requests.",
+            |count| count.micros,
+        ),
+    ];
+    for (name, help, value) in families {
+        drop(write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} counter\n"
+        ));
+        for count in parts.bucket.counts() {
+            drop(writeln!(
+                text,
+                "{name}{{op=\"{}\"}} {}",
+                count.op,
+                value(&count)
+            ));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! From the operator's settings to those of each part.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use agent::settings::{BrokerConfig, ConfigKind, FailPoint, FailPoints};
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::cluster_configs;
+use crate::settings::{Kind, SPECS, Settings, Spec};
+
+/// The one node's name: its Kafka node id follows it.
+const NODE: &str = "dev";
+/// How often the leader looks for what has expired, at least: retention is checked at
+/// `log.retention.check.interval.ms`, but never less often than this.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The control node's settings.
+pub fn control(settings: &Settings, cluster_id: &str) -> control::Settings {
+    let mut journal = journal::node::Settings::alone(NODE);
+    journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
+    journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
+    journal.snapshot = journal::node::SnapshotPolicy {
+        entries: settings.unsigned("journal.snapshot.entries"),
+        bytes: settings.unsigned("journal.snapshot.bytes"),
+        interval: SNAPSHOT_INTERVAL,
+    };
+    control::Settings {
+        cluster_id: cluster_id.to_owned(),
+        journal,
+        groups: control::coordinator::Settings {
+            initial_rebalance_delay: settings.millis("group.initial.rebalance.delay.ms"),
+            session_timeout_min: settings.millis("group.min.session.timeout.ms"),
+            session_timeout_max: settings.millis("group.max.session.timeout.ms"),
+            members_max: u32::try_from(settings.unsigned("group.max.size")).unwrap_or(u32::MAX),
+        },
+        housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
+        cluster_configs: cluster_configs(settings),
+    }
+}
+
+/// The agent's settings.
+pub fn agent(settings: &Settings) -> Result<agent::Settings> {
+    let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
+    let advertised = settings.text("advertised.host");
+    Ok(agent::Settings {
+        name: NODE.to_owned(),
+        region: settings.text("region").to_owned(),
+        zone: settings.text("zone").to_owned(),
+        advertised_host: (!advertised.is_empty()).then(|| advertised.to_owned()),
+        advertised_port: None,
+        bucket_number: 0,
+        auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
+        num_partitions: narrow("num.partitions"),
+        socket_request_max_bytes: narrow("socket.request.max.bytes"),
+        max_connections: settings.size("max.connections"),
+        connections_max_idle: settings.millis("connections.max.idle.ms"),
+        produce_buffer_bytes: settings.unsigned("produce.buffer.bytes"),
+        fetch_buffer_bytes: settings.unsigned("fetch.buffer.bytes"),
+        fetch_cache_bytes: settings.unsigned("fetch.cache.bytes"),
+        fetch_max_bytes: settings.unsigned("fetch.max.bytes"),
+        flush_bytes: settings.unsigned("flush.bytes"),
+        flush_interval: settings.millis("flush.interval.ms"),
+        upload_concurrency: settings.size("upload.concurrency"),
+        upload_timeout: settings.millis("upload.timeout.ms"),
+        collect_interval: settings.millis("collect.interval.ms"),
+        file_delete_grace: settings.millis("file.delete.grace.ms"),
+        broker_configs: SPECS
+            .iter()
+            .map(|spec| broker_config(spec, settings))
+            .collect(),
+        fail_points: fail_points()?,
+    })
+}
+
+fn broker_config(spec: &Spec, settings: &Settings) -> BrokerConfig {
+    BrokerConfig {
+        name: spec.name.to_owned(),
+        value: settings.text(spec.name).to_owned(),
+        default: spec.default.to_owned(),
+        kind: match spec.kind {
+            Kind::Boolean => ConfigKind::Boolean,
+            Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => ConfigKind::Int,
+            Kind::Integer { .. } => ConfigKind::Long,
+            Kind::Choice(_) | Kind::Text => ConfigKind::Text,
+        },
+        meaning: spec.meaning.to_owned(),
+    }
+}
+
+/// Where tests end the process as `kill -9` would: `SEAWAY_FAILPOINTS="after-put=kill@3"` at the
+/// third time that a file is durable but not committed. Nothing is set in production.
+fn fail_points() -> Result<FailPoints> {
+    let Some(text) = std::env::var_os("SEAWAY_FAILPOINTS") else {
+        return Ok(FailPoints::NONE);
+    };
+    let text = text
+        .into_string()
+        .ok()
+        .context("SEAWAY_FAILPOINTS is not text")?;
+    let mut plan = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let parsed = part.split_once("=kill@").and_then(|(name, count)| {
+            Some((FailPoint::from_name(name)?, count.parse::<u64>().ok()?))
+        });
+        let Some((point, count)) = parsed else {
+            bail!("SEAWAY_FAILPOINTS: {part}: write it as after-put=kill@N or after-commit=kill@N");
+        };
+        plan.push((point, count, Arc::new(AtomicU64::new(0))));
+    }
+    Ok(FailPoints::calling(move |reached| {
+        for (point, count, seen) in &plan {
+            if *point == reached && seen.fetch_add(1, Ordering::Relaxed) + 1 == *count {
+                // Ends without unwinding or closing anything, as a kill does.
+                std::process::abort();
+            }
+        }
+    }))
+}
