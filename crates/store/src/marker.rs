@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn the_worked_example_is_what_the_code_writes() {
+        let page = include_str!("../../../docs/formats/bucket.md");
+        let (_, example) = page.split_once("```text\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let written = marker("4L6g3nShT-eMCtK--X86sw").encode();
+        assert_eq!(example.as_bytes(), written);
+    }
+
+    #[test]
     fn a_newer_format_is_told_from_damage() {
         let newer = b"seaway bucket\nformat 2\nanything else";
         assert_eq!(Marker::decode(newer), Err(Error::NewerFormat(2)));

@@ -46,6 +46,25 @@ fn what_was_built_reads_back() {
     assert_eq!(built.index.find(4), None);
 }
 
+/// The example was put together by hand, with another CRC routine.
+#[test]
+fn the_worked_example_is_what_the_code_writes() {
+    let page = include_str!("../../../../docs/formats/file.md");
+    let (_, dump) = page.split_once("```hex\n").expect("the example");
+    let (dump, _) = dump.split_once("```").expect("its end");
+    let bytes: Vec<u8> = dump
+        .lines()
+        .flat_map(|line| line[6..53].split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).expect("a hex byte"))
+        .collect();
+    let built = small();
+    assert_eq!(built.payload.to_bytes(), bytes);
+    assert!(page.contains(&format!(
+        "{} bytes, file checksum `{:08x}`",
+        built.length, built.checksum
+    )));
+}
+
 #[test]
 fn every_single_byte_is_covered() {
     let bytes = small().payload.to_bytes().to_vec();

@@ -71,7 +71,12 @@ async fn every_operation_tells_what_an_error_means() {
             meaning(bucket.list("", None, 1).await),
             meaning(bucket.delete(&key("absent")).await),
         ];
-        assert_eq!(seen, [expected; 6], "{effect:?}");
+        let mut all = [expected; 6];
+        if effect == Effect::SlowDown {
+            // Answers to HEAD have no body that could tell this 503 from another.
+            all[3] = Unknown;
+        }
+        assert_eq!(seen, all, "{effect:?}");
         server.heal();
     }
     assert_eq!(
