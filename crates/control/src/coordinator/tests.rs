@@ -1,1 +1,7 @@
+//! The coordinator with the real state machine of groups behind it, driven without I/O.
 
+mod failures;
+mod members;
+mod offsets;
+mod random;
+mod rig;

@@ -1,0 +1,278 @@
+//! What members see when the journal stalls, loses a proposal, or another node takes over.
+
+use std::time::Duration;
+
+use meta::group::{Action, Phase};
+use rpc::group::{GroupError, GroupReply};
+
+use super::rig::{DELAY, Rig, SESSION, back, modern, new, settings};
+use crate::coordinator::{Coordinator, Event, Ticket};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_change_of_leaders_causes_no_rebalance() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.pass_with(SESSION, &["a", "b"], 1);
+    rig.pass(SESSION - SECOND);
+    rig.fail_over(settings());
+    rig.pass(SESSION - SECOND);
+    assert_eq!(
+        rig.heartbeat("a", 1),
+        Ok(()),
+        "members have their whole session again"
+    );
+    assert_eq!(rig.heartbeat("b", 1), Ok(()));
+    rig.pass_with(SESSION * 3, &["a", "b"], 1);
+    assert_eq!((rig.phase(), rig.group().generation()), (Phase::Stable, 1));
+}
+
+#[test]
+fn a_member_that_dies_with_the_leader_is_out_after_a_session() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.fail_over(settings());
+    rig.pass_with(SESSION + SECOND, &["a"], 1);
+    assert!(rig.group().member("b").is_none());
+    assert_eq!(rig.phase(), Phase::PreparingRebalance);
+}
+
+#[test]
+fn a_member_silent_through_two_leaders_is_not_renewed_again() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.fail_over(settings());
+    rig.pass_with(SESSION / 2, &["a"], 1);
+    rig.fail_over(settings());
+    rig.pass_with(SESSION / 2, &["a"], 1);
+    assert!(rig.group().member("b").is_none());
+    assert!(rig.group().member("a").is_some());
+}
+
+#[test]
+fn a_member_that_is_heard_after_all_is_renewed() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.fail_over(settings());
+    rig.pass_with(SESSION / 2, &["a"], 1);
+    assert!(rig.group().member("b").expect("is there").silent);
+    rig.pass_with(SESSION, &["a", "b"], 1);
+    assert!(!rig.group().member("b").expect("is there").silent);
+    rig.fail_over(settings());
+    rig.pass_with(SESSION - SECOND, &["a"], 1);
+    assert!(rig.group().member("b").is_some());
+}
+
+#[test]
+fn a_node_that_does_not_lead_sends_everybody_away() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    let a = rig.join(back("a"));
+    rig.held = true;
+    let c = rig.join(new("c"));
+    rig.current = false;
+    let b = rig.send_heartbeat("b", 1);
+    rig.handle(Event::LostLeadership);
+    assert_eq!(rig.joined(a), Err(GroupError::NotCoordinator));
+    assert_eq!(rig.joined(c), Err(GroupError::NotCoordinator));
+    assert_eq!(
+        rig.answer(b),
+        GroupReply::Heartbeat(Err(GroupError::NotCoordinator))
+    );
+    assert_eq!(rig.coordinator.waiting(), 0);
+    let late = rig.join(back("a"));
+    assert_eq!(rig.joined(late), Err(GroupError::NotCoordinator));
+    rig.held = false;
+    rig.decide_all();
+    assert_eq!(rig.coordinator.waiting(), 0, "late outcomes concern nobody");
+
+    let mut follower = Coordinator::new(settings());
+    let request = rpc::group::GroupRequest::List(Vec::new());
+    let event = Event::Request {
+        ticket: Ticket(1),
+        request,
+        current: true,
+    };
+    assert_eq!(follower.handle(rig.now, event, &rig.world).len(), 1);
+}
+
+#[test]
+fn a_rebalance_goes_on_under_the_next_leader() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    let a = rig.join(back("a"));
+    rig.fail_over(settings());
+    assert_eq!(rig.joined(a), Err(GroupError::NotCoordinator));
+    let a = rig.join(back("a"));
+    assert!(rig.waits(a));
+    let b = rig.join(back("b"));
+    assert_eq!(rig.joined(a).expect("joins").members.len(), 2);
+    rig.joined(b).expect("joins");
+
+    let b = rig.sync("b", 2, &[]);
+    rig.fail_over(settings());
+    assert_eq!(rig.synced(b), Err(GroupError::NotCoordinator));
+    let b = rig.sync("b", 2, &[]);
+    let a = rig.sync("a", 2, &["a", "b"]);
+    assert_eq!(rig.synced(a).expect("syncs").assignment, "a");
+    assert_eq!(rig.synced(b).expect("syncs").assignment, "b");
+}
+
+#[test]
+fn a_first_rebalance_whose_requests_were_lost_still_ends() {
+    let mut rig = Rig::new();
+    rig.join(new("a"));
+    rig.fail_over(settings());
+    rig.pass(DELAY * 2);
+    assert_eq!(rig.phase(), Phase::CompletingRebalance);
+    let a = rig.join(back("a"));
+    assert_eq!(
+        rig.joined(a).expect("joins").members.len(),
+        1,
+        "the member missed the answer"
+    );
+}
+
+#[test]
+fn a_join_whose_outcome_is_unknown_makes_one_member() {
+    for applied in [true, false] {
+        let mut rig = Rig::new();
+        rig.held = true;
+        let a = rig.join(new("a"));
+        let (proposal, command) = rig.journal.pop_front().expect("is proposed");
+        if applied {
+            rig.apply(None, &command);
+        }
+        rig.handle(Event::Failed {
+            proposal,
+            ambiguous: true,
+        });
+        rig.held = false;
+        rig.decide_all();
+        rig.pass(DELAY);
+        assert_eq!(rig.joined(a).expect("joins").members.len(), 1);
+    }
+}
+
+#[test]
+fn an_outcome_that_stays_unknown_is_said_to_be() {
+    let mut rig = Rig::new();
+    rig.held = true;
+    let a = rig.join(new("a"));
+    let mut proposals = 0;
+    while let Some((proposal, _)) = rig.journal.pop_front() {
+        proposals += 1;
+        rig.handle(Event::Failed {
+            proposal,
+            ambiguous: true,
+        });
+    }
+    assert!(proposals > 1 && proposals < 10);
+    assert_eq!(rig.joined(a), Err(GroupError::CoordinatorNotAvailable));
+}
+
+#[test]
+fn a_definite_failure_sends_the_member_elsewhere() {
+    let mut rig = Rig::stable(&["a"]);
+    rig.held = true;
+    let a = rig.join(back("a"));
+    let (proposal, _) = rig.journal.pop_front().expect("is proposed");
+    rig.handle(Event::Failed {
+        proposal,
+        ambiguous: false,
+    });
+    assert_eq!(rig.joined(a), Err(GroupError::NotCoordinator));
+}
+
+#[test]
+fn leaving_twice_for_one_request_is_leaving_once() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.held = true;
+    let member = rpc::group::LeavingMember {
+        member_id: "b".to_owned(),
+        instance_id: None,
+    };
+    let leave = rpc::group::LeaveGroup {
+        group_id: "g".to_owned(),
+        members: vec![member],
+    };
+    let ticket = rig.ask(rpc::group::GroupRequest::Leave(leave));
+    let (proposal, command) = rig.journal.pop_front().expect("is proposed");
+    rig.apply(None, &command);
+    rig.handle(Event::Failed {
+        proposal,
+        ambiguous: true,
+    });
+    rig.held = false;
+    rig.decide_all();
+    let GroupReply::Leave(Ok(members)) = rig.answer(ticket) else {
+        panic!("has left")
+    };
+    assert_eq!(members[0].result, Ok(()));
+}
+
+#[test]
+fn an_expiry_or_completion_that_fails_is_tried_again() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.held = true;
+    rig.pass_with(SESSION + SECOND, &["a"], 1);
+    let (proposal, command) = rig.journal.pop_front().expect("is proposed");
+    assert_eq!(command.action, Action::Expire(vec!["b".to_owned()]));
+    rig.handle(Event::Failed {
+        proposal,
+        ambiguous: true,
+    });
+    rig.held = false;
+    rig.pass_with(SECOND * 2, &["a"], 1);
+    assert!(rig.group().member("b").is_none());
+
+    let a = rig.join(modern("c"));
+    rig.joined(a).expect_err("is given an id");
+    let a = rig.join(back("a"));
+    rig.held = true;
+    rig.pass(SESSION + SECOND);
+    let (proposal, command) = rig.journal.pop_front().expect("is proposed");
+    assert!(matches!(command.action, Action::CompleteJoin { .. }));
+    rig.handle(Event::Failed {
+        proposal,
+        ambiguous: false,
+    });
+    rig.held = false;
+    rig.pass(SECOND * 2);
+    assert!(rig.joined(a).is_ok());
+}
+
+#[test]
+fn nobody_is_out_because_the_journal_stalls() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.held = true;
+    rig.current = false;
+    let waiting = [rig.send_heartbeat("a", 1), rig.send_heartbeat("b", 1)];
+    rig.pass(SESSION * 5);
+    assert_eq!(
+        rig.journal.len(),
+        0,
+        "silence says nothing while nobody can get through"
+    );
+    rig.held = false;
+    rig.current = true;
+    rig.decide_all();
+    for ticket in waiting {
+        assert_eq!(rig.answer(ticket), GroupReply::Heartbeat(Ok(())));
+    }
+    rig.pass(SESSION - SECOND);
+    assert_eq!(rig.phase(), Phase::Stable);
+}
+
+#[test]
+fn a_barrier_that_does_not_pass_sends_the_member_elsewhere() {
+    let mut rig = Rig::stable(&["a"]);
+    rig.held = true;
+    rig.current = false;
+    let ticket = rig.send_heartbeat("a", 1);
+    let asked = rig.barriers.pop_front().expect("a barrier is asked for");
+    assert_eq!(asked, ticket);
+    rig.handle(Event::Barrier {
+        ticket,
+        passed: false,
+    });
+    assert_eq!(
+        rig.answer(ticket),
+        GroupReply::Heartbeat(Err(GroupError::NotCoordinator))
+    );
+}
