@@ -1,8 +1,10 @@
-//! `codegen`: turns the protocol's facts in `crates/wire/schema` into `crates/wire/src/messages`.
+//! `codegen`: turns the protocol's facts in `crates/wire/schema` into `crates/wire/src/messages`,
+//! and `proto/` into `crates/meta/src/proto.rs`.
 //!
 //! It must not know what a message is for; special cases belong into the schema's notation.
 
 mod emit;
+mod proto;
 mod schema;
 
 use std::fs;
@@ -21,8 +23,9 @@ pub(crate) enum Mode {
     Check,
 }
 
-/// Generates every message module.
+/// Generates every message module, and the messages of `proto/`.
 pub(crate) fn run(mode: Mode) -> anyhow::Result<()> {
+    proto::run(mode)?;
     let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/wire");
     let apis = read_schemas(&wire.join("schema"))?;
     let target = wire.join("src/messages");
@@ -82,11 +85,12 @@ fn format_source(source: &str) -> anyhow::Result<String> {
         .stdout(Stdio::piped())
         .spawn()
         .context("starting rustfmt")?;
+    // It reads everything before it writes anything, so this cannot block on both pipes.
     let mut input = rustfmt.stdin.take().context("rustfmt's input")?;
-    let source = source.to_owned();
-    let writer = std::thread::spawn(move || input.write_all(source.as_bytes()));
+    input.write_all(source.as_bytes())?;
+    drop(input);
     let output = rustfmt.wait_with_output()?;
-    if writer.join().is_err() || !output.status.success() {
+    if !output.status.success() {
         bail!("rustfmt refused the generated source");
     }
     Ok(String::from_utf8(output.stdout)?)
