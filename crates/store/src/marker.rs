@@ -131,7 +131,7 @@ pub async fn read(bucket: &dyn Bucket) -> Result<Marker, Error> {
 
 /// Checks that the bucket is `cluster`'s.
 pub async fn verify(bucket: &dyn Bucket, cluster: &str) -> Result<Marker, Error> {
-    expect(read(bucket).await?, cluster)
+    of_cluster(read(bucket).await?, cluster)
 }
 
 /// Claims an empty bucket for a cluster, or verifies that it is that cluster's already. Of several
@@ -140,17 +140,17 @@ pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error
     check_cluster_id(&wanted.cluster)?;
     match read(bucket).await {
         Err(Error::Empty) => {}
-        Ok(found) => return expect(found, &wanted.cluster),
+        Ok(found) => return of_cluster(found, &wanted.cluster),
         Err(error) => return Err(error),
     }
     let body = Payload::from(wanted.encode());
     match bucket.put_new(&marker_key(), body).await? {
         Put::Created => Ok(wanted.clone()),
-        Put::Conflict => expect(read(bucket).await?, &wanted.cluster),
+        Put::Conflict => of_cluster(read(bucket).await?, &wanted.cluster),
     }
 }
 
-fn expect(found: Marker, cluster: &str) -> Result<Marker, Error> {
+fn of_cluster(found: Marker, cluster: &str) -> Result<Marker, Error> {
     if found.cluster == cluster {
         return Ok(found);
     }

@@ -7,87 +7,48 @@ use std::ops::Bound;
 use super::answer::{Answer, Error, Request, respond};
 use super::body::Frames;
 use super::dates;
-use super::objects::Objects;
+use super::objects::{Object, Objects};
 
 /// Keys in one page at most, as S3 has it.
 const MAX_KEYS: usize = 1_000;
 
 /// A page of a bucket's keys.
 pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
-    let prefix = request.parameter("prefix").unwrap_or("");
-    let delimiter = request
-        .parameter("delimiter")
-        .filter(|text| !text.is_empty());
     let asked = request
         .parameter("max-keys")
         .and_then(|text| text.parse().ok());
     let limit = asked.unwrap_or(MAX_KEYS).min(MAX_KEYS);
-    // The token is the last key of the page before; only we read it.
-    let after = request
-        .parameter("continuation-token")
-        .or(request.parameter("start-after"))
-        .unwrap_or("");
-    let start = if after >= prefix && !after.is_empty() {
-        Bound::Excluded(after)
-    } else {
-        Bound::Included(prefix)
-    };
-    let mut contents = String::new();
-    let mut common: BTreeSet<String> = BTreeSet::new();
-    let (mut count, mut last, mut truncated) = (0, "", false);
-    for (key, object) in objects.from(&request.bucket, start) {
-        if !key.starts_with(prefix) {
-            break;
-        }
-        let group = delimiter.and_then(|delimiter| {
-            let at = key[prefix.len()..].find(delimiter)?;
-            Some(&key[..prefix.len() + at + delimiter.len()])
-        });
-        if group.is_some_and(|group| common.contains(group) || after.starts_with(group)) {
-            last = key;
-            continue;
-        }
-        if count == limit {
-            truncated = true;
-            break;
-        }
-        count += 1;
-        last = key;
-        match group {
-            Some(group) => {
-                common.insert(group.to_owned());
-            }
-            None => {
-                let _ = write!(
-                    contents,
-                    "<Contents><Key>{}</Key><LastModified>{}</LastModified>\
-                     <ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
-                     <StorageClass>STANDARD</StorageClass></Contents>",
-                    escape(key),
-                    dates::xml(object.written_ms),
-                    object.etag,
-                    object.size
-                );
-            }
-        }
-    }
+    let page = Page::select(objects, request, limit);
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-         <Name>{}</Name><Prefix>{}</Prefix><KeyCount>{count}</KeyCount>\
-         <MaxKeys>{limit}</MaxKeys><IsTruncated>{truncated}</IsTruncated>",
+         <Name>{}</Name><Prefix>{}</Prefix><KeyCount>{}</KeyCount>\
+         <MaxKeys>{limit}</MaxKeys><IsTruncated>{}</IsTruncated>",
         escape(&request.bucket),
-        escape(prefix)
+        escape(request.parameter("prefix").unwrap_or("")),
+        page.keys.len() + page.groups.len(),
+        page.truncated
     );
-    if truncated {
-        let token = escape(last);
+    if page.truncated {
+        let token = escape(page.last);
         let _ = write!(
             text,
             "<NextContinuationToken>{token}</NextContinuationToken>"
         );
     }
-    text.push_str(&contents);
-    for group in &common {
+    for (key, object) in page.keys {
+        let _ = write!(
+            text,
+            "<Contents><Key>{}</Key><LastModified>{}</LastModified>\
+             <ETag>&quot;{}&quot;</ETag><Size>{}</Size>\
+             <StorageClass>STANDARD</StorageClass></Contents>",
+            escape(key),
+            dates::xml(object.written_ms),
+            object.etag,
+            object.size
+        );
+    }
+    for group in page.groups {
         let group = escape(group);
         let _ = write!(
             text,
@@ -100,6 +61,59 @@ pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
         &[("content-type", "application/xml")],
         Frames::text(text),
     )
+}
+
+/// What one answer lists.
+#[derive(Default)]
+struct Page<'a> {
+    keys: Vec<(&'a str, &'a Object)>,
+    /// Prefixes that stand for all keys up to a delimiter.
+    groups: BTreeSet<&'a str>,
+    /// The last key that the page covers.
+    last: &'a str,
+    truncated: bool,
+}
+
+impl<'a> Page<'a> {
+    fn select(objects: &'a Objects, request: &Request, limit: usize) -> Self {
+        let prefix = request.parameter("prefix").unwrap_or("");
+        let delimiter = request
+            .parameter("delimiter")
+            .filter(|text| !text.is_empty());
+        // The token is the last key of the page before; only we read it.
+        let after = request
+            .parameter("continuation-token")
+            .or(request.parameter("start-after"))
+            .unwrap_or("");
+        let start = if after >= prefix && !after.is_empty() {
+            Bound::Excluded(after)
+        } else {
+            Bound::Included(prefix)
+        };
+        let mut page = Page::default();
+        for (key, object) in objects.from(&request.bucket, start) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            let group = delimiter.and_then(|delimiter| {
+                let at = key[prefix.len()..].find(delimiter)?;
+                Some(&key[..prefix.len() + at + delimiter.len()])
+            });
+            let listed = |group: &str| page.groups.contains(group) || after.starts_with(group);
+            if !group.is_some_and(listed) {
+                if page.keys.len() + page.groups.len() == limit {
+                    page.truncated = true;
+                    break;
+                }
+                match group {
+                    Some(group) => drop(page.groups.insert(group)),
+                    None => page.keys.push((key, object)),
+                }
+            }
+            page.last = key;
+        }
+        page
+    }
 }
 
 /// Deletes the keys that the body names.

@@ -112,12 +112,13 @@ impl Objects {
     }
 
     /// The bucket's objects from `from` on (or behind it), in order.
-    pub(super) fn from(
-        &self,
+    pub(super) fn from<'a>(
+        &'a self,
         bucket: &str,
         from: Bound<&str>,
-    ) -> impl Iterator<Item = (&str, &Arc<Object>)> {
-        let named = |key: &str| (bucket.to_owned(), key.to_owned());
+    ) -> impl Iterator<Item = (&'a str, &'a Object)> + use<'a> {
+        let bucket = bucket.to_owned();
+        let named = |key: &str| (bucket.clone(), key.to_owned());
         let start = match from {
             Bound::Included(key) => Bound::Included(named(key)),
             Bound::Excluded(key) => Bound::Excluded(named(key)),
@@ -125,8 +126,8 @@ impl Objects {
         };
         self.objects
             .range((start, Bound::Unbounded))
-            .take_while(move |((of, _), _)| of == bucket)
-            .map(|((_, key), object)| (key.as_str(), object))
+            .take_while(move |((of, _), _)| *of == bucket)
+            .map(|((_, key), object)| (key.as_str(), object.as_ref()))
     }
 
     /// Objects and bytes held.

@@ -178,7 +178,7 @@ async fn a_put_that_timed_out_may_be_applied_later() {
         "a 404 was not final"
     );
     while bucket.head(&key("late")).await == Ok(None) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        host::clock::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(bucket.head(&key("late")).await, Ok(Some(10)));
 }
