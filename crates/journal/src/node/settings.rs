@@ -1,0 +1,102 @@
+//! What a node is told at its start. It must not know where the values come from.
+
+use std::time::Duration;
+
+/// When a node claims the lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// As soon as it has read the journal: it is the only node.
+    AtOnce,
+    /// After a silence, if somebody wants a leader.
+    AfterSilence,
+}
+
+/// When a leader cuts a snapshot: at the first entry after any of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// Entries since the last one.
+    pub entries: u64,
+    /// Bytes of entries since the last one.
+    pub bytes: u64,
+    /// Time since the last one.
+    pub interval: Duration,
+}
+
+/// The settings of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The node's name, 1 to 255 bytes.
+    pub name: String,
+    /// The journal's shard; 0.
+    pub shard: u16,
+    /// When to claim.
+    pub takeover: Takeover,
+    /// How long the journal must have been silent before somebody else's lead is taken.
+    pub takeover_after: Duration,
+    /// A leader in use appends at least once per interval.
+    pub heartbeat_interval: Duration,
+    /// For how long after the last proposal or barrier the journal counts as in use.
+    pub in_use_for: Duration,
+    /// The most bytes of commands packed into one entry; also the largest command.
+    pub entry_bytes_max: usize,
+    /// The most commands packed into one entry.
+    pub entry_items_max: usize,
+    /// The most commands that wait for their entry.
+    pub queue_items_max: usize,
+    /// The most bytes of commands that wait for their entry.
+    pub queue_bytes_max: usize,
+    /// The largest slot of the engine, in bytes.
+    pub slot_bytes_max: usize,
+    /// How long a command waits before it is given up.
+    pub proposal_deadline: Duration,
+    /// The pause between looks for new entries right after one came.
+    pub poll_min: Duration,
+    /// The same after a long silence.
+    pub poll_max: Duration,
+    /// The first pause after a failed request.
+    pub retry_min: Duration,
+    /// The longest.
+    pub retry_max: Duration,
+    /// The most slots read at a time.
+    pub scan_limit: usize,
+    /// When to cut snapshots.
+    pub snapshot: SnapshotPolicy,
+}
+
+impl Settings {
+    /// The only node of a cluster.
+    pub fn alone(name: impl Into<String>) -> Self {
+        Settings {
+            name: name.into(),
+            shard: 0,
+            takeover: Takeover::AtOnce,
+            takeover_after: Duration::from_millis(1_500),
+            heartbeat_interval: Duration::from_millis(500),
+            in_use_for: Duration::from_secs(5),
+            entry_bytes_max: 4 << 20,
+            entry_items_max: 4_096,
+            queue_items_max: 16_384,
+            queue_bytes_max: 64 << 20,
+            slot_bytes_max: 4 << 20,
+            proposal_deadline: Duration::from_secs(20),
+            poll_min: Duration::from_millis(20),
+            poll_max: Duration::from_secs(1),
+            retry_min: Duration::from_millis(20),
+            retry_max: Duration::from_secs(2),
+            scan_limit: 256,
+            snapshot: SnapshotPolicy {
+                entries: 4_096,
+                bytes: 64 << 20,
+                interval: Duration::from_secs(600),
+            },
+        }
+    }
+
+    /// One node of several.
+    pub fn one_of_several(name: impl Into<String>) -> Self {
+        Settings {
+            takeover: Takeover::AfterSilence,
+            ..Settings::alone(name)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The floor of a journal in a bucket: a chain of objects numbered from 1, each created if absent
+//! and never deleted, with ever higher floors; the last one holds. So reading it rests on no
+//! listing. It must not know of slots.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use store::bucket::{Bucket, Key, Payload, Put};
+use store::checksum::crc32c;
+use store::layout::JOURNAL;
+
+use super::{key, unavailable};
+use crate::engine::Error;
+
+const MAGIC: [u8; 4] = *b"SWJF";
+const FORMAT: u8 = 1;
+const LINK_BYTES: usize = 20;
+/// Others may be adding links at the same time; more than a few in a row is a fault of ours.
+const ATTEMPTS: u32 = 16;
+
+/// One link of the chain; the default one stands before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) number: u64,
+    pub(super) floor: u64,
+}
+
+fn link_key(shard: u16, number: u64) -> Key {
+    key(format!("{JOURNAL}{shard:04x}-floor/{number:020}"))
+}
+
+fn encode(floor: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(LINK_BYTES);
+    out.put_slice(&MAGIC);
+    out.put_u8(FORMAT);
+    out.put_bytes(0, 3);
+    out.put_u64_le(floor);
+    let checksum = crc32c(&out);
+    out.put_u32_le(checksum);
+    out.freeze()
+}
+
+fn decode(object: &Bytes) -> Option<u64> {
+    let bytes = object.get(8..16)?.try_into().ok()?;
+    let floor = u64::from_le_bytes(bytes);
+    // One spelling only.
+    (encode(floor) == *object).then_some(floor)
+}
+
+async fn read(bucket: &dyn Bucket, shard: u16, number: u64) -> Result<Option<Link>, Error> {
+    let key = link_key(shard, number);
+    let Some(object) = bucket.get(&key).await.map_err(unavailable)? else {
+        return Ok(None);
+    };
+    match decode(&object) {
+        Some(floor) => Ok(Some(Link { number, floor })),
+        None => Err(Error::Corrupt(format!("{key} is damaged"))),
+    }
+}
+
+/// The last link, which is `known` or comes after it.
+pub(super) async fn last(bucket: &dyn Bucket, shard: u16, known: Link) -> Result<Link, Error> {
+    // Links have no gaps, so whether one exists tells about all before it: first in growing
+    // steps, then in shrinking ones. Where nothing was added that is a single read.
+    let mut last = known;
+    let mut step = 1;
+    while let Some(link) = read(bucket, shard, last.number + step).await? {
+        last = link;
+        step *= 2;
+    }
+    while step > 1 {
+        step /= 2;
+        if let Some(link) = read(bucket, shard, last.number + step).await? {
+            last = link;
+        }
+    }
+    Ok(last)
+}
+
+/// Makes the floor at least `floor`.
+pub(super) async fn raise(
+    bucket: &dyn Bucket,
+    shard: u16,
+    known: Link,
+    floor: u64,
+) -> Result<Link, Error> {
+    let mut current = known;
+    for _ in 0..ATTEMPTS {
+        current = last(bucket, shard, current).await?;
+        if current.floor >= floor {
+            return Ok(current);
+        }
+        let number = current.number + 1;
+        let object = Payload::from(encode(floor));
+        let put = bucket.put_new(&link_key(shard, number), object).await;
+        if put.map_err(unavailable)? == Put::Created {
+            return Ok(Link { number, floor });
+        }
+        // Ours or another's: the next look at the chain tells.
+    }
+    Err(Error::Unavailable("the floor keeps moving".to_owned()))
+}

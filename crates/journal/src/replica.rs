@@ -1,0 +1,270 @@
+//! The shell around a node: one task that performs the node's effects on an engine, a bucket and a
+//! state machine, and a handle for those who propose and read. It must not know what commands mean
+//! nor take any decision about the journal; those are the node's.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::budget::{Budget, Held};
+use host::clock::Instant;
+use store::bucket::Bucket;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::Engine;
+use crate::entry::{ClusterNumber, Item, Stamp};
+use crate::node::{Node, ProposeError, Refusal, Role, Settings};
+
+mod driver;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+/// A command that a state machine cannot apply: the replica stops there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Poison(pub String);
+
+/// A snapshot that a state machine cannot read; why, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// What the journal drives: the same commands in the same order give the same state everywhere.
+pub trait StateMachine: Send + Sync + 'static {
+    /// What a command answers.
+    type Reply: Send + 'static;
+
+    /// Applies one command. An error leaves the state as it was and stops the replica; refusals
+    /// are replies.
+    fn apply(
+        &mut self,
+        stamp: Stamp,
+        cluster: ClusterNumber,
+        command: &[u8],
+    ) -> Result<Self::Reply, Poison>;
+
+    /// Captures the state as it is now, which must be quick, and gives what encodes it into
+    /// chunks, which may take its time on another thread. Equal parts of the state should give
+    /// equal chunks, because those are stored once.
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send>;
+
+    /// Becomes what was captured. An error leaves the state as it was.
+    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable>;
+
+    /// A digest of the logical state: equal on all replicas at one entry.
+    fn digest(&self) -> [u8; 32];
+}
+
+/// What a replica works on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The slots.
+    pub engine: Arc<dyn Engine>,
+    /// Where snapshots and large bodies go.
+    pub bucket: Arc<dyn Bucket>,
+    /// The node's settings; the engine's limits override those that are too large for it.
+    pub settings: Settings,
+}
+
+/// A running replica; it stops when this is dropped.
+#[must_use = "the replica stops when this is dropped"]
+pub struct Replica {
+    _task: host::task::Task<()>,
+}
+
+/// How a replica does, for people and for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its role.
+    pub role: Role,
+    /// The node whose claim is the last one known here.
+    pub leader: Option<String>,
+    /// The slot of that claim.
+    pub claim_index: u64,
+    /// The last entry applied here.
+    pub index: u64,
+    /// Index of the newest snapshot known to be whole.
+    pub snapshot_index: Option<u64>,
+    /// How long the last successful append took.
+    pub append_latency: Option<Duration>,
+    /// Entries that this replica appended since it started.
+    pub entries_appended: u64,
+    /// Commands that it applied since it started.
+    pub commands_applied: u64,
+    /// What the engine or the bucket last failed with, if it has not succeeded since.
+    pub trouble: Option<String>,
+    /// Why it has stopped for good, if it has.
+    pub halted: Option<String>,
+}
+
+/// Access to a replica. Clones are cheap.
+pub struct Handle<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+    inputs: mpsc::Sender<Input<S::Reply>>,
+}
+
+impl<S: StateMachine> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        Handle {
+            shared: Arc::clone(&self.shared),
+            inputs: self.inputs.clone(),
+        }
+    }
+}
+
+/// What handles and the driver share.
+struct Shared<S> {
+    state: RwLock<S>,
+    status: Mutex<Status>,
+    /// In microseconds of the boot clock; 0 for no lead.
+    leading_until: AtomicU64,
+    roles: watch::Sender<Role>,
+    budget: Budget,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, ProposeError>>;
+
+/// What handles send to the driver.
+enum Input<R> {
+    Propose {
+        item: Item,
+        answer: Answer<R>,
+        held: Held,
+    },
+    Barrier {
+        answer: Answer<()>,
+    },
+}
+
+/// Who waits for a ticket.
+enum Waiting<R> {
+    Reply { answer: Answer<R>, _held: Held },
+    Barrier { answer: Answer<()> },
+}
+
+type Waiters<R> = BTreeMap<crate::node::Ticket, Waiting<R>>;
+
+/// Starts a replica with an empty `state`. It goes on trying for as long as the engine and the
+/// bucket are away.
+pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
+    let mut parts = parts;
+    let settings = &mut parts.settings;
+    settings.slot_bytes_max = settings
+        .slot_bytes_max
+        .min(parts.engine.limits().slot_bytes_max);
+    let (inputs, receiver) = mpsc::channel(settings.queue_items_max);
+    let shared = Arc::new(Shared {
+        state: RwLock::new(state),
+        status: Mutex::new(Status::starting()),
+        leading_until: AtomicU64::new(0),
+        roles: watch::Sender::new(Role::Loading),
+        budget: Budget::of_bytes(settings.queue_bytes_max as u64),
+    });
+    let node = Node::new(settings.clone(), Box::new(host::rng::nonce));
+    let driver = driver::Driver::new(parts, node, Arc::clone(&shared));
+    let task = host::task::spawn("journal replica", driver.run(receiver));
+    (Handle { shared, inputs }, Replica { _task: task })
+}
+
+impl Status {
+    fn starting() -> Self {
+        Status {
+            role: Role::Loading,
+            leader: None,
+            claim_index: 0,
+            index: 0,
+            snapshot_index: None,
+            append_latency: None,
+            entries_appended: 0,
+            commands_applied: 0,
+            trouble: None,
+            halted: None,
+        }
+    }
+}
+
+impl<S: StateMachine> Handle<S> {
+    /// Appends a command and gives the state machine's reply to it. Dropping the future leaves the
+    /// outcome unknown.
+    pub async fn propose(
+        &self,
+        cluster: ClusterNumber,
+        command: Bytes,
+    ) -> Result<S::Reply, ProposeError> {
+        let busy = || ProposeError::Definite(Refusal::Busy);
+        let held = self.shared.budget.try_hold(command.len() as u64);
+        let held = held.ok_or_else(busy)?;
+        let item = Item { cluster, command };
+        let (answer, reply) = oneshot::channel();
+        self.send(Input::Propose { item, answer, held })?;
+        reply.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Resolves once an entry that was appended after the call has been applied here: what is read
+    /// afterwards is current. Many at a time share one entry.
+    pub async fn barrier(&self) -> Result<(), ProposeError> {
+        let (answer, passed) = oneshot::channel();
+        self.send(Input::Barrier { answer })?;
+        passed.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn send(&self, input: Input<S::Reply>) -> Result<(), ProposeError> {
+        self.inputs.try_send(input).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Definite(Refusal::Busy),
+            mpsc::error::TrySendError::Closed(_) => {
+                ProposeError::Definite(Refusal::Halted(STOPPED.to_owned()))
+            }
+        })
+    }
+
+    /// True while this node leads, as far as it knows; never a promise that nobody else does.
+    pub fn is_leader(&self) -> bool {
+        *self.shared.roles.borrow() == Role::Leader
+    }
+
+    /// Until when this node may answer from memory as the leader: a second from the start of its
+    /// last append that succeeded. `None` if it may not now.
+    pub fn leading_until(&self) -> Option<Instant> {
+        let micros = self.shared.leading_until.load(Ordering::Acquire);
+        let until = Instant::from_micros(micros);
+        (host::clock::now() < until).then_some(until)
+    }
+
+    /// The role and its changes.
+    pub fn roles(&self) -> watch::Receiver<Role> {
+        self.shared.roles.subscribe()
+    }
+
+    /// Reads the state as applied here. `read` must be quick: nothing is applied meanwhile.
+    pub fn with_state<T>(&self, read: impl FnOnce(&S) -> T) -> T {
+        read(
+            &self
+                .shared
+                .state
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// How the replica does.
+    pub fn status(&self) -> Status {
+        self.shared.status().clone()
+    }
+}
+
+const STOPPED: &str = "the replica was stopped";
+
+fn gone() -> ProposeError {
+    ProposeError::Unknown(STOPPED.to_owned())
+}
+
+impl<S> Shared<S> {
+    // No code that can panic runs under these locks except the state machine's, and a panic there
+    // ends the process.
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

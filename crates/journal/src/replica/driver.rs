@@ -1,0 +1,340 @@
+//! The task of a replica: takes what handles send and what requests answer, gives it to the node,
+//! and performs what the node wants. It must not know how requests are made.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use host::clock::{self, Instant};
+use tokio::sync::mpsc;
+
+use super::requests::Requests;
+use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
+use crate::engine::Append;
+use crate::entry::{Item, Stamp};
+use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
+
+/// Inputs taken in one turn.
+const INPUTS_AT_ONCE: usize = 1_024;
+
+/// The driver of one replica.
+pub(super) struct Driver<S: StateMachine> {
+    node: Node,
+    shared: Arc<Shared<S>>,
+    requests: Arc<Requests<S>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Event>>,
+    waiters: Waiters<S::Reply>,
+    next_ticket: u64,
+    effects: Vec<Effect>,
+    append_began: Instant,
+    commands_applied: u64,
+    entries_appended: u64,
+    applied: u64,
+}
+
+impl<S: StateMachine> Driver<S> {
+    pub(super) fn new(parts: Parts, node: Node, shared: Arc<Shared<S>>) -> Self {
+        Driver {
+            node,
+            requests: Arc::new(Requests::new(parts, Arc::clone(&shared))),
+            shared,
+            under_way: FuturesUnordered::new(),
+            waiters: Waiters::new(),
+            next_ticket: 0,
+            effects: Vec::new(),
+            append_began: Instant::default(),
+            commands_applied: 0,
+            entries_appended: 0,
+            applied: 0,
+        }
+    }
+
+    /// Runs until every handle is gone and nobody waits, or the task is dropped.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input<S::Reply>>) {
+        let mut batch = Vec::new();
+        let mut open = true;
+        self.event(Event::Started);
+        while open || !self.waiters.is_empty() {
+            let deadline = self.node.deadline();
+            tokio::select! {
+                biased;
+                Some(event) = self.under_way.next() => self.answered(event),
+                taken = inputs.recv_many(&mut batch, INPUTS_AT_ONCE), if open => {
+                    open = taken > 0;
+                    self.take(&mut batch);
+                }
+                () = until(deadline) => self.event(Event::Timer),
+            }
+            self.publish();
+        }
+    }
+
+    /// Gives the node everything that handles sent meanwhile, proposals in one piece so that they
+    /// share an entry.
+    fn take(&mut self, batch: &mut Vec<Input<S::Reply>>) {
+        let mut proposals = Vec::new();
+        let mut barriers = Vec::new();
+        for input in batch.drain(..) {
+            let ticket = Ticket(self.next_ticket);
+            self.next_ticket += 1;
+            let waiting = match input {
+                Input::Propose { item, answer, held } => {
+                    proposals.push(Proposal { ticket, item });
+                    Waiting::Reply {
+                        answer,
+                        _held: held,
+                    }
+                }
+                Input::Barrier { answer } => {
+                    barriers.push(ticket);
+                    Waiting::Barrier { answer }
+                }
+            };
+            self.waiters.insert(ticket, waiting);
+        }
+        if !proposals.is_empty() {
+            self.event(Event::Propose(proposals));
+        }
+        for ticket in barriers {
+            self.event(Event::Barrier(ticket));
+        }
+    }
+
+    /// A request was answered.
+    fn answered(&mut self, event: Event) {
+        let trouble = match &event {
+            Event::AppendDone(_, Append::Unknown(why)) => Some(Some(why.clone())),
+            Event::AppendDone(..) => {
+                self.entries_appended += 1;
+                let latency = clock::now().since(self.append_began);
+                self.shared.status().append_latency = Some(latency);
+                Some(None)
+            }
+            Event::SlotRead(_, Err(error))
+            | Event::Scanned(_, Err(error))
+            | Event::FloorRead(Err(error))
+            | Event::Trimmed(Err(error))
+            | Event::SnapshotLoaded(Err(error)) => Some(Some(error.to_string())),
+            Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
+            Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
+            _ => None,
+        };
+        match trouble {
+            Some(Some(why)) => {
+                tracing::warn!(%why, "a request of the journal failed; it is tried again");
+                self.shared.status().trouble = Some(why);
+            }
+            Some(None) => self.shared.status().trouble = None,
+            None => {}
+        }
+        self.event(event);
+    }
+
+    /// One event and everything that follows from it.
+    fn event(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = Now {
+                boot: clock::now(),
+                wall_millis: clock::wall_millis(),
+            };
+            let mut effects = std::mem::take(&mut self.effects);
+            self.node.handle(now, event, &mut effects);
+            for effect in effects.drain(..) {
+                if let Some(poisoned) = self.perform(effect) {
+                    // Nothing that the node wanted after this entry may happen.
+                    events.push_back(poisoned);
+                    break;
+                }
+            }
+            self.effects = effects;
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Apply {
+                index,
+                stamp,
+                items,
+                tickets,
+            } => return self.apply(index, stamp, &items, &tickets),
+            Effect::BarrierPassed { tickets } => {
+                for ticket in tickets {
+                    if let Some(Waiting::Barrier { answer }) = self.waiters.remove(&ticket) {
+                        reply(answer, Ok(()));
+                    }
+                }
+            }
+            Effect::Lost { tickets, why } => {
+                for ticket in tickets {
+                    self.lose(ticket, why.clone());
+                }
+            }
+            Effect::Halt { why } => self.halt(&why),
+            Effect::Append { id, bytes, body } => {
+                self.append_began = clock::now();
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.append(id, bytes, body).await });
+            }
+            Effect::ReadSlot { index } => {
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.read_slot(index).await });
+            }
+            Effect::Scan { from, limit } => {
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.scan(from, limit).await });
+            }
+            Effect::ReadFloor => {
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.read_floor().await });
+            }
+            Effect::LoadSnapshot { above } => {
+                let requests = Arc::clone(&self.requests);
+                self.start_apart("journal snapshot load", async move {
+                    requests.load_snapshot(above).await
+                });
+            }
+            Effect::WriteSnapshot { position, older } => {
+                let state = self.shared.state.read();
+                let capture = state.unwrap_or_else(PoisonError::into_inner).snapshot();
+                let requests = Arc::clone(&self.requests);
+                self.start_apart("journal snapshot", async move {
+                    requests.write_snapshot(*position, older, capture).await
+                });
+            }
+            Effect::Trim {
+                floor,
+                indices,
+                bodies,
+            } => {
+                let requests = Arc::clone(&self.requests);
+                self.start_apart("journal trim", async move {
+                    requests.trim(floor, indices, bodies).await
+                });
+            }
+        }
+        None
+    }
+
+    /// Starts a request on this task, which adds no latency to it.
+    fn start(&mut self, request: impl Future<Output = Event> + Send + 'static) {
+        self.under_way.push(Box::pin(request));
+    }
+
+    /// Starts a request that works hard on a task of its own, so that appends do not wait for it.
+    fn start_apart(
+        &mut self,
+        name: &'static str,
+        request: impl Future<Output = Event> + Send + 'static,
+    ) {
+        let task = host::task::spawn(name, request);
+        self.start(async move {
+            match task.join().await {
+                Some(event) => event,
+                // Only the runtime's end aborts it, and then nobody asks any more.
+                None => std::future::pending().await,
+            }
+        });
+    }
+
+    fn apply(
+        &mut self,
+        index: u64,
+        stamp: Stamp,
+        items: &[Item],
+        tickets: &[Ticket],
+    ) -> Option<Event> {
+        for (number, item) in items.iter().enumerate() {
+            let outcome = {
+                let state = self.shared.state.write();
+                let mut state = state.unwrap_or_else(PoisonError::into_inner);
+                state.apply(stamp, item.cluster, &item.command)
+            };
+            let answer = match outcome {
+                Ok(answer) => answer,
+                Err(poison) => {
+                    let cluster = item.cluster.0;
+                    let why = format!("command {number}, of cluster {cluster}: {poison}");
+                    return Some(Event::Poisoned(index, why));
+                }
+            };
+            self.commands_applied += 1;
+            let ticket = tickets.get(number);
+            if let Some(Waiting::Reply { answer: to, .. }) =
+                ticket.and_then(|ticket| self.waiters.remove(ticket))
+            {
+                reply(to, Ok(answer));
+            }
+        }
+        self.applied = index;
+        None
+    }
+
+    fn lose(&mut self, ticket: Ticket, why: ProposeError) {
+        match self.waiters.remove(&ticket) {
+            Some(Waiting::Reply { answer, .. }) => reply(answer, Err(why)),
+            Some(Waiting::Barrier { answer }) => reply(answer, Err(why)),
+            None => {}
+        }
+    }
+
+    fn halt(&mut self, why: &str) {
+        tracing::error!(why, "the journal's replica has stopped for good");
+        self.shared.status().halted = Some(why.to_owned());
+        // Whoever the node has not answered by now waits for an entry that cannot be applied.
+        for (_, waiting) in std::mem::take(&mut self.waiters) {
+            match waiting {
+                Waiting::Reply { answer, .. } => {
+                    reply(answer, Err(ProposeError::Unknown(why.to_owned())));
+                }
+                Waiting::Barrier { answer } => {
+                    let refusal = Refusal::Halted(why.to_owned());
+                    reply(answer, Err(ProposeError::Definite(refusal)));
+                }
+            }
+        }
+    }
+
+    /// Shows handles what has changed.
+    fn publish(&self) {
+        let until = self.node.leading_until().map_or(0, Instant::as_micros);
+        self.shared.leading_until.store(until, Ordering::Release);
+        let role = self.node.role();
+        {
+            let mut status = self.shared.status();
+            status.role = role;
+            if status.leader.as_deref() != self.node.claimant() {
+                status.leader = self.node.claimant().map(str::to_owned);
+            }
+            status.claim_index = self.node.chain().claim().index;
+            status.index = self.applied.max(self.node.chain().last().index);
+            status.snapshot_index = self.node.snapshot_index();
+            status.commands_applied = self.commands_applied;
+            status.entries_appended = self.entries_appended;
+        }
+        let changed = self.shared.roles.send_if_modified(|shown| {
+            let changed = *shown != role;
+            *shown = role;
+            changed
+        });
+        if changed && role != Role::BecomingLeader {
+            let index = self.node.chain().last().index;
+            tracing::info!(?role, index, "the journal's replica has a new role");
+        }
+    }
+}
+
+/// Sends an answer; nobody may be waiting for it any more.
+fn reply<T>(to: Answer<T>, answer: Result<T, ProposeError>) {
+    drop(to.send(answer));
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => clock::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

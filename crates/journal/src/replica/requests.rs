@@ -1,0 +1,220 @@
+//! What a node asks for, done on the engine, the bucket and the state machine; each gives the
+//! event that answers it, within a time limit. It must not know why it is asked.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock;
+use store::bucket::{Bucket, Key, Payload};
+use store::layout::BODIES;
+use store::retry::{Limits, Retry};
+
+use super::{Parts, Shared, StateMachine};
+use crate::engine::{Append, Engine, Error};
+use crate::entry::{Body, DecodeError, Entry, EntryId};
+use crate::node::{Event, Loaded, Slot};
+use crate::snapshot::Position;
+use crate::snapshot::archive::{Archive, Read};
+use crate::snapshot::manifest::Chunk;
+
+/// How long an append may take before its slot is read.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a read may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a slot that does not decode is read, since bytes may be altered on the way.
+const READS_OF_DAMAGE: u32 = 3;
+
+/// Everything that requests need.
+pub(super) struct Requests<S> {
+    engine: Arc<dyn Engine>,
+    bucket: Arc<dyn Bucket>,
+    archive: Archive,
+    retry: Retry,
+    shared: Arc<Shared<S>>,
+}
+
+impl<S: StateMachine> Requests<S> {
+    pub(super) fn new(parts: Parts, shared: Arc<Shared<S>>) -> Self {
+        Requests {
+            archive: Archive::new(Arc::clone(&parts.bucket)),
+            engine: parts.engine,
+            bucket: parts.bucket,
+            retry: Retry::new(Limits::FILES),
+            shared,
+        }
+    }
+
+    pub(super) async fn append(
+        &self,
+        id: EntryId,
+        bytes: Bytes,
+        body: Option<([u8; 32], Bytes)>,
+    ) -> Event {
+        let append = async {
+            if let Some((sha256, object)) = body {
+                let payload = Payload::from(object);
+                let bucket = self.bucket.as_ref();
+                let key = body_key(&sha256);
+                if let Err(error) = self.retry.put_immutable(bucket, &key, &payload).await {
+                    return Append::Unknown(error.to_string());
+                }
+            }
+            match clock::timeout(
+                APPEND_TIMEOUT,
+                self.engine.append(id.index, id.nonce, bytes),
+            )
+            .await
+            {
+                Ok(outcome) => outcome,
+                Err(elapsed) => Append::Unknown(elapsed.to_string()),
+            }
+        };
+        Event::AppendDone(id, append.await)
+    }
+
+    pub(super) async fn read_slot(&self, index: u64) -> Event {
+        Event::SlotRead(index, limited(self.read_checked(index)).await)
+    }
+
+    pub(super) async fn read_floor(&self) -> Event {
+        Event::FloorRead(limited(self.engine.floor()).await)
+    }
+
+    pub(super) async fn scan(&self, from: u64, limit: usize) -> Event {
+        let scan = async {
+            let found = limited(self.engine.scan(from, limit)).await?;
+            let mut slots = Vec::with_capacity(found.len());
+            for (index, bytes) in found {
+                slots.push(self.complete(index, bytes).await?);
+            }
+            Ok(slots)
+        };
+        Event::Scanned(from, scan.await)
+    }
+
+    /// The slot, read again if it does not decode.
+    async fn read_checked(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        let mut read = self.engine.read(index).await?;
+        for _ in 1..READS_OF_DAMAGE {
+            match &read {
+                Some(bytes) if is_damaged(bytes) => read = self.engine.read(index).await?,
+                _ => break,
+            }
+        }
+        Ok(read)
+    }
+
+    /// The slot with its body, if that lies elsewhere.
+    async fn complete(&self, index: u64, bytes: Bytes) -> Result<Slot, Error> {
+        let bytes = match is_damaged(&bytes) {
+            true => limited(self.read_checked(index)).await?.unwrap_or(bytes),
+            false => bytes,
+        };
+        let body = match Entry::decode(&bytes) {
+            Ok(Entry {
+                body: Body::Elsewhere(reference),
+                ..
+            }) => {
+                let key = body_key(&reference.sha256);
+                let read = self.retry.get(self.bucket.as_ref(), &key).await;
+                read.map_err(unavailable)?
+            }
+            _ => None,
+        };
+        Ok(Slot { index, bytes, body })
+    }
+
+    pub(super) async fn load_snapshot(&self, above: u64) -> Event {
+        Event::SnapshotLoaded(self.load(above).await)
+    }
+
+    async fn load(&self, above: u64) -> Result<Loaded, Error> {
+        // First the floor: snapshots are removed only below the two that it rests on.
+        let floor = limited(self.engine.floor()).await?;
+        let mut damaged = Vec::new();
+        for found in self.archive.list(above).await.map_err(unavailable)? {
+            let (position, chunks) = match self.archive.read(&found).await.map_err(unavailable)? {
+                Read::Whole(position, chunks) => (position, chunks),
+                Read::Damaged(why) => {
+                    tracing::error!(%why, "a snapshot cannot be used; an older one is tried");
+                    damaged.push(why);
+                    continue;
+                }
+            };
+            let shared = Arc::clone(&self.shared);
+            let restored = host::task::spawn_blocking(move || {
+                let state = shared.state.write();
+                state
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .restore(chunks)
+            });
+            match restored.await {
+                Ok(()) => {
+                    let position = Box::new(position);
+                    return Ok(Loaded::Restored { position, floor });
+                }
+                Err(why) => {
+                    tracing::error!(%why, key = %found.key, "a snapshot cannot be restored");
+                    damaged.push(format!("{}: {why}", found.key));
+                }
+            }
+        }
+        Ok(Loaded::Nothing { floor, damaged })
+    }
+
+    pub(super) async fn write_snapshot(
+        &self,
+        position: Position,
+        older: Option<u64>,
+        capture: Box<dyn FnOnce() -> Vec<Bytes> + Send>,
+    ) -> Event {
+        let (index, claim) = (position.last.index, position.claim.index);
+        let chunks = host::task::spawn_blocking(move || {
+            let describe = |bytes: Bytes| (Chunk::of(&bytes), bytes);
+            capture().into_iter().map(describe).collect::<Vec<_>>()
+        });
+        let written = self.archive.write(position, chunks.await).await;
+        if written.is_ok()
+            && let Some(older) = older
+            && let Err(error) = self.archive.sweep(older, claim).await
+        {
+            // What is left over is found again after the next snapshot.
+            tracing::warn!(%error, "old snapshots could not be removed");
+        }
+        Event::SnapshotWritten(index, written.map_err(|error| error.to_string()))
+    }
+
+    pub(super) async fn trim(&self, floor: u64, indices: Vec<u64>, bodies: Vec<[u8; 32]>) -> Event {
+        let trim = async {
+            self.engine.trim(floor, &indices).await?;
+            for sha256 in &bodies {
+                let key = body_key(sha256);
+                let deleted = self.retry.delete(self.bucket.as_ref(), &key).await;
+                deleted.map_err(unavailable)?;
+            }
+            Ok(())
+        };
+        Event::Trimmed(trim.await)
+    }
+}
+
+fn body_key(sha256: &[u8; 32]) -> Key {
+    let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    Key::new(format!("{BODIES}{hash}")).expect("a key of a body is a key")
+}
+
+fn is_damaged(bytes: &Bytes) -> bool {
+    matches!(Entry::decode(bytes), Err(DecodeError::Corrupt(_)))
+}
+
+fn unavailable(error: store::bucket::Error) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
+async fn limited<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match clock::timeout(READ_TIMEOUT, read).await {
+        Ok(result) => result,
+        Err(elapsed) => Err(Error::Unavailable(elapsed.to_string())),
+    }
+}

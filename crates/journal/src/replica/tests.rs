@@ -1,0 +1,482 @@
+//! Replicas as their users see them: over real engines, restarted, with faults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock;
+use store::bucket::{Bucket, Key, Op, Payload};
+use store::faulty::{Fault, Faulty, Rule};
+
+use super::{Handle, Parts, Poison, Replica, StateMachine, Unreadable, start};
+use crate::engine::Engine;
+use crate::entry::{ClusterNumber, Stamp};
+use crate::memory;
+use crate::node::{ProposeError, Refusal, Role, Settings};
+use crate::object::Object;
+
+/// Adds up numbers; refuses to apply "poison".
+#[derive(Default)]
+struct Sum {
+    commands: u64,
+    sum: u64,
+    stamp: Stamp,
+}
+
+impl StateMachine for Sum {
+    type Reply = u64;
+
+    fn apply(&mut self, stamp: Stamp, _: ClusterNumber, command: &[u8]) -> Result<u64, Poison> {
+        let text = std::str::from_utf8(command).map_err(|e| Poison(e.to_string()))?;
+        let number: u64 = text.parse().map_err(|_| Poison(format!("{text:?}")))?;
+        assert!(stamp >= self.stamp, "time went back");
+        self.stamp = stamp;
+        self.commands += 1;
+        self.sum += number;
+        Ok(self.sum)
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
+        let (commands, sum) = (self.commands, self.sum);
+        Box::new(move || {
+            vec![
+                Bytes::from(format!("{commands}")),
+                Bytes::from(format!("{sum}")),
+            ]
+        })
+    }
+
+    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
+        let number = |at: usize| {
+            let text = chunks
+                .get(at)
+                .and_then(|chunk| std::str::from_utf8(chunk).ok());
+            text.and_then(|text| text.parse().ok())
+                .ok_or_else(|| Unreadable("not two numbers".to_owned()))
+        };
+        (self.commands, self.sum) = (number(0)?, number(1)?);
+        Ok(())
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&self.sum.to_le_bytes());
+        digest
+    }
+}
+
+const CLUSTER: ClusterNumber = ClusterNumber(1);
+
+struct World {
+    bucket: Arc<Faulty>,
+    settings: Settings,
+}
+
+impl World {
+    fn new() -> Self {
+        let memory = Arc::new(store::memory::Memory::new());
+        let mut settings = Settings::alone("c1");
+        settings.retry_min = Duration::from_millis(1);
+        settings.retry_max = Duration::from_millis(5);
+        settings.takeover_after = Duration::from_millis(40);
+        settings.poll_min = Duration::from_millis(1);
+        settings.poll_max = Duration::from_millis(10);
+        World {
+            bucket: Arc::new(Faulty::new(memory, 1)),
+            settings,
+        }
+    }
+
+    fn bucket(&self) -> Arc<dyn Bucket> {
+        Arc::<Faulty>::clone(&self.bucket)
+    }
+
+    fn start(&self) -> (Handle<Sum>, Replica) {
+        let engine: Arc<dyn Engine> = Arc::new(Object::new(self.bucket(), 0));
+        let parts = Parts {
+            engine,
+            bucket: self.bucket(),
+            settings: self.settings.clone(),
+        };
+        start(parts, Sum::default())
+    }
+
+    async fn keys(&self, prefix: &str) -> Vec<Key> {
+        let listed = self.bucket.list(prefix, None, 100_000).await;
+        let listed = listed.expect("a listing");
+        listed.into_iter().map(|object| object.key).collect()
+    }
+
+    /// Changes a byte of an object, or removes it.
+    async fn damage(&self, key: &Key, remove: bool) {
+        let bytes = self
+            .bucket
+            .get(key)
+            .await
+            .expect("readable")
+            .expect("there");
+        self.bucket.delete(key).await.expect("deleted");
+        if !remove {
+            let mut bytes = bytes.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            let put = self.bucket.put_new(key, Payload::from(bytes)).await;
+            put.expect("put back");
+        }
+    }
+}
+
+async fn role(handle: &Handle<Sum>, role: Role) {
+    let mut roles = handle.roles();
+    let wait = roles.wait_for(|now| *now == role);
+    let waited = clock::timeout(Duration::from_secs(20), wait).await;
+    if waited.is_err() {
+        panic!("never {role:?}: {:?}", handle.status());
+    }
+}
+
+async fn add(handle: &Handle<Sum>, number: u64) -> Result<u64, ProposeError> {
+    let command = Bytes::from(number.to_string());
+    handle.propose(CLUSTER, command).await
+}
+
+async fn add_all(handle: &Handle<Sum>, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        add(handle, number).await.expect("added");
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        assert_eq!(add(&handle, 5).await, Ok(5));
+        assert_eq!(add(&handle, 7).await, Ok(12));
+        assert!(handle.leading_until().is_some());
+        let unread = handle.with_state(|sum| sum.sum);
+        assert_eq!(unread, 12);
+    }
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|sum| sum.sum), 12);
+    assert_eq!(add(&handle, 1).await, Ok(13));
+}
+
+#[tokio::test]
+async fn many_proposals_share_entries() {
+    let world = World::new();
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    let delay = Fault::Delay(Duration::from_millis(20));
+    world.bucket.faults().add(Rule::on(Op::PutNew, delay));
+    let adds = (0..500).map(|_| add(&handle, 1));
+    let sums = futures::future::join_all(adds).await;
+    let mut sums: Vec<u64> = sums.into_iter().map(|sum| sum.expect("added")).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=500).collect::<Vec<u64>>());
+    let entries = handle.status().entries_appended;
+    assert!(
+        entries <= 5,
+        "{entries} entries for 500 proposals at one time"
+    );
+}
+
+#[tokio::test]
+async fn a_barrier_sees_what_was_answered_before_it() {
+    let world = World::new();
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    add(&handle, 3).await.expect("added");
+    let before = handle.status().index;
+    let barriers = futures::future::join_all((0..50).map(|_| handle.barrier())).await;
+    assert!(barriers.iter().all(Result::is_ok), "{barriers:?}");
+    assert!(
+        handle.status().index > before,
+        "a barrier needs a new entry"
+    );
+    assert!(
+        handle.status().index <= before + 3,
+        "barriers share entries"
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_away_at_the_start_is_waited_for() {
+    let world = World::new();
+    world.bucket.faults().add(Rule::always(Fault::Unknown));
+    let (handle, _replica) = world.start();
+    let refused = add(&handle, 1).await;
+    assert!(
+        matches!(
+            refused,
+            Err(ProposeError::Definite(Refusal::NotLeader { .. }))
+        ),
+        "{refused:?}"
+    );
+    while handle.status().trouble.is_none() {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    world.bucket.faults().clear();
+    role(&handle, Role::Leader).await;
+    assert_eq!(add(&handle, 1).await, Ok(1));
+    assert_eq!(handle.status().trouble, None);
+}
+
+#[tokio::test]
+async fn faults_of_every_kind_lose_and_double_nothing() {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 16;
+    let faults = [
+        Fault::LoseReply,
+        Fault::Unknown,
+        Fault::Throttled,
+        Fault::Conflict,
+    ];
+    for fault in faults {
+        world.bucket.faults().add(Rule {
+            one_in: 12,
+            ..Rule::always(fault)
+        });
+    }
+    let mut expected = 0;
+    for round in 0..4 {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        assert_eq!(handle.with_state(|sum| sum.sum), expected, "round {round}");
+        for number in 1..=60 {
+            expected += number;
+            assert_eq!(add(&handle, number).await, Ok(expected), "round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_cut_and_the_journal_is_trimmed() {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 10;
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        add_all(&handle, 0..200).await;
+        while world.keys("journal/0000/").await.len() > 60
+            || world.keys("snapshots/").await.len() > 2
+        {
+            add(&handle, 0).await.expect("added");
+        }
+    }
+    let kept = world.keys("journal/0000/").await;
+    assert_eq!(
+        kept[0].as_str(),
+        "journal/0000/00000000000000000001",
+        "the claim stays"
+    );
+    // Two chunks each, of which the first may be shared; a write may have been cut short.
+    assert!(world.keys("chunks/").await.len() <= 6);
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|sum| sum.sum), (0..200).sum::<u64>());
+}
+
+/// A world with two snapshots and a trimmed journal, and its sum.
+async fn trimmed() -> (World, u64) {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 10;
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    while world.keys("journal/0000-floor/").await.len() < 3 {
+        add(&handle, 1).await.expect("added");
+    }
+    // Whatever is being written comes to its end before the next one is cut.
+    world.settings.snapshot.entries = u64::MAX;
+    let sum = handle.with_state(|sum| sum.sum);
+    (world, sum)
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_gives_way_to_the_one_before() {
+    for remove in [false, true] {
+        let (world, sum) = trimmed().await;
+        let snapshots = world.keys("snapshots/").await;
+        let newest = snapshots.last().expect("a snapshot");
+        world.damage(newest, remove).await;
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        assert_eq!(handle.with_state(|sum| sum.sum), sum);
+    }
+}
+
+#[tokio::test]
+async fn without_snapshots_a_trimmed_journal_is_refused() {
+    let (world, _) = trimmed().await;
+    for key in world.keys("snapshots/").await {
+        world.damage(&key, false).await;
+    }
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Halted).await;
+    let why = handle.status().halted.expect("a reason");
+    assert!(
+        why.contains("snapshots/") && why.contains("restore"),
+        "{why}"
+    );
+    assert!(matches!(
+        add(&handle, 1).await,
+        Err(ProposeError::Definite(Refusal::Halted(_)))
+    ));
+}
+
+#[tokio::test]
+async fn a_journal_older_than_its_snapshots_is_refused() {
+    let (world, _) = trimmed().await;
+    for key in world.keys("journal/0000/").await {
+        world.bucket.delete(&key).await.expect("deleted");
+    }
+    for key in world.keys("journal/0000-floor/").await {
+        world.bucket.delete(&key).await.expect("deleted");
+    }
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Halted).await;
+    let why = handle.status().halted.expect("a reason");
+    assert!(why.contains("older than its snapshots"), "{why}");
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_refused_by_name() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        add_all(&handle, 0..5).await;
+    }
+    let key = Key::new("journal/0000/00000000000000000003").expect("a key");
+    world.damage(&key, false).await;
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Halted).await;
+    let why = handle.status().halted.expect("a reason");
+    assert!(why.contains("entry 3 of the journal is damaged"), "{why}");
+}
+
+#[tokio::test]
+async fn a_poison_command_stops_every_replica_at_its_entry() {
+    let world = World::new();
+    let (handle, replica) = world.start();
+    role(&handle, Role::Leader).await;
+    add(&handle, 1).await.expect("added");
+    let poison = handle.propose(CLUSTER, Bytes::from_static(b"x")).await;
+    assert!(
+        matches!(poison, Err(ProposeError::Unknown(_))),
+        "{poison:?}"
+    );
+    assert_eq!(handle.status().role, Role::Halted);
+    drop(replica);
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Halted).await;
+    let why = handle.status().halted.expect("a reason");
+    assert!(
+        why.contains("entry 3") && why.contains("cluster 1"),
+        "{why}"
+    );
+    assert_eq!(handle.with_state(|sum| sum.sum), 1);
+}
+
+#[tokio::test]
+async fn another_node_follows_and_takes_over() {
+    let world = World::new();
+    let (first, first_replica) = world.start();
+    role(&first, Role::Leader).await;
+    add_all(&first, 0..10).await;
+
+    let mut other = World::new();
+    other.bucket = Arc::clone(&world.bucket);
+    other.settings = Settings {
+        name: "c2".to_owned(),
+        takeover: crate::node::Takeover::AfterSilence,
+        ..other.settings
+    };
+    let (second, _second_replica) = other.start();
+    while second.with_state(|sum| sum.sum) != 45 {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(second.status().leader.as_deref(), Some("c1"));
+    assert_eq!(second.status().role, Role::Follower);
+    drop(first_replica);
+    // Somebody has to want a leader.
+    while add(&second, 1).await != Ok(46) {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(second.status().leader.as_deref(), Some("c2"));
+}
+
+#[tokio::test]
+async fn a_command_too_large_for_a_slot_goes_elsewhere_and_is_trimmed_too() {
+    let mut world = World::new();
+    world.settings.slot_bytes_max = 1_000;
+    world.settings.snapshot.entries = 10;
+    let long = |number: u64| Bytes::from(format!("{number:02000}"));
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        for number in [1, 2, 3, 3] {
+            let sum = handle.propose(CLUSTER, long(number)).await;
+            sum.expect("added");
+        }
+    }
+    assert_eq!(
+        world.keys("bodies/").await.len(),
+        4,
+        "equal bodies are not shared"
+    );
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|sum| sum.sum), 9);
+    while !world.keys("bodies/").await.is_empty() {
+        add(&handle, 0).await.expect("added");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_leader_asks_for_nothing() {
+    let mut world = World::new();
+    world.settings.in_use_for = Duration::from_millis(50);
+    world.settings.heartbeat_interval = Duration::from_millis(10);
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    add(&handle, 1).await.expect("added");
+    let busy = handle.status().entries_appended;
+    // Heartbeats while in use, then none: two looks far apart see the same.
+    clock::sleep(Duration::from_millis(150)).await;
+    let after = handle.status().entries_appended;
+    assert!(after > busy, "no heartbeat while in use");
+    let calls = || {
+        Op::ALL
+            .iter()
+            .map(|op| world.bucket.faults().calls(*op))
+            .sum::<u64>()
+    };
+    let quiet = calls();
+    clock::sleep(Duration::from_millis(150)).await;
+    assert_eq!(calls(), quiet);
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_refused_for_good() {
+    let mut world = World::new();
+    world.settings.queue_bytes_max = 64 << 10;
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    let command = Bytes::from(vec![b'0'; 16 << 10]);
+    let proposals = (0..20).map(|_| handle.propose(CLUSTER, command.clone()));
+    let outcomes = futures::future::join_all(proposals).await;
+    let refused = outcomes
+        .iter()
+        .filter(|o| **o == Err(ProposeError::Definite(Refusal::Busy)));
+    let refused = refused.count();
+    assert!((1..20).contains(&refused), "{refused} of 20 refused");
+    assert_eq!(handle.with_state(|sum| sum.commands), 20 - refused as u64);
+}
+
+#[tokio::test]
+async fn the_memory_engine_passes_the_suite() {
+    crate::conformance::run(|| async { Arc::new(memory::Memory::new()) as Arc<dyn Engine> }).await;
+}

@@ -1,0 +1,88 @@
+//! The safety rules of the journal by name, so that a simulation can remove one and show that it
+//! is missed. Outside tests all of them hold, and nothing can change that.
+
+/// A rule without which acknowledged entries get lost or histories part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// A claim counts only if it names the last valid claim.
+    ClaimNamesLastClaim,
+    /// A claim counts only if it names the last valid entry.
+    ClaimNamesLastEntry,
+    /// Commands count only under the last valid claim.
+    CommandsNameLastClaim,
+    /// Commands count only after the last valid entry.
+    CommandsNameLastEntry,
+    /// One's own claim counts once the floor, read after it, lies below it.
+    ClaimantReadsFloor,
+    /// Another's claim, or a void entry, counts as what it is once the floor, read after it, lies
+    /// below it.
+    ReaderReadsFloor,
+    /// Claims and void entries are never trimmed.
+    TrimSparesClaims,
+    /// An append of unknown outcome is settled by reading the slot, and repeated only with the
+    /// same bytes.
+    SettleByReading,
+    /// An occupied slot may hold one's own entry.
+    OccupiedMayBeOurs,
+    /// A leader answers from memory by the start of its append's first attempt.
+    LeadFromFirstAttempt,
+    /// A barrier passes with an entry whose append began after the barrier arrived.
+    BarrierBeforeAppend,
+    /// Stamps never decrease.
+    StampsGrow,
+}
+
+impl Rule {
+    /// All rules.
+    pub const ALL: [Rule; 12] = [
+        Rule::ClaimNamesLastClaim,
+        Rule::ClaimNamesLastEntry,
+        Rule::CommandsNameLastClaim,
+        Rule::CommandsNameLastEntry,
+        Rule::ClaimantReadsFloor,
+        Rule::ReaderReadsFloor,
+        Rule::TrimSparesClaims,
+        Rule::SettleByReading,
+        Rule::OccupiedMayBeOurs,
+        Rule::LeadFromFirstAttempt,
+        Rule::BarrierBeforeAppend,
+        Rule::StampsGrow,
+    ];
+}
+
+/// The rules in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    #[cfg(any(test, feature = "mutations"))]
+    removed: Option<Rule>,
+}
+
+impl Rules {
+    /// All of them.
+    pub(crate) const fn all() -> Self {
+        Rules {
+            #[cfg(any(test, feature = "mutations"))]
+            removed: None,
+        }
+    }
+
+    /// All but one.
+    #[cfg(any(test, feature = "mutations"))]
+    pub(crate) const fn without(rule: Rule) -> Self {
+        Rules {
+            removed: Some(rule),
+        }
+    }
+
+    /// Whether `rule` is in force.
+    #[cfg(any(test, feature = "mutations"))]
+    pub(crate) fn hold(self, rule: Rule) -> bool {
+        self.removed != Some(rule)
+    }
+
+    /// Whether `rule` is in force.
+    #[cfg(not(any(test, feature = "mutations")))]
+    pub(crate) fn hold(self, _: Rule) -> bool {
+        true
+    }
+}

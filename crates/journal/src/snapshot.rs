@@ -1,0 +1,29 @@
+//! Snapshots: the state machine at one entry, in content-addressed chunks below `chunks/` with a
+//! manifest below `snapshots/` (docs/formats/journal-snapshot.md). This module must not know what
+//! the chunks hold, nor when a snapshot is due.
+
+use crate::entry::{EntryId, Stamp};
+
+pub mod archive;
+pub mod manifest;
+
+/// Where in the journal a snapshot is cut, and what a node must know to go on from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The journal's shard.
+    pub shard: u16,
+    /// The last valid entry, which the snapshot includes.
+    pub last: EntryId,
+    /// The last valid claim.
+    pub claim: EntryId,
+    /// The node whose claim it is.
+    pub claimant: String,
+    /// Time of the last valid entry.
+    pub stamp: Stamp,
+    /// Every slot below is trimmed, or stays for ever.
+    pub trimmed_below: u64,
+    /// Claims and void entries from there to the last valid entry, ascending.
+    pub spared: Vec<u64>,
+    /// Bodies in the bucket that entries from there on refer to: slot and SHA-256, ascending.
+    pub bodies: Vec<(u64, [u8; 32])>,
+}

@@ -1,0 +1,133 @@
+//! Snapshots as they are written, found, refused and removed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use store::bucket::{Bucket, Op};
+use store::faulty::{Fault, Faulty, Rule};
+use store::memory::Memory;
+
+use super::{Archive, Read};
+use crate::entry::{EntryId, Stamp};
+use crate::snapshot::Position;
+use crate::snapshot::manifest::Chunk;
+
+fn position(index: u64, claim: u64) -> Position {
+    Position {
+        shard: 0,
+        last: EntryId { index, nonce: 1 },
+        claim: EntryId {
+            index: claim,
+            nonce: 2,
+        },
+        claimant: "c1".to_owned(),
+        stamp: Stamp::default(),
+        trimmed_below: 1,
+        spared: vec![claim],
+        bodies: Vec::new(),
+    }
+}
+
+fn chunks(texts: &[&str]) -> Vec<(Chunk, Bytes)> {
+    let bytes = texts
+        .iter()
+        .map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    bytes.map(|bytes| (Chunk::of(&bytes), bytes)).collect()
+}
+
+fn archive() -> (Arc<Faulty>, Archive) {
+    let bucket = Arc::new(Faulty::new(Arc::new(Memory::new()), 1));
+    let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+    (bucket, Archive::new(shared))
+}
+
+#[tokio::test]
+async fn a_snapshot_comes_back_as_it_was_written() {
+    let (_, archive) = archive();
+    let written = archive.write(position(9, 3), chunks(&["a", "b"])).await;
+    written.expect("written");
+    let found = archive.list(0).await.expect("a listing");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].index, 9);
+    let expected = Read::Whole(position(9, 3), vec![Bytes::from("a"), Bytes::from("b")]);
+    assert_eq!(archive.read(&found[0]).await, Ok(expected));
+    assert_eq!(archive.list(9).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn unchanged_chunks_are_written_once() {
+    let (bucket, archive) = archive();
+    let first = archive
+        .write(position(9, 3), chunks(&["same", "old"]))
+        .await;
+    first.expect("written");
+    let puts = bucket.faults().calls(Op::PutNew);
+    let second = archive
+        .write(position(19, 3), chunks(&["same", "new"]))
+        .await;
+    second.expect("written");
+    let puts = bucket.faults().calls(Op::PutNew) - puts;
+    assert_eq!(puts, 2, "one chunk and the manifest");
+}
+
+#[tokio::test]
+async fn what_does_not_read_back_is_not_named() {
+    let (bucket, archive) = archive();
+    bucket.faults().add(Rule {
+        prefix: "chunks/".to_owned(),
+        ..Rule::on(Op::Get, Fault::Corrupt)
+    });
+    assert!(archive.write(position(9, 3), chunks(&["a"])).await.is_err());
+    bucket.faults().clear();
+    assert_eq!(archive.list(0).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn damage_is_told_from_a_bucket_that_does_not_answer() {
+    let (bucket, archive) = archive();
+    let written = archive.write(position(9, 3), chunks(&["a"])).await;
+    written.expect("written");
+    let found = archive.list(0).await.expect("a listing").remove(0);
+    bucket.faults().add(Rule::on(Op::Get, Fault::Definite));
+    assert!(archive.read(&found).await.is_err());
+    bucket.faults().clear();
+    let chunk = bucket
+        .list("chunks/", None, 1)
+        .await
+        .expect("a listing")
+        .remove(0);
+    bucket.delete(&chunk.key).await.expect("deleted");
+    let read = archive.read(&found).await.expect("an answer");
+    assert!(
+        matches!(&read, Read::Damaged(why) if why.contains("is missing")),
+        "{read:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_what_others_name_or_may_be_naming() {
+    let (bucket, archive) = archive();
+    for (index, claim, texts) in [
+        (9, 3, ["a", "old"]),
+        (19, 3, ["a", "b"]),
+        (29, 3, ["a", "c"]),
+    ] {
+        let written = archive.write(position(index, claim), chunks(&texts)).await;
+        written.expect("written");
+    }
+    // A later leader has written a chunk and not named it yet.
+    let later = super::chunk_key(30, &Chunk::of(b"later"));
+    let put = bucket
+        .put_new(&later, Bytes::from_static(b"later").into())
+        .await;
+    put.expect("put");
+    archive.sweep(19, 3).await.expect("swept");
+    let left = archive.list(0).await.expect("a listing");
+    assert_eq!(left.iter().map(|f| f.index).collect::<Vec<_>>(), [29, 19]);
+    for found in &left {
+        let read = archive.read(found).await.expect("an answer");
+        assert!(matches!(read, Read::Whole(..)), "{read:?}");
+    }
+    let listed = bucket.list("chunks/", None, 10).await.expect("a listing");
+    assert_eq!(listed.len(), 4, "a, b, c and the later one");
+}
