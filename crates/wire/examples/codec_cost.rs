@@ -55,6 +55,10 @@ fn main() {
     );
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it measures this process, not the protocol"
+)]
 fn measure(what: &str, rounds: usize, bytes: usize, mut work: impl FnMut()) {
     let mut best = f64::INFINITY;
     for _ in 0..3 {

@@ -22,5 +22,5 @@ pub mod records;
 pub mod rope;
 pub mod text;
 pub mod uuid;
-pub mod varint;
+mod varint;
 pub mod versions;

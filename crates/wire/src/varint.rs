@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Reads a 64-bit integer at `at` and moves `at` behind it; None if it does not end or is too long.
-pub fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
+pub(crate) fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
     let mut value = 0u64;
     for (index, byte) in input.get(*at..)?.iter().take(10).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -22,12 +22,12 @@ pub fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
 }
 
 /// Reads a 32-bit integer as `read_i64` does; None also if it does not fit.
-pub fn read_i32(input: &Bytes, at: &mut usize) -> Option<i32> {
+pub(crate) fn read_i32(input: &Bytes, at: &mut usize) -> Option<i32> {
     i32::try_from(read_i64(input, at)?).ok()
 }
 
 /// Writes a 32- or 64-bit integer.
-pub fn write(out: &mut BytesMut, value: i64) {
+pub(crate) fn write(out: &mut BytesMut, value: i64) {
     let mut bits = zigzag(value);
     while bits >= 0x80 {
         out.put_u8(bits as u8 | 0x80);
@@ -37,11 +37,44 @@ pub fn write(out: &mut BytesMut, value: i64) {
 }
 
 /// Bytes that `write` takes.
-pub fn length(value: i64) -> usize {
+pub(crate) fn length(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
 fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_at_every_length_are_read_back() {
+        let powers = (0..64).flat_map(|shift| {
+            let power = 1_i64 << shift;
+            [power, power.wrapping_sub(1), power.wrapping_neg()]
+        });
+        for value in powers {
+            let mut out = BytesMut::new();
+            write(&mut out, value);
+            assert_eq!(out.len(), length(value), "{value}");
+            let input = out.freeze();
+            let mut at = 0;
+            assert_eq!(read_i64(&input, &mut at), Some(value));
+            assert_eq!(at, input.len());
+            for end in 0..input.len() {
+                assert_eq!(read_i64(&input.slice(..end), &mut 0), None);
+            }
+            assert_eq!(read_i32(&input, &mut 0), i32::try_from(value).ok());
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_64_bits_are_refused() {
+        let beyond = [[0xff; 9].as_slice(), &[0x02]].concat();
+        assert_eq!(read_i64(&Bytes::from(beyond), &mut 0), None);
+        assert_eq!(read_i64(&Bytes::from_static(&[0xff; 20]), &mut 0), None);
+    }
 }

@@ -9,6 +9,7 @@ mod frames;
 mod golden;
 mod hostile;
 mod meter;
+mod names;
 mod records;
 mod roundtrip;
 mod sample;
