@@ -2,6 +2,7 @@
 //! chooses among them.
 
 mod codegen;
+mod tidy;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -9,6 +10,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.as_slice() {
         ["codegen"] => codegen::run(codegen::Mode::Write),
         ["codegen", "--check"] => codegen::run(codegen::Mode::Check),
-        _ => anyhow::bail!("usage: cargo xtask codegen [--check]"),
+        ["tidy"] => tidy::run(),
+        _ => anyhow::bail!("usage: cargo xtask codegen [--check] | tidy"),
     }
 }
