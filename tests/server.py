@@ -34,12 +34,13 @@ SETTINGS = {
 class Seaway:
     """A `seaway dev` process on a data directory; it may be killed and started again on the same one."""
 
-    def __init__(self, directory, settings=None):
+    def __init__(self, directory, settings=None, bucket=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = reference.free_port()
         self.http_port = reference.free_port()
         self.settings = SETTINGS | (settings or {})
+        self.bucket = bucket
         self.log = self.directory / "server.log"
         self.process = None
 
@@ -51,17 +52,25 @@ class Seaway:
     def pid(self):
         return self.process.pid if self.process else None
 
-    def launch(self, environment=None):
-        """Starts the process and returns at once."""
+    @property
+    def data(self):
+        return self.directory / "data"
+
+    def command(self):
         command = [
-            str(SEAWAY), "dev", "--data-dir", str(self.directory / "data"), "--kafka", self.bootstrap,
+            str(SEAWAY), "dev", "--data-dir", str(self.data), "--kafka", self.bootstrap,
             "--http", f"127.0.0.1:{self.http_port}",
         ]
+        command += ["--bucket", self.bucket] if self.bucket else []
         for name, value in self.settings.items():
             command += ["--set", f"{name}={value}"]
+        return command
+
+    def launch(self, environment=None):
+        """Starts the process and returns at once."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=os.environ | {"RUST_BACKTRACE": "1"} | (environment or {}),
             )
 

@@ -141,8 +141,9 @@ class Client(threading.Thread):
 class Sender(Client):
     """An idempotent producer that keeps a few records in flight and never sends one twice."""
 
-    def __init__(self, test, seed):
+    def __init__(self, test, seed, message_timeout_ms=30_000):
         self.random = random.Random(seed)
+        self.message_timeout_ms = message_timeout_ms
         self.number = 0
         self.broken = False
         super().__init__(test, "p")
@@ -152,7 +153,7 @@ class Sender(Client):
         self.broken = False
         self.producer = Producer({
             "bootstrap.servers": self.test.bootstrap, "acks": "all", "enable.idempotence": True, "linger.ms": 5,
-            "message.timeout.ms": 30_000, "socket.timeout.ms": 5_000, "reconnect.backoff.ms": 50,
+            "message.timeout.ms": self.message_timeout_ms, "socket.timeout.ms": 5_000, "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 300, "retry.backoff.ms": 50, "retry.backoff.max.ms": 300,
             "topic.metadata.refresh.interval.ms": 5_000, "log_level": 0,
         })
@@ -355,7 +356,8 @@ class KillTest:
     def run(self):
         self.server.start()
         self.create_topics()
-        self.clients = [Sender(self, self.random.random()) for _ in range(3)]
+        # Two wait out every kill; one gives up early, so that outcomes stay unknown.
+        self.clients = [Sender(self, self.random.random(), timeout_ms) for timeout_ms in (30_000, 30_000, 1_500)]
         self.clients += [Reader(self), Member(self), Member(self), Watcher(self, "w")]
         for client in self.clients:
             client.start()

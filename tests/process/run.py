@@ -1,0 +1,406 @@
+#!/usr/bin/env python3
+"""`seaway dev` as a process: run.py [CHECK ...]. Start, stop, restart, refusals, the client verbs, damage in the bucket,
+and a bucket that goes away, on a directory and on an S3 server that others wrote."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "clients"))
+os.environ.setdefault("BOOTSTRAP", "each check has a server of its own")
+import protocol  # noqa: E402
+import server as servers  # noqa: E402
+from harness import TOOLS, Suite, expect, expect_equal, wait_until  # noqa: E402
+
+suite = Suite("process")
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "password"}
+CORRUPT_OR_STORAGE = {2, 56}  # CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR
+
+
+def check(function):
+    """Registers a check that is given a directory of its own; it is kept if the check fails."""
+    def run():
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-process-"))
+        servers_of_check.clear()
+        try:
+            function(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            for started in servers_of_check:
+                if started.alive():
+                    started.kill()
+                for line in servers.panics(started.log) if started.log.exists() else []:
+                    print(f"  {line}", flush=True)
+                    expect(False, f"the server panicked; see {started.log}")
+    run.__name__ = function.__name__
+    return suite.check(run)
+
+
+servers_of_check = []
+
+
+def seaway(directory, **settings):
+    made = servers.Seaway(directory, **settings)
+    servers_of_check.append(made)
+    return made
+
+
+def verb(server, *arguments, stdin="", wanted_exit=0):
+    """Runs a client verb of the binary against `server`; (standard output, standard error)."""
+    done = subprocess.run(
+        [str(servers.SEAWAY), *arguments], input=stdin, capture_output=True, text=True, timeout=60,
+        cwd=server.directory,
+    )
+    expect_equal(done.returncode, wanted_exit, f"exit code of seaway {' '.join(arguments)}: {done.stderr[-500:]}")
+    return done.stdout, done.stderr
+
+
+def page(server, path):
+    """(status, text) of an HTTP page."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as failure:
+        return failure.code, failure.read().decode()
+
+
+def create(server, topic):
+    """Creates a topic by asking for it."""
+    with protocol.Connection(server.bootstrap) as connection:
+        def there():
+            connection.request(protocol.METADATA, 1, protocol.array([protocol.string(topic)]))
+            return protocol.list_offsets(connection, [(topic, 0)], protocol.LATEST)[topic, 0][0] == 0
+        wait_until(there, 20, f"topic {topic}")
+
+
+def produce(server, topic, values):
+    """Stores `values` in partition 0 as one batch; its base offset."""
+    with protocol.Connection(server.bootstrap, timeout_s=40) as connection:
+        data = protocol.batch(values, timestamp_ms=int(time.time() * 1000))
+        error, offset = protocol.produce(connection, topic, 0, data)
+        expect_equal(error, 0, f"the answer to a produce to {topic}")
+        return offset
+
+
+def fetch(server, topic, offset=0):
+    """(error, values) of one fetch from partition 0."""
+    with protocol.Connection(server.bootstrap, timeout_s=40) as connection:
+        error, _, data = protocol.fetch(connection, {(topic, 0): offset})[topic, 0]
+        return error, [entry[2] for entry in protocol.records(data) if entry[0] >= offset]
+
+
+def values_of(label, count=20):
+    return [f"{label} {number} ".encode() + bytes([number]) * 300 for number in range(count)]
+
+
+@check
+def ready_within_two_seconds_and_telling_where(directory):
+    server = seaway(directory / "one")
+    started = time.monotonic()
+    server.start()
+    first_s = time.monotonic() - started
+    told = wait_until(
+        lambda: (server.data / "endpoints.json").exists() and json.loads((server.data / "endpoints.json").read_text()),
+        2, "endpoints.json",
+    )
+    expect_equal(told["kafka"], server.bootstrap, "the Kafka address in endpoints.json")
+    expect_equal(told["http"], f"http://127.0.0.1:{server.http_port}", "the HTTP address in endpoints.json")
+    expect_equal(page(server, "/healthz")[0], 200, "/healthz")
+    expect_equal(page(server, "/readyz")[0], 200, "/readyz")
+    status, metrics = page(server, "/metrics")
+    expect(status == 200 and "# TYPE " in metrics, f"/metrics: {metrics[:200]}")
+    expect("ready" in server.log.read_text(), "the ready line")
+    # Two seconds are the promise; a machine that builds something else at the same time gets twice that.
+    expect(first_s < 4, f"ready after {first_s:.1f} s")
+    print(f"  ready after {first_s:.2f} s", flush=True)
+
+
+@check
+def stops_within_five_seconds_and_starts_again_with_everything(directory):
+    server = seaway(directory / "one")
+    server.start()
+    create(server, "kept")
+    values = values_of("kept")
+    produce(server, "kept", values)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        idle = [protocol.Connection(server.bootstrap) for _ in range(20)]
+        # A fetch that waits for a record does not hold the stop up.
+        body = protocol.struct.pack(">iiiib", -1, 60_000, 1, 1 << 20, 0) + protocol.by_topic(
+            {("kept", 0): 0}, lambda topic, number: protocol.struct.pack(">iqi", number, len(values), 1 << 20)
+        )
+        frame = protocol.struct.pack(">hhi", protocol.FETCH, 4, 1) + protocol.string("waiting") + body
+        idle[0].send_raw(protocol.struct.pack(">i", len(frame)) + frame)
+        started = time.monotonic()
+        server.process.send_signal(signal_number)
+        code = server.process.wait(15)
+        seconds = time.monotonic() - started
+        expect_equal(code, 0, "exit code of an orderly stop")
+        expect(seconds < 5.5, f"the stop took {seconds:.1f} s")
+        expect(not (server.data / "endpoints.json").exists(), "endpoints.json is there although nothing runs")
+        for connection in idle:
+            connection.close()
+        server.start()
+        expect_equal(fetch(server, "kept"), (0, values), "the records after a restart")
+
+
+@check
+def refuses_what_it_cannot_serve_with_one_line(directory):
+    server = seaway(directory / "one")
+    server.start()
+    other = servers.Seaway(directory / "two")
+    base = other.command()
+    foreign = directory / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    newer = directory / "newer"
+    newer.mkdir()
+    (newer / "seaway.json").write_text('{"seaway_data_directory": 99}')
+
+    def changed(flag, value):
+        at = base.index(flag) + 1
+        return base[:at] + [value] + base[at + 1:]
+
+    cases = {
+        "a port in use": (changed("--kafka", server.bootstrap), "in use"),
+        "an HTTP port in use": (changed("--http", f"127.0.0.1:{server.http_port}"), "in use"),
+        "a second process on a directory": (changed("--data-dir", str(server.data)), "another process"),
+        "a directory of something else": (changed("--data-dir", str(foreign)), "not a Seaway data directory"),
+        "a directory of a newer version": (changed("--data-dir", str(newer)), "newer"),
+        "an unknown setting": (base + ["--set", "no.such.setting=1"], "no.such.setting"),
+        "a setting that is no number": (base + ["--set", "num.partitions=many"], "num.partitions"),
+        "a setting out of range": (base + ["--set", "num.partitions=0"], "num.partitions"),
+    }
+    for label, (command, fragment) in cases.items():
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        expect_equal(done.returncode, 1, f"{label}: exit code; {done.stderr[-300:]}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        expect_equal(len(lines), 1, f"{label}: lines on standard error: {lines}")
+        expect(fragment in lines[0], f"{label}: {lines[0]}")
+        print(f"  {label}: {lines[0]}", flush=True)
+    expect_equal(sorted(path.name for path in foreign.iterdir()), ["thesis.txt"], "files beside the thesis")
+    expect(server.alive(), "the first process goes on")
+
+
+@check
+def a_cluster_and_a_bucket_that_do_not_belong_together_are_refused(directory):
+    one, two = seaway(directory / "one"), seaway(directory / "two")
+    for server in (one, two):
+        server.start()
+        expect(server.stop(), "an orderly stop")
+    mixed = seaway(directory / "one", bucket=str(two.data / "bucket"))
+    done = subprocess.run(mixed.command(), capture_output=True, text=True, timeout=20)
+    expect_equal(done.returncode, 1, f"exit code: {done.stderr[-300:]}")
+    expect("belongs to cluster" in done.stderr, done.stderr[-500:])
+
+
+@check
+def the_client_verbs(directory):
+    server = seaway(directory / "one")
+    server.start()
+    node = ("--data-dir", str(server.data))
+    address = verbs_address(server)
+    verb(server, "topic", "create", "greetings", "--partitions", "3", *address)
+    listed, _ = verb(server, "topic", "list", *address)
+    expect("greetings" in listed, f"seaway topic list: {listed}")
+    verb(server, "produce", "greetings", *address, stdin="".join(f"hello {number}\n" for number in range(100)))
+    output, _ = verb(server, "consume", "greetings", "--from-beginning", "-e", *address)
+    expect_equal(sorted(output.splitlines()), sorted(f"hello {number}" for number in range(100)), "consumed lines")
+    described, _ = verb(server, "topic", "describe", "greetings", *address)
+    expect("greetings" in described, described)
+    status, _ = verb(server, "status", *node)
+    expect(status.strip(), "seaway status says something")
+    json.loads(verb(server, "status", "--json", *node)[0])
+    settings, _ = verb(server, "settings")
+    for name in ("num.partitions", "flush.interval.ms", "message.max.bytes", "auto.create.topics.enable"):
+        expect(name in settings, f"{name} in seaway settings")
+    json.loads(verb(server, "settings", "--json")[0])
+    verb(server, "topic", "delete", "greetings", *address)
+    listed, _ = verb(server, "topic", "list", *address)
+    expect("greetings" not in listed, f"after deletion: {listed}")
+    _, complaint = verb(server, "topic", "describe", "greetings", *address, wanted_exit=1)
+    expect_equal(len(complaint.strip().splitlines()), 1, f"one line for an unknown topic: {complaint}")
+
+
+def verbs_address(server):
+    """How a client verb is told the cluster."""
+    return ("--bootstrap", server.bootstrap)
+
+
+def files_of(server):
+    """The data files in the bucket, oldest first."""
+    files = [path for path in (server.data / "bucket" / "files").rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: path.stat().st_mtime_ns)
+
+
+def fill_two_files(server):
+    """Two topics, each with its records in a file of its own; gives the file of the first."""
+    for topic in ("damaged", "sound"):
+        create(server, topic)
+    before = set(files_of(server))
+    produce(server, "damaged", values_of("damaged"))
+    file = next(path for path in files_of(server) if path not in before)
+    produce(server, "sound", values_of("sound"))
+    return file
+
+
+def expect_loud_damage(server, file):
+    """The damaged range errors, is told in log and metrics, and others go on."""
+    error, values = fetch(server, "damaged")
+    expect(error in CORRUPT_OR_STORAGE, f"a fetch of damaged records: error {error}, {len(values)} records")
+    expect_equal(values, [], "records from a damaged range")
+    expect_equal(fetch(server, "sound"), (0, values_of("sound")), "another partition")
+    offset = produce(server, "damaged", [b"after the damage"])
+    expect_equal(fetch(server, "damaged", offset), (0, [b"after the damage"]), "records after the damaged range")
+    expect(file.name.split("-")[-1] in server.log.read_text(), "the log names the file")
+
+
+@check
+def a_corrupt_file_errors_loudly_and_alone(directory):
+    server = seaway(directory / "one")
+    server.start()
+    file = fill_two_files(server)
+    expect(server.stop(), "an orderly stop")  # so that nothing of it is cached
+    content = bytearray(file.read_bytes())
+    at = content.find(b"damaged 10 ")
+    content[at] ^= 1
+    file.write_bytes(content)
+    server.start()
+    expect_loud_damage(server, file)
+
+
+@check
+def a_missing_file_errors_loudly_and_alone(directory):
+    server = seaway(directory / "one")
+    server.start()
+    file = fill_two_files(server)
+    expect(server.stop(), "an orderly stop")
+    file.unlink()
+    server.start()
+    expect_loud_damage(server, file)
+
+
+@check
+def a_damaged_journal_never_becomes_an_empty_cluster(directory):
+    server = seaway(directory / "one")
+    server.start()
+    fill_two_files(server)
+    expect(server.stop(), "an orderly stop")
+    slots = sorted(path for path in (server.data / "bucket" / "journal").rglob("*") if path.is_file())
+    content = bytearray(slots[len(slots) // 2].read_bytes())
+    content[len(content) // 2] ^= 1
+    slots[len(slots) // 2].write_bytes(content)
+    server.launch()
+    deadline = time.monotonic() + 10
+    while server.alive() and time.monotonic() < deadline and page_or_none(server, "/readyz") != 200:
+        time.sleep(0.1)
+    if server.alive() and page_or_none(server, "/readyz") == 200:
+        # It found the state without that entry: a verified snapshot lies above.
+        expect_equal(fetch(server, "sound"), (0, values_of("sound")), "records behind a damaged entry")
+        expect_equal(fetch(server, "damaged"), (0, values_of("damaged")), "records behind a damaged entry")
+    else:
+        expect("journal" in server.log.read_text().lower(), f"a word about the journal: {server.log_tail()}")
+        print(f"  refused: {server.log.read_text().splitlines()[-1][:300]}", flush=True)
+
+
+def page_or_none(server, path):
+    try:
+        return page(server, path)[0]
+    except OSError:
+        return None
+
+
+class Gateway:
+    """versitygw: an S3 server that others wrote, on a directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        (directory / "bucket").mkdir(parents=True)
+        self.port = servers.reference.free_port()
+        self.process = None
+
+    @property
+    def url(self):
+        return f"s3://bucket/cluster?endpoint=http://127.0.0.1:{self.port}&region=us-east-1&allow_http=true"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [str(TOOLS / "bin" / "versitygw"), "--port", f"127.0.0.1:{self.port}", "--access", "user", "--secret",
+             "password", "--region", "us-east-1", "--iam-cache-disable", "--quiet", "posix", str(self.directory)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        wait_until(self.listens, 20, "versitygw listens")
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@check
+def a_bucket_of_s3_goes_away_and_comes_back(directory):
+    gateway = Gateway(directory / "s3")
+    server = seaway(directory / "one", bucket=gateway.url)
+    try:
+        # Away at the start: not ready, no end of the process; ready by itself once the bucket is there.
+        server.launch(CREDENTIALS)
+        time.sleep(1.5)
+        expect(server.alive(), f"ended without its bucket: {server.log_tail()}")
+        expect(page_or_none(server, "/readyz") != 200, "ready without a bucket")
+        expect_equal(page_or_none(server, "/healthz"), 200, "/healthz without a bucket")
+        gateway.start()
+        wait_until(lambda: page_or_none(server, "/readyz") == 200, 30, "ready once the bucket is there")
+        create(server, "kept")
+        produce(server, "kept", [b"before"])
+        gateway.kill()
+        # Away later: a produce is not acknowledged; then everything goes on by itself.
+        with protocol.Connection(server.bootstrap, timeout_s=40) as connection:
+            data = protocol.batch([b"meanwhile"], timestamp_ms=int(time.time() * 1000))
+            try:
+                error, _ = protocol.produce(connection, "kept", 0, data, timeout_ms=3000)
+            except (OSError, ConnectionError):
+                error = -1
+        expect(error != 0, "a record was acknowledged without a bucket")
+        gateway.start()
+        wait_until(lambda: attempt(server, "kept", b"after"), 40, "records are stored again")
+        error, values = fetch(server, "kept")
+        expect_equal(error, 0, "the fetch's error")
+        expect(values[0] == b"before" and b"after" in values, f"what is stored: {values}")
+        gateway.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        gateway.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: attempt(server, "kept", b"resumed"), 40, "records are stored after a pause of the bucket")
+        server.kill()
+        server.start(CREDENTIALS)
+        error, values = fetch(server, "kept")
+        expect(error == 0 and values[0] == b"before" and b"resumed" in values, f"after kill -9: {error}, {values}")
+    finally:
+        if gateway.process and gateway.process.poll() is None:
+            gateway.kill()
+
+
+def attempt(server, topic, value):
+    """Whether one more record is stored."""
+    try:
+        with protocol.Connection(server.bootstrap, timeout_s=20) as connection:
+            data = protocol.batch([value], timestamp_ms=int(time.time() * 1000))
+            return protocol.produce(connection, topic, 0, data, timeout_ms=5000)[0] == 0
+    except (OSError, ConnectionError):
+        return False
+
+
+if __name__ == "__main__":
+    suite.main()
