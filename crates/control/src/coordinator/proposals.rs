@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Action, Command, Completion, JoinOutcome, Joined, Refusal, Reply, SyncOutcome};
+use meta::group::{
+    Action, Command, Completion, Join, JoinOutcome, Joined, Refusal, Reply, SyncOutcome,
+};
 use rpc::group::{
     CommittedTopic, GroupError, GroupReply, JoinedGroup, JoinedMember, LeftMember, SyncedGroup,
 };
@@ -115,38 +117,11 @@ impl Coordinator {
         let Command { group: id, action } = proposed.command;
         match (proposed.purpose, action, reply) {
             (Purpose::Join { ticket, member_id }, Action::Join(join), Reply::Join(result)) => {
-                let live = self.groups.entry(id.clone()).or_default();
-                live.awaited.remove(&join.member);
-                match result {
-                    Ok(JoinOutcome::Waits { generation }) => {
-                        let parked = Parked {
-                            ticket,
-                            instance: join.instance,
-                            generation,
-                        };
-                        self.wait_for_join(now, &id, join.member, parked, join.admitted, metadata);
-                    }
-                    Ok(JoinOutcome::Joined(joined)) => {
-                        let reply = joined_group(joined, &join.member);
-                        self.answer(ticket, GroupReply::Join(Ok(reply)));
-                    }
-                    Err(refusal) => self.answer_join_error(ticket, error_of(refusal), &member_id),
-                }
+                self.join_applied(now, &id, (ticket, member_id), join, result, metadata);
             }
-            (Purpose::Sync { member, parked }, _, Reply::Sync(result)) => match result {
-                Ok(SyncOutcome::Synced(synced)) => {
-                    let reply = SyncedGroup {
-                        protocol_type: synced.protocol_type,
-                        protocol: synced.protocol,
-                        assignment: synced.assignment,
-                    };
-                    self.answer(parked.ticket, GroupReply::Sync(Ok(reply)));
-                }
-                Ok(SyncOutcome::Waits) => self.park_sync(&id, member, parked),
-                Err(refusal) => {
-                    self.answer(parked.ticket, GroupReply::Sync(Err(error_of(refusal))));
-                }
-            },
+            (Purpose::Sync { member, parked }, _, Reply::Sync(result)) => {
+                self.sync_applied(&id, member, parked, result);
+            }
             (
                 Purpose::Leave {
                     ticket,
@@ -196,6 +171,53 @@ impl Coordinator {
             }
         }
         self.settle(now, &id, metadata);
+    }
+
+    fn join_applied(
+        &mut self,
+        now: Instant,
+        id: &str,
+        (ticket, member_id): (Ticket, String),
+        join: Join,
+        result: Result<JoinOutcome, Refusal>,
+        metadata: &dyn Metadata,
+    ) {
+        let live = self.groups.entry(id.to_owned()).or_default();
+        live.awaited.remove(&join.member);
+        match result {
+            Ok(JoinOutcome::Waits { generation }) => {
+                let parked = Parked {
+                    ticket,
+                    instance: join.instance,
+                    generation,
+                };
+                self.wait_for_join(now, id, join.member, parked, join.admitted, metadata);
+            }
+            Ok(JoinOutcome::Joined(joined)) => {
+                let reply = joined_group(joined, &join.member);
+                self.answer(ticket, GroupReply::Join(Ok(reply)));
+            }
+            Err(refusal) => self.answer_join_error(ticket, error_of(refusal), &member_id),
+        }
+    }
+
+    fn sync_applied(
+        &mut self,
+        id: &str,
+        member: String,
+        parked: Parked,
+        result: Result<SyncOutcome, Refusal>,
+    ) {
+        let reply = match result {
+            Ok(SyncOutcome::Waits) => return self.park_sync(id, member, parked),
+            Ok(SyncOutcome::Synced(synced)) => Ok(SyncedGroup {
+                protocol_type: synced.protocol_type,
+                protocol: synced.protocol,
+                assignment: synced.assignment,
+            }),
+            Err(refusal) => Err(error_of(refusal)),
+        };
+        self.answer(parked.ticket, GroupReply::Sync(reply));
     }
 
     /// A join waits for the joining phase to complete.
