@@ -1,0 +1,147 @@
+//! Kafka's APIs, a file per family: from a decoded request to an encoded answer. Error codes are
+//! chosen in `errors` alone. It must not know sockets or the order of answers.
+
+use std::sync::Arc;
+
+use meta::ids::TopicId;
+use wire::errors::ErrorCode;
+use wire::frame::RequestHeader;
+use wire::messages::{Request, Response};
+use wire::rope::Rope;
+use wire::uuid::Uuid;
+
+use crate::cache::Chunk;
+use crate::context::Context;
+use crate::session::Peer;
+
+pub(crate) mod cluster;
+pub(crate) mod configs;
+pub(crate) mod errors;
+pub(crate) mod groups;
+pub(crate) mod offsets;
+pub(crate) mod produce;
+pub(crate) mod producers;
+pub(crate) mod topics;
+pub(crate) mod versions;
+
+/// Memory that an answer's bytes lie in, counted until it is sent.
+pub(crate) type Keep = Vec<Arc<Chunk>>;
+
+/// What a request comes to.
+#[derive(Default)]
+pub(crate) enum Reply {
+    /// An answer.
+    Frame {
+        /// The whole frame.
+        frame: Rope,
+        /// What it keeps alive.
+        keep: Keep,
+    },
+    /// No answer.
+    #[default]
+    Silence,
+    /// No answer, and the end of the connection; why, for the log.
+    Close(String),
+}
+
+/// Writes an answer.
+pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
+    encode_keeping(response.into(), correlation_id, version, Keep::new())
+}
+
+fn encode_keeping(response: Response, correlation_id: i32, version: i16, keep: Keep) -> Reply {
+    match response.encode(correlation_id, version) {
+        Ok(frame) => Reply::Frame { frame, keep },
+        Err(error) => Reply::Close(format!("an answer cannot be written: {error}")),
+    }
+}
+
+/// The answer to ApiVersions in a version that nobody here knows.
+pub(crate) fn unsupported_api_versions(correlation_id: i32) -> Reply {
+    encode(
+        wire::versions::unsupported_api_versions(),
+        correlation_id,
+        0,
+    )
+}
+
+/// Answers every request but Produce.
+pub(crate) async fn answer(
+    context: Arc<Context>,
+    peer: Peer,
+    header: RequestHeader,
+    request: Request,
+) -> Reply {
+    let (version, correlation_id) = (header.version, header.correlation_id);
+    let context = &*context;
+    let response: Response = match request {
+        Request::Fetch(request) => {
+            let fetched = crate::fetch::fetch(context, request, version).await;
+            let response = Response::from(fetched.response);
+            return encode_keeping(response, correlation_id, version, fetched.chunks);
+        }
+        Request::Produce(_) => return Reply::Close("a produce request out of its way".to_owned()),
+        Request::ApiVersions(request) => versions::api_versions(&request, version).into(),
+        Request::Metadata(request) => cluster::metadata(context, request, version).await.into(),
+        Request::DescribeCluster(request) => {
+            cluster::describe_cluster(context, &request).await.into()
+        }
+        Request::CreateTopics(request) => topics::create_topics(context, request).await.into(),
+        Request::DeleteTopics(request) => topics::delete_topics(context, request, version)
+            .await
+            .into(),
+        Request::CreatePartitions(request) => {
+            topics::create_partitions(context, request).await.into()
+        }
+        Request::ListOffsets(request) => offsets::list_offsets(context, request, version)
+            .await
+            .into(),
+        Request::OffsetForLeaderEpoch(request) => {
+            offsets::offset_for_leader_epoch(context, request)
+                .await
+                .into()
+        }
+        Request::InitProducerId(request) => {
+            producers::init_producer_id(context, &request).await.into()
+        }
+        Request::DescribeConfigs(request) => {
+            configs::describe_configs(context, request).await.into()
+        }
+        Request::FindCoordinator(request) => {
+            groups::find_coordinator(context, request, version).into()
+        }
+        Request::JoinGroup(request) => groups::join(context, &peer, &header, request).await.into(),
+        Request::SyncGroup(request) => groups::sync(context, request).await.into(),
+        Request::Heartbeat(request) => groups::heartbeat(context, request).await.into(),
+        Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
+        Request::DescribeGroups(request) => {
+            groups::describe(context, request, version).await.into()
+        }
+        Request::ListGroups(request) => groups::list(context, request).await.into(),
+        Request::OffsetCommit(request) => groups::commit_offsets(context, request, version)
+            .await
+            .into(),
+        Request::OffsetFetch(request) => groups::fetch_offsets(context, request, version)
+            .await
+            .into(),
+    };
+    encode(response, correlation_id, version)
+}
+
+/// A topic id from the wire.
+pub(crate) fn topic_id(uuid: Uuid) -> TopicId {
+    TopicId(u128::from_be_bytes(uuid.into()))
+}
+
+/// A topic id for the wire.
+pub(crate) fn uuid(id: TopicId) -> Uuid {
+    Uuid::from(id.0.to_be_bytes())
+}
+
+/// The code and, for an error, what to say of it.
+fn verdict(error: Option<(ErrorCode, String)>) -> (i16, Option<wire::text::Str>) {
+    match error {
+        None => (ErrorCode::None.code(), None),
+        Some((code, why)) => (code.code(), Some(why.into())),
+    }
+}

@@ -1,0 +1,229 @@
+//! DescribeConfigs: what is set on topics and on this broker, from where, and what it means. It must
+//! not know what a config does.
+
+use meta::config::{Kind, Spec, TOPIC, find};
+use rpc::view::TopicView;
+use wire::errors::ErrorCode;
+use wire::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use wire::text::Str;
+
+use super::errors;
+use crate::context::Context;
+use crate::settings::{BrokerConfig, ConfigKind};
+
+/// Kafka's types of resources (`ConfigResource.Type`).
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+/// Kafka's sources of values (`DescribeConfigsResponse.ConfigSource`).
+const FROM_TOPIC: i8 = 1;
+const FROM_BROKER: i8 = 4;
+const FROM_DEFAULT: i8 = 5;
+
+/// A config of a topic, and the value in force.
+pub(crate) struct TopicConfig<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// The value in force.
+    pub value: &'a str,
+    /// Where that comes from, as Kafka numbers it.
+    pub source: i8,
+    spec: &'static Spec,
+}
+
+/// All configs of a topic, sorted by name.
+pub(crate) fn topic_configs(topic: &TopicView) -> impl Iterator<Item = TopicConfig<'_>> {
+    topic.effective.iter().filter_map(|(name, value)| {
+        let spec = find(TOPIC, name)?;
+        let source = if topic.configs.contains_key(name) {
+            FROM_TOPIC
+        } else if value != spec.default {
+            FROM_BROKER
+        } else {
+            FROM_DEFAULT
+        };
+        Some(TopicConfig {
+            name: spec.name,
+            value,
+            source,
+            spec,
+        })
+    })
+}
+
+/// Answers DescribeConfigs.
+pub(crate) async fn describe_configs(
+    context: &Context,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+    let mut results = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let described = match resource.resource_type {
+            TOPIC_RESOURCE => describe_topic(context, &resource.resource_name).await,
+            BROKER_RESOURCE => describe_broker(context, &resource.resource_name),
+            _ => Err((
+                ErrorCode::InvalidRequest,
+                "only topics and brokers have configs".to_owned(),
+            )),
+        };
+        results.push(result(resource, described, synonyms, documentation));
+    }
+    DescribeConfigsResponse {
+        results,
+        ..DescribeConfigsResponse::default()
+    }
+}
+
+type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
+
+fn result(
+    resource: DescribeConfigsResource,
+    described: Described,
+    synonyms: bool,
+    documentation: bool,
+) -> DescribeConfigsResult {
+    let (mut configs, error) = match described {
+        Ok(configs) => (configs, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    if let Some(keys) = &resource.configuration_keys {
+        configs.retain(|config| keys.contains(&config.name));
+    }
+    for config in &mut configs {
+        if !synonyms {
+            config.synonyms.clear();
+        }
+        config.documentation = config.documentation.take().filter(|_| documentation);
+    }
+    let (error_code, error_message) = super::verdict(error);
+    DescribeConfigsResult {
+        error_code,
+        error_message,
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        configs,
+    }
+}
+
+async fn describe_topic(context: &Context, name: &str) -> Described {
+    let mut view = context.views.latest();
+    if view.topic(name).is_none() {
+        let current = context.views.refresh_current().await;
+        view = current.map_err(|error| (errors::of_call(&error), error.to_string()))?;
+    }
+    let Some(topic) = view.topic(name) else {
+        return Err((
+            ErrorCode::UnknownTopicOrPartition,
+            "there is no such topic".to_owned(),
+        ));
+    };
+    Ok(topic_configs(&topic.view)
+        .map(|config| config.describe())
+        .collect())
+}
+
+impl TopicConfig<'_> {
+    fn describe(&self) -> DescribeConfigsResourceResult {
+        let synonym = |name: &'static str, value: &str, source: i8| DescribeConfigsSynonym {
+            name: Str::from_static(name),
+            value: Some(Str::from(value)),
+            source,
+        };
+        let cluster_name = self.spec.cluster.unwrap_or(self.name);
+        let mut synonyms = Vec::new();
+        match self.source {
+            FROM_TOPIC => synonyms.push(synonym(self.name, self.value, FROM_TOPIC)),
+            FROM_BROKER => synonyms.push(synonym(cluster_name, self.value, FROM_BROKER)),
+            _ => {}
+        }
+        synonyms.push(synonym(cluster_name, self.spec.default, FROM_DEFAULT));
+        DescribeConfigsResourceResult {
+            name: Str::from_static(self.name),
+            value: Some(Str::from(self.value)),
+            read_only: false,
+            config_source: self.source,
+            is_sensitive: false,
+            synonyms,
+            config_type: topic_kind(self.spec.kind),
+            documentation: Some(Str::from_static(self.spec.doc)),
+        }
+    }
+}
+
+/// Kafka's number of a type (`ConfigDef.Type` as DescribeConfigs sends it).
+fn topic_kind(kind: Kind) -> i8 {
+    match kind {
+        Kind::Boolean => 1,
+        Kind::String => 2,
+        Kind::Int => 3,
+        Kind::Long => 5,
+        Kind::Double => 6,
+        Kind::List => 7,
+    }
+}
+
+fn broker_kind(kind: ConfigKind) -> i8 {
+    match kind {
+        ConfigKind::Boolean => 1,
+        ConfigKind::Text => 2,
+        ConfigKind::Int => 3,
+        ConfigKind::Long => 5,
+        ConfigKind::List => 7,
+    }
+}
+
+/// A broker is named by its node id; the empty name asks for what is set for all of them, which is
+/// nothing.
+fn describe_broker(context: &Context, name: &str) -> Described {
+    match name.parse::<i32>() {
+        _ if name.is_empty() => Ok(Vec::new()),
+        Ok(id) if id == context.agent.0 => Ok(context
+            .settings
+            .broker_configs
+            .iter()
+            .map(BrokerConfig::describe)
+            .collect()),
+        Ok(id) => {
+            let why = format!("this is broker {}, not {id}: ask that one", context.agent.0);
+            Err((ErrorCode::InvalidRequest, why))
+        }
+        Err(_) => Err((
+            ErrorCode::InvalidRequest,
+            "a broker is named by its node id".to_owned(),
+        )),
+    }
+}
+
+impl BrokerConfig {
+    fn describe(&self) -> DescribeConfigsResourceResult {
+        let source = if self.value == self.default {
+            FROM_DEFAULT
+        } else {
+            FROM_BROKER
+        };
+        let synonym = |value: &String, source: i8| DescribeConfigsSynonym {
+            name: Str::from(&self.name),
+            value: Some(Str::from(value)),
+            source,
+        };
+        let mut synonyms = Vec::new();
+        if source == FROM_BROKER {
+            synonyms.push(synonym(&self.value, FROM_BROKER));
+        }
+        synonyms.push(synonym(&self.default, FROM_DEFAULT));
+        DescribeConfigsResourceResult {
+            name: Str::from(&self.name),
+            value: Some(Str::from(&self.value)),
+            // Set when the process starts; nothing changes it later.
+            read_only: true,
+            config_source: source,
+            is_sensitive: false,
+            synonyms,
+            config_type: broker_kind(self.kind),
+            documentation: Some(Str::from(&self.meaning)),
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Consumer groups: requests to the coordinator in Kafka's versions, and its answers back. Every
+//! agent answers for every group, since the coordinator is the control plane's. It must not know
+//! how groups work.
+
+use rpc::group::{
+    CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, GroupError,
+    GroupProtocol, GroupReply, GroupRequest, JoinGroup, LeavingMember, TopicName,
+};
+use wire::errors::ErrorCode;
+use wire::frame::RequestHeader;
+use wire::messages::find_coordinator::{
+    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+};
+use wire::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use wire::messages::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
+use wire::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
+use wire::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use wire::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
+use wire::text::Str;
+use wire::uuid::Uuid;
+
+use super::{errors, topic_id, uuid};
+use crate::context::Context;
+use crate::session::Peer;
+
+mod describe;
+mod fetch_offsets;
+
+pub(crate) use describe::{describe, list};
+pub(crate) use fetch_offsets::fetch_offsets;
+
+/// Several coordinators are asked for at once from this version on.
+const BATCHED_COORDINATORS_SINCE: i16 = 4;
+/// Kinds of coordinator (`FindCoordinatorRequest.CoordinatorType`).
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+/// A member without an id is given one and joins again with it from this version on (KIP-394).
+const ID_REQUIRED_SINCE: i16 = 4;
+/// A static leader that comes back can be told to skip the assignment from this version on.
+const SKIP_ASSIGNMENT_SINCE: i16 = 9;
+/// Several members leave at once from this version on.
+const BATCHED_LEAVE_SINCE: i16 = 3;
+/// OffsetCommit names topics by id from this version on.
+const COMMIT_BY_ID_SINCE: i16 = 10;
+/// OffsetCommit says GROUP_ID_NOT_FOUND from this version on.
+const COMMIT_GROUP_NOT_FOUND_SINCE: i16 = 9;
+
+/// Answers FindCoordinator: this agent.
+pub(crate) fn find_coordinator(
+    context: &Context,
+    request: FindCoordinatorRequest,
+    version: i16,
+) -> FindCoordinatorResponse {
+    let view = context.views.latest();
+    let host = view.agent(context.agent);
+    let coordinator = |key: Str| {
+        let refused = match request.key_type {
+            GROUP => host
+                .is_none()
+                .then_some((ErrorCode::CoordinatorNotAvailable, "not ready yet")),
+            // Every client takes this as final; most others it would ask again for ever.
+            TRANSACTION => Some((
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                "transactions are not served",
+            )),
+            _ => Some((
+                ErrorCode::InvalidRequest,
+                "there is no such kind of coordinator",
+            )),
+        };
+        match (refused, host) {
+            (None, Some(host)) => Coordinator {
+                key,
+                node_id: host.id.0,
+                host: Str::from(&host.host),
+                port: i32::from(host.port),
+                ..Coordinator::default()
+            },
+            (refused, _) => {
+                let (code, why) =
+                    refused.unwrap_or((ErrorCode::CoordinatorNotAvailable, "not ready yet"));
+                Coordinator {
+                    key,
+                    node_id: -1,
+                    port: -1,
+                    error_code: code.code(),
+                    error_message: Some(Str::from_static(why)),
+                    ..Coordinator::default()
+                }
+            }
+        }
+    };
+    if version >= BATCHED_COORDINATORS_SINCE {
+        let coordinators = request
+            .coordinator_keys
+            .into_iter()
+            .map(coordinator)
+            .collect();
+        return FindCoordinatorResponse {
+            coordinators,
+            ..FindCoordinatorResponse::default()
+        };
+    }
+    let found = coordinator(request.key);
+    FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message,
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..FindCoordinatorResponse::default()
+    }
+}
+
+/// Asks the coordinator; what it does not answer is an error code.
+async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
+    context
+        .control
+        .group(request)
+        .await
+        .map_err(|error| errors::of_coordinator(&error))
+}
+
+/// A reply of another kind than the request: a mistake of ours that a client can only repeat.
+fn mismatched(reply: &GroupReply) -> ErrorCode {
+    tracing::error!(?reply, "the coordinator answered another question");
+    ErrorCode::UnknownServerError
+}
+
+fn owned(text: &Option<Str>) -> Option<String> {
+    text.as_ref().map(ToString::to_string)
+}
+
+/// The address as Kafka's tools show it.
+fn client_host(peer: &Peer) -> String {
+    format!("/{}", peer.address.ip())
+}
+
+/// Answers JoinGroup.
+pub(crate) async fn join(
+    context: &Context,
+    peer: &Peer,
+    header: &RequestHeader,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
+    let version = header.version;
+    let client_id = owned(&header.client_id).unwrap_or_default();
+    let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
+    let id = Uuid::from(host::rng::nonce().to_be_bytes());
+    let member_id = request.member_id.clone();
+    let join = JoinGroup {
+        fresh_member_id: format!("{prefix}-{id}"),
+        group_id: request.group_id.to_string(),
+        member_id: request.member_id.to_string(),
+        instance_id: owned(&request.group_instance_id),
+        client_id,
+        client_host: client_host(peer),
+        session_timeout_millis: request.session_timeout_ms,
+        rebalance_timeout_millis: match request.rebalance_timeout_ms {
+            -1 => request.session_timeout_ms,
+            timeout => timeout,
+        },
+        protocol_type: request.protocol_type.to_string(),
+        protocols: request
+            .protocols
+            .into_iter()
+            .map(|protocol| GroupProtocol {
+                name: protocol.name.to_string(),
+                metadata: protocol.metadata,
+            })
+            .collect(),
+        id_required: version >= ID_REQUIRED_SINCE,
+        can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
+    };
+    let failed = |code: ErrorCode, member_id: Str| JoinGroupResponse {
+        error_code: code.code(),
+        member_id,
+        ..JoinGroupResponse::default()
+    };
+    match ask(context, GroupRequest::Join(join)).await {
+        Ok(GroupReply::Join(Ok(joined))) => JoinGroupResponse {
+            generation_id: joined.generation,
+            protocol_type: Some(joined.protocol_type.into()),
+            protocol_name: Some(joined.protocol.into()),
+            leader: joined.leader.into(),
+            skip_assignment: joined.skip_assignment,
+            member_id: joined.member_id.into(),
+            members: joined
+                .members
+                .into_iter()
+                .map(|member| JoinGroupResponseMember {
+                    member_id: member.member_id.into(),
+                    group_instance_id: member.instance_id.map(Str::from),
+                    metadata: member.metadata,
+                })
+                .collect(),
+            ..JoinGroupResponse::default()
+        },
+        Ok(GroupReply::Join(Err(refusal))) => {
+            failed(errors::of_group(refusal.error), refusal.member_id.into())
+        }
+        Ok(other) => failed(mismatched(&other), member_id),
+        Err(code) => failed(code, member_id),
+    }
+}
+
+/// Answers SyncGroup.
+pub(crate) async fn sync(context: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+    let sync = rpc::group::SyncGroup {
+        group_id: request.group_id.to_string(),
+        generation: request.generation_id,
+        member_id: request.member_id.to_string(),
+        instance_id: owned(&request.group_instance_id),
+        protocol_type: owned(&request.protocol_type),
+        protocol: owned(&request.protocol_name),
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|assigned| (assigned.member_id.to_string(), assigned.assignment))
+            .collect(),
+    };
+    let code = match ask(context, GroupRequest::Sync(sync)).await {
+        Ok(GroupReply::Sync(Ok(synced))) => {
+            return SyncGroupResponse {
+                protocol_type: Some(synced.protocol_type.into()),
+                protocol_name: Some(synced.protocol.into()),
+                assignment: synced.assignment,
+                ..SyncGroupResponse::default()
+            };
+        }
+        Ok(GroupReply::Sync(Err(error))) => errors::of_group(error),
+        Ok(other) => mismatched(&other),
+        Err(code) => code,
+    };
+    SyncGroupResponse {
+        error_code: code.code(),
+        ..SyncGroupResponse::default()
+    }
+}
+
+/// Answers Heartbeat.
+pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
+    let heartbeat = rpc::group::Heartbeat {
+        group_id: request.group_id.to_string(),
+        generation: request.generation_id,
+        member_id: request.member_id.to_string(),
+        instance_id: owned(&request.group_instance_id),
+    };
+    let code = match ask(context, GroupRequest::Heartbeat(heartbeat)).await {
+        Ok(GroupReply::Heartbeat(Ok(()))) => ErrorCode::None,
+        Ok(GroupReply::Heartbeat(Err(error))) => errors::of_group(error),
+        Ok(other) => mismatched(&other),
+        Err(code) => code,
+    };
+    HeartbeatResponse {
+        error_code: code.code(),
+        ..HeartbeatResponse::default()
+    }
+}
+
+/// Answers LeaveGroup.
+pub(crate) async fn leave(
+    context: &Context,
+    request: LeaveGroupRequest,
+    version: i16,
+) -> LeaveGroupResponse {
+    let members = if version >= BATCHED_LEAVE_SINCE {
+        let leaving = |member: &wire::messages::leave_group::MemberIdentity| LeavingMember {
+            member_id: member.member_id.to_string(),
+            instance_id: owned(&member.group_instance_id),
+        };
+        request.members.iter().map(leaving).collect()
+    } else {
+        vec![LeavingMember {
+            member_id: request.member_id.to_string(),
+            instance_id: None,
+        }]
+    };
+    let leave = rpc::group::LeaveGroup {
+        group_id: request.group_id.to_string(),
+        members,
+    };
+    let failed = |code: ErrorCode| LeaveGroupResponse {
+        error_code: code.code(),
+        ..LeaveGroupResponse::default()
+    };
+    let left = match ask(context, GroupRequest::Leave(leave)).await {
+        Ok(GroupReply::Leave(Ok(left))) => left,
+        Ok(GroupReply::Leave(Err(error))) => return failed(errors::of_group(error)),
+        Ok(other) => return failed(mismatched(&other)),
+        Err(code) => return failed(code),
+    };
+    let code = |result: Result<(), GroupError>| {
+        result
+            .map_or_else(errors::of_group, |()| ErrorCode::None)
+            .code()
+    };
+    if version < BATCHED_LEAVE_SINCE {
+        let error_code = left.first().map_or(0, |member| code(member.result));
+        return LeaveGroupResponse {
+            error_code,
+            ..LeaveGroupResponse::default()
+        };
+    }
+    let members = left.into_iter().map(|member| MemberResponse {
+        error_code: code(member.result),
+        member_id: member.member_id.into(),
+        group_instance_id: member.instance_id.map(Str::from),
+    });
+    LeaveGroupResponse {
+        members: members.collect(),
+        ..LeaveGroupResponse::default()
+    }
+}
+
+/// Answers OffsetCommit.
+pub(crate) async fn commit_offsets(
+    context: &Context,
+    request: OffsetCommitRequest,
+    version: i16,
+) -> OffsetCommitResponse {
+    let commit = CommitOffsets {
+        group_id: request.group_id.to_string(),
+        generation: request.generation_id_or_member_epoch,
+        member_id: request.member_id.to_string(),
+        instance_id: owned(&request.group_instance_id),
+        topics: request
+            .topics
+            .iter()
+            .map(|topic| CommitTopic {
+                topic: if version >= COMMIT_BY_ID_SINCE {
+                    TopicName::Id(topic_id(topic.topic_id))
+                } else {
+                    TopicName::Name(topic.name.to_string())
+                },
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|partition| CommitPartition {
+                        partition: partition.partition_index,
+                        offset: partition.committed_offset,
+                        leader_epoch: partition.committed_leader_epoch,
+                        metadata: owned(&partition.committed_metadata).unwrap_or_default(),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    };
+    let code = match ask(context, GroupRequest::Commit(commit)).await {
+        Ok(GroupReply::Commit(topics)) => {
+            let topics = topics.into_iter().map(|topic| committed(topic, version));
+            return OffsetCommitResponse {
+                topics: topics.collect(),
+                ..OffsetCommitResponse::default()
+            };
+        }
+        Ok(other) => mismatched(&other),
+        Err(code) => code,
+    };
+    // There is no code for the whole: every partition says it.
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| OffsetCommitResponseTopic {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| OffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: code.code(),
+                })
+                .collect(),
+        });
+    OffsetCommitResponse {
+        topics: topics.collect(),
+        ..OffsetCommitResponse::default()
+    }
+}
+
+fn committed(topic: rpc::group::CommittedTopic, version: i16) -> OffsetCommitResponseTopic {
+    let code = |result: Result<(), GroupError>| match result {
+        Ok(()) => ErrorCode::None,
+        Err(GroupError::GroupIdNotFound) if version < COMMIT_GROUP_NOT_FOUND_SINCE => {
+            ErrorCode::IllegalGeneration
+        }
+        Err(error) => errors::of_group(error),
+    };
+    let (name, id) = match topic.topic {
+        TopicName::Name(name) => (name.into(), Uuid::ZERO),
+        TopicName::Id(id) => (Str::EMPTY, uuid(id)),
+    };
+    OffsetCommitResponseTopic {
+        name,
+        topic_id: id,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|(partition_index, result)| OffsetCommitResponsePartition {
+                partition_index,
+                error_code: code(result).code(),
+            })
+            .collect(),
+    }
+}
+
+/// The offsets of a group as a request of any version asks for them.
+fn wanted(group_id: &Str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> FetchGroup {
+    FetchGroup {
+        group_id: group_id.to_string(),
+        topics,
+    }
+}
+
+/// Asks for the offsets of some groups.
+async fn ask_offsets(
+    context: &Context,
+    groups: Vec<FetchGroup>,
+) -> Result<Vec<rpc::group::FetchedGroup>, ErrorCode> {
+    match ask(context, GroupRequest::Fetch(FetchOffsets { groups })).await? {
+        GroupReply::Fetch(groups) => Ok(groups),
+        other => Err(mismatched(&other)),
+    }
+}

@@ -1,0 +1,330 @@
+//! ListOffsets and OffsetForLeaderEpoch: where partitions begin and end, and where a time lies in
+//! them. Answers are current: they rest on an entry appended after the request came. It must not
+//! know files beyond reading a slice.
+
+use std::collections::{HashMap, HashSet};
+
+use meta::ids::PartitionId;
+use rpc::view::{Bounds, Place, TimeQuery};
+use wire::errors::ErrorCode;
+use wire::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use wire::messages::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition, OffsetForLeaderTopicResult,
+};
+use wire::records::{RecordError, RecordPosition, first_record_since, record_of_max_timestamp};
+
+use super::errors;
+use crate::cache::LoadError;
+use crate::context::Context;
+use crate::fetch::read::check_place;
+
+/// Special timestamps (`ListOffsetsRequest`, `OffsetSpec`), and the version that has each first.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const MAX_TIMESTAMP_SINCE: i16 = 7;
+const EARLIEST_LOCAL: i64 = -4;
+const EARLIEST_LOCAL_SINCE: i16 = 8;
+const LATEST_TIERED: i64 = -5;
+const LATEST_TIERED_SINCE: i16 = 9;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+const EARLIEST_PENDING_UPLOAD_SINCE: i16 = 11;
+/// How much a batch may grow when it is read for its timestamps.
+const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+/// Slices that are looked through for one timestamp. A slice whose header promises a record that it
+/// does not hold is passed over; more than a few of them in a row are a producer's lie.
+const SLICES_MAX: usize = 16;
+
+/// Where records of a partition are, or why that cannot be said.
+type Found = Result<Option<(i64, i64)>, ErrorCode>;
+
+/// Answers ListOffsets.
+pub(crate) async fn list_offsets(
+    context: &Context,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
+    let asked = request.topics.iter().flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(|asked| (topic.name.as_str(), asked.partition_index))
+    });
+    let asked: Vec<(&str, i32)> = asked.collect();
+    let bounds = bounds(context, &asked).await;
+    let mut seen = HashSet::new();
+    let repeated: HashSet<(&str, i32)> = asked
+        .iter()
+        .copied()
+        .filter(|asked| !seen.insert(*asked))
+        .collect();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let key = (topic.name.as_str(), asked.partition_index);
+            let found = match bounds.get(&key) {
+                _ if repeated.contains(&key) => Err(ErrorCode::InvalidRequest),
+                Some(Ok((partition, bounds))) => {
+                    find(context, *partition, *bounds, asked, version).await
+                }
+                Some(Err(code)) => Err(*code),
+                None => Err(ErrorCode::UnknownTopicOrPartition),
+            };
+            partitions.push(answer(asked.partition_index, found));
+        }
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions,
+        });
+    }
+    ListOffsetsResponse {
+        topics,
+        ..ListOffsetsResponse::default()
+    }
+}
+
+fn answer(partition_index: i32, found: Found) -> ListOffsetsPartitionResponse {
+    let (code, found) = match found {
+        Ok(found) => (ErrorCode::None, found),
+        Err(code) => (code, None),
+    };
+    let (timestamp, offset) = found.unwrap_or((-1, -1));
+    ListOffsetsPartitionResponse {
+        partition_index,
+        error_code: code.code(),
+        timestamp,
+        offset,
+        leader_epoch: if offset >= 0 { meta::LEADER_EPOCH } else { -1 },
+    }
+}
+
+/// The current bounds of partitions by topic and index.
+async fn bounds<'a>(
+    context: &Context,
+    asked: &[(&'a str, i32)],
+) -> HashMap<(&'a str, i32), Result<(PartitionId, Bounds), ErrorCode>> {
+    let mut view = context.views.latest();
+    let find = |view: &crate::view::View, (topic, index): &(&str, i32)| {
+        view.topic(topic).and_then(|topic| topic.partition(*index))
+    };
+    if asked.iter().any(|asked| find(&view, asked).is_none()) {
+        match context.views.refresh_current().await {
+            Ok(current) => view = current,
+            Err(error) => {
+                let code = errors::of_read(&error);
+                return asked.iter().map(|asked| (*asked, Err(code))).collect();
+            }
+        }
+    }
+    let known: Vec<((&'a str, i32), PartitionId)> = asked
+        .iter()
+        .filter_map(|asked| Some((*asked, find(&view, asked)?)))
+        .collect();
+    let ids: Vec<PartitionId> = known.iter().map(|(_, partition)| *partition).collect();
+    match context.control.bounds(&ids).await {
+        Ok(bounds) => known
+            .into_iter()
+            .zip(bounds)
+            .map(|((asked, partition), bounds)| {
+                let found = bounds.map(|bounds| (partition, bounds));
+                (asked, found.ok_or(ErrorCode::UnknownTopicOrPartition))
+            })
+            .collect(),
+        Err(error) => {
+            let code = errors::of_read(&error);
+            known
+                .into_iter()
+                .map(|(asked, _)| (asked, Err(code)))
+                .collect()
+        }
+    }
+}
+
+async fn find(
+    context: &Context,
+    partition: PartitionId,
+    bounds: Bounds,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Found {
+    let epoch = errors::of_leader_epoch(asked.current_leader_epoch);
+    if epoch.is_error() {
+        return Err(epoch);
+    }
+    match asked.timestamp {
+        LATEST => Ok(Some((-1, bounds.high_watermark))),
+        EARLIEST => Ok(Some((-1, bounds.log_start))),
+        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_SINCE => {
+            by_time(context, partition, bounds, TimeQuery::Largest).await
+        }
+        // Everything is where every agent reads it: there is no tier beside the log itself.
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => Ok(Some((-1, bounds.log_start))),
+        LATEST_TIERED if version >= LATEST_TIERED_SINCE => Ok(None),
+        EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_SINCE => Ok(None),
+        special if special < 0 => Err(ErrorCode::UnsupportedVersion),
+        timestamp => by_time(context, partition, bounds, TimeQuery::AtOrAfter(timestamp)).await,
+    }
+}
+
+/// The timestamp and offset of the first record that a query is after.
+async fn by_time(
+    context: &Context,
+    partition: PartitionId,
+    bounds: Bounds,
+    query: TimeQuery,
+) -> Found {
+    let first = context.control.find_time(partition, query).await;
+    let Some(mut place) = first.map_err(|error| errors::of_read(&error))? else {
+        return Ok(None);
+    };
+    for _ in 0..SLICES_MAX {
+        let found = search(context, &place, bounds.log_start, query).await;
+        match found.map_err(|error| errors::of_load(&error))? {
+            Some((offset, position)) => return Ok(Some((position.timestamp_ms, offset))),
+            None => match next_place(context, partition, &place).await? {
+                Some(next) => place = next,
+                None => return Ok(None),
+            },
+        }
+    }
+    Ok(None)
+}
+
+/// The slice after another.
+async fn next_place(
+    context: &Context,
+    partition: PartitionId,
+    place: &Place,
+) -> Result<Option<Place>, ErrorCode> {
+    let request = rpc::view::Locate {
+        partition,
+        offset: place.last_offset + 1,
+        max_bytes: 1,
+    };
+    let located = context.control.locate(&[request]).await;
+    match located.map_err(|error| errors::of_read(&error))?.pop() {
+        Some(rpc::view::Located::Found { places, .. }) => Ok(places.first().copied()),
+        _ => Ok(None),
+    }
+}
+
+/// Looks through the batches of a slice. What lies before the log's start cannot be read and does
+/// not count.
+async fn search(
+    context: &Context,
+    place: &Place,
+    log_start: i64,
+    query: TimeQuery,
+) -> Result<Option<(i64, RecordPosition)>, LoadError> {
+    let chunk = match context.reader.find(place) {
+        Some(chunk) => chunk,
+        None => context.reader.load(place, true).await?,
+    };
+    let place = *place;
+    // Decompressing may take a while.
+    host::task::spawn_blocking(move || {
+        let mut offset = place.base_offset;
+        let mut best: Option<(i64, RecordPosition)> = None;
+        for entry in check_place(&chunk, &place)? {
+            let base = offset;
+            offset += i64::from(entry.batch.last_offset_delta()) + 1;
+            if offset <= log_start {
+                continue;
+            }
+            let position = match query {
+                TimeQuery::AtOrAfter(timestamp) => {
+                    first_record_since(&entry.batch, timestamp, DECOMPRESSED_BYTES_MAX)
+                }
+                TimeQuery::Largest if entry.batch.max_timestamp_ms() < place.max_timestamp => {
+                    continue;
+                }
+                TimeQuery::Largest => record_of_max_timestamp(&entry.batch, DECOMPRESSED_BYTES_MAX),
+            };
+            let found = position.map_err(|error| unreadable(&place, &error))?;
+            if let Some(position) = found {
+                best = Some((base + i64::from(position.offset_delta), position));
+                break;
+            }
+        }
+        Ok(best)
+    })
+    .await
+}
+
+/// The records inside a batch were never looked at before: what a producer packed wrongly is found
+/// here.
+fn unreadable(place: &Place, error: &RecordError) -> LoadError {
+    let detail = format!(
+        "a batch of the slice at {} cannot be read: {error}",
+        place.position
+    );
+    LoadError::Corrupt(crate::cache::Corrupt(detail))
+}
+
+/// Answers OffsetForLeaderEpoch: every partition has had one epoch only.
+pub(crate) async fn offset_for_leader_epoch(
+    context: &Context,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let asked: Vec<(&str, i32)> = request
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(|asked| (topic.topic.as_str(), asked.partition))
+        })
+        .collect();
+    let bounds = bounds(context, &asked).await;
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| OffsetForLeaderTopicResult {
+            topic: topic.topic.clone(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|asked| {
+                    let key = (topic.topic.as_str(), asked.partition);
+                    let unknown = Err(ErrorCode::UnknownTopicOrPartition);
+                    let found = bounds.get(&key).copied().unwrap_or(unknown);
+                    epoch_end(asked, found.map(|(_, bounds)| bounds))
+                })
+                .collect(),
+        });
+    OffsetForLeaderEpochResponse {
+        topics: topics.collect(),
+        ..OffsetForLeaderEpochResponse::default()
+    }
+}
+
+fn epoch_end(
+    asked: &OffsetForLeaderPartition,
+    bounds: Result<Bounds, ErrorCode>,
+) -> EpochEndOffset {
+    let epoch = errors::of_leader_epoch(asked.current_leader_epoch);
+    let (code, end) = match bounds {
+        Err(code) => (code, None),
+        Ok(_) if epoch.is_error() => (epoch, None),
+        Ok(bounds) => {
+            let is_ours = asked.leader_epoch == meta::LEADER_EPOCH;
+            (ErrorCode::None, is_ours.then_some(bounds.high_watermark))
+        }
+    };
+    EpochEndOffset {
+        error_code: code.code(),
+        partition: asked.partition,
+        leader_epoch: if end.is_some() {
+            meta::LEADER_EPOCH
+        } else {
+            -1
+        },
+        end_offset: end.unwrap_or(-1),
+    }
+}

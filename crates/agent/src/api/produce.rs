@@ -1,0 +1,468 @@
+//! Produce: checks batches and puts them into the pipeline, in the order of their connection. It
+//! must not know files or commits.
+
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use host::budget::Held;
+use host::clock::Instant;
+use tokio::sync::oneshot;
+use wire::batch::{Batch as WireBatch, CheckedBatch, ProduceLimits, TimestampType, check_produce};
+use wire::errors::ErrorCode;
+use wire::frame::RequestHeader;
+use wire::messages::produce::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use wire::text::Str;
+
+use super::{Reply, encode, errors, topic_id};
+use crate::context::Context;
+use crate::metrics::Metrics;
+use crate::produce::{Answer, Batch, Write};
+use crate::session::Peer;
+use crate::view::{Rules, Topic, TopicKey, View};
+
+mod content;
+
+/// Topics are named by id from this version on.
+const IDS_SINCE: i16 = 13;
+/// Batches from this size on have their checksum put together from that of the records, which was
+/// just compared; shorter ones are summed again in less time than that takes.
+const COMBINED_CHECKSUM_BYTES: usize = 8 << 10;
+/// The bytes of a batch before those that its own checksum covers.
+const UNCOVERED_BYTES: usize = 21;
+
+/// A produce request as it was read.
+pub(crate) struct Incoming {
+    /// Its header.
+    pub header: RequestHeader,
+    /// The request.
+    pub request: ProduceRequest,
+    /// The memory it is given.
+    pub held: Held,
+    /// The size of its frame.
+    pub bytes: u64,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// What became of a request as it was put in.
+pub(crate) enum Submitted {
+    /// Its batches are in the pipeline.
+    Waiting(Box<Pending>),
+    /// It is answered already.
+    Answered(Reply),
+}
+
+/// A request that waits for its outcome.
+pub(crate) struct Pending {
+    outcome: oneshot::Receiver<Answer>,
+    answer: Draft,
+    started: Instant,
+    deadline: Instant,
+    gave_up: bool,
+    metrics: Arc<Metrics>,
+}
+
+/// An answer with gaps where outcomes belong.
+struct Draft {
+    response: ProduceResponse,
+    /// The gaps: index of topic and of partition, in the order of the batches.
+    gaps: Vec<(usize, usize)>,
+    correlation_id: i32,
+    version: i16,
+    acks: i16,
+}
+
+/// Puts a request into the pipeline. If one of its topics is not known here, that is found out
+/// first, in the future that is returned instead.
+pub(crate) fn submit(
+    context: &Arc<Context>,
+    peer: &Peer,
+    incoming: Incoming,
+) -> Result<Submitted, BoxFuture<'static, Submitted>> {
+    context.metrics.produce_requests.increment();
+    let view = context.views.latest();
+    if knows_all(&view, &incoming) {
+        return Ok(put(context, peer, Ok(&view), incoming));
+    }
+    let (context, peer) = (Arc::clone(context), peer.clone());
+    Err(async move {
+        let view = context.views.refresh_current().await;
+        put(
+            &context,
+            &peer,
+            view.as_ref().map_err(errors::of_read),
+            incoming,
+        )
+    }
+    .boxed())
+}
+
+fn topic_key<'a>(topic: &'a TopicProduceData, version: i16) -> TopicKey<'a> {
+    if version >= IDS_SINCE {
+        TopicKey::Id(topic_id(topic.topic_id))
+    } else {
+        TopicKey::Name(&topic.name)
+    }
+}
+
+fn knows_all(view: &View, incoming: &Incoming) -> bool {
+    incoming.request.topic_data.iter().all(|topic| {
+        view.find(topic_key(topic, incoming.header.version))
+            .is_some_and(|found| {
+                topic
+                    .partition_data
+                    .iter()
+                    .all(|data| found.partition(data.index).is_some())
+            })
+    })
+}
+
+/// Checks every batch, puts the good ones into the pipeline and drafts the answer.
+fn put(
+    context: &Context,
+    peer: &Peer,
+    view: Result<&Arc<View>, ErrorCode>,
+    incoming: Incoming,
+) -> Submitted {
+    let Incoming {
+        header,
+        request,
+        held,
+        bytes,
+        at,
+    } = incoming;
+    let mut checks = Checks {
+        version: header.version,
+        refusal: refusal_of(&request),
+        batches: Vec::new(),
+        gaps: Vec::new(),
+    };
+    let responses = request
+        .topic_data
+        .into_iter()
+        .enumerate()
+        .map(|(index, topic)| checks.topic(index, view, topic))
+        .collect();
+    let (batches, gaps) = (checks.batches, checks.gaps);
+    let answer = Draft {
+        response: ProduceResponse {
+            responses,
+            ..ProduceResponse::default()
+        },
+        gaps,
+        correlation_id: header.correlation_id,
+        version: header.version,
+        acks: request.acks,
+    };
+    if batches.is_empty() {
+        return Submitted::Answered(answer.finish(&context.metrics));
+    }
+    context.metrics.produce_batches.add(batches.len() as u64);
+    let (ticket, outcome) = oneshot::channel();
+    let write = Write {
+        ticket,
+        lane: peer.lane,
+        batches,
+        pinned_bytes: bytes,
+        at,
+        held: Some(held),
+    };
+    context.metrics.produce_bytes.add(write.batch_bytes());
+    context.pipeline.submit(at, write);
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1));
+    Submitted::Waiting(Box::new(Pending {
+        outcome,
+        answer,
+        started: at,
+        deadline: at + timeout,
+        gave_up: false,
+        metrics: Arc::clone(&context.metrics),
+    }))
+}
+
+/// Why nothing of a request can be written, whatever its batches are.
+fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(ErrorCode::InvalidRequiredAcks);
+    }
+    // Transactions are not served; see `producers`.
+    request
+        .transactional_id
+        .is_some()
+        .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+}
+
+/// Checks the batches of one request.
+struct Checks {
+    version: i16,
+    refusal: Option<ErrorCode>,
+    batches: Vec<Batch>,
+    gaps: Vec<(usize, usize)>,
+}
+
+/// Why a batch is refused.
+struct Refusal {
+    code: ErrorCode,
+    why: Option<String>,
+    /// The record that is at fault, by its place in the batch.
+    record: Option<i32>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Refusal {
+            code,
+            why: None,
+            record: None,
+        }
+    }
+}
+
+impl Checks {
+    fn topic(
+        &mut self,
+        index: usize,
+        view: Result<&Arc<View>, ErrorCode>,
+        topic: TopicProduceData,
+    ) -> TopicProduceResponse {
+        let unknown = if self.version >= IDS_SINCE {
+            ErrorCode::UnknownTopicId
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        };
+        let found = match (self.refusal, view) {
+            (Some(code), _) | (None, Err(code)) => Err(code),
+            (None, Ok(view)) => view.find(topic_key(&topic, self.version)).ok_or(unknown),
+        };
+        let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
+        for data in topic.partition_data {
+            let gap = (index, partition_responses.len());
+            partition_responses.push(self.partition(gap, found, data));
+        }
+        TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses,
+        }
+    }
+
+    fn partition(
+        &mut self,
+        gap: (usize, usize),
+        topic: Result<&Arc<Topic>, ErrorCode>,
+        data: PartitionProduceData,
+    ) -> PartitionProduceResponse {
+        let index = data.index;
+        match topic
+            .map_err(Refusal::from)
+            .and_then(|topic| self.batch(topic, data))
+        {
+            Ok((batch, log_append_time_ms)) => {
+                self.batches.push(batch);
+                self.gaps.push(gap);
+                PartitionProduceResponse {
+                    index,
+                    log_append_time_ms,
+                    ..Default::default()
+                }
+            }
+            Err(refusal) => refused(index, refusal),
+        }
+    }
+
+    /// A batch that may be written, and the time it is given if the topic's clock is ours.
+    fn batch(&self, topic: &Topic, data: PartitionProduceData) -> Result<(Batch, i64), Refusal> {
+        let partition = topic
+            .partition(data.index)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let records = data.records.ok_or(ErrorCode::InvalidRecord)?;
+        let rules = &topic.rules;
+        let limits = ProduceLimits {
+            produce_version: self.version,
+            batch_bytes_max: rules.batch_bytes_max,
+            timestamp_type: rules.timestamp_type,
+        };
+        let refuse = |error: wire::batch::BatchError| Refusal {
+            code: errors::of_batch(error),
+            why: Some(error.to_string()),
+            record: None,
+        };
+        let CheckedBatch { batch, summary } = check_produce(&records, limits).map_err(refuse)?;
+        if summary.is_transactional {
+            return Err(ErrorCode::InvalidTxnState.into());
+        }
+        let now_ms = i64::try_from(host::clock::wall_millis()).unwrap_or(i64::MAX);
+        check_times(
+            rules,
+            summary.base_timestamp_ms,
+            summary.max_timestamp_ms,
+            now_ms,
+        )?;
+        let batch = content::apply(rules, summary.compression, batch)?;
+        let (batch, log_append_time_ms) = match rules.timestamp_type {
+            TimestampType::CreateTime => (batch, -1),
+            TimestampType::LogAppendTime => (batch.with_log_append_time(now_ms), now_ms),
+        };
+        let placed = Batch {
+            partition,
+            checksum: known_checksum(&batch),
+            // The check made sure that the count is positive.
+            records: summary.count.cast_unsigned(),
+            max_timestamp: batch.max_timestamp_ms(),
+            producer_id: summary.producer_id,
+            producer_epoch: summary.producer_epoch,
+            base_sequence: summary.base_sequence,
+            bytes: batch.into_bytes(),
+        };
+        Ok((placed, log_append_time_ms))
+    }
+}
+
+/// Timestamps far from the clock are refused, as far as the header tells (KIP-937). A producer that
+/// sets none sends -1.
+fn check_times(rules: &Rules, base_ms: i64, max_ms: i64, now_ms: i64) -> Result<(), Refusal> {
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let too_late = max_ms >= 0 && max_ms.saturating_sub(now_ms) > rules.after_max_ms;
+    let too_early = base_ms >= 0 && now_ms.saturating_sub(base_ms) > rules.before_max_ms;
+    if !too_late && !too_early {
+        return Ok(());
+    }
+    let (name, limit) = if too_late {
+        ("message.timestamp.after.max.ms", rules.after_max_ms)
+    } else {
+        ("message.timestamp.before.max.ms", rules.before_max_ms)
+    };
+    let why = format!("a timestamp of the batch is out of range: {name} is {limit}");
+    Err(Refusal {
+        code: ErrorCode::InvalidTimestamp,
+        why: Some(why),
+        record: None,
+    })
+}
+
+/// The checksum of the whole batch, from the one that it carries.
+fn known_checksum(batch: &WireBatch) -> Option<u32> {
+    let bytes = batch.bytes();
+    let uncovered = bytes.get(..UNCOVERED_BYTES)?;
+    (bytes.len() >= COMBINED_CHECKSUM_BYTES).then(|| {
+        let covered = (bytes.len() - UNCOVERED_BYTES) as u64;
+        store::checksum::combine(store::checksum::crc32c(uncovered), batch.crc(), covered)
+    })
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let message = refusal.why.map(Str::from);
+    let record_errors = refusal.record.map(|batch_index| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: message.clone(),
+    });
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.code.code(),
+        base_offset: -1,
+        record_errors: record_errors.into_iter().collect(),
+        error_message: message,
+        current_leader: LeaderIdAndEpoch::default(),
+        ..PartitionProduceResponse::default()
+    }
+}
+
+impl Pending {
+    /// The answer, once the outcome is known.
+    pub(crate) fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Reply> {
+        let outcome = match self.outcome.poll_unpin(cx) {
+            Poll::Ready(Ok(Ok(outcomes))) => Ok(outcomes),
+            Poll::Ready(Ok(Err(failure))) => Err(errors::of_failure(failure)),
+            // The pipeline is gone without a word: nobody knows.
+            Poll::Ready(Err(_)) => Err(ErrorCode::RequestTimedOut),
+            Poll::Pending if self.gave_up => Err(ErrorCode::RequestTimedOut),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.metrics
+            .produce_ack_micros
+            .observe_duration(host::clock::now().since(self.started));
+        match outcome {
+            Ok(outcomes) => self.answer.fill(outcomes.iter()),
+            Err(code) => self.answer.fail(code),
+        }
+        Poll::Ready(self.answer.take().finish(&self.metrics))
+    }
+
+    /// When the sender stops waiting.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Answers that the outcome is not known, when next polled.
+    pub(crate) fn give_up(&mut self) {
+        self.gave_up = true;
+    }
+}
+
+impl Draft {
+    fn fill<'a>(&mut self, outcomes: impl Iterator<Item = &'a meta::commit::BatchOutcome>) {
+        for ((topic, partition), outcome) in self.gaps.iter().zip(outcomes) {
+            let answer = &mut self.response.responses[*topic].partition_responses[*partition];
+            match errors::of_outcome(outcome) {
+                Ok((base_offset, log_start)) => {
+                    answer.base_offset = base_offset;
+                    answer.log_start_offset = log_start;
+                }
+                Err(code) => {
+                    answer.error_code = code.code();
+                    answer.base_offset = -1;
+                    answer.log_append_time_ms = -1;
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, code: ErrorCode) {
+        for (topic, partition) in &self.gaps {
+            let answer = &mut self.response.responses[*topic].partition_responses[*partition];
+            answer.error_code = code.code();
+            answer.base_offset = -1;
+            answer.log_append_time_ms = -1;
+        }
+    }
+
+    fn take(&mut self) -> Draft {
+        Draft {
+            response: std::mem::take(&mut self.response),
+            gaps: std::mem::take(&mut self.gaps),
+            ..*self
+        }
+    }
+
+    /// The answer. With acks=0 the client expects none: the end of the connection is how it learns
+    /// of an error.
+    fn finish(self, metrics: &Metrics) -> Reply {
+        let partitions = self
+            .response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses);
+        let mut failed = None;
+        for partition in partitions.filter(|partition| partition.error_code != 0) {
+            let code = ErrorCode::from_code(partition.error_code).unwrap_or_default();
+            metrics.produce_errors.count(code);
+            failed = Some(code);
+        }
+        match failed {
+            _ if self.acks != 0 => encode(self.response, self.correlation_id, self.version),
+            None => Reply::Silence,
+            Some(code) => Reply::Close(format!(
+                "a produce request with acks=0 failed: {}",
+                code.name()
+            )),
+        }
+    }
+}

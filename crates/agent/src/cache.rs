@@ -1,0 +1,230 @@
+//! Parts of files in memory, shared by all readers: bounded by bytes, each part loaded once for
+//! all who want it, files of this agent's own put in as they are uploaded, so that readers at the
+//! tail never ask the bucket. It must not know topics or offsets.
+//!
+//! Two bounds hold. What is kept for later is at most `cache_bytes`; the least recently used goes
+//! first. And every chunk, kept or still in some reader's hands, counts against `cache_bytes +
+//! buffer_bytes` until its last user drops it: a slow reader cannot pin memory unseen.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use host::budget::{Budget, Held};
+use meta::ids::FileId;
+
+use crate::metrics::Metrics;
+
+mod chunk;
+
+pub use chunk::{Chunk, Corrupt, Entry, read_file, read_slice};
+
+/// What a kept chunk costs beside its bytes: map nodes and list heads.
+const CHUNK_OVERHEAD_BYTES: u64 = 512;
+
+/// A part of a file: all of it, or one slice of a large one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part {
+    /// The file.
+    pub file: FileId,
+    /// Position of the slice; `None` for the whole file.
+    pub slice: Option<u64>,
+}
+
+/// Why a part cannot be read. Cheap to hand to all who wait for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store's definite word that the file does not exist.
+    #[error("the file is not in the bucket")]
+    Missing,
+    /// What was read is not what the index says.
+    #[error("{0}")]
+    Corrupt(#[from] Corrupt),
+    /// The bucket gave no answer.
+    #[error("{0}")]
+    Unavailable(store::bucket::Error),
+    /// Readers hold all the memory there is for parts of files; try again as they let go.
+    #[error("no memory is free for the part")]
+    NoRoom,
+}
+
+/// The outcome of loading a part.
+pub type Loaded = Result<Arc<Chunk>, LoadError>;
+
+/// The cache; see the module.
+pub struct Cache {
+    kept: Mutex<Kept>,
+    loading: Mutex<HashMap<Part, Shared<BoxFuture<'static, Loaded>>>>,
+    capacity_bytes: u64,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Kept {
+    chunks: HashMap<Part, (Arc<Chunk>, u64)>,
+    /// Parts by time of last use.
+    used: BTreeMap<u64, Part>,
+    clock: u64,
+    bytes: u64,
+}
+
+impl Cache {
+    /// An empty cache that keeps `cache_bytes`, and lets readers hold `buffer_bytes` more.
+    pub fn new(cache_bytes: u64, buffer_bytes: u64, metrics: Arc<Metrics>) -> Self {
+        Cache {
+            kept: Mutex::default(),
+            loading: Mutex::default(),
+            capacity_bytes: cache_bytes,
+            budget: Budget::of_bytes(cache_bytes.saturating_add(buffer_bytes)),
+            metrics,
+        }
+    }
+
+    /// The chunk that holds a slice: the whole file, or just this slice of it.
+    pub fn find(&self, file: FileId, position: u64) -> Option<Arc<Chunk>> {
+        let mut kept = self.kept();
+        kept.touch(Part { file, slice: None }).or_else(|| {
+            kept.touch(Part {
+                file,
+                slice: Some(position),
+            })
+        })
+    }
+
+    /// Takes room for a chunk at the cost of what is kept, as far as that helps.
+    pub fn try_hold(&self, bytes: u64) -> Option<Held> {
+        loop {
+            if let Some(held) = self.budget.try_hold(bytes) {
+                return Some(held);
+            }
+            if !self.evict_one() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes room for a chunk, waiting for readers to let go of others if need be. Who holds a
+    /// chunk must not wait for another: see [`Cache::try_hold`].
+    pub async fn hold(&self, bytes: u64) -> Held {
+        match self.try_hold(bytes) {
+            Some(held) => held,
+            None => self.budget.hold(bytes).await,
+        }
+    }
+
+    /// Keeps a chunk, and lets go of others until it fits.
+    pub fn keep(&self, part: Part, chunk: Arc<Chunk>) {
+        let bytes = chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
+        if bytes > self.capacity_bytes {
+            return;
+        }
+        let mut kept = self.kept();
+        kept.insert(part, chunk);
+        while kept.bytes > self.capacity_bytes && kept.evict().is_some() {}
+        self.metrics.cache_bytes.set(kept.bytes);
+    }
+
+    /// Lets go of a part.
+    pub fn forget(&self, part: Part) {
+        let mut kept = self.kept();
+        drop(kept.remove(part));
+        self.metrics.cache_bytes.set(kept.bytes);
+    }
+
+    /// Loads a part once for all who ask meanwhile. What `load` yields is kept.
+    pub async fn load(
+        self: &Arc<Self>,
+        part: Part,
+        load: impl Future<Output = Loaded> + Send + 'static,
+    ) -> Loaded {
+        let flight = {
+            let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            match loading.get(&part) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let flight = self.start(part, load);
+                    loading.insert(part, flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    /// The load goes on even if everyone who asked for it is gone: the bytes are paid for.
+    fn start(
+        self: &Arc<Self>,
+        part: Part,
+        load: impl Future<Output = Loaded> + Send + 'static,
+    ) -> Shared<BoxFuture<'static, Loaded>> {
+        let cache = Arc::clone(self);
+        let task = host::task::spawn("load", async move {
+            let loaded = load.await;
+            if let Ok(chunk) = &loaded {
+                cache.keep(part, Arc::clone(chunk));
+            }
+            let mut loading = cache.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            loading.remove(&part);
+            drop(loading);
+            loaded
+        });
+        let stopped = || {
+            let (op, detail) = (store::bucket::Op::Get, "the agent stops");
+            LoadError::Unavailable(store::bucket::Error::unknown(op, "", detail))
+        };
+        async move { task.join().await.unwrap_or_else(|| Err(stopped())) }
+            .boxed()
+            .shared()
+    }
+
+    fn evict_one(&self) -> bool {
+        let mut kept = self.kept();
+        let evicted = kept.evict();
+        self.metrics.cache_bytes.set(kept.bytes);
+        evicted.is_some()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // The maps are whole whenever the lock is free: no code that can panic runs under it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn touch(&mut self, part: Part) -> Option<Arc<Chunk>> {
+        let (chunk, used) = self.chunks.get_mut(&part)?;
+        // Most reads find what was read just before; the order needs no change then.
+        if *used != self.clock {
+            self.used.remove(used);
+            self.clock += 1;
+            *used = self.clock;
+            self.used.insert(self.clock, part);
+        }
+        Some(Arc::clone(chunk))
+    }
+
+    fn insert(&mut self, part: Part, chunk: Arc<Chunk>) {
+        drop(self.remove(part));
+        self.clock += 1;
+        self.bytes += chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
+        self.used.insert(self.clock, part);
+        self.chunks.insert(part, (chunk, self.clock));
+    }
+
+    fn remove(&mut self, part: Part) -> Option<Arc<Chunk>> {
+        let (chunk, used) = self.chunks.remove(&part)?;
+        self.used.remove(&used);
+        self.bytes -= chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
+        Some(chunk)
+    }
+
+    fn evict(&mut self) -> Option<Arc<Chunk>> {
+        let part = *self.used.first_key_value()?.1;
+        self.remove(part)
+    }
+}
+
+#[cfg(test)]
+mod tests;

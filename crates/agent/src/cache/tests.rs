@@ -1,0 +1,92 @@
+//! What readers rely on: bounds, order of eviction, one load for all.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use meta::ids::Incarnation;
+
+use super::*;
+
+fn cache(cache_bytes: u64, buffer_bytes: u64) -> Arc<Cache> {
+    Arc::new(Cache::new(
+        cache_bytes,
+        buffer_bytes,
+        Arc::new(Metrics::zero()),
+    ))
+}
+
+fn part(number: u64) -> Part {
+    Part {
+        file: FileId {
+            incarnation: Incarnation(1),
+            number,
+        },
+        slice: None,
+    }
+}
+
+fn chunk(cache: &Cache, bytes: u64) -> Option<Arc<Chunk>> {
+    Some(Arc::new(Chunk::new(
+        Vec::new(),
+        bytes,
+        cache.try_hold(bytes)?,
+    )))
+}
+
+#[test]
+fn the_least_recently_used_goes_first() {
+    let cache = cache(30_000, 0);
+    for number in 0..3 {
+        let chunk = chunk(&cache, 9_000).expect("room");
+        cache.keep(part(number), chunk);
+    }
+    assert!(cache.find(part(0).file, 16).is_some());
+    let fresh = chunk(&cache, 9_000).expect("room");
+    cache.keep(part(3), fresh);
+    assert!(cache.find(part(1).file, 16).is_none());
+    for number in [0, 2, 3] {
+        assert!(cache.find(part(number).file, 16).is_some(), "{number}");
+    }
+}
+
+#[test]
+fn what_readers_hold_counts_until_they_let_go() {
+    let cache = cache(10_240, 10_240);
+    let held: Vec<_> = (0..2)
+        .map(|_| chunk(&cache, 10_240).expect("room"))
+        .collect();
+    cache.keep(part(0), Arc::clone(&held[0]));
+    assert!(chunk(&cache, 10_240).is_none());
+    cache.forget(part(0));
+    assert!(chunk(&cache, 10_240).is_none(), "readers still hold both");
+    drop(held);
+    assert!(chunk(&cache, 10_240).is_some());
+}
+
+#[tokio::test]
+async fn a_part_is_loaded_once_for_all() {
+    let cache = cache(1 << 20, 0);
+    let loads = Arc::new(AtomicU32::new(0));
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let load = || {
+        let (cache, loads, mut gate) = (Arc::clone(&cache), Arc::clone(&loads), gate.clone());
+        async move {
+            loads.fetch_add(1, Ordering::Relaxed);
+            gate.wait_for(|open| *open).await.expect("opened");
+            Ok(chunk(&cache, 100).expect("room"))
+        }
+    };
+    let readers = futures::future::join_all((0..5).map(|_| cache.load(part(0), load())));
+    let (loaded, _) = futures::future::join(readers, async { open.send(true) }).await;
+    assert!(loaded.iter().all(Result::is_ok));
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
+    assert!(cache.find(part(0).file, 16).is_some());
+}
+
+#[tokio::test]
+async fn a_failed_load_is_tried_again() {
+    let cache = cache(1 << 20, 0);
+    let first = cache.load(part(0), async { Err(LoadError::Missing) }).await;
+    assert!(matches!(first, Err(LoadError::Missing)));
+    let chunk = chunk(&cache, 100).expect("room");
+    assert!(cache.load(part(0), async move { Ok(chunk) }).await.is_ok());
+}

@@ -1,0 +1,3 @@
+//! Work in the background, that no client waits for.
+
+pub mod collect;

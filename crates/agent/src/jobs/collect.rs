@@ -1,0 +1,240 @@
+//! The collector: the only part that deletes files. It deletes what the journal says is over: files
+//! of which nothing can be read, once their grace has passed, and files that were never committed
+//! and never can be. A listing only nominates; an error never means that something is absent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use host::clock::Instant;
+use meta::ids::{FileId, Incarnation};
+use rpc::Control;
+use rpc::view::{Collectable, FileFate};
+use store::bucket::{Bucket, Key};
+use store::layout::{FILES, file_key, parse_file_key};
+use store::retry::{Limits as RetryLimits, Retry};
+
+use crate::fetch::read::stored_id;
+use crate::metrics::Metrics;
+
+/// Files handled in one step.
+const STEP_FILES: usize = 500;
+/// Deletions under way at one time.
+const DELETIONS_MAX: usize = 8;
+/// Least time between two listings of the bucket: they cost requests, and orphans are few.
+const LIST_INTERVAL: Duration = Duration::from_secs(600);
+/// Orphans that are remembered between runs; more are found again by later ones.
+const SUSPECTS_MAX: usize = 100_000;
+
+/// How often and how soon.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time between two runs.
+    pub interval: Duration,
+    /// How long a file must have been seen dead before it is deleted.
+    pub grace: Duration,
+}
+
+/// Deletes files.
+pub struct Collector {
+    bucket: Arc<dyn Bucket>,
+    control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    retry: Retry,
+    suspects: Suspects,
+}
+
+/// Why a step was not finished; it is done again by the next run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Store(#[from] store::bucket::Error),
+    #[error(transparent)]
+    Control(#[from] rpc::Error),
+}
+
+/// Files seen dead in the bucket, and since when. Pure.
+#[derive(Debug, Default)]
+pub struct Suspects {
+    since: BTreeMap<Key, Instant>,
+}
+
+impl Suspects {
+    /// Takes note of a file found in the bucket and of its fate; true if it is to be deleted now.
+    pub fn judge(&mut self, now: Instant, grace: Duration, key: &Key, fate: FileFate) -> bool {
+        if fate != FileFate::Dead {
+            self.since.remove(key);
+            return false;
+        }
+        if let Some(since) = self.since.get(key) {
+            return now.since(*since) >= grace;
+        }
+        if self.since.len() < SUSPECTS_MAX {
+            self.since.insert(key.clone(), now);
+        }
+        grace.is_zero()
+    }
+
+    /// Forgets a file that is gone.
+    pub fn forget(&mut self, key: &Key) {
+        self.since.remove(key);
+    }
+}
+
+impl Collector {
+    /// A collector for one bucket.
+    pub fn new(
+        bucket: Arc<dyn Bucket>,
+        control: Arc<dyn Control>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Self {
+        let retry = Retry::new(RetryLimits::FILES);
+        Collector {
+            bucket,
+            control,
+            metrics,
+            limits,
+            retry,
+            suspects: Suspects::default(),
+        }
+    }
+
+    /// Collects for ever.
+    pub async fn run(mut self) {
+        let mut listed: Option<Instant> = None;
+        // A listing may nominate a file a grace after it did first: it comes round at least that
+        // often.
+        let list_interval = LIST_INTERVAL
+            .min(self.limits.grace)
+            .max(self.limits.interval);
+        loop {
+            host::clock::sleep(self.limits.interval).await;
+            let tombstoned = self.delete_tombstoned().await;
+            self.note(tombstoned);
+            let now = host::clock::now();
+            if listed.is_none_or(|listed| now.since(listed) >= list_interval) {
+                listed = Some(now);
+                let orphans = self.delete_orphans().await;
+                self.note(orphans);
+            }
+        }
+    }
+
+    fn note(&self, outcome: Result<(), Error>) {
+        if let Err(error) = outcome {
+            self.metrics.collect_errors.increment();
+            tracing::warn!(%error, "the collector goes on later");
+        }
+    }
+
+    /// Deletes files of which nothing can be read any more, and has them forgotten.
+    async fn delete_tombstoned(&self) -> Result<(), Error> {
+        loop {
+            let files = self.control.collectable(STEP_FILES).await?;
+            let last = files.len() < STEP_FILES;
+            let deleted = self.delete_all(&files).await;
+            let complete = deleted.len() == files.len();
+            if !deleted.is_empty() {
+                self.metrics.files_deleted.add(deleted.len() as u64);
+                self.control.forget_files(deleted).await?;
+            }
+            // What could not be deleted would be named again and again.
+            if last || !complete {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Deletes files; yields those that are certainly gone.
+    async fn delete_all(&self, files: &[Collectable]) -> Vec<FileId> {
+        stream::iter(files.to_vec())
+            .map(|Collectable { file, nonce }| async move {
+                self.delete(&file_key(stored_id(file), nonce))
+                    .await
+                    .then_some(file)
+            })
+            .buffer_unordered(DELETIONS_MAX)
+            .filter_map(|deleted| async move { deleted })
+            .collect()
+            .await
+    }
+
+    async fn delete(&self, key: &Key) -> bool {
+        match self.retry.delete(&*self.bucket, key).await {
+            Ok(()) => true,
+            Err(error) => {
+                self.metrics.collect_errors.increment();
+                tracing::warn!(%key, %error, "a file could not be deleted; it is tried again later");
+                false
+            }
+        }
+    }
+
+    /// Deletes files in the bucket that are not and never will be committed.
+    async fn delete_orphans(&mut self) -> Result<(), Error> {
+        let mut after: Option<Key> = None;
+        loop {
+            let found = self.bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
+            let last = found.len() < STEP_FILES;
+            after = found.last().map(|object| object.key.clone());
+            let files: Vec<(Key, FileId)> = found
+                .into_iter()
+                .filter_map(|object| {
+                    let (id, _) = parse_file_key(&object.key)?;
+                    let incarnation = Incarnation(id.incarnation);
+                    Some((
+                        object.key,
+                        FileId {
+                            incarnation,
+                            number: id.number,
+                        },
+                    ))
+                })
+                .collect();
+            let ids: Vec<FileId> = files.iter().map(|(_, file)| *file).collect();
+            let fates = self.control.fates(&ids).await?;
+            let now = host::clock::now();
+            for ((key, _), fate) in files.iter().zip(fates) {
+                if self.suspects.judge(now, self.limits.grace, key, fate) && self.delete(key).await
+                {
+                    self.metrics.orphans_deleted.increment();
+                    self.suspects.forget(key);
+                }
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new(format!("{FILES}00/{name}")).expect("a key")
+    }
+
+    #[test]
+    fn only_what_stays_dead_for_the_grace_is_deleted() {
+        let mut suspects = Suspects::default();
+        let (at, grace) = (Instant::from_millis, Duration::from_millis(100));
+        let mut judge = |now, name, fate| suspects.judge(at(now), grace, &key(name), fate);
+        assert!(!judge(0, "a", FileFate::Dead));
+        assert!(!judge(99, "a", FileFate::Dead));
+        assert!(judge(100, "a", FileFate::Dead));
+        for alive in [FileFate::Live, FileFate::Tombstoned, FileFate::Undecided] {
+            assert!(!judge(1_000, "b", FileFate::Dead));
+            assert!(!judge(1_050, "b", alive));
+            assert!(
+                !judge(1_100, "b", FileFate::Dead),
+                "the time begins anew after {alive:?}"
+            );
+            assert!(!judge(1_101, "b", alive));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What the agent counts, as plain atomics, and how Prometheus reads it. It must not know who asks
+//! or where it is served.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use wire::errors::ErrorCode;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds `count`, which may be negative.
+    pub fn add(&self, count: i64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    /// Replaces the number.
+    pub fn set(&self, value: u64) {
+        self.0
+            .store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How values are spread: powers of two from `first`.
+#[derive(Debug)]
+pub struct Histogram {
+    first: u64,
+    buckets: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+const BUCKETS: usize = 20;
+
+impl Histogram {
+    fn from(first: u64) -> Self {
+        Histogram {
+            first,
+            buckets: Default::default(),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a value.
+    pub fn observe(&self, value: u64) {
+        let steps = value
+            .div_ceil(self.first)
+            .max(1)
+            .next_power_of_two()
+            .trailing_zeros() as usize;
+        self.buckets[steps.min(BUCKETS - 1)].fetch_add(1, Relaxed);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    /// Counts a duration in microseconds.
+    pub fn observe_duration(&self, duration: Duration) {
+        self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Values counted so far.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+}
+
+/// Requests answered with an error, by code.
+#[derive(Debug)]
+pub struct Errors(Vec<(ErrorCode, Counter)>);
+
+impl Errors {
+    fn none() -> Self {
+        let errors = ErrorCode::ALL.iter().filter(|code| code.is_error());
+        Errors(errors.map(|code| (*code, Counter::default())).collect())
+    }
+
+    /// Counts one; no error is not counted.
+    pub fn count(&self, code: ErrorCode) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == code) {
+            counter.increment();
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ident $(($first:expr))? = $text:literal, $help:literal;)*) => {
+        /// Everything that an agent counts.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $name: $kind,)*
+            /// Partitions of produce requests answered with an error, by code.
+            pub produce_errors: Errors,
+            /// Partitions of fetch requests answered with an error, by code.
+            pub fetch_errors: Errors,
+        }
+
+        impl Metrics {
+            /// Nothing counted yet.
+            pub fn zero() -> Self {
+                Metrics {
+                    $($name: metrics!(@new $kind $(($first))?),)*
+                    produce_errors: Errors::none(),
+                    fetch_errors: Errors::none(),
+                }
+            }
+
+            /// All of it in Prometheus' text format.
+            pub fn render(&self) -> String {
+                let mut out = String::new();
+                $(self.$name.write(&mut out, concat!("seaway_agent_", $text), $help);)*
+                self.produce_errors.write(
+                    &mut out,
+                    "seaway_agent_produce_errors_total",
+                    "Partitions of produce requests answered with an error.",
+                );
+                self.fetch_errors.write(
+                    &mut out,
+                    "seaway_agent_fetch_errors_total",
+                    "Partitions of fetch requests answered with an error.",
+                );
+                out
+            }
+        }
+    };
+    (@new Histogram ($first:expr)) => { Histogram::from($first) };
+    (@new $kind:ident) => { $kind::default() };
+}
+
+metrics! {
+    connections: Gauge = "connections", "Open connections.";
+    connections_refused: Counter = "connections_refused_total", "Connections closed as they came, because there were too many.";
+    requests: Counter = "requests_total", "Requests of all kinds.";
+    requests_malformed: Counter = "requests_malformed_total", "Frames that were no request; their connections were closed.";
+    produce_requests: Counter = "produce_requests_total", "Produce requests.";
+    produce_bytes: Counter = "produce_bytes_total", "Bytes of record batches that passed all checks.";
+    produce_batches: Counter = "produce_batches_total", "Record batches that passed all checks.";
+    produce_ack_micros: Histogram(128) = "produce_ack_microseconds", "Time from a produce request's arrival to its outcome, in microseconds.";
+    produce_buffer_free_bytes: Gauge = "produce_buffer_free_bytes", "Bytes left of produce.buffer.bytes.";
+    files_cut: Counter = "files_cut_total", "Files cut.";
+    file_bytes: Histogram(1024) = "file_bytes", "Sizes of the files written, in bytes.";
+    uploads: Gauge = "uploads", "Files on their way to the bucket.";
+    upload_micros: Histogram(128) = "upload_microseconds", "Time that a file took to become durable, in microseconds.";
+    uploads_failed: Counter = "uploads_failed_total", "Files given up because they did not become durable in time.";
+    commits: Counter = "commits_total", "Files committed.";
+    commit_calls: Counter = "commit_calls_total", "Calls to commit or skip a file, repeats included.";
+    commit_micros: Histogram(128) = "commit_microseconds", "Time that a call to commit or skip a file took, in microseconds.";
+    fenced: Counter = "fenced_total", "Times that this agent lost its incarnation.";
+    fetch_requests: Counter = "fetch_requests_total", "Fetch requests.";
+    fetch_bytes: Counter = "fetch_bytes_total", "Bytes of record batches sent.";
+    fetch_waits: Counter = "fetch_waits_total", "Fetch requests that had to wait for records.";
+    cache_hits: Counter = "cache_hits_total", "Slices found in the cache.";
+    cache_misses: Counter = "cache_misses_total", "Slices not found in the cache.";
+    cache_loads: Counter = "cache_loads_total", "Parts of files read from the bucket.";
+    cache_load_bytes: Counter = "cache_load_bytes_total", "Bytes read from the bucket.";
+    cache_bytes: Gauge = "cache_bytes", "Bytes in the cache.";
+    corrupt_reads: Counter = "corrupt_reads_total", "Parts of files that were not what the index says.";
+    missing_files: Counter = "missing_files_total", "Files that are in the index but not in the bucket.";
+    failed_reads: Counter = "failed_reads_total", "Parts of files that could not be read.";
+    files_deleted: Counter = "files_deleted_total", "Files deleted by the collector.";
+    orphans_deleted: Counter = "orphans_deleted_total", "Files deleted that were never committed.";
+    collect_errors: Counter = "collect_errors_total", "Steps of the collector that failed and are done again later.";
+}
+
+fn head(out: &mut String, name: &str, help: &str, kind: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+impl Counter {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "counter");
+        let _ = writeln!(out, "{name} {}", self.get());
+    }
+}
+
+impl Gauge {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "gauge");
+        let _ = writeln!(out, "{name} {}", self.get());
+    }
+}
+
+impl Histogram {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "histogram");
+        let mut total = 0;
+        for (step, bucket) in self.buckets.iter().enumerate() {
+            total += bucket.load(Relaxed);
+            if step + 1 < BUCKETS {
+                let _ = writeln!(
+                    out,
+                    "{name}_bucket{{le=\"{}\"}} {total}",
+                    self.first << step
+                );
+            }
+        }
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {total}");
+        let _ = writeln!(
+            out,
+            "{name}_sum {}\n{name}_count {total}",
+            self.sum.load(Relaxed)
+        );
+    }
+}
+
+impl Errors {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "counter");
+        for (code, counter) in self.0.iter().filter(|(_, counter)| counter.get() > 0) {
+            let _ = writeln!(out, "{name}{{code=\"{}\"}} {}", code.name(), counter.get());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered() {
+        let metrics = Metrics::zero();
+        metrics.produce_requests.add(3);
+        metrics.produce_errors.count(ErrorCode::CorruptMessage);
+        for micros in [0, 128, 129, 1 << 40] {
+            metrics.produce_ack_micros.observe(micros);
+        }
+        let text = metrics.render();
+        for line in [
+            "seaway_agent_produce_requests_total 3",
+            "seaway_agent_produce_errors_total{code=\"CORRUPT_MESSAGE\"} 1",
+            "seaway_agent_produce_ack_microseconds_bucket{le=\"128\"} 2",
+            "seaway_agent_produce_ack_microseconds_bucket{le=\"256\"} 3",
+            "seaway_agent_produce_ack_microseconds_bucket{le=\"+Inf\"} 4",
+            "seaway_agent_produce_ack_microseconds_count 4",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in {text}"
+            );
+        }
+    }
+}

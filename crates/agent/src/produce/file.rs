@@ -1,0 +1,274 @@
+//! One file between cut and outcome: its requests, where their batches lie, and which call is due.
+//! Pure. It must not know other files; their order is `sequence`'s.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use host::budget::Held;
+use host::clock::Instant;
+use meta::commit::{BatchOutcome, CommitFile};
+use meta::ids::FileId;
+
+use super::batch::{Batch, Lane, Write};
+use super::commit;
+use super::sequence::{Effect, Failure};
+
+/// A file as it is cut: what the shell uploads.
+#[derive(Debug)]
+pub struct Cut {
+    /// Its name.
+    pub file: FileId,
+    /// Its batches, sorted by partition; those of one partition in the order they came.
+    pub batches: Vec<Batch>,
+    /// Bytes of memory that the batches keep alive.
+    pub pinned_bytes: u64,
+}
+
+/// A file as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The random part of its key.
+    pub nonce: u32,
+    /// Its length in bytes.
+    pub length: u64,
+    /// CRC-32C of all its bytes.
+    pub checksum: u32,
+    /// The numbers of the buckets that hold it.
+    pub placement: Vec<u32>,
+}
+
+/// How far a file has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// On its way to the bucket.
+    Uploading,
+    /// Durable; its commit waits for its turn.
+    Stored(Stored),
+    /// Given up; its skip waits for its turn.
+    Unstored,
+    /// Commit or skip was sent, and is repeated until its outcome is known.
+    Sent {
+        /// What is called.
+        call: Call,
+        /// When to call again; `None` while a call is under way.
+        repeat_at: Option<Instant>,
+    },
+}
+
+impl Stage {
+    pub(super) fn is_sent(&self) -> bool {
+        matches!(self, Stage::Sent { .. })
+    }
+}
+
+/// What decides a file's fate.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Commit(Arc<CommitFile>),
+    Skip,
+}
+
+/// A request in a file.
+#[derive(Debug)]
+struct Request<T> {
+    ticket: T,
+    lane: Lane,
+    batches: usize,
+    /// Left out of the commit, since an earlier request of its lane failed.
+    excluded: bool,
+    _held: Option<Held>,
+}
+
+/// Whose batch it is: request and place within the request, as indexes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    request: u32,
+    slot: u32,
+}
+
+/// A file that is not settled.
+#[derive(Debug)]
+pub(super) struct File<T> {
+    pub(super) cut: Arc<Cut>,
+    pub(super) stage: Stage,
+    /// Calls made so far.
+    pub(super) attempts: u32,
+    /// True once the file may have been committed.
+    pub(super) commit_was_sent: bool,
+    /// True if its lanes fail until it is settled.
+    pub(super) failed_lanes: bool,
+    /// True if the control plane refused its commit.
+    pub(super) refused: bool,
+    requests: Vec<Request<T>>,
+    /// The owners of `cut.batches`.
+    owners: Vec<Owner>,
+}
+
+impl<T> File<T> {
+    /// Lays out the batches of `writes`.
+    pub(super) fn cut(file: FileId, writes: Vec<Write<T>>) -> Self {
+        let mut requests = Vec::with_capacity(writes.len());
+        let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
+        let mut pinned_bytes = 0;
+        // Indexes fit: a file holds at most some thousands of requests and batches.
+        for (request, write) in (0_u32..).zip(writes) {
+            pinned_bytes += write.pinned_bytes;
+            requests.push(Request {
+                ticket: write.ticket,
+                lane: write.lane,
+                batches: write.batches.len(),
+                excluded: false,
+                _held: write.held,
+            });
+            let owners = (0_u32..).map(|slot| Owner { request, slot });
+            placed.extend(write.batches.into_iter().zip(owners));
+        }
+        // Stable: batches of one partition keep their order.
+        placed.sort_by_key(|(batch, _)| batch.partition);
+        let (batches, owners) = placed.into_iter().unzip();
+        File {
+            cut: Arc::new(Cut {
+                file,
+                batches,
+                pinned_bytes,
+            }),
+            stage: Stage::Uploading,
+            attempts: 0,
+            commit_was_sent: false,
+            failed_lanes: false,
+            refused: false,
+            requests,
+            owners,
+        }
+    }
+
+    /// The connections with requests in the file that are not excluded.
+    pub(super) fn lanes(&self) -> BTreeSet<Lane> {
+        self.requests.iter().map(|request| request.lane).collect()
+    }
+
+    /// Leaves the requests of `lanes` out of the commit, which was not sent yet.
+    pub(super) fn exclude(&mut self, lanes: &BTreeSet<Lane>) {
+        for request in &mut self.requests {
+            request.excluded |= lanes.contains(&request.lane);
+        }
+    }
+
+    /// Sends the file's first call; false if it is still being uploaded.
+    pub(super) fn send(&mut self, effects: &mut Vec<Effect<T>>) -> bool {
+        let call = match &self.stage {
+            Stage::Uploading | Stage::Sent { .. } => return false,
+            Stage::Unstored => Call::Skip,
+            Stage::Stored(stored) => {
+                let included = self
+                    .owners
+                    .iter()
+                    .map(|owner| !self.requests[owner.request as usize].excluded);
+                match commit::describe(&self.cut, stored, included) {
+                    Some(commit) => Call::Commit(Arc::new(commit)),
+                    // Nothing is left to commit.
+                    None => Call::Skip,
+                }
+            }
+        };
+        self.call(call, effects);
+        true
+    }
+
+    /// When to repeat the call, if it is to be repeated.
+    pub(super) fn repeat_at(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Sent { repeat_at, .. } => repeat_at,
+            _ => None,
+        }
+    }
+
+    /// Repeats the call if its pause is over.
+    pub(super) fn repeat(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        if let Stage::Sent {
+            call,
+            repeat_at: Some(at),
+        } = &self.stage
+            && *at <= now
+        {
+            let call = call.clone();
+            self.call(call, effects);
+        }
+    }
+
+    /// Repeats the same call at `at`.
+    pub(super) fn pause_until(&mut self, at: Instant) {
+        if let Stage::Sent { repeat_at, .. } = &mut self.stage {
+            *repeat_at = Some(at);
+        }
+    }
+
+    /// The control plane will never take the commit: the file is skipped, so that what comes after
+    /// it can go on.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        self.refused = true;
+        self.stage = Stage::Sent {
+            call: Call::Skip,
+            repeat_at: Some(now),
+        };
+    }
+
+    fn call(&mut self, call: Call, effects: &mut Vec<Effect<T>>) {
+        self.attempts = self.attempts.saturating_add(1);
+        match &call {
+            Call::Commit(commit) => {
+                self.commit_was_sent = true;
+                effects.push(Effect::Commit(Arc::clone(commit)));
+            }
+            Call::Skip => effects.push(Effect::Skip(self.cut.file)),
+        }
+        self.stage = Stage::Sent {
+            call,
+            repeat_at: None,
+        };
+    }
+
+    /// Answers every request of a committed file from the outcomes of the batches in the commit.
+    pub(super) fn answer_committed(self, outcomes: &[BatchOutcome], effects: &mut Vec<Effect<T>>) {
+        let mut answers: Vec<Vec<Option<BatchOutcome>>> = self
+            .requests
+            .iter()
+            .map(|request| vec![None; request.batches])
+            .collect();
+        let included = self
+            .owners
+            .iter()
+            .filter(|owner| !self.requests[owner.request as usize].excluded);
+        for (owner, outcome) in included.zip(outcomes) {
+            answers[owner.request as usize][owner.slot as usize] = Some(*outcome);
+        }
+        for (request, answer) in self.requests.into_iter().zip(answers) {
+            let complete: Option<Vec<BatchOutcome>> = answer.into_iter().collect();
+            let answer = match complete {
+                _ if request.excluded => Err(Failure::Overtaking),
+                Some(outcomes) => Ok(outcomes),
+                // Fewer outcomes than batches: some may have been written.
+                None => Err(Failure::Forgotten),
+            };
+            effects.push(Effect::Answer {
+                ticket: request.ticket,
+                answer,
+            });
+        }
+    }
+
+    /// Answers every request of a file that was not, or is not known to be, committed.
+    pub(super) fn answer_all(self, failure: Failure, effects: &mut Vec<Effect<T>>) {
+        for request in self.requests {
+            let failure = if request.excluded {
+                Failure::Overtaking
+            } else {
+                failure
+            };
+            effects.push(Effect::Answer {
+                ticket: request.ticket,
+                answer: Err(failure),
+            });
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The shell around `sequence`: one task performs all its effects. Sessions put requests in under a
+//! lock and wake the task only when a file is due, or will be sooner than it expects: once a file,
+//! not once a request. It must not know Kafka's frames.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use host::clock::Instant;
+use meta::ids::Incarnation;
+use rpc::Control;
+use rpc::view::Registration;
+use tokio::sync::{Notify, oneshot};
+
+use super::batch::Write;
+use super::batcher::Limits;
+use super::sequence::{Answer, Effect, Event, Sequence};
+use super::upload::Uploader;
+use crate::cache::{Cache, Part};
+use crate::metrics::Metrics;
+use crate::settings::{FailPoint, FailPoints};
+
+/// Pause before registering is tried again.
+const REGISTER_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a request's answer goes.
+pub type Ticket = oneshot::Sender<Answer>;
+
+/// The way in for requests.
+pub struct Pipeline {
+    shared: Mutex<Shared>,
+    wake: Notify,
+}
+
+struct Shared {
+    sequence: Sequence<Ticket>,
+    /// When the task will look again by itself.
+    armed: Option<Instant>,
+    effects: Vec<Effect<Ticket>>,
+}
+
+/// What the task works with.
+pub(crate) struct Parts {
+    /// Commits and skips files, registers.
+    pub control: Arc<dyn Control>,
+    /// Uploads files.
+    pub uploader: Arc<Uploader>,
+    /// Forgets files that were not committed.
+    pub cache: Arc<Cache>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Stops the process in tests.
+    pub fail_points: FailPoints,
+    /// How to register again.
+    pub registration: Registration,
+}
+
+impl Pipeline {
+    /// A pipeline that has registered as `incarnation`.
+    pub fn new(limits: Limits, incarnation: Incarnation) -> Self {
+        let mut sequence = Sequence::new(limits, host::rng::nonce() as u64);
+        let mut effects = Vec::new();
+        sequence.handle(
+            host::clock::now(),
+            Event::Registered(incarnation),
+            &mut effects,
+        );
+        Pipeline {
+            shared: Mutex::new(Shared {
+                sequence,
+                armed: None,
+                effects,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Takes a request; its answer comes by its ticket.
+    pub fn submit(&self, now: Instant, write: Write<Ticket>) {
+        let mut shared = self.shared();
+        let Shared {
+            sequence,
+            armed,
+            effects,
+        } = &mut *shared;
+        sequence.handle(now, Event::Write(write), effects);
+        let due = sequence.deadline();
+        let sooner = match (due, *armed) {
+            (Some(due), Some(armed)) => due < armed,
+            (due, None) => due.is_some(),
+            (None, Some(_)) => false,
+        };
+        let wake = !effects.is_empty() || sooner;
+        if sooner {
+            // Whoever comes next need not wake the task again.
+            *armed = due;
+        }
+        drop(shared);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Cuts what waits at once, now and from now on.
+    pub fn drain(&self) {
+        let mut shared = self.shared();
+        let Shared {
+            sequence, effects, ..
+        } = &mut *shared;
+        sequence.handle(host::clock::now(), Event::Drain, effects);
+        drop(shared);
+        self.wake.notify_one();
+    }
+
+    /// True if every request has its answer.
+    pub fn is_idle(&self) -> bool {
+        self.shared().sequence.is_idle()
+    }
+
+    /// True if files can be named just now.
+    pub fn is_registered(&self) -> bool {
+        self.shared().sequence.is_registered()
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Performs the pipeline's effects, for ever.
+    pub(crate) async fn run(self: Arc<Self>, parts: Parts) {
+        let mut task = Task {
+            pipeline: self,
+            parts: Arc::new(parts),
+            running: FuturesUnordered::new(),
+        };
+        let mut events: Vec<Event<Ticket>> = Vec::new();
+        loop {
+            let deadline = task.step(&mut events);
+            let pipeline = Arc::clone(&task.pipeline);
+            let mut woken = pin!(pipeline.wake.notified());
+            let mut timer = pin!(async {
+                match deadline {
+                    Some(deadline) => host::clock::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            });
+            tokio::select! {
+                biased;
+                Some(event) = task.running.next(), if !task.running.is_empty() => {
+                    events.push(event);
+                    // Several things often end together; one look at the state serves all.
+                    while let Some(Some(event)) = task.running.next().now_or_never() {
+                        events.push(event);
+                    }
+                }
+                () = &mut woken => {}
+                () = &mut timer => {}
+            }
+        }
+    }
+}
+
+struct Task {
+    pipeline: Arc<Pipeline>,
+    parts: Arc<Parts>,
+    running: FuturesUnordered<BoxFuture<'static, Event<Ticket>>>,
+}
+
+impl Task {
+    /// Hands over events and performs what comes of them. Returns when to look again.
+    fn step(&mut self, events: &mut Vec<Event<Ticket>>) -> Option<Instant> {
+        let now = host::clock::now();
+        let pipeline = Arc::clone(&self.pipeline);
+        let (effects, deadline) = {
+            let mut shared = pipeline.shared();
+            let Shared {
+                sequence,
+                armed,
+                effects,
+            } = &mut *shared;
+            for event in events.drain(..) {
+                sequence.handle(now, event, effects);
+            }
+            sequence.handle(now, Event::Timer, effects);
+            *armed = sequence.deadline();
+            (std::mem::take(effects), *armed)
+        };
+        for effect in effects {
+            self.perform(effect);
+        }
+        deadline
+    }
+
+    fn perform(&mut self, effect: Effect<Ticket>) {
+        let parts = Arc::clone(&self.parts);
+        match effect {
+            Effect::Upload(cut) => {
+                parts.metrics.files_cut.increment();
+                let upload = async move {
+                    let file = cut.file;
+                    match parts.uploader.upload(cut).await {
+                        Some(stored) => {
+                            parts.fail_points.reach(FailPoint::AfterPut);
+                            Event::Uploaded { file, stored }
+                        }
+                        None => Event::UploadFailed { file },
+                    }
+                };
+                self.running.push(upload.boxed());
+            }
+            Effect::Commit(commit) => {
+                let call = async move {
+                    let file = commit.file;
+                    let start = host::clock::now();
+                    let result = parts.control.commit(commit.as_ref().clone()).await;
+                    parts.called(start);
+                    if let Ok(meta::commit::FileReply::Committed { .. }) = &result {
+                        parts.fail_points.reach(FailPoint::AfterCommit);
+                    }
+                    Event::Called { file, result }
+                };
+                self.running.push(call.boxed());
+            }
+            Effect::Skip(file) => {
+                let call = async move {
+                    let start = host::clock::now();
+                    let result = parts.control.skip(file).await;
+                    parts.called(start);
+                    Event::Called { file, result }
+                };
+                self.running.push(call.boxed());
+            }
+            Effect::Settled {
+                committed: true, ..
+            } => parts.metrics.commits.increment(),
+            Effect::Settled {
+                file,
+                committed: false,
+            } => {
+                tracing::warn!(%file, "a file was not committed");
+                parts.cache.forget(Part { file, slice: None });
+            }
+            // Whoever asked may be gone.
+            Effect::Answer { ticket, answer } => drop(ticket.send(answer)),
+            Effect::Register => {
+                parts.metrics.fenced.increment();
+                tracing::warn!("this agent's incarnation is fenced; it registers again");
+                self.running.push(register(parts).boxed());
+            }
+        }
+    }
+}
+
+impl Parts {
+    fn called(&self, start: Instant) {
+        self.metrics.commit_calls.increment();
+        self.metrics
+            .commit_micros
+            .observe_duration(host::clock::now().since(start));
+    }
+}
+
+/// Registers under a new nonce until it succeeds.
+async fn register(parts: Arc<Parts>) -> Event<Ticket> {
+    let registration = Registration {
+        nonce: host::rng::nonce(),
+        ..parts.registration.clone()
+    };
+    loop {
+        match parts.control.register(registration.clone()).await {
+            Ok(registered) => return Event::Registered(registered.incarnation),
+            Err(error) => {
+                tracing::warn!(%error, "registering failed; it is tried again");
+                host::clock::sleep(REGISTER_PAUSE).await;
+            }
+        }
+    }
+}

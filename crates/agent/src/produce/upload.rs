@@ -1,0 +1,203 @@
+//! Puts cut files into the bucket: the same key and the same bytes until they are durable or the
+//! deadline has passed. What was uploaded goes into the cache before it can be committed, so that
+//! a reader at the tail never asks the bucket. It must not know the order of files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use store::bucket::{Bucket, Payload};
+use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
+use store::layout::file_key;
+use store::retry::{Limits, Retry};
+use wire::batch::Batch as WireBatch;
+
+use super::file::{Cut, Stored};
+use crate::cache::{Cache, Chunk, Entry, Part};
+use crate::fetch::read::stored_id;
+use crate::metrics::Metrics;
+
+/// Attempts within the deadline: the deadline is what ends an upload.
+const ATTEMPTS: u32 = 1_000;
+/// The first wait between attempts; it doubles.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+/// The longest wait between attempts.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The longest that one attempt may take: S3 answers one PUT in 640 after more than ten seconds, and
+/// a fresh attempt is quicker then.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Uploads files to one bucket.
+pub struct Uploader {
+    bucket: Arc<dyn Bucket>,
+    bucket_number: u32,
+    retry: Retry,
+    deadline: Duration,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+}
+
+impl Uploader {
+    /// Uploads to `bucket`, which commits call `bucket_number`; gives up after `deadline`.
+    pub fn new(
+        bucket: Arc<dyn Bucket>,
+        bucket_number: u32,
+        deadline: Duration,
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let limits = Limits {
+            attempts: ATTEMPTS,
+            attempt_timeout: ATTEMPT_TIMEOUT.min(deadline),
+            first_delay: FIRST_DELAY,
+            max_delay: MAX_DELAY,
+            deadline,
+        };
+        let retry = Retry::new(limits);
+        Uploader {
+            bucket,
+            bucket_number,
+            retry,
+            deadline,
+            cache,
+            metrics,
+        }
+    }
+
+    /// Uploads a file; `None` if it was not seen to become durable in time, though it may be or
+    /// become so.
+    pub async fn upload(&self, cut: Arc<Cut>) -> Option<Stored> {
+        let start = host::clock::now();
+        self.metrics.uploads.add(1);
+        let outcome = self.put(&cut).await;
+        self.metrics.uploads.add(-1);
+        match outcome {
+            Ok(stored) => {
+                self.metrics
+                    .upload_micros
+                    .observe_duration(host::clock::now().since(start));
+                self.metrics.file_bytes.observe(stored.length);
+                Some(stored)
+            }
+            Err(error) => {
+                self.metrics.uploads_failed.increment();
+                tracing::warn!(file = %cut.file, %error, "a file was not stored; its producers retry");
+                None
+            }
+        }
+    }
+
+    async fn put(&self, cut: &Cut) -> Result<Stored, UploadError> {
+        let built = build(cut)?;
+        let nonce = fresh_nonce();
+        let key = file_key(stored_id(cut.file), nonce);
+        let put = self
+            .retry
+            .put_immutable(&*self.bucket, &key, &built.payload);
+        host::clock::timeout(self.deadline, put)
+            .await
+            .map_err(|_| UploadError::TooLate)?
+            .map_err(UploadError::Store)?;
+        self.keep(cut, &built);
+        Ok(Stored {
+            nonce,
+            length: built.length,
+            checksum: built.checksum,
+            placement: vec![self.bucket_number],
+        })
+    }
+
+    /// Gives readers the file from memory, if there is room.
+    fn keep(&self, cut: &Cut, built: &Built) {
+        let Some(entries) = entries(cut, &built.payload) else {
+            return;
+        };
+        // Small batches were gathered in new memory; large ones keep their requests alive.
+        let held_bytes = cut.pinned_bytes.max(built.length);
+        let Some(held) = self.cache.try_hold(held_bytes) else {
+            return;
+        };
+        let chunk = Chunk::new(entries, held_bytes, held);
+        self.cache.keep(
+            Part {
+                file: cut.file,
+                slice: None,
+            },
+            Arc::new(chunk),
+        );
+    }
+}
+
+/// Why a file did not become durable.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error(transparent)]
+    Build(#[from] store::file::Error),
+    #[error(transparent)]
+    Store(store::bucket::Error),
+    #[error("the bucket did not answer in time")]
+    TooLate,
+}
+
+fn fresh_nonce() -> u32 {
+    // The low bits of OS entropy are as good as all of it.
+    host::rng::nonce() as u32
+}
+
+/// Lays out a file. The batches are in order of their partitions.
+fn build(cut: &Cut) -> Result<Built, store::file::Error> {
+    let mut builder = FileBuilder::new(stored_id(cut.file));
+    for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
+        let Some(first) = slice.first() else { continue };
+        let pieces = slice.iter().map(|batch| Piece {
+            bytes: batch.bytes.clone(),
+            checksum: batch.checksum,
+        });
+        let records = slice
+            .iter()
+            .fold(0_u32, |sum, batch| sum.saturating_add(batch.records));
+        let max_timestamp_ms = slice
+            .iter()
+            .map(|batch| batch.max_timestamp)
+            .max()
+            .unwrap_or(-1);
+        let batches = u32::try_from(slice.len()).unwrap_or(u32::MAX);
+        builder.push(
+            first.partition.0,
+            pieces,
+            Counts {
+                batches,
+                records,
+                max_timestamp_ms,
+            },
+        )?;
+    }
+    builder.finish()
+}
+
+/// The batches as they lie in the pieces of the payload: a batch is never in two.
+fn entries(cut: &Cut, payload: &Payload) -> Option<Vec<Entry>> {
+    let mut pieces = payload.pieces().iter();
+    let mut piece: Bytes = pieces.next()?.clone();
+    let mut piece_start = 0_u64;
+    let mut position = HEADER_BYTES;
+    let mut entries = Vec::with_capacity(cut.batches.len());
+    for batch in &cut.batches {
+        while position >= piece_start + piece.len() as u64 {
+            piece_start += piece.len() as u64;
+            piece = pieces.next()?.clone();
+        }
+        let from = usize::try_from(position - piece_start).ok()?;
+        let to = from + batch.bytes.len();
+        if to > piece.len() {
+            return None;
+        }
+        let mut bytes = piece.slice(from..to);
+        entries.push(Entry {
+            position,
+            batch: WireBatch::take(&mut bytes).ok()??,
+        });
+        position += batch.bytes.len() as u64;
+    }
+    Some(entries)
+}

@@ -1,0 +1,377 @@
+//! Starts and stops an agent: listeners, registration, the tasks that all connections share. It
+//! must not know what is said on a connection.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::budget::Budget;
+use host::net::{TcpListener, TcpStream};
+use host::task::Task;
+use meta::ids::AgentId;
+use rpc::Control;
+use rpc::view::{Notice, Registered, Registration};
+use store::bucket::Bucket;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+
+use crate::cache::Cache;
+use crate::context::Context;
+use crate::fetch::hub::Hub;
+use crate::fetch::read::Reader;
+use crate::jobs::collect;
+use crate::log_limit::LogLimit;
+use crate::metrics::Metrics;
+use crate::produce::pipeline::Parts;
+use crate::produce::upload::Uploader;
+use crate::produce::{Lane, Limits, Pipeline};
+use crate::session::{self, Peer};
+use crate::settings::Settings;
+use crate::view::Views;
+
+/// Memory for requests in flight other than Produce: they are small, and one of any size passes
+/// alone.
+const REQUEST_BUDGET_BYTES: u64 = 16 << 20;
+/// How long connections are given to end when the agent stops.
+const STOP_GRACE: Duration = Duration::from_secs(4);
+/// How often it is looked whether they have ended.
+const STOP_POLL: Duration = Duration::from_millis(10);
+/// Pause before something that failed at the start is tried again.
+const START_PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a connection could not be accepted, for want of file descriptors for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener is of no use.
+    #[error("the listener has no address: {0}")]
+    Listener(#[from] io::Error),
+    /// The control plane will never take this agent.
+    #[error("the control plane refuses this agent: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A running agent.
+pub struct Agent {
+    context: Arc<Context>,
+    address: SocketAddr,
+    advertised: String,
+    cluster_id: String,
+    stop: watch::Sender<bool>,
+    accepting: Task<()>,
+    /// Tasks that end with the agent.
+    _tasks: Vec<Task<()>>,
+}
+
+impl Agent {
+    /// Registers and serves. Waits as long as the control plane gives no answer: a missing dependency
+    /// means not ready, never an end. Dropping the future before it is done stops it.
+    pub async fn start(
+        settings: Settings,
+        listener: TcpListener,
+        bucket: Arc<dyn Bucket>,
+        control: Arc<dyn Control>,
+    ) -> Result<Agent, StartError> {
+        let address = listener.local_addr()?;
+        // Before anything is read, so that no notice is missed.
+        let notices = control.notices();
+        let registration = registration(&settings, address);
+        let advertised = advertised(&registration);
+        let registered = register(&*control, &registration).await?;
+        let views = open_views(&control).await;
+        let metrics = Arc::new(Metrics::zero());
+        let cache = Arc::new(Cache::new(
+            settings.fetch_cache_bytes,
+            settings.fetch_buffer_bytes,
+            Arc::clone(&metrics),
+        ));
+        let limits = Limits {
+            flush_bytes: settings.flush_bytes,
+            flush_interval: settings.flush_interval,
+            uploads_max: settings.upload_concurrency,
+        };
+        let pipeline = Arc::new(Pipeline::new(limits, registered.incarnation));
+        let (stop, stopping) = watch::channel(false);
+        let context = Arc::new(Context {
+            agent: registered.agent,
+            reader: Reader::new(
+                Arc::clone(&bucket),
+                Arc::clone(&cache),
+                Arc::clone(&metrics),
+            ),
+            hub: Arc::new(Hub::default()),
+            produce_budget: Budget::of_bytes(settings.produce_buffer_bytes),
+            request_budget: Budget::of_bytes(REQUEST_BUDGET_BYTES),
+            log: LogLimit::default(),
+            settings,
+            control,
+            views,
+            pipeline,
+            cache,
+            metrics,
+            stopping,
+        });
+        let tasks = start_tasks(&context, &bucket, registration, notices);
+        let accepting = host::task::spawn("accept", accept(listener, Arc::clone(&context)));
+        Ok(Agent {
+            context,
+            address,
+            advertised,
+            cluster_id: registered.cluster_id,
+            stop,
+            accepting,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients are told to connect, host:port.
+    pub fn advertised(&self) -> String {
+        self.advertised.clone()
+    }
+
+    /// Its node id.
+    pub fn id(&self) -> AgentId {
+        self.context.agent
+    }
+
+    /// Kafka's cluster id.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// For pages that ask how it is.
+    pub fn probe(&self) -> Probe {
+        Probe {
+            context: Arc::clone(&self.context),
+        }
+    }
+
+    /// Accepts nothing more, answers what is in the pipeline, and ends; within five seconds, whatever
+    /// the bucket does.
+    pub async fn stop(self) {
+        drop(self.accepting);
+        // Nobody listens if there are no connections.
+        let _ = self.stop.send(true);
+        self.context.pipeline.drain();
+        let context = &self.context;
+        let ended = host::clock::timeout(STOP_GRACE, async {
+            while context.metrics.connections.get() > 0 || !context.pipeline.is_idle() {
+                host::clock::sleep(STOP_POLL).await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!("the agent stops with requests unanswered; their producers retry");
+        }
+    }
+}
+
+/// A look at a running agent; it keeps nothing running.
+#[derive(Clone)]
+pub struct Probe {
+    context: Arc<Context>,
+}
+
+impl Probe {
+    /// What it counted, for Prometheus.
+    pub fn metrics(&self) -> String {
+        let metrics = &self.context.metrics;
+        metrics
+            .produce_buffer_free_bytes
+            .set(self.context.produce_budget.free_bytes());
+        metrics.render()
+    }
+
+    /// A few of the numbers, for people.
+    pub fn status(&self) -> Vec<(&'static str, u64)> {
+        let metrics = &self.context.metrics;
+        let gauge = |gauge: &crate::metrics::Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        vec![
+            ("node_id", u64::try_from(self.context.agent.0).unwrap_or(0)),
+            ("connections", gauge(&metrics.connections)),
+            ("produce_requests", metrics.produce_requests.get()),
+            ("produce_bytes", metrics.produce_bytes.get()),
+            ("fetch_requests", metrics.fetch_requests.get()),
+            ("fetch_bytes", metrics.fetch_bytes.get()),
+            ("uploads", gauge(&metrics.uploads)),
+            ("cache_bytes", gauge(&metrics.cache_bytes)),
+        ]
+    }
+
+    /// Why it cannot serve clients now; `None` if it can.
+    pub fn obstacle(&self) -> Option<String> {
+        (!self.context.pipeline.is_registered())
+            .then(|| "the agent waits to be registered again".to_owned())
+    }
+}
+
+fn start_tasks(
+    context: &Arc<Context>,
+    bucket: &Arc<dyn Bucket>,
+    registration: Registration,
+    notices: tokio::sync::broadcast::Receiver<Arc<[Notice]>>,
+) -> Vec<Task<()>> {
+    let settings = &context.settings;
+    let uploader = Uploader::new(
+        Arc::clone(bucket),
+        settings.bucket_number,
+        settings.upload_timeout,
+        Arc::clone(&context.cache),
+        Arc::clone(&context.metrics),
+    );
+    let parts = Parts {
+        control: Arc::clone(&context.control),
+        uploader: Arc::new(uploader),
+        cache: Arc::clone(&context.cache),
+        metrics: Arc::clone(&context.metrics),
+        fail_points: settings.fail_points.clone(),
+        registration,
+    };
+    let collector = collect::Collector::new(
+        Arc::clone(bucket),
+        Arc::clone(&context.control),
+        Arc::clone(&context.metrics),
+        collect::Limits {
+            interval: settings.collect_interval,
+            grace: settings.file_delete_grace,
+        },
+    );
+    vec![
+        host::task::spawn("produce", Arc::clone(&context.pipeline).run(parts)),
+        host::task::spawn("notices", follow(Arc::clone(context), notices)),
+        host::task::spawn("collect", collector.run()),
+    ]
+}
+
+fn registration(settings: &Settings, first: SocketAddr) -> Registration {
+    // "Every address" is none that a client could connect to.
+    let reachable = match first {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+        address => address.ip().to_string(),
+    };
+    Registration {
+        nonce: host::rng::nonce(),
+        name: settings.name.clone(),
+        host: settings.advertised_host.clone().unwrap_or(reachable),
+        port: settings.advertised_port.unwrap_or(first.port()),
+        region: settings.region.clone(),
+        zone: settings.zone.clone(),
+    }
+}
+
+/// Host and port, as clients write them.
+fn advertised(registration: &Registration) -> String {
+    let Registration { host, port, .. } = registration;
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+async fn register(
+    control: &dyn Control,
+    registration: &Registration,
+) -> Result<Registered, StartError> {
+    loop {
+        match control.register(registration.clone()).await {
+            Ok(registered) => return Ok(registered),
+            Err(rpc::Error::Refused { reason }) => return Err(StartError::Refused { reason }),
+            Err(error) => {
+                tracing::info!(%error, "the agent waits to be registered");
+                host::clock::sleep(START_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The view, with this agent in it.
+async fn open_views(control: &Arc<dyn Control>) -> Views {
+    loop {
+        match Views::open(Arc::clone(control)).await {
+            Ok(views) => return views,
+            Err(error) => {
+                tracing::info!(%error, "the agent waits for the topics");
+                host::clock::sleep(START_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Passes notices on, for ever.
+async fn follow(
+    context: Arc<Context>,
+    mut notices: tokio::sync::broadcast::Receiver<Arc<[Notice]>>,
+) {
+    loop {
+        let told = match notices.recv().await {
+            Ok(told) => told,
+            Err(RecvError::Lagged(_)) => {
+                context.hub.tell_all();
+                refresh(&context, u64::MAX).await;
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let versions = told.iter().filter_map(|notice| match notice {
+            Notice::View { version } => Some(*version),
+            _ => None,
+        });
+        if let Some(version) = versions.max() {
+            refresh(&context, version).await;
+        }
+        context.hub.tell(&told);
+    }
+}
+
+async fn refresh(context: &Context, version: u64) {
+    if let Err(error) = context.views.refresh_to(version).await {
+        // Requests for what is not in the view look for themselves.
+        tracing::warn!(%error, "the view of topics is not up to date");
+    }
+}
+
+/// Accepts connections, for ever.
+async fn accept(listener: TcpListener, context: Arc<Context>) {
+    let mut lanes = (0..).map(Lane);
+    loop {
+        match host::net::accept(&listener).await {
+            Ok((stream, address)) => {
+                let Some(lane) = lanes.next() else { return };
+                admit(&context, stream, Peer { address, lane });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                host::clock::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(context: &Arc<Context>, stream: TcpStream, peer: Peer) {
+    let open = usize::try_from(context.metrics.connections.get()).unwrap_or(0);
+    if open >= context.settings.max_connections {
+        context.metrics.connections_refused.increment();
+        if let Some(left_out) = context.log.pass(host::clock::now()) {
+            tracing::warn!(peer = %peer.address, left_out, "max.connections is reached");
+        }
+        return;
+    }
+    context.metrics.connections.add(1);
+    let context = Arc::clone(context);
+    host::task::spawn_detached("session", async move {
+        let metrics = Arc::clone(&context.metrics);
+        session::serve(context, stream, peer).await;
+        metrics.connections.add(-1);
+    });
+}

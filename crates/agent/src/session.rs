@@ -1,0 +1,390 @@
+//! One connection: frames in, answers out, strictly in the order of the requests. One task does it
+//! all. A produce request goes into the pipeline as soon as it is read, so that several are in
+//! flight at one time; every other request begins when those before it are answered, as in Kafka.
+//! It must not know what requests mean: `api` answers them.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use host::budget::Held;
+use host::clock::Instant;
+use host::net::TcpStream;
+use wire::frame::RequestError;
+
+use crate::api::produce::{Pending, Submitted};
+use crate::api::{self, Reply};
+use crate::context::Context;
+use crate::produce::Lane;
+
+mod inbox;
+
+use inbox::{Inbox, Received};
+
+/// Requests in flight on one connection; more are read when these are answered.
+const REQUESTS_MAX: usize = 64;
+/// Pieces in one write: beyond this the kernel gains nothing.
+const PIECES_MAX: usize = 64;
+/// Bytes that wait to be sent before the next answer is prepared.
+const OUTBOX_BYTES: usize = 64 << 10;
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The connection's number.
+    pub lane: Lane,
+}
+
+/// A request in its place in the order of answers.
+enum Slot {
+    /// In the pipeline.
+    Produce(Box<Pending>),
+    /// Looks for its topics; `Session::submitting` has it.
+    Submitting,
+    /// Begins when it is first in the order.
+    Other(BoxFuture<'static, Reply>),
+    /// Answered.
+    Done(Reply),
+}
+
+/// A slot, and the memory of its request.
+struct Place {
+    slot: Slot,
+    bytes: u64,
+    _held: Option<Held>,
+}
+
+struct Session {
+    context: Arc<Context>,
+    peer: Peer,
+    stream: TcpStream,
+    inbox: Inbox,
+    places: VecDeque<Place>,
+    in_flight_bytes: u64,
+    /// A produce request that has to look for its topics first; nothing is read meanwhile, so that
+    /// nothing overtakes it.
+    submitting: Option<BoxFuture<'static, Submitted>>,
+    outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+    /// Answers in the outbox: their bytes left, and what these keep alive.
+    sending: VecDeque<(usize, api::Keep)>,
+    last_active: Instant,
+    timer: BoxFuture<'static, ()>,
+    timer_at: Instant,
+    stopping: BoxFuture<'static, ()>,
+    /// No more requests are read.
+    closing: bool,
+}
+
+/// How a connection ended.
+enum End {
+    /// One side closed it, or the agent stops.
+    Closed,
+    /// The socket failed.
+    Broken(io::Error),
+    /// The client sent what it may not send.
+    Refused(String),
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(context: Arc<Context>, stream: TcpStream, peer: Peer) {
+    let mut session = Session::new(Arc::clone(&context), stream, peer.clone());
+    match poll_fn(|cx| session.poll(cx)).await {
+        End::Closed => {}
+        End::Broken(error) => tracing::debug!(peer = %peer.address, %error, "a connection broke"),
+        End::Refused(why) => {
+            context.metrics.requests_malformed.increment();
+            if let Some(left_out) = context.log.pass(host::clock::now()) {
+                tracing::warn!(peer = %peer.address, why, left_out, "a connection is closed");
+            }
+        }
+    }
+}
+
+impl Session {
+    fn new(context: Arc<Context>, stream: TcpStream, peer: Peer) -> Self {
+        let now = host::clock::now();
+        let idle = context.settings.connections_max_idle;
+        let mut stopping = context.stopping.clone();
+        Session {
+            inbox: Inbox::new(context.settings.socket_request_max_bytes as usize),
+            peer,
+            stream,
+            places: VecDeque::new(),
+            in_flight_bytes: 0,
+            submitting: None,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            sending: VecDeque::new(),
+            last_active: now,
+            timer: host::clock::sleep(idle).boxed(),
+            timer_at: now + idle,
+            // An error says that the agent is gone, which is as good.
+            stopping: async move { drop(stopping.wait_for(|stop| *stop).await) }.boxed(),
+            closing: false,
+            context,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        if !self.closing && self.stopping.as_mut().poll(cx).is_ready() {
+            self.closing = true;
+        }
+        loop {
+            let mut moved = match self.answer(cx) {
+                Ok(moved) => moved,
+                Err(end) => return Poll::Ready(end),
+            };
+            match self.send(cx) {
+                Ok(sent) => moved |= sent,
+                Err(error) => return Poll::Ready(End::Broken(error)),
+            }
+            match self.receive(cx) {
+                Ok(received) => moved |= received,
+                Err(end) => return Poll::Ready(end),
+            }
+            if self.is_over() {
+                return Poll::Ready(End::Closed);
+            }
+            if !moved {
+                return self.poll_timer(cx);
+            }
+        }
+    }
+
+    /// When the agent stops, what is in the pipeline is still answered; what has not begun, or waits
+    /// for others, is not.
+    fn is_over(&self) -> bool {
+        let begun = self
+            .places
+            .front()
+            .is_some_and(|place| !matches!(place.slot, Slot::Other(_)));
+        self.closing && self.outbox.is_empty() && !begun
+    }
+
+    /// Moves answers, first come first, to the outbox.
+    fn answer(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let mut moved = self.poll_submitting(cx);
+        while self.outbox_bytes < OUTBOX_BYTES {
+            let Some(place) = self.places.front_mut() else {
+                break;
+            };
+            let reply = match &mut place.slot {
+                Slot::Produce(pending) => match pending.poll(cx) {
+                    Poll::Ready(reply) => reply,
+                    Poll::Pending => break,
+                },
+                Slot::Other(future) => match future.poll_unpin(cx) {
+                    Poll::Ready(reply) => reply,
+                    Poll::Pending => break,
+                },
+                Slot::Submitting => break,
+                Slot::Done(reply) => std::mem::take(reply),
+            };
+            moved = true;
+            if let Some(place) = self.places.pop_front() {
+                self.in_flight_bytes -= place.bytes;
+            }
+            self.last_active = host::clock::now();
+            match reply {
+                Reply::Frame { frame, keep } => {
+                    self.outbox_bytes += frame.len();
+                    self.sending.push_back((frame.len(), keep));
+                    self.outbox.extend(frame.into_pieces());
+                }
+                Reply::Silence => {}
+                Reply::Close(why) => return Err(End::Refused(why)),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn poll_submitting(&mut self, cx: &mut TaskContext<'_>) -> bool {
+        let Some(submitting) = &mut self.submitting else {
+            return false;
+        };
+        let Poll::Ready(submitted) = submitting.poll_unpin(cx) else {
+            return false;
+        };
+        self.submitting = None;
+        if let Some(place) = self.places.back_mut() {
+            place.slot = submitted.into();
+        }
+        true
+    }
+
+    fn send(&mut self, cx: &mut TaskContext<'_>) -> io::Result<bool> {
+        let mut moved = false;
+        while !self.outbox.is_empty() {
+            let slices: Vec<IoSlice<'_>> = self
+                .outbox
+                .iter()
+                .take(PIECES_MAX)
+                .map(|piece| IoSlice::new(piece))
+                .collect();
+            match self.stream.try_write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.sent(written);
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stream.poll_write_ready(cx)?.is_pending() {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    fn sent(&mut self, mut bytes: usize) {
+        self.outbox_bytes -= bytes;
+        self.last_active = host::clock::now();
+        let mut left = bytes;
+        while let Some((answer, _)) = self.sending.front_mut() {
+            if left < *answer {
+                *answer -= left;
+                break;
+            }
+            left -= *answer;
+            self.sending.pop_front();
+        }
+        while let Some(piece) = self.outbox.front_mut() {
+            if bytes < piece.len() {
+                piece.advance(bytes);
+                return;
+            }
+            bytes -= piece.len();
+            self.outbox.pop_front();
+        }
+    }
+
+    /// True if the connection has as much in flight as one may have.
+    fn is_full(&self) -> bool {
+        self.places.len() >= REQUESTS_MAX
+            || self.in_flight_bytes >= u64::from(self.context.settings.socket_request_max_bytes)
+    }
+
+    fn receive(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        while !self.closing && self.submitting.is_none() && !self.is_full() {
+            match self.inbox.poll(cx, &mut self.stream, &self.context) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Received { frame, held })) => {
+                    moved = true;
+                    self.last_active = host::clock::now();
+                    self.take(frame, held)?;
+                }
+                Poll::Ready(Err(inbox::Error::Closed)) => return Err(End::Closed),
+                Poll::Ready(Err(inbox::Error::Broken(error))) => return Err(End::Broken(error)),
+                Poll::Ready(Err(inbox::Error::Refused(why))) => return Err(End::Refused(why)),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Puts a request in its place.
+    fn take(&mut self, frame: Bytes, held: Held) -> Result<(), End> {
+        let now = self.last_active;
+        let bytes = frame.len() as u64;
+        self.context.metrics.requests.increment();
+        let (slot, held) = match wire::frame::decode_request(&frame) {
+            Ok((header, wire::messages::Request::Produce(request))) => {
+                let request = api::produce::Incoming {
+                    header,
+                    request,
+                    held,
+                    bytes,
+                    at: now,
+                };
+                let context = &self.context;
+                match api::produce::submit(context, &self.peer, request) {
+                    Ok(submitted) => (submitted.into(), None),
+                    Err(submitting) => {
+                        self.submitting = Some(submitting);
+                        (Slot::Submitting, None)
+                    }
+                }
+            }
+            Ok((header, request)) => {
+                let (context, peer) = (Arc::clone(&self.context), self.peer.clone());
+                let answer = api::answer(context, peer, header, request);
+                (Slot::Other(answer.boxed()), Some(held))
+            }
+            Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => (
+                Slot::Done(api::unsupported_api_versions(correlation_id)),
+                None,
+            ),
+            Err(error) => return Err(End::Refused(error.to_string())),
+        };
+        self.in_flight_bytes += bytes;
+        self.places.push_back(Place {
+            slot,
+            bytes,
+            _held: held,
+        });
+        Ok(())
+    }
+
+    /// Lets time pass: a connection that is idle too long ends, and a produce request whose sender
+    /// has given up is answered.
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        let idle_at = self.last_active + self.context.settings.connections_max_idle;
+        let next = match self.places.front() {
+            Some(Place {
+                slot: Slot::Produce(pending),
+                ..
+            }) => pending.deadline(),
+            // Whatever else is in flight has limits of its own.
+            Some(_) if self.outbox.is_empty() => host::clock::now() + Duration::from_secs(3_600),
+            _ => idle_at,
+        };
+        if next < self.timer_at {
+            self.arm(next);
+        }
+        while Pin::new(&mut self.timer).poll(cx).is_ready() {
+            let now = host::clock::now();
+            if now >= next {
+                let Some(place) = self.places.front_mut() else {
+                    return Poll::Ready(End::Closed);
+                };
+                let Slot::Produce(pending) = &mut place.slot else {
+                    return Poll::Ready(End::Closed);
+                };
+                pending.give_up();
+                cx.waker().wake_by_ref();
+                self.arm(now + Duration::from_secs(1));
+                continue;
+            }
+            self.arm(next);
+        }
+        Poll::Pending
+    }
+
+    fn arm(&mut self, at: Instant) {
+        let wait = at.since(host::clock::now()).max(Duration::from_millis(1));
+        self.timer = host::clock::sleep(wait).boxed();
+        self.timer_at = at;
+    }
+}
+
+impl From<Submitted> for Slot {
+    fn from(submitted: Submitted) -> Self {
+        match submitted {
+            Submitted::Waiting(pending) => Slot::Produce(pending),
+            Submitted::Answered(reply) => Slot::Done(reply),
+        }
+    }
+}

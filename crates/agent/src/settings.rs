@@ -1,0 +1,145 @@
+//! What the binary decides for an agent. Plain data without defaults: names, limits and times come
+//! from the operator, under Kafka's names where Kafka has them. It must not read any file or
+//! environment.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All that an agent is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The agent's own name, kept across starts; its node id follows it.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone; Kafka's `broker.rack`.
+    pub zone: String,
+    /// Host that clients are told to connect to; `None`: the listener's address.
+    pub advertised_host: Option<String>,
+    /// Port that clients are told to connect to; `None`: the listener's.
+    pub advertised_port: Option<u16>,
+    /// The number of the bucket, as commits name it.
+    pub bucket_number: u32,
+    /// `auto.create.topics.enable`
+    pub auto_create_topics_enable: bool,
+    /// `num.partitions`: partitions of topics that are created without saying how many.
+    pub num_partitions: u32,
+    /// `socket.request.max.bytes`: a connection that announces a larger request is closed.
+    pub socket_request_max_bytes: u32,
+    /// `max.connections`: more are closed as they come.
+    pub max_connections: usize,
+    /// `connections.max.idle.ms`
+    pub connections_max_idle: Duration,
+    /// `produce.buffer.bytes`: produce requests in flight, over all connections.
+    pub produce_buffer_bytes: u64,
+    /// `fetch.buffer.bytes`: parts of files on their way to readers beyond the cache.
+    pub fetch_buffer_bytes: u64,
+    /// `fetch.cache.bytes`: parts of files kept for readers.
+    pub fetch_cache_bytes: u64,
+    /// `fetch.max.bytes`: the most that one answer to a fetch holds.
+    pub fetch_max_bytes: u64,
+    /// `flush.bytes`: a file with so many bytes is cut.
+    pub flush_bytes: u64,
+    /// `flush.interval.ms`: the longest that a request waits for its file to be cut.
+    pub flush_interval: Duration,
+    /// `upload.concurrency`: files on their way to the bucket at one time.
+    pub upload_concurrency: usize,
+    /// `upload.timeout.ms`: a file that is not durable after this long is given up.
+    pub upload_timeout: Duration,
+    /// `collect.interval.ms`: time between two runs of the collector.
+    pub collect_interval: Duration,
+    /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
+    /// before it is deleted.
+    pub file_delete_grace: Duration,
+    /// What DescribeConfigs tells of this broker, sorted by name.
+    pub broker_configs: Vec<BrokerConfig>,
+    /// Where tests kill the process.
+    pub fail_points: FailPoints,
+}
+
+/// A setting of the process, as DescribeConfigs shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The value it has if nobody sets it.
+    pub default: String,
+    /// What its value is.
+    pub kind: ConfigKind,
+    /// What it does, in a sentence.
+    pub meaning: String,
+}
+
+/// What the value of a config is, in Kafka's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    Text,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Long,
+    /// Words with commas between them.
+    List,
+}
+
+/// A place in the path of a record where a test may stop the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailPoint {
+    /// The file is durable, its commit not yet sent.
+    AfterPut,
+    /// The commit is known, no producer answered yet.
+    AfterCommit,
+}
+
+impl FailPoint {
+    /// The name under which a test asks for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailPoint::AfterPut => "after-put",
+            FailPoint::AfterCommit => "after-commit",
+        }
+    }
+
+    /// The place of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [FailPoint::AfterPut, FailPoint::AfterCommit]
+            .into_iter()
+            .find(|point| point.name() == name)
+    }
+}
+
+/// What to call at fail points; nothing in production.
+#[derive(Clone, Default)]
+pub struct FailPoints(Option<Arc<dyn Fn(FailPoint) + Send + Sync>>);
+
+impl FailPoints {
+    /// Nothing happens anywhere.
+    pub const NONE: FailPoints = FailPoints(None);
+
+    /// Calls `hook` at every point.
+    pub fn calling(hook: impl Fn(FailPoint) + Send + Sync + 'static) -> Self {
+        FailPoints(Some(Arc::new(hook)))
+    }
+
+    pub(crate) fn reach(&self, point: FailPoint) {
+        if let Some(hook) = &self.0 {
+            hook(point);
+        }
+    }
+}
+
+impl fmt::Debug for FailPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "FailPoints(set)"
+        } else {
+            "FailPoints(none)"
+        })
+    }
+}

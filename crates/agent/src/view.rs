@@ -1,0 +1,214 @@
+//! The agent's own copy of topics and agents, with what produce needs of a topic's configs already
+//! parsed. It is a cache: an answer that something does not exist rests on a current view. It must
+//! not know Kafka's messages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use meta::ids::{AgentId, PartitionId, TopicId};
+use rpc::Control;
+use rpc::view::{AgentView, ClusterView, TopicQuery, TopicView};
+use wire::batch::TimestampType;
+use wire::compression::Compression;
+
+/// What a topic demands of the batches it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// `max.message.bytes`
+    pub batch_bytes_max: usize,
+    /// `message.timestamp.type`
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`
+    pub before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`
+    pub after_max_ms: i64,
+    /// `compression.type`; `None` keeps the producer's.
+    pub compression: Option<Compression>,
+    /// `cleanup.policy` has `compact`: every record needs a key.
+    pub compacted: bool,
+}
+
+impl Rules {
+    /// From configs in force; what is missing has Kafka's default.
+    fn from_configs(configs: &BTreeMap<String, String>) -> Self {
+        let number = |name: &str, default: i64| -> i64 {
+            configs
+                .get(name)
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(default)
+        };
+        let text = |name: &str| configs.get(name).map_or("", String::as_str);
+        let timestamp_type = match text("message.timestamp.type") {
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        };
+        let compression = match text("compression.type") {
+            "uncompressed" => Some(Compression::None),
+            name => Compression::from_name(name).filter(|codec| *codec != Compression::None),
+        };
+        Rules {
+            batch_bytes_max: usize::try_from(number("max.message.bytes", 1_048_588)).unwrap_or(0),
+            timestamp_type,
+            before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
+            after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
+            compression,
+            compacted: text("cleanup.policy")
+                .split(',')
+                .any(|word| word.trim() == "compact"),
+        }
+    }
+}
+
+/// A topic, and its rules.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    /// As the control plane sees it.
+    pub view: Arc<TopicView>,
+    /// What it demands.
+    pub rules: Rules,
+}
+
+impl Topic {
+    /// The partition of an index as clients give it.
+    pub(crate) fn partition(&self, index: i32) -> Option<PartitionId> {
+        let index = usize::try_from(index).ok()?;
+        self.view.partitions.get(index).copied()
+    }
+}
+
+/// The cluster as last seen.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// The agents, sorted by id.
+    pub agents: Vec<AgentView>,
+    /// All topics, sorted by name.
+    pub topics: Vec<Arc<Topic>>,
+    version: u64,
+    by_name: HashMap<String, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+}
+
+impl View {
+    /// Indexes a view of all topics; rules of topics that did not change are kept.
+    fn index(seen: ClusterView, before: Option<&View>) -> Self {
+        let mut topics: Vec<Arc<Topic>> = Vec::with_capacity(seen.topics.len());
+        for view in seen.topics {
+            let known = before.and_then(|before| before.by_id.get(&view.id));
+            let topic = match known {
+                Some(known) if Arc::ptr_eq(&known.view, &view) || known.view == view => {
+                    Arc::clone(known)
+                }
+                _ => Arc::new(Topic {
+                    rules: Rules::from_configs(&view.effective),
+                    view,
+                }),
+            };
+            topics.push(topic);
+        }
+        let by_name = topics
+            .iter()
+            .map(|topic| (topic.view.name.clone(), Arc::clone(topic)))
+            .collect();
+        let by_id = topics
+            .iter()
+            .map(|topic| (topic.view.id, Arc::clone(topic)))
+            .collect();
+        View {
+            cluster_id: seen.cluster_id,
+            agents: seen.agents,
+            topics,
+            version: seen.version,
+            by_name,
+            by_id,
+        }
+    }
+
+    /// A topic by name.
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    /// A topic by id.
+    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// An agent by its node id.
+    pub(crate) fn agent(&self, id: AgentId) -> Option<&AgentView> {
+        self.agents.iter().find(|agent| agent.id == id)
+    }
+}
+
+/// How a client names a topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TopicKey<'a> {
+    /// By name.
+    Name(&'a str),
+    /// By id.
+    Id(TopicId),
+}
+
+impl View {
+    /// A topic as a client names it.
+    pub(crate) fn find(&self, key: TopicKey<'_>) -> Option<&Arc<Topic>> {
+        match key {
+            TopicKey::Name(name) => self.topic(name),
+            TopicKey::Id(id) => self.topic_by_id(id),
+        }
+    }
+}
+
+/// The latest view, shared by all connections.
+pub(crate) struct Views {
+    control: Arc<dyn Control>,
+    latest: RwLock<Arc<View>>,
+}
+
+impl Views {
+    /// The first view, as applied at the control node.
+    pub(crate) async fn open(control: Arc<dyn Control>) -> Result<Self, rpc::Error> {
+        let seen = control.view(TopicQuery::All).await?;
+        let latest = RwLock::new(Arc::new(View::index(seen, None)));
+        Ok(Views { control, latest })
+    }
+
+    /// The latest view.
+    pub(crate) fn latest(&self) -> Arc<View> {
+        Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what the control node has applied.
+    pub(crate) async fn refresh(&self) -> Result<Arc<View>, rpc::Error> {
+        let seen = self.control.view(TopicQuery::All).await?;
+        Ok(self.take(seen))
+    }
+
+    /// Takes over what is current: what is not in it does not exist.
+    pub(crate) async fn refresh_current(&self) -> Result<Arc<View>, rpc::Error> {
+        self.control.barrier().await?;
+        self.refresh().await
+    }
+
+    /// Takes over what the control node has applied, if that is at least `version`.
+    pub(crate) async fn refresh_to(&self, version: u64) -> Result<(), rpc::Error> {
+        if self.latest().version < version {
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, seen: ClusterView) -> Arc<View> {
+        let before = self.latest();
+        if seen.version <= before.version && before.version != 0 {
+            return before;
+        }
+        let view = Arc::new(View::index(seen, Some(&before)));
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        if latest.version <= view.version {
+            *latest = Arc::clone(&view);
+        }
+        view
+    }
+}
