@@ -2,6 +2,11 @@
 //! Commands of 1,000 slices over 10,000 partitions from idempotent producers, decoding included,
 //! with ten million slices resident; then what a snapshot costs.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it measures time, and replays nothing"
+)]
+
 use std::time::{Duration, Instant};
 
 use meta::command::{CreateTopic, RegisterAgent};

@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn partition_ids_end_before_the_shard_bits() {
         let mut last = COUNTER_MAX - 2;
-        assert!(number_partitions(&mut last, 3).is_err());
-        let ids: Vec<_> = number_partitions(&mut last, 2)
+        assert!(number_partitions(&mut last, 0, 3).is_err());
+        let ids: Vec<_> = number_partitions(&mut last, 0, 2)
             .expect("two are left")
             .collect();
         assert_eq!(

@@ -379,7 +379,7 @@ fn write_files(state: &State, chunks: &mut Vec<Bytes>) {
     let mut block = None;
     for (id, file) in state.files.iter() {
         let here = (id.incarnation.0, id.number / 128);
-        let begins = block != Some(here) && mix(here) % FILE_CHUNK_BLOCKS == 0;
+        let begins = block != Some(here) && mix(here).is_multiple_of(FILE_CHUNK_BLOCKS);
         if !part.number.is_empty() && (begins || part.number.len() >= FILE_CHUNK_FILES_MAX) {
             chunks.push(encode(Section::Files(std::mem::take(&mut part))));
         }

@@ -1,0 +1,248 @@
+//! Agents, incarnations, control nodes, features, producer ids.
+
+use meta::command::{ControlNode, Placement};
+use meta::ids::{AgentId, Incarnation, ProducerId};
+use meta::reply::Refusal;
+use meta::{Command, Event, Fate, FileReply, Reply};
+
+use crate::support::{Cluster, GRACE, accepted, agent, file, file_id, plain};
+
+#[test]
+fn a_new_run_fences_the_earlier_one_and_keeps_the_node_id() {
+    let mut cluster = Cluster::new();
+    let first = Reply::Registered {
+        agent: AgentId(1),
+        incarnation: Incarnation(1),
+    };
+    assert_eq!(cluster.register("a", 10), first);
+    assert_eq!(cluster.events, [Event::AgentsChanged]);
+    assert_eq!(
+        cluster.register("a", 10),
+        first,
+        "a repeat gets the first answer"
+    );
+    assert_eq!(cluster.events, []);
+    let other = Reply::Registered {
+        agent: AgentId(2),
+        incarnation: Incarnation(2),
+    };
+    assert_eq!(cluster.register("b", 10), other);
+    let again = Reply::Registered {
+        agent: AgentId(1),
+        incarnation: Incarnation(3),
+    };
+    assert_eq!(cluster.register("a", 11), again);
+    assert_eq!(cluster.state.incarnation(Incarnation(1)), Some((0, true)));
+    assert_eq!(cluster.skip(file_id(Incarnation(1), 0)), FileReply::Fenced);
+    assert_eq!(cluster.skip(file_id(Incarnation(3), 0)), FileReply::Skipped);
+    let names: Vec<_> = cluster
+        .state
+        .agents()
+        .map(|agent| agent.name.clone())
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn a_fenced_agent_is_gone_until_it_starts_again() {
+    let mut cluster = Cluster::new();
+    let incarnation = cluster.agent("a", 1);
+    assert_eq!(
+        cluster.apply(&Command::FenceAgent { incarnation }),
+        Reply::Done
+    );
+    assert_eq!(cluster.state.agents().count(), 0);
+    assert_eq!(cluster.register("a", 1), Reply::Refused(Refusal::Fenced));
+    assert_ne!(cluster.agent("a", 2), incarnation);
+    assert_eq!(cluster.state.agents().count(), 1);
+    let nobody = Command::FenceAgent {
+        incarnation: Incarnation(99),
+    };
+    assert_eq!(
+        cluster.apply(&nobody),
+        Reply::Refused(Refusal::UnknownIncarnation)
+    );
+}
+
+#[test]
+fn registrations_are_checked() {
+    let mut cluster = Cluster::new();
+    for broken in [
+        meta::command::RegisterAgent {
+            name: String::new(),
+            ..agent("a", 1)
+        },
+        meta::command::RegisterAgent {
+            host: String::new(),
+            ..agent("a", 1)
+        },
+        meta::command::RegisterAgent {
+            zone: "z".repeat(256),
+            ..agent("a", 1)
+        },
+    ] {
+        let reply = cluster.apply(&Command::RegisterAgent(broken));
+        assert!(
+            matches!(reply, Reply::Refused(Refusal::Invalid { .. })),
+            "{reply:?}"
+        );
+    }
+    let old = meta::command::RegisterAgent {
+        features: 0,
+        ..agent("a", 1)
+    };
+    let reply = cluster.apply(&Command::RegisterAgent(old));
+    assert_eq!(
+        reply,
+        Reply::Refused(Refusal::LevelUnsupported { level: 1 })
+    );
+    assert_eq!(cluster.state.agents().count(), 0);
+}
+
+#[test]
+fn what_is_kept_of_a_fenced_incarnation_goes_once_nothing_needs_it() {
+    let mut cluster = Cluster::new();
+    let partition = cluster.topic("t", 1)[0];
+    let run = cluster.agent("a", 1);
+    let committed = file(file_id(run, 0), &[(partition, &[plain(1)])]);
+    cluster.commit(&committed);
+    cluster.apply(&Command::FenceAgent { incarnation: run });
+    cluster.pass(GRACE - 1);
+    cluster.housekeep();
+    assert_eq!(
+        *cluster.outcomes(&committed),
+        [accepted(0)],
+        "kept during the grace"
+    );
+    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+    cluster.pass(1);
+    cluster.housekeep();
+    assert_eq!(cluster.commit(&committed), FileReply::Decided);
+    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Dead);
+    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Live);
+    assert!(
+        cluster.state.incarnation(run).is_some(),
+        "a file of it is left"
+    );
+
+    cluster.apply(&Command::DeleteTopic {
+        id: crate::support::topic_id("t"),
+    });
+    cluster.housekeep();
+    cluster.pass(GRACE);
+    assert_eq!(cluster.forget([file_id(run, 0)]).len(), 0);
+    cluster.housekeep();
+    assert_eq!(cluster.state.incarnation(run), None);
+    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Dead);
+    assert_eq!(cluster.commit(&committed), FileReply::Decided);
+    assert_eq!(cluster.register("a", 2), {
+        Reply::Registered {
+            agent: AgentId(2),
+            incarnation: Incarnation(run.0 + 1),
+        }
+    });
+}
+
+#[test]
+fn an_incarnation_that_was_never_given_is_unknown() {
+    let mut cluster = Cluster::new();
+    let id = file_id(Incarnation(5), 0);
+    assert_eq!(cluster.skip(id), FileReply::UnknownIncarnation);
+    assert_eq!(
+        cluster.state.fate(id),
+        Fate::Undecided,
+        "it may be registered yet"
+    );
+    assert_eq!(cluster.state.fate(file_id(Incarnation(0), 0)), Fate::Dead);
+}
+
+#[test]
+fn the_feature_level_waits_for_everyone() {
+    let mut cluster = Cluster::new();
+    let raise = Command::SetFeatureLevel { level: 2 };
+    let node = |features| {
+        let (name, region) = ("c".to_owned(), "r".to_owned());
+        Command::RegisterControlNode(ControlNode {
+            name,
+            region,
+            features,
+        })
+    };
+    assert_eq!(
+        cluster.apply(&raise),
+        Reply::Refused(Refusal::UnknownControlNode)
+    );
+    cluster.apply(&node(2));
+    let incarnation = cluster.agent("old", 1);
+    let behind = Refusal::LevelAhead {
+        name: "old".to_owned(),
+        supported: 1,
+    };
+    assert_eq!(cluster.apply(&raise), Reply::Refused(behind));
+    cluster.apply(&Command::FenceAgent { incarnation });
+    assert_eq!(cluster.apply(&raise), Reply::Done);
+    assert_eq!(cluster.state.feature_level(), 2);
+    assert_eq!(cluster.register("old", 2), {
+        Reply::Refused(Refusal::LevelUnsupported { level: 2 })
+    });
+    assert_eq!(
+        cluster.apply(&node(1)),
+        Reply::Refused(Refusal::LevelUnsupported { level: 2 })
+    );
+    let remove = Command::RemoveControlNode {
+        name: "c".to_owned(),
+    };
+    assert_eq!(cluster.apply(&remove), Reply::Done);
+    assert_eq!(
+        cluster.apply(&remove),
+        Reply::Refused(Refusal::UnknownControlNode)
+    );
+}
+
+#[test]
+fn producers_get_ids_that_nobody_had_and_epochs_until_these_are_used_up() {
+    let mut cluster = Cluster::new();
+    let mut allocate = |known: Option<(i64, i16)>| {
+        let known = known.map(|(id, epoch)| (ProducerId(id), epoch));
+        match cluster.apply(&Command::AllocateProducer { known }) {
+            Reply::Producer { id, epoch } => (id.0, epoch),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(allocate(None), (0, 0));
+    assert_eq!(allocate(None), (1, 0));
+    assert_eq!(allocate(Some((0, 0))), (0, 1));
+    assert_eq!(allocate(Some((0, 0))), (0, 1), "a repeat is answered alike");
+    assert_eq!(allocate(Some((0, i16::MAX - 2))), (0, i16::MAX - 1));
+    assert_eq!(
+        allocate(Some((0, i16::MAX - 1))),
+        (2, 0),
+        "no epoch is left"
+    );
+    assert_eq!(allocate(Some((77, 3))), (3, 0), "nobody has this id");
+    assert_eq!(allocate(Some((-1, -1))), (4, 0));
+}
+
+#[test]
+fn a_file_must_be_in_enough_failure_domains() {
+    let mut cluster = Cluster::new();
+    let partition = cluster.topic("t", 1)[0];
+    let run = cluster.agent("a", 1);
+    let placement = Placement {
+        copies: 2,
+        buckets: [(0, 0), (1, 1), (2, 2)].into(),
+    };
+    assert_eq!(
+        cluster.apply(&Command::SetPlacement(placement)),
+        Reply::Done
+    );
+    let mut commit = file(file_id(run, 0), &[(partition, &[plain(1)])]);
+    assert_eq!(cluster.commit(&commit), FileReply::PlacementRefused);
+    commit.placement = vec![0, 3];
+    assert_eq!(cluster.commit(&commit), FileReply::PlacementRefused);
+    assert_eq!(cluster.bounds(partition), (0, 0));
+    commit.placement = vec![0, 2];
+    assert_eq!(*cluster.outcomes(&commit), [accepted(0)]);
+    let file = cluster.state.file(commit.file).expect("it is committed");
+    assert_eq!(file.placement().collect::<Vec<_>>(), [0, 2]);
+}

@@ -1,0 +1,258 @@
+//! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
+
+use std::collections::BTreeMap;
+
+use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::group;
+use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
+use meta::{Command, DecodeError};
+
+use crate::support::{file, file_id, idempotent, plain, set};
+
+const FORMAT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/formats/commands.md"
+));
+
+/// An example of every command, under its name in the page.
+fn examples() -> Vec<(&'static str, Command)> {
+    let topic = TopicId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+    let run = Incarnation(3);
+    let batches = [plain(2), idempotent(7, 0, 40, 3)];
+    let changes = ConfigChanges {
+        remove: ["flush.ms".to_owned()].into(),
+        ..set("retention.ms", "9")
+    };
+    let agent = RegisterAgent {
+        nonce: 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100,
+        name: "agent-0".to_owned(),
+        host: "10.0.0.5".to_owned(),
+        port: 9_092,
+        region: "eu-1".to_owned(),
+        zone: "a".to_owned(),
+        features: 1,
+    };
+    let create = CreateTopic {
+        id: topic,
+        name: "orders".to_owned(),
+        partitions: 12,
+        configs: [("retention.ms".to_owned(), "3600000".to_owned())].into(),
+    };
+    let node = ControlNode {
+        name: "c-0".to_owned(),
+        region: "eu-1".to_owned(),
+        features: 1,
+    };
+    let files: [FileId; 3] = [file_id(run, 4), file_id(run, 6), file_id(Incarnation(5), 0)];
+    let commit = file(
+        file_id(run, 4),
+        &[(PartitionId(1), &batches), (PartitionId(300), &[plain(1)])],
+    );
+    vec![
+        ("RegisterAgent", Command::RegisterAgent(agent)),
+        ("FenceAgent", Command::FenceAgent { incarnation: run }),
+        ("CommitFile", Command::CommitFile(commit)),
+        (
+            "SkipFile",
+            Command::SkipFile {
+                file: file_id(run, 5),
+            },
+        ),
+        ("CreateTopic", Command::CreateTopic(create)),
+        ("DeleteTopic", Command::DeleteTopic { id: topic }),
+        (
+            "CreatePartitions",
+            Command::CreatePartitions {
+                id: topic,
+                total: 24,
+            },
+        ),
+        (
+            "SetTopicConfigs",
+            Command::SetTopicConfigs { id: topic, changes },
+        ),
+        (
+            "SetClusterConfigs",
+            Command::SetClusterConfigs {
+                changes: set("num.partitions", "4"),
+            },
+        ),
+        (
+            "AllocateProducer",
+            Command::AllocateProducer {
+                known: Some((ProducerId(7), 2)),
+            },
+        ),
+        ("Housekeep", Command::Housekeep),
+        (
+            "FilesDeleted",
+            Command::FilesDeleted {
+                files: files.into(),
+            },
+        ),
+        ("RegisterControlNode", Command::RegisterControlNode(node)),
+        (
+            "RemoveControlNode",
+            Command::RemoveControlNode {
+                name: "c-0".to_owned(),
+            },
+        ),
+        ("SetFeatureLevel", Command::SetFeatureLevel { level: 2 }),
+        (
+            "SetPlacement",
+            Command::SetPlacement(Placement {
+                copies: 2,
+                buckets: [(0, 0), (1, 1), (2, 2)].into(),
+            }),
+        ),
+        (
+            "Group",
+            Command::Group(group::Command {
+                group: "g".to_owned(),
+                action: group::Action::Delete,
+            }),
+        ),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The examples of the page: `name  hex`, continued on lines that begin with two spaces.
+fn page() -> BTreeMap<String, String> {
+    let block = FORMAT
+        .split("```examples\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let mut found = BTreeMap::new();
+    let mut name = String::new();
+    for line in block.expect("the page has examples").lines() {
+        match line.strip_prefix("  ") {
+            Some(more) => {
+                found
+                    .entry(name.clone())
+                    .or_insert_with(String::new)
+                    .push_str(more.trim());
+            }
+            None => name = line.trim().to_owned(),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_is_written_as_the_page_says() {
+    let page = page();
+    let examples = examples();
+    for (name, command) in &examples {
+        let written = hex(&command.encode());
+        assert_eq!(page.get(*name), Some(&written), "{name}");
+        assert_eq!(
+            Command::decode(&command.encode()).as_ref(),
+            Ok(command),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        page.len(),
+        examples.len(),
+        "the page has an example of each and no other"
+    );
+}
+
+#[test]
+fn a_cut_or_extended_command_is_refused_or_another_one() {
+    for (name, command) in examples() {
+        let bytes = command.encode();
+        for cut in 0..bytes.len() {
+            assert_ne!(
+                Command::decode(&bytes[..cut]).ok().as_ref(),
+                Some(&command),
+                "{name}"
+            );
+        }
+        for more in 0..=255 {
+            let extended = [bytes.as_slice(), &[more]].concat();
+            assert!(Command::decode(&extended).is_err(), "{name} and {more:02x}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_another_command() {
+    for (name, command) in examples() {
+        let bytes = command.encode();
+        for at in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            if let Ok(other) = Command::decode(&flipped) {
+                assert_ne!(other, command, "{name}, bit {at}");
+                assert_eq!(
+                    other.encode(),
+                    flipped,
+                    "{name}, bit {at}: there is one way to write it"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_this_build_would_not_write_is_refused() {
+    let not_canonical: [(&str, &[u8]); 9] = [
+        ("an unknown kind", &[0xaa, 0x06, 0x00]),
+        (
+            "an unknown field of a kind",
+            &[0x12, 0x04, 0x08, 0x03, 0x10, 0x01],
+        ),
+        ("a default that is written", &[0x12, 0x02, 0x08, 0x00]),
+        (
+            "a varint longer than need be",
+            &[0x12, 0x03, 0x08, 0x83, 0x00],
+        ),
+        ("a field twice", &[0x12, 0x04, 0x08, 0x03, 0x08, 0x03]),
+        ("two kinds", &[0x12, 0x02, 0x08, 0x03, 0x5a, 0x00]),
+        ("fields out of order", &[0x22, 0x04, 0x10, 0x01, 0x08, 0x03]),
+        (
+            "a number cut to 32 bits",
+            &[0x7a, 0x06, 0x08, 0x81, 0x80, 0x80, 0x80, 0x18],
+        ),
+        (
+            "a column in two parts",
+            &[0x1a, 0x06, 0x32, 0x01, 0x00, 0x32, 0x01, 0x01],
+        ),
+    ];
+    for (what, bytes) in not_canonical {
+        assert_eq!(
+            Command::decode(bytes),
+            Err(DecodeError::NotCanonical),
+            "{what}"
+        );
+    }
+    let values: [(&str, &[u8]); 4] = [
+        ("no kind", &[]),
+        ("a topic id of one byte", &[0x32, 0x03, 0x0a, 0x01, 0x07]),
+        (
+            "files that are not sorted",
+            &[0x62, 0x06, 0x0a, 0x04, 0x12, 0x02, 0x02, 0x01],
+        ),
+        (
+            "configs that are not sorted",
+            &[
+                0x4a, 0x0a, 0x0a, 0x03, 0x0a, 0x01, b'b', 0x0a, 0x03, 0x0a, 0x01, b'a',
+            ],
+        ),
+    ];
+    for (what, bytes) in values {
+        let refused = Command::decode(bytes);
+        assert!(
+            matches!(refused, Err(DecodeError::Value { .. })),
+            "{what}: {refused:?}"
+        );
+    }
+    assert!(matches!(
+        Command::decode(&[0x12, 0x05]),
+        Err(DecodeError::Shape(_))
+    ));
+}

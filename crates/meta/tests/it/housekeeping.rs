@@ -1,0 +1,292 @@
+//! Retention, expiry, tombstones and collection.
+
+use meta::clock::{CONFIRMATION_TICKS_MILLIS, JUMP_MILLIS};
+use meta::commit::Batch;
+use meta::ids::PartitionId;
+use meta::{BatchOutcome, Command, Event, Fate, Located, Reply, State};
+
+use crate::support::{
+    Cluster, GRACE, WALL, accepted, create, file, file_id, idempotent, plain, topic_id,
+};
+
+const DAY: u64 = 86_400_000;
+
+fn at(time: u64, records: u32) -> Batch {
+    Batch {
+        max_timestamp: i64::try_from(time).expect("small"),
+        ..plain(records)
+    }
+}
+
+/// A topic with a file per batch.
+fn filled(batches: &[Batch]) -> (Cluster, PartitionId) {
+    let mut cluster = Cluster::new();
+    let partition = cluster.topic("t", 1)[0];
+    let run = cluster.agent("a", 1);
+    for (number, batch) in (0..).zip(batches) {
+        cluster.commit(&file(file_id(run, number), &[(partition, &[*batch])]));
+    }
+    (cluster, partition)
+}
+
+fn pass_in_steps(cluster: &mut Cluster, millis: u64) {
+    let mut left = millis;
+    while left > 0 {
+        let step = left.min(JUMP_MILLIS);
+        cluster.pass(step);
+        cluster.apply(&Command::SetFeatureLevel { level: 1 });
+        left -= step;
+    }
+}
+
+#[test]
+fn slices_go_by_time_from_the_oldest_as_a_whole() {
+    let (mut cluster, partition) = filled(&[at(WALL, 2), at(WALL + 500, 3), at(WALL + 100, 1)]);
+    cluster.configure("t", "retention.ms", "1000");
+    cluster.pass(1_000);
+    assert_eq!(cluster.housekeep(), [], "nothing is older than its time");
+    cluster.pass(1);
+    let events = cluster.housekeep();
+    let moved = Event::LogStart {
+        partition,
+        log_start: 2,
+    };
+    assert_eq!(events, [moved, Event::FilesTombstoned]);
+    assert_eq!(cluster.bounds(partition), (2, 6));
+    let located = cluster.state.locate(partition, 1, 1, 1);
+    assert_eq!(
+        located,
+        Located::OutOfRange {
+            log_start: 2,
+            high_watermark: 6
+        }
+    );
+    cluster.pass(400);
+    assert_eq!(
+        cluster.housekeep(),
+        [],
+        "the second holds back the third, which is older"
+    );
+    cluster.pass(101);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (6, 6), "everything may go");
+    let located = cluster.state.locate(partition, 6, 1, 1);
+    assert_eq!(
+        located,
+        Located::Found {
+            log_start: 6,
+            high_watermark: 6,
+            places: vec![]
+        }
+    );
+    let run = meta::ids::Incarnation(1);
+    let next = file(file_id(run, 3), &[(partition, &[plain(1)])]);
+    let outcome = BatchOutcome::Accepted {
+        base_offset: 6,
+        log_start: 6,
+    };
+    assert_eq!(*cluster.outcomes(&next), [outcome], "offsets go on");
+}
+
+#[test]
+fn slices_go_by_size_while_the_rest_is_enough() {
+    let (mut cluster, partition) = filled(&[plain(1); 5]);
+    cluster.configure("t", "retention.bytes", "250");
+    cluster.housekeep();
+    assert_eq!(
+        cluster.bounds(partition),
+        (2, 5),
+        "300 bytes are left: 200 would be too few"
+    );
+    cluster.configure("t", "retention.bytes", "0");
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (5, 5));
+    let retained = cluster.state.partition(partition).expect("it exists");
+    assert_eq!((retained.bytes(), retained.slices()), (0, 0));
+}
+
+#[test]
+fn records_without_a_timestamp_are_as_old_as_their_file() {
+    let (mut cluster, partition) = filled(&[Batch {
+        max_timestamp: -1,
+        ..plain(1)
+    }]);
+    cluster.configure_cluster("log.retention.ms", "1000");
+    cluster.pass(1_000);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (0, 1));
+    cluster.pass(1);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 1));
+}
+
+#[test]
+fn retention_without_limits_keeps_everything() {
+    let (mut cluster, partition) = filled(&[at(0, 1), plain(1)]);
+    cluster.configure("t", "retention.ms", "-1");
+    pass_in_steps(&mut cluster, 400 * DAY);
+    assert_eq!(cluster.housekeep(), []);
+    assert_eq!(cluster.bounds(partition), (0, 2));
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_holds_retention_by_time_but_not_by_size() {
+    let (mut cluster, partition) = filled(&[plain(1); 3]);
+    cluster.configure("t", "retention.ms", "1000");
+    cluster.now.wall_millis += JUMP_MILLIS + 1;
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (0, 3));
+    assert_eq!(
+        cluster.state.retention_hold().map(|hold| hold.since),
+        Some(cluster.now)
+    );
+    cluster.configure("t", "retention.bytes", "200");
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 3));
+    pass_in_steps(&mut cluster, CONFIRMATION_TICKS_MILLIS);
+    cluster.housekeep();
+    assert_eq!(cluster.state.retention_hold(), None);
+    assert_eq!(cluster.bounds(partition), (3, 3));
+}
+
+#[test]
+fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_deleted() {
+    let (mut cluster, _) = filled(&[plain(1), plain(1)]);
+    let run = meta::ids::Incarnation(1);
+    let (dead, live) = (file_id(run, 0), file_id(run, 1));
+    cluster.configure("t", "retention.bytes", "100");
+    cluster.housekeep();
+    assert_eq!(cluster.state.fate(dead), Fate::Tombstoned);
+    assert_eq!(cluster.state.fate(live), Fate::Live);
+    cluster.pass(GRACE - 1);
+    cluster.housekeep();
+    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(
+        cluster.forget([dead, live]),
+        [dead, live].into(),
+        "neither may be deleted"
+    );
+    cluster.pass(1);
+    cluster.housekeep();
+    let collectable: Vec<_> = cluster
+        .state
+        .collectable(9)
+        .iter()
+        .map(|r| r.file)
+        .collect();
+    assert_eq!(collectable, [dead]);
+    assert_eq!(
+        cluster.state.fate(dead),
+        Fate::Tombstoned,
+        "it may be there still"
+    );
+    assert_eq!(cluster.forget([dead, live]), [live].into());
+    assert_eq!(cluster.state.fate(dead), Fate::Dead);
+    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(cluster.state.totals().files, 1);
+}
+
+#[test]
+fn the_grace_counts_ticks_not_the_wall_clock() {
+    let (mut cluster, _) = filled(&[plain(1), plain(1)]);
+    cluster.configure("t", "retention.bytes", "100");
+    cluster.housekeep();
+    cluster.now.wall_millis += 10 * DAY;
+    cluster.housekeep();
+    assert_eq!(cluster.state.collectable(9), []);
+    cluster.now.ticks_millis += GRACE;
+    cluster.housekeep();
+    assert_eq!(cluster.state.collectable(9).len(), 1);
+}
+
+#[test]
+fn an_upload_that_was_skipped_is_dead_only_after_the_grace() {
+    let mut cluster = Cluster::new();
+    let run = cluster.agent("a", 1);
+    cluster.skip(file_id(run, 0));
+    assert_eq!(
+        cluster.state.fate(file_id(run, 0)),
+        Fate::Undecided,
+        "its PUT may be on its way"
+    );
+    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+    cluster.pass(GRACE);
+    cluster.housekeep();
+    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Dead);
+    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+}
+
+#[test]
+fn idle_producers_are_forgotten_after_a_day_of_ticks() {
+    let (mut cluster, partition) = filled(&[idempotent(3, 0, 0, 5)]);
+    let run = meta::ids::Incarnation(1);
+    cluster.configure("t", "retention.ms", "-1");
+    pass_in_steps(&mut cluster, DAY);
+    cluster.housekeep();
+    let gap = file(file_id(run, 1), &[(partition, &[idempotent(3, 0, 50, 1)])]);
+    assert_eq!(
+        *cluster.outcomes(&gap),
+        [BatchOutcome::OutOfOrder],
+        "a day exactly is kept"
+    );
+    pass_in_steps(&mut cluster, 1);
+    cluster.housekeep();
+    let again = file(file_id(run, 2), &[(partition, &[idempotent(3, 0, 50, 1)])]);
+    assert_eq!(
+        *cluster.outcomes(&again),
+        [accepted(5)],
+        "any sequence begins anew"
+    );
+}
+
+#[test]
+fn housekeeping_does_a_bounded_step_at_a_time_and_ends() {
+    let mut cluster = Cluster::new();
+    let partitions = cluster.topic("t", 60);
+    let run = cluster.agent("a", 1);
+    for number in 0..1_000 {
+        let mut commit = file(file_id(run, number), &[]);
+        let mut position = 16;
+        for partition in &partitions {
+            commit.push_slice(*partition, position);
+            commit.push_batch(plain(1));
+            position += 100;
+        }
+        commit.length = position;
+        // Checking everything each time would take most of a minute.
+        let _ = cluster
+            .state
+            .apply(cluster.now, &Command::CommitFile(commit));
+    }
+    cluster.apply(&Command::DeleteTopic { id: topic_id("t") });
+    let mut steps = 0;
+    let mut left = cluster.state.totals().doomed_partitions;
+    assert_eq!(left, 60);
+    while cluster.apply(&Command::Housekeep) == (Reply::Housekept { more: true }) {
+        let now = cluster.state.totals().doomed_partitions;
+        assert!(left - now <= 20, "20,000 slices in a step at most");
+        left = now;
+        steps += 1;
+    }
+    assert_eq!(steps, 2);
+    let totals = cluster.state.totals();
+    assert_eq!(
+        (totals.doomed_partitions, totals.tombstoned_files),
+        (0, 1_000)
+    );
+}
+
+#[test]
+fn a_step_looks_at_a_part_of_many_partitions_and_goes_on_there() {
+    let mut state = State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned());
+    let now = meta::Stamp {
+        wall_millis: WALL,
+        ticks_millis: 0,
+    };
+    state.apply(now, &create("t", 12_000));
+    let step = |state: &mut State| state.apply(now, &Command::Housekeep).reply;
+    assert_eq!(step(&mut state), Reply::Housekept { more: true });
+    assert_eq!(step(&mut state), Reply::Housekept { more: true });
+    assert_eq!(step(&mut state), Reply::Housekept { more: false });
+    assert_eq!(step(&mut state), Reply::Housekept { more: true });
+}

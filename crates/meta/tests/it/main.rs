@@ -1,0 +1,12 @@
+//! What users of the state machine rely on, through its public face only.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod agents;
+mod commits;
+mod encoding;
+mod housekeeping;
+mod load;
+mod random;
+mod snapshots;
+mod support;
+mod topics;
