@@ -12,7 +12,7 @@ use rpc::control::TopicRefusal;
 use rpc::view::{AgentView, ClusterView, FileFate, Located, Place, TopicQuery, TopicView};
 
 /// Where a slice lies.
-pub fn place(place: &SlicePlace) -> Place {
+pub(crate) fn place(place: &SlicePlace) -> Place {
     Place {
         file: place.file,
         nonce: place.nonce,
@@ -26,7 +26,7 @@ pub fn place(place: &SlicePlace) -> Place {
 }
 
 /// Where records are.
-pub fn located(located: query::Located) -> Located {
+pub(crate) fn located(located: query::Located) -> Located {
     match located {
         query::Located::Found {
             log_start,
@@ -49,7 +49,7 @@ pub fn located(located: query::Located) -> Located {
 }
 
 /// What may be done with a file.
-pub fn fate(fate: Fate) -> FileFate {
+pub(crate) fn fate(fate: Fate) -> FileFate {
     match fate {
         Fate::Live => FileFate::Live,
         Fate::Tombstoned => FileFate::Tombstoned,
@@ -59,7 +59,7 @@ pub fn fate(fate: Fate) -> FileFate {
 }
 
 /// Why a change of topics was refused.
-pub fn refusal(refusal: &Refusal) -> TopicRefusal {
+pub(crate) fn refusal(refusal: &Refusal) -> TopicRefusal {
     let reason = refusal.to_string();
     match refusal {
         Refusal::Exists { .. } => TopicRefusal::Exists(reason),
@@ -72,7 +72,7 @@ pub fn refusal(refusal: &Refusal) -> TopicRefusal {
 }
 
 /// The agents, and the topics asked for.
-pub fn view(state: &State, query: &TopicQuery) -> ClusterView {
+pub(crate) fn view(state: &State, query: &TopicQuery) -> ClusterView {
     let chosen: Vec<&Topic> = match query {
         TopicQuery::All => state.topics().iter().collect(),
         TopicQuery::Names(names) => names.iter().filter_map(|name| state.topic(name)).collect(),

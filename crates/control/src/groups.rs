@@ -2,6 +2,7 @@
 //! proposals and changes, and performs its effects. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use host::clock::Instant;
 use host::task::Task;
-use journal::replica::{Handle, Role};
+use journal::node::{ProposeError, Role};
+use journal::replica::Handle;
 use meta::command::Command;
 use meta::group::Groups;
 use meta::ids::TopicId;
@@ -29,7 +31,7 @@ const QUEUE: usize = 4_096;
 const FAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// How the rest of the node reaches the coordinator.
-pub struct Client {
+pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
 }
 
@@ -40,7 +42,7 @@ struct Asked {
 
 impl Client {
     /// Asks the coordinator; the answer may take as long as a rebalance.
-    pub async fn request(&self, request: GroupRequest) -> Result<GroupReply, Error> {
+    pub(crate) async fn request(&self, request: GroupRequest) -> Result<GroupReply, Error> {
         let (answer, answered) = oneshot::channel();
         self.asked
             .try_send(Asked { request, answer })
@@ -52,7 +54,7 @@ impl Client {
 }
 
 /// Starts the coordinator's task. `changed` is what the state machine says of groups.
-pub fn start(
+pub(crate) fn start(
     settings: Settings,
     replica: Handle<Machine>,
     changed: mpsc::UnboundedReceiver<meta::group::Event>,
@@ -84,7 +86,7 @@ struct Shell {
 
 impl Shell {
     async fn run(mut self) {
-        let mut role = self.replica.watch_role();
+        let mut role = self.replica.roles();
         let mut leads = false;
         loop {
             let wake = self.timer.map_or(FAR, |at| at.since(host::clock::now()));
@@ -94,7 +96,7 @@ impl Shell {
                     if changed.is_err() {
                         return;
                     }
-                    let leader = matches!(*role.borrow_and_update(), Role::Leader);
+                    let leader = *role.borrow_and_update() == Role::Leader;
                     if leader == leads {
                         continue;
                     }
@@ -104,51 +106,35 @@ impl Shell {
                 Some(event) = self.changed.recv() => Event::Changed { group: event.group },
                 Some(event) = self.outcomes.next() => event,
                 asked = self.inbox.recv() => match asked {
-                    Some(asked) => match self.admit(asked) {
-                        Some(event) => event,
-                        None => continue,
-                    },
+                    Some(asked) => self.admit(asked),
                     None => return,
                 },
                 () = host::clock::sleep(wake) => Event::Timer,
             };
-            self.handle(event);
+            self.handle(event).await;
         }
     }
 
-    /// Takes a request in; one that may not be answered from memory now waits for a barrier first.
-    fn admit(&mut self, asked: Asked) -> Option<Event> {
+    fn admit(&mut self, asked: Asked) -> Event {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.waiting.insert(ticket, asked.answer);
-        let request = asked.request;
-        let from_memory = matches!(
-            request,
-            GroupRequest::Heartbeat(_)
-                | GroupRequest::Sync(_)
-                | GroupRequest::Describe(_)
-                | GroupRequest::List(_)
-        );
-        if !from_memory || self.replica.answers_from_memory() {
-            return Some(Event::Request { ticket, request });
+        let current = self.replica.leading_until().is_some();
+        Event::Request {
+            ticket,
+            request: asked.request,
+            current,
         }
-        let passed = self.replica.barrier();
-        self.outcomes.push(Box::pin(async move {
-            // If the barrier fails the node does not lead, and the coordinator will say so.
-            drop(passed.await);
-            Event::Request { ticket, request }
-        }));
-        None
     }
 
-    fn handle(&mut self, event: Event) {
+    async fn handle(&mut self, event: Event) {
         let coordinator = &mut self.coordinator;
         let effects = self.replica.with_state(|machine| {
             coordinator.handle(host::clock::now(), event, &View(machine.state()))
         });
         for effect in effects {
             match effect {
-                Effect::Propose { proposal, command } => self.propose(proposal, command),
+                Effect::Propose { proposal, command } => self.propose(proposal, command).await,
                 Effect::Answer { ticket, reply } => {
                     if let Some(answer) = self.waiting.remove(&ticket) {
                         // An agent that is gone needs no answer.
@@ -156,12 +142,10 @@ impl Shell {
                     }
                 }
                 Effect::Current { ticket } => {
-                    let passed = self.replica.barrier();
+                    let replica = self.replica.clone();
                     self.outcomes.push(Box::pin(async move {
-                        Event::Barrier {
-                            ticket,
-                            passed: passed.await.is_ok(),
-                        }
+                        let passed = replica.barrier().await.is_ok();
+                        Event::Barrier { ticket, passed }
                     }));
                 }
                 Effect::SetTimer { at } => self.timer = Some(at),
@@ -169,12 +153,11 @@ impl Shell {
         }
     }
 
-    fn propose(&mut self, proposal: ProposalId, command: meta::group::Command) {
+    async fn propose(&mut self, proposal: ProposalId, command: meta::group::Command) {
         let bytes = Bytes::from(Command::Group(command).encode());
-        // Queued here and now: proposals reach the journal in the order of the effects.
-        let outcome = self.replica.propose(CLUSTER, bytes);
-        self.outcomes.push(Box::pin(async move {
-            match outcome.await {
+        let replica = self.replica.clone();
+        let mut outcome: BoxFuture<'static, Event> = Box::pin(async move {
+            match replica.propose(CLUSTER, bytes).await {
                 Ok(Reply::Group(reply)) => Event::Applied { proposal, reply },
                 Ok(other) => {
                     tracing::error!(?other, "a group's command got another command's reply");
@@ -183,12 +166,21 @@ impl Shell {
                         ambiguous: true,
                     }
                 }
-                Err(error) => Event::Failed {
-                    proposal,
-                    ambiguous: !error.is_definite(),
-                },
+                Err(error) => {
+                    let ambiguous = matches!(error, ProposeError::Unknown(_));
+                    Event::Failed {
+                        proposal,
+                        ambiguous,
+                    }
+                }
             }
-        }));
+        });
+        // The first poll puts the command into the journal's queue: proposals get there in the
+        // order of the effects.
+        match futures::poll!(&mut outcome) {
+            Poll::Ready(event) => self.outcomes.push(Box::pin(std::future::ready(event))),
+            Poll::Pending => self.outcomes.push(outcome),
+        }
     }
 }
 

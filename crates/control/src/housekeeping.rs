@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::task::Task;
-use journal::replica::Role;
 use meta::command::{Command, ConfigChanges};
 use meta::config::{self, Source};
 use meta::reply::Reply;
@@ -79,6 +78,6 @@ pub(crate) async fn configure(node: &Node, wanted: &BTreeMap<String, String>) ->
 impl Node {
     /// True while this node leads the journal.
     pub fn leads(&self) -> bool {
-        *self.replica.watch_role().borrow() == Role::Leader
+        self.replica.is_leader()
     }
 }

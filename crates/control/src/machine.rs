@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use journal::replica::{ClusterNumber, Poison, StateMachine};
+use journal::entry::ClusterNumber;
+use journal::replica::{Poison, StateMachine, Unreadable};
 use meta::command::Command;
 use meta::ids::Stamp;
 use meta::reply::{Event, Reply};
@@ -18,7 +19,7 @@ use crate::convert;
 const NOTICES: usize = 4_096;
 
 /// One cluster's state, and its listeners.
-pub struct Machine {
+pub(crate) struct Machine {
     cluster: ClusterNumber,
     state: State,
     notices: broadcast::Sender<Arc<[Notice]>>,
@@ -27,7 +28,7 @@ pub struct Machine {
 
 impl Machine {
     /// The state of `cluster` before its first command; what happens to groups goes to `groups`.
-    pub fn new(
+    pub(crate) fn new(
         cluster: ClusterNumber,
         state: State,
         groups: mpsc::UnboundedSender<meta::group::Event>,
@@ -41,12 +42,12 @@ impl Machine {
     }
 
     /// The state.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// What is applied from now on, as hints for agents.
-    pub fn notices(&self) -> broadcast::Sender<Arc<[Notice]>> {
+    pub(crate) fn notices(&self) -> broadcast::Sender<Arc<[Notice]>> {
         self.notices.clone()
     }
 
@@ -114,19 +115,18 @@ impl StateMachine for Machine {
         Ok(applied.reply)
     }
 
-    fn capture(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
         let capture = self.state.capture();
         Box::new(move || capture.encode_chunks())
     }
 
-    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), String> {
-        let state = State::restore(&chunks).map_err(|error| error.to_string())?;
+    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
+        let state = State::restore(&chunks).map_err(|error| Unreadable(error.to_string()))?;
         if state.cluster_id() != self.state.cluster_id() {
-            return Err(format!(
-                "the snapshot is of cluster {}, not of {}",
-                state.cluster_id(),
-                self.state.cluster_id()
-            ));
+            let (found, ours) = (state.cluster_id(), self.state.cluster_id());
+            return Err(Unreadable(format!(
+                "the snapshot is of cluster {found}, not of {ours}"
+            )));
         }
         self.state = state;
         // Whoever listens looks again at everything.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::task::Task;
-use journal::object::ObjectEngine;
-use journal::replica::{self, ClusterNumber, Handle, Role, Running};
+use journal::entry::ClusterNumber;
+use journal::node::Role;
+use journal::object::Object;
+use journal::replica::{self, Handle, Parts, Replica};
 use meta::state::State;
 use rpc::Error;
 use rpc::view::Notice;
@@ -28,7 +30,7 @@ pub struct Settings {
     /// Kafka's cluster id: 22 characters of base64.
     pub cluster_id: String,
     /// The journal's own settings.
-    pub journal: replica::Settings,
+    pub journal: journal::node::Settings,
     /// The coordinator's.
     pub groups: coordinator::Settings,
     /// Time between two runs of the leader's chores.
@@ -46,7 +48,7 @@ pub struct Node {
 
 /// What keeps a control node running; it stops when this is stopped or dropped.
 pub struct Tasks {
-    journal: Running,
+    _journal: Replica,
     _groups: Task<()>,
     _housekeeping: Task<()>,
 }
@@ -59,11 +61,12 @@ impl Node {
         let state = State::genesis(settings.cluster_id.clone());
         let machine = Machine::new(CLUSTER, state, group_events);
         let notices = machine.notices();
-        let engine = Arc::new(ObjectEngine::new(
-            Arc::clone(&bucket),
-            settings.journal.shard,
-        ));
-        let (replica, journal) = replica::start(settings.journal.clone(), engine, bucket, machine);
+        let parts = Parts {
+            engine: Arc::new(Object::new(Arc::clone(&bucket), settings.journal.shard)),
+            bucket,
+            settings: settings.journal.clone(),
+        };
+        let (replica, journal) = replica::start(parts, machine);
         let (groups, groups_task) =
             groups::start(settings.groups.clone(), replica.clone(), changed);
         let node = Arc::new(Node {
@@ -73,7 +76,7 @@ impl Node {
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let tasks = Tasks {
-            journal,
+            _journal: journal,
             _groups: groups_task,
             _housekeeping: housekeeping,
         };
@@ -82,24 +85,38 @@ impl Node {
 
     /// Waits until this node leads, then makes the cluster's configs what it was started with.
     pub async fn lead(&self, settings: &Settings) -> Result<(), Error> {
-        let mut role = self.replica.watch_role();
+        match self.reach(&[Role::Leader, Role::Halted]).await {
+            Role::Leader => housekeeping::configure(self, &settings.cluster_configs).await,
+            _ => Err(Error::Refused {
+                reason: self.why_halted(),
+            }),
+        }
+    }
+
+    /// Waits until the journal cannot go on, and says why.
+    pub async fn halted(&self) -> String {
+        self.reach(&[Role::Halted]).await;
+        self.why_halted()
+    }
+
+    async fn reach(&self, wanted: &[Role]) -> Role {
+        let mut roles = self.replica.roles();
         loop {
-            match &*role.borrow_and_update() {
-                Role::Leader => break,
-                Role::Halted(why) => {
-                    return Err(Error::Refused {
-                        reason: why.clone(),
-                    });
-                }
-                _ => {}
+            let role = *roles.borrow_and_update();
+            if wanted.contains(&role) {
+                return role;
             }
-            if role.changed().await.is_err() {
-                return Err(Error::NotLeader {
-                    reason: "the node stopped".to_owned(),
-                });
+            if roles.changed().await.is_err() {
+                return Role::Halted;
             }
         }
-        housekeeping::configure(self, &settings.cluster_configs).await
+    }
+
+    fn why_halted(&self) -> String {
+        self.replica
+            .status()
+            .halted
+            .unwrap_or_else(|| "its task ended".to_owned())
     }
 
     /// Where the journal stands.
@@ -110,27 +127,5 @@ impl Node {
     /// Reads the metadata as applied here.
     pub fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         self.replica.with_state(|machine| read(machine.state()))
-    }
-}
-
-impl Tasks {
-    /// Lets the append in flight finish, then stops.
-    pub async fn stop(self) {
-        self.journal.stop().await;
-    }
-}
-
-impl Node {
-    /// Waits until the journal cannot go on, and says why.
-    pub async fn halted(&self) -> String {
-        let mut role = self.replica.watch_role();
-        loop {
-            if let Role::Halted(why) = &*role.borrow_and_update() {
-                return why.clone();
-            }
-            if role.changed().await.is_err() {
-                return "its task ended".to_owned();
-            }
-        }
     }
 }

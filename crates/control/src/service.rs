@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use journal::replica::ProposeError;
+use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, TopicId};
@@ -49,12 +49,14 @@ impl Node {
 /// What a failed proposal means to the caller.
 pub(crate) fn not_applied(error: ProposeError) -> Error {
     match error {
-        ProposeError::NotLeader { reason } => Error::NotLeader { reason },
-        ProposeError::Busy => Error::Busy,
-        ProposeError::TooLarge { .. } => Error::Refused {
-            reason: error.to_string(),
+        ProposeError::Definite(Refusal::Busy) => Error::Busy,
+        ProposeError::Definite(refusal @ Refusal::TooLarge { .. }) => Error::Refused {
+            reason: refusal.to_string(),
         },
-        ProposeError::Unknown { reason } => Error::Unknown { reason },
+        ProposeError::Definite(refusal) => Error::NotLeader {
+            reason: refusal.to_string(),
+        },
+        ProposeError::Unknown(reason) => Error::Unknown { reason },
     }
 }
 

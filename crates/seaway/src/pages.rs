@@ -48,8 +48,8 @@ fn as_json(health: &Health) -> Value {
     };
     let journal = parts.control.journal_status();
     page["journal"] = json!({
-        "role": journal.role.to_string(),
-        "last_index": journal.last_index,
+        "role": format!("{:?}", journal.role),
+        "index": journal.index,
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
@@ -66,7 +66,10 @@ fn as_json(health: &Health) -> Value {
             "retention_held": state.retention_hold().is_some(),
         })
     });
-    page["agent"] = parts.agent.status().into_iter().collect();
+    let agent = parts.agent.status().into_iter();
+    page["agent"] = agent
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
     let bucket = parts.bucket.counts().into_iter().map(|count| {
         (
             count.op.to_string(),
@@ -163,7 +166,7 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         text,
         "seaway_journal_index",
         "Last entry applied.",
-        journal.last_index,
+        journal.index,
     );
     let snapshot = journal.snapshot_index.unwrap_or(0);
     gauge(

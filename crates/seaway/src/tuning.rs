@@ -12,8 +12,7 @@ use crate::settings::{Kind, SPECS, Settings, Spec};
 
 /// The one node's name: its Kafka node id follows it.
 const NODE: &str = "dev";
-/// How often the leader looks for what has expired, at least: retention is checked at
-/// `log.retention.check.interval.ms`, but never less often than this.
+/// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The control node's settings.
