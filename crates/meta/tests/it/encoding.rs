@@ -1,13 +1,11 @@
 //! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
 
-use std::collections::BTreeMap;
-
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
 use meta::group;
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
 use meta::{Command, DecodeError};
 
-use crate::support::{file, file_id, idempotent, plain, set};
+use crate::support::{file, file_id, hex, idempotent, page, plain, set};
 
 const FORMAT: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -115,35 +113,9 @@ fn examples() -> Vec<(&'static str, Command)> {
     ]
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The examples of the page: `name  hex`, continued on lines that begin with two spaces.
-fn page() -> BTreeMap<String, String> {
-    let block = FORMAT
-        .split("```examples\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let mut found = BTreeMap::new();
-    let mut name = String::new();
-    for line in block.expect("the page has examples").lines() {
-        match line.strip_prefix("  ") {
-            Some(more) => {
-                found
-                    .entry(name.clone())
-                    .or_insert_with(String::new)
-                    .push_str(more.trim());
-            }
-            None => name = line.trim().to_owned(),
-        }
-    }
-    found
-}
-
 #[test]
 fn every_command_is_written_as_the_page_says() {
-    let page = page();
+    let page = page(FORMAT);
     let examples = examples();
     for (name, command) in &examples {
         let written = hex(&command.encode());

@@ -7,7 +7,12 @@ use meta::ids::PartitionId;
 use meta::{Command, RestoreError, State};
 
 use crate::load::Load;
-use crate::support::{Cluster, create, file, file_id, plain};
+use crate::support::{Cluster, create, file, file_id, hex, idempotent, page, plain};
+
+const FORMAT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../docs/formats/snapshot.md"
+));
 
 fn busy() -> State {
     let mut load = Load::new(3);
@@ -163,4 +168,24 @@ fn an_empty_cluster_has_few_chunks() {
     cluster.agent("a", 1);
     fill(&mut cluster, &[partition], 0, 10);
     assert_eq!(cluster.state.capture().encode_chunks().len(), 4);
+}
+
+#[test]
+fn a_small_cluster_is_written_as_the_page_says() {
+    let mut cluster = Cluster::new();
+    let partitions = cluster.topic("t", 2);
+    let run = cluster.agent("a", 1);
+    let (first, second) = ([plain(2)], [idempotent(7, 0, 40, 3)]);
+    let slices: [(PartitionId, &[_]); 2] = [(partitions[0], &first), (partitions[1], &second)];
+    cluster.commit(&file(file_id(run, 0), &slices));
+    cluster.skip(file_id(run, 1));
+    let page = page(FORMAT);
+    let chunks = cluster.state.capture().encode_chunks();
+    let names = ["header", "members", "partitions", "files"];
+    for (name, chunk) in names.iter().zip(&chunks) {
+        assert_eq!(page.get(*name), Some(&hex(chunk)), "{name}");
+    }
+    let digest = hex(&cluster.state.digest());
+    assert_eq!(page.get("digest"), Some(&digest));
+    assert_eq!((page.len(), chunks.len()), (5, 4));
 }

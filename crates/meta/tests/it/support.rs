@@ -1,6 +1,6 @@
 //! A cluster to apply commands to, with shorthands. It checks all invariants after each command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meta::command::{ConfigChanges, CreateTopic, RegisterAgent};
@@ -233,4 +233,30 @@ pub(crate) fn duplicate(base_offset: i64) -> BatchOutcome {
         base_offset,
         log_start: 0,
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The examples of a format's page: `name  hex`, continued on lines that begin with two spaces.
+pub(crate) fn page(format: &str) -> BTreeMap<String, String> {
+    let block = format
+        .split("```examples\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let mut found = BTreeMap::new();
+    let mut name = String::new();
+    for line in block.expect("the page has examples").lines() {
+        match line.strip_prefix("  ") {
+            Some(more) => {
+                found
+                    .entry(name.clone())
+                    .or_insert_with(String::new)
+                    .push_str(more.trim());
+            }
+            None => name = line.trim().to_owned(),
+        }
+    }
+    found
 }
