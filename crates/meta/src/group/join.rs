@@ -41,9 +41,9 @@ impl Group {
             .map(|instance| self.instances.get(instance));
         match holder {
             Some(Some(holder)) if *holder == join.member => Ok(Standing::Known),
-            Some(Some(holder)) if join.admitted => Ok(Standing::Replaces(holder.clone())),
+            // An id that belongs to another instance, or to none, cannot be taken for this one.
+            Some(Some(holder)) if join.admitted && !known => Ok(Standing::Replaces(holder.clone())),
             Some(Some(_)) => Err(Refusal::FencedInstanceId),
-            // An id that belongs to another instance cannot be taken for this one.
             Some(None) if join.admitted && !known => Ok(Standing::New),
             Some(None) => Err(Refusal::UnknownMemberId),
             None if known => Ok(Standing::Known),

@@ -205,11 +205,7 @@ impl Load {
     fn any_group(&mut self, state: &State) -> Command {
         let group = format!("g{}", self.below(3));
         let instance = self.one_in(3).then(|| format!("i{}", self.below(2)));
-        // Ids are random in truth: one never comes with another instance.
-        let member = match &instance {
-            Some(instance) => format!("{instance}-{}", self.below(3)),
-            None => format!("m{}", self.below(3)),
-        };
+        let member = format!("m{}", self.below(3));
         let generation = i32::try_from(self.below(4)).expect("small");
         let action = match self.below(6) {
             0 | 1 => group::Action::Join(group::Join {
