@@ -6,6 +6,9 @@ use bytes::Bytes;
 use crate::entry::{Body, DecodeError, Entry, EntryId, Header, Stamp};
 use crate::rule::{Rule, Rules};
 
+#[cfg(test)]
+mod tests;
+
 /// How far a reader has come, and what the next entry must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {

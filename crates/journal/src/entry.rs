@@ -6,6 +6,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use store::checksum::crc32c;
 
+#[cfg(test)]
+mod tests;
+
 /// The first bytes of every entry.
 const MAGIC: [u8; 4] = *b"SWJE";
 /// The format that this code writes, and the only one that it reads.

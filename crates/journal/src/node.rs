@@ -19,6 +19,9 @@ mod retention;
 mod settings;
 
 use follow::Following;
+#[cfg(test)]
+mod tests;
+
 use lead::{Flight, Leading};
 use retention::Retention;
 pub use settings::{Settings, SnapshotPolicy, Takeover};
@@ -465,6 +468,9 @@ impl Node {
         let Some(request) = self.request else {
             return;
         };
+        if let Request::Append { .. } = request {
+            self.restart_flight(turn);
+        }
         let effect = match request {
             Request::Load { above } => Effect::LoadSnapshot { above },
             Request::ReadSlot { index } => Effect::ReadSlot { index },

@@ -106,8 +106,9 @@ impl Engine for Object {
         if limit <= 1 {
             return Ok(slots);
         }
-        // The listing only says how many slots to read at once; a short one costs a scan more.
-        let listed = self.listed(from, limit - 1).await?;
+        // The listing only says how many slots to read at once. A short one, or a slot that does
+        // not answer, costs another scan and nothing else.
+        let listed = self.listed(from, limit - 1).await.unwrap_or_default();
         let run = (from + 1..)
             .zip(listed)
             .map_while(|(expected, (index, bytes))| {
@@ -115,16 +116,12 @@ impl Engine for Object {
                 (index == expected && size <= SCAN_BYTES).then_some(index)
             });
         let run: Vec<u64> = run.collect();
-        let read = |index| async move { Ok::<_, Error>((index, self.read(index).await?)) };
-        let found: Vec<(u64, Option<Bytes>)> = stream::iter(run)
-            .map(read)
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let unbroken = found
-            .into_iter()
-            .map_while(|(index, bytes)| Some((index, bytes?)));
-        slots.extend(unbroken);
+        let mut reads = stream::iter(run)
+            .map(|index| async move { (index, self.read(index).await) })
+            .buffered(READS_AT_ONCE);
+        while let Some((index, Ok(Some(bytes)))) = reads.next().await {
+            slots.push((index, bytes));
+        }
         Ok(slots)
     }
 

@@ -142,10 +142,7 @@ impl Node {
         let id = flight.id;
         match slot {
             // It may still be filled, by ourselves or by another: only the same bytes are safe.
-            None => {
-                self.restart_flight(turn);
-                self.ask_later(turn, Request::Append { id });
-            }
+            None => self.ask_later(turn, Request::Append { id }),
             Some(bytes)
                 if entry_id(&bytes) == Some(id) && self.rules.hold(Rule::OccupiedMayBeOurs) =>
             {
@@ -156,7 +153,7 @@ impl Node {
     }
 
     /// What the rule forbids: counting the lead from a later attempt than the first.
-    fn restart_flight(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn restart_flight(&mut self, turn: &mut Turn<'_>) {
         if !self.rules.hold(Rule::LeadFromFirstAttempt)
             && let State::Leading(leading) = &mut self.state
             && let Some(flight) = &mut leading.flight

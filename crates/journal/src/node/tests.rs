@@ -1,0 +1,325 @@
+//! A node step by step: what it asks for, and when it answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock::Instant;
+
+use super::*;
+use crate::entry::{ClusterNumber, Entry};
+use crate::memory::Slots;
+
+/// A node over slots that answer at once, unless told otherwise.
+struct Bench {
+    node: Node,
+    slots: Slots,
+    now: Now,
+    effects: Vec<Effect>,
+    /// Effects other than requests, in order.
+    seen: Vec<Effect>,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let mut next = 0;
+        let entropy = Box::new(move || {
+            next += 1;
+            next
+        });
+        Bench {
+            node: Node::new(settings, entropy),
+            slots: Slots::new(),
+            now: Now {
+                boot: Instant::from_millis(1_000),
+                wall_millis: 1_700_000_000_000,
+            },
+            effects: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    fn leader() -> Self {
+        let mut bench = Bench::new(Settings::alone("n"));
+        bench.run(Event::Started);
+        assert_eq!(bench.node.role(), Role::Leader);
+        bench.seen.clear();
+        bench
+    }
+
+    fn give(&mut self, event: Event) {
+        self.node.handle(self.now, event, &mut self.effects);
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now.boot = self.now.boot + Duration::from_millis(millis);
+        self.now.wall_millis += millis;
+    }
+
+    /// Gives an event and answers every request at once.
+    fn run(&mut self, event: Event) {
+        self.give(event);
+        while let Some(event) = self.answer() {
+            self.give(event);
+        }
+    }
+
+    /// Performs effects until one of them is answered.
+    fn answer(&mut self) -> Option<Event> {
+        while !self.effects.is_empty() {
+            let effect = self.effects.remove(0);
+            let event = match effect {
+                Effect::LoadSnapshot { .. } => Event::SnapshotLoaded(Ok(Loaded::Nothing {
+                    floor: self.slots.floor(),
+                    damaged: Vec::new(),
+                })),
+                Effect::ReadSlot { index } => Event::SlotRead(index, Ok(self.slots.read(index))),
+                Effect::Scan { from, limit } => {
+                    let slots = self.slots.scan(from, limit).into_iter();
+                    let slots = slots.map(|(index, bytes)| Slot {
+                        index,
+                        bytes,
+                        body: None,
+                    });
+                    Event::Scanned(from, Ok(slots.collect()))
+                }
+                Effect::ReadFloor => Event::FloorRead(Ok(self.slots.floor())),
+                Effect::Append { id, bytes, .. } => {
+                    Event::AppendDone(id, self.slots.append(id.index, bytes))
+                }
+                other => {
+                    self.seen.push(other);
+                    continue;
+                }
+            };
+            return Some(event);
+        }
+        None
+    }
+
+    /// The append that the node wants now.
+    fn append(&mut self) -> (EntryId, Bytes) {
+        let wanted = self
+            .effects
+            .iter()
+            .position(|e| matches!(e, Effect::Append { .. }));
+        match self.effects.remove(wanted.expect("an append")) {
+            Effect::Append { id, bytes, .. } => (id, bytes),
+            _ => unreachable!("it was found as an append"),
+        }
+    }
+}
+
+fn propose(tickets: std::ops::Range<u64>) -> Event {
+    let proposal = |ticket| Proposal {
+        ticket: Ticket(ticket),
+        item: Item {
+            cluster: ClusterNumber(1),
+            command: Bytes::from(ticket.to_string()),
+        },
+    };
+    Event::Propose(tickets.map(proposal).collect())
+}
+
+#[test]
+fn a_lone_node_leads_at_once() {
+    let bench = Bench::leader();
+    assert_eq!(bench.node.chain().claim().index, 1);
+    assert_eq!(bench.node.claimant(), Some("n"));
+}
+
+#[test]
+fn one_entry_is_in_flight_and_the_rest_share_the_next() {
+    let mut bench = Bench::leader();
+    bench.give(propose(0..1));
+    let (id, bytes) = bench.append();
+    bench.give(propose(1..4));
+    bench.give(Event::Barrier(Ticket(9)));
+    assert!(bench.effects.is_empty(), "{:?}", bench.effects);
+    bench.slots.append(id.index, bytes);
+    bench.run(Event::AppendDone(id, Append::Appended));
+    let applied: Vec<usize> = bench
+        .seen
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Apply { tickets, .. } => Some(tickets.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(applied, [1, 3]);
+    assert!(matches!(
+        bench.seen.last(),
+        Some(Effect::BarrierPassed { .. })
+    ));
+}
+
+#[test]
+fn an_unknown_append_is_repeated_with_the_same_bytes_only() {
+    let mut bench = Bench::leader();
+    bench.give(propose(0..1));
+    let (id, first) = bench.append();
+    bench.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
+    assert!(matches!(bench.effects[..], [Effect::ReadSlot { index: 2 }]));
+    bench.effects.clear();
+    bench.give(Event::SlotRead(2, Ok(None)));
+    assert!(bench.effects.is_empty(), "it waits before it tries again");
+    let at = bench.node.deadline().expect("a retry");
+    bench.now.boot = at;
+    bench.give(Event::Timer);
+    let (again, second) = bench.append();
+    assert_eq!((again, second), (id, first));
+}
+
+#[test]
+fn a_slot_taken_by_another_claim_loses_what_was_in_flight_for_good() {
+    let mut bench = Bench::leader();
+    let chain = bench.node.chain().clone();
+    bench.give(propose(0..1));
+    let (id, _) = bench.append();
+    bench.give(propose(1..2));
+    let rival = Entry {
+        header: crate::entry::Header {
+            shard: 0,
+            id: EntryId {
+                index: 2,
+                nonce: 77,
+            },
+            claim: chain.claim(),
+            predecessor: chain.last(),
+            stamp: chain.stamp(),
+        },
+        body: crate::entry::Body::Claim {
+            node: "rival".to_owned(),
+        },
+    };
+    let rival = rival.encode();
+    bench.slots.append(2, rival.clone());
+    bench.run(Event::AppendDone(id, Append::Occupied(rival)));
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert_eq!(bench.node.leading_until(), None);
+    let lost: Vec<&Effect> = bench.seen.iter().collect();
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    for effect in lost {
+        let Effect::Lost { why, .. } = effect else {
+            panic!("{effect:?}");
+        };
+        assert!(matches!(why, ProposeError::Definite(_)), "{why}");
+    }
+    assert_eq!(bench.node.claimant(), Some("rival"));
+}
+
+#[test]
+fn a_leader_answers_from_memory_for_a_second_from_the_start_of_its_append() {
+    let mut bench = Bench::leader();
+    bench.pass(5_000);
+    let started = bench.now.boot;
+    bench.give(propose(0..1));
+    let (id, bytes) = bench.append();
+    bench.pass(400);
+    bench.slots.append(id.index, bytes);
+    bench.run(Event::AppendDone(id, Append::Appended));
+    let until = started + Duration::from_secs(1);
+    assert_eq!(bench.node.leading_until(), Some(until));
+}
+
+#[test]
+fn heartbeats_go_on_while_in_use_and_then_stop() {
+    let mut bench = Bench::leader();
+    bench.run(propose(0..1));
+    let mut beats = 0;
+    while let Some(at) = bench.node.deadline() {
+        bench.now.boot = at;
+        bench.run(Event::Timer);
+        beats += 1;
+        assert!(beats < 100, "heartbeats never stop");
+    }
+    // Five seconds of use at two a second.
+    assert_eq!(beats, 10);
+    assert_eq!(bench.slots.head(), Some(12));
+}
+
+#[test]
+fn what_waits_too_long_is_given_up_and_what_flies_is_in_doubt() {
+    let mut bench = Bench::leader();
+    bench.give(propose(0..1));
+    bench.append();
+    bench.give(propose(1..2));
+    bench.pass(20_000);
+    bench.give(Event::Timer);
+    let lost: Vec<(Vec<Ticket>, bool)> = bench
+        .effects
+        .drain(..)
+        .map(|effect| match effect {
+            Effect::Lost { tickets, why } => (
+                tickets,
+                matches!(why, ProposeError::Definite(Refusal::Expired)),
+            ),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(lost, [(vec![Ticket(1)], true), (vec![Ticket(0)], false)]);
+}
+
+#[test]
+fn a_command_that_no_entry_can_hold_is_refused() {
+    let mut bench = Bench::leader();
+    let item = Item {
+        cluster: ClusterNumber(1),
+        command: Bytes::from(vec![0; 5 << 20]),
+    };
+    let ticket = Ticket(1);
+    bench.run(Event::Propose(vec![Proposal { ticket, item }]));
+    assert!(matches!(
+        &bench.seen[..],
+        [Effect::Lost {
+            why: ProposeError::Definite(Refusal::TooLarge { .. }),
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    assert_eq!(bench.node.chain().next(), 3);
+    for _ in 0..20 {
+        bench.now.boot = bench.node.deadline().expect("it looks again");
+        bench.run(Event::Timer);
+    }
+    assert_eq!(bench.node.role(), Role::Follower, "nobody wants a leader");
+    bench.run(propose(0..1));
+    assert_eq!(bench.node.role(), Role::Leader);
+    let refused = bench
+        .seen
+        .iter()
+        .any(|effect| matches!(effect, Effect::Lost { .. }));
+    assert!(refused, "what came before the lead is refused");
+}
+
+#[test]
+fn a_claim_below_the_floor_does_not_count() {
+    let mut bench = Bench::new(Settings::alone("n"));
+    bench.give(Event::Started);
+    // Everything is answered as long as the journal is empty, up to the claim.
+    let (id, bytes) = loop {
+        if bench
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::Append { .. }))
+        {
+            break bench.append();
+        }
+        let event = bench.answer().expect("a request");
+        bench.give(event);
+    };
+    bench.slots.trim(5, &[]);
+    bench.slots.append(id.index, bytes);
+    bench.give(Event::AppendDone(id, Append::Appended));
+    assert_eq!(bench.node.role(), Role::BecomingLeader);
+    let event = bench.answer().expect("the floor is read");
+    bench.give(event);
+    assert_eq!(bench.node.role(), Role::Loading);
+}
