@@ -111,7 +111,11 @@ impl Chain {
         if is_claim {
             self.claim = entry.header.id;
         }
-        self.stamp = self.stamp.max(entry.header.stamp);
+        self.stamp = if self.rules.hold(Rule::StampsGrow) {
+            self.stamp.max(entry.header.stamp)
+        } else {
+            entry.header.stamp
+        };
         let stamp = self.stamp;
         Ok(Verdict::Valid { entry, stamp })
     }

@@ -2,11 +2,6 @@
 //! node, snapshots, and the shell that drives a state machine. This crate knows no topics and no
 //! Kafka; what commands mean is the state machine's.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
-)]
-
 pub mod chain;
 pub mod conformance;
 pub mod engine;

@@ -20,6 +20,8 @@ mod settings;
 
 use follow::Following;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use lead::{Flight, Leading};

@@ -47,8 +47,8 @@ fn counts(slots: &[Entry]) -> bool {
         .map(|n| &before[n - 1])
         .collect();
     let last_valid = valid.last().map_or(EntryId::GENESIS, |e| e.header.id);
-    let claims = valid.iter().copied().filter(is_claim);
-    let last_claim = claims.last().map_or(EntryId::GENESIS, |e| e.header.id);
+    let mut claims = valid.iter().copied().filter(is_claim);
+    let last_claim = claims.next_back().map_or(EntryId::GENESIS, |e| e.header.id);
     last.header.id.index == slots.len() as u64
         && last.header.shard == 0
         && last.header.claim == last_claim

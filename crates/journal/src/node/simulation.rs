@@ -1,0 +1,550 @@
+//! Several nodes on one journal under random schedules: lost replies, appends that land long
+//! after, crashes, pauses, a floor that moves under sleepers, and a stray writer that obeys no
+//! rule. One seed gives one run. What must hold is checked at every step and at the end; removing
+//! any rule of the journal must be missed by some seed.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::rng::Rng;
+
+use super::*;
+use crate::entry::{Body, ClusterNumber, Entry, Header};
+use crate::memory::Slots;
+use crate::rule::Rule;
+
+mod oracle;
+mod stores;
+
+use oracle::Oracle;
+use stores::{Stores, stray};
+
+const MILLIS: u64 = 1_000;
+const SECONDS: u64 = 1_000 * MILLIS;
+/// The fault-ridden part of a run, then the part in which all must recover.
+const STORM: u64 = 40 * SECONDS;
+const CALM: u64 = 30 * SECONDS;
+
+/// What happens at some time.
+enum Happening {
+    /// A node hears something, if it is still the same life of it.
+    Heard(usize, u64, Event),
+    /// A node's own deadline may have come.
+    Deadline(usize, u64),
+    /// An append takes effect; who waits for the answer, and when it hears.
+    Lands(EntryId, Bytes, Option<(usize, u64, u64)>),
+    Deletes(Vec<u64>),
+    SnapshotNamed(usize, u64, Box<Position>, Vec<u64>),
+    Client,
+    Nemesis,
+    Restart(usize),
+}
+
+struct Place {
+    node: Option<Node>,
+    life: u64,
+    paused_until: u64,
+    /// What its state machine applied, in order.
+    applied: Vec<u64>,
+    stamp: Stamp,
+    /// How much its boot clock is ahead of the others'.
+    offset: u64,
+}
+
+struct World {
+    rng: Rng,
+    removed: Option<Rule>,
+    now: u64,
+    agenda: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    places: Vec<Place>,
+    stores: Stores,
+    oracle: Oracle,
+    next_value: u64,
+    faults: bool,
+}
+
+fn settings(name: usize, alone: bool) -> Settings {
+    let name = format!("n{name}");
+    let mut settings = if alone {
+        Settings::alone(name)
+    } else {
+        Settings::one_of_several(name)
+    };
+    settings.takeover_after = Duration::from_millis(300);
+    settings.heartbeat_interval = Duration::from_millis(200);
+    settings.poll_max = Duration::from_millis(200);
+    settings.retry_max = Duration::from_millis(200);
+    settings.proposal_deadline = Duration::from_secs(3);
+    settings.entry_items_max = 4;
+    settings.scan_limit = 16;
+    settings.snapshot.entries = 4;
+    settings
+}
+
+impl World {
+    fn new(seed: u64, removed: Option<Rule>) -> Self {
+        let mut rng = Rng::seeded(seed);
+        let count = 2 + rng.below(3) as usize;
+        let places = (0..count)
+            .map(|_| Place {
+                node: None,
+                life: 0,
+                paused_until: 0,
+                applied: Vec::new(),
+                stamp: Stamp::default(),
+                offset: rng.below(100 * SECONDS),
+            })
+            .collect();
+        let mut world = World {
+            rng,
+            removed,
+            now: 0,
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            places,
+            stores: Stores::default(),
+            oracle: Oracle::default(),
+            next_value: 1,
+            faults: true,
+        };
+        for place in 0..count {
+            world.at(0, Happening::Restart(place));
+        }
+        world.at(0, Happening::Client);
+        world.at(SECONDS, Happening::Nemesis);
+        world
+    }
+
+    fn at(&mut self, time: u64, happening: Happening) {
+        self.sequence += 1;
+        let time = time.max(self.now);
+        self.agenda.insert((time, self.sequence), happening);
+    }
+
+    /// A short delay, sometimes a long one.
+    fn delay(&mut self) -> u64 {
+        match self.rng.below(20) {
+            0 if self.faults => self.rng.below(2 * SECONDS),
+            _ => 200 + self.rng.below(10 * MILLIS),
+        }
+    }
+
+    fn run(mut self) -> Result<Oracle, String> {
+        while let Some(((time, _), happening)) = self.agenda.pop_first() {
+            if time > STORM + CALM {
+                break;
+            }
+            self.now = time;
+            if self.faults && time > STORM {
+                self.calm_down();
+            }
+            self.step(happening)?;
+        }
+        self.finish()
+    }
+
+    fn calm_down(&mut self) {
+        self.faults = false;
+        for place in 0..self.places.len() {
+            self.places[place].paused_until = 0;
+            self.at(self.now, Happening::Restart(place));
+        }
+    }
+
+    fn step(&mut self, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Heard(place, life, event) => self.hear(place, life, event)?,
+            Happening::Deadline(place, life) => self.deadline(place, life)?,
+            Happening::Lands(id, bytes, waiting) => {
+                let outcome = self.stores.append(id.index, bytes)?;
+                if let Some((place, life, at)) = waiting {
+                    let event = Event::AppendDone(id, outcome);
+                    self.at(at, Happening::Heard(place, life, event));
+                }
+            }
+            Happening::Deletes(indices) => {
+                let floor = self.stores.slots.floor();
+                self.stores.slots.trim(floor, &indices);
+            }
+            Happening::SnapshotNamed(place, life, position, applied) => {
+                let index = position.last.index;
+                self.stores.name(*position, applied);
+                let event = Event::SnapshotWritten(index, Ok(()));
+                self.at(self.now, Happening::Heard(place, life, event));
+            }
+            Happening::Client => self.client()?,
+            Happening::Nemesis => self.nemesis()?,
+            Happening::Restart(place) => self.restart(place)?,
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, place: usize) -> Result<(), String> {
+        if self.places[place].node.is_some() {
+            return Ok(());
+        }
+        let mut draws = Rng::seeded(self.rng.next_u64());
+        let entropy =
+            Box::new(move || u128::from(draws.next_u64()) << 64 | u128::from(draws.next_u64()));
+        // One node that claims whenever it may, beside others that wait for silence.
+        let settings = settings(place, place == 0);
+        let node = match self.removed {
+            None => Node::new(settings, entropy),
+            Some(rule) => Node::without(rule, settings, entropy),
+        };
+        let slot = &mut self.places[place];
+        slot.node = Some(node);
+        slot.life += 1;
+        slot.applied.clear();
+        slot.stamp = Stamp::default();
+        let life = slot.life;
+        self.hear(place, life, Event::Started)
+    }
+
+    fn crash(&mut self, place: usize) {
+        self.places[place].node = None;
+        self.places[place].life += 1;
+        self.oracle.crashed(place);
+        let pause = self.rng.below(3 * SECONDS);
+        self.at(self.now + pause, Happening::Restart(place));
+    }
+
+    /// Every so often values are proposed, or somebody asks for a barrier.
+    fn client(&mut self) -> Result<(), String> {
+        let quiet = self.rng.once_in(40);
+        let pause = if quiet { 2 * SECONDS } else { 60 * MILLIS };
+        let next = self.now + self.rng.below(pause) + MILLIS;
+        self.at(next, Happening::Client);
+        let place = self.rng.below(self.places.len() as u64) as usize;
+        let life = self.places[place].life;
+        if self.places[place].node.is_none() || self.places[place].paused_until > self.now {
+            return Ok(());
+        }
+        if self.rng.once_in(4) {
+            let ticket = self.oracle.barrier(place);
+            return self.hear(place, life, Event::Barrier(ticket));
+        }
+        let mut proposals = Vec::new();
+        for _ in 0..=self.rng.below(3) {
+            let value = self.next_value;
+            self.next_value += 1;
+            let ticket = self.oracle.proposed(place, value);
+            let command = Bytes::copy_from_slice(&value.to_le_bytes());
+            let item = Item {
+                cluster: ClusterNumber(1),
+                command,
+            };
+            proposals.push(Proposal { ticket, item });
+        }
+        self.hear(place, life, Event::Propose(proposals))
+    }
+
+    /// Crashes, pauses of one or several nodes, and the stray writer.
+    fn nemesis(&mut self) -> Result<(), String> {
+        if !self.faults {
+            return Ok(());
+        }
+        let next = self.now + self.rng.below(2 * SECONDS);
+        self.at(next, Happening::Nemesis);
+        let place = self.rng.below(self.places.len() as u64) as usize;
+        match self.rng.below(8) {
+            0 => self.crash(place),
+            1 | 2 => {
+                let until = self.now + self.rng.below(12 * SECONDS);
+                self.places[place].paused_until = until;
+            }
+            3 => {
+                // All but one fall asleep, at the same place in the journal perhaps.
+                let until = self.now + self.rng.below(12 * SECONDS);
+                for other in (0..self.places.len()).filter(|other| *other != place) {
+                    let wake = until + self.rng.below(2 * SECONDS);
+                    self.places[other].paused_until = wake;
+                }
+            }
+            4 | 5 => {
+                let (index, bytes) = stray(&self.stores, &mut self.rng);
+                self.stores.append(index, bytes)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn deadline(&mut self, place: usize, life: u64) -> Result<(), String> {
+        let at = &self.places[place];
+        if at.life != life
+            || at
+                .node
+                .as_ref()
+                .is_none_or(|node| node.deadline().is_none())
+        {
+            return Ok(());
+        }
+        self.hear(place, life, Event::Timer)
+    }
+
+    fn boot(&self, place: usize) -> Instant {
+        Instant::from_micros(self.now + self.places[place].offset)
+    }
+
+    fn hear(&mut self, place: usize, life: u64, event: Event) -> Result<(), String> {
+        let at = &self.places[place];
+        if at.life != life {
+            return Ok(());
+        }
+        if at.paused_until > self.now {
+            let wake = at.paused_until;
+            self.at(wake, Happening::Heard(place, life, event));
+            return Ok(());
+        }
+        let now = Now {
+            boot: self.boot(place),
+            // Wall clocks are wrong, and jump.
+            wall_millis: self.now / MILLIS + self.rng.below(5_000),
+        };
+        let Some(node) = &mut self.places[place].node else {
+            return Ok(());
+        };
+        let mut effects = Vec::new();
+        node.handle(now, event, &mut effects);
+        for effect in effects {
+            self.perform(place, life, effect)?;
+        }
+        self.look(place)?;
+        let node = self.places[place].node.as_ref();
+        if let Some(deadline) = node.and_then(Node::deadline) {
+            let wake = deadline.as_micros() - self.places[place].offset;
+            self.at(wake.max(self.now + 1), Happening::Deadline(place, life));
+        }
+        Ok(())
+    }
+
+    /// What must hold of a node after every event.
+    fn look(&mut self, place: usize) -> Result<(), String> {
+        let now = self.boot(place);
+        let at = &self.places[place];
+        let Some(node) = &at.node else {
+            return Ok(());
+        };
+        for id in [node.chain().claim(), node.chain().last()] {
+            if !self.stores.valid.contains(&id) {
+                return Err(format!("n{place} takes {id:?} for valid, which it is not"));
+            }
+        }
+        if node.leading_until().is_some_and(|until| now < until) {
+            self.oracle
+                .answers_from_memory(place, &at.applied, self.now)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, place: usize, life: u64, effect: Effect) -> Result<(), String> {
+        let reply_at = self.now + self.delay();
+        let failed = self.faults && self.rng.once_in(15);
+        let error = || engine::Error::Unavailable("a fault".to_owned());
+        let event = match effect {
+            Effect::Append { id, bytes, .. } => {
+                self.append(place, life, id, bytes);
+                return Ok(());
+            }
+            Effect::Apply {
+                index,
+                stamp,
+                items,
+                tickets,
+            } => return self.apply(place, index, stamp, &items, &tickets),
+            Effect::BarrierPassed { tickets } => {
+                let applied = &self.places[place].applied;
+                return self.oracle.passed(place, &tickets, applied);
+            }
+            Effect::Lost { tickets, why } => {
+                let definite = matches!(why, ProposeError::Definite(_));
+                return self.oracle.lost(place, &tickets, definite);
+            }
+            Effect::Halt { why } => return Err(format!("n{place} halts: {why}")),
+            Effect::WriteSnapshot { position, .. } => {
+                let applied = self.places[place].applied.clone();
+                if failed {
+                    Event::SnapshotWritten(position.last.index, Err("a fault".to_owned()))
+                } else {
+                    let named = Happening::SnapshotNamed(place, life, position, applied);
+                    self.at(reply_at, named);
+                    return Ok(());
+                }
+            }
+            Effect::Trim { floor, indices, .. } => {
+                let deletes_at = reply_at + self.delay();
+                self.stores.slots.trim(floor, &[]);
+                self.at(deletes_at, Happening::Deletes(indices));
+                self.at(
+                    deletes_at,
+                    Happening::Heard(place, life, Event::Trimmed(Ok(()))),
+                );
+                return Ok(());
+            }
+            Effect::LoadSnapshot { .. } if failed => Event::SnapshotLoaded(Err(error())),
+            Effect::LoadSnapshot { above } => self.load(place, above),
+            Effect::ReadSlot { index } if failed => Event::SlotRead(index, Err(error())),
+            Effect::ReadSlot { index } => Event::SlotRead(index, Ok(self.stores.slots.read(index))),
+            Effect::Scan { from, .. } if failed => Event::Scanned(from, Err(error())),
+            Effect::Scan { from, limit } => {
+                let slots = self.stores.slots.scan(from, limit).into_iter();
+                let slots = slots.map(|(index, bytes)| Slot {
+                    index,
+                    bytes,
+                    body: None,
+                });
+                Event::Scanned(from, Ok(slots.collect()))
+            }
+            Effect::ReadFloor if failed => Event::FloorRead(Err(error())),
+            Effect::ReadFloor => Event::FloorRead(Ok(self.stores.slots.floor())),
+        };
+        self.at(reply_at, Happening::Heard(place, life, event));
+        Ok(())
+    }
+
+    fn load(&mut self, place: usize, above: u64) -> Event {
+        let floor = self.stores.slots.floor();
+        let loaded = match self.stores.newest_above(above) {
+            None => Loaded::Nothing {
+                floor,
+                damaged: Vec::new(),
+            },
+            Some((position, applied)) => {
+                self.places[place].applied = applied;
+                self.places[place].stamp = position.stamp;
+                let position = Box::new(position);
+                Loaded::Restored { position, floor }
+            }
+        };
+        Event::SnapshotLoaded(Ok(loaded))
+    }
+
+    fn append(&mut self, place: usize, life: u64, id: EntryId, bytes: Bytes) {
+        let lands_at = self.now + self.delay();
+        let heard_at = lands_at + self.delay();
+        let unknown = Event::AppendDone(id, Append::Unknown("a fault".to_owned()));
+        let far = self.now + self.rng.below(15 * SECONDS);
+        match self.rng.below(if self.faults { 12 } else { 1 }) {
+            // The reply is lost.
+            8 => {
+                self.at(lands_at, Happening::Lands(id, bytes, None));
+                self.at(heard_at, Happening::Heard(place, life, unknown));
+            }
+            // The request is lost.
+            9 => self.at(heard_at, Happening::Heard(place, life, unknown)),
+            // It lands when nobody waits for it any more.
+            10 => {
+                self.at(far, Happening::Lands(id, bytes, None));
+                self.at(heard_at, Happening::Heard(place, life, unknown));
+            }
+            // It takes long, and whoever waits is patient, or asleep.
+            11 => self.at(
+                far,
+                Happening::Lands(id, bytes, Some((place, life, far + MILLIS))),
+            ),
+            _ => {
+                let waiting = Some((place, life, heard_at));
+                self.at(lands_at, Happening::Lands(id, bytes, waiting));
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        place: usize,
+        index: u64,
+        stamp: Stamp,
+        items: &[Item],
+        tickets: &[Ticket],
+    ) -> Result<(), String> {
+        let at = &mut self.places[place];
+        if stamp.max(at.stamp) != stamp {
+            return Err(format!("time goes back at entry {index} of n{place}"));
+        }
+        at.stamp = stamp;
+        for (number, item) in items.iter().enumerate() {
+            let bytes = item.command.as_ref().try_into().unwrap_or_default();
+            let value = u64::from_le_bytes(bytes);
+            at.applied.push(value);
+            let truth = &self.stores.history;
+            let length = at.applied.len();
+            if truth.get(length - 1) != Some(&value) {
+                return Err(format!(
+                    "n{place} applies {value} as number {length}, in entry {index}; the journal \
+                     has {:?} there",
+                    truth.get(length - 1)
+                ));
+            }
+            if let Some(ticket) = tickets.get(number) {
+                self.oracle.acked(place, *ticket, self.now, length)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Oracle, String> {
+        self.oracle.end(&self.stores.history)?;
+        let truth = self.stores.history.len();
+        for (place, at) in self.places.iter().enumerate() {
+            if at.applied.len() + 20 < truth {
+                let applied = at.applied.len();
+                return Err(format!("n{place} applied {applied} of {truth} in the end"));
+            }
+        }
+        Ok(self.oracle)
+    }
+}
+
+fn simulate(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
+    let run = || World::new(seed, removed).run();
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it panicked".to_owned()))
+}
+
+#[test]
+fn every_schedule_gives_one_history() {
+    let (mut acked, mut barriers, mut refused) = (0, 0, 0);
+    for seed in 0..60 {
+        match simulate(seed, None) {
+            Ok(oracle) => {
+                acked += oracle.acked_in_all();
+                barriers += oracle.barriers_passed;
+                refused += oracle.lost_for_good;
+            }
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    assert!(acked > 10_000, "only {acked} values were acknowledged");
+    assert!(barriers > 1_000, "only {barriers} barriers passed");
+    assert!(refused > 1_000, "only {refused} proposals were refused");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let one = simulate(5, None).expect("a clean run");
+    let two = simulate(5, None).expect("a clean run");
+    assert_eq!(format!("{one:?}"), format!("{two:?}"));
+}
+
+#[test]
+fn every_removed_rule_is_missed() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let missed: Vec<(Rule, Option<u64>)> = Rule::ALL
+        .into_iter()
+        .map(|rule| {
+            (
+                rule,
+                (0..400).find(|seed| simulate(*seed, Some(rule)).is_err()),
+            )
+        })
+        .collect();
+    drop(std::panic::take_hook());
+    let unseen: Vec<_> = missed.iter().filter(|(_, seed)| seed.is_none()).collect();
+    assert!(
+        unseen.is_empty(),
+        "nothing notices that these are gone: {unseen:?} ({missed:?})"
+    );
+}

@@ -1,0 +1,166 @@
+//! What clients were told, and whether it is true. It must not know how nodes work.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{SECONDS, Ticket};
+
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    next_ticket: u64,
+    proposed: BTreeMap<Ticket, u64>,
+    /// Values with a reply: when, and at which place in the history.
+    acked: BTreeMap<u64, (u64, usize)>,
+    refused: BTreeSet<u64>,
+    /// Barriers: how much of the history had been acknowledged when each was asked for.
+    barriers: BTreeMap<Ticket, usize>,
+    /// By the time of the acknowledgement, the longest history acknowledged by then.
+    acked_by: BTreeMap<u64, usize>,
+    open: BTreeMap<Ticket, usize>,
+    pub(super) barriers_passed: u64,
+    pub(super) lost_for_good: u64,
+}
+
+impl Oracle {
+    fn ticket(&mut self, place: usize) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.open.insert(ticket, place);
+        ticket
+    }
+
+    pub(super) fn proposed(&mut self, place: usize, value: u64) -> Ticket {
+        let ticket = self.ticket(place);
+        self.proposed.insert(ticket, value);
+        ticket
+    }
+
+    pub(super) fn barrier(&mut self, place: usize) -> Ticket {
+        let ticket = self.ticket(place);
+        let acked = self
+            .acked_by
+            .last_key_value()
+            .map_or(0, |(_, length)| *length);
+        self.barriers.insert(ticket, acked);
+        ticket
+    }
+
+    pub(super) fn crashed(&mut self, place: usize) {
+        self.open.retain(|_, of| *of != place);
+    }
+
+    /// Every ticket is answered once.
+    fn close(&mut self, place: usize, ticket: Ticket) -> Result<(), String> {
+        match self.open.remove(&ticket) {
+            Some(of) if of == place => Ok(()),
+            _ => Err(format!(
+                "{ticket:?} is answered by n{place} and is not open there"
+            )),
+        }
+    }
+
+    /// The reply to a proposal, given at `now`; `length` of the history includes it.
+    pub(super) fn acked(
+        &mut self,
+        place: usize,
+        ticket: Ticket,
+        now: u64,
+        length: usize,
+    ) -> Result<(), String> {
+        self.close(place, ticket)?;
+        let Some(value) = self.proposed.get(&ticket) else {
+            return Err(format!("{ticket:?} is no proposal"));
+        };
+        self.acked.insert(*value, (now, length));
+        let longest = self
+            .acked_by
+            .last_key_value()
+            .map_or(0, |(_, length)| *length);
+        self.acked_by.insert(now, longest.max(length));
+        Ok(())
+    }
+
+    pub(super) fn lost(
+        &mut self,
+        place: usize,
+        tickets: &[Ticket],
+        definite: bool,
+    ) -> Result<(), String> {
+        for ticket in tickets {
+            self.close(place, *ticket)?;
+            if definite && let Some(value) = self.proposed.get(ticket) {
+                self.refused.insert(*value);
+                self.lost_for_good += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A barrier passed: everything acknowledged before it was asked for must be applied.
+    pub(super) fn passed(
+        &mut self,
+        place: usize,
+        tickets: &[Ticket],
+        applied: &[u64],
+    ) -> Result<(), String> {
+        for ticket in tickets {
+            self.close(place, *ticket)?;
+            let acked = self.barriers.get(ticket).copied().unwrap_or(usize::MAX);
+            if applied.len() < acked {
+                let applied = applied.len();
+                return Err(format!(
+                    "a barrier of n{place} passes at {applied}, but {acked} were acknowledged \
+                     before it was asked for"
+                ));
+            }
+            self.barriers_passed += 1;
+        }
+        Ok(())
+    }
+
+    /// A leader may be a second behind when it answers from memory, no more.
+    pub(super) fn answers_from_memory(
+        &self,
+        place: usize,
+        applied: &[u64],
+        now: u64,
+    ) -> Result<(), String> {
+        let settled = self
+            .acked_by
+            .range(..now.saturating_sub(SECONDS))
+            .next_back();
+        let acked = settled.map_or(0, |(_, length)| *length);
+        if applied.len() < acked {
+            let applied = applied.len();
+            return Err(format!(
+                "n{place} answers from memory with {applied} applied; {acked} were acknowledged \
+                 more than a second ago"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn acked_in_all(&self) -> usize {
+        self.acked.len()
+    }
+
+    /// At the end, `history` is what the journal holds.
+    pub(super) fn end(&self, history: &[u64]) -> Result<(), String> {
+        let kept: BTreeSet<u64> = history.iter().copied().collect();
+        if kept.len() != history.len() {
+            return Err("a value was applied twice".to_owned());
+        }
+        for (value, (_, length)) in &self.acked {
+            if history.get(length - 1) != Some(value) {
+                return Err(format!("{value} was acknowledged and is lost"));
+            }
+        }
+        if let Some(value) = self.refused.intersection(&kept).next() {
+            return Err(format!("{value} was refused for good and is applied"));
+        }
+        let last = self.acked.values().map(|(at, _)| *at).max();
+        if last.is_none_or(|at| at < super::STORM + super::CALM - 5 * SECONDS) {
+            return Err("nothing is acknowledged after the faults are over".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The engine and the snapshots of a simulated world, the history that the journal's rules give,
+//! and the stray writer. It must not know the nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use host::rng::Rng;
+
+use super::*;
+use crate::chain::{Chain, Verdict};
+
+/// The name under which the stray writer claims.
+const STRAY: &str = "stray";
+/// The value that the stray writer proposes.
+const STRAY_VALUE: u64 = u64::MAX;
+
+pub(super) struct Stores {
+    pub(super) slots: Slots,
+    /// What a reader that never sleeps makes of the slots.
+    truth: Chain,
+    /// Every valid command so far.
+    pub(super) history: Vec<u64>,
+    /// Every entry that was ever written, valid or not, and whether it is a claim.
+    seen: Vec<(EntryId, bool)>,
+    /// Those that count.
+    pub(super) valid: BTreeSet<EntryId>,
+    snapshots: BTreeMap<u64, (Position, Vec<u64>)>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Stores {
+            slots: Slots::new(),
+            truth: Chain::genesis(0),
+            history: Vec::new(),
+            seen: Vec::new(),
+            valid: BTreeSet::from([EntryId::GENESIS]),
+            snapshots: BTreeMap::new(),
+        }
+    }
+}
+
+impl Stores {
+    pub(super) fn append(&mut self, index: u64, bytes: Bytes) -> Result<Append, String> {
+        let outcome = self.slots.append(index, bytes);
+        while let Some(bytes) = self.slots.read(self.truth.next()) {
+            let verdict = self.truth.feed(&bytes).map_err(|error| error.to_string())?;
+            let entry = Entry::decode(&bytes).map_err(|error| error.to_string())?;
+            let is_claim = matches!(entry.body, Body::Claim { .. });
+            self.seen.push((entry.header.id, is_claim));
+            let Verdict::Valid { entry, .. } = verdict else {
+                continue;
+            };
+            self.valid.insert(entry.header.id);
+            if let Body::Commands(items) = entry.body {
+                let values = items.iter().map(|item| {
+                    let bytes = item.command.as_ref().try_into().unwrap_or_default();
+                    u64::from_le_bytes(bytes)
+                });
+                self.history.extend(values);
+            }
+        }
+        if index > self.truth.next() {
+            return Err(format!("slot {index} is written before those below it"));
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn name(&mut self, position: Position, applied: Vec<u64>) {
+        self.snapshots
+            .insert(position.last.index, (position, applied));
+        while self.snapshots.len() > 2 {
+            self.snapshots.pop_first();
+        }
+    }
+
+    pub(super) fn newest_above(&self, above: u64) -> Option<(Position, Vec<u64>)> {
+        let (index, snapshot) = self.snapshots.last_key_value()?;
+        (*index > above).then(|| snapshot.clone())
+    }
+}
+
+/// An entry at the head that must be void: it names an older claim, or an older entry.
+pub(super) fn stray(stores: &Stores, rng: &mut Rng) -> (u64, Bytes) {
+    let index = stores.truth.next();
+    let older = |rng: &mut Rng, not: EntryId, claims: bool| {
+        let fit = |(id, is_claim): &&(EntryId, bool)| *id != not && (*is_claim || !claims);
+        let seen: Vec<&(EntryId, bool)> = stores.seen.iter().filter(fit).collect();
+        match seen.len() as u64 {
+            0 => EntryId { index: 0, nonce: 7 },
+            // Mostly one of the last, as a sleeper would.
+            count => seen[(count - 1 - rng.below(count.min(3))) as usize].0,
+        }
+    };
+    let (mut claim, mut predecessor) = (stores.truth.claim(), stores.truth.last());
+    if rng.once_in(2) {
+        claim = older(rng, claim, true);
+    } else {
+        predecessor = older(rng, predecessor, false);
+    }
+    let body = if rng.once_in(2) {
+        Body::Claim {
+            node: STRAY.to_owned(),
+        }
+    } else {
+        Body::Commands(vec![Item {
+            cluster: ClusterNumber(1),
+            command: Bytes::copy_from_slice(&STRAY_VALUE.to_le_bytes()),
+        }])
+    };
+    let header = Header {
+        shard: 0,
+        id: EntryId {
+            index,
+            nonce: u128::from(rng.next_u64()),
+        },
+        claim,
+        predecessor,
+        stamp: stores.truth.stamp(),
+    };
+    (index, Entry { header, body }.encode())
+}
