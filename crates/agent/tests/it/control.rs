@@ -1,0 +1,330 @@
+//! A control plane without a journal: commands are applied under a lock as they come.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use meta::command::{Command, CreateTopic, RegisterAgent};
+use meta::commit::{CommitFile, FileReply};
+use meta::file::Fate;
+use meta::ids::{FileId, PartitionId, Stamp, TopicId};
+use meta::query::SlicePlace;
+use meta::reply::{Event, Reply};
+use meta::state::State;
+use meta::topic::{Refusal, Topic};
+use rpc::control::{Producer, TopicRefusal, TopicSpec};
+use rpc::group::{GroupReply, GroupRequest};
+use rpc::view::{
+    AgentView, Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place,
+    Registered, Registration, TimeQuery, TopicQuery, TopicView,
+};
+use rpc::{Control, Error};
+use tokio::sync::broadcast;
+
+/// See the module.
+pub struct Fake {
+    state: Mutex<State>,
+    notices: broadcast::Sender<Arc<[Notice]>>,
+    topics: AtomicU64,
+    /// Commits are applied, and their answers lost.
+    pub lose_commit_answers: AtomicBool,
+    /// Barriers passed.
+    pub barriers: AtomicU64,
+}
+
+impl Fake {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Fake {
+            state: Mutex::new(State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned())),
+            notices: broadcast::channel(1_024).0,
+            topics: AtomicU64::new(0),
+            lose_commit_answers: AtomicBool::new(false),
+            barriers: AtomicU64::new(0),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn apply(&self, command: &Command) -> Reply {
+        let stamp = Stamp {
+            wall_millis: host::clock::wall_millis(),
+            ticks_millis: host::clock::now().as_millis(),
+        };
+        let mut state = self.state();
+        let applied = state.apply(stamp, command);
+        let version = state.view_version();
+        let notices: Vec<Notice> =
+            applied.events.iter().filter_map(|event| notice(event, version)).collect();
+        drop(state);
+        if !notices.is_empty() {
+            let _ = self.notices.send(notices.into());
+        }
+        applied.reply
+    }
+
+    pub fn fence(&self, incarnation: u64) {
+        let incarnation = meta::ids::Incarnation(incarnation);
+        self.apply(&Command::FenceAgent { incarnation });
+    }
+}
+
+fn notice(event: &Event, version: u64) -> Option<Notice> {
+    Some(match event {
+        Event::Advanced { partition, high_watermark, place: at } => Notice::Advanced {
+            partition: *partition,
+            high_watermark: *high_watermark,
+            place: place(at),
+        },
+        Event::LogStart { partition, log_start } => {
+            Notice::LogStart { partition: *partition, log_start: *log_start }
+        }
+        Event::TopicsChanged { .. } | Event::AgentsChanged => Notice::View { version },
+        Event::FilesTombstoned | Event::Group(_) => return None,
+    })
+}
+
+fn place(place: &SlicePlace) -> Place {
+    Place {
+        file: place.file,
+        nonce: place.nonce,
+        file_length: place.file_length,
+        position: place.position,
+        length: place.length,
+        base_offset: place.base_offset,
+        last_offset: place.last_offset,
+        max_timestamp: place.max_timestamp,
+    }
+}
+
+fn topic_view(state: &State, topic: &Topic) -> Arc<TopicView> {
+    let effective =
+        state.describe_topic(topic).into_iter().map(|found| (found.name.to_owned(), found.value));
+    Arc::new(TopicView {
+        id: topic.id,
+        name: topic.name.clone(),
+        partitions: topic.partitions.clone(),
+        configs: topic.configs.clone(),
+        effective: effective.collect(),
+    })
+}
+
+fn refusal(refusal: &Refusal) -> TopicRefusal {
+    let reason = refusal.to_string();
+    match refusal {
+        Refusal::Exists { .. } => TopicRefusal::Exists(reason),
+        Refusal::Unknown => TopicRefusal::Unknown(reason),
+        Refusal::InvalidName { .. } => TopicRefusal::InvalidName(reason),
+        Refusal::InvalidPartitions { .. } => TopicRefusal::InvalidPartitions(reason),
+        Refusal::InvalidConfig { .. } => TopicRefusal::InvalidConfig(reason),
+        Refusal::Policy { .. } => TopicRefusal::Policy(reason),
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::Refused { reason: format!("{reply:?}") }
+}
+
+#[async_trait]
+impl Control for Fake {
+    async fn register(&self, registration: Registration) -> Result<Registered, Error> {
+        let reply = self.apply(&Command::RegisterAgent(RegisterAgent {
+            nonce: registration.nonce,
+            name: registration.name,
+            host: registration.host,
+            port: registration.port,
+            region: registration.region,
+            zone: registration.zone,
+            features: meta::FEATURE_LEVEL,
+        }));
+        match reply {
+            Reply::Registered { agent, incarnation } => {
+                let cluster_id = self.state().cluster_id().to_owned();
+                Ok(Registered { agent, incarnation, cluster_id })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn commit(&self, file: CommitFile) -> Result<FileReply, Error> {
+        match self.apply(&Command::CommitFile(file)) {
+            Reply::File(_) if self.lose_commit_answers.load(Ordering::Relaxed) => {
+                Err(Error::Unknown { reason: "the answer was lost".to_owned() })
+            }
+            Reply::File(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn skip(&self, file: FileId) -> Result<FileReply, Error> {
+        match self.apply(&Command::SkipFile { file }) {
+            Reply::File(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
+        let state = self.state();
+        let wanted = |topic: &&Topic| match &query {
+            TopicQuery::All => true,
+            TopicQuery::Names(names) => names.contains(&topic.name),
+            TopicQuery::Ids(ids) => ids.contains(&topic.id),
+        };
+        let agents = state.agents().map(|agent| AgentView {
+            id: agent.id,
+            host: agent.host.clone(),
+            port: agent.port,
+            region: agent.region.clone(),
+            zone: agent.zone.clone(),
+        });
+        let topics = state.topics().iter().filter(wanted);
+        Ok(ClusterView {
+            cluster_id: state.cluster_id().to_owned(),
+            agents: agents.collect(),
+            topics: topics.map(|topic| topic_view(&state, topic)).collect(),
+            version: state.view_version(),
+        })
+    }
+
+    async fn current_view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
+        self.view(query).await
+    }
+
+    async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error> {
+        let state = self.state();
+        let located = requests.iter().map(|request| {
+            match state.locate(request.partition, request.offset, request.max_bytes, 64) {
+                meta::query::Located::Found { log_start, high_watermark, places } => {
+                    let places = places.iter().map(place).collect();
+                    Located::Found { log_start, high_watermark, places }
+                }
+                meta::query::Located::OutOfRange { log_start, high_watermark } => {
+                    Located::OutOfRange { log_start, high_watermark }
+                }
+                meta::query::Located::UnknownPartition => Located::Unknown,
+            }
+        });
+        Ok(located.collect())
+    }
+
+    async fn barrier(&self) -> Result<(), Error> {
+        self.barriers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Option<Bounds>>, Error> {
+        let state = self.state();
+        let bounds = |partition: &PartitionId| match state.locate(*partition, 0, 1, 1) {
+            meta::query::Located::Found { log_start, high_watermark, .. }
+            | meta::query::Located::OutOfRange { log_start, high_watermark } => {
+                Some(Bounds { log_start, high_watermark })
+            }
+            meta::query::Located::UnknownPartition => None,
+        };
+        Ok(partitions.iter().map(bounds).collect())
+    }
+
+    async fn find_time(
+        &self,
+        partition: PartitionId,
+        query: TimeQuery,
+    ) -> Result<Option<Place>, Error> {
+        let state = self.state();
+        let found = match query {
+            TimeQuery::AtOrAfter(timestamp) => {
+                state.slice_at_or_after_timestamp(partition, timestamp)
+            }
+            TimeQuery::Largest => state.max_timestamp_slice(partition),
+        };
+        Ok(found.as_ref().map(place))
+    }
+
+    async fn create_topic(
+        &self,
+        topic: TopicSpec,
+        validate_only: bool,
+    ) -> Result<Result<TopicId, TopicRefusal>, Error> {
+        let id = TopicId(u128::from(self.topics.fetch_add(1, Ordering::Relaxed) + 1) << 64);
+        let TopicSpec { name, partitions, configs } = topic;
+        let create = CreateTopic { id, name, partitions, configs };
+        if validate_only {
+            let checked = self.state().check_create_topic(&create);
+            return Ok(checked.map(|()| id).map_err(|why| refusal(&why)));
+        }
+        match self.apply(&Command::CreateTopic(create)) {
+            Reply::Topic { id } => Ok(Ok(id)),
+            Reply::TopicRefused(why) => Ok(Err(refusal(&why))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<Result<(), TopicRefusal>, Error> {
+        match self.apply(&Command::DeleteTopic { id: topic }) {
+            Reply::TopicRefused(why) => Ok(Err(refusal(&why))),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    async fn create_partitions(
+        &self,
+        topic: &str,
+        total: u32,
+        validate_only: bool,
+    ) -> Result<Result<(), TopicRefusal>, Error> {
+        let Some(id) = self.state().topic(topic).map(|topic| topic.id) else {
+            return Ok(Err(refusal(&Refusal::Unknown)));
+        };
+        if validate_only {
+            let checked = self.state().check_create_partitions(id, total);
+            return Ok(checked.map_err(|why| refusal(&why)));
+        }
+        match self.apply(&Command::CreatePartitions { id, total }) {
+            Reply::TopicRefused(why) => Ok(Err(refusal(&why))),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    async fn init_producer(&self, known: Option<Producer>) -> Result<Producer, Error> {
+        let known = known.map(|producer| (producer.id, producer.epoch));
+        match self.apply(&Command::AllocateProducer { known }) {
+            Reply::Producer { id, epoch } => Ok(Producer { id, epoch }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn group(&self, _request: GroupRequest) -> Result<GroupReply, Error> {
+        Err(Error::NotLeader { reason: "there is no coordinator here".to_owned() })
+    }
+
+    fn notices(&self) -> broadcast::Receiver<Arc<[Notice]>> {
+        self.notices.subscribe()
+    }
+
+    async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error> {
+        let files = self.state().collectable(limit);
+        Ok(files.iter().map(|found| Collectable { file: found.file, nonce: found.nonce }).collect())
+    }
+
+    async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error> {
+        self.apply(&Command::FilesDeleted { files: files.into_iter().collect() });
+        Ok(())
+    }
+
+    async fn fates(&self, files: &[FileId]) -> Result<Vec<FileFate>, Error> {
+        let state = self.state();
+        let fate = |file: &FileId| match state.fate(*file) {
+            Fate::Live => FileFate::Live,
+            Fate::Tombstoned => FileFate::Tombstoned,
+            Fate::Undecided => FileFate::Undecided,
+            Fate::Dead => FileFate::Dead,
+        };
+        Ok(files.iter().map(fate).collect())
+    }
+}
+
+/// Configs of a topic, written briefly.
+pub fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}

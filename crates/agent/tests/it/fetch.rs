@@ -1,0 +1,266 @@
+//! What consumers are given.
+
+use std::time::Duration;
+
+use store::bucket::Op;
+use store::faulty::{Fault, Rule};
+use wire::builder::BatchBuilder;
+use wire::compression::Compression;
+use wire::errors::ErrorCode;
+use wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+
+use crate::client::{
+    Client, batch, batches_of, fetch_request, large_batch, only, produce_request, values_of,
+};
+use crate::stand::{Stand, settings};
+
+#[tokio::test]
+async fn an_offset_within_a_batch_brings_the_whole_batch() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    client.produce("t", 0, batch(&["a", "b", "c"])).await;
+    client.produce("t", 0, batch(&["d"])).await;
+    assert_eq!(values_of(&client.fetch("t", 0, 1).await).len(), 4);
+    assert_eq!(values_of(&client.fetch("t", 0, 3).await), [(3, "d".to_owned())]);
+    assert_eq!(values_of(&client.fetch("t", 0, 4).await), []);
+}
+
+#[tokio::test]
+async fn the_first_batch_comes_whole_and_the_others_within_the_limits() {
+    let stand = Stand::new().await;
+    stand.topic("t", 2, &[]).await;
+    let mut client = stand.client().await;
+    for partition in [0, 0, 1] {
+        client.produce("t", partition, large_batch(10_000)).await;
+    }
+    let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
+    let count = async |client: &mut Client, request: &FetchRequest| {
+        let response = client.call(request, 12).await;
+        let counts: Vec<usize> = response.responses[0]
+            .partitions
+            .iter()
+            .map(|data| batches_of(data).len())
+            .collect();
+        (counts[0], counts[1])
+    };
+    assert_eq!(count(&mut client, &request).await, (2, 1));
+    request.max_bytes = 100;
+    assert_eq!(count(&mut client, &request).await, (1, 0));
+    request.max_bytes = 25_000;
+    assert_eq!(count(&mut client, &request).await, (2, 0));
+    request.max_bytes = 1 << 20;
+    request.topics[0].partitions[0].partition_max_bytes = 5;
+    assert_eq!(count(&mut client, &request).await, (1, 1));
+}
+
+#[tokio::test]
+async fn a_long_poll_is_woken_by_a_commit() {
+    let stand = Stand::new().await;
+    stand.topic("t", 2, &[]).await;
+    let mut reader = stand.client().await;
+    let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
+    request.max_wait_ms = 20_000;
+    reader.send(&request, 12).await;
+    while !stand.agent.probe().metrics().contains("seaway_agent_fetch_waits_total 1") {
+        tokio::task::yield_now().await;
+    }
+    let start = host::clock::now();
+    stand.client().await.produce("t", 1, batch(&["a"])).await;
+    let response = reader.receive::<FetchRequest>(12).await;
+    assert!(host::clock::now().since(start) < Duration::from_secs(5));
+    assert_eq!(values_of(&response.responses[0].partitions[1]).len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_poll_without_records_ends_in_time_and_empty() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut request = fetch_request("t", &[(0, 0)]);
+    request.max_wait_ms = 50;
+    let start = host::clock::now();
+    let data = only(stand.client().await.call(&request, 12).await);
+    assert!(host::clock::now().since(start) >= Duration::from_millis(50));
+    assert_eq!((data.error_code, data.high_watermark), (0, 0));
+    assert_eq!(values_of(&data), []);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_said_only_of_what_is_current() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    let barriers = || stand.control.barriers.load(std::sync::atomic::Ordering::Relaxed);
+    for (topic, partition, offset, code) in [
+        ("t", 0, 2, ErrorCode::OffsetOutOfRange),
+        ("t", 0, -1, ErrorCode::OffsetOutOfRange),
+        ("t", 7, 0, ErrorCode::UnknownTopicOrPartition),
+        ("no", 0, 0, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let before = barriers();
+        assert_eq!(client.fetch(topic, partition, offset).await.error_code, code.code());
+        assert!(barriers() > before, "{topic} {partition} {offset}");
+    }
+}
+
+#[tokio::test]
+async fn leader_epochs_are_compared() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for (epoch, code) in [
+        (-1, ErrorCode::None),
+        (meta::LEADER_EPOCH, ErrorCode::None),
+        (meta::LEADER_EPOCH - 1, ErrorCode::FencedLeaderEpoch),
+        (meta::LEADER_EPOCH + 1, ErrorCode::UnknownLeaderEpoch),
+    ] {
+        let mut request = fetch_request("t", &[(0, 0)]);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        assert_eq!(only(client.call(&request, 12).await).error_code, code.code(), "{epoch}");
+    }
+}
+
+#[tokio::test]
+async fn topics_go_by_id_in_later_versions() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    let metadata = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some("t".into()),
+            ..MetadataRequestTopic::default()
+        }]),
+        ..MetadataRequest::default()
+    };
+    let id = client.call(&metadata, 12).await.topics[0].topic_id;
+    assert!(!id.is_zero());
+    let by_id = |topic_id| FetchRequest {
+        max_bytes: 1 << 20,
+        topics: vec![FetchTopic {
+            topic_id,
+            partitions: vec![FetchPartition {
+                partition_max_bytes: 1 << 20,
+                ..FetchPartition::default()
+            }],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    };
+    assert_eq!(values_of(&only(client.call(&by_id(id), 17).await)).len(), 1);
+    let unknown = only(client.call(&by_id([7; 16].into()), 17).await);
+    assert_eq!(unknown.error_code, ErrorCode::UnknownTopicId.code());
+}
+
+#[tokio::test]
+async fn old_versions_get_no_zstd() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.append(host::clock::wall_millis() as i64, None, Some(&[7; 500]), &[]);
+    assert_eq!(client.produce("t", 0, builder.build()).await.error_code, 0);
+    let request = fetch_request("t", &[(0, 0)]);
+    let old = only(client.call(&request, 9).await);
+    assert_eq!(old.error_code, ErrorCode::UnsupportedCompressionType.code());
+    assert_eq!(batches_of(&only(client.call(&request, 10).await)).len(), 1);
+}
+
+/// An agent without anything in its cache, over what another one wrote into two partitions.
+async fn reopened() -> Stand {
+    let first = Stand::new().await;
+    first.topic("t", 2, &[]).await;
+    let mut client = first.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    client.produce("t", 1, batch(&["b"])).await;
+    let (control, bucket) = (first.control.clone(), first.bucket.clone());
+    first.agent.stop().await;
+    Stand::over(settings(), control, bucket).await
+}
+
+#[tokio::test]
+async fn a_flipped_bit_on_the_way_is_read_again() {
+    let stand = reopened().await;
+    stand.bucket.faults().add(Rule::on(Op::Get, Fault::Corrupt).times(1));
+    assert_eq!(values_of(&stand.client().await.fetch("t", 0, 0).await).len(), 1);
+    assert!(stand.agent.probe().metrics().contains("seaway_agent_corrupt_reads_total 1"));
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_a_loud_error_for_its_range_alone() {
+    let stand = reopened().await;
+    stand.bucket.faults().add(Rule::on(Op::Get, Fault::Corrupt).times(2));
+    let mut client = stand.client().await;
+    let corrupt = client.fetch("t", 0, 0).await;
+    assert_eq!(corrupt.error_code, ErrorCode::CorruptMessage.code());
+    assert_eq!(batches_of(&corrupt).len(), 0);
+    assert_eq!(values_of(&client.fetch("t", 1, 0).await), [(0, "b".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_missing_file_is_a_loud_error_for_its_range_alone() {
+    let stand = reopened().await;
+    let keys = store::bucket::Bucket::list(&*stand.bucket, "files/", None, 10).await.unwrap();
+    let numbered = |number: u64| {
+        let found = keys.iter().find(|object| {
+            store::layout::parse_file_key(&object.key).is_some_and(|(id, _)| id.number == number)
+        });
+        found.unwrap().key.clone()
+    };
+    store::bucket::Bucket::delete(&*stand.bucket, &numbered(0)).await.unwrap();
+    let mut client = stand.client().await;
+    let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
+    request.max_wait_ms = 5_000;
+    let response = client.call(&request, 12).await;
+    let [missing, found] = response.responses[0].partitions.as_slice() else { panic!() };
+    assert_eq!(missing.error_code, ErrorCode::KafkaStorageError.code());
+    assert_eq!(values_of(found), [(0, "b".to_owned())]);
+    assert!(stand.agent.probe().metrics().contains("seaway_agent_missing_files_total"));
+}
+
+#[tokio::test]
+async fn slow_readers_of_much_data_do_not_outgrow_their_memory() {
+    let small = agent::Settings {
+        fetch_cache_bytes: 1 << 20,
+        fetch_buffer_bytes: 3 << 20,
+        ..settings()
+    };
+    let stand = Stand::with(small).await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for _ in 0..16 {
+        assert_eq!(client.produce("t", 0, large_batch(900_000)).await.error_code, 0);
+    }
+    // Readers that ask for everything and take nothing.
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        let mut reader = stand.client().await;
+        let mut request = fetch_request("t", &[(0, 0)]);
+        request.topics[0].partitions[0].partition_max_bytes = 16 << 20;
+        reader.send(&request, 12).await;
+        idle.push(reader);
+    }
+    // All of it passes through the little memory there is.
+    let mut offset = 0;
+    while offset < 16 {
+        idle.drain(..idle.len().min(1));
+        offset += values_of(&client.fetch("t", 0, offset).await).len() as i64;
+    }
+}
+
+#[tokio::test]
+async fn the_connection_goes_on_behind_a_fetch() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut request = fetch_request("t", &[(0, 0)]);
+    request.max_wait_ms = 10_000;
+    client.send(&request, 12).await;
+    // Sent behind the long poll, and what ends it.
+    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
+    assert_eq!(values_of(&only(client.receive::<FetchRequest>(12).await)).len(), 1);
+    let produced = client.receive::<wire::messages::produce::ProduceRequest>(9).await;
+    assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
+}

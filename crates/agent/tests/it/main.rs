@@ -1,0 +1,12 @@
+//! The agent as a client sees it: real frames over loopback, the real state machine behind a control
+//! plane of one lock, a bucket in memory that can be made to fail.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod client;
+mod control;
+mod fetch;
+mod hostile;
+mod metadata;
+mod offsets;
+mod produce;
+mod stand;

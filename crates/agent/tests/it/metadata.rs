@@ -1,0 +1,146 @@
+//! Topics and agents as clients see them.
+
+use wire::errors::ErrorCode;
+use wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use wire::messages::delete_topics::DeleteTopicsRequest;
+use wire::messages::describe_cluster::DescribeClusterRequest;
+use wire::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use wire::messages::find_coordinator::FindCoordinatorRequest;
+use wire::messages::init_producer_id::InitProducerIdRequest;
+use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+
+use crate::stand::{Stand, settings};
+
+fn named(name: &str, allow_auto_topic_creation: bool) -> MetadataRequest {
+    MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(name.into()),
+            ..MetadataRequestTopic::default()
+        }]),
+        allow_auto_topic_creation,
+        ..MetadataRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn every_version_names_this_agent_as_leader() {
+    let stand = Stand::new().await;
+    stand.topic("t", 3, &[]).await;
+    let mut client = stand.client().await;
+    for version in 0..=13 {
+        let request = MetadataRequest {
+            topics: if version == 0 { Some(Vec::new()) } else { None },
+            ..MetadataRequest::default()
+        };
+        let response = client.call(&request, version).await;
+        let [broker] = response.brokers.as_slice() else { panic!("one broker") };
+        assert_eq!(broker.port, i32::from(stand.agent.address().port()));
+        assert_eq!(broker.node_id, stand.agent.id().0);
+        let [topic] = response.topics.as_slice() else { panic!("one topic in {version}") };
+        assert_eq!(topic.partitions.len(), 3);
+        for partition in &topic.partitions {
+            assert_eq!(partition.leader_id, broker.node_id);
+            assert_eq!(partition.isr_nodes, [broker.node_id]);
+            if version >= 7 {
+                assert_eq!(partition.leader_epoch, meta::LEADER_EPOCH);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn topics_are_created_only_when_that_is_wanted() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let not = client.call(&named("auto", false), 12).await;
+    assert_eq!(not.topics[0].error_code, unknown);
+    let created = client.call(&named("auto", true), 12).await;
+    assert_eq!((created.topics[0].error_code, created.topics[0].partitions.len()), (0, 2));
+    let invalid = client.call(&named("a b", true), 12).await;
+    assert_eq!(invalid.topics[0].error_code, ErrorCode::InvalidTopicException.code());
+
+    let off = agent::Settings { auto_create_topics_enable: false, ..settings() };
+    let stand = Stand::with(off).await;
+    let refused = stand.client().await.call(&named("auto", true), 12).await;
+    assert_eq!(refused.topics[0].error_code, unknown);
+}
+
+fn create(name: &str, validate_only: bool) -> CreateTopicsRequest {
+    CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: -1,
+            replication_factor: 3,
+            configs: vec![CreatableTopicConfig {
+                name: "retention.ms".into(),
+                value: Some("1000".into()),
+            }],
+            ..CreatableTopic::default()
+        }],
+        validate_only,
+        ..CreateTopicsRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_created_described_and_deleted() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let checked = client.call(&create("t", true), 7).await;
+    assert_eq!(checked.topics[0].error_code, 0);
+    let created = client.call(&create("t", false), 7).await;
+    let topic = &created.topics[0];
+    assert_eq!((topic.error_code, topic.num_partitions), (0, 2));
+    assert!(!topic.topic_id.is_zero());
+    let again = client.call(&create("t", false), 7).await;
+    assert_eq!(again.topics[0].error_code, ErrorCode::TopicAlreadyExists.code());
+
+    let describe = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configuration_keys: Some(vec!["retention.ms".into()]),
+        }],
+        include_synonyms: true,
+        include_documentation: true,
+    };
+    let described = client.call(&describe, 4).await;
+    let [config] = described.results[0].configs.as_slice() else { panic!("{described:?}") };
+    assert_eq!(config.value.as_deref(), Some("1000"));
+    assert_eq!((config.config_source, config.config_type), (1, 5));
+    assert_eq!(config.synonyms.len(), 2);
+    assert!(config.documentation.is_some());
+
+    let delete =
+        DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
+    assert_eq!(client.call(&delete, 5).await.responses[0].error_code, 0);
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(client.call(&delete, 5).await.responses[0].error_code, unknown);
+    assert_eq!(client.call(&named("t", false), 12).await.topics[0].error_code, unknown);
+}
+
+#[tokio::test]
+async fn the_cluster_and_its_coordinators_are_this_agent() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let cluster = client.call(&DescribeClusterRequest { endpoint_type: 1, ..Default::default() }, 1).await;
+    assert_eq!(cluster.cluster_id, stand.agent.cluster_id());
+    assert_eq!(cluster.brokers.len(), 1);
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec!["a".into(), "b".into()],
+        ..FindCoordinatorRequest::default()
+    };
+    let found = client.call(&find, 4).await;
+    let port = i32::from(stand.agent.address().port());
+    assert!(found.coordinators.iter().all(|one| (one.error_code, one.port) == (0, port)));
+    let transactional = FindCoordinatorRequest { key_type: 1, ..find };
+    let refused = client.call(&transactional, 4).await;
+    let fatal = ErrorCode::TransactionalIdAuthorizationFailed.code();
+    assert!(refused.coordinators.iter().all(|one| one.error_code == fatal));
+    let init = InitProducerIdRequest {
+        transactional_id: Some("x".into()),
+        ..InitProducerIdRequest::default()
+    };
+    assert_eq!(client.call(&init, 4).await.error_code, fatal);
+}

@@ -1,0 +1,276 @@
+//! What producers are told, and what is written then.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use store::bucket::Op;
+use store::faulty::{Fault, Rule};
+use wire::builder::BatchBuilder;
+use wire::compression::Compression;
+use wire::errors::ErrorCode;
+use wire::messages::init_producer_id::InitProducerIdRequest;
+use wire::messages::metadata::MetadataRequest;
+use wire::messages::produce::{PartitionProduceData, ProduceRequest};
+
+use crate::client::{batch, large_batch, partition_of, produce_request, values_of};
+use crate::stand::{Stand, settings};
+
+#[tokio::test]
+async fn what_is_acknowledged_can_be_read() {
+    let stand = Stand::new().await;
+    stand.topic("t", 2, &[]).await;
+    let mut client = stand.client().await;
+    for (n, values) in [["a", "b"], ["c", "d"]].iter().enumerate() {
+        let produced = client.produce("t", 1, batch(values)).await;
+        assert_eq!((produced.error_code, produced.base_offset), (0, 2 * n as i64));
+        assert_eq!(produced.log_append_time_ms, -1);
+    }
+    let data = client.fetch("t", 1, 0).await;
+    let values: Vec<(i64, String)> =
+        (0..).zip(["a", "b", "c", "d"].map(str::to_owned)).collect();
+    assert_eq!(values_of(&data), values);
+    assert_eq!((data.high_watermark, data.last_stable_offset, data.log_start_offset), (4, 4, 0));
+    assert!(values_of(&client.fetch("t", 0, 0).await).is_empty());
+}
+
+#[tokio::test]
+async fn another_agent_reads_it_from_the_bucket() {
+    let first = Stand::new().await;
+    first.topic("t", 1, &[]).await;
+    let mut client = first.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    client.produce("t", 0, large_batch(300_000)).await;
+    let (control, bucket) = (first.control.clone(), first.bucket.clone());
+    let other = settings();
+    let second = Stand::over(agent::Settings { name: "agent-2".into(), ..other }, control, bucket).await;
+    let before = second.bucket.faults().calls(Op::Get);
+    let data = second.client().await.fetch("t", 0, 0).await;
+    assert_eq!(values_of(&data).len(), 2);
+    assert_eq!(second.bucket.faults().calls(Op::Get), before + 2, "one request a file");
+    // Whoever wrote it had it in memory all the time.
+    assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 2);
+    assert_eq!(first.bucket.faults().calls(Op::Get), before + 2);
+}
+
+#[tokio::test]
+async fn five_in_flight_on_one_connection_keep_their_order() {
+    let stand = Stand::with(agent::Settings { flush_bytes: 1, ..settings() }).await;
+    stand.topic("t", 1, &[]).await;
+    // Every third upload takes longer than those after it.
+    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Delay(Duration::from_millis(30))).one_in(3));
+    let mut client = stand.client().await;
+    let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    for chunk in values.chunks(5) {
+        for value in chunk {
+            client.send(&produce_request("t", 0, batch(&[value.as_str()])), 9).await;
+        }
+        for value in chunk {
+            let produced = partition_of(client.receive::<ProduceRequest>(9).await);
+            assert_eq!((produced.error_code, produced.base_offset.to_string()), (0, value.clone()));
+        }
+    }
+    let read: Vec<String> =
+        values_of(&client.fetch("t", 0, 0).await).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(read, values);
+}
+
+#[tokio::test]
+async fn requests_in_flight_overlap() {
+    let stand = Stand::with(agent::Settings { flush_bytes: 1, ..settings() }).await;
+    stand.topic("t", 1, &[]).await;
+    let delay = Duration::from_millis(200);
+    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Delay(delay)));
+    let mut client = stand.client().await;
+    let start = host::clock::now();
+    for _ in 0..5 {
+        client.send(&produce_request("t", 0, batch(&["x"])), 9).await;
+    }
+    for _ in 0..5 {
+        client.receive::<ProduceRequest>(9).await;
+    }
+    let took = host::clock::now().since(start);
+    assert!(took >= delay && took < 3 * delay, "five took {took:?}");
+}
+
+#[tokio::test]
+async fn a_corrupt_batch_is_refused_and_nothing_is_stored() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut bytes = batch(&["a"]).to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let produced = client.produce("t", 0, bytes.into()).await;
+    assert_eq!(produced.error_code, ErrorCode::CorruptMessage.code());
+    assert_eq!(produced.base_offset, -1);
+    assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 0);
+    assert_eq!(stand.bucket.faults().calls(Op::PutNew), 0);
+}
+
+#[tokio::test]
+async fn limits_and_unknown_partitions_have_kafkas_codes() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[("max.message.bytes", "1000")]).await;
+    stand.topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    let mut client = stand.client().await;
+    let mut code = async |topic: &str, partition, records| {
+        client.produce(topic, partition, records).await.error_code
+    };
+    assert_eq!(code("t", 0, large_batch(2_000)).await, ErrorCode::MessageTooLarge.code());
+    assert_eq!(code("t", 1, batch(&["a"])).await, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(code("no", 0, batch(&["a"])).await, ErrorCode::UnknownTopicOrPartition.code());
+    assert_eq!(code("compacted", 0, batch(&["a"])).await, ErrorCode::InvalidRecord.code());
+    assert_eq!(code("t", 0, batch(&["a"])).await, 0);
+    let mut odd = produce_request("t", 0, batch(&["a"]));
+    odd.acks = 2;
+    let refused = partition_of(client.call(&odd, 9).await);
+    assert_eq!(refused.error_code, ErrorCode::InvalidRequiredAcks.code());
+}
+
+#[tokio::test]
+async fn a_topic_may_set_the_time_and_the_codec() {
+    let stand = Stand::new().await;
+    let configs = [("message.timestamp.type", "LogAppendTime"), ("compression.type", "zstd")];
+    stand.topic("t", 1, &configs).await;
+    let mut client = stand.client().await;
+    let produced = client.produce("t", 0, batch(&["a", "b"])).await;
+    assert_eq!(produced.error_code, 0);
+    let data = client.fetch("t", 0, 0).await;
+    let stored = &crate::client::batches_of(&data)[0];
+    assert_eq!(stored.compression(), Ok(Compression::Zstd));
+    assert_eq!(stored.max_timestamp_ms(), produced.log_append_time_ms);
+    assert_eq!(values_of(&data).len(), 2);
+}
+
+#[tokio::test]
+async fn an_idempotent_retry_gets_the_first_offset() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let init = InitProducerIdRequest {
+        producer_id: -1,
+        producer_epoch: -1,
+        ..InitProducerIdRequest::default()
+    };
+    let producer = client.call(&init, 4).await;
+    assert_eq!(producer.error_code, 0);
+    let sequenced = |sequence: i32| {
+        let mut builder = BatchBuilder::new(Compression::None).producer(
+            producer.producer_id,
+            producer.producer_epoch,
+            sequence,
+        );
+        builder.append(host::clock::wall_millis() as i64, None, Some(b"v"), &[]);
+        builder.build()
+    };
+    for (sequence, code, offset) in [
+        (0, ErrorCode::None, 0),
+        (1, ErrorCode::None, 1),
+        (0, ErrorCode::None, 0),
+        (3, ErrorCode::OutOfOrderSequenceNumber, -1),
+        (2, ErrorCode::None, 2),
+    ] {
+        let produced = client.produce("t", 0, sequenced(sequence)).await;
+        assert_eq!((produced.error_code, produced.base_offset), (code.code(), offset), "{sequence}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_commit_answer_is_settled_without_a_second_copy() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    stand.control.lose_commit_answers.store(true, Ordering::Relaxed);
+    let mut client = stand.client().await;
+    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
+    // The commit is applied: a reader sees it, the producer hears nothing yet.
+    let mut reader = stand.client().await;
+    while values_of(&reader.fetch("t", 0, 0).await).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    stand.control.lose_commit_answers.store(false, Ordering::Relaxed);
+    let produced = partition_of(client.receive::<ProduceRequest>(9).await);
+    assert_eq!((produced.error_code, produced.base_offset), (0, 0));
+    assert_eq!(reader.fetch("t", 0, 0).await.high_watermark, 1);
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_costs_a_retriable_error_and_no_more() {
+    let timeout = Duration::from_millis(200);
+    let stand = Stand::with(agent::Settings { upload_timeout: timeout, ..settings() }).await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Unknown));
+    let failed = client.produce("t", 0, batch(&["lost"])).await;
+    assert_eq!(failed.error_code, ErrorCode::NotLeaderOrFollower.code());
+    stand.bucket.faults().clear();
+    let produced = client.produce("t", 0, batch(&["kept"])).await;
+    assert_eq!((produced.error_code, produced.base_offset), (0, 0));
+    assert_eq!(values_of(&client.fetch("t", 0, 0).await), [(0, "kept".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_producer_that_stops_waiting_hears_that_nobody_knows() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let slow = Fault::Delay(Duration::from_millis(600));
+    stand.bucket.faults().add(Rule::on(Op::PutNew, slow).times(1));
+    let mut client = stand.client().await;
+    let mut request = produce_request("t", 0, batch(&["a"]));
+    request.timeout_ms = 50;
+    let answer = partition_of(client.call(&request, 9).await);
+    assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
+    let mut reader = stand.client().await;
+    while reader.fetch("t", 0, 0).await.high_watermark == 0 {
+        host::clock::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fenced_agent_registers_again_and_goes_on() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    assert_eq!(client.produce("t", 0, batch(&["a"])).await.error_code, 0);
+    stand.control.fence(1);
+    let fenced = client.produce("t", 0, batch(&["b"])).await;
+    assert_eq!(fenced.error_code, ErrorCode::RequestTimedOut.code());
+    let again = client.produce("t", 0, batch(&["b"])).await;
+    assert_eq!((again.error_code, again.base_offset), (0, 1));
+}
+
+#[tokio::test]
+async fn acks_0_has_no_answer_and_ends_the_connection_on_an_error() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut request = produce_request("t", 0, batch(&["a"]));
+    request.acks = 0;
+    let frame = wire::frame::encode_request(&request, 77, None, 9).unwrap();
+    client.raw(&frame.to_bytes()).await;
+    // The next answer is that of the next request.
+    let metadata = client.call(&MetadataRequest::default(), 9).await;
+    assert!(!metadata.brokers.is_empty());
+    assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 1);
+    request.topic_data[0].partition_data =
+        vec![PartitionProduceData { index: 9, records: Some(batch(&["a"])) }];
+    let frame = wire::frame::encode_request(&request, 78, None, 9).unwrap();
+    client.raw(&frame.to_bytes()).await;
+    assert!(client.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn stopping_answers_what_is_in_flight() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let slow = Fault::Delay(Duration::from_millis(100));
+    stand.bucket.faults().add(Rule::on(Op::PutNew, slow));
+    let mut client = stand.client().await;
+    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
+    // Wait until it is read, so that it is in flight when the agent stops.
+    while !stand.agent.probe().metrics().contains("seaway_agent_produce_batches_total 1") {
+        tokio::task::yield_now().await;
+    }
+    stand.agent.stop().await;
+    let produced = partition_of(client.receive::<ProduceRequest>(9).await);
+    assert_eq!(produced.error_code, 0);
+    assert!(client.frame().await.is_none());
+}

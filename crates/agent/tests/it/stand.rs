@@ -1,0 +1,81 @@
+//! An agent on a free port, with everything around it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::settings::FailPoints;
+use agent::{Agent, Settings};
+use rpc::Control;
+use rpc::control::TopicSpec;
+use store::bucket::Bucket;
+use store::faulty::Faulty;
+use store::memory::Memory;
+
+use crate::client::Client;
+use crate::control::{Fake, configs};
+
+/// An agent, its control plane and its bucket.
+pub struct Stand {
+    pub control: Arc<Fake>,
+    pub bucket: Arc<Faulty>,
+    pub agent: Agent,
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        name: "agent-1".to_owned(),
+        region: "local".to_owned(),
+        zone: "zone-a".to_owned(),
+        advertised_host: None,
+        advertised_port: None,
+        bucket_number: 0,
+        auto_create_topics_enable: true,
+        num_partitions: 2,
+        socket_request_max_bytes: 8 << 20,
+        max_connections: 100,
+        connections_max_idle: Duration::from_secs(60),
+        produce_buffer_bytes: 64 << 20,
+        fetch_buffer_bytes: 32 << 20,
+        fetch_cache_bytes: 32 << 20,
+        fetch_max_bytes: 16 << 20,
+        flush_bytes: 1 << 20,
+        flush_interval: Duration::from_millis(8),
+        upload_concurrency: 8,
+        upload_timeout: Duration::from_secs(10),
+        collect_interval: Duration::from_secs(3_600),
+        file_delete_grace: Duration::from_secs(600),
+        broker_configs: Vec::new(),
+        fail_points: FailPoints::NONE,
+    }
+}
+
+impl Stand {
+    pub async fn new() -> Self {
+        Self::with(settings()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let bucket = Arc::new(Faulty::new(Arc::new(Memory::new()), 1));
+        Self::over(settings, Fake::new(), bucket).await
+    }
+
+    /// An agent over a control plane and a bucket that may have served another.
+    pub async fn over(settings: Settings, control: Arc<Fake>, bucket: Arc<Faulty>) -> Self {
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let listener = host::net::listen(local).await.unwrap();
+        let as_bucket: Arc<dyn Bucket> = bucket.clone();
+        let as_control: Arc<dyn Control> = control.clone();
+        let agent = Agent::start(settings, listener, as_bucket, as_control).await.unwrap();
+        Stand { control, bucket, agent }
+    }
+
+    pub async fn topic(&self, name: &str, partitions: u32, pairs: &[(&str, &str)]) {
+        let spec = TopicSpec { name: name.to_owned(), partitions, configs: configs(pairs) };
+        self.control.create_topic(spec, false).await.unwrap().unwrap();
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.agent.address()).await
+    }
+}
