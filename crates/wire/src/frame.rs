@@ -120,8 +120,9 @@ pub fn decode_request(frame: &Bytes) -> Result<(RequestHeader, Request), Request
         });
     }
     let client_id = decode_header_rest(d, api, version)?;
+    // Bytes after the body are let be, as Kafka lets them: librdkafka 2.16 sends three after a
+    // Metadata request of version 13 for all topics.
     let request = Request::decode_body(api.key, d, version).ok_or(unsupported)??;
-    d.finish()?;
     let header = RequestHeader {
         key: api.key,
         version,

@@ -172,3 +172,21 @@ fn a_damaged_batch_never_panics_and_stays_within_its_bound() {
         }
     }
 }
+
+/// What librdkafka 2.16 sends for the metadata of all topics: three bytes too many. Kafka does not
+/// mind, and neither may we.
+#[test]
+fn bytes_after_a_request_are_let_be() {
+    let frame = [
+        &[0, 3, 0, 13, 0, 0, 0, 3, 0, 7][..],
+        b"rdkafka",
+        &[0, 0, 0, 0, 0, 1, 0, 0],
+    ];
+    let (header, request) = wire::frame::decode_request(&Bytes::from(frame.concat()))
+        .expect("a request with bytes after it");
+    assert_eq!((header.version, header.correlation_id), (13, 3));
+    let wire::messages::Request::Metadata(request) = request else {
+        panic!("another request was read: {request:?}");
+    };
+    assert_eq!(request.topics, None);
+}
