@@ -77,7 +77,7 @@ impl Settings {
             entry_items_max: 4_096,
             queue_items_max: 16_384,
             queue_bytes_max: 64 << 20,
-            slot_bytes_max: 4 << 20,
+            slot_bytes_max: 8 << 20,
             proposal_deadline: Duration::from_secs(20),
             poll_min: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),

@@ -507,7 +507,7 @@ fn simulate(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
 #[test]
 fn every_schedule_gives_one_history() {
     let (mut acked, mut barriers, mut refused) = (0, 0, 0);
-    for seed in 0..60 {
+    for seed in 0..40 {
         match simulate(seed, None) {
             Ok(oracle) => {
                 acked += oracle.acked_in_all();
@@ -517,7 +517,7 @@ fn every_schedule_gives_one_history() {
             Err(why) => panic!("seed {seed}: {why}"),
         }
     }
-    assert!(acked > 10_000, "only {acked} values were acknowledged");
+    assert!(acked > 5_000, "only {acked} values were acknowledged");
     assert!(barriers > 1_000, "only {barriers} barriers passed");
     assert!(refused > 1_000, "only {refused} proposals were refused");
 }

@@ -323,3 +323,25 @@ fn a_claim_below_the_floor_does_not_count() {
     bench.give(event);
     assert_eq!(bench.node.role(), Role::Loading);
 }
+
+#[test]
+fn ticks_count_the_time_that_leaders_led() {
+    let stamp = |bench: &Bench| match bench.seen.last() {
+        Some(Effect::Apply { stamp, .. }) => *stamp,
+        other => panic!("{other:?}"),
+    };
+    let mut first = Bench::leader();
+    first.pass(7_000);
+    first.run(propose(0..1));
+    assert_eq!(stamp(&first).ticks_millis, 7_000);
+    let mut second = Bench::new(Settings::alone("m"));
+    second.slots = first.slots.clone();
+    // Its boot clock has another origin, and its wall clock is slow.
+    second.now.boot = Instant::from_millis(77);
+    second.now.wall_millis = 5;
+    second.run(Event::Started);
+    second.pass(40);
+    second.run(propose(0..1));
+    assert_eq!(stamp(&second).ticks_millis, 7_040);
+    assert_eq!(stamp(&second).wall_millis, stamp(&first).wall_millis);
+}
