@@ -67,7 +67,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     async fn new(client: &mut Client, arguments: &'a Arguments) -> Result<Self> {
         let name = &arguments.topic;
-        let metadata = topic_metadata(client, name).await?;
+        let metadata = topic_metadata(client, name, false).await?;
         let topic = metadata
             .topics
             .first()

@@ -165,7 +165,7 @@ async fn partition_count(client: &mut Client, topic: &str) -> Result<i32> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match topic_metadata(client, topic).await {
+        match topic_metadata(client, topic, true).await {
             Ok(metadata) => {
                 let topic = metadata
                     .topics

@@ -172,14 +172,19 @@ async fn list(client: &mut Client, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The metadata of one topic that must exist.
-pub async fn topic_metadata(client: &mut Client, name: &str) -> Result<MetadataResponse> {
+/// The metadata of one topic, which is made on the way if `create` and the cluster say so.
+pub async fn topic_metadata(
+    client: &mut Client,
+    name: &str,
+    create: bool,
+) -> Result<MetadataResponse> {
     let topic = MetadataRequestTopic {
         name: Some(Str::from(name)),
         ..Default::default()
     };
     let request = MetadataRequest {
         topics: Some(vec![topic]),
+        allow_auto_topic_creation: create,
         ..MetadataRequest::default()
     };
     let response = client.call(&request, 12).await?;
@@ -225,7 +230,7 @@ pub async fn offsets(
 }
 
 async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> {
-    let metadata = topic_metadata(client, name).await?;
+    let metadata = topic_metadata(client, name, false).await?;
     let topic = metadata
         .topics
         .first()

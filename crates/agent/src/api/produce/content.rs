@@ -1,5 +1,5 @@
-//! What takes reading the records of a batch: keys that a compacted topic demands, and a topic's own
-//! compression. Nothing else decompresses on the way in. It must not know requests.
+//! What takes reading the records of a batch: their number, keys that a compacted topic demands, and
+//! a topic's own compression. Only the latter two decompress. It must not know requests.
 
 use wire::batch::Batch;
 use wire::builder::{BatchBuilder, HeaderRef};
@@ -19,9 +19,11 @@ pub(super) fn apply(
     compression: Compression,
     batch: Batch,
 ) -> Result<Batch, Refusal> {
-    if rules.compacted {
+    // Where nothing need be decompressed the records are counted: a header that lies about them
+    // would make offsets that no reader ever sees.
+    if rules.compacted || compression == Compression::None {
         let summary = check_records(&batch, DECOMPRESSED_BYTES_MAX).map_err(refuse)?;
-        if let Some(record) = summary.first_without_key {
+        if let (true, Some(record)) = (rules.compacted, summary.first_without_key) {
             return Err(Refusal {
                 code: ErrorCode::InvalidRecord,
                 why: Some("a compacted topic takes no record without a key".to_owned()),
