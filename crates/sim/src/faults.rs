@@ -65,12 +65,25 @@ impl Fault {
     ];
 }
 
+impl Fault {
+    /// The highest rate at which a run still gets somewhere.
+    fn most_per_million(self) -> u64 {
+        match self {
+            Fault::KillBetweenEffects => 1_000,
+            Fault::Kill | Fault::Pause | Fault::OneWayCut | Fault::Isolation => 20_000,
+            Fault::ClockJump | Fault::LatePut | Fault::CorruptRead => 80_000,
+            _ => 200_000,
+        }
+    }
+}
+
 /// The faults of one run, and how many were injected.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// Of a million chances, how many become a fault.
     per_million: BTreeMap<Fault, u64>,
     injected: BTreeMap<Fault, u64>,
+    quiet: bool,
     healed: bool,
 }
 
@@ -88,11 +101,13 @@ impl Faults {
         for fault in Fault::ALL {
             if rng.below(4) < share {
                 let rate = RATES_PER_MILLION[rng.below(RATES_PER_MILLION.len() as u64) as usize];
-                faults.per_million.insert(fault, rate);
+                faults
+                    .per_million
+                    .insert(fault, rate.min(fault.most_per_million()));
             }
         }
         if faults.per_million.is_empty() {
-            faults.per_million.insert(Fault::Kill, 200_000);
+            faults.per_million.insert(Fault::Kill, 20_000);
         }
         faults
     }
@@ -115,11 +130,21 @@ impl Faults {
         let Some(&rate) = self.per_million.get(&fault) else {
             return false;
         };
-        let strikes = !self.healed && rng.below(1_000_000) < rate;
+        let strikes = !self.healed && !self.quiet && rng.below(1_000_000) < rate;
         if strikes {
             *self.injected.entry(fault).or_default() += 1;
         }
         strikes
+    }
+
+    /// Nothing is faulty until [`Faults::begin`].
+    pub fn hold(&mut self) {
+        self.quiet = true;
+    }
+
+    /// Faults strike from now on.
+    pub fn begin(&mut self) {
+        self.quiet = false;
     }
 
     /// Nothing is faulty from now on.

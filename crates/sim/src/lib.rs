@@ -15,5 +15,7 @@ pub mod checker;
 pub mod faults;
 pub mod history;
 pub mod mutate;
+pub mod mutation;
 pub mod network;
 pub mod scheduler;
+pub mod world;

@@ -1,0 +1,171 @@
+//! `sim`: runs seeds of the simulated world and says what went wrong, with all that is needed to run it again.
+//!
+//! Must not judge: the world and the checker do.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use sim::history::write::{write_header, write_line};
+use sim::mutation::Mutation;
+use sim::scheduler::Trace;
+use sim::world::{Outcome, Settings, run};
+
+/// Runs the simulated world. Exit code 0: every seed was clean; 1: one was not, or a mutation was not caught.
+#[derive(Parser)]
+struct Arguments {
+    /// One seed.
+    #[arg(long, conflicts_with_all = ["seeds", "hours"])]
+    seed: Option<u64>,
+    /// Seeds from A up to, and without, B.
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    seeds: Option<(u64, u64)>,
+    /// Seeds one after another for so long, from a random one unless --seeds says where to begin.
+    #[arg(long)]
+    hours: Option<f64>,
+    /// Remove this safety rule: a clean run is a failure then. `list` names all.
+    #[arg(long)]
+    mutation: Option<String>,
+    /// Write the trace of the run here.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// Write the clients' history of the run here.
+    #[arg(long)]
+    history: Option<PathBuf>,
+    /// Go on after a seed that failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// Run each seed twice and compare the traces.
+    #[arg(long)]
+    twice: bool,
+}
+
+fn parse_range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text
+        .split_once("..")
+        .ok_or("A..B is wanted, for example 0..1000")?;
+    let number = |part: &str| part.parse().map_err(|error| format!("{part:?}: {error}"));
+    Ok((number(from)?, number(to)?))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.mutation.as_deref() == Some("list") {
+        for mutation in Mutation::all() {
+            println!("{}", mutation.name());
+        }
+        return ExitCode::SUCCESS;
+    }
+    let mutation = match arguments
+        .mutation
+        .as_deref()
+        .map(|name| (name, Mutation::named(name)))
+    {
+        None => None,
+        Some((_, Some(mutation))) => Some(mutation),
+        Some((name, None)) => {
+            eprintln!("there is no mutation {name:?}; --mutation list names all");
+            return ExitCode::from(2);
+        }
+    };
+    match run_all(&arguments, mutation) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the seeds asked for; true if all were as they should be.
+fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result<bool> {
+    let until = arguments
+        .hours
+        .map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let (from, to) = match (arguments.seed, arguments.seeds) {
+        (Some(seed), _) => (seed, seed + 1),
+        (None, Some(range)) => range,
+        (None, None) => {
+            let from = host::rng::nonce() as u64 >> 16;
+            (from, if until.is_some() { u64::MAX } else { from + 1 })
+        }
+    };
+    let (mut good, mut runs, mut caught) = (true, 0_u64, 0_u64);
+    for seed in from..to {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            break;
+        }
+        let outcome = run_one(arguments, Settings { seed, mutation })?;
+        runs += 1;
+        caught += u64::from(!outcome.is_clean());
+        if outcome.is_clean() {
+            continue;
+        }
+        println!("{}", describe(seed, mutation, &outcome));
+        if mutation.is_none() {
+            good = false;
+            if !arguments.keep_going {
+                break;
+            }
+        } else if !arguments.keep_going {
+            break;
+        }
+    }
+    if mutation.is_some() {
+        good = caught > 0;
+    }
+    println!("{runs} runs, {caught} not clean");
+    Ok(good)
+}
+
+fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome> {
+    let trace = match &arguments.trace {
+        Some(path) => Trace::written(Box::new(BufWriter::new(File::create(path)?))),
+        None => Trace::hashed(),
+    };
+    let mut outcome = run(settings, trace);
+    if arguments.twice && run(settings, Trace::hashed()).trace != outcome.trace {
+        outcome
+            .violations
+            .push("the same seed gave two traces".to_owned());
+    }
+    if let Some(path) = &arguments.history {
+        let mut out = BufWriter::new(File::create(path)?);
+        write_header(&mut out, &outcome.header)?;
+        for line in &outcome.lines {
+            write_line(&mut out, line)?;
+        }
+        out.flush()?;
+    }
+    if arguments.seed.is_some() {
+        println!(
+            "seed {}: {} journal entries, trace {} lines {:016x}, faults {:?}\n{}",
+            settings.seed,
+            outcome.entries,
+            outcome.trace.0,
+            outcome.trace.1,
+            outcome.injected,
+            outcome.report
+        );
+    }
+    Ok(outcome)
+}
+
+/// One line with everything needed to run it again, then what was wrong.
+fn describe(seed: u64, mutation: Option<Mutation>, outcome: &Outcome) -> String {
+    let mutation = mutation
+        .map(|m| format!(" --mutation {}", m.name()))
+        .unwrap_or_default();
+    let mut wrong: Vec<String> = outcome.violations.iter().take(5).cloned().collect();
+    wrong.extend(outcome.report.names().iter().map(|name| (*name).to_owned()));
+    format!(
+        "FAILED cargo run --release -p sim -- --seed {seed}{mutation} (version {}, trace {:016x}): {}",
+        env!("CARGO_PKG_VERSION"),
+        outcome.trace.1,
+        wrong.join("; ")
+    )
+}

@@ -1,0 +1,132 @@
+//! The safety rules by name, each as the mutation that removes it: what a run of the simulator with it must catch.
+//!
+//! Most remove a rule where a core meets the world: an effect performed otherwise, an event told too early, a call answered
+//! from the wrong place. The journal's own rules are removed inside its node ([`journal::rule::Rule`]). Production code
+//! knows none of them.
+
+use journal::rule::Rule;
+
+/// A rule removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// An agent answers as soon as the file is durable (rule 1).
+    AckBeforeCommit,
+    /// An agent commits before the file is durable (rule 1).
+    CommitBeforeUpload,
+    /// A file's name lacks what makes it unique, and a PUT overwrites (rule 3).
+    OverwriteFiles,
+    /// A repeated commit takes the next number instead of its own (rule 4).
+    CommitNotIdempotent,
+    /// The leader deduplicates in memory, not in the entry of the batch (rule 5).
+    DedupOutsideTheLog,
+    /// Commits apply at whatever number comes next, so in any order.
+    CommitsInAnyOrder,
+    /// The data path deletes the upload whose commit failed (rule 13).
+    AgentDeletesFailedUpload,
+    /// The collector deletes what is tombstoned without the grace (rule 14).
+    CollectWithoutGrace,
+    /// The collector deletes never-committed files by their age alone (rule 15).
+    CollectByAge,
+    /// A read error counts as absence (rule 16).
+    ErrorMeansAbsent,
+    /// A reader does not compare checksums (rule 19).
+    IgnoreChecksums,
+    /// An unknown offset is answered as 0 (rule 20).
+    OffsetZeroForUnknown,
+    /// OFFSET_OUT_OF_RANGE is answered from what is applied here (rule 21).
+    OutOfRangeFromStale,
+    /// End offsets are answered from what is applied here (rule 21).
+    BoundsFromStale,
+    /// Group offsets are answered from what is applied here (rule 21).
+    GroupOffsetsFromStale,
+    /// Commands are applied at the node's own time (rule 22).
+    ApplyAtLocalTime,
+    /// A snapshot says another position than it was cut at (rule 23).
+    SnapshotMislabelled,
+    /// An ambiguous failure is told as a definite one (rule 25).
+    UnknownIsDefinite,
+    /// A rule of the journal.
+    Journal(Rule),
+}
+
+/// All mutations of this file, by name.
+const NAMED: [(&str, Mutation); 18] = [
+    ("ack-before-commit", Mutation::AckBeforeCommit),
+    ("commit-before-upload", Mutation::CommitBeforeUpload),
+    ("overwrite-files", Mutation::OverwriteFiles),
+    ("commit-not-idempotent", Mutation::CommitNotIdempotent),
+    ("dedup-outside-the-log", Mutation::DedupOutsideTheLog),
+    ("commits-in-any-order", Mutation::CommitsInAnyOrder),
+    (
+        "agent-deletes-failed-upload",
+        Mutation::AgentDeletesFailedUpload,
+    ),
+    ("collect-without-grace", Mutation::CollectWithoutGrace),
+    ("collect-by-age", Mutation::CollectByAge),
+    ("error-means-absent", Mutation::ErrorMeansAbsent),
+    ("ignore-checksums", Mutation::IgnoreChecksums),
+    ("offset-zero-for-unknown", Mutation::OffsetZeroForUnknown),
+    ("out-of-range-from-stale", Mutation::OutOfRangeFromStale),
+    ("bounds-from-stale", Mutation::BoundsFromStale),
+    ("group-offsets-from-stale", Mutation::GroupOffsetsFromStale),
+    ("apply-at-local-time", Mutation::ApplyAtLocalTime),
+    ("snapshot-mislabelled", Mutation::SnapshotMislabelled),
+    ("unknown-is-definite", Mutation::UnknownIsDefinite),
+];
+
+impl Mutation {
+    /// All of them, those of the journal included.
+    pub fn all() -> Vec<Mutation> {
+        let journal = Rule::ALL.into_iter().map(Mutation::Journal);
+        NAMED
+            .iter()
+            .map(|(_, mutation)| *mutation)
+            .chain(journal)
+            .collect()
+    }
+
+    /// The name, as `--mutation` takes it.
+    pub fn name(self) -> String {
+        if let Mutation::Journal(rule) = self {
+            return format!("journal-{}", kebab(&format!("{rule:?}")));
+        }
+        let named = NAMED.iter().find(|(_, mutation)| *mutation == self);
+        named.map_or_else(String::new, |(name, _)| (*name).to_owned())
+    }
+
+    /// The mutation of a name.
+    pub fn named(name: &str) -> Option<Mutation> {
+        Mutation::all()
+            .into_iter()
+            .find(|mutation| mutation.name() == name)
+    }
+}
+
+fn kebab(camel: &str) -> String {
+    let mut out = String::new();
+    for (at, letter) in camel.chars().enumerate() {
+        if letter.is_uppercase() && at > 0 {
+            out.push('-');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mutation;
+
+    #[test]
+    fn every_mutation_has_a_name_of_its_own() {
+        let all = Mutation::all();
+        for mutation in &all {
+            assert_eq!(Mutation::named(&mutation.name()), Some(*mutation));
+        }
+        let mut names: Vec<String> = all.iter().map(|mutation| mutation.name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all.len());
+        assert!(Mutation::named("journal-settle-by-reading").is_some());
+    }
+}

@@ -1,0 +1,582 @@
+//! A simulated agent: the produce pipeline's core as in production, and around it uploads, calls and answers.
+//!
+//! Reading is in `reader`, collecting in `collector`. Must not know control nodes' insides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent::produce::file::Stored;
+use agent::produce::sequence::{Effect, Event, Failure, Sequence};
+use agent::produce::{Batch, Cut, Lane, Limits, Write};
+use bytes::Bytes;
+use meta::commit::{BatchOutcome, FileReply};
+use meta::ids::{FileId, PartitionId};
+use store::file::{Counts, FileBuilder, Piece};
+
+use crate::bucket::{Answer, Request};
+use crate::faults::Fault;
+use crate::mutation::Mutation;
+use crate::network::Place;
+
+use super::collector::Collector;
+use super::context::{Context, Input, Life};
+use super::message::{Ask, Blob, Body, Call, Number, Produced, Return, Told, produced};
+use super::reader::Reader;
+
+/// A call is given up after this time.
+const CALL_US: u64 = 3_000_000;
+/// One that may wait for a rebalance.
+const GROUP_CALL_US: u64 = 20_000_000;
+/// An upload is given up after this time.
+const UPLOAD_US: u64 = 8_000_000;
+/// Pause before an upload is tried again.
+const UPLOAD_PAUSE_US: u64 = 50_000;
+/// Pause before registering is tried again.
+const REGISTER_PAUSE_US: u64 = 100_000;
+
+/// What a call, a request or a pause was for.
+pub(super) enum Purpose {
+    Register,
+    File(FileId),
+    /// What the client is told if there is no answer.
+    Client(Place, Number, Told),
+    Locate(u64),
+    Collectable,
+    Fates(Vec<(FileId, u32)>),
+    Forget,
+    Put(FileId),
+    Compare(FileId),
+    Get(u64, FileId),
+    Delete(Option<FileId>),
+    List,
+    PutAgain(FileId),
+    RegisterAgain,
+}
+
+/// A file on its way to the bucket.
+struct Upload {
+    key: String,
+    bytes: Bytes,
+    stored: Stored,
+    until_us: u64,
+}
+
+/// What parts of an agent use: its place, and what it waits for.
+pub(super) struct Desk {
+    pub(super) place: Place,
+    pub(super) life: Life,
+    controls: Vec<Place>,
+    /// The control node that is taken for the leader.
+    leader: usize,
+    /// The control node of the agent's region.
+    near: usize,
+    waiting: BTreeMap<Number, Purpose>,
+}
+
+/// An agent in one life.
+pub(super) struct Agent {
+    desk: Desk,
+    name: String,
+    nonce: u128,
+    sequence: Sequence<(Place, Number)>,
+    uploads: BTreeMap<FileId, Upload>,
+    keys: BTreeMap<FileId, String>,
+    reader: Reader,
+    collector: Collector,
+    armed_us: u64,
+}
+
+impl Desk {
+    /// Calls the node that is taken for the leader.
+    pub(super) fn call(&mut self, cx: &mut Context, call: Call, purpose: Purpose) {
+        self.call_at(cx, self.leader, call, purpose);
+    }
+
+    /// Calls the node of the agent's region.
+    pub(super) fn call_near(&mut self, cx: &mut Context, call: Call, purpose: Purpose) {
+        self.call_at(cx, self.near, call, purpose);
+    }
+
+    fn call_at(&mut self, cx: &mut Context, at: usize, call: Call, purpose: Purpose) {
+        let number = cx.number();
+        let patience_us = if matches!(call, Call::Group(_)) {
+            GROUP_CALL_US
+        } else {
+            CALL_US
+        };
+        self.waiting.insert(number, purpose);
+        cx.send(self.place, self.controls[at], Body::Call(number, call));
+        cx.time_out(self.place, self.life, patience_us, number);
+    }
+
+    /// Asks the bucket.
+    pub(super) fn ask(&mut self, cx: &mut Context, request: Request, purpose: Purpose) {
+        let number = cx.ask_bucket(self.place, self.life, request);
+        self.waiting.insert(number, purpose);
+    }
+
+    /// Waits for a while.
+    fn pause(&mut self, cx: &mut Context, delay_us: u64, purpose: Purpose) {
+        let number = cx.number();
+        self.waiting.insert(number, purpose);
+        cx.time_out(self.place, self.life, delay_us, number);
+    }
+
+    /// The next control node may know more.
+    fn look_elsewhere(&mut self) {
+        self.leader = (self.leader + 1) % self.controls.len();
+    }
+
+    fn look_elsewhere_near(&mut self) {
+        self.near = (self.near + 1) % self.controls.len();
+    }
+
+    /// Answers a client.
+    pub(super) fn tell(&self, cx: &mut Context, client: Place, number: Number, told: Told) {
+        cx.send(self.place, client, Body::Told(number, told));
+    }
+}
+
+impl Agent {
+    /// An agent at its start. It keeps its name over its lives, and nothing else.
+    pub(super) fn new(cx: &mut Context, place: Place, life: Life, controls: Vec<Place>) -> Self {
+        let rng = &mut cx.scheduler.rng;
+        let limits = Limits {
+            flush_bytes: 500 + rng.below(20_000),
+            flush_interval: Duration::from_millis(1 + rng.below(100)),
+            uploads_max: 1 + rng.below(8) as usize,
+        };
+        let near = rng.below(controls.len() as u64) as usize;
+        let nonce = u128::from(rng.next_u64());
+        let sequence = Sequence::new(limits, rng.next_u64());
+        let waiting = BTreeMap::new();
+        Agent {
+            desk: Desk {
+                place,
+                life,
+                controls,
+                leader: near,
+                near,
+                waiting,
+            },
+            name: format!("agent-{place}"),
+            nonce,
+            sequence,
+            uploads: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            reader: Reader::default(),
+            collector: Collector::default(),
+            armed_us: u64::MAX,
+        }
+    }
+
+    /// Takes an input.
+    pub(super) fn handle(&mut self, cx: &mut Context, input: Input) {
+        match input {
+            Input::Start => self.register(cx),
+            Input::Wake => {
+                self.armed_us = u64::MAX;
+                self.feed(cx, Event::Timer);
+                self.collector.wake(cx, &mut self.desk);
+            }
+            Input::Message(client, Body::Ask(number, ask)) => self.asked(cx, client, number, ask),
+            Input::Message(_, Body::Return(number, result)) => {
+                if let Some(purpose) = self.desk.waiting.remove(&number) {
+                    self.returned(cx, purpose, result);
+                }
+            }
+            Input::TimedOut(number) => {
+                if let Some(purpose) = self.desk.waiting.remove(&number) {
+                    self.timed_out(cx, purpose);
+                }
+            }
+            Input::Bucket(number, answer) => {
+                if let Some(purpose) = self.desk.waiting.remove(&number) {
+                    self.bucket_answered(cx, purpose, answer.0);
+                }
+            }
+            Input::Message(..) | Input::Journal(..) => {}
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut Context) {
+        let sequence = self.sequence.deadline().map(|at| at.as_micros());
+        let collector = Some(self.collector.due_us());
+        let at_us = [sequence, collector].into_iter().flatten().min();
+        let at_us = at_us.unwrap_or(u64::MAX).max(cx.now_us());
+        if at_us < self.armed_us {
+            self.armed_us = at_us;
+            cx.wake_at(self.desk.place, self.desk.life, at_us);
+        }
+    }
+
+    fn register(&mut self, cx: &mut Context) {
+        let call = Call::Register {
+            name: self.name.clone(),
+            nonce: self.nonce,
+        };
+        self.desk.call(cx, call, Purpose::Register);
+    }
+
+    fn asked(&mut self, cx: &mut Context, client: Place, number: Number, ask: Ask) {
+        let failed = match &ask {
+            Ask::ListOffsets(_) => Told::Offsets(None),
+            Ask::Group(_) => Told::Group(None),
+            _ => Told::Producer(None),
+        };
+        let purpose = Purpose::Client(client, number, failed);
+        match ask {
+            Ask::Produce {
+                lane,
+                partition,
+                batch,
+            } => {
+                self.produce(cx, (client, number), Lane(lane), partition, &batch);
+            }
+            Ask::InitProducer => self.desk.call(cx, Call::InitProducer, purpose),
+            Ask::Fetch(wants) => self.reader.start(cx, &mut self.desk, client, number, wants),
+            Ask::ListOffsets(partitions) if cx.is(Mutation::BoundsFromStale) => {
+                self.desk.call_near(cx, Call::Bounds(partitions), purpose);
+            }
+            Ask::ListOffsets(partitions) => self.desk.call(cx, Call::Bounds(partitions), purpose),
+            Ask::Group(request) if cx.is(Mutation::GroupOffsetsFromStale) => {
+                self.desk.call_near(cx, Call::Group(request), purpose);
+            }
+            Ask::Group(request) => self.desk.call(cx, Call::Group(request), purpose),
+        }
+    }
+
+    fn produce(
+        &mut self,
+        cx: &mut Context,
+        ticket: (Place, Number),
+        lane: Lane,
+        partition: PartitionId,
+        batch: &Blob,
+    ) {
+        let limits = wire::batch::ProduceLimits {
+            produce_version: 9,
+            batch_bytes_max: 1 << 20,
+            timestamp_type: wire::batch::TimestampType::CreateTime,
+        };
+        let checked = match wire::batch::check_produce(&batch.0, limits) {
+            Ok(checked) => checked,
+            Err(error) => return cx.violation(format!("a sound batch was refused: {error}")),
+        };
+        let summary = checked.summary;
+        let batch = Batch {
+            partition,
+            bytes: checked.batch.into_bytes(),
+            checksum: None,
+            records: summary.count.cast_unsigned(),
+            max_timestamp: summary.max_timestamp_ms,
+            producer_id: summary.producer_id,
+            producer_epoch: summary.producer_epoch,
+            base_sequence: summary.base_sequence,
+        };
+        let pinned_bytes = batch.bytes.len() as u64;
+        let write = Write {
+            ticket,
+            lane,
+            batches: vec![batch],
+            pinned_bytes,
+            at: cx.now(),
+            held: None,
+        };
+        self.feed(cx, Event::Write(write));
+    }
+
+    /// Hands an event to the pipeline and performs what it wants.
+    fn feed(&mut self, cx: &mut Context, event: Event<(Place, Number)>) {
+        let mut effects = Vec::new();
+        self.sequence.handle(cx.now(), event, &mut effects);
+        for effect in effects {
+            if cx.strike(Fault::KillBetweenEffects) {
+                cx.dying = Some(self.desk.place);
+            }
+            if cx.dying == Some(self.desk.place) {
+                return;
+            }
+            self.perform(cx, effect);
+        }
+    }
+
+    fn perform(&mut self, cx: &mut Context, effect: Effect<(Place, Number)>) {
+        match effect {
+            Effect::Upload(cut) => self.upload(cx, &cut),
+            Effect::Commit(commit) => {
+                let file = commit.file;
+                let batches = commit.batches.records.len();
+                let call = Call::Commit((*commit).clone());
+                self.desk.call(cx, call, Purpose::File(file));
+                if cx.is(Mutation::AckBeforeCommit) {
+                    self.invent(cx, file, batches, -1);
+                }
+            }
+            Effect::Skip(file) => self.desk.call(cx, Call::Skip(file), Purpose::File(file)),
+            Effect::Settled { file, .. } => {
+                self.uploads.remove(&file);
+                self.keys.remove(&file);
+            }
+            Effect::Answer {
+                ticket: (client, number),
+                answer,
+            } => {
+                let told = match answer {
+                    // The pipeline answers one outcome per batch, and a request has one batch.
+                    Ok(outcomes) => outcomes.first().map_or(Produced::Unknown, |o| produced(*o)),
+                    Err(failure) => not_produced(failure),
+                };
+                self.desk.tell(cx, client, number, Told::Produced(told));
+            }
+            Effect::Register => {
+                self.nonce = u128::from(cx.scheduler.rng.next_u64());
+                self.register(cx);
+            }
+        }
+    }
+
+    /// Answers a file's requests with an outcome that nobody gave (mutations).
+    fn invent(&mut self, cx: &mut Context, file: FileId, batches: usize, base_offset: i64) {
+        let outcome = BatchOutcome::Accepted {
+            base_offset,
+            log_start: 0,
+        };
+        let outcomes = vec![outcome; batches].into();
+        let result = Ok(FileReply::Committed { outcomes });
+        self.feed(cx, Event::Called { file, result });
+    }
+
+    fn upload(&mut self, cx: &mut Context, cut: &Cut) {
+        let nonce = cx.scheduler.rng.next_u64() as u32;
+        let nonce = if cx.is(Mutation::OverwriteFiles) {
+            0
+        } else {
+            nonce
+        };
+        let Some((bytes, stored)) = build(cut, nonce) else {
+            return cx.violation(format!("file {} cannot be built", cut.file));
+        };
+        let key = cx.file_key(cut.file, nonce);
+        let until_us = cx.now_us() + UPLOAD_US;
+        self.keys.insert(cut.file, key.clone());
+        self.uploads.insert(
+            cut.file,
+            Upload {
+                key,
+                bytes,
+                stored: stored.clone(),
+                until_us,
+            },
+        );
+        self.put(cx, cut.file);
+        if cx.is(Mutation::CommitBeforeUpload) {
+            self.feed(
+                cx,
+                Event::Uploaded {
+                    file: cut.file,
+                    stored,
+                },
+            );
+        }
+    }
+
+    fn put(&mut self, cx: &mut Context, file: FileId) {
+        if let Some(upload) = self.uploads.get(&file) {
+            let request = Request::Put(upload.key.clone(), upload.bytes.clone());
+            self.desk.ask(cx, request, Purpose::Put(file));
+        }
+    }
+
+    fn uploaded(&mut self, cx: &mut Context, file: FileId) {
+        if let Some(upload) = self.uploads.remove(&file) {
+            self.feed(
+                cx,
+                Event::Uploaded {
+                    file,
+                    stored: upload.stored,
+                },
+            );
+        }
+    }
+
+    /// Not seen to be durable: once more, or given up.
+    fn put_again(&mut self, cx: &mut Context, file: FileId) {
+        let Some(upload) = self.uploads.get(&file) else {
+            return;
+        };
+        if cx.now_us() < upload.until_us {
+            return self
+                .desk
+                .pause(cx, UPLOAD_PAUSE_US, Purpose::PutAgain(file));
+        }
+        self.uploads.remove(&file);
+        self.feed(cx, Event::UploadFailed { file });
+    }
+
+    fn bucket_answered(&mut self, cx: &mut Context, purpose: Purpose, answer: Answer) {
+        match (purpose, answer) {
+            (Purpose::Put(file), Answer::Created) => self.uploaded(cx, file),
+            (Purpose::Put(file), Answer::Conflict) => {
+                // No proof of anything: look what is there.
+                if let Some(upload) = self.uploads.get(&file) {
+                    let request = Request::Get(upload.key.clone());
+                    self.desk.ask(cx, request, Purpose::Compare(file));
+                }
+            }
+            (Purpose::Put(file), _) => self.put_again(cx, file),
+            (Purpose::Compare(file), Answer::Found(bytes)) => {
+                let same = self
+                    .uploads
+                    .get(&file)
+                    .is_some_and(|upload| upload.bytes == bytes);
+                if same {
+                    self.uploaded(cx, file)
+                } else {
+                    self.put_again(cx, file)
+                }
+            }
+            (Purpose::Compare(file), _) => self.put_again(cx, file),
+            (Purpose::Get(job, file), answer) => {
+                self.reader.loaded(cx, &mut self.desk, job, file, answer);
+            }
+            (Purpose::Delete(Some(file)), answer) => {
+                self.collector.deleted(cx, &mut self.desk, file, &answer);
+            }
+            (Purpose::List, Answer::Listed(found)) => {
+                self.collector.listed(cx, &mut self.desk, &found);
+            }
+            _ => {}
+        }
+    }
+
+    fn returned(&mut self, cx: &mut Context, purpose: Purpose, result: Result<Return, rpc::Error>) {
+        if let Err(rpc::Error::NotLeader { .. } | rpc::Error::Busy) = &result {
+            self.desk.look_elsewhere();
+        }
+        match (purpose, result) {
+            (Purpose::Register, Ok(Return::Registered(incarnation))) => {
+                self.feed(cx, Event::Registered(incarnation));
+            }
+            (Purpose::Register, Err(rpc::Error::Refused { .. })) => {
+                self.nonce = u128::from(cx.scheduler.rng.next_u64());
+                self.desk
+                    .pause(cx, REGISTER_PAUSE_US, Purpose::RegisterAgain);
+            }
+            (Purpose::Register, _) => {
+                self.desk
+                    .pause(cx, REGISTER_PAUSE_US, Purpose::RegisterAgain);
+            }
+            (Purpose::File(file), Ok(Return::File(reply))) => {
+                self.feed(
+                    cx,
+                    Event::Called {
+                        file,
+                        result: Ok(reply),
+                    },
+                );
+            }
+            (Purpose::File(file), Err(error)) => self.call_failed(cx, file, error),
+            (Purpose::Client(client, number, failed), result) => {
+                self.desk
+                    .tell(cx, client, number, told(result).unwrap_or(failed));
+            }
+            (Purpose::Locate(job), Ok(Return::Located(located, fresh))) => {
+                self.reader.located(cx, &mut self.desk, job, located, fresh);
+            }
+            (Purpose::Locate(job), _) => self.reader.failed(cx, &self.desk, job),
+            (Purpose::Collectable, Ok(Return::Collectable(files))) => {
+                self.collector.collect(cx, &mut self.desk, &files);
+            }
+            (Purpose::Fates(files), Ok(Return::Fates(fates))) => {
+                self.collector.sweep(cx, &mut self.desk, &files, &fates);
+            }
+            _ => {}
+        }
+    }
+
+    /// A commit or a skip whose outcome is not known, or that had none.
+    fn call_failed(&mut self, cx: &mut Context, file: FileId, error: rpc::Error) {
+        if !error.is_definite() {
+            if cx.is(Mutation::UnknownIsDefinite) {
+                let result = Ok(FileReply::Skipped);
+                return self.feed(cx, Event::Called { file, result });
+            }
+            if cx.is(Mutation::OffsetZeroForUnknown) {
+                return self.invent(cx, file, 64, 0);
+            }
+            if cx.is(Mutation::AgentDeletesFailedUpload)
+                && let Some(key) = self.keys.get(&file)
+            {
+                self.desk
+                    .ask(cx, Request::Delete(key.clone()), Purpose::Delete(None));
+            }
+        }
+        self.feed(
+            cx,
+            Event::Called {
+                file,
+                result: Err(error),
+            },
+        );
+    }
+
+    fn timed_out(&mut self, cx: &mut Context, purpose: Purpose) {
+        match purpose {
+            Purpose::PutAgain(file) => self.put(cx, file),
+            Purpose::RegisterAgain => self.register(cx),
+            purpose => {
+                if matches!(purpose, Purpose::Locate(_)) {
+                    self.desk.look_elsewhere_near();
+                }
+                self.desk.look_elsewhere();
+                let reason = "it was not answered in time".to_owned();
+                self.returned(cx, purpose, Err(rpc::Error::Unknown { reason }));
+            }
+        }
+    }
+}
+
+/// What Kafka's error says of a request without an outcome.
+fn not_produced(failure: Failure) -> Produced {
+    if failure.is_definite() {
+        Produced::NotWritten
+    } else {
+        Produced::Unknown
+    }
+}
+
+fn told(result: Result<Return, rpc::Error>) -> Option<Told> {
+    Some(match result {
+        Ok(Return::Producer(id, epoch)) => Told::Producer(Some((id, epoch))),
+        Ok(Return::Bounds(bounds)) => Told::Offsets(Some(bounds)),
+        Ok(Return::Group(reply)) => Told::Group(Some(reply)),
+        _ => return None,
+    })
+}
+
+/// The file's bytes, as an uploader lays them out.
+fn build(cut: &Cut, nonce: u32) -> Option<(Bytes, Stored)> {
+    let mut builder = FileBuilder::new(agent::fetch::read::stored_id(cut.file));
+    for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
+        let pieces = slice.iter().map(|batch| Piece::from(batch.bytes.clone()));
+        let counts = Counts {
+            batches: slice.len() as u32,
+            records: slice.iter().map(|batch| batch.records).sum(),
+            max_timestamp_ms: slice.iter().map(|batch| batch.max_timestamp).max()?,
+        };
+        builder
+            .push(slice.first()?.partition.0, pieces, counts)
+            .ok()?;
+    }
+    let built = builder.finish().ok()?;
+    let (length, checksum) = (built.length, built.checksum);
+    let stored = Stored {
+        nonce,
+        length,
+        checksum,
+        placement: vec![0],
+    };
+    Some((built.payload.to_bytes(), stored))
+}

@@ -1,0 +1,688 @@
+//! A simulated control node: the journal's node and the metadata state machine, as in production, under the scheduler.
+//!
+//! It is the shell of both: it performs their effects against simulated stores and answers calls. Must not know agents'
+//! insides or clients.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::rng::Rng;
+use journal::engine::{Append, Error as EngineError};
+use journal::entry::{ClusterNumber, EntryId, Item};
+use journal::node::{Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Settings, Ticket};
+use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
+use meta::ids::{Stamp, TopicId};
+use meta::reply::Reply;
+use meta::state::State;
+
+use crate::faults::Fault;
+use crate::mutation::Mutation;
+use crate::network::Place;
+
+use super::answers;
+use super::context::{Context, Input, Life};
+use super::coordination::Coordination;
+use super::message::{Body, Call, Number, Return};
+use super::store::{JournalAnswer, JournalRequest};
+
+/// The cluster in the journal.
+const CLUSTER: ClusterNumber = ClusterNumber(1);
+/// Wall time at the start of every run, in milliseconds since 1970.
+const WALL_START_MILLIS: u64 = 1_800_000_000_000;
+/// Time between two runs of the leader's chores.
+const CHORES_US: u64 = 500_000;
+/// Every so many entries all replicas compare their digests.
+const DIGEST_EVERY: u64 = 8;
+
+/// What all control nodes of a run are started with.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Topics: name, partitions, configs.
+    pub(super) topics: Vec<(String, u32, BTreeMap<String, String>)>,
+    /// The cluster's configs.
+    pub(super) configs: BTreeMap<String, String>,
+    /// The journal's settings but for the name.
+    pub(super) journal: Settings,
+}
+
+/// Who waits for a ticket.
+enum Waiting {
+    /// An agent, for the reply to its command.
+    Call(Place, Number),
+    /// An agent, for a read that must be current.
+    Read(Place, Number, Call),
+    /// The coordinator, for the outcome of a proposal.
+    Group(control::coordinator::ProposalId),
+    /// The coordinator, for a barrier.
+    GroupBarrier(control::coordinator::Ticket),
+    /// Nobody: a chore.
+    Chore,
+}
+
+/// What was asked of the journal's stores.
+enum Asked {
+    Append(EntryId),
+    Read(u64),
+    Scan(u64),
+    Floor,
+    Trim,
+    Load,
+    Write(u64),
+}
+
+/// A control node in one life.
+pub(super) struct Control {
+    place: Place,
+    life: Life,
+    plan: Plan,
+    node: Node,
+    pub(super) state: State,
+    pub(super) applied: u64,
+    waiting: BTreeMap<Ticket, Waiting>,
+    next_ticket: u64,
+    asked: BTreeMap<Number, Asked>,
+    armed_us: u64,
+    wall_skew_millis: i64,
+    chores_at_us: u64,
+    pub(super) halted: Option<String>,
+    groups: Coordination,
+    /// What the mutated leader remembers of producers: (partition, id, epoch, sequence) to be taken once.
+    seen: BTreeMap<(u64, i64, i32, i32), ()>,
+}
+
+impl Control {
+    /// A node at its start.
+    pub(super) fn new(cx: &mut Context, place: Place, life: Life, plan: Plan) -> Self {
+        let mut entropy = Rng::seeded(cx.scheduler.rng.next_u64());
+        let draw = move || u128::from(entropy.next_u64()) << 64 | u128::from(entropy.next_u64());
+        let settings = Settings {
+            name: format!("control-{place}"),
+            ..plan.journal.clone()
+        };
+        let node = match cx.mutation {
+            Some(Mutation::Journal(rule)) => Node::without(rule, settings, Box::new(draw)),
+            _ => Node::new(settings, Box::new(draw)),
+        };
+        Control {
+            place,
+            life,
+            plan,
+            node,
+            state: genesis(),
+            applied: 0,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            asked: BTreeMap::new(),
+            armed_us: u64::MAX,
+            wall_skew_millis: 0,
+            chores_at_us: 0,
+            halted: None,
+            groups: Coordination::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an input.
+    pub(super) fn handle(&mut self, cx: &mut Context, input: Input) {
+        match input {
+            Input::Start => self.feed(cx, Event::Started),
+            Input::Wake => self.wake(cx),
+            Input::Message(from, Body::Call(number, call)) => self.call(cx, from, number, call),
+            Input::Journal(number, answer) => self.answered(cx, number, answer),
+            Input::Message(..) | Input::TimedOut(_) | Input::Bucket(..) => {}
+        }
+        self.arm(cx);
+    }
+
+    /// The wall clock jumps.
+    pub(super) fn skew(&mut self, millis: i64) {
+        self.wall_skew_millis = millis;
+    }
+
+    /// Whether it leads.
+    pub(super) fn leads(&self) -> bool {
+        self.node.role() == journal::node::Role::Leader
+    }
+
+    fn now(&self, cx: &Context) -> Now {
+        let wall_millis = WALL_START_MILLIS + cx.now_us() / 1000;
+        let wall_millis = wall_millis.saturating_add_signed(self.wall_skew_millis);
+        Now {
+            boot: cx.now(),
+            wall_millis,
+        }
+    }
+
+    fn arm(&mut self, cx: &mut Context) {
+        let node = self.node.deadline().map(|at| at.as_micros());
+        let chores = self.leads().then_some(self.chores_at_us);
+        let at_us = [node, chores, self.groups.timer_us()]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(at_us) = at_us.map(|at_us| at_us.max(cx.now_us())) else {
+            return;
+        };
+        if at_us < self.armed_us || self.armed_us <= cx.now_us() {
+            self.armed_us = at_us;
+            cx.wake_at(self.place, self.life, at_us);
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Context) {
+        if self.armed_us <= cx.now_us() {
+            self.armed_us = u64::MAX;
+        }
+        if self.node.deadline().is_some_and(|at| at <= cx.now()) {
+            self.feed(cx, Event::Timer);
+        }
+        if self.leads() && self.chores_at_us <= cx.now_us() {
+            self.chores_at_us = cx.now_us() + CHORES_US;
+            self.chores(cx);
+        }
+        if self
+            .groups
+            .timer_us()
+            .is_some_and(|at_us| at_us <= cx.now_us())
+        {
+            self.coordinate(cx, control::coordinator::Event::Timer);
+        }
+    }
+
+    /// What a leader sees to without being asked.
+    fn chores(&mut self, cx: &mut Context) {
+        let plan = self.plan.clone();
+        for (number, (name, partitions, configs)) in (1..).zip(plan.topics) {
+            if self.state.topic(&name).is_none() {
+                let id = TopicId(number);
+                let topic = CreateTopic {
+                    id,
+                    name,
+                    partitions,
+                    configs,
+                };
+                self.propose(cx, Waiting::Chore, &Command::CreateTopic(topic));
+            }
+        }
+        let differs =
+            |(name, value): &(&String, &String)| self.state.cluster_config(name) != value.as_str();
+        let set: BTreeMap<String, String> = plan
+            .configs
+            .iter()
+            .filter(differs)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if !set.is_empty() {
+            let changes = ConfigChanges {
+                set,
+                ..ConfigChanges::default()
+            };
+            self.propose(cx, Waiting::Chore, &Command::SetClusterConfigs { changes });
+        }
+        self.propose(cx, Waiting::Chore, &Command::Housekeep);
+    }
+
+    fn ticket(&mut self, waiting: Waiting) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    fn propose(&mut self, cx: &mut Context, waiting: Waiting, command: &Command) {
+        let ticket = self.ticket(waiting);
+        let item = Item {
+            cluster: CLUSTER,
+            command: Bytes::from(command.encode()),
+        };
+        self.feed(cx, Event::Propose(vec![Proposal { ticket, item }]));
+    }
+
+    fn barrier(&mut self, cx: &mut Context, waiting: Waiting) {
+        let ticket = self.ticket(waiting);
+        self.feed(cx, Event::Barrier(ticket));
+    }
+
+    fn call(&mut self, cx: &mut Context, from: Place, number: Number, call: Call) {
+        let command = match call {
+            Call::Locate(_) => return self.read(cx, from, number, &call),
+            Call::Bounds(_) if cx.is(Mutation::BoundsFromStale) => {
+                return self.read(cx, from, number, &call);
+            }
+            Call::LocateCurrent(_) | Call::Bounds(_) | Call::Collectable | Call::Fates(_) => {
+                return self.barrier(cx, Waiting::Read(from, number, call));
+            }
+            Call::Group(request) => {
+                let current = self
+                    .node
+                    .leading_until()
+                    .is_some_and(|until| cx.now() < until);
+                let current = current || cx.is(Mutation::GroupOffsetsFromStale);
+                let event = self.groups.request(from, number, request, current);
+                return self.coordinate(cx, event);
+            }
+            Call::Register { name, nonce } => Command::RegisterAgent(RegisterAgent {
+                nonce,
+                host: name.clone(),
+                name,
+                port: 9092,
+                region: "r".to_owned(),
+                zone: "z".to_owned(),
+                features: meta::FEATURE_LEVEL,
+            }),
+            Call::Commit(mut file) => {
+                if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
+                    let next = self.state.incarnation(file.file.incarnation);
+                    let late = cx.is(Mutation::CommitsInAnyOrder);
+                    file.file.number = match next {
+                        // Only what is not the next is bent to be it.
+                        Some((next, _)) if late && file.file.number > next => next,
+                        Some((next, _)) if !late && file.file.number < next => next,
+                        _ => file.file.number,
+                    };
+                }
+                if cx.is(Mutation::DedupOutsideTheLog) {
+                    self.dedup_in_memory(&mut file);
+                }
+                Command::CommitFile(file)
+            }
+            Call::Skip(file) => Command::SkipFile { file },
+            Call::InitProducer => Command::AllocateProducer { known: None },
+            Call::Forget(files) => Command::FilesDeleted {
+                files: files.into_iter().collect(),
+            },
+        };
+        self.propose(cx, Waiting::Call(from, number), &command);
+    }
+
+    /// What rule 5 forbids: the log learns nothing of producers, the leader remembers them while it lives.
+    fn dedup_in_memory(&mut self, file: &mut meta::CommitFile) {
+        let partition = file.slices.partition.first().copied().unwrap_or_default();
+        let columns = &mut file.batches;
+        for at in 0..columns.producer_id.len() {
+            let (id, epoch) = (columns.producer_id[at], columns.producer_epoch[at]);
+            let key = (partition, id, epoch, columns.base_sequence[at]);
+            if id >= 0 && self.seen.insert(key, ()).is_none() {
+                columns.producer_id[at] = -1;
+                columns.producer_epoch[at] = -1;
+                columns.base_sequence[at] = -1;
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context, from: Place, number: Number, call: &Call) {
+        let fresh = self.applied == cx.newest_applied;
+        if let Some(answer) = answers::read(&self.state, call, fresh) {
+            cx.send(self.place, from, Body::Return(number, Ok(answer)));
+        }
+    }
+
+    /// Hands an event to the journal's node and performs what it wants.
+    fn feed(&mut self, cx: &mut Context, event: Event) {
+        let led = self.leads();
+        let mut effects = Vec::new();
+        let now = self.now(cx);
+        self.node.handle(now, event, &mut effects);
+        for effect in effects {
+            if cx.strike(Fault::KillBetweenEffects) {
+                cx.dying = Some(self.place);
+            }
+            if cx.dying == Some(self.place) {
+                return;
+            }
+            self.perform(cx, effect);
+        }
+        if led != self.leads() {
+            self.chores_at_us = cx.now_us();
+            let event = if led {
+                control::coordinator::Event::LostLeadership
+            } else {
+                control::coordinator::Event::BecameLeader
+            };
+            self.coordinate(cx, event);
+        }
+    }
+
+    fn perform(&mut self, cx: &mut Context, effect: Effect) {
+        match effect {
+            Effect::LoadSnapshot { above } => {
+                self.ask(cx, Asked::Load, JournalRequest::LoadSnapshot { above });
+            }
+            Effect::ReadSlot { index } => {
+                self.ask(cx, Asked::Read(index), JournalRequest::Read { index });
+            }
+            Effect::Scan { from, limit } => {
+                self.ask(cx, Asked::Scan(from), JournalRequest::Scan { from, limit });
+            }
+            Effect::ReadFloor => self.ask(cx, Asked::Floor, JournalRequest::Floor),
+            Effect::Append { id, bytes, body } => {
+                self.ask(
+                    cx,
+                    Asked::Append(id),
+                    JournalRequest::Append { id, bytes, body },
+                );
+            }
+            Effect::Apply {
+                index,
+                stamp,
+                items,
+                tickets,
+            } => {
+                let stamp = Stamp {
+                    wall_millis: stamp.wall_millis,
+                    ticks_millis: stamp.ticks_millis,
+                };
+                self.apply(cx, index, stamp, items, tickets);
+            }
+            Effect::BarrierPassed { tickets } => {
+                tickets
+                    .into_iter()
+                    .for_each(|ticket| self.passed(cx, ticket));
+            }
+            Effect::Lost { tickets, why } => {
+                tickets
+                    .into_iter()
+                    .for_each(|ticket| self.lost(cx, ticket, &why));
+            }
+            Effect::WriteSnapshot { position, older } => {
+                let index = position.last.index;
+                let captured = if cx.is(Mutation::SnapshotMislabelled) {
+                    with_next(&self.state)
+                } else {
+                    self.state.clone()
+                };
+                let chunks = captured.capture().encode_chunks();
+                let write = JournalRequest::WriteSnapshot {
+                    position,
+                    chunks,
+                    older,
+                };
+                self.ask(cx, Asked::Write(index), write);
+            }
+            Effect::Trim {
+                floor,
+                indices,
+                bodies,
+            } => {
+                self.ask(
+                    cx,
+                    Asked::Trim,
+                    JournalRequest::Trim {
+                        floor,
+                        indices,
+                        bodies,
+                    },
+                );
+            }
+            Effect::Halt { why } => {
+                cx.violation(format!("control node {} halted: {why}", self.place));
+                self.halted = Some(why);
+            }
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Context, asked: Asked, request: JournalRequest) {
+        let number = cx.ask_journal(self.place, self.life, request);
+        self.asked.insert(number, asked);
+    }
+
+    fn answered(&mut self, cx: &mut Context, number: Number, answer: JournalAnswer) {
+        let Some(asked) = self.asked.remove(&number) else {
+            return;
+        };
+        let failed = || EngineError::Unavailable("simulated".to_owned());
+        let event = match (asked, answer) {
+            (Asked::Append(id), JournalAnswer::Appended) => Event::AppendDone(id, Append::Appended),
+            (Asked::Append(id), JournalAnswer::Occupied(bytes)) => {
+                Event::AppendDone(id, Append::Occupied(bytes))
+            }
+            (Asked::Append(id), _) => {
+                Event::AppendDone(id, Append::Unknown("simulated".to_owned()))
+            }
+            (Asked::Read(index), JournalAnswer::Read(slot)) => Event::SlotRead(index, Ok(slot)),
+            (Asked::Read(index), _) => Event::SlotRead(index, Err(failed())),
+            (Asked::Scan(from), JournalAnswer::Scanned(slots)) => Event::Scanned(from, Ok(slots)),
+            (Asked::Scan(from), _) => Event::Scanned(from, Err(failed())),
+            (Asked::Floor, JournalAnswer::Floor(floor)) => Event::FloorRead(Ok(floor)),
+            (Asked::Floor, _) => Event::FloorRead(Err(failed())),
+            (Asked::Trim, JournalAnswer::Trimmed) => Event::Trimmed(Ok(())),
+            (Asked::Trim, _) => Event::Trimmed(Err(failed())),
+            (Asked::Load, JournalAnswer::Snapshot { found, floor }) => {
+                Event::SnapshotLoaded(Ok(self.restore(cx, found, floor)))
+            }
+            (Asked::Load, _) => Event::SnapshotLoaded(Err(failed())),
+            (Asked::Write(index), JournalAnswer::SnapshotWritten) => {
+                Event::SnapshotWritten(index, Ok(()))
+            }
+            (Asked::Write(index), _) => Event::SnapshotWritten(index, Err("simulated".to_owned())),
+        };
+        self.feed(cx, event);
+    }
+
+    fn restore(
+        &mut self,
+        cx: &mut Context,
+        found: Option<(Box<journal::snapshot::Position>, Vec<Bytes>)>,
+        floor: u64,
+    ) -> Loaded {
+        let Some((position, chunks)) = found else {
+            return Loaded::Nothing {
+                floor,
+                damaged: Vec::new(),
+            };
+        };
+        match State::restore(&chunks) {
+            Ok(state) => {
+                self.state = state;
+                self.applied = position.last.index;
+                Loaded::Restored { position, floor }
+            }
+            Err(error) => {
+                cx.violation(format!("a snapshot cannot be restored: {error}"));
+                Loaded::Nothing {
+                    floor,
+                    damaged: vec![error.to_string()],
+                }
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        cx: &mut Context,
+        index: u64,
+        stamp: Stamp,
+        items: Vec<Item>,
+        tickets: Vec<Ticket>,
+    ) {
+        let stamp = if cx.is(Mutation::ApplyAtLocalTime) {
+            let wall_millis = self.now(cx).wall_millis;
+            Stamp {
+                wall_millis,
+                ticks_millis: stamp.ticks_millis + wall_millis % 7,
+            }
+        } else {
+            stamp
+        };
+        let mut tickets = tickets.into_iter();
+        let mut changed = Vec::new();
+        for item in items {
+            let ticket = tickets.next();
+            let command = match Command::decode(&item.command) {
+                Ok(command) => command,
+                Err(error) => {
+                    cx.violation(format!("entry {index} does not decode: {error}"));
+                    return;
+                }
+            };
+            let applied = self.state.apply(stamp, &command);
+            if index > cx.newest_applied {
+                check_commit(cx, &self.state, &command, &applied.reply);
+            }
+            changed.extend(applied.events.into_iter().filter_map(|event| match event {
+                meta::Event::Group(event) => Some(event.group),
+                _ => None,
+            }));
+            if let Some(ticket) = ticket {
+                self.replied(cx, ticket, applied.reply);
+            }
+        }
+        self.applied = index;
+        cx.newest_applied = cx.newest_applied.max(index);
+        cx.learn_topics(&self.state);
+        if index.is_multiple_of(DIGEST_EVERY) {
+            cx.compare_digests(index, self.state.digest());
+        }
+        for group in changed {
+            self.coordinate(cx, control::coordinator::Event::Changed { group });
+        }
+    }
+
+    fn replied(&mut self, cx: &mut Context, ticket: Ticket, reply: Reply) {
+        match self.waiting.remove(&ticket) {
+            Some(Waiting::Call(to, number)) => {
+                let result = answers::reply(reply);
+                cx.send(self.place, to, Body::Return(number, result));
+            }
+            Some(Waiting::Group(proposal)) => {
+                let event = match reply {
+                    Reply::Group(reply) => control::coordinator::Event::Applied { proposal, reply },
+                    _ => control::coordinator::Event::Failed {
+                        proposal,
+                        ambiguous: true,
+                    },
+                };
+                self.coordinate(cx, event);
+            }
+            _ => {}
+        }
+    }
+
+    fn passed(&mut self, cx: &mut Context, ticket: Ticket) {
+        match self.waiting.remove(&ticket) {
+            Some(Waiting::Read(from, number, call)) => self.read(cx, from, number, &call),
+            Some(Waiting::GroupBarrier(ticket)) => {
+                let event = control::coordinator::Event::Barrier {
+                    ticket,
+                    passed: true,
+                };
+                self.coordinate(cx, event);
+            }
+            _ => {}
+        }
+    }
+
+    fn lost(&mut self, cx: &mut Context, ticket: Ticket, why: &ProposeError) {
+        let error = match why {
+            ProposeError::Definite(refusal) => rpc::Error::NotLeader {
+                reason: refusal.to_string(),
+            },
+            ProposeError::Unknown(reason) => rpc::Error::Unknown {
+                reason: reason.clone(),
+            },
+        };
+        match self.waiting.remove(&ticket) {
+            Some(Waiting::Call(to, number) | Waiting::Read(to, number, _)) => {
+                cx.send(self.place, to, Body::Return(number, Err(error)));
+            }
+            Some(Waiting::Group(proposal)) => {
+                let ambiguous = !error.is_definite();
+                let event = control::coordinator::Event::Failed {
+                    proposal,
+                    ambiguous,
+                };
+                self.coordinate(cx, event);
+            }
+            Some(Waiting::GroupBarrier(ticket)) => {
+                let event = control::coordinator::Event::Barrier {
+                    ticket,
+                    passed: false,
+                };
+                self.coordinate(cx, event);
+            }
+            Some(Waiting::Chore) | None => {}
+        }
+    }
+
+    /// Hands an event to the coordinator of groups and performs what it wants.
+    fn coordinate(&mut self, cx: &mut Context, event: control::coordinator::Event) {
+        let effects = self.groups.handle(cx.now(), event, &self.state);
+        for effect in effects {
+            match effect {
+                control::coordinator::Effect::Propose { proposal, command } => {
+                    let command = Command::Group(command);
+                    self.propose(cx, Waiting::Group(proposal), &command);
+                }
+                control::coordinator::Effect::Answer { ticket, reply } => {
+                    if let Some((to, number)) = self.groups.answered(ticket) {
+                        let answer = Ok(Return::Group(reply));
+                        cx.send(self.place, to, Body::Return(number, answer));
+                    }
+                }
+                control::coordinator::Effect::Current { ticket } => {
+                    if cx.is(Mutation::GroupOffsetsFromStale) {
+                        let event = control::coordinator::Event::Barrier {
+                            ticket,
+                            passed: true,
+                        };
+                        self.coordinate(cx, event);
+                    } else {
+                        self.barrier(cx, Waiting::GroupBarrier(ticket));
+                    }
+                }
+                control::coordinator::Effect::SetTimer { at } => self.groups.set_timer(at),
+            }
+        }
+    }
+}
+
+/// The state before the first command.
+pub(super) fn genesis() -> State {
+    State::genesis("c2VhdAAAAAAAAAAAAAAAAA".to_owned())
+}
+
+/// A state that was cut an entry later than its position says.
+fn with_next(state: &State) -> State {
+    let mut later = state.clone();
+    later.apply(state.stamp(), &Command::AllocateProducer { known: None });
+    later
+}
+
+/// A committed file lies in the bucket, whole, with the bytes that the commit names (rules 1, 2 and 3).
+fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Reply) {
+    let Command::CommitFile(file) = command else {
+        return;
+    };
+    let Reply::File(meta::FileReply::Committed { .. }) = reply else {
+        return;
+    };
+    if state.fate(file.file) != meta::Fate::Live {
+        return;
+    }
+    let key = cx.file_key(file.file, file.nonce);
+    let flaw = match cx.bucket.peek(&key) {
+        None => Some("is not in the bucket".to_owned()),
+        Some(bytes) if store::checksum::crc32c(bytes) != file.checksum => {
+            Some("holds other bytes than its commit says".to_owned())
+        }
+        Some(bytes) if bytes.len() as u64 != file.length => Some("has another length".to_owned()),
+        Some(_) => None,
+    };
+    if let Some(flaw) = flaw {
+        cx.violation(format!("the committed file {key} {flaw}"));
+    }
+}
+
+/// The journal's settings of a run.
+pub(super) fn journal_settings(rng: &mut Rng) -> Settings {
+    let mut settings = Settings::one_of_several("control");
+    settings.takeover_after = Duration::from_millis(500 + rng.below(1500));
+    settings.heartbeat_interval = Duration::from_millis(100 + rng.below(300));
+    settings.snapshot.entries = 16 + rng.below(200);
+    if rng.below(2) == 0 {
+        // Bodies that lie in the bucket.
+        settings.slot_bytes_max = 400;
+    }
+    settings
+}

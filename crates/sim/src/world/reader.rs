@@ -1,0 +1,318 @@
+//! How a simulated agent reads: plan, load, check, answer, with the production code for choosing and for checking.
+//!
+//! Must not know how records came to be.
+
+use std::collections::BTreeMap;
+
+use agent::cache::{Entry, read_file};
+use agent::fetch::plan::{Want, choose};
+use agent::fetch::read::stored_id;
+use bytes::Bytes;
+use meta::ids::{FileId, PartitionId};
+use rpc::view::{Locate, Located, Place as FilePlace};
+
+use crate::bucket::{Answer, Request};
+use crate::mutation::Mutation;
+use crate::network::Place;
+
+use super::agent::{Desk, Purpose};
+use super::context::Context;
+use super::message::{Blob, Call, Number, Read, Told};
+
+/// Bytes that a fetch asks for of one partition, and in all.
+const MAX_BYTES: u64 = 4_000;
+/// How often a file is asked for.
+const ATTEMPTS: u32 = 3;
+
+/// A fetch under way.
+struct Job {
+    client: Place,
+    number: Number,
+    wants: Vec<(PartitionId, i64)>,
+    /// The plan rests on something current.
+    current: bool,
+    planned_us: u64,
+    /// The plan named what nobody knew to be dead.
+    fresh: bool,
+    located: Vec<Located>,
+    chosen: Vec<Vec<FilePlace>>,
+    files: BTreeMap<FileId, Load>,
+}
+
+/// A file that a fetch needs.
+struct Load {
+    key: String,
+    attempts: u32,
+    state: Loading,
+}
+
+enum Loading {
+    Asked,
+    Here(Bytes),
+    Broken,
+    Absent,
+}
+
+/// All fetches of an agent.
+#[derive(Default)]
+pub(super) struct Reader {
+    jobs: BTreeMap<u64, Job>,
+    next: u64,
+}
+
+impl Reader {
+    /// A client asks.
+    pub(super) fn start(
+        &mut self,
+        cx: &mut Context,
+        desk: &mut Desk,
+        client: Place,
+        number: Number,
+        wants: Vec<(PartitionId, i64)>,
+    ) {
+        self.next += 1;
+        let job = Job {
+            client,
+            number,
+            wants,
+            current: false,
+            planned_us: 0,
+            fresh: false,
+            located: Vec::new(),
+            chosen: Vec::new(),
+            files: BTreeMap::new(),
+        };
+        let call = Call::Locate(job.locate());
+        self.jobs.insert(self.next, job);
+        desk.call_near(cx, call, Purpose::Locate(self.next));
+    }
+
+    /// The plan came.
+    pub(super) fn located(
+        &mut self,
+        cx: &mut Context,
+        desk: &mut Desk,
+        id: u64,
+        located: Vec<Located>,
+        fresh: bool,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let found = |located: &Located| matches!(located, Located::Found { .. });
+        let stale = cx.is(Mutation::OutOfRangeFromStale);
+        if !located.iter().all(found) && !job.current && !stale {
+            return replan(cx, desk, id, job);
+        }
+        job.fresh = fresh;
+        job.plan(cx.now_us(), located);
+        let files: Vec<(FileId, u32)> = job
+            .chosen
+            .iter()
+            .flatten()
+            .map(|p| (p.file, p.nonce))
+            .collect();
+        for (file, nonce) in files {
+            if job.files.contains_key(&file) {
+                continue;
+            }
+            let key = cx.file_key(file, nonce);
+            desk.ask(cx, Request::Get(key.clone()), Purpose::Get(id, file));
+            job.files.insert(
+                file,
+                Load {
+                    key,
+                    attempts: 1,
+                    state: Loading::Asked,
+                },
+            );
+        }
+        self.finish(cx, desk, id);
+    }
+
+    /// The plan did not come.
+    pub(super) fn failed(&mut self, cx: &mut Context, desk: &Desk, id: u64) {
+        if let Some(job) = self.jobs.remove(&id) {
+            let failed = job
+                .wants
+                .iter()
+                .map(|&(partition, _)| (partition, Read::Failed));
+            desk.tell(cx, job.client, job.number, Told::Fetched(failed.collect()));
+        }
+    }
+
+    /// The bucket answered for a file.
+    pub(super) fn loaded(
+        &mut self,
+        cx: &mut Context,
+        desk: &mut Desk,
+        id: u64,
+        file: FileId,
+        answer: Answer,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let protected = job.fresh && cx.now_us() - job.planned_us < cx.grace_us;
+        let Some(load) = job.files.get_mut(&file) else {
+            return;
+        };
+        let sound = |bytes: &Bytes| read_file(stored_id(file), bytes).is_ok();
+        let unchecked = cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles);
+        load.state = match answer {
+            Answer::Found(bytes) if unchecked || sound(&bytes) => Loading::Here(bytes),
+            Answer::Absent => {
+                if protected {
+                    cx.violation(format!("{} vanished under a reader", load.key));
+                }
+                Loading::Absent
+            }
+            _ if cx.is(Mutation::ErrorMeansAbsent) => Loading::Absent,
+            _ if load.attempts < ATTEMPTS => {
+                load.attempts += 1;
+                desk.ask(cx, Request::Get(load.key.clone()), Purpose::Get(id, file));
+                Loading::Asked
+            }
+            _ => Loading::Broken,
+        };
+        self.finish(cx, desk, id);
+    }
+
+    /// Answers once every file is here or known not to come.
+    fn finish(&mut self, cx: &mut Context, desk: &mut Desk, id: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let states = || job.files.values().map(|load| &load.state);
+        if states().any(|state| matches!(state, Loading::Asked)) {
+            return;
+        }
+        let skip_absent = cx.is(Mutation::ErrorMeansAbsent);
+        let absent = states().any(|state| matches!(state, Loading::Absent));
+        if absent && !job.current && !skip_absent {
+            job.files.clear();
+            return replan(cx, desk, id, job);
+        }
+        let unchecked = cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles);
+        let mut told = Vec::new();
+        for (at, &(partition, offset)) in job.wants.iter().enumerate() {
+            let read = match job.located.get(at) {
+                Some(Located::Found { .. }) => job.read(at, offset, skip_absent, unchecked),
+                Some(Located::OutOfRange { .. }) => Read::OutOfRange,
+                // The topic is being created.
+                Some(Located::Unknown) | None => Read::Failed,
+            };
+            told.push((partition, read));
+        }
+        desk.tell(cx, job.client, job.number, Told::Fetched(told));
+        self.jobs.remove(&id);
+    }
+}
+
+fn replan(cx: &mut Context, desk: &mut Desk, id: u64, job: &mut Job) {
+    job.current = true;
+    desk.call(cx, Call::LocateCurrent(job.locate()), Purpose::Locate(id));
+}
+
+impl Job {
+    fn locate(&self) -> Vec<Locate> {
+        let wants = self.wants.iter();
+        wants
+            .map(|&(partition, offset)| Locate {
+                partition,
+                offset,
+                max_bytes: MAX_BYTES,
+            })
+            .collect()
+    }
+
+    fn plan(&mut self, now_us: u64, located: Vec<Located>) {
+        self.planned_us = now_us;
+        let places = |located: &Located| match located {
+            Located::Found { places, .. } => places.clone(),
+            _ => Vec::new(),
+        };
+        let all: Vec<Vec<FilePlace>> = located.iter().map(places).collect();
+        let wants: Vec<(Want, &[FilePlace])> = self
+            .wants
+            .iter()
+            .zip(&all)
+            .map(|(&(_, offset), places)| {
+                (
+                    Want {
+                        offset,
+                        max_bytes: MAX_BYTES,
+                    },
+                    places.as_slice(),
+                )
+            })
+            .collect();
+        let counts = choose(&wants, 2 * MAX_BYTES);
+        self.chosen = all
+            .iter()
+            .zip(counts)
+            .map(|(places, count)| places[..count].to_vec())
+            .collect();
+        self.located = located;
+    }
+
+    /// The batches of one partition, as far as its files are here one after another.
+    fn read(&self, at: usize, offset: i64, skip_absent: bool, unchecked: bool) -> Read {
+        let mut batches = Vec::new();
+        for place in self.chosen.get(at).into_iter().flatten() {
+            let entries = match self.files.get(&place.file).map(|load| &load.state) {
+                Some(Loading::Here(bytes)) if unchecked => take_unchecked(bytes, place),
+                Some(Loading::Here(bytes)) => take(bytes, place),
+                Some(Loading::Absent) if skip_absent => continue,
+                _ => None,
+            };
+            let Some(entries) = entries else { break };
+            let mut base = place.base_offset;
+            for entry in entries {
+                let next = base + i64::from(entry.batch.last_offset_delta()) + 1;
+                if next > offset {
+                    batches.push((base, Blob(entry.batch.into_bytes())));
+                }
+                base = next;
+            }
+        }
+        let expected = self.chosen.get(at).is_some_and(|places| !places.is_empty());
+        if batches.is_empty() && expected && !skip_absent {
+            Read::Failed
+        } else {
+            Read::Batches(batches)
+        }
+    }
+}
+
+/// The batches of a place, if they are as many records as the index says.
+fn take(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
+    let entries = read_file(stored_id(place.file), file).ok()?;
+    let end = place.position + u64::from(place.length);
+    let inside = |entry: &Entry| (place.position..end).contains(&entry.position);
+    let entries: Vec<Entry> = entries.into_iter().filter(inside).collect();
+    let records: i64 = entries
+        .iter()
+        .map(|entry| i64::from(entry.batch.last_offset_delta()) + 1)
+        .sum();
+    (records == place.last_offset - place.base_offset + 1).then_some(entries)
+}
+
+/// The same by a reader that checks nothing.
+fn take_unchecked(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
+    let from = usize::try_from(place.position).ok()?;
+    let to = from + place.length as usize;
+    let bytes = if to <= file.len() {
+        file.slice(from..to)
+    } else {
+        return None;
+    };
+    let mut entries = Vec::new();
+    for batch in wire::batch::batches(bytes) {
+        entries.push(Entry {
+            position: 0,
+            batch: batch.ok()?,
+        });
+    }
+    Some(entries)
+}
