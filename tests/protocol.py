@@ -150,14 +150,14 @@ CRC_TABLE = crc_table()
 
 
 def batch(values, timestamp_ms=0, attributes=0, pid=-1, epoch=-1, sequence=-1, base_offset=0, count=None):
-    """A record batch, format 2, of values without keys; `count` lies about the number of records."""
+    """A record batch, format 2, of values without keys; a `count` contradicts the last offset delta."""
     records = b""
     for index, value in enumerate(values):
         body = b"\0" + varint(0) + varint(index) + varint(-1) + varint(len(value)) + value + varint(0)
         records += varint(len(body)) + body
     count = len(values) if count is None else count
     checked = struct.pack(
-        ">hiqqqhii", attributes, count - 1, timestamp_ms, timestamp_ms, pid, epoch, sequence, count
+        ">hiqqqhii", attributes, len(values) - 1, timestamp_ms, timestamp_ms, pid, epoch, sequence, count
     ) + records
     head = struct.pack(">ibI", 0, 2, crc32c(checked))
     return struct.pack(">qi", base_offset, len(head) + len(checked)) + head + checked
