@@ -7,5 +7,6 @@
 pub mod budget;
 pub mod clock;
 pub mod net;
+pub mod process;
 pub mod rng;
 pub mod task;

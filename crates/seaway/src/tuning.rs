@@ -111,8 +111,7 @@ fn fail_points() -> Result<FailPoints> {
     Ok(FailPoints::calling(move |reached| {
         for (point, count, seen) in &plan {
             if *point == reached && seen.fetch_add(1, Ordering::Relaxed) + 1 == *count {
-                // Ends without unwinding or closing anything, as a kill does.
-                std::process::abort();
+                host::process::kill_now();
             }
         }
     }))
