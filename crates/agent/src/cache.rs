@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -22,6 +23,8 @@ pub use chunk::{Chunk, Corrupt, Entry, read_file, read_slice};
 
 /// What a kept chunk costs beside its bytes: map nodes and list heads.
 const CHUNK_OVERHEAD_BYTES: u64 = 512;
+/// How long a load waits for readers before it looks again for what can be evicted.
+const EVICT_AGAIN: Duration = Duration::from_millis(20);
 
 /// A part of a file: all of it, or one slice of a large one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,9 +111,15 @@ impl Cache {
     /// Takes room for a chunk, waiting for readers to let go of others if need be. Who holds a
     /// chunk must not wait for another: see [`Cache::try_hold`].
     pub async fn hold(&self, bytes: u64) -> Held {
-        match self.try_hold(bytes) {
-            Some(held) => held,
-            None => self.budget.hold(bytes).await,
+        loop {
+            if let Some(held) = self.try_hold(bytes) {
+                return held;
+            }
+            // Readers let go by themselves; what they leave in the cache must be evicted.
+            let waited = host::clock::timeout(EVICT_AGAIN, self.budget.hold(bytes)).await;
+            if let Ok(held) = waited {
+                return held;
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use wire::messages::fetch::{
 use wire::rope::Rope;
 
 use crate::api::errors;
-use crate::cache::{Chunk, LoadError};
+use crate::cache::{Chunk, LoadError, Loaded};
 use crate::context::Context;
 use crate::view::{TopicKey, View};
 
@@ -337,9 +337,9 @@ impl Fetch<'_> {
     }
 
     /// The chunks of the chosen places, in their order.
-    async fn chunks(&self, chosen: &[&[Place]]) -> Vec<Vec<Result<Arc<Chunk>, LoadError>>> {
+    async fn chunks(&self, chosen: &[&[Place]]) -> Vec<Vec<Loaded>> {
         let reader = &self.context.reader;
-        let mut found: Vec<Vec<Option<Result<Arc<Chunk>, LoadError>>>> = chosen
+        let mut found: Vec<Vec<Option<Loaded>>> = chosen
             .iter()
             .map(|places| {
                 places
@@ -384,13 +384,7 @@ impl Fetch<'_> {
     }
 
     /// Takes the batches of one partition into the answer, as far as they fit.
-    fn take(
-        &self,
-        at: usize,
-        places: &[Place],
-        chunks: Vec<Result<Arc<Chunk>, LoadError>>,
-        records: &mut Records,
-    ) {
+    fn take(&self, at: usize, places: &[Place], chunks: Vec<Loaded>, records: &mut Records) {
         let item = &self.items[at];
         let before = records.bytes;
         for (place, chunk) in places.iter().zip(chunks) {

@@ -226,13 +226,12 @@ impl Session {
     fn send(&mut self, cx: &mut TaskContext<'_>) -> io::Result<bool> {
         let mut moved = false;
         while !self.outbox.is_empty() {
-            let slices: Vec<IoSlice<'_>> = self
-                .outbox
-                .iter()
-                .take(PIECES_MAX)
-                .map(|piece| IoSlice::new(piece))
-                .collect();
-            match self.stream.try_write_vectored(&slices) {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            for (slice, piece) in slices.iter_mut().zip(&self.outbox) {
+                *slice = IoSlice::new(piece);
+            }
+            let count = self.outbox.len().min(PIECES_MAX);
+            match self.stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.sent(written);

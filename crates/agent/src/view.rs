@@ -24,8 +24,6 @@ pub(crate) struct Rules {
     pub after_max_ms: i64,
     /// `compression.type`; `None` keeps the producer's.
     pub compression: Option<Compression>,
-    /// `cleanup.policy` has `compact`: every record needs a key.
-    pub compacted: bool,
 }
 
 impl Rules {
@@ -52,9 +50,6 @@ impl Rules {
             before_max_ms: number("message.timestamp.before.max.ms", i64::MAX),
             after_max_ms: number("message.timestamp.after.max.ms", 3_600_000),
             compression,
-            compacted: text("cleanup.policy")
-                .split(',')
-                .any(|word| word.trim() == "compact"),
         }
     }
 }

@@ -80,21 +80,19 @@ impl Reader {
     /// may say who holds a chunk already; [`LoadError::NoRoom`] otherwise.
     pub async fn load(&self, place: &Place, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
-        let part = part_of(place);
-        let bytes = part_bytes(place);
-        let held = match self.cache.try_hold(bytes) {
-            Some(held) => held,
-            None if may_wait => self.cache.hold(bytes).await,
-            None => return Err(LoadError::NoRoom),
+        let (cache, source) = (Arc::clone(&self.cache), Arc::clone(&self.source));
+        let wanted = *place;
+        // Only the one who loads takes memory: all who wait get the same chunk.
+        let load = async move {
+            let bytes = part_bytes(&wanted);
+            let held = match cache.try_hold(bytes) {
+                Some(held) => held,
+                None if may_wait => cache.hold(bytes).await,
+                None => return Err(LoadError::NoRoom),
+            };
+            source.read_twice(&wanted, held).await
         };
-        let (source, place_copy) = (Arc::clone(&self.source), *place);
-        let loaded = self
-            .cache
-            .load(
-                part,
-                async move { source.read_twice(&place_copy, held).await },
-            )
-            .await;
+        let loaded = self.cache.load(part_of(place), load).await;
         if let Err(error) = &loaded {
             self.report(place, error);
         }

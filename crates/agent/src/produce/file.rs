@@ -11,7 +11,7 @@ use meta::ids::FileId;
 
 use super::batch::{Batch, Lane, Write};
 use super::commit;
-use super::sequence::{Effect, Failure};
+use super::sequence::{Answer, Effect, Failure};
 
 /// A file as it is cut: what the shell uploads.
 #[derive(Debug)]
@@ -71,7 +71,8 @@ pub(super) enum Call {
 /// A request in a file.
 #[derive(Debug)]
 struct Request<T> {
-    ticket: T,
+    /// Gone once it is answered.
+    ticket: Option<T>,
     lane: Lane,
     batches: usize,
     /// Left out of the commit, since an earlier request of its lane failed.
@@ -114,7 +115,7 @@ impl<T> File<T> {
         for (request, write) in (0_u32..).zip(writes) {
             pinned_bytes += write.pinned_bytes;
             requests.push(Request {
-                ticket: write.ticket,
+                ticket: Some(write.ticket),
                 lane: write.lane,
                 batches: write.batches.len(),
                 excluded: false,
@@ -147,10 +148,14 @@ impl<T> File<T> {
         self.requests.iter().map(|request| request.lane).collect()
     }
 
-    /// Leaves the requests of `lanes` out of the commit, which was not sent yet.
-    pub(super) fn exclude(&mut self, lanes: &BTreeSet<Lane>) {
+    /// Leaves the requests of `lanes` out of the commit, which was not sent yet, and says so: what
+    /// is in no commit is never written.
+    pub(super) fn exclude(&mut self, lanes: &BTreeSet<Lane>, effects: &mut Vec<Effect<T>>) {
         for request in &mut self.requests {
-            request.excluded |= lanes.contains(&request.lane);
+            if lanes.contains(&request.lane) {
+                request.excluded = true;
+                request.answer(Err(Failure::Overtaking), effects);
+            }
         }
     }
 
@@ -242,33 +247,26 @@ impl<T> File<T> {
         for (owner, outcome) in included.zip(outcomes) {
             answers[owner.request as usize][owner.slot as usize] = Some(*outcome);
         }
-        for (request, answer) in self.requests.into_iter().zip(answers) {
+        for (mut request, answer) in self.requests.into_iter().zip(answers) {
             let complete: Option<Vec<BatchOutcome>> = answer.into_iter().collect();
-            let answer = match complete {
-                _ if request.excluded => Err(Failure::Overtaking),
-                Some(outcomes) => Ok(outcomes),
-                // Fewer outcomes than batches: some may have been written.
-                None => Err(Failure::Forgotten),
-            };
-            effects.push(Effect::Answer {
-                ticket: request.ticket,
-                answer,
-            });
+            // Fewer outcomes than batches: some may have been written.
+            request.answer(complete.ok_or(Failure::Forgotten), effects);
         }
     }
 
     /// Answers every request of a file that was not, or is not known to be, committed.
     pub(super) fn answer_all(self, failure: Failure, effects: &mut Vec<Effect<T>>) {
-        for request in self.requests {
-            let failure = if request.excluded {
-                Failure::Overtaking
-            } else {
-                failure
-            };
-            effects.push(Effect::Answer {
-                ticket: request.ticket,
-                answer: Err(failure),
-            });
+        for mut request in self.requests {
+            request.answer(Err(failure), effects);
+        }
+    }
+}
+
+impl<T> Request<T> {
+    /// Answers the request, unless that was done before.
+    fn answer(&mut self, answer: Answer, effects: &mut Vec<Effect<T>>) {
+        if let Some(ticket) = self.ticket.take() {
+            effects.push(Effect::Answer { ticket, answer });
         }
     }
 }

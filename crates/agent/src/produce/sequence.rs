@@ -4,8 +4,9 @@
 //! Files are numbered as they are cut. Uploads run side by side and end in any order; `CommitFile`
 //! and `Skip` are sent in the order of the numbers, each once everything before it was sent, and
 //! repeated until their outcome is known. A file whose upload failed is skipped, and only when the
-//! skip is applied are its requests told, as definite; what came later on the same connections
-//! fails likewise, so that a retry cannot be overtaken by what was sent after it.
+//! skip is applied are its requests told, as definite; what came later on the same connections is
+//! left out of the commits that follow and fails likewise, so that a retry cannot be overtaken by
+//! what was sent after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -250,7 +251,7 @@ impl<T> Sequence<T> {
             *self.failing.entry(*lane).or_default() += 1;
         }
         for (_, later) in self.files.range_mut(number + 1..) {
-            later.exclude(&lanes);
+            later.exclude(&lanes, effects);
         }
         for write in self.batcher.withdraw(|write| lanes.contains(&write.lane)) {
             let answer = Err(Failure::Overtaking);

@@ -153,10 +153,14 @@ fn a_failed_upload_fails_only_once_it_is_skipped_and_takes_its_connection_along(
     cut_files(&mut sequence, 2);
     assert!(handle(&mut sequence, 1, uploaded(1)).is_empty());
     let effects = handle(&mut sequence, 1, Event::UploadFailed { file: file(0) });
-    // Nothing is left of file 1 to commit: both numbers are given up, nobody is told yet.
+    // Nothing is left of file 1 to commit: both numbers are given up. Who is in no commit is told at
+    // once; who was to be stored, when that is settled.
     assert!(
-        matches!(effects.as_slice(), [Effect::Skip(a), Effect::Skip(b)]
-        if (*a, *b) == (file(0), file(1))),
+        matches!(effects.as_slice(), [
+            Effect::Answer { ticket: 1, answer: Err(Failure::Overtaking) },
+            Effect::Skip(a),
+            Effect::Skip(b),
+        ] if (*a, *b) == (file(0), file(1))),
         "{effects:?}"
     );
     let effects = handle(
@@ -542,7 +546,7 @@ impl World {
 #[test]
 fn whatever_happens_producers_are_told_what_was_committed() {
     let mut told = BTreeMap::<String, usize>::new();
-    for seed in 0..400 {
+    for seed in 0..150 {
         let mut world = World::new(seed);
         world.run(400);
         world.check();
@@ -557,7 +561,7 @@ fn whatever_happens_producers_are_told_what_was_committed() {
     // A run in which a fault never struck would prove nothing.
     for kind in ["written", "NotStored", "Overtaking", "Fenced", "Refused"] {
         assert!(
-            told.get(kind).is_some_and(|count| *count > 20),
+            told.get(kind).is_some_and(|count| *count > 10),
             "{kind} is missing in {told:?}"
         );
     }

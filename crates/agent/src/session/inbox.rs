@@ -74,7 +74,7 @@ impl Inbox {
         context: &Context,
     ) -> Poll<Result<Received, Error>> {
         loop {
-            let missing = match self.missing() {
+            let mut missing = match self.missing() {
                 Ok(missing) => missing,
                 Err(error) => return Poll::Ready(Err(error)),
             };
@@ -82,6 +82,7 @@ impl Inbox {
                 if self.held.is_none() {
                     self.held = Some(ready!(self.hold(cx, length, context)));
                 }
+                missing = (LENGTH_BYTES + length).saturating_sub(self.buffer.len());
                 if missing == 0 {
                     return Poll::Ready(Ok(self.take(length)));
                 }
@@ -102,7 +103,7 @@ impl Inbox {
         (self.buffer.len() >= PREFIX_BYTES.min(LENGTH_BYTES + length)).then_some(length)
     }
 
-    /// Bytes to read until the frame is whole, or until its length is known.
+    /// Bytes to read until the frame's length and API are known.
     fn missing(&self) -> Result<usize, Error> {
         let Some(prefix) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
             return Ok(PREFIX_BYTES - self.buffer.len());
@@ -110,7 +111,9 @@ impl Inbox {
         let length = i32::from_be_bytes(*prefix);
         match usize::try_from(length) {
             Ok(length) if length <= self.max_bytes => {
-                Ok((LENGTH_BYTES + length).saturating_sub(self.buffer.len()))
+                // Nothing is read beyond the prefix before there is memory for it.
+                let prefix = PREFIX_BYTES.min(LENGTH_BYTES + length);
+                Ok(prefix.saturating_sub(self.buffer.len()))
             }
             _ => Err(Error::Refused(format!(
                 "a request of {length} bytes; between 0 and {} are allowed",

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+use host::net::TcpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use wire::batch::{Batch, batches};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
@@ -29,9 +29,12 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, next_id: 1, expected: VecDeque::new() }
+        let stream = host::net::dial(&address.to_string()).await.unwrap();
+        Client {
+            stream,
+            next_id: 1,
+            expected: VecDeque::new(),
+        }
     }
 
     /// Sends a request without waiting for the answer.
@@ -48,7 +51,11 @@ impl Client {
     pub async fn receive<R: RequestBody>(&mut self, version: i16) -> R::Response {
         let frame = self.frame().await.expect("an answer");
         let (id, response) = decode_response::<R>(&frame, version).unwrap();
-        assert_eq!(Some(id), self.expected.pop_front(), "answers are out of order");
+        assert_eq!(
+            Some(id),
+            self.expected.pop_front(),
+            "answers are out of order"
+        );
         response
     }
 
@@ -88,7 +95,10 @@ pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRe
         timeout_ms: 30_000,
         topic_data: vec![TopicProduceData {
             name: topic.into(),
-            partition_data: vec![PartitionProduceData { index: partition, records: Some(records) }],
+            partition_data: vec![PartitionProduceData {
+                index: partition,
+                records: Some(records),
+            }],
             ..TopicProduceData::default()
         }],
         ..ProduceRequest::default()
@@ -137,7 +147,12 @@ pub fn batch_at(values: &[(&str, i64)]) -> Bytes {
 /// A batch of records with these values, now.
 pub fn batch(values: &[&str]) -> Bytes {
     let now_ms = host::clock::wall_millis() as i64;
-    batch_at(&values.iter().map(|value| (*value, now_ms)).collect::<Vec<_>>())
+    batch_at(
+        &values
+            .iter()
+            .map(|value| (*value, now_ms))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// A batch of one value of so many bytes.
@@ -147,7 +162,11 @@ pub fn large_batch(bytes: usize) -> Bytes {
 
 /// The batches that a fetch brought.
 pub fn batches_of(data: &PartitionData) -> Vec<Batch> {
-    let bytes = data.records.as_ref().map(|rope| rope.to_bytes()).unwrap_or_default();
+    let bytes = data
+        .records
+        .as_ref()
+        .map(|rope| rope.to_bytes())
+        .unwrap_or_default();
     batches(bytes).map(|batch| batch.unwrap()).collect()
 }
 

@@ -56,8 +56,11 @@ impl Fake {
         let mut state = self.state();
         let applied = state.apply(stamp, command);
         let version = state.view_version();
-        let notices: Vec<Notice> =
-            applied.events.iter().filter_map(|event| notice(event, version)).collect();
+        let notices: Vec<Notice> = applied
+            .events
+            .iter()
+            .filter_map(|event| notice(event, version))
+            .collect();
         drop(state);
         if !notices.is_empty() {
             let _ = self.notices.send(notices.into());
@@ -73,14 +76,22 @@ impl Fake {
 
 fn notice(event: &Event, version: u64) -> Option<Notice> {
     Some(match event {
-        Event::Advanced { partition, high_watermark, place: at } => Notice::Advanced {
+        Event::Advanced {
+            partition,
+            high_watermark,
+            place: at,
+        } => Notice::Advanced {
             partition: *partition,
             high_watermark: *high_watermark,
             place: place(at),
         },
-        Event::LogStart { partition, log_start } => {
-            Notice::LogStart { partition: *partition, log_start: *log_start }
-        }
+        Event::LogStart {
+            partition,
+            log_start,
+        } => Notice::LogStart {
+            partition: *partition,
+            log_start: *log_start,
+        },
         Event::TopicsChanged { .. } | Event::AgentsChanged => Notice::View { version },
         Event::FilesTombstoned | Event::Group(_) => return None,
     })
@@ -100,8 +111,10 @@ fn place(place: &SlicePlace) -> Place {
 }
 
 fn topic_view(state: &State, topic: &Topic) -> Arc<TopicView> {
-    let effective =
-        state.describe_topic(topic).into_iter().map(|found| (found.name.to_owned(), found.value));
+    let effective = state
+        .describe_topic(topic)
+        .into_iter()
+        .map(|found| (found.name.to_owned(), found.value));
     Arc::new(TopicView {
         id: topic.id,
         name: topic.name.clone(),
@@ -124,7 +137,9 @@ fn refusal(refusal: &Refusal) -> TopicRefusal {
 }
 
 fn unexpected(reply: &Reply) -> Error {
-    Error::Refused { reason: format!("{reply:?}") }
+    Error::Refused {
+        reason: format!("{reply:?}"),
+    }
 }
 
 #[async_trait]
@@ -142,7 +157,11 @@ impl Control for Fake {
         match reply {
             Reply::Registered { agent, incarnation } => {
                 let cluster_id = self.state().cluster_id().to_owned();
-                Ok(Registered { agent, incarnation, cluster_id })
+                Ok(Registered {
+                    agent,
+                    incarnation,
+                    cluster_id,
+                })
             }
             other => Err(unexpected(&other)),
         }
@@ -151,7 +170,9 @@ impl Control for Fake {
     async fn commit(&self, file: CommitFile) -> Result<FileReply, Error> {
         match self.apply(&Command::CommitFile(file)) {
             Reply::File(_) if self.lose_commit_answers.load(Ordering::Relaxed) => {
-                Err(Error::Unknown { reason: "the answer was lost".to_owned() })
+                Err(Error::Unknown {
+                    reason: "the answer was lost".to_owned(),
+                })
             }
             Reply::File(reply) => Ok(reply),
             other => Err(unexpected(&other)),
@@ -196,13 +217,25 @@ impl Control for Fake {
         let state = self.state();
         let located = requests.iter().map(|request| {
             match state.locate(request.partition, request.offset, request.max_bytes, 64) {
-                meta::query::Located::Found { log_start, high_watermark, places } => {
+                meta::query::Located::Found {
+                    log_start,
+                    high_watermark,
+                    places,
+                } => {
                     let places = places.iter().map(place).collect();
-                    Located::Found { log_start, high_watermark, places }
+                    Located::Found {
+                        log_start,
+                        high_watermark,
+                        places,
+                    }
                 }
-                meta::query::Located::OutOfRange { log_start, high_watermark } => {
-                    Located::OutOfRange { log_start, high_watermark }
-                }
+                meta::query::Located::OutOfRange {
+                    log_start,
+                    high_watermark,
+                } => Located::OutOfRange {
+                    log_start,
+                    high_watermark,
+                },
                 meta::query::Located::UnknownPartition => Located::Unknown,
             }
         });
@@ -217,10 +250,18 @@ impl Control for Fake {
     async fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Option<Bounds>>, Error> {
         let state = self.state();
         let bounds = |partition: &PartitionId| match state.locate(*partition, 0, 1, 1) {
-            meta::query::Located::Found { log_start, high_watermark, .. }
-            | meta::query::Located::OutOfRange { log_start, high_watermark } => {
-                Some(Bounds { log_start, high_watermark })
+            meta::query::Located::Found {
+                log_start,
+                high_watermark,
+                ..
             }
+            | meta::query::Located::OutOfRange {
+                log_start,
+                high_watermark,
+            } => Some(Bounds {
+                log_start,
+                high_watermark,
+            }),
             meta::query::Located::UnknownPartition => None,
         };
         Ok(partitions.iter().map(bounds).collect())
@@ -247,8 +288,17 @@ impl Control for Fake {
         validate_only: bool,
     ) -> Result<Result<TopicId, TopicRefusal>, Error> {
         let id = TopicId(u128::from(self.topics.fetch_add(1, Ordering::Relaxed) + 1) << 64);
-        let TopicSpec { name, partitions, configs } = topic;
-        let create = CreateTopic { id, name, partitions, configs };
+        let TopicSpec {
+            name,
+            partitions,
+            configs,
+        } = topic;
+        let create = CreateTopic {
+            id,
+            name,
+            partitions,
+            configs,
+        };
         if validate_only {
             let checked = self.state().check_create_topic(&create);
             return Ok(checked.map(|()| id).map_err(|why| refusal(&why)));
@@ -295,7 +345,9 @@ impl Control for Fake {
     }
 
     async fn group(&self, _request: GroupRequest) -> Result<GroupReply, Error> {
-        Err(Error::NotLeader { reason: "there is no coordinator here".to_owned() })
+        Err(Error::NotLeader {
+            reason: "there is no coordinator here".to_owned(),
+        })
     }
 
     fn notices(&self) -> broadcast::Receiver<Arc<[Notice]>> {
@@ -304,11 +356,19 @@ impl Control for Fake {
 
     async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error> {
         let files = self.state().collectable(limit);
-        Ok(files.iter().map(|found| Collectable { file: found.file, nonce: found.nonce }).collect())
+        Ok(files
+            .iter()
+            .map(|found| Collectable {
+                file: found.file,
+                nonce: found.nonce,
+            })
+            .collect())
     }
 
     async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error> {
-        self.apply(&Command::FilesDeleted { files: files.into_iter().collect() });
+        self.apply(&Command::FilesDeleted {
+            files: files.into_iter().collect(),
+        });
         Ok(())
     }
 
@@ -326,5 +386,8 @@ impl Control for Fake {
 
 /// Configs of a topic, written briefly.
 pub fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }

@@ -23,7 +23,10 @@ async fn an_offset_within_a_batch_brings_the_whole_batch() {
     client.produce("t", 0, batch(&["a", "b", "c"])).await;
     client.produce("t", 0, batch(&["d"])).await;
     assert_eq!(values_of(&client.fetch("t", 0, 1).await).len(), 4);
-    assert_eq!(values_of(&client.fetch("t", 0, 3).await), [(3, "d".to_owned())]);
+    assert_eq!(
+        values_of(&client.fetch("t", 0, 3).await),
+        [(3, "d".to_owned())]
+    );
     assert_eq!(values_of(&client.fetch("t", 0, 4).await), []);
 }
 
@@ -63,7 +66,12 @@ async fn a_long_poll_is_woken_by_a_commit() {
     let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
     request.max_wait_ms = 20_000;
     reader.send(&request, 12).await;
-    while !stand.agent.probe().metrics().contains("seaway_agent_fetch_waits_total 1") {
+    while !stand
+        .agent
+        .probe()
+        .metrics()
+        .contains("seaway_agent_fetch_waits_total 1")
+    {
         tokio::task::yield_now().await;
     }
     let start = host::clock::now();
@@ -92,7 +100,12 @@ async fn what_does_not_exist_is_said_only_of_what_is_current() {
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
     client.produce("t", 0, batch(&["a"])).await;
-    let barriers = || stand.control.barriers.load(std::sync::atomic::Ordering::Relaxed);
+    let barriers = || {
+        stand
+            .control
+            .barriers
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
     for (topic, partition, offset, code) in [
         ("t", 0, 2, ErrorCode::OffsetOutOfRange),
         ("t", 0, -1, ErrorCode::OffsetOutOfRange),
@@ -100,7 +113,10 @@ async fn what_does_not_exist_is_said_only_of_what_is_current() {
         ("no", 0, 0, ErrorCode::UnknownTopicOrPartition),
     ] {
         let before = barriers();
-        assert_eq!(client.fetch(topic, partition, offset).await.error_code, code.code());
+        assert_eq!(
+            client.fetch(topic, partition, offset).await.error_code,
+            code.code()
+        );
         assert!(barriers() > before, "{topic} {partition} {offset}");
     }
 }
@@ -118,7 +134,11 @@ async fn leader_epochs_are_compared() {
     ] {
         let mut request = fetch_request("t", &[(0, 0)]);
         request.topics[0].partitions[0].current_leader_epoch = epoch;
-        assert_eq!(only(client.call(&request, 12).await).error_code, code.code(), "{epoch}");
+        assert_eq!(
+            only(client.call(&request, 12).await).error_code,
+            code.code(),
+            "{epoch}"
+        );
     }
 }
 
@@ -160,7 +180,12 @@ async fn old_versions_get_no_zstd() {
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
     let mut builder = BatchBuilder::new(Compression::Zstd);
-    builder.append(host::clock::wall_millis() as i64, None, Some(&[7; 500]), &[]);
+    builder.append(
+        host::clock::wall_millis() as i64,
+        None,
+        Some(&[7; 500]),
+        &[],
+    );
     assert_eq!(client.produce("t", 0, builder.build()).await.error_code, 0);
     let request = fetch_request("t", &[(0, 0)]);
     let old = only(client.call(&request, 9).await);
@@ -183,41 +208,71 @@ async fn reopened() -> Stand {
 #[tokio::test]
 async fn a_flipped_bit_on_the_way_is_read_again() {
     let stand = reopened().await;
-    stand.bucket.faults().add(Rule::on(Op::Get, Fault::Corrupt).times(1));
-    assert_eq!(values_of(&stand.client().await.fetch("t", 0, 0).await).len(), 1);
-    assert!(stand.agent.probe().metrics().contains("seaway_agent_corrupt_reads_total 1"));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::Get, Fault::Corrupt).times(1));
+    assert_eq!(
+        values_of(&stand.client().await.fetch("t", 0, 0).await).len(),
+        1
+    );
+    assert!(
+        stand
+            .agent
+            .probe()
+            .metrics()
+            .contains("seaway_agent_corrupt_reads_total 1")
+    );
 }
 
 #[tokio::test]
 async fn a_corrupt_file_is_a_loud_error_for_its_range_alone() {
     let stand = reopened().await;
-    stand.bucket.faults().add(Rule::on(Op::Get, Fault::Corrupt).times(2));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::Get, Fault::Corrupt).times(2));
     let mut client = stand.client().await;
     let corrupt = client.fetch("t", 0, 0).await;
     assert_eq!(corrupt.error_code, ErrorCode::CorruptMessage.code());
     assert_eq!(batches_of(&corrupt).len(), 0);
-    assert_eq!(values_of(&client.fetch("t", 1, 0).await), [(0, "b".to_owned())]);
+    assert_eq!(
+        values_of(&client.fetch("t", 1, 0).await),
+        [(0, "b".to_owned())]
+    );
 }
 
 #[tokio::test]
 async fn a_missing_file_is_a_loud_error_for_its_range_alone() {
     let stand = reopened().await;
-    let keys = store::bucket::Bucket::list(&*stand.bucket, "files/", None, 10).await.unwrap();
+    let keys = store::bucket::Bucket::list(&*stand.bucket, "files/", None, 10)
+        .await
+        .unwrap();
     let numbered = |number: u64| {
         let found = keys.iter().find(|object| {
             store::layout::parse_file_key(&object.key).is_some_and(|(id, _)| id.number == number)
         });
         found.unwrap().key.clone()
     };
-    store::bucket::Bucket::delete(&*stand.bucket, &numbered(0)).await.unwrap();
+    store::bucket::Bucket::delete(&*stand.bucket, &numbered(0))
+        .await
+        .unwrap();
     let mut client = stand.client().await;
     let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
     request.max_wait_ms = 5_000;
     let response = client.call(&request, 12).await;
-    let [missing, found] = response.responses[0].partitions.as_slice() else { panic!() };
+    let [missing, found] = response.responses[0].partitions.as_slice() else {
+        panic!()
+    };
     assert_eq!(missing.error_code, ErrorCode::KafkaStorageError.code());
     assert_eq!(values_of(found), [(0, "b".to_owned())]);
-    assert!(stand.agent.probe().metrics().contains("seaway_agent_missing_files_total"));
+    assert!(
+        stand
+            .agent
+            .probe()
+            .metrics()
+            .contains("seaway_agent_missing_files_total")
+    );
 }
 
 #[tokio::test]
@@ -231,7 +286,13 @@ async fn slow_readers_of_much_data_do_not_outgrow_their_memory() {
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
     for _ in 0..16 {
-        assert_eq!(client.produce("t", 0, large_batch(900_000)).await.error_code, 0);
+        assert_eq!(
+            client
+                .produce("t", 0, large_batch(900_000))
+                .await
+                .error_code,
+            0
+        );
     }
     // Readers that ask for everything and take nothing.
     let mut idle = Vec::new();
@@ -259,8 +320,15 @@ async fn the_connection_goes_on_behind_a_fetch() {
     request.max_wait_ms = 10_000;
     client.send(&request, 12).await;
     // Sent behind the long poll, and what ends it.
-    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
-    assert_eq!(values_of(&only(client.receive::<FetchRequest>(12).await)).len(), 1);
-    let produced = client.receive::<wire::messages::produce::ProduceRequest>(9).await;
+    client
+        .send(&produce_request("t", 0, batch(&["a"])), 9)
+        .await;
+    assert_eq!(
+        values_of(&only(client.receive::<FetchRequest>(12).await)).len(),
+        1
+    );
+    let produced = client
+        .receive::<wire::messages::produce::ProduceRequest>(9)
+        .await;
     assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
 }

@@ -13,10 +13,10 @@ async fn a_malformed_frame_ends_its_connection_alone() {
     let mut good = stand.client().await;
     good.call(&MetadataRequest::default(), 9).await;
     let hostile: [&[u8]; 6] = [
-        b"\xff\xff\xff\xff",                         // a negative length
-        b"\x7f\xff\xff\xff",                         // larger than any request
-        b"\x00\x00\x00\x00",                         // nothing
-        b"\x00\x00\x00\x04\x00\x03\x00\x09",         // a header cut off
+        b"\xff\xff\xff\xff",                                         // a negative length
+        b"\x7f\xff\xff\xff",                                         // larger than any request
+        b"\x00\x00\x00\x00",                                         // nothing
+        b"\x00\x00\x00\x04\x00\x03\x00\x09",                         // a header cut off
         b"\x00\x00\x00\x0a\x7f\x00\x00\x00\x00\x00\x00\x01\xff\xff", // no such API
         b"GET / HTTP/1.1\r\n\r\n",
     ];
@@ -32,19 +32,31 @@ async fn a_malformed_frame_ends_its_connection_alone() {
 async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
-    client.raw(b"\x00\x00\x00\x0b\x00\x12\x03\xe7\x00\x00\x00\x05\xff\xff\x00").await;
+    client
+        .raw(b"\x00\x00\x00\x0b\x00\x12\x03\xe7\x00\x00\x00\x05\xff\xff\x00")
+        .await;
     let frame = client.frame().await.unwrap();
     let (id, response) = decode_response::<ApiVersionsRequest>(&frame, 0).unwrap();
-    assert_eq!((id, response.error_code), (5, ErrorCode::UnsupportedVersion.code()));
+    assert_eq!(
+        (id, response.error_code),
+        (5, ErrorCode::UnsupportedVersion.code())
+    );
     let supported = ApiVersionsRequest {
         client_software_name: "a-client".into(),
         client_software_version: "1.0".into(),
     };
     let versions = client.call(&supported, 3).await;
     assert_eq!(versions.error_code, 0);
-    let produce = versions.api_keys.iter().find(|api| api.api_key == 0).unwrap();
+    let produce = versions
+        .api_keys
+        .iter()
+        .find(|api| api.api_key == 0)
+        .unwrap();
     assert_eq!(produce.min_version, 0);
-    let nameless = ApiVersionsRequest { client_software_name: "-".into(), ..supported };
+    let nameless = ApiVersionsRequest {
+        client_software_name: "-".into(),
+        ..supported
+    };
     let refused = client.call(&nameless, 3).await;
     assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
 }
@@ -56,7 +68,10 @@ async fn frames_come_whole_however_they_are_cut() {
     let request = MetadataRequest::default();
     let frames: Vec<u8> = (0..20)
         .flat_map(|id| {
-            wire::frame::encode_request(&request, id, None, 9).unwrap().to_bytes().to_vec()
+            wire::frame::encode_request(&request, id, None, 9)
+                .unwrap()
+                .to_bytes()
+                .to_vec()
         })
         .collect();
     for piece in frames.chunks(7) {
@@ -72,7 +87,11 @@ async fn frames_come_whole_however_they_are_cut() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed() {
-    let stand = Stand::with(agent::Settings { max_connections: 1, ..settings() }).await;
+    let stand = Stand::with(agent::Settings {
+        max_connections: 1,
+        ..settings()
+    })
+    .await;
     let mut first = stand.client().await;
     first.call(&MetadataRequest::default(), 9).await;
     assert!(stand.client().await.frame().await.is_none());
@@ -82,7 +101,11 @@ async fn connections_beyond_the_limit_are_closed() {
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let idle = std::time::Duration::from_millis(50);
-    let stand = Stand::with(agent::Settings { connections_max_idle: idle, ..settings() }).await;
+    let stand = Stand::with(agent::Settings {
+        connections_max_idle: idle,
+        ..settings()
+    })
+    .await;
     let mut client = stand.client().await;
     client.call(&MetadataRequest::default(), 9).await;
     assert!(client.frame().await.is_none());

@@ -33,10 +33,14 @@ async fn every_version_names_this_agent_as_leader() {
             ..MetadataRequest::default()
         };
         let response = client.call(&request, version).await;
-        let [broker] = response.brokers.as_slice() else { panic!("one broker") };
+        let [broker] = response.brokers.as_slice() else {
+            panic!("one broker")
+        };
         assert_eq!(broker.port, i32::from(stand.agent.address().port()));
         assert_eq!(broker.node_id, stand.agent.id().0);
-        let [topic] = response.topics.as_slice() else { panic!("one topic in {version}") };
+        let [topic] = response.topics.as_slice() else {
+            panic!("one topic in {version}")
+        };
         assert_eq!(topic.partitions.len(), 3);
         for partition in &topic.partitions {
             assert_eq!(partition.leader_id, broker.node_id);
@@ -56,11 +60,23 @@ async fn topics_are_created_only_when_that_is_wanted() {
     let not = client.call(&named("auto", false), 12).await;
     assert_eq!(not.topics[0].error_code, unknown);
     let created = client.call(&named("auto", true), 12).await;
-    assert_eq!((created.topics[0].error_code, created.topics[0].partitions.len()), (0, 2));
+    assert_eq!(
+        (
+            created.topics[0].error_code,
+            created.topics[0].partitions.len()
+        ),
+        (0, 2)
+    );
     let invalid = client.call(&named("a b", true), 12).await;
-    assert_eq!(invalid.topics[0].error_code, ErrorCode::InvalidTopicException.code());
+    assert_eq!(
+        invalid.topics[0].error_code,
+        ErrorCode::InvalidTopicException.code()
+    );
 
-    let off = agent::Settings { auto_create_topics_enable: false, ..settings() };
+    let off = agent::Settings {
+        auto_create_topics_enable: false,
+        ..settings()
+    };
     let stand = Stand::with(off).await;
     let refused = stand.client().await.call(&named("auto", true), 12).await;
     assert_eq!(refused.topics[0].error_code, unknown);
@@ -94,7 +110,10 @@ async fn a_topic_is_created_described_and_deleted() {
     assert_eq!((topic.error_code, topic.num_partitions), (0, 2));
     assert!(!topic.topic_id.is_zero());
     let again = client.call(&create("t", false), 7).await;
-    assert_eq!(again.topics[0].error_code, ErrorCode::TopicAlreadyExists.code());
+    assert_eq!(
+        again.topics[0].error_code,
+        ErrorCode::TopicAlreadyExists.code()
+    );
 
     let describe = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
@@ -106,25 +125,43 @@ async fn a_topic_is_created_described_and_deleted() {
         include_documentation: true,
     };
     let described = client.call(&describe, 4).await;
-    let [config] = described.results[0].configs.as_slice() else { panic!("{described:?}") };
+    let [config] = described.results[0].configs.as_slice() else {
+        panic!("{described:?}")
+    };
     assert_eq!(config.value.as_deref(), Some("1000"));
     assert_eq!((config.config_source, config.config_type), (1, 5));
     assert_eq!(config.synonyms.len(), 2);
     assert!(config.documentation.is_some());
 
-    let delete =
-        DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
+    let delete = DeleteTopicsRequest {
+        topic_names: vec!["t".into()],
+        ..DeleteTopicsRequest::default()
+    };
     assert_eq!(client.call(&delete, 5).await.responses[0].error_code, 0);
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
-    assert_eq!(client.call(&delete, 5).await.responses[0].error_code, unknown);
-    assert_eq!(client.call(&named("t", false), 12).await.topics[0].error_code, unknown);
+    assert_eq!(
+        client.call(&delete, 5).await.responses[0].error_code,
+        unknown
+    );
+    assert_eq!(
+        client.call(&named("t", false), 12).await.topics[0].error_code,
+        unknown
+    );
 }
 
 #[tokio::test]
 async fn the_cluster_and_its_coordinators_are_this_agent() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
-    let cluster = client.call(&DescribeClusterRequest { endpoint_type: 1, ..Default::default() }, 1).await;
+    let cluster = client
+        .call(
+            &DescribeClusterRequest {
+                endpoint_type: 1,
+                ..Default::default()
+            },
+            1,
+        )
+        .await;
     assert_eq!(cluster.cluster_id, stand.agent.cluster_id());
     assert_eq!(cluster.brokers.len(), 1);
     let find = FindCoordinatorRequest {
@@ -133,11 +170,24 @@ async fn the_cluster_and_its_coordinators_are_this_agent() {
     };
     let found = client.call(&find, 4).await;
     let port = i32::from(stand.agent.address().port());
-    assert!(found.coordinators.iter().all(|one| (one.error_code, one.port) == (0, port)));
-    let transactional = FindCoordinatorRequest { key_type: 1, ..find };
+    assert!(
+        found
+            .coordinators
+            .iter()
+            .all(|one| (one.error_code, one.port) == (0, port))
+    );
+    let transactional = FindCoordinatorRequest {
+        key_type: 1,
+        ..find
+    };
     let refused = client.call(&transactional, 4).await;
     let fatal = ErrorCode::TransactionalIdAuthorizationFailed.code();
-    assert!(refused.coordinators.iter().all(|one| one.error_code == fatal));
+    assert!(
+        refused
+            .coordinators
+            .iter()
+            .all(|one| one.error_code == fatal)
+    );
     let init = InitProducerIdRequest {
         transactional_id: Some("x".into()),
         ..InitProducerIdRequest::default()

@@ -39,8 +39,16 @@ async fn every_special_time_and_the_records_between() {
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
     let base = host::clock::wall_millis() as i64 - 10_000;
-    client.produce("t", 0, batch_at(&[("a", base), ("b", base + 20), ("c", base + 10)])).await;
-    client.produce("t", 0, batch_at(&[("d", base + 30), ("e", base + 40)])).await;
+    client
+        .produce(
+            "t",
+            0,
+            batch_at(&[("a", base), ("b", base + 20), ("c", base + 10)]),
+        )
+        .await;
+    client
+        .produce("t", 0, batch_at(&[("d", base + 30), ("e", base + 40)]))
+        .await;
     for (timestamp, expected) in [
         (-1, (0, -1, 5)),
         (-2, (0, -1, 0)),
@@ -56,7 +64,11 @@ async fn every_special_time_and_the_records_between() {
         (base + 31, (0, base + 40, 4)),
         (base + 41, (0, -1, -1)),
     ] {
-        assert_eq!(offset(&mut client, timestamp, 11).await, expected, "{timestamp}");
+        assert_eq!(
+            offset(&mut client, timestamp, 11).await,
+            expected,
+            "{timestamp}"
+        );
     }
     let unsupported = ErrorCode::UnsupportedVersion.code();
     assert_eq!(offset(&mut client, -3, 6).await.0, unsupported);
@@ -70,7 +82,12 @@ async fn what_is_asked_twice_or_does_not_exist_is_an_error() {
     let mut client = stand.client().await;
     let twice = client.call(&request(&[-1, -2]), 8).await;
     let invalid = ErrorCode::InvalidRequest.code();
-    assert!(twice.topics.iter().all(|topic| topic.partitions[0].error_code == invalid));
+    assert!(
+        twice
+            .topics
+            .iter()
+            .all(|topic| topic.partitions[0].error_code == invalid)
+    );
     let mut unknown = request(&[-1]);
     unknown.topics[0].name = "no".into();
     let answer = client.call(&unknown, 8).await;
@@ -83,10 +100,17 @@ async fn the_only_epoch_ends_at_the_end() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
-    client.produce("t", 0, batch_at(&[("a", host::clock::wall_millis() as i64)])).await;
-    for (leader_epoch, expected) in
-        [(meta::LEADER_EPOCH, (meta::LEADER_EPOCH, 1)), (meta::LEADER_EPOCH + 1, (-1, -1))]
-    {
+    client
+        .produce(
+            "t",
+            0,
+            batch_at(&[("a", host::clock::wall_millis() as i64)]),
+        )
+        .await;
+    for (leader_epoch, expected) in [
+        (meta::LEADER_EPOCH, (meta::LEADER_EPOCH, 1)),
+        (meta::LEADER_EPOCH + 1, (-1, -1)),
+    ] {
         let request = OffsetForLeaderEpochRequest {
             topics: vec![OffsetForLeaderTopic {
                 topic: "t".into(),

@@ -22,14 +22,23 @@ async fn what_is_acknowledged_can_be_read() {
     let mut client = stand.client().await;
     for (n, values) in [["a", "b"], ["c", "d"]].iter().enumerate() {
         let produced = client.produce("t", 1, batch(values)).await;
-        assert_eq!((produced.error_code, produced.base_offset), (0, 2 * n as i64));
+        assert_eq!(
+            (produced.error_code, produced.base_offset),
+            (0, 2 * n as i64)
+        );
         assert_eq!(produced.log_append_time_ms, -1);
     }
     let data = client.fetch("t", 1, 0).await;
-    let values: Vec<(i64, String)> =
-        (0..).zip(["a", "b", "c", "d"].map(str::to_owned)).collect();
+    let values: Vec<(i64, String)> = (0..).zip(["a", "b", "c", "d"].map(str::to_owned)).collect();
     assert_eq!(values_of(&data), values);
-    assert_eq!((data.high_watermark, data.last_stable_offset, data.log_start_offset), (4, 4, 0));
+    assert_eq!(
+        (
+            data.high_watermark,
+            data.last_stable_offset,
+            data.log_start_offset
+        ),
+        (4, 4, 0)
+    );
     assert!(values_of(&client.fetch("t", 0, 0).await).is_empty());
 }
 
@@ -42,11 +51,23 @@ async fn another_agent_reads_it_from_the_bucket() {
     client.produce("t", 0, large_batch(300_000)).await;
     let (control, bucket) = (first.control.clone(), first.bucket.clone());
     let other = settings();
-    let second = Stand::over(agent::Settings { name: "agent-2".into(), ..other }, control, bucket).await;
+    let second = Stand::over(
+        agent::Settings {
+            name: "agent-2".into(),
+            ..other
+        },
+        control,
+        bucket,
+    )
+    .await;
     let before = second.bucket.faults().calls(Op::Get);
     let data = second.client().await.fetch("t", 0, 0).await;
     assert_eq!(values_of(&data).len(), 2);
-    assert_eq!(second.bucket.faults().calls(Op::Get), before + 2, "one request a file");
+    assert_eq!(
+        second.bucket.faults().calls(Op::Get),
+        before + 2,
+        "one request a file"
+    );
     // Whoever wrote it had it in memory all the time.
     assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 2);
     assert_eq!(first.bucket.faults().calls(Op::Get), before + 2);
@@ -54,36 +75,59 @@ async fn another_agent_reads_it_from_the_bucket() {
 
 #[tokio::test]
 async fn five_in_flight_on_one_connection_keep_their_order() {
-    let stand = Stand::with(agent::Settings { flush_bytes: 1, ..settings() }).await;
+    let stand = Stand::with(agent::Settings {
+        flush_bytes: 1,
+        ..settings()
+    })
+    .await;
     stand.topic("t", 1, &[]).await;
     // Every third upload takes longer than those after it.
-    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Delay(Duration::from_millis(30))).one_in(3));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::PutNew, Fault::Delay(Duration::from_millis(30))).one_in(3));
     let mut client = stand.client().await;
     let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     for chunk in values.chunks(5) {
         for value in chunk {
-            client.send(&produce_request("t", 0, batch(&[value.as_str()])), 9).await;
+            client
+                .send(&produce_request("t", 0, batch(&[value.as_str()])), 9)
+                .await;
         }
         for value in chunk {
             let produced = partition_of(client.receive::<ProduceRequest>(9).await);
-            assert_eq!((produced.error_code, produced.base_offset.to_string()), (0, value.clone()));
+            assert_eq!(
+                (produced.error_code, produced.base_offset.to_string()),
+                (0, value.clone())
+            );
         }
     }
-    let read: Vec<String> =
-        values_of(&client.fetch("t", 0, 0).await).into_iter().map(|(_, value)| value).collect();
+    let read: Vec<String> = values_of(&client.fetch("t", 0, 0).await)
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
     assert_eq!(read, values);
 }
 
 #[tokio::test]
 async fn requests_in_flight_overlap() {
-    let stand = Stand::with(agent::Settings { flush_bytes: 1, ..settings() }).await;
+    let stand = Stand::with(agent::Settings {
+        flush_bytes: 1,
+        ..settings()
+    })
+    .await;
     stand.topic("t", 1, &[]).await;
     let delay = Duration::from_millis(200);
-    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Delay(delay)));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::PutNew, Fault::Delay(delay)));
     let mut client = stand.client().await;
     let start = host::clock::now();
     for _ in 0..5 {
-        client.send(&produce_request("t", 0, batch(&["x"])), 9).await;
+        client
+            .send(&produce_request("t", 0, batch(&["x"])), 9)
+            .await;
     }
     for _ in 0..5 {
         client.receive::<ProduceRequest>(9).await;
@@ -110,15 +154,22 @@ async fn a_corrupt_batch_is_refused_and_nothing_is_stored() {
 async fn limits_and_unknown_partitions_have_kafkas_codes() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[("max.message.bytes", "1000")]).await;
-    stand.topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
     let mut client = stand.client().await;
     let mut code = async |topic: &str, partition, records| {
         client.produce(topic, partition, records).await.error_code
     };
-    assert_eq!(code("t", 0, large_batch(2_000)).await, ErrorCode::MessageTooLarge.code());
-    assert_eq!(code("t", 1, batch(&["a"])).await, ErrorCode::UnknownTopicOrPartition.code());
-    assert_eq!(code("no", 0, batch(&["a"])).await, ErrorCode::UnknownTopicOrPartition.code());
-    assert_eq!(code("compacted", 0, batch(&["a"])).await, ErrorCode::InvalidRecord.code());
+    assert_eq!(
+        code("t", 0, large_batch(2_000)).await,
+        ErrorCode::MessageTooLarge.code()
+    );
+    assert_eq!(
+        code("t", 1, batch(&["a"])).await,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
+    assert_eq!(
+        code("no", 0, batch(&["a"])).await,
+        ErrorCode::UnknownTopicOrPartition.code()
+    );
     assert_eq!(code("t", 0, batch(&["a"])).await, 0);
     let mut odd = produce_request("t", 0, batch(&["a"]));
     odd.acks = 2;
@@ -129,7 +180,10 @@ async fn limits_and_unknown_partitions_have_kafkas_codes() {
 #[tokio::test]
 async fn a_topic_may_set_the_time_and_the_codec() {
     let stand = Stand::new().await;
-    let configs = [("message.timestamp.type", "LogAppendTime"), ("compression.type", "zstd")];
+    let configs = [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("compression.type", "zstd"),
+    ];
     stand.topic("t", 1, &configs).await;
     let mut client = stand.client().await;
     let produced = client.produce("t", 0, batch(&["a", "b"])).await;
@@ -170,7 +224,11 @@ async fn an_idempotent_retry_gets_the_first_offset() {
         (2, ErrorCode::None, 2),
     ] {
         let produced = client.produce("t", 0, sequenced(sequence)).await;
-        assert_eq!((produced.error_code, produced.base_offset), (code.code(), offset), "{sequence}");
+        assert_eq!(
+            (produced.error_code, produced.base_offset),
+            (code.code(), offset),
+            "{sequence}"
+        );
     }
 }
 
@@ -178,15 +236,23 @@ async fn an_idempotent_retry_gets_the_first_offset() {
 async fn a_lost_commit_answer_is_settled_without_a_second_copy() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
-    stand.control.lose_commit_answers.store(true, Ordering::Relaxed);
+    stand
+        .control
+        .lose_commit_answers
+        .store(true, Ordering::Relaxed);
     let mut client = stand.client().await;
-    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
+    client
+        .send(&produce_request("t", 0, batch(&["a"])), 9)
+        .await;
     // The commit is applied: a reader sees it, the producer hears nothing yet.
     let mut reader = stand.client().await;
     while values_of(&reader.fetch("t", 0, 0).await).is_empty() {
         tokio::task::yield_now().await;
     }
-    stand.control.lose_commit_answers.store(false, Ordering::Relaxed);
+    stand
+        .control
+        .lose_commit_answers
+        .store(false, Ordering::Relaxed);
     let produced = partition_of(client.receive::<ProduceRequest>(9).await);
     assert_eq!((produced.error_code, produced.base_offset), (0, 0));
     assert_eq!(reader.fetch("t", 0, 0).await.high_watermark, 1);
@@ -195,16 +261,26 @@ async fn a_lost_commit_answer_is_settled_without_a_second_copy() {
 #[tokio::test]
 async fn a_bucket_that_fails_costs_a_retriable_error_and_no_more() {
     let timeout = Duration::from_millis(200);
-    let stand = Stand::with(agent::Settings { upload_timeout: timeout, ..settings() }).await;
+    let stand = Stand::with(agent::Settings {
+        upload_timeout: timeout,
+        ..settings()
+    })
+    .await;
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
-    stand.bucket.faults().add(Rule::on(Op::PutNew, Fault::Unknown));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::PutNew, Fault::Unknown));
     let failed = client.produce("t", 0, batch(&["lost"])).await;
     assert_eq!(failed.error_code, ErrorCode::NotLeaderOrFollower.code());
     stand.bucket.faults().clear();
     let produced = client.produce("t", 0, batch(&["kept"])).await;
     assert_eq!((produced.error_code, produced.base_offset), (0, 0));
-    assert_eq!(values_of(&client.fetch("t", 0, 0).await), [(0, "kept".to_owned())]);
+    assert_eq!(
+        values_of(&client.fetch("t", 0, 0).await),
+        [(0, "kept".to_owned())]
+    );
 }
 
 #[tokio::test]
@@ -212,7 +288,10 @@ async fn a_producer_that_stops_waiting_hears_that_nobody_knows() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
     let slow = Fault::Delay(Duration::from_millis(600));
-    stand.bucket.faults().add(Rule::on(Op::PutNew, slow).times(1));
+    stand
+        .bucket
+        .faults()
+        .add(Rule::on(Op::PutNew, slow).times(1));
     let mut client = stand.client().await;
     let mut request = produce_request("t", 0, batch(&["a"]));
     request.timeout_ms = 50;
@@ -250,8 +329,10 @@ async fn acks_0_has_no_answer_and_ends_the_connection_on_an_error() {
     let metadata = client.call(&MetadataRequest::default(), 9).await;
     assert!(!metadata.brokers.is_empty());
     assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 1);
-    request.topic_data[0].partition_data =
-        vec![PartitionProduceData { index: 9, records: Some(batch(&["a"])) }];
+    request.topic_data[0].partition_data = vec![PartitionProduceData {
+        index: 9,
+        records: Some(batch(&["a"])),
+    }];
     let frame = wire::frame::encode_request(&request, 78, None, 9).unwrap();
     client.raw(&frame.to_bytes()).await;
     assert!(client.frame().await.is_none());
@@ -264,9 +345,16 @@ async fn stopping_answers_what_is_in_flight() {
     let slow = Fault::Delay(Duration::from_millis(100));
     stand.bucket.faults().add(Rule::on(Op::PutNew, slow));
     let mut client = stand.client().await;
-    client.send(&produce_request("t", 0, batch(&["a"])), 9).await;
+    client
+        .send(&produce_request("t", 0, batch(&["a"])), 9)
+        .await;
     // Wait until it is read, so that it is in flight when the agent stops.
-    while !stand.agent.probe().metrics().contains("seaway_agent_produce_batches_total 1") {
+    while !stand
+        .agent
+        .probe()
+        .metrics()
+        .contains("seaway_agent_produce_batches_total 1")
+    {
         tokio::task::yield_now().await;
     }
     stand.agent.stop().await;

@@ -66,13 +66,27 @@ impl Stand {
         let listener = host::net::listen(local).await.unwrap();
         let as_bucket: Arc<dyn Bucket> = bucket.clone();
         let as_control: Arc<dyn Control> = control.clone();
-        let agent = Agent::start(settings, listener, as_bucket, as_control).await.unwrap();
-        Stand { control, bucket, agent }
+        let agent = Agent::start(settings, listener, as_bucket, as_control)
+            .await
+            .unwrap();
+        Stand {
+            control,
+            bucket,
+            agent,
+        }
     }
 
     pub async fn topic(&self, name: &str, partitions: u32, pairs: &[(&str, &str)]) {
-        let spec = TopicSpec { name: name.to_owned(), partitions, configs: configs(pairs) };
-        self.control.create_topic(spec, false).await.unwrap().unwrap();
+        let spec = TopicSpec {
+            name: name.to_owned(),
+            partitions,
+            configs: configs(pairs),
+        };
+        self.control
+            .create_topic(spec, false)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     pub async fn client(&self) -> Client {
