@@ -40,6 +40,7 @@ pub struct Spec {
 }
 
 const MAX: i64 = i64::MAX;
+const INT_MAX: i64 = i32::MAX as i64;
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -114,6 +115,12 @@ pub const SPECS: &[Spec] = &[
         (100, MAX),
         "Time between two runs of the collector of expired and never-committed files.",
     ),
+    choice(
+        "compression.type",
+        "producer",
+        &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
+        "Compression of topics that do not say; producer: as it came, at no cost here.",
+    ),
     integer(
         "connections.max.idle.ms",
         "600000",
@@ -174,21 +181,21 @@ pub const SPECS: &[Spec] = &[
         "group.max.session.timeout.ms",
         "1800000",
         "ms",
-        (1, MAX),
+        (1, INT_MAX),
         "Longest session timeout a member may ask for.",
     ),
     integer(
         "group.max.size",
         "2147483647",
         "",
-        (1, 1 << 31),
+        (1, INT_MAX),
         "Most members of one group.",
     ),
     integer(
         "group.min.session.timeout.ms",
         "6000",
         "ms",
-        (1, MAX),
+        (1, INT_MAX),
         "Shortest session timeout a member may ask for.",
     ),
     integer(
@@ -229,6 +236,20 @@ pub const SPECS: &[Spec] = &[
         "log.level",
         "info",
         "What is logged: error, warn, info, debug or trace, also by part (info,agent=debug).",
+    ),
+    integer(
+        "log.message.timestamp.after.max.ms",
+        "3600000",
+        "ms",
+        (0, MAX),
+        "How far timestamps of topics that do not say may lie in the future.",
+    ),
+    integer(
+        "log.message.timestamp.before.max.ms",
+        "9223372036854775807",
+        "ms",
+        (0, MAX),
+        "How far timestamps of topics that do not say may lie in the past.",
     ),
     choice(
         "log.message.timestamp.type",
@@ -272,6 +293,13 @@ pub const SPECS: &[Spec] = &[
         "Largest record batch of topics that do not say.",
     ),
     integer(
+        "min.insync.replicas",
+        "1",
+        "",
+        (1, INT_MAX),
+        "Shown to tools; every acknowledged record is in the bucket, whatever it says.",
+    ),
+    integer(
         "num.partitions",
         "1",
         "",
@@ -289,7 +317,7 @@ pub const SPECS: &[Spec] = &[
         "offsets.retention.minutes",
         "10080",
         "min",
-        (1, MAX / 60_000),
+        (1, INT_MAX),
         "Time that the offsets of a group without members are kept.",
     ),
     integer(
@@ -303,7 +331,7 @@ pub const SPECS: &[Spec] = &[
         "producer.id.expiration.ms",
         "86400000",
         "ms",
-        (1, MAX),
+        (1, INT_MAX),
         "What is known of an idempotent producer is dropped after it was idle this long.",
     ),
     text("region", "local", "The region this node says it is in."),
@@ -503,6 +531,20 @@ mod tests {
             check(spec, spec.default).expect("a default is valid");
         }
         Settings::parse::<&str>(&[]).expect("the defaults agree with each other");
+    }
+
+    #[test]
+    fn the_cluster_takes_what_the_table_allows() {
+        for config in meta::config::CLUSTER {
+            let spec = spec(config.name).expect("every config of the cluster is a setting");
+            assert_eq!(spec.default, config.default, "{}", spec.name);
+            if let Kind::Integer { min, max } = spec.kind {
+                for bound in [min, max] {
+                    let taken = config.check(&bound.to_string());
+                    assert_eq!(taken, Ok(()), "{}={bound}", spec.name);
+                }
+            }
+        }
     }
 
     #[test]
