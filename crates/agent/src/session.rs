@@ -33,6 +33,8 @@ use inbox::{Inbox, Received};
 const REQUESTS_MAX: usize = 64;
 /// Pieces in one write: beyond this the kernel gains nothing.
 const PIECES_MAX: usize = 64;
+/// How long a frame that was given memory may come to a halt: other connections want the memory.
+const HALT_MAX: Duration = Duration::from_secs(30);
 /// Bytes that wait to be sent before the next answer is prepared.
 const OUTBOX_BYTES: usize = 64 << 10;
 
@@ -84,6 +86,8 @@ struct Session {
     stopping: BoxFuture<'static, ()>,
     /// No more requests are read.
     closing: bool,
+    /// When last looked at, it was this side that did not read.
+    paused: bool,
 }
 
 /// How a connection ended.
@@ -132,6 +136,7 @@ impl Session {
             // An error says that the agent is gone, which is as good.
             stopping: async move { drop(stopping.wait_for(|stop| *stop).await) }.boxed(),
             closing: false,
+            paused: false,
             context,
         }
     }
@@ -278,7 +283,10 @@ impl Session {
 
     fn receive(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         let mut moved = false;
-        while !self.closing && self.submitting.is_none() && !self.is_full() {
+        if self.paused && self.is_reading() {
+            self.inbox.excuse_halt();
+        }
+        while self.is_reading() {
             match self.inbox.poll(cx, &mut self.stream, &self.context) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Received { frame, held })) => {
@@ -291,7 +299,13 @@ impl Session {
                 Poll::Ready(Err(inbox::Error::Refused(why))) => return Err(End::Refused(why)),
             }
         }
+        self.paused = !self.is_reading();
         Ok(moved)
+    }
+
+    /// True if the next request may be read now.
+    fn is_reading(&self) -> bool {
+        !self.closing && self.submitting.is_none() && !self.is_full()
     }
 
     /// Puts a request in its place.
@@ -337,8 +351,8 @@ impl Session {
         Ok(())
     }
 
-    /// Lets time pass: a connection that is idle too long ends, and a produce request whose sender
-    /// has given up is answered.
+    /// Lets time pass: a connection that is idle or stops in a request for too long ends, and a
+    /// produce request whose sender has given up is answered.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         let idle_at = self.last_active + self.context.settings.connections_max_idle;
         let next = match self.places.front() {
@@ -350,11 +364,18 @@ impl Session {
             Some(_) if self.outbox.is_empty() => host::clock::now() + Duration::from_secs(3_600),
             _ => idle_at,
         };
+        let halt_max = HALT_MAX.min(self.context.settings.connections_max_idle);
+        let halted_since = self.inbox.halted_since().filter(|_| !self.paused);
+        let halt_at = halted_since.map(|since| since + halt_max);
+        let next = halt_at.map_or(next, |at| next.min(at));
         if next < self.timer_at {
             self.arm(next);
         }
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let now = host::clock::now();
+            if halt_at.is_some_and(|at| now >= at) {
+                return Poll::Ready(End::Refused("a request came to a halt".to_owned()));
+            }
             if now >= next {
                 let Some(place) = self.places.front_mut() else {
                     return Poll::Ready(End::Closed);

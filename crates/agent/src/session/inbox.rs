@@ -11,6 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use host::budget::Held;
+use host::clock::Instant;
 use host::net::TcpStream;
 use tokio::io::AsyncReadExt;
 use wire::messages::ApiKey;
@@ -52,6 +53,8 @@ pub(super) struct Inbox {
     last_bytes: usize,
     /// The memory for the frame that is being read.
     held: Option<Held>,
+    /// When some of that frame came last.
+    progress_at: Instant,
     waiting: Option<BoxFuture<'static, Held>>,
 }
 
@@ -62,8 +65,19 @@ impl Inbox {
             max_bytes,
             last_bytes: READ_BYTES,
             held: None,
+            progress_at: host::clock::now(),
             waiting: None,
         }
+    }
+
+    /// Since when nothing more has come of a frame that was given memory; `None` if there is none.
+    pub(super) fn halted_since(&self) -> Option<Instant> {
+        self.held.as_ref().map(|_| self.progress_at)
+    }
+
+    /// Begins to count anew: it was not the client who made the frame halt.
+    pub(super) fn excuse_halt(&mut self) {
+        self.progress_at = host::clock::now();
     }
 
     /// The next frame.
@@ -89,7 +103,7 @@ impl Inbox {
             }
             match self.read(cx, stream, missing) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Closed)),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.progress_at = host::clock::now(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::Broken(error))),
                 Poll::Pending => return Poll::Pending,
             }

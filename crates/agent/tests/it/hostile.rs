@@ -110,3 +110,21 @@ async fn idle_connections_are_closed() {
     client.call(&MetadataRequest::default(), 9).await;
     assert!(client.frame().await.is_none());
 }
+
+#[tokio::test]
+async fn half_a_request_does_not_keep_its_memory_for_ever() {
+    let idle = std::time::Duration::from_millis(50);
+    let limits = agent::Settings {
+        connections_max_idle: idle,
+        ..settings()
+    };
+    let stand = Stand::with(limits).await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    // The long poll alone would keep the connection.
+    let mut request = crate::client::fetch_request("t", &[(0, 0)]);
+    request.max_wait_ms = 30_000;
+    client.send(&request, 12).await;
+    client.raw(b"\x00\x70\x00\x00\x00\x00\x00\x09").await;
+    assert!(client.frame().await.is_none());
+}
