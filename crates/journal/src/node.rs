@@ -32,6 +32,9 @@ pub use settings::{Settings, SnapshotPolicy, Takeover};
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.
 pub const ANSWER_FROM_MEMORY_FOR: Duration = Duration::from_secs(1);
 
+/// How often snapshots are looked for again before a node refuses to go on without one.
+const LOOKS_FOR_SNAPSHOTS: u32 = 5;
+
 /// The time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -297,6 +300,15 @@ pub struct Node {
     claimant: Option<String>,
     leading_until: Option<Instant>,
     limbo: Option<Limbo>,
+    /// Somebody else has led since this node last did.
+    deposed: bool,
+    /// Looks for a snapshot that found none that can be used, in a row.
+    looks: u32,
+    /// When the open request was made.
+    asked_at: Instant,
+    /// When the look at the journal began that found its end.
+    looked_at: Instant,
+    confirmed_at: Option<Instant>,
 }
 
 impl Node {
@@ -321,6 +333,11 @@ impl Node {
             claimant: None,
             leading_until: None,
             limbo: None,
+            deposed: false,
+            looks: 0,
+            asked_at: Instant::default(),
+            looked_at: Instant::default(),
+            confirmed_at: None,
         }
     }
 
@@ -362,6 +379,12 @@ impl Node {
             State::Leading(_) => self.leading_until,
             _ => None,
         }
+    }
+
+    /// The last moment of which this node knows everything that was appended before it; `None` if
+    /// it has not read to the end yet.
+    pub fn confirmed_at(&self) -> Option<Instant> {
+        self.confirmed_at
     }
 
     /// Index of the newest snapshot that is known to be whole.
@@ -470,6 +493,7 @@ impl Node {
         let Some(request) = self.request else {
             return;
         };
+        self.asked_at = turn.now.boot;
         if let Request::Append { .. } = request {
             self.restart_flight(turn);
         }
@@ -512,21 +536,24 @@ impl Node {
         if !self.answers(Request::Load { above }) {
             return;
         }
-        match result {
-            Err(_) => self.ask_later(turn, Request::Load { above }),
+        let refusal = match result {
+            Err(_) => return self.ask_later(turn, Request::Load { above }),
             Ok(Loaded::Restored { position, floor }) if position.last.index < floor => {
                 let index = position.last.index;
-                self.halt(
-                    turn,
-                    unreadable(floor, &[format!("the one at {index} is too old")]),
-                );
+                unreadable(floor, &[format!("the one at {index} is too old")])
             }
-            Ok(Loaded::Restored { position, .. }) => self.adopt(turn, *position),
+            Ok(Loaded::Restored { position, .. }) => return self.adopt(turn, *position),
             Ok(Loaded::Nothing { floor, damaged }) if floor > self.chain.next() => {
-                self.halt(turn, unreadable(floor, &damaged));
+                unreadable(floor, &damaged)
             }
-            Ok(Loaded::Nothing { .. }) => self.follow(turn, false),
+            Ok(Loaded::Nothing { .. }) => return self.follow(turn),
+        };
+        // A listing may lag and bytes may be altered on the way: one look is not enough to stop.
+        self.looks += 1;
+        if self.looks < LOOKS_FOR_SNAPSHOTS {
+            return self.ask_later(turn, Request::Load { above });
         }
+        self.halt(turn, refusal);
     }
 
     /// Goes on from a snapshot, once the journal is known to be the one it was cut from.
@@ -548,6 +575,7 @@ impl Node {
     /// Reads the snapshots again, because slots that come next may be trimmed.
     fn reload(&mut self, turn: &mut Turn<'_>) {
         self.lose_limbo(turn, ProposeError::Unknown(SLEPT.to_owned()));
+        self.deposed = true;
         self.state = State::Loading;
         let above = self.chain.last().index;
         self.ask(turn, Request::Load { above });
@@ -568,7 +596,7 @@ impl Node {
         if let State::Verifying(expected) = self.state {
             let found = slot.as_ref().and_then(lead::entry_id);
             return match found {
-                Some(found) if found == expected => self.follow(turn, false),
+                Some(found) if found == expected => self.follow(turn),
                 // Gone, or a sleeper's: it may have been trimmed since.
                 _ => self.ask(turn, Request::ReadFloor),
             };

@@ -86,6 +86,9 @@ pub struct Status {
     pub claim_index: u64,
     /// The last entry applied here.
     pub index: u64,
+    /// The last moment, by boot clock, of which everything appended before it is applied here; a
+    /// leader that nobody uses lets it grow old. `None` if the end was not reached yet.
+    pub confirmed_at: Option<Instant>,
     /// Index of the newest snapshot known to be whole.
     pub snapshot_index: Option<u64>,
     /// How long the last successful append took.
@@ -176,6 +179,7 @@ impl Status {
             leader: None,
             claim_index: 0,
             index: 0,
+            confirmed_at: None,
             snapshot_index: None,
             append_latency: None,
             entries_appended: 0,

@@ -14,6 +14,9 @@ use crate::engine;
 use crate::entry::{self, Body, Entry, EntryId, Header, Stamp};
 use crate::rule::Rule;
 
+/// How old a follower's certainty that it has read to the end may grow.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
 /// What a follower remembers besides the chain.
 pub(super) struct Following {
     /// When the journal last grew, as far as is known here.
@@ -35,10 +38,11 @@ impl Following {
 }
 
 impl Node {
-    /// Reads on from the end of the chain. `deposed`: another has just taken the lead.
-    pub(super) fn follow(&mut self, turn: &mut Turn<'_>, deposed: bool) {
+    /// Reads on from the end of the chain.
+    pub(super) fn follow(&mut self, turn: &mut Turn<'_>) {
+        self.looks = 0;
         let patience = match self.settings.takeover {
-            Takeover::AtOnce if !deposed => Duration::ZERO,
+            Takeover::AtOnce if !self.deposed => Duration::ZERO,
             // Not the same for all, so that they do not all claim at one time.
             _ => self.settings.takeover_after + self.jitter(self.settings.takeover_after / 2),
         };
@@ -97,7 +101,7 @@ impl Node {
         self.ask(turn, Request::ReadFloor);
     }
 
-    /// The floor, read after doubtful slots or before a claim.
+    /// The floor, read after doubtful slots or at the end.
     pub(super) fn following_floor(&mut self, turn: &mut Turn<'_>, floor: u64) {
         if floor > self.chain.next() {
             return self.reload(turn);
@@ -106,10 +110,14 @@ impl Node {
             return;
         };
         let slots = std::mem::take(&mut following.doubtful);
-        if slots.is_empty() {
+        if !slots.is_empty() {
+            return self.accept(turn, slots);
+        }
+        self.confirmed_at = Some(self.looked_at);
+        if self.may_claim(turn) {
             self.claim(turn);
         } else {
-            self.accept(turn, slots);
+            self.look_later(turn);
         }
     }
 
@@ -163,11 +171,20 @@ impl Node {
         }
     }
 
+    /// The next slot looks free. It may have been trimmed instead, so now and then, and before a
+    /// claim, which would only be litter there, the floor is read.
     fn at_the_end(&mut self, turn: &mut Turn<'_>) {
-        if self.may_claim(turn) {
-            // A slot that looks free may have been trimmed; a claim in it would only be litter.
+        let unsure = self
+            .confirmed_at
+            .is_none_or(|at| turn.now.boot.since(at) >= CONFIRM_EVERY);
+        if unsure || self.may_claim(turn) {
+            self.looked_at = self.asked_at;
             return self.ask(turn, Request::ReadFloor);
         }
+        self.look_later(turn);
+    }
+
+    fn look_later(&mut self, turn: &mut Turn<'_>) {
         let longest = self.settings.poll_max;
         let pause = match &mut self.state {
             State::Following(following) => {
@@ -191,7 +208,8 @@ impl Node {
         let in_use = self
             .used_at
             .is_some_and(|used| now.since(used) < self.settings.in_use_for);
-        let wanted = in_use || self.settings.takeover == Takeover::AtOnce || self.chain.next() == 1;
+        let alone = self.settings.takeover == Takeover::AtOnce && !self.deposed;
+        let wanted = in_use || alone || self.chain.next() == 1;
         wanted && now.since(following.grew_at) >= following.patience
     }
 

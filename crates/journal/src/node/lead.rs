@@ -176,7 +176,8 @@ impl Node {
             lose(turn, waiting, why);
         }
         self.leading_until = None;
-        self.follow(turn, true);
+        self.deposed = true;
+        self.follow(turn);
     }
 
     fn appended(&mut self, turn: &mut Turn<'_>) {
@@ -216,6 +217,8 @@ impl Node {
         self.retention
             .accepted(flight.id.index, length, &Accepted::ClaimOrVoid);
         self.claimant = Some(self.settings.name.clone());
+        self.deposed = false;
+        self.confirmed_at = Some(flight.started);
         self.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         let ticks_before = self.chain.stamp().ticks_millis;
         let leading = Leading::new(turn.now.boot, flight.started, ticks_before);
@@ -235,6 +238,7 @@ impl Node {
         };
         let length = flight.bytes.len() + flight.body.as_ref().map_or(0, |(_, b)| b.len());
         self.retention.accepted(flight.id.index, length, &kind);
+        self.confirmed_at = Some(flight.started);
         self.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         turn.out.push(Effect::Apply {
             index: flight.id.index,

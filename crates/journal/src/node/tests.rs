@@ -345,3 +345,27 @@ fn ticks_count_the_time_that_leaders_led() {
     assert_eq!(stamp(&second).ticks_millis, 7_040);
     assert_eq!(stamp(&second).wall_millis, stamp(&first).wall_millis);
 }
+
+#[test]
+fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    assert_eq!(bench.node.confirmed_at(), Some(bench.now.boot));
+    // It sleeps; what comes next is trimmed meanwhile.
+    bench.slots.trim(9, &[]);
+    for _ in 0..20 {
+        bench.now.boot = bench.node.deadline().expect("it looks again");
+        bench.give(Event::Timer);
+        while let Some(event) = bench.answer() {
+            bench.give(event);
+            let load = |e: &Effect| matches!(e, Effect::LoadSnapshot { above: 2 });
+            if bench.effects.iter().any(load) {
+                return;
+            }
+        }
+    }
+    panic!("it never asks for a snapshot");
+}

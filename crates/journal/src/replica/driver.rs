@@ -311,6 +311,7 @@ impl<S: StateMachine> Driver<S> {
             }
             status.claim_index = self.node.chain().claim().index;
             status.index = self.applied.max(self.node.chain().last().index);
+            status.confirmed_at = self.node.confirmed_at();
             status.snapshot_index = self.node.snapshot_index();
             status.commands_applied = self.commands_applied;
             status.entries_appended = self.entries_appended;
