@@ -275,6 +275,7 @@ def corrupt_batches(good):
     yield "a length of almost nothing", altered(8, struct.pack(">i", 10)), {CORRUPT_MESSAGE, INVALID_RECORD, "closed"}
     yield "two batches", good + good, {INVALID_RECORD}
     yield "a count that is not the last offset delta plus one", protocol.batch([b"one"], count=5), {INVALID_RECORD, CORRUPT_MESSAGE}
+    yield "a count of more records than there are", protocol.batch([b"one"], count=5, delta=4), {INVALID_RECORD, CORRUPT_MESSAGE}
     yield "a control batch", protocol.batch([b"one"], attributes=32), {INVALID_RECORD}
     yield "message format 1", altered(16, b"\x01"), {INVALID_RECORD, CORRUPT_MESSAGE, 76, 43, "closed"}
 
