@@ -111,6 +111,13 @@ impl StateMachine for Machine {
             ticks_millis: stamp.ticks_millis,
         };
         let applied = self.state.apply(stamp, &command);
+        let level = self.state.feature_level();
+        if level > meta::FEATURE_LEVEL {
+            return Err(Poison(format!(
+                "it raises the feature level to {level}, which this release does not support: run \
+                 a newer one"
+            )));
+        }
         self.tell(applied.events);
         Ok(applied.reply)
     }

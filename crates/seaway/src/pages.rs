@@ -1,6 +1,5 @@
 //! The pages of a node: health, readiness, metrics, status. They say what the parts say.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -100,8 +99,7 @@ fn for_people(health: &Health) -> String {
         let width = rows.keys().map(String::len).max().unwrap_or(0);
         for (name, value) in rows {
             let name = name.replace('_', " ");
-            // Writing to a string does not fail.
-            drop(writeln!(text, "  {name:width$}  {}", plain(value)));
+            text.push_str(&format!("  {name:width$}  {}\n", plain(value)));
         }
     }
     text
@@ -146,9 +144,7 @@ fn metrics(health: &Health) -> Page {
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
-    // Writing to a string does not fail.
-    drop(write!(
-        text,
+    text.push_str(&format!(
         "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
     ));
 }
@@ -197,8 +193,11 @@ fn control_metrics(text: &mut String, parts: &Parts) {
     gauge(text, "seaway_retention_held", help, u64::from(held));
 }
 
+/// A metric of the bucket: name, help, and what it takes from the counters.
+type Family = (&'static str, &'static str, fn(&Count) -> u64);
+
 fn bucket_metrics(text: &mut String, parts: &Parts) {
-    let families: [(&str, &str, fn(&Count) -> u64); 4] = [
+    let families: [Family; 4] = [
         (
             "seaway_bucket_requests_total",
             "Requests to the bucket.",
@@ -221,14 +220,10 @@ fn bucket_metrics(text: &mut String, parts: &Parts) {
         ),
     ];
     for (name, help, value) in families {
-        drop(write!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} counter\n"
-        ));
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
         for count in parts.bucket.counts() {
-            drop(writeln!(
-                text,
-                "{name}{{op=\"{}\"}} {}",
+            text.push_str(&format!(
+                "{name}{{op=\"{}\"}} {}\n",
                 count.op,
                 value(&count)
             ));
