@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -40,13 +41,18 @@ class Member:
             "NODE_PATH": str(TOOLS / "node" / "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING": "1",
         }
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log(group), env=environment
         )
         self.values = []
         self.rebalances = []
         self.owned = set()
         self.reader = threading.Thread(target=self.listen, daemon=True)
         self.reader.start()
+
+    @staticmethod
+    def log(group):
+        directory = os.environ.get("MEMBER_LOGS")
+        return open(tempfile.mktemp(prefix=group, dir=directory), "wb") if directory else subprocess.DEVNULL
 
     def listen(self):
         cooperative = "cooperative-sticky" in self.process.args

@@ -2,11 +2,13 @@
 
 A member prints one JSON object a line: {"event": "assigned" | "revoked", "partitions": [..]},
 {"event": "record", "partition": p, "offset": o, "value": ".."}; it leaves its group when its standard input ends.
-Members in other languages do the same.
+Members in other languages do the same. With MEMBER_LOGS=DIR each leaves its client's log there.
 """
 
 import argparse
 import json
+import logging
+import os
 import select
 import sys
 
@@ -18,6 +20,8 @@ def parse(arguments):
     parser.add_argument("--instance", help="group.instance.id: a static member")
     parser.add_argument("--strategy", help="the assignor, by the client's own name")
     parser.add_argument("--session-timeout-ms", type=int, default=6000)
+    if os.environ.get("MEMBER_LOGS"):
+        logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return parser.parse_args(arguments)
 
 
