@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use sim::history::write::{write_header, write_line};
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result<bool> {
     let until = arguments
         .hours
-        .map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+        .map(|hours| host::clock::now() + Duration::from_secs_f64(hours * 3600.0));
     let (from, to) = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => (seed, seed + 1),
         (None, Some(range)) => range,
@@ -96,7 +96,7 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
     };
     let (mut good, mut runs, mut caught) = (true, 0_u64, 0_u64);
     for seed in from..to {
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if until.is_some_and(|until| host::clock::now() >= until) {
             break;
         }
         let outcome = run_one(arguments, Settings { seed, mutation })?;

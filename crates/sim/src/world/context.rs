@@ -21,6 +21,10 @@ use super::store::{JournalAnswer, JournalRequest, JournalStore};
 pub(super) type Life = u32;
 
 /// What reaches a process.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few of them exist at a time, and a box each would cost more"
+)]
 #[derive(Clone, Debug)]
 pub(super) enum Input {
     /// It starts.
@@ -51,6 +55,10 @@ impl std::fmt::Debug for BucketAnswer {
 }
 
 /// What happens in the world.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few of them exist at a time, and a box each would cost more"
+)]
 #[derive(Clone, Debug)]
 pub(super) enum Happening {
     /// Something reaches a process, if it is still that life of it; life 0 is any.

@@ -47,6 +47,10 @@ pub(super) struct Plan {
 }
 
 /// Who waits for a ticket.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "few of them exist at a time, and a box each would cost more"
+)]
 enum Waiting {
     /// An agent, for the reply to its command.
     Call(Place, Number),
