@@ -35,7 +35,8 @@ class Member:
 
     def __init__(self, client, group, topic, instance=None, strategy=None):
         command = COMMANDS[client] + ["member", "--group", group, "--topic", topic]
-        command += ["--instance", instance] if instance else []
+        # A static member has half a minute to come back: a JVM takes its time on a busy machine.
+        command += ["--instance", instance, "--session-timeout-ms", "30000"] if instance else []
         command += ["--strategy", strategy] if strategy else []
         environment = os.environ | {
             "NODE_PATH": str(TOOLS / "node" / "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING": "1",
@@ -159,7 +160,7 @@ def static_members_restart_without_a_rebalance(client):
         owned = set(everyone[0].owned)
         everyone[0].kill()
         everyone[0] = Member(client, group, topic, instance="instance-0")
-        wait_until(lambda: everyone[0].owned, 20, "the restarted member's assignment")
+        wait_until(lambda: everyone[0].owned, 30, "the restarted member's assignment")
         expect_equal(everyone[0].owned, owned, "the partitions of the restarted member")
         delivered(send(topic, "second"), everyone)
         for number in (1, 2):
