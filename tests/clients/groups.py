@@ -216,7 +216,7 @@ def register(scenario, clients):
 
 
 register(group_of_three_with_one_killed, COMMANDS)
-register(static_members_restart_without_a_rebalance, ("confluent-kafka", "kafka-python", "java"))
+register(static_members_restart_without_a_rebalance, ("confluent-kafka", "kafka-python", "aiokafka", "java"))
 register(cooperative_members_keep_what_they_own, ("confluent-kafka", "kafka-python", "java"))
 
 
