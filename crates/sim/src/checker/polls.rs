@@ -208,7 +208,7 @@ impl Positions {
     }
 }
 
-/// After healing no assigned consumer stays behind what is known to exist for longer than `bound_us`.
+/// After healing no assigned consumer stands still for longer than `bound_us` before what is known to exist.
 pub(super) fn check_lag(tables: &Tables, orders: &Orders, bound_us: u64, findings: &mut Findings) {
     let faulty = tables.counts().faults > 0;
     let healed_us = match tables.heal_us {
@@ -218,19 +218,25 @@ pub(super) fn check_lag(tables: &Tables, orders: &Orders, bound_us: u64, finding
     };
     for process in &tables.processes {
         let mut positions = Positions::default();
-        let mut last_poll = None;
+        let mut moved_us: HashMap<KeyId, u64> = HashMap::new();
+        let mut last_poll: Option<&Op> = None;
         for step in &process.steps {
             positions.apply(tables, orders, step);
             last_poll = if let Step::Poll(id) = step {
-                Some(*id)
+                Some(&tables.ops[*id])
             } else {
                 None
             };
+            let Some(op) = last_poll else {
+                moved_us.clear();
+                continue;
+            };
+            for &key in &positions.assigned {
+                moved_us.entry(key).or_insert(op.span.begin_us);
+            }
+            moved_us.extend(op.reads.iter().map(|read| (read.key, op.span.end_us)));
         }
-        let Some(op) = last_poll
-            .map(|id| &tables.ops[id])
-            .filter(|op| op.kind == Kind::Ok)
-        else {
+        let Some(op) = last_poll.filter(|op| op.kind == Kind::Ok) else {
             continue;
         };
         for &key in &positions.assigned {
@@ -244,19 +250,17 @@ pub(super) fn check_lag(tables: &Tables, orders: &Orders, bound_us: u64, finding
                 .values_at(next)
                 .map(|id| tables.value(id).known_us)
                 .min();
-            let since_us = known_us.unwrap_or(u64::MAX).max(healed_us);
+            let moved_us = moved_us.get(&key).copied().unwrap_or(0);
+            let since_us = known_us.unwrap_or(u64::MAX).max(healed_us).max(moved_us);
             if op.span.begin_us > since_us.saturating_add(bound_us) {
-                findings.anomaly(
-                    "stuck-consumer",
-                    format!(
-                        "{} does not get {} offset {}, known for {} ms",
-                        process.name,
-                        tables.key(key),
-                        order.offsets[next],
-                        (op.span.begin_us - since_us) / 1000
-                    ),
-                    [op.span.line],
+                let what = format!(
+                    "{} does not get {} offset {}, known for {} ms",
+                    process.name,
+                    tables.key(key),
+                    order.offsets[next],
+                    (op.span.begin_us - since_us) / 1000
                 );
+                findings.anomaly("stuck-consumer", what, [op.span.line]);
             }
         }
     }

@@ -271,12 +271,13 @@ impl Tables {
         self.log_starts.get(&key).copied().unwrap_or(0)
     }
 
-    /// Retention may have taken the value: all its places lie below the log start.
+    /// Retention may have taken the value: all its places lie below the log start, or none of them is known.
     pub(super) fn retired(&self, id: ValueId) -> bool {
         let entry = self.value(id);
         let ack = entry.sent.as_ref().and_then(|sent| sent.ack);
         let highest = entry.places.iter().copied().chain(ack).max();
-        highest.is_some_and(|offset| offset < self.log_start(entry.key))
+        let log_start = self.log_start(entry.key);
+        highest.map_or(log_start > 0, |offset| offset < log_start)
     }
 
     fn begin(&mut self, process: ProcessId, op: u64, line: Line) -> Result<(), String> {

@@ -638,6 +638,7 @@ fn stuck_consumer_by_lag_after_healing() {
         if heals {
             script.event(Act::Heal);
         }
+        script.polled("c", &[]);
         script.now_us += waits_us;
         script.polled("c", if empty { &[] } else { &[("a", 0, 1)] });
         script.final_read(&["a"], &[("a", 0, 1)]);

@@ -11,6 +11,7 @@ use agent::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
+use rpc::group::GroupRequest;
 use store::file::{Counts, FileBuilder, Piece};
 
 use crate::bucket::{Answer, Request};
@@ -175,7 +176,9 @@ impl Agent {
         match input {
             Input::Start => self.register(cx),
             Input::Wake => {
-                self.armed_us = u64::MAX;
+                if self.armed_us <= cx.now_us() {
+                    self.armed_us = u64::MAX;
+                }
                 self.feed(cx, Event::Timer);
                 self.collector.wake(cx, &mut self.desk);
             }
@@ -240,7 +243,9 @@ impl Agent {
                 self.desk.call_near(cx, Call::Bounds(partitions), purpose);
             }
             Ask::ListOffsets(partitions) => self.desk.call(cx, Call::Bounds(partitions), purpose),
-            Ask::Group(request) if cx.is(Mutation::GroupOffsetsFromStale) => {
+            Ask::Group(request @ GroupRequest::Fetch(_))
+                if cx.is(Mutation::GroupOffsetsFromStale) =>
+            {
                 self.desk.call_near(cx, Call::Group(request), purpose);
             }
             Ask::Group(request) => self.desk.call(cx, Call::Group(request), purpose),

@@ -33,6 +33,8 @@ pub(super) struct Consumer {
     assigned: bool,
     waiting: Option<Waiting>,
     pause_us: u64,
+    /// Wakes before that are left over from one that was put forward.
+    wake_us: u64,
     /// Of a final reader: its operation, and where to read to.
     reading: Option<u64>,
     targets: Option<BTreeMap<String, i64>>,
@@ -56,6 +58,7 @@ impl Consumer {
             assigned: false,
             waiting: None,
             pause_us,
+            wake_us: 0,
             reading: None,
             targets: None,
             reset: Vec::new(),
@@ -93,10 +96,10 @@ impl Consumer {
     }
 
     fn wake(&mut self, cx: &mut Context, life: Life) {
-        if self.done {
+        if self.done || cx.now_us() < self.wake_us {
             return;
         }
-        cx.wake_at(self.place, life, cx.now_us() + self.pause_us);
+        self.wake_after(cx, life, self.pause_us);
         if self.waiting.is_some() || !cx.topics_known() {
             return;
         }
@@ -121,6 +124,11 @@ impl Consumer {
         let ask = Ask::Fetch(wants.collect());
         let number = self.ask(cx, life, ask);
         self.waiting = Some(Waiting::Poll(number, op));
+    }
+
+    fn wake_after(&mut self, cx: &mut Context, life: Life, delay_us: u64) {
+        self.wake_us = cx.now_us() + delay_us;
+        cx.wake_at(self.place, life, self.wake_us);
     }
 
     fn restart(&mut self) {
@@ -175,7 +183,7 @@ impl Consumer {
                 self.waiting = None;
                 self.polled(cx, op, parts);
                 self.check_end(cx);
-                cx.wake_at(self.place, life, cx.now_us() + self.pause_us / 4);
+                self.wake_after(cx, life, self.pause_us / 4);
             }
             (Some(Waiting::Offsets(asked, op)), Told::Offsets(Some(bounds)))
                 if *asked == number =>

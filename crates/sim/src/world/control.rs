@@ -15,6 +15,7 @@ use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::ids::{Stamp, TopicId};
 use meta::reply::Reply;
 use meta::state::State;
+use rpc::group::GroupRequest;
 
 use crate::faults::Fault;
 use crate::mutation::Mutation;
@@ -22,7 +23,7 @@ use crate::network::Place;
 
 use super::answers;
 use super::context::{Context, Input, Life};
-use super::coordination::Coordination;
+use super::coordination::{self, Coordination};
 use super::message::{Body, Call, Number, Return};
 use super::store::{JournalAnswer, JournalRequest};
 
@@ -257,12 +258,19 @@ impl Control {
             Call::LocateCurrent(_) | Call::Bounds(_) | Call::Collectable | Call::Fates(_) => {
                 return self.barrier(cx, Waiting::Read(from, number, call));
             }
+            Call::Group(request @ GroupRequest::Fetch(_))
+                if cx.is(Mutation::GroupOffsetsFromStale) =>
+            {
+                let reply = coordination::answer_from(cx.now(), request, &self.state);
+                let answer = reply.map(Return::Group);
+                let answer = answer.ok_or(rpc::Error::Busy);
+                return cx.send(self.place, from, Body::Return(number, answer));
+            }
             Call::Group(request) => {
                 let current = self
                     .node
                     .leading_until()
                     .is_some_and(|until| cx.now() < until);
-                let current = current || cx.is(Mutation::GroupOffsetsFromStale);
                 let event = self.groups.request(from, number, request, current);
                 return self.coordinate(cx, event);
             }
@@ -625,15 +633,7 @@ impl Control {
                     }
                 }
                 control::coordinator::Effect::Current { ticket } => {
-                    if cx.is(Mutation::GroupOffsetsFromStale) {
-                        let event = control::coordinator::Event::Barrier {
-                            ticket,
-                            passed: true,
-                        };
-                        self.coordinate(cx, event);
-                    } else {
-                        self.barrier(cx, Waiting::GroupBarrier(ticket));
-                    }
+                    self.barrier(cx, Waiting::GroupBarrier(ticket));
                 }
                 control::coordinator::Effect::SetTimer { at } => self.groups.set_timer(at),
             }

@@ -10,7 +10,7 @@ use host::clock::Instant;
 use meta::group::Groups;
 use meta::ids::TopicId;
 use meta::state::State;
-use rpc::group::GroupRequest;
+use rpc::group::{GroupReply, GroupRequest};
 
 use crate::network::Place;
 
@@ -43,14 +43,8 @@ impl Metadata for View<'_> {
 impl Coordination {
     /// A coordinator on a node that does not lead.
     pub(super) fn new() -> Self {
-        let settings = Settings {
-            initial_rebalance_delay: Duration::from_millis(100),
-            session_timeout_min: Duration::from_millis(100),
-            session_timeout_max: Duration::from_secs(600),
-            members_max: 100,
-        };
         Coordination {
-            coordinator: Coordinator::new(settings),
+            coordinator: Coordinator::new(settings()),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             timer: None,
@@ -97,4 +91,41 @@ impl Coordination {
         }
         self.coordinator.handle(now, event, &View(state))
     }
+}
+
+fn settings() -> Settings {
+    Settings {
+        initial_rebalance_delay: Duration::from_millis(100),
+        session_timeout_min: Duration::from_millis(100),
+        session_timeout_max: Duration::from_secs(600),
+        members_max: 100,
+    }
+}
+
+/// What a coordinator would answer that takes this state for current, whoever leads (mutation).
+pub(super) fn answer_from(
+    now: Instant,
+    request: GroupRequest,
+    state: &State,
+) -> Option<GroupReply> {
+    let (mut coordinator, view) = (Coordinator::new(settings()), View(state));
+    coordinator.handle(now, Event::BecameLeader, &view);
+    let ticket = Ticket(0);
+    let event = Event::Request {
+        ticket,
+        request,
+        current: true,
+    };
+    let mut effects = coordinator.handle(now, event, &view);
+    if effects.contains(&Effect::Current { ticket }) {
+        let passed = Event::Barrier {
+            ticket,
+            passed: true,
+        };
+        effects = coordinator.handle(now, passed, &view);
+    }
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Answer { reply, .. } => Some(reply),
+        _ => None,
+    })
 }

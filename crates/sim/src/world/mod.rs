@@ -43,13 +43,13 @@ use recorder::Recorder;
 use store::JournalAnswer;
 
 /// Load lasts so long at least, and up to twice as long.
-const LOAD_US: u64 = 8_000_000;
+const LOAD_US: u64 = 10_000_000;
 /// After healing, clients may take so long to finish.
 const FINISH_US: u64 = 90_000_000;
 /// Between two draws of what befalls processes.
 const NEMESIS_US: u64 = 300_000;
-/// After healing, before the final readings; half of it passes before the first kill.
-const QUIET_US: u64 = 3_000_000;
+/// Before the first fault, and after healing before the final readings.
+const QUIET_US: u64 = 3_500_000;
 /// A consumer that lags for longer than this after healing is stuck.
 const LAG_BOUND_US: u64 = 20_000_000;
 /// A killed process comes back within this time.
@@ -179,7 +179,7 @@ impl World {
             world.start(place, None);
         }
         world.start_clients(producers, consumers);
-        world.cx.scheduler.at(QUIET_US / 2, Happening::Nemesis);
+        world.cx.scheduler.at(QUIET_US, Happening::Nemesis);
         world.cx.scheduler.at(heal_us, Happening::Heal);
         world
     }

@@ -31,6 +31,7 @@ struct Job {
     wants: Vec<(PartitionId, i64)>,
     /// The plan rests on something current.
     current: bool,
+    /// When the plan was asked for: it is not older than that.
     planned_us: u64,
     /// The plan named what nobody knew to be dead.
     fresh: bool,
@@ -76,7 +77,7 @@ impl Reader {
             number,
             wants,
             current: false,
-            planned_us: 0,
+            planned_us: cx.now_us(),
             fresh: false,
             located: Vec::new(),
             chosen: Vec::new(),
@@ -105,7 +106,7 @@ impl Reader {
             return replan(cx, desk, id, job);
         }
         job.fresh = fresh;
-        job.plan(cx.now_us(), located);
+        job.plan(located);
         let files: Vec<(FileId, u32)> = job
             .chosen
             .iter()
@@ -211,6 +212,7 @@ impl Reader {
 
 fn replan(cx: &mut Context, desk: &mut Desk, id: u64, job: &mut Job) {
     job.current = true;
+    job.planned_us = cx.now_us();
     desk.call(cx, Call::LocateCurrent(job.locate()), Purpose::Locate(id));
 }
 
@@ -226,8 +228,7 @@ impl Job {
             .collect()
     }
 
-    fn plan(&mut self, now_us: u64, located: Vec<Located>) {
-        self.planned_us = now_us;
+    fn plan(&mut self, located: Vec<Located>) {
         let places = |located: &Located| match located {
             Located::Found { places, .. } => places.clone(),
             _ => Vec::new(),

@@ -1,3 +1,5 @@
-//! What a user of the sim crate's programs relies on. Must not reach into the crate.
+//! What a user of the sim crate relies on: its programs, and runs of the simulated world. Must not reach into the crate.
 
 mod check;
+mod mutations;
+mod world;
