@@ -357,7 +357,7 @@ class KillTest:
         self.server.start()
         self.create_topics()
         # Two wait out every kill; one gives up early, so that outcomes stay unknown.
-        self.clients = [Sender(self, self.random.random(), timeout_ms) for timeout_ms in (30_000, 30_000, 1_500)]
+        self.clients = [Sender(self, self.random.random(), timeout_ms) for timeout_ms in (30_000, 30_000, 600)]
         self.clients += [Reader(self), Member(self), Member(self), Watcher(self, "w")]
         for client in self.clients:
             client.start()
