@@ -71,6 +71,8 @@ pub(super) enum Happening {
     JournalEffect(Number),
     /// A request is answered by it.
     JournalAnswer(Number),
+    /// A pause may be over.
+    Resume(Place),
     /// A killed process comes back.
     Restart(Place),
     /// Faults that befall processes are drawn.

@@ -108,6 +108,8 @@ enum Actor {
 struct Process {
     life: Life,
     paused_until_us: u64,
+    /// What reached it while it was paused, in order.
+    held: Vec<(Life, Input)>,
     /// `None` while it is down.
     actor: Option<Actor>,
 }
@@ -228,6 +230,7 @@ impl World {
         let process = Process {
             life,
             paused_until_us: 0,
+            held: Vec::new(),
             actor: Some(actor),
         };
         self.processes.insert(place, process);
@@ -250,6 +253,7 @@ impl World {
                 }
             }
             Happening::JournalAnswer(number) => self.journal_answer(number),
+            Happening::Resume(place) => self.resume(place),
             Happening::Restart(place) => self.start(place, None),
             Happening::Nemesis => self.nemesis(),
             Happening::Heal => self.heal(),
@@ -266,11 +270,7 @@ impl World {
             return;
         }
         if now_us < process.paused_until_us {
-            let until_us = process.paused_until_us;
-            return self
-                .cx
-                .scheduler
-                .at(until_us, Happening::To(place, life, input));
+            return process.held.push((life, input));
         }
         let life = process.life;
         let cx = &mut self.cx;
@@ -285,6 +285,19 @@ impl World {
         }
         if let Some(dying) = self.cx.dying.take() {
             self.kill(dying, "between effects");
+        }
+    }
+
+    /// What was held reaches the process, if its pause is over.
+    fn resume(&mut self, place: Place) {
+        let now_us = self.cx.now_us();
+        let Some(process) = self.processes.get_mut(&place) else {
+            return;
+        };
+        if process.paused_until_us <= now_us {
+            for (life, input) in std::mem::take(&mut process.held) {
+                self.deliver(place, life, input);
+            }
         }
     }
 
@@ -423,7 +436,9 @@ impl World {
             if self.cx.strike(Fault::Pause) {
                 let until_us = now_us + self.cx.scheduler.rng.below(PAUSE_US);
                 if let Some(process) = self.processes.get_mut(&place) {
-                    process.paused_until_us = until_us;
+                    process.paused_until_us = process.paused_until_us.max(until_us);
+                    let at_us = process.paused_until_us;
+                    self.cx.scheduler.at(at_us, Happening::Resume(place));
                 }
                 self.cx
                     .recorder
@@ -471,8 +486,11 @@ impl World {
                 .event(now_us, Act::Fault(format!("{injected} in all")));
         }
         self.cx.faults.heal();
-        for process in self.processes.values_mut() {
-            process.paused_until_us = process.paused_until_us.min(now_us);
+        for place in self.processes.keys().copied().collect::<Vec<_>>() {
+            if let Some(process) = self.processes.get_mut(&place) {
+                process.paused_until_us = process.paused_until_us.min(now_us);
+            }
+            self.resume(place);
         }
         // Some come back from snapshot and journal, to be compared with those that go on.
         for place in self.controls.clone() {
