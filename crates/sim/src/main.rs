@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -99,7 +100,17 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
         if until.is_some_and(|until| host::clock::now() >= until) {
             break;
         }
-        let outcome = run_one(arguments, Settings { seed, mutation })?;
+        // A core that stops at a broken invariant is a failure with a seed like any other.
+        let attempt = AssertUnwindSafe(|| run_one(arguments, Settings { seed, mutation }));
+        let Ok(outcome) = catch_unwind(attempt) else {
+            println!("FAILED {}: it panicked, see above", command(seed, mutation));
+            (runs, caught, good) = (runs + 1, caught + 1, mutation.is_some());
+            if arguments.keep_going {
+                continue;
+            }
+            break;
+        };
+        let outcome = outcome?;
         runs += 1;
         caught += u64::from(!outcome.is_clean());
         if outcome.is_clean() {
@@ -155,17 +166,19 @@ fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome
     Ok(outcome)
 }
 
-/// One line with everything needed to run it again, then what was wrong.
-fn describe(seed: u64, mutation: Option<Mutation>, outcome: &Outcome) -> String {
+/// What runs the seed again.
+fn command(seed: u64, mutation: Option<Mutation>) -> String {
     let mutation = mutation
         .map(|m| format!(" --mutation {}", m.name()))
         .unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("cargo run --release -p sim -- --seed {seed}{mutation} (version {version})")
+}
+
+/// One line with everything needed to run it again, then what was wrong.
+fn describe(seed: u64, mutation: Option<Mutation>, outcome: &Outcome) -> String {
     let mut wrong: Vec<String> = outcome.violations.iter().take(5).cloned().collect();
     wrong.extend(outcome.report.names().iter().map(|name| (*name).to_owned()));
-    format!(
-        "FAILED cargo run --release -p sim -- --seed {seed}{mutation} (version {}, trace {:016x}): {}",
-        env!("CARGO_PKG_VERSION"),
-        outcome.trace.1,
-        wrong.join("; ")
-    )
+    let (command, wrong) = (command(seed, mutation), wrong.join("; "));
+    format!("FAILED {command}, trace {:016x}: {wrong}", outcome.trace.1)
 }
