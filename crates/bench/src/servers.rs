@@ -66,7 +66,7 @@ pub fn free_address() -> Result<SocketAddr> {
 
 /// Load at a GiB/s must not fill the memory of the S3 server: little is kept, and deleted soon.
 const SEAWAY_SETTINGS: &[&str] = &[
-    "log.retention.bytes=67108864",
+    "log.retention.bytes=268435456",
     "log.retention.check.interval.ms=500",
     "file.delete.grace.ms=1000",
     "collect.interval.ms=500",
@@ -75,7 +75,7 @@ const SEAWAY_SETTINGS: &[&str] = &[
 ];
 
 const KAFKA_SETTINGS: &[&str] = &[
-    "log.retention.bytes=67108864",
+    "log.retention.bytes=268435456",
     "log.segment.bytes=33554432",
     "log.retention.check.interval.ms=2000",
     "log.segment.delete.delay.ms=1000",
