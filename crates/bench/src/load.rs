@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::{Mutex, Semaphore};
-use wire::batch::batches;
+use wire::batch::{BatchError, batches};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
 use wire::frame::{decode_response, encode_request};
@@ -373,7 +373,10 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
             }
             for batch in batches(rope.to_bytes()) {
                 // Kafka cuts off the last batch of an answer where its limit falls.
-                let Ok(batch) = batch else { break };
+                let batch = match batch {
+                    Err(BatchError::Truncated) => break,
+                    batch => batch?,
+                };
                 positions[usize::try_from(index)?] = batch.next_offset()?;
                 if timed && measuring && records(&batch, 64 << 20).is_ok() {
                     let age = arrived.saturating_sub(batch.max_timestamp_ms()).max(0);
