@@ -38,7 +38,8 @@ pub struct Limits {
 /// The slots of one journal, numbered from 1.
 ///
 /// Writers keep the journal dense: a slot is appended only by someone who knows every slot before
-/// it. Slots disappear only by [`Engine::trim`]. Dropping a future leaves its outcome unknown.
+/// it, or has sent an append to it. So slots may be free below others that are not, for a while;
+/// a reader stops at the first. Slots disappear only by [`Engine::trim`]. Dropping a future leaves its outcome unknown.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// Creates slot `index` if it is free. `nonce` is the entry's own, also inside `bytes`, for

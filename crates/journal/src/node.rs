@@ -13,18 +13,20 @@ use crate::entry::{EntryId, Item, Stamp};
 use crate::rule::Rules;
 use crate::snapshot::Position;
 
+mod flight;
 mod follow;
 mod lead;
 mod retention;
 mod settings;
 
-use follow::Following;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-use lead::{Flight, Leading};
+use flight::{Flight, entry_id};
+use follow::Following;
+use lead::Leading;
 use retention::Retention;
 pub use settings::{Settings, SnapshotPolicy, Takeover};
 
@@ -250,14 +252,14 @@ pub enum Role {
     Halted,
 }
 
-/// What is asked and not answered yet, or to be asked again.
+/// What is asked and not answered yet, or to be asked again; appends are asked for besides
+/// ([`flight`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
     Load { above: u64 },
     ReadSlot { index: u64 },
     Scan { from: u64 },
     ReadFloor,
-    Append { id: EntryId },
 }
 
 enum State {
@@ -396,6 +398,7 @@ impl Node {
     pub fn deadline(&self) -> Option<Instant> {
         let of_state = match &self.state {
             State::Following(following) => following.poll_at(),
+            State::Claiming(flight) => flight.retry_at(),
             State::Leading(leading) => self.leading_deadline(leading),
             _ => None,
         };
@@ -441,6 +444,7 @@ impl Node {
             self.retry_at = None;
             self.issue(turn);
         }
+        self.flights_timer(turn);
         match &self.state {
             State::Following(_) => self.following_timer(turn),
             State::Leading(_) => self.leading_timer(turn),
@@ -484,9 +488,13 @@ impl Node {
     fn ask_later(&mut self, turn: &mut Turn<'_>, request: Request) {
         self.request = Some(request);
         self.failures = self.failures.saturating_add(1);
-        let doubled = self.settings.retry_min * (1 << (self.failures - 1).min(16));
-        let pause = doubled.min(self.settings.retry_max);
-        self.retry_at = Some(turn.now.boot + self.jitter(pause));
+        self.retry_at = Some(turn.now.boot + self.pause_after(self.failures));
+    }
+
+    /// How long to wait after so many failures in a row, at least one.
+    fn pause_after(&mut self, failures: u32) -> Duration {
+        let doubled = self.settings.retry_min * (1 << (failures - 1).min(16));
+        self.jitter(doubled.min(self.settings.retry_max))
     }
 
     fn issue(&mut self, turn: &mut Turn<'_>) {
@@ -494,9 +502,6 @@ impl Node {
             return;
         };
         self.asked_at = turn.now.boot;
-        if let Request::Append { .. } = request {
-            self.restart_flight(turn);
-        }
         let effect = match request {
             Request::Load { above } => Effect::LoadSnapshot { above },
             Request::ReadSlot { index } => Effect::ReadSlot { index },
@@ -505,10 +510,6 @@ impl Node {
                 limit: self.settings.scan_limit,
             },
             Request::ReadFloor => Effect::ReadFloor,
-            Request::Append { id } => match self.flight() {
-                Some(flight) if flight.id == id => flight.effect(),
-                _ => return,
-            },
         };
         turn.out.push(effect);
     }
@@ -574,6 +575,7 @@ impl Node {
 
     /// Reads the snapshots again, because slots that come next may be trimmed.
     fn reload(&mut self, turn: &mut Turn<'_>) {
+        self.lose_lead(turn);
         self.lose_limbo(turn, ProposeError::Unknown(SLEPT.to_owned()));
         self.deposed = true;
         self.state = State::Loading;
@@ -587,21 +589,20 @@ impl Node {
         index: u64,
         result: Result<Option<Bytes>, engine::Error>,
     ) {
+        let State::Verifying(expected) = self.state else {
+            return self.flight_slot_read(turn, index, result);
+        };
         if !self.answers(Request::ReadSlot { index }) {
             return;
         }
         let Ok(slot) = result else {
             return self.ask_later(turn, Request::ReadSlot { index });
         };
-        if let State::Verifying(expected) = self.state {
-            let found = slot.as_ref().and_then(lead::entry_id);
-            return match found {
-                Some(found) if found == expected => self.follow(turn),
-                // Gone, or a sleeper's: it may have been trimmed since.
-                _ => self.ask(turn, Request::ReadFloor),
-            };
+        match slot.as_ref().and_then(entry_id) {
+            Some(found) if found == expected => self.follow(turn),
+            // Gone, or a sleeper's: it may have been trimmed since.
+            _ => self.ask(turn, Request::ReadFloor),
         }
-        self.settle(turn, slot);
     }
 
     fn floor_read(&mut self, turn: &mut Turn<'_>, result: Result<u64, engine::Error>) {
@@ -623,6 +624,7 @@ impl Node {
             }
             State::Following(_) => self.following_floor(turn, floor),
             State::Confirming(_) => self.confirm(turn, floor),
+            State::Leading(_) => self.leading_floor(turn, floor),
             _ => {}
         }
     }

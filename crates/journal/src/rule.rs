@@ -24,6 +24,8 @@ pub enum Rule {
     SettleByReading,
     /// An occupied slot may hold one's own entry.
     OccupiedMayBeOurs,
+    /// One's own entry counts once it and every slot before it are known to be appended.
+    KnownInOrder,
     /// A leader answers from memory by the start of its append's first attempt.
     LeadFromFirstAttempt,
     /// A barrier passes with an entry whose append began after the barrier arrived.
@@ -34,7 +36,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 13] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -44,6 +46,7 @@ impl Rule {
         Rule::TrimSparesClaims,
         Rule::SettleByReading,
         Rule::OccupiedMayBeOurs,
+        Rule::KnownInOrder,
         Rule::LeadFromFirstAttempt,
         Rule::BarrierBeforeAppend,
         Rule::StampsGrow,

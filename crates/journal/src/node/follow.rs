@@ -235,7 +235,7 @@ impl Node {
             wall_millis: turn.now.wall_millis,
             ticks_millis: self.chain.stamp().ticks_millis,
         };
-        let stamp = self.growing(now);
+        let stamp = self.growing(now, self.chain.stamp());
         let header = Header {
             shard: self.settings.shard,
             id,
@@ -248,14 +248,15 @@ impl Node {
             header,
             body: Body::Claim { node },
         };
-        self.state = State::Claiming(Flight::new(id, entry.encode(), turn.now.boot));
-        self.ask(turn, Request::Append { id });
+        let flight = Flight::new(id, entry.encode(), stamp, turn.now.boot);
+        turn.out.push(flight.effect());
+        self.state = State::Claiming(flight);
     }
 
-    /// `stamp`, or what the chain has if that is later.
-    pub(super) fn growing(&self, stamp: Stamp) -> Stamp {
+    /// `stamp`, or that of the entry before if that is later.
+    pub(super) fn growing(&self, stamp: Stamp, before: Stamp) -> Stamp {
         if self.rules.hold(Rule::StampsGrow) {
-            stamp.max(self.chain.stamp())
+            stamp.max(before)
         } else {
             stamp
         }

@@ -1,39 +1,31 @@
-//! Leading: one entry in flight, everything proposed meanwhile packed into the next, and the
-//! settling of appends whose outcome is not known. It must not know what commands mean.
+//! Leading: what is proposed is packed into entries, several of which may be in flight, and counts
+//! in their order. It must not know what commands mean.
+//!
+//! An entry names the one before it, in flight or not. So one that loses its slot takes with it
+//! all that were sent after it: wherever those land they are void. What they hold is settled with
+//! the first of them, and nothing is told before every slot below is settled too.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use host::clock::Instant;
 
+use super::flight::Flight;
 use super::retention::Accepted;
 use super::{
     ANSWER_FROM_MEMORY_FOR, Effect, Event, Limbo, Node, Proposal, ProposeError, Refusal, Request,
-    State, Ticket, Turn, lose,
+    Settings, State, Ticket, Turn, lose,
 };
 use crate::chain::Verdict;
-use crate::engine::Append;
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Stamp};
 use crate::rule::Rule;
-
-/// An entry that is being appended.
-pub(super) struct Flight {
-    pub(super) id: EntryId,
-    bytes: Bytes,
-    body: Option<([u8; 32], Bytes)>,
-    /// The start of the first attempt.
-    started: Instant,
-    items: Vec<Item>,
-    /// One per item; empty once they have been told that it takes too long.
-    tickets: Vec<Ticket>,
-    barriers: Vec<Ticket>,
-}
 
 /// What a leader remembers besides the chain.
 pub(super) struct Leading {
     led_since: Instant,
     ticks_before: u64,
-    flight: Option<Flight>,
+    /// In the order of their slots, which follow the chain without a gap.
+    pub(super) flights: VecDeque<Flight>,
     queue: VecDeque<(Instant, Proposal)>,
     queue_bytes: usize,
     barriers: Vec<(Instant, Ticket)>,
@@ -41,34 +33,12 @@ pub(super) struct Leading {
     appended_at: Instant,
 }
 
-impl Flight {
-    pub(super) fn new(id: EntryId, bytes: Bytes, started: Instant) -> Self {
-        Flight {
-            id,
-            bytes,
-            body: None,
-            started,
-            items: Vec::new(),
-            tickets: Vec::new(),
-            barriers: Vec::new(),
-        }
-    }
-
-    pub(super) fn effect(&self) -> Effect {
-        Effect::Append {
-            id: self.id,
-            bytes: self.bytes.clone(),
-            body: self.body.clone(),
-        }
-    }
-}
-
 impl Leading {
     fn new(now: Instant, appended_at: Instant, ticks_before: u64) -> Self {
         Leading {
             led_since: now,
             ticks_before,
-            flight: None,
+            flights: VecDeque::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             barriers: Vec::new(),
@@ -76,126 +46,148 @@ impl Leading {
         }
     }
 
-    /// Takes everybody who waits: for the entry in flight, and for a later one.
+    /// Takes everybody who waits: for entries in flight, and for later ones.
     pub(super) fn abandon(&mut self) -> (Vec<Ticket>, Vec<Ticket>) {
-        let flying = match self.flight.take() {
-            Some(flight) => [flight.tickets, flight.barriers].concat(),
-            None => Vec::new(),
-        };
+        let flying = self.flights.drain(..).flat_map(|mut f| f.waiting());
+        let flying = flying.collect();
         let queue = self.queue.drain(..).map(|(_, proposal)| proposal.ticket);
         let barriers = self.barriers.drain(..).map(|(_, ticket)| ticket);
         (flying, queue.chain(barriers).collect())
     }
-}
 
-/// Which entry a slot holds; `None` if it holds none.
-pub(super) fn entry_id(slot: &Bytes) -> Option<EntryId> {
-    Some(Entry::decode(slot).ok()?.header.id)
+    /// Puts what is in flight back into the queue, in order. Commands whose proposers were told
+    /// that their outcome is not known are left out: nobody waits for them.
+    pub(super) fn take_back(&mut self) {
+        for flight in self.flights.drain(..).rev() {
+            let since = flight.started;
+            let proposals = flight.tickets.into_iter().zip(flight.items);
+            for (ticket, item) in proposals.rev() {
+                self.queue_bytes += entry::item_len(&item);
+                let proposal = Proposal { ticket, item };
+                self.queue.push_front((since, proposal));
+            }
+            let barriers = flight.barriers.into_iter().map(|ticket| (since, ticket));
+            self.barriers.splice(0..0, barriers);
+        }
+    }
+
+    /// The first entry in flight, if it has landed. What the rule forbids: any that has.
+    fn take_landed(&mut self, in_order: bool) -> Option<Flight> {
+        let landed = self.flights.iter().position(Flight::has_landed)?;
+        (landed == 0 || !in_order)
+            .then(|| self.flights.remove(landed))
+            .flatten()
+    }
+
+    /// Whether an entry in flight has lost its slot, so that whatever followed it would be void.
+    fn is_broken(&self) -> bool {
+        self.flights
+            .iter()
+            .any(|flight| flight.taken_by().is_some())
+    }
 }
 
 impl Node {
-    pub(super) fn flight(&self) -> Option<&Flight> {
-        match &self.state {
-            State::Claiming(flight) | State::Confirming(flight) => Some(flight),
-            State::Leading(leading) => leading.flight.as_ref(),
-            _ => None,
+    /// Goes on as far as the entries in flight are settled, in order.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        match &mut self.state {
+            State::Claiming(flight) if flight.has_landed() => self.claimed(turn),
+            State::Claiming(flight) if flight.taken_by().is_some() => self.step_down(turn),
+            State::Leading(_) => self.advance_lead(turn),
+            _ => {}
         }
     }
 
-    pub(super) fn append_done(&mut self, turn: &mut Turn<'_>, id: EntryId, outcome: Append) {
-        if !self.answers(Request::Append { id }) {
-            return;
-        }
-        match outcome {
-            Append::Appended => self.appended(turn),
-            Append::Occupied(bytes) => self.settle(turn, Some(bytes)),
-            Append::Unknown(_) if self.rules.hold(Rule::SettleByReading) => {
-                self.ask(turn, Request::ReadSlot { index: id.index });
-            }
-            Append::Unknown(_) => self.append_anew(turn),
+    fn claimed(&mut self, turn: &mut Turn<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Loading);
+        if let State::Claiming(flight) = state {
+            self.state = State::Confirming(flight);
+            self.ask(turn, Request::ReadFloor);
         }
     }
 
-    /// What the rule forbids: the same commands as another entry, though the first may land.
-    fn append_anew(&mut self, turn: &mut Turn<'_>) {
-        if let State::Leading(leading) = &mut self.state
-            && let Some(flight) = leading.flight.take()
+    fn advance_lead(&mut self, turn: &mut Turn<'_>) {
+        let in_order = self.rules.hold(Rule::KnownInOrder);
+        while let State::Leading(leading) = &mut self.state
+            && let Some(flight) = leading.take_landed(in_order)
         {
-            let proposals = flight.tickets.into_iter().zip(flight.items);
-            for (ticket, item) in proposals.rev() {
-                let proposal = Proposal { ticket, item };
-                leading.queue.push_front((flight.started, proposal));
-            }
-            return self.pack(turn, true);
+            self.landed(turn, flight);
         }
-        let flight = self.flight().map(|flight| flight.id);
-        if let Some(id) = flight {
-            self.ask_later(turn, Request::Append { id });
-        }
-    }
-
-    /// The slot of the entry in flight was read.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, slot: Option<Bytes>) {
-        let Some(flight) = self.flight() else {
+        let State::Leading(leading) = &self.state else {
             return;
         };
-        let id = flight.id;
-        match slot {
-            // It may still be filled, by ourselves or by another: only the same bytes are safe.
-            None => self.ask_later(turn, Request::Append { id }),
-            Some(bytes)
-                if entry_id(&bytes) == Some(id) && self.rules.hold(Rule::OccupiedMayBeOurs) =>
-            {
-                self.appended(turn);
-            }
-            Some(_) => self.step_down(turn),
+        let taken_by = leading.flights.front().and_then(Flight::taken_by);
+        if let Some(bytes) = taken_by.cloned() {
+            return self.first_is_taken(turn, &bytes);
+        }
+        self.pack(turn, false);
+        self.maintain(turn);
+    }
+
+    /// The slot of the first entry in flight holds something else. A void entry of somebody who
+    /// lost the lead is no reason to give it up, if the slot is what it seems: see
+    /// [`Node::leading_floor`].
+    fn first_is_taken(&mut self, turn: &mut Turn<'_>, bytes: &Bytes) {
+        let verdict = self.chain.clone().feed(bytes);
+        if !matches!(verdict, Ok(Verdict::Void(_))) {
+            return self.step_down(turn);
+        }
+        if !self.rules.hold(Rule::ReaderReadsFloor) {
+            return self.leading_floor(turn, 0);
+        }
+        if self.request.is_none() {
+            self.ask(turn, Request::ReadFloor);
         }
     }
 
-    /// What the rule forbids: counting the lead from a later attempt than the first.
-    pub(super) fn restart_flight(&mut self, turn: &mut Turn<'_>) {
-        if !self.rules.hold(Rule::LeadFromFirstAttempt)
-            && let State::Leading(leading) = &mut self.state
-            && let Some(flight) = &mut leading.flight
-        {
-            flight.started = turn.now.boot;
+    /// The floor, read after a void entry was found in the slot of the first entry in flight. If
+    /// that slot was trimmed, others have led meanwhile, and the void entry is a sleeper's. Else
+    /// the slot is spent: what is in flight goes into the slots after it, as new entries.
+    pub(super) fn leading_floor(&mut self, turn: &mut Turn<'_>, floor: u64) {
+        let State::Leading(leading) = &mut self.state else {
+            return;
+        };
+        let Some(first) = leading.flights.front() else {
+            return;
+        };
+        let (index, Some(bytes)) = (first.id.index, first.taken_by().cloned()) else {
+            return;
+        };
+        if floor > index {
+            return self.reload(turn);
         }
+        leading.take_back();
+        let verdict = self.chain.feed(&bytes);
+        assert!(
+            matches!(verdict, Ok(Verdict::Void(_))),
+            "the slot was void before and the chain has not moved: {verdict:?}"
+        );
+        self.retention
+            .accepted(index, bytes.len(), &Accepted::ClaimOrVoid);
+        self.pack(turn, true);
     }
 
     /// The slot holds something else. Whether that counts, and hence whether the commands in
     /// flight are surely lost, is for the reader to say.
     fn step_down(&mut self, turn: &mut Turn<'_>) {
-        if let State::Leading(leading) = &mut self.state {
-            if let Some(flight) = leading.flight.take() {
-                let tickets = [flight.tickets, flight.barriers].concat();
-                let index = flight.id.index;
-                self.limbo = Some(Limbo { index, tickets });
-            }
-            let (_, waiting) = leading.abandon();
-            let why = ProposeError::Definite(Refusal::NotLeader { leader: None });
-            lose(turn, waiting, why);
-        }
+        self.lose_lead(turn);
         self.leading_until = None;
         self.deposed = true;
         self.follow(turn);
     }
 
-    fn appended(&mut self, turn: &mut Turn<'_>) {
-        let state = std::mem::replace(&mut self.state, State::Loading);
-        match state {
-            State::Claiming(flight) => {
-                self.state = State::Confirming(flight);
-                self.ask(turn, Request::ReadFloor);
-            }
-            State::Leading(mut leading) => {
-                let flight = leading.flight.take();
-                self.state = State::Leading(leading);
-                if let Some(flight) = flight {
-                    self.landed(turn, flight);
-                }
-            }
-            other => self.state = other,
+    /// Stops leading, if this node does: what waits is refused, what is in flight is in limbo.
+    pub(super) fn lose_lead(&mut self, turn: &mut Turn<'_>) {
+        let State::Leading(leading) = &mut self.state else {
+            return;
+        };
+        let first = leading.flights.front().map(|flight| flight.id.index);
+        let (tickets, waiting) = leading.abandon();
+        if let Some(index) = first {
+            self.limbo = Some(Limbo { index, tickets });
         }
+        let why = ProposeError::Definite(Refusal::NotLeader { leader: None });
+        lose(turn, waiting, why);
     }
 
     /// Our claim is in its slot; it counts if that slot was not trimmed before.
@@ -230,6 +222,7 @@ impl Node {
     fn landed(&mut self, turn: &mut Turn<'_>, flight: Flight) {
         let stamp = match self.chain.feed(&flight.bytes) {
             Ok(Verdict::Valid { stamp, .. }) => stamp,
+            _ if !self.rules.hold(Rule::KnownInOrder) => flight.stamp,
             other => unreachable!("a leader's own entry in its place is valid: {other:?}"),
         };
         let kind = match &flight.body {
@@ -250,7 +243,6 @@ impl Node {
             let tickets = flight.barriers;
             turn.out.push(Effect::BarrierPassed { tickets });
         }
-        self.pack(turn, false);
         self.maintain(turn);
     }
 
@@ -280,7 +272,7 @@ impl Node {
                     lose(turn, vec![proposal.ticket], why);
                 }
             }
-            Event::Barrier(ticket) => match &mut leading.flight {
+            Event::Barrier(ticket) => match leading.flights.back_mut() {
                 Some(flight) if !self.rules.hold(Rule::BarrierBeforeAppend) => {
                     flight.barriers.push(ticket);
                 }
@@ -295,14 +287,15 @@ impl Node {
         self.pack(turn, false);
     }
 
-    /// Starts the next entry with what waits, unless one is in flight. `heartbeat`: even if
-    /// nothing waits.
-    fn pack(&mut self, turn: &mut Turn<'_>, heartbeat: bool) {
+    /// Starts the next entry with what waits, if it may start now. `heartbeat`: even if nothing
+    /// waits.
+    pub(super) fn pack(&mut self, turn: &mut Turn<'_>, heartbeat: bool) {
         let State::Leading(leading) = &mut self.state else {
             return;
         };
         let nothing = leading.queue.is_empty() && leading.barriers.is_empty();
-        if leading.flight.is_some() || (nothing && !heartbeat) {
+        let may = may_append_at(&self.settings, leading).is_some_and(|at| at <= turn.now.boot);
+        if !may || (nothing && !heartbeat) {
             return;
         }
         let now = turn.now.boot;
@@ -334,25 +327,33 @@ impl Node {
         flight.started = now;
         flight.tickets = tickets;
         flight.barriers = barriers;
-        let id = flight.id;
+        turn.out.push(flight.effect());
         if let State::Leading(leading) = &mut self.state {
-            leading.flight = Some(flight);
+            leading.flights.push_back(flight);
         }
-        self.ask(turn, Request::Append { id });
     }
 
-    /// The next entry, with these commands.
+    /// The next entry, with these commands, after whatever is in flight.
     fn write(&mut self, time: Stamp, items: Vec<Item>) -> Flight {
+        let before = match &self.state {
+            State::Leading(leading) => leading.flights.back(),
+            _ => None,
+        };
+        let (next, predecessor, after) = match before {
+            Some(flight) => (flight.id.index + 1, flight.id, flight.stamp),
+            None => (self.chain.next(), self.chain.last(), self.chain.stamp()),
+        };
         let id = EntryId {
-            index: self.chain.next(),
+            index: next,
             nonce: (self.entropy)(),
         };
+        let stamp = self.growing(time, after);
         let header = Header {
             shard: self.settings.shard,
             id,
             claim: self.chain.claim(),
-            predecessor: self.chain.last(),
-            stamp: self.growing(time),
+            predecessor,
+            stamp,
         };
         let (body, object) = if entry::slot_len(&items) > self.settings.slot_bytes_max {
             let (reference, object) = entry::put_elsewhere(id.nonce, &items);
@@ -360,7 +361,8 @@ impl Node {
         } else {
             (Body::Commands(items.clone()), None)
         };
-        let mut flight = Flight::new(id, Entry { header, body }.encode(), Instant::default());
+        let bytes = Entry { header, body }.encode();
+        let mut flight = Flight::new(id, bytes, stamp, Instant::default());
         flight.body = object;
         flight.items = items;
         flight
@@ -394,22 +396,27 @@ impl Node {
         let patience = self.settings.proposal_deadline;
         let waiting = leading.queue.front().map(|(since, _)| *since);
         let barrier = leading.barriers.first().map(|(since, _)| *since);
-        let flying = leading
-            .flight
-            .as_ref()
-            .filter(|flight| !flight.tickets.is_empty() || !flight.barriers.is_empty())
-            .map(|flight| flight.started);
+        let is_waited_for =
+            |flight: &&Flight| !flight.tickets.is_empty() || !flight.barriers.is_empty();
+        let flying = leading.flights.iter().find(is_waited_for);
+        let flying = flying.map(|flight| flight.started);
         let expiry = [waiting, barrier, flying].into_iter().flatten().min();
         let expiry = expiry.map(|since| since + patience);
+        let wanted = !leading.queue.is_empty() || !leading.barriers.is_empty();
+        let append = may_append_at(&self.settings, leading).filter(|_| wanted);
+        let retry = leading.flights.iter().filter_map(Flight::retry_at).min();
         let heartbeat = self.heartbeat_at(leading);
-        [expiry, heartbeat].into_iter().flatten().min()
+        [expiry, append, retry, heartbeat]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When the next heartbeat is due: none while an append is under way or nobody needs one.
     fn heartbeat_at(&self, leading: &Leading) -> Option<Instant> {
         let used_until = self.used_at? + self.settings.in_use_for;
         let at = leading.appended_at + self.settings.heartbeat_interval;
-        (leading.flight.is_none() && at <= used_until).then_some(at)
+        (leading.flights.is_empty() && at <= used_until).then_some(at)
     }
 
     pub(super) fn leading_timer(&mut self, turn: &mut Turn<'_>) {
@@ -434,19 +441,29 @@ impl Node {
             keep
         });
         let mut unsettled = Vec::new();
-        if let Some(flight) = &mut leading.flight
-            && now.since(flight.started) >= patience
-        {
-            unsettled.append(&mut flight.tickets);
-            unsettled.append(&mut flight.barriers);
+        for flight in &mut leading.flights {
+            if now.since(flight.started) >= patience {
+                unsettled.append(&mut flight.waiting());
+            }
         }
         lose(turn, late, ProposeError::Definite(Refusal::Expired));
         let doubt = "the journal has not answered in time".to_owned();
         lose(turn, unsettled, ProposeError::Unknown(doubt));
-        if let State::Leading(leading) = &self.state
-            && self.heartbeat_at(leading).is_some_and(|at| at <= now)
-        {
-            self.pack(turn, true);
-        }
+        let beat = match &self.state {
+            State::Leading(leading) => self.heartbeat_at(leading).is_some_and(|at| at <= now),
+            _ => false,
+        };
+        self.pack(turn, beat);
     }
+}
+
+/// When another entry may be sent: at once if none is in flight; else a while after the last one,
+/// so that what comes together shares an entry; not at all while as many are in flight as may be,
+/// or one of them has lost its slot.
+fn may_append_at(settings: &Settings, leading: &Leading) -> Option<Instant> {
+    if leading.flights.is_empty() {
+        return Some(leading.appended_at);
+    }
+    let full = leading.flights.len() >= settings.appends_in_flight_max;
+    (!full && !leading.is_broken()).then_some(leading.appended_at + settings.append_spacing)
 }

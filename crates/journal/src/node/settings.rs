@@ -47,6 +47,12 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// The largest slot of the engine, in bytes.
     pub slot_bytes_max: usize,
+    /// The most entries in flight at one time. More than one help where an append takes long; each
+    /// that is in flight when the lead is lost may leave a void entry.
+    pub appends_in_flight_max: usize,
+    /// The pause between the starts of two appends while one is in flight, so that commands share
+    /// entries.
+    pub append_spacing: Duration,
     /// How long a command waits before it is given up.
     pub proposal_deadline: Duration,
     /// The pause between looks for new entries right after one came.
@@ -78,6 +84,8 @@ impl Settings {
             queue_items_max: 16_384,
             queue_bytes_max: 64 << 20,
             slot_bytes_max: 8 << 20,
+            appends_in_flight_max: 8,
+            append_spacing: Duration::from_millis(10),
             proposal_deadline: Duration::from_secs(20),
             poll_min: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),

@@ -3,7 +3,7 @@
 //! rule. One seed gives one run. What must hold is checked at every step and at the end; removing
 //! any rule of the journal must be missed by some seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ struct Place {
     stamp: Stamp,
     /// How much its boot clock is ahead of the others'.
     offset: u64,
+    /// The slots for which this life of it has sent an entry.
+    sent: BTreeSet<u64>,
 }
 
 struct World {
@@ -78,6 +80,8 @@ fn settings(name: usize, alone: bool) -> Settings {
     settings.poll_max = Duration::from_millis(200);
     settings.retry_max = Duration::from_millis(200);
     settings.proposal_deadline = Duration::from_secs(3);
+    settings.appends_in_flight_max = 4;
+    settings.append_spacing = Duration::from_millis(2);
     settings.entry_items_max = 4;
     settings.scan_limit = 16;
     settings.snapshot.entries = 4;
@@ -96,6 +100,7 @@ impl World {
                 applied: Vec::new(),
                 stamp: Stamp::default(),
                 offset: rng.below(100 * SECONDS),
+                sent: BTreeSet::new(),
             })
             .collect();
         let mut world = World {
@@ -200,6 +205,7 @@ impl World {
         slot.life += 1;
         slot.applied.clear();
         slot.stamp = Stamp::default();
+        slot.sent.clear();
         let life = slot.life;
         self.hear(place, life, Event::Started)
     }
@@ -346,10 +352,7 @@ impl World {
         let failed = self.faults && self.rng.once_in(15);
         let error = || engine::Error::Unavailable("a fault".to_owned());
         let event = match effect {
-            Effect::Append { id, bytes, .. } => {
-                self.append(place, life, id, bytes);
-                return Ok(());
-            }
+            Effect::Append { id, bytes, .. } => return self.append(place, life, id, bytes),
             Effect::Apply {
                 index,
                 stamp,
@@ -423,7 +426,15 @@ impl World {
         Event::SnapshotLoaded(Ok(loaded))
     }
 
-    fn append(&mut self, place: usize, life: u64, id: EntryId, bytes: Bytes) {
+    fn append(&mut self, place: usize, life: u64, id: EntryId, bytes: Bytes) -> Result<(), String> {
+        let sent = &mut self.places[place].sent;
+        if let Some(hole) = self.stores.hole_below(id.index, sent) {
+            let index = id.index;
+            return Err(format!(
+                "n{place} sends slot {index} and nobody sent {hole}"
+            ));
+        }
+        sent.insert(id.index);
         let lands_at = self.now + self.delay();
         let heard_at = lands_at + self.delay();
         let unknown = Event::AppendDone(id, Append::Unknown("a fault".to_owned()));
@@ -451,6 +462,7 @@ impl World {
                 self.at(lands_at, Happening::Lands(id, bytes, waiting));
             }
         }
+        Ok(())
     }
 
     fn apply(
@@ -504,10 +516,16 @@ fn simulate(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it panicked".to_owned()))
 }
 
+/// Schedules that are tried; `JOURNAL_SEEDS` asks for more.
+fn seeds() -> u64 {
+    let asked = std::env::var("JOURNAL_SEEDS").ok();
+    asked.map_or(40, |text| text.parse().expect("JOURNAL_SEEDS is a number"))
+}
+
 #[test]
 fn every_schedule_gives_one_history() {
     let (mut acked, mut barriers, mut refused) = (0, 0, 0);
-    for seed in 0..40 {
+    for seed in 0..seeds() {
         match simulate(seed, None) {
             Ok(oracle) => {
                 acked += oracle.acked_in_all();

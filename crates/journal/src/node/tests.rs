@@ -128,7 +128,7 @@ fn a_lone_node_leads_at_once() {
 }
 
 #[test]
-fn one_entry_is_in_flight_and_the_rest_share_the_next() {
+fn what_comes_together_shares_an_entry() {
     let mut bench = Bench::leader();
     bench.give(propose(0..1));
     let (id, bytes) = bench.append();
@@ -150,6 +150,143 @@ fn one_entry_is_in_flight_and_the_rest_share_the_next() {
         bench.seen.last(),
         Some(Effect::BarrierPassed { .. })
     ));
+}
+
+/// The tickets of everything applied, in order.
+fn applied(bench: &Bench) -> Vec<u64> {
+    let tickets = bench.seen.iter().filter_map(|effect| match effect {
+        Effect::Apply { tickets, .. } => Some(tickets),
+        _ => None,
+    });
+    tickets.flatten().map(|ticket| ticket.0).collect()
+}
+
+/// Two entries in flight, which hold the tickets 0 and 1.
+fn two_in_flight(bench: &mut Bench) -> [(EntryId, Bytes); 2] {
+    bench.give(propose(0..1));
+    let first = bench.append();
+    bench.give(propose(1..2));
+    assert!(bench.effects.is_empty(), "it waits for company");
+    bench.pass(10);
+    assert_eq!(bench.node.deadline(), Some(bench.now.boot));
+    bench.give(Event::Timer);
+    [first, bench.append()]
+}
+
+#[test]
+fn entries_in_flight_count_in_order() {
+    let mut bench = Bench::leader();
+    let [(first, one), (second, two)] = two_in_flight(&mut bench);
+    let header = Entry::decode(&two).expect("an entry").header;
+    assert_eq!(header.predecessor, first);
+    assert_eq!(second.index, first.index + 1);
+    bench.slots.append(second.index, two);
+    bench.run(Event::AppendDone(second, Append::Appended));
+    assert_eq!(applied(&bench), [0; 0]);
+    bench.slots.append(first.index, one);
+    bench.run(Event::AppendDone(first, Append::Appended));
+    assert_eq!(applied(&bench), [0, 1]);
+    assert_eq!(bench.node.chain().last(), second);
+}
+
+#[test]
+fn no_more_entries_fly_than_may() {
+    let mut bench = Bench::leader();
+    let most = Settings::alone("n").appends_in_flight_max;
+    for ticket in 0..20 {
+        bench.give(propose(ticket..ticket + 1));
+        bench.pass(10);
+        bench.give(Event::Timer);
+    }
+    assert_eq!(bench.effects.len(), most);
+}
+
+/// A claim of somebody else right after `chain`.
+fn rival_claim(chain: &Chain) -> Bytes {
+    let header = crate::entry::Header {
+        shard: 0,
+        id: EntryId {
+            index: chain.next(),
+            nonce: 77,
+        },
+        claim: chain.claim(),
+        predecessor: chain.last(),
+        stamp: chain.stamp(),
+    };
+    let node = "rival".to_owned();
+    let body = crate::entry::Body::Claim { node };
+    Entry { header, body }.encode()
+}
+
+#[test]
+fn what_follows_a_lost_slot_is_lost_with_it_wherever_it_lands() {
+    let mut bench = Bench::leader();
+    let rival = rival_claim(bench.node.chain());
+    let [(first, _), (second, two)] = two_in_flight(&mut bench);
+    bench.slots.append(first.index, rival.clone());
+    bench.slots.append(second.index, two);
+    bench.run(Event::AppendDone(second, Append::Appended));
+    bench.run(Event::AppendDone(first, Append::Occupied(rival)));
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert_eq!(bench.node.claimant(), Some("rival"));
+    assert_eq!(bench.node.chain().next(), second.index + 1, "it is void");
+    let [Effect::Lost { tickets, why }] = &bench.seen[..] else {
+        panic!("{:?}", bench.seen);
+    };
+    assert_eq!(tickets, &[Ticket(0), Ticket(1)]);
+    assert!(matches!(why, ProposeError::Definite(_)), "{why}");
+}
+
+/// A void entry in the next slot: commands under a claim that does not count any more.
+fn void_entry(chain: &Chain) -> Bytes {
+    let header = crate::entry::Header {
+        shard: 0,
+        id: EntryId {
+            index: chain.next(),
+            nonce: 78,
+        },
+        claim: EntryId { index: 1, nonce: 5 },
+        predecessor: chain.last(),
+        stamp: chain.stamp(),
+    };
+    let body = crate::entry::Body::Commands(Vec::new());
+    Entry { header, body }.encode()
+}
+
+#[test]
+fn a_void_entry_in_the_way_costs_its_slot_and_not_the_lead() {
+    let mut bench = Bench::leader();
+    let void = void_entry(bench.node.chain());
+    let [(first, _), (second, two)] = two_in_flight(&mut bench);
+    bench.slots.append(first.index, void.clone());
+    // The entry that was sent after it lands, and is void now too.
+    bench.slots.append(second.index, two);
+    bench.run(Event::AppendDone(second, Append::Appended));
+    bench.run(Event::AppendDone(first, Append::Occupied(void)));
+    assert_eq!(bench.node.role(), Role::Leader);
+    assert_eq!(applied(&bench), [0, 1]);
+    assert_eq!(bench.node.chain().last().index, second.index + 1);
+}
+
+#[test]
+fn a_void_entry_in_a_slot_that_was_trimmed_tells_a_sleeper_that_it_slept() {
+    let mut bench = Bench::leader();
+    let void = void_entry(bench.node.chain());
+    let [(first, _), _] = two_in_flight(&mut bench);
+    bench.slots.append(first.index, void.clone());
+    bench.slots.trim(9, &[]);
+    bench.give(Event::AppendDone(first, Append::Occupied(void)));
+    let event = bench.answer().expect("the floor is read");
+    bench.give(event);
+    assert_eq!(bench.node.role(), Role::Loading);
+    assert!(
+        bench.effects.iter().any(|effect| matches!(
+            effect,
+            Effect::Lost { tickets, why: ProposeError::Unknown(_) } if tickets.len() == 2
+        )),
+        "they may have been applied: {:?}",
+        bench.effects
+    );
 }
 
 #[test]
@@ -176,22 +313,7 @@ fn a_slot_taken_by_another_claim_loses_what_was_in_flight_for_good() {
     bench.give(propose(0..1));
     let (id, _) = bench.append();
     bench.give(propose(1..2));
-    let rival = Entry {
-        header: crate::entry::Header {
-            shard: 0,
-            id: EntryId {
-                index: 2,
-                nonce: 77,
-            },
-            claim: chain.claim(),
-            predecessor: chain.last(),
-            stamp: chain.stamp(),
-        },
-        body: crate::entry::Body::Claim {
-            node: "rival".to_owned(),
-        },
-    };
-    let rival = rival.encode();
+    let rival = rival_claim(&chain);
     bench.slots.append(2, rival.clone());
     bench.run(Event::AppendDone(id, Append::Occupied(rival)));
     assert_eq!(bench.node.role(), Role::Follower);

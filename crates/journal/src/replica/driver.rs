@@ -28,7 +28,6 @@ pub(super) struct Driver<S: StateMachine> {
     waiters: Waiters<S::Reply>,
     next_ticket: u64,
     effects: Vec<Effect>,
-    append_began: Instant,
     commands_applied: u64,
     entries_appended: u64,
     applied: u64,
@@ -44,7 +43,6 @@ impl<S: StateMachine> Driver<S> {
             waiters: Waiters::new(),
             next_ticket: 0,
             effects: Vec::new(),
-            append_began: Instant::default(),
             commands_applied: 0,
             entries_appended: 0,
             applied: 0,
@@ -108,8 +106,6 @@ impl<S: StateMachine> Driver<S> {
             Event::AppendDone(_, Append::Unknown(why)) => Some(Some(why.clone())),
             Event::AppendDone(..) => {
                 self.entries_appended += 1;
-                let latency = clock::now().since(self.append_began);
-                self.shared.status().append_latency = Some(latency);
                 Some(None)
             }
             Event::SlotRead(_, Err(error))
@@ -175,7 +171,6 @@ impl<S: StateMachine> Driver<S> {
             }
             Effect::Halt { why } => self.halt(&why),
             Effect::Append { id, bytes, body } => {
-                self.append_began = clock::now();
                 let requests = Arc::clone(&self.requests);
                 self.start(async move { requests.append(id, bytes, body).await });
             }

@@ -60,13 +60,17 @@ impl<S: StateMachine> Requests<S> {
                     return Append::Unknown(error.to_string());
                 }
             }
+            let began = clock::now();
             match clock::timeout(
                 APPEND_TIMEOUT,
                 self.engine.append(id.index, id.nonce, bytes),
             )
             .await
             {
-                Ok(outcome) => outcome,
+                Ok(outcome) => {
+                    self.shared.status().append_latency = Some(clock::now().since(began));
+                    outcome
+                }
                 Err(elapsed) => Append::Unknown(elapsed.to_string()),
             }
         };

@@ -60,10 +60,13 @@ impl Stores {
                 self.history.extend(values);
             }
         }
-        if index > self.truth.next() {
-            return Err(format!("slot {index} is written before those below it"));
-        }
         Ok(outcome)
+    }
+
+    /// The first free slot below `index` for which the writer has `sent` nothing.
+    pub(super) fn hole_below(&self, index: u64, sent: &BTreeSet<u64>) -> Option<u64> {
+        (self.truth.next()..index)
+            .find(|slot| self.slots.read(*slot).is_none() && !sent.contains(slot))
     }
 
     pub(super) fn name(&mut self, position: Position, applied: Vec<u64>) {
@@ -80,9 +83,11 @@ impl Stores {
     }
 }
 
-/// An entry at the head that must be void: it names an older claim, or an older entry.
+/// An entry that must be void, since it names an older claim or an older entry: at the head, or a
+/// little after it, as by somebody who lost the lead with several entries in flight.
 pub(super) fn stray(stores: &Stores, rng: &mut Rng) -> (u64, Bytes) {
-    let index = stores.truth.next();
+    let ahead = if rng.once_in(2) { rng.below(4) } else { 0 };
+    let index = stores.truth.next() + ahead;
     let older = |rng: &mut Rng, not: EntryId, claims: bool| {
         let fit = |(id, is_claim): &&(EntryId, bool)| *id != not && (*is_claim || !claims);
         let seen: Vec<&(EntryId, bool)> = stores.seen.iter().filter(fit).collect();
