@@ -26,6 +26,9 @@ pub(super) struct Leading {
     ticks_before: u64,
     /// In the order of their slots, which follow the chain without a gap.
     pub(super) flights: VecDeque<Flight>,
+    /// Up to this slot entries are sent one at a time, since void ones of our own may be on their
+    /// way there: what is sent beyond a void entry becomes one itself, without end.
+    alone_through: u64,
     queue: VecDeque<(Instant, Proposal)>,
     queue_bytes: usize,
     barriers: Vec<(Instant, Ticket)>,
@@ -39,6 +42,7 @@ impl Leading {
             led_since: now,
             ticks_before,
             flights: VecDeque::new(),
+            alone_through: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
             barriers: Vec::new(),
@@ -58,6 +62,8 @@ impl Leading {
     /// Puts what is in flight back into the queue, in order. Commands whose proposers were told
     /// that their outcome is not known are left out: nobody waits for them.
     pub(super) fn take_back(&mut self) {
+        let sent = self.flights.back().map_or(0, |flight| flight.id.index);
+        self.alone_through = self.alone_through.max(sent);
         for flight in self.flights.drain(..).rev() {
             let since = flight.started;
             let proposals = flight.tickets.into_iter().zip(flight.items);
@@ -459,11 +465,13 @@ impl Node {
 
 /// When another entry may be sent: at once if none is in flight; else a while after the last one,
 /// so that what comes together shares an entry; not at all while as many are in flight as may be,
-/// or one of them has lost its slot.
+/// or one of them has lost its slot or is likely to.
 fn may_append_at(settings: &Settings, leading: &Leading) -> Option<Instant> {
-    if leading.flights.is_empty() {
+    let Some(first) = leading.flights.front() else {
         return Some(leading.appended_at);
-    }
-    let full = leading.flights.len() >= settings.appends_in_flight_max;
-    (!full && !leading.is_broken()).then_some(leading.appended_at + settings.append_spacing)
+    };
+    let stop = leading.flights.len() >= settings.appends_in_flight_max
+        || first.id.index <= leading.alone_through
+        || leading.is_broken();
+    (!stop).then_some(leading.appended_at + settings.append_spacing)
 }
