@@ -308,7 +308,9 @@ impl Error {
 /// leaves its outcome unknown: a put may still be applied.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
-    /// Creates the object if there is none, and never overwrites. `Created` means durable.
+    /// Creates the object if there is none, and never overwrites. `Created` means durable. A store
+    /// that refuses an object before it has read all of it may break the connection, which is
+    /// [`Error::Unknown`]: whoever repeats the call hears of the conflict in the end.
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error>;
 
     /// The whole object; `None` only on the store's definite word that it does not exist.
