@@ -19,10 +19,13 @@ use crate::metrics::Metrics;
 
 mod chunk;
 
-pub use chunk::{Chunk, Corrupt, Entry, read_file, read_slice};
+pub use chunk::{Chunk, Corrupt, Entry, check_id, read_file, read_slice};
 
 /// What a kept chunk costs beside its bytes: map nodes and list heads.
 const CHUNK_OVERHEAD_BYTES: u64 = 512;
+/// Chunks looked at for one that only the cache holds, before room is refused: those that readers
+/// hold were used lately, and are seldom the oldest.
+const EVICT_LOOKS: usize = 64;
 /// How long a load waits for readers before it looks again for what can be evicted.
 const EVICT_AGAIN: Duration = Duration::from_millis(20);
 
@@ -96,13 +99,14 @@ impl Cache {
         })
     }
 
-    /// Takes room for a chunk at the cost of what is kept, as far as that helps.
+    /// Takes room for a chunk at the cost of what is kept, as far as that helps: what readers hold
+    /// as well takes its room whether it is kept or not, and is kept.
     pub fn try_hold(&self, bytes: u64) -> Option<Held> {
         loop {
             if let Some(held) = self.budget.try_hold(bytes) {
                 return Some(held);
             }
-            if !self.evict_one() {
+            if !self.evict_idle() {
                 return None;
             }
         }
@@ -188,10 +192,11 @@ impl Cache {
             .shared()
     }
 
-    fn evict_one(&self) -> bool {
+    fn evict_idle(&self) -> bool {
         let mut kept = self.kept();
-        let evicted = kept.evict();
+        let evicted = kept.evict_idle();
         self.metrics.cache_bytes.set(kept.bytes);
+        drop(kept);
         evicted.is_some()
     }
 
@@ -227,6 +232,24 @@ impl Kept {
         self.used.remove(&used);
         self.bytes -= chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
         Some(chunk)
+    }
+
+    /// Lets go of the least recently used chunk that nobody else holds.
+    fn evict_idle(&mut self) -> Option<Arc<Chunk>> {
+        for _ in 0..self.used.len().min(EVICT_LOOKS) {
+            let part = *self.used.first_key_value()?.1;
+            let (chunk, used) = self.chunks.get_mut(&part)?;
+            // Nobody else can take it while the map is locked.
+            if Arc::strong_count(chunk) == 1 {
+                return self.remove(part);
+            }
+            // It is being used.
+            self.used.remove(used);
+            self.clock += 1;
+            *used = self.clock;
+            self.used.insert(self.clock, part);
+        }
+        None
     }
 
     fn evict(&mut self) -> Option<Arc<Chunk>> {

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::view::{TopicKey, View};
 
 pub mod hub;
+mod indexes;
 pub mod plan;
 pub mod read;
 
@@ -341,11 +342,10 @@ impl Fetch<'_> {
         let reader = &self.context.reader;
         let mut found: Vec<Vec<Option<Loaded>>> = chosen
             .iter()
-            .map(|places| {
-                places
-                    .iter()
-                    .map(|place| reader.find(place).map(Ok))
-                    .collect()
+            .zip(&self.items)
+            .map(|(places, item)| {
+                let find = |place| reader.find(item.partition, place).map(Ok);
+                places.iter().map(find).collect()
             })
             .collect();
         let missing: Vec<(usize, usize)> = found
@@ -362,9 +362,9 @@ impl Fetch<'_> {
         // Whoever holds nothing yet may wait for memory, for one chunk.
         let holds_nothing = found.iter().flatten().all(Option::is_none);
         let loads = missing.into_iter().enumerate().map(|(turn, (item, at))| {
-            let place = chosen[item][at];
+            let (partition, place) = (self.items[item].partition, chosen[item][at]);
             let may_wait = holds_nothing && turn == 0;
-            async move { (item, at, reader.load(&place, may_wait).await) }
+            async move { (item, at, reader.load(partition, &place, may_wait).await) }
         });
         let mut loads =
             futures::stream::StreamExt::buffered(futures::stream::iter(loads), LOADS_MAX);
@@ -392,7 +392,7 @@ impl Fetch<'_> {
                 Ok(chunk) => chunk,
                 Err(error) => return records.fail(at, before, Problem::Load(error)),
             };
-            let batches = match read::check_place(&chunk, place) {
+            let batches = match read::check_place(&chunk, item.partition, place) {
                 Ok(batches) => batches,
                 Err(error) => return records.fail(at, before, Problem::Load(error.into())),
             };

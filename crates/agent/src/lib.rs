@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]
 
 mod api;
+mod batch_sum;
 pub mod cache;
 mod context;
 pub mod fetch;

@@ -7,7 +7,7 @@
 //! ```
 //! Integers are big-endian, as in Kafka's protocol.
 
-use crate::checksum::crc32c;
+use crate::checksum::{append, combine, crc32c};
 use crate::layout::FileId;
 
 mod builder;
@@ -197,21 +197,40 @@ impl FileIndex {
 
     /// Reads and checks a whole file: every checksum, every bound.
     pub fn decode_whole(file: &[u8]) -> Result<Self, Error> {
+        FileIndex::decode_whole_with(file, |_, bytes| Ok(crc32c(bytes)))
+    }
+
+    /// The same for a caller who reads the slices anyway: `sum` is given each slice's bytes, in
+    /// order, and yields their CRC-32C, which is compared with the index and put together to the
+    /// file's. No byte is read twice. What `sum` saw is only to be used if all of it succeeds.
+    pub fn decode_whole_with<E: From<Error>>(
+        file: &[u8],
+        mut sum: impl FnMut(&Slice, &[u8]) -> Result<u32, E>,
+    ) -> Result<Self, E> {
         let index = FileIndex::decode(file, file.len() as u64)?;
         let (content, footer) = file
             .split_last_chunk::<{ FOOTER_BYTES as usize }>()
             .ok_or(Error::Corrupt("it is shorter than a footer"))?;
-        if crc32c(content) != Footer::decode(footer)?.content_checksum {
-            return Err(Error::Corrupt("the file's checksum does not match"));
-        }
-        check_header(content)?;
+        let footer = Footer::decode(footer)?;
+        let header = check_header(content)?;
+        let mut checksum = crc32c(header);
         for slice in &index.slices {
             let bytes = usize::try_from(slice.position)
                 .ok()
                 .zip(usize::try_from(slice.end()).ok())
                 .and_then(|(start, end)| content.get(start..end))
                 .ok_or(Error::Corrupt("a slice lies outside the file"))?;
-            slice.verify(bytes)?;
+            let found = sum(slice, bytes)?;
+            if found != slice.checksum {
+                return Err(Error::Corrupt("a slice's checksum does not match").into());
+            }
+            checksum = combine(checksum, found, u64::from(slice.length));
+        }
+        // The decoder has found the index where the last slice ends.
+        let rest = usize::try_from(footer.index_position).map(|start| content.get(start..));
+        let rest = rest.ok().flatten().unwrap_or_default();
+        if append(checksum, rest) != footer.content_checksum {
+            return Err(Error::Corrupt("the file's checksum does not match").into());
         }
         Ok(index)
     }
@@ -232,7 +251,7 @@ fn header() -> [u8; HEADER_BYTES as usize] {
     bytes
 }
 
-fn check_header(content: &[u8]) -> Result<(), Error> {
+fn check_header(content: &[u8]) -> Result<&[u8], Error> {
     let Some(bytes) = content.first_chunk::<{ HEADER_BYTES as usize }>() else {
         return Err(Error::Corrupt("it is shorter than a header"));
     };
@@ -243,7 +262,7 @@ fn check_header(content: &[u8]) -> Result<(), Error> {
     if bytes[10..] != [0; 6] {
         return Err(Error::Corrupt("the header's reserved bytes are not zero"));
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn check_version(version: u16) -> Result<(), Error> {

@@ -183,7 +183,7 @@ async fn by_time(
         return Ok(None);
     };
     for _ in 0..SLICES_MAX {
-        let found = search(context, &place, bounds.log_start, query).await;
+        let found = search(context, partition, &place, bounds.log_start, query).await;
         match found.map_err(|error| errors::of_load(&error))? {
             Some((offset, position)) => return Ok(Some((position.timestamp_ms, offset))),
             None => match next_place(context, partition, &place).await? {
@@ -217,20 +217,21 @@ async fn next_place(
 /// not count.
 async fn search(
     context: &Context,
+    partition: PartitionId,
     place: &Place,
     log_start: i64,
     query: TimeQuery,
 ) -> Result<Option<(i64, RecordPosition)>, LoadError> {
-    let chunk = match context.reader.find(place) {
+    let chunk = match context.reader.find(partition, place) {
         Some(chunk) => chunk,
-        None => context.reader.load(place, true).await?,
+        None => context.reader.load(partition, place, true).await?,
     };
     let place = *place;
     // Decompressing may take a while.
     host::task::spawn_blocking(move || {
         let mut offset = place.base_offset;
         let mut best: Option<(i64, RecordPosition)> = None;
-        for entry in check_place(&chunk, &place)? {
+        for entry in check_place(&chunk, partition, &place)? {
             let base = offset;
             offset += i64::from(entry.batch.last_offset_delta()) + 1;
             if offset <= log_start {

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use host::budget::Held;
 use host::clock::Instant;
 use tokio::sync::oneshot;
-use wire::batch::{Batch as WireBatch, CheckedBatch, ProduceLimits, TimestampType, check_produce};
+use wire::batch::{CheckedBatch, ProduceLimits, TimestampType, check_produce};
 use wire::errors::ErrorCode;
 use wire::frame::RequestHeader;
 use wire::messages::produce::{
@@ -30,11 +30,6 @@ mod content;
 
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
-/// Batches from this size on have their checksum put together from that of the records, which was
-/// just compared; shorter ones are summed again in less time than that takes.
-const COMBINED_CHECKSUM_BYTES: usize = 8 << 10;
-/// The bytes of a batch before those that its own checksum covers.
-const UNCOVERED_BYTES: usize = 21;
 
 /// A produce request as it was read.
 pub(crate) struct Incoming {
@@ -311,7 +306,7 @@ impl Checks {
         };
         let placed = Batch {
             partition,
-            checksum: known_checksum(&batch),
+            checksum: crate::batch_sum::known(&batch),
             // The check made sure that the count is positive.
             records: summary.count.cast_unsigned(),
             max_timestamp: batch.max_timestamp_ms(),
@@ -345,16 +340,6 @@ fn check_times(rules: &Rules, base_ms: i64, max_ms: i64, now_ms: i64) -> Result<
         code: ErrorCode::InvalidTimestamp,
         why: Some(why),
         record: None,
-    })
-}
-
-/// The checksum of the whole batch, from the one that it carries.
-fn known_checksum(batch: &WireBatch) -> Option<u32> {
-    let bytes = batch.bytes();
-    let uncovered = bytes.get(..UNCOVERED_BYTES)?;
-    (bytes.len() >= COMBINED_CHECKSUM_BYTES).then(|| {
-        let covered = (bytes.len() - UNCOVERED_BYTES) as u64;
-        store::checksum::combine(store::checksum::crc32c(uncovered), batch.crc(), covered)
     })
 }
 

@@ -1,22 +1,33 @@
-//! Record batches of one part of a file, found by position. It must not know offsets: these are in
-//! the index, not in the file.
+//! Record batches of one part of a file, found by partition and position. It must not know offsets:
+//! these are in the metadata, not in the file.
 
 use bytes::Bytes;
 use host::budget::Held;
-use store::file::FileIndex;
+use meta::ids::PartitionId;
+use store::file::{FileIndex, Slice};
 use wire::batch::Batch;
 
+use crate::batch_sum;
+
 /// What a batch costs beside its bytes.
-const ENTRY_BYTES: u64 = 48;
+const ENTRY_BYTES: u64 = 56;
 
 /// Bytes that are not what the index says; the text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Corrupt(pub String);
 
+impl From<store::file::Error> for Corrupt {
+    fn from(error: store::file::Error) -> Self {
+        Corrupt(error.to_string())
+    }
+}
+
 /// A batch, and where it lies.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Whose it is, as the file itself says.
+    pub partition: PartitionId,
     /// Its first byte in the file.
     pub position: u64,
     /// The batch.
@@ -48,8 +59,13 @@ impl Chunk {
         self.held_bytes
     }
 
-    /// The batches that fill `length` bytes from `position` exactly.
-    pub fn batches(&self, position: u64, length: u32) -> Result<&[Entry], Corrupt> {
+    /// The batches of `partition` that fill `length` bytes from `position` exactly.
+    pub fn batches(
+        &self,
+        partition: PartitionId,
+        position: u64,
+        length: u32,
+    ) -> Result<&[Entry], Corrupt> {
         let end = position + u64::from(length);
         let first = self
             .entries
@@ -62,41 +78,82 @@ impl Chunk {
         let ends = found
             .last()
             .is_some_and(|entry| entry.position + entry.batch.length_bytes() as u64 == end);
-        if starts && ends {
-            return Ok(found);
+        if !starts || !ends {
+            return Err(Corrupt(format!("no batches lie at {position}..{end}")));
         }
-        Err(Corrupt(format!("no batches lie at {position}..{end}")))
+        match found.iter().find(|entry| entry.partition != partition) {
+            None => Ok(found),
+            Some(stranger) => Err(Corrupt(format!(
+                "the batch at {} is partition {}'s, not partition {}'s",
+                stranger.position, stranger.partition.0, partition.0
+            ))),
+        }
     }
 }
 
-/// The batches of a whole file, every checksum compared, file and batches alike.
+/// The batches of a whole file, every checksum compared, file and batches alike, in one pass.
 pub fn read_file(id: store::layout::FileId, file: &Bytes) -> Result<Vec<Entry>, Corrupt> {
-    let index = FileIndex::decode_whole(file).map_err(|error| Corrupt(error.to_string()))?;
-    if index.id != id {
+    let mut entries = Vec::new();
+    let index = FileIndex::decode_whole_with(file, |slice, bytes| {
+        let bytes = file.slice_ref(bytes);
+        let partition = PartitionId(slice.partition);
+        read_batches(partition, slice.position, bytes, &mut entries)
+    })?;
+    check_id(&index, id)?;
+    Ok(entries)
+}
+
+/// A file must say that it is the one that was asked for.
+pub fn check_id(index: &FileIndex, id: store::layout::FileId) -> Result<(), Corrupt> {
+    if index.id == id {
+        return Ok(());
+    }
+    let other = &index.id;
+    Err(Corrupt(format!("it says that it is another file: {other:?}")))
+}
+
+/// The batches in some bytes of a slice, from `position` of the file on: every batch's checksum
+/// compared, and the slice's, if it is all of it.
+pub fn read_slice(slice: &Slice, position: u64, bytes: Bytes) -> Result<Vec<Entry>, Corrupt> {
+    let end = position.saturating_add(bytes.len() as u64);
+    if position < slice.position || end > slice.end() {
         return Err(Corrupt(format!(
-            "it says that it is another file: {:?}",
-            index.id
+            "bytes {position}..{end} are not within partition {}'s slice, {}..{}",
+            slice.partition,
+            slice.position,
+            slice.end()
         )));
     }
+    let is_whole = bytes.len() as u64 == u64::from(slice.length);
+    let partition = PartitionId(slice.partition);
     let mut entries = Vec::new();
-    for slice in &index.slices {
-        // The decoder has found every slice within the file.
-        let bytes = file.slice(slice.position as usize..slice.end() as usize);
-        read_slice(slice.position, bytes, &mut entries)?;
+    let sum = read_batches(partition, position, bytes, &mut entries)?;
+    if is_whole && sum != slice.checksum {
+        return Err(store::file::Error::Corrupt("a slice's checksum does not match").into());
     }
     Ok(entries)
 }
 
-/// The batches of a slice, every checksum compared.
-pub fn read_slice(position: u64, bytes: Bytes, entries: &mut Vec<Entry>) -> Result<(), Corrupt> {
-    let mut position = position;
+/// Appends the batches in `bytes`, each one's checksum compared; yields that of all of them.
+fn read_batches(
+    partition: PartitionId,
+    mut position: u64,
+    bytes: Bytes,
+    entries: &mut Vec<Entry>,
+) -> Result<u32, Corrupt> {
+    let mut sum = 0;
     for batch in wire::batch::batches(bytes) {
         let batch = batch
             .and_then(|batch| batch.check_crc().map(|()| batch))
             .map_err(|error| Corrupt(format!("the batch at {position}: {error}")))?;
+        sum = batch_sum::append_batch(sum, &batch);
         let length = batch.length_bytes() as u64;
-        entries.push(Entry { position, batch });
+        entries.push(Entry {
+            partition,
+            position,
+            batch,
+        });
         position += length;
     }
-    Ok(())
+    Ok(sum)
 }

@@ -2,22 +2,30 @@
 //! is loaded; what is not what the index says is read again once, past the cache, and is a loud
 //! error then. It must not know clients.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use host::budget::Held;
-use meta::ids::FileId;
+use meta::ids::{FileId, PartitionId};
 use rpc::view::Place;
 use store::bucket::{Bucket, Key, Op};
+use store::file::{FOOTER_BYTES, FileIndex, Footer};
 use store::layout::file_key;
 use store::retry::{Limits, Retry};
 
-use crate::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part, read_file, read_slice};
+use super::indexes::Indexes;
+use crate::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
+use crate::cache::{check_id, read_file, read_slice};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
 /// Files up to this size are loaded whole: one request for all partitions in them, and the file's
-/// own index and checksums to compare with. Of larger ones only the slice is read.
+/// own index and checksums to compare with. Of larger ones the index is read, once for all slices,
+/// and the slice.
 const WHOLE_FILE_BYTES: u64 = 8 << 20;
+/// What is read of a large file's end: the footer and an index of some 400 slices. A longer index
+/// takes another request.
+const TAIL_BYTES: u64 = 16 << 10;
 
 /// The metadata shard of all files, until there are more.
 const SHARD: u16 = 0;
@@ -43,6 +51,7 @@ pub struct Reader {
 struct Source {
     bucket: Arc<dyn Bucket>,
     retry: Retry,
+    indexes: Indexes,
     metrics: Arc<Metrics>,
 }
 
@@ -53,6 +62,7 @@ impl Reader {
         let source = Arc::new(Source {
             bucket,
             retry,
+            indexes: Indexes::default(),
             metrics: Arc::clone(&metrics),
         });
         Reader {
@@ -63,11 +73,11 @@ impl Reader {
         }
     }
 
-    /// The chunk with a place's batches, if it is in memory and sound.
-    pub fn find(&self, place: &Place) -> Option<Arc<Chunk>> {
+    /// The chunk with the batches of a partition's place, if it is in memory and sound.
+    pub fn find(&self, partition: PartitionId, place: &Place) -> Option<Arc<Chunk>> {
         let chunk = self.cache.find(place.file, place.position)?;
-        if check_place(&chunk, place).is_err() {
-            // What the cache holds and the index disagree: the bucket decides.
+        if check_place(&chunk, partition, place).is_err() {
+            // What the cache holds and the metadata disagree: the bucket decides.
             self.cache.forget(whole(place));
             self.cache.forget(part_of(place));
             return None;
@@ -76,9 +86,9 @@ impl Reader {
         Some(chunk)
     }
 
-    /// Loads the chunk with a place's batches. Waits for memory only if `may_wait`, which nobody
-    /// may say who holds a chunk already; [`LoadError::NoRoom`] otherwise.
-    pub async fn load(&self, place: &Place, may_wait: bool) -> Loaded {
+    /// Loads the chunk with the batches of a partition's place. Waits for memory only if `may_wait`,
+    /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise.
+    pub async fn load(&self, partition: PartitionId, place: &Place, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
         let (cache, source) = (Arc::clone(&self.cache), Arc::clone(&self.source));
         let wanted = *place;
@@ -90,9 +100,15 @@ impl Reader {
                 None if may_wait => cache.hold(bytes).await,
                 None => return Err(LoadError::NoRoom),
             };
-            source.read_twice(&wanted, held).await
+            source.read_twice(partition, &wanted, held).await
         };
         let loaded = self.cache.load(part_of(place), load).await;
+        // The file is what it says it is; whether that is what the metadata says concerns this place
+        // alone, not others in the same file.
+        let loaded = loaded.and_then(|chunk| {
+            check_place(&chunk, partition, place)?;
+            Ok(chunk)
+        });
         if let Err(error) = &loaded {
             self.report(place, error);
         }
@@ -124,23 +140,27 @@ impl Reader {
 impl Source {
     /// Reads a part, and once more if it is not what the index says: bits may have flipped on the
     /// way only.
-    async fn read_twice(&self, place: &Place, held: Held) -> Loaded {
-        match self.read(place).await {
+    async fn read_twice(&self, partition: PartitionId, place: &Place, held: Held) -> Loaded {
+        match self.read(partition, place).await {
             Err(LoadError::Corrupt(_)) => {
                 self.metrics.corrupt_reads.increment();
-                self.read(place).await
+                self.read(partition, place).await
             }
             outcome => outcome,
         }
         .map(|entries| Arc::new(Chunk::new(entries, part_bytes(place), held)))
     }
 
-    async fn read(&self, place: &Place) -> Result<Vec<Entry>, LoadError> {
+    async fn read(
+        &self,
+        partition: PartitionId,
+        place: &Place,
+    ) -> Result<Vec<Entry>, LoadError> {
         let id = stored_id(place.file);
         let key = file_key(id, place.nonce);
         self.metrics.cache_loads.increment();
         self.metrics.cache_load_bytes.add(part_bytes(place));
-        let entries = if part_of(place).slice.is_none() {
+        if part_of(place).slice.is_none() {
             let file = self.retry.get(&*self.bucket, &key).await;
             let file = file
                 .map_err(LoadError::Unavailable)?
@@ -149,22 +169,52 @@ impl Source {
                 let detail = format!("it has {} bytes, not {}", file.len(), place.file_length);
                 return Err(Corrupt(detail).into());
             }
-            check(move || read_file(id, &file)).await?
+            check(move || read_file(id, &file)).await
         } else {
-            let bytes = self.range(&key, place).await?.ok_or(LoadError::Missing)?;
+            let index = self.index(&key, place).await?;
+            let slice = index.find(partition.0).copied();
+            let slice = slice.ok_or_else(|| no_slice(partition))?;
+            let range = place.position..place.position + u64::from(place.length);
+            let bytes = self.range(&key, range).await?.ok_or(LoadError::Missing)?;
             let position = place.position;
-            check(move || {
-                let mut entries = Vec::new();
-                read_slice(position, bytes, &mut entries).map(|()| entries)
-            })
-            .await?
-        };
-        check_records(&entries, place)?;
-        Ok(entries)
+            check(move || read_slice(&slice, position, bytes)).await
+        }
     }
 
-    async fn range(&self, key: &Key, place: &Place) -> Result<Option<bytes::Bytes>, LoadError> {
-        let range = place.position..place.position + u64::from(place.length);
+    /// The index of a large file.
+    async fn index(&self, key: &Key, place: &Place) -> Result<Arc<FileIndex>, LoadError> {
+        let read = self.read_index(key, place);
+        self.indexes.get((place.file, place.nonce), read).await
+    }
+
+    async fn read_index(&self, key: &Key, place: &Place) -> Result<FileIndex, LoadError> {
+        let end = place.file_length;
+        let from = end.saturating_sub(TAIL_BYTES);
+        let mut tail = self.range(key, from..end).await?;
+        let footer = tail.as_ref().ok_or(LoadError::Missing)?;
+        let footer = footer
+            .last_chunk::<{ FOOTER_BYTES as usize }>()
+            .ok_or_else(|| Corrupt("it is shorter than a footer".to_owned()))?;
+        let footer = Footer::decode(footer).map_err(Corrupt::from)?;
+        if footer.file_length().map_err(Corrupt::from)? != end {
+            let detail = format!("its footer is not that of a file of {end} bytes");
+            return Err(Corrupt(detail).into());
+        }
+        if footer.index_position < from {
+            tail = self.range(key, footer.index_position..end).await?;
+        }
+        let tail = tail.ok_or(LoadError::Missing)?;
+        self.metrics.cache_load_bytes.add(tail.len() as u64);
+        let index = FileIndex::decode(&tail, end).map_err(Corrupt::from)?;
+        check_id(&index, stored_id(place.file))?;
+        Ok(index)
+    }
+
+    async fn range(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<Option<bytes::Bytes>, LoadError> {
         let read = self
             .retry
             .run(Op::GetRange, key, || {
@@ -172,20 +222,27 @@ impl Source {
             })
             .await;
         match read {
-            // The file ends before the slice does, or is not there: one more look tells.
+            // The file ends before the range does, or is not there: one more look tells.
             Err(error @ store::bucket::Error::Definite { .. }) => {
                 match self.bucket.head(key).await {
                     Ok(Some(size)) if size < range.end => {
-                        let detail =
-                            format!("it has {size} bytes, the slice ends at {}", range.end);
+                        let detail = format!("it has {size} bytes, the range ends at {}", range.end);
                         Err(Corrupt(detail).into())
                     }
                     _ => Err(LoadError::Unavailable(error)),
                 }
             }
+            Ok(Some(bytes)) if bytes.len() as u64 != range.end - range.start => {
+                let detail = format!("{} bytes came for {range:?}", bytes.len());
+                Err(Corrupt(detail).into())
+            }
             other => other.map_err(LoadError::Unavailable),
         }
     }
+}
+
+fn no_slice(partition: PartitionId) -> LoadError {
+    Corrupt(format!("its index has no slice of partition {}", partition.0)).into()
 }
 
 /// Comparing checksums of some MiB takes about a millisecond: not on a thread that serves others.
@@ -197,18 +254,15 @@ async fn check(
         .map_err(LoadError::Corrupt)
 }
 
-/// The batches of a place, if they are as many records as the index says.
-pub fn check_place<'a>(chunk: &'a Chunk, place: &Place) -> Result<&'a [Entry], Corrupt> {
-    let entries = chunk.batches(place.position, place.length)?;
+/// The batches of a partition's place, if they are as many records as the metadata says.
+pub fn check_place<'a>(
+    chunk: &'a Chunk,
+    partition: PartitionId,
+    place: &Place,
+) -> Result<&'a [Entry], Corrupt> {
+    let entries = chunk.batches(partition, place.position, place.length)?;
     count_records(entries, place)?;
     Ok(entries)
-}
-
-fn check_records(entries: &[Entry], place: &Place) -> Result<(), Corrupt> {
-    let end = place.position + u64::from(place.length);
-    let first = entries.partition_point(|entry| entry.position < place.position);
-    let last = entries.partition_point(|entry| entry.position < end);
-    count_records(entries.get(first..last).unwrap_or_default(), place)
 }
 
 fn count_records(entries: &[Entry], place: &Place) -> Result<(), Corrupt> {

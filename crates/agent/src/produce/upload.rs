@@ -194,6 +194,7 @@ fn entries(cut: &Cut, payload: &Payload) -> Option<Vec<Entry>> {
         }
         let mut bytes = piece.slice(from..to);
         entries.push(Entry {
+            partition: batch.partition,
             position,
             batch: WireBatch::take(&mut bytes).ok()??,
         });

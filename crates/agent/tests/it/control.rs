@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use meta::command::{Command, CreateTopic, RegisterAgent};
+use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::file::Fate;
 use meta::ids::{FileId, PartitionId, Stamp, TopicId};
@@ -66,6 +66,25 @@ impl Fake {
             let _ = self.notices.send(notices.into());
         }
         applied.reply
+    }
+
+    /// Sets a config of the cluster.
+    pub fn configure(&self, name: &str, value: &str) {
+        let changes = ConfigChanges {
+            set: configs(&[(name, value)]),
+            ..ConfigChanges::default()
+        };
+        self.apply(&Command::SetClusterConfigs { changes });
+    }
+
+    /// Expires and tombstones all that is due.
+    pub fn housekeep(&self) {
+        while let Reply::Housekept { more: true } = self.apply(&Command::Housekeep) {}
+    }
+
+    /// True if the file is committed and not forgotten.
+    pub fn remembers(&self, file: FileId) -> bool {
+        self.state().file(file).is_some()
     }
 
     pub fn fence(&self, incarnation: u64) {

@@ -260,10 +260,13 @@ impl Job {
     /// The batches of one partition, as far as its files are here one after another.
     fn read(&self, at: usize, offset: i64, skip_absent: bool, unchecked: bool) -> Read {
         let mut batches = Vec::new();
+        let Some(&(partition, _)) = self.wants.get(at) else {
+            return Read::Failed;
+        };
         for place in self.chosen.get(at).into_iter().flatten() {
             let entries = match self.files.get(&place.file).map(|load| &load.state) {
-                Some(Loading::Here(bytes)) if unchecked => take_unchecked(bytes, place),
-                Some(Loading::Here(bytes)) => take(bytes, place),
+                Some(Loading::Here(bytes)) if unchecked => take_unchecked(bytes, partition, place),
+                Some(Loading::Here(bytes)) => take(bytes, partition, place),
                 Some(Loading::Absent) if skip_absent => continue,
                 _ => None,
             };
@@ -286,12 +289,15 @@ impl Job {
     }
 }
 
-/// The batches of a place, if they are as many records as the index says.
-fn take(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
+/// The batches of a partition's place, if they are as many records as the index says.
+fn take(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
     let entries = read_file(stored_id(place.file), file).ok()?;
     let end = place.position + u64::from(place.length);
     let inside = |entry: &Entry| (place.position..end).contains(&entry.position);
     let entries: Vec<Entry> = entries.into_iter().filter(inside).collect();
+    if entries.iter().any(|entry| entry.partition != partition) {
+        return None;
+    }
     let records: i64 = entries
         .iter()
         .map(|entry| i64::from(entry.batch.last_offset_delta()) + 1)
@@ -300,7 +306,7 @@ fn take(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
 }
 
 /// The same by a reader that checks nothing.
-fn take_unchecked(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
+fn take_unchecked(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
     let from = usize::try_from(place.position).ok()?;
     let to = from + place.length as usize;
     let bytes = if to <= file.len() {
@@ -311,6 +317,7 @@ fn take_unchecked(file: &Bytes, place: &FilePlace) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for batch in wire::batch::batches(bytes) {
         entries.push(Entry {
+            partition,
             position: 0,
             batch: batch.ok()?,
         });
