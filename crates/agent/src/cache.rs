@@ -146,7 +146,7 @@ impl Cache {
         self.metrics.cache_bytes.set(kept.bytes);
     }
 
-    /// Loads a part once for all who ask meanwhile. What `load` yields is kept.
+    /// Loads a part once for all who ask meanwhile, unless it is kept. What `load` yields is kept.
     pub async fn load(
         self: &Arc<Self>,
         part: Part,
@@ -157,6 +157,10 @@ impl Cache {
             match loading.get(&part) {
                 Some(flight) => flight.clone(),
                 None => {
+                    // What ended a moment ago was kept before it left the loads.
+                    if let Some(chunk) = self.kept().touch(part) {
+                        return Ok(chunk);
+                    }
                     let flight = self.start(part, load);
                     loading.insert(part, flight.clone());
                     flight

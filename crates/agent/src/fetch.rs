@@ -1,6 +1,7 @@
 //! Fetch: from the request to the records. Positions come from the control plane, bytes from the
 //! cache or the bucket, a long poll sleeps until a commit wakes it. It must not know sockets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use wire::messages::fetch::{
 use wire::rope::Rope;
 
 use crate::api::errors;
-use crate::cache::{Chunk, LoadError, Loaded};
+use crate::cache::{Chunk, LoadError, Loaded, Part};
 use crate::context::Context;
 use crate::view::{TopicKey, View};
 
@@ -348,28 +349,39 @@ impl Fetch<'_> {
                 places.iter().map(find).collect()
             })
             .collect();
-        let missing: Vec<(usize, usize)> = found
-            .iter()
-            .enumerate()
-            .flat_map(|(item, chunks)| {
-                let gaps = chunks
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, chunk)| chunk.is_none());
-                gaps.map(move |(at, _)| (item, at))
-            })
-            .collect();
+        // Many places may lie in one part: it is loaded for all of them at once.
+        let mut missing: Vec<(Part, Vec<(usize, usize)>)> = Vec::new();
+        let mut turns: HashMap<Part, usize> = HashMap::new();
+        for (item, chunks) in found.iter().enumerate() {
+            let gaps = chunks.iter().enumerate();
+            for (at, _) in gaps.filter(|(_, chunk)| chunk.is_none()) {
+                let part = read::part_of(&chosen[item][at]);
+                let turn = *turns.entry(part).or_insert(missing.len());
+                if turn == missing.len() {
+                    missing.push((part, Vec::new()));
+                }
+                missing[turn].1.push((item, at));
+            }
+        }
         // Whoever holds nothing yet may wait for memory, for one chunk.
         let holds_nothing = found.iter().flatten().all(Option::is_none);
-        let loads = missing.into_iter().enumerate().map(|(turn, (item, at))| {
-            let (partition, place) = (self.items[item].partition, chosen[item][at]);
-            let may_wait = holds_nothing && turn == 0;
-            async move { (item, at, reader.load(partition, &place, may_wait).await) }
-        });
-        let mut loads =
-            futures::stream::StreamExt::buffered(futures::stream::iter(loads), LOADS_MAX);
-        while let Some((item, at, loaded)) = futures::StreamExt::next(&mut loads).await {
-            found[item][at] = Some(loaded);
+        let firsts = missing.iter().filter_map(|(_, places)| places.first());
+        let firsts: Vec<(PartitionId, Place)> = firsts
+            .map(|&(item, at)| (self.items[item].partition, chosen[item][at]))
+            .collect();
+        let loads = firsts
+            .into_iter()
+            .enumerate()
+            .map(|(turn, (partition, place))| {
+                let may_wait = holds_nothing && turn == 0;
+                async move { reader.load(partition, &place, may_wait).await }
+            });
+        let loads = futures::stream::StreamExt::buffered(futures::stream::iter(loads), LOADS_MAX);
+        let loaded: Vec<Loaded> = futures::StreamExt::collect(loads).await;
+        for ((_, places), loaded) in missing.iter().zip(loaded) {
+            for &(item, at) in places {
+                found[item][at] = Some(loaded.clone());
+            }
         }
         let unread = || Err(LoadError::NoRoom);
         found
@@ -394,7 +406,11 @@ impl Fetch<'_> {
             };
             let batches = match read::check_place(&chunk, item.partition, place) {
                 Ok(batches) => batches,
-                Err(error) => return records.fail(at, before, Problem::Load(error.into())),
+                Err(error) => {
+                    let error = LoadError::Corrupt(error);
+                    self.context.reader.report(place, &error);
+                    return records.fail(at, before, Problem::Load(error));
+                }
             };
             let mut offset = place.base_offset;
             let mut full = false;

@@ -343,13 +343,9 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     let mut client = Client::dial(load.address).await?;
     let mut positions = ends(&mut client, &load).await?;
     let mut latencies = Latencies::default();
-    // Servers fill an answer in the order of the request. As Kafka's consumers do, partitions that
-    // brought something are asked last the next time: with a fixed order, a reader that is behind
-    // gets ever more of the first ones and nothing of the last.
-    let mut order: Vec<usize> = (0..positions.len()).collect();
     let timed = load.bytes_per_second.is_some() && load.batch_bytes < 256 << 10;
     while !shared.stopping.load(Ordering::Relaxed) {
-        let request = fetch_request(&load.topic, &order, &positions)?;
+        let request = fetch_request(&load.topic, &positions);
         let response = client.call(&request, FETCH_VERSION).await?;
         ensure!(
             response.error_code == 0,
@@ -357,7 +353,6 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
             response.error_code
         );
         let arrived = wall_millis();
-        let mut brought = vec![false; positions.len()];
         for partition in response
             .responses
             .into_iter()
@@ -370,7 +365,6 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
             let Some(rope) = partition.records else {
                 continue;
             };
-            brought[usize::try_from(index)?] |= !rope.is_empty();
             let measuring = shared.measuring.load(Ordering::Relaxed);
             if measuring {
                 shared
@@ -390,8 +384,6 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
                 }
             }
         }
-        // Stable: the others keep their order.
-        order.sort_by_key(|index| brought[*index]);
     }
     Ok(latencies)
 }
@@ -430,19 +422,17 @@ async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
     Ok(ends)
 }
 
-fn fetch_request(topic: &str, order: &[usize], positions: &[i64]) -> Result<FetchRequest> {
-    let partitions = order
-        .iter()
-        .map(|index| {
-            Ok(FetchPartition {
-                partition: i32::try_from(*index)?,
-                fetch_offset: positions[*index],
-                partition_max_bytes: 8 << 20,
-                ..FetchPartition::default()
-            })
+fn fetch_request(topic: &str, positions: &[i64]) -> FetchRequest {
+    let partitions = (0..)
+        .zip(positions)
+        .map(|(index, offset)| FetchPartition {
+            partition: index,
+            fetch_offset: *offset,
+            partition_max_bytes: 8 << 20,
+            ..FetchPartition::default()
         })
-        .collect::<Result<_>>()?;
-    Ok(FetchRequest {
+        .collect();
+    FetchRequest {
         max_wait_ms: 500,
         min_bytes: 1,
         max_bytes: 32 << 20,
@@ -452,7 +442,7 @@ fn fetch_request(topic: &str, order: &[usize], positions: &[i64]) -> Result<Fetc
             ..Default::default()
         }],
         ..FetchRequest::default()
-    })
+    }
 }
 
 /// Lets so many bytes pass per second.

@@ -226,6 +226,11 @@ async fn search(
         Some(chunk) => chunk,
         None => context.reader.load(partition, place, true).await?,
     };
+    if let Err(error) = check_place(&chunk, partition, place) {
+        let error = LoadError::Corrupt(error);
+        context.reader.report(place, &error);
+        return Err(error);
+    }
     let place = *place;
     // Decompressing may take a while.
     host::task::spawn_blocking(move || {

@@ -109,7 +109,9 @@ pub fn check_id(index: &FileIndex, id: store::layout::FileId) -> Result<(), Corr
         return Ok(());
     }
     let other = &index.id;
-    Err(Corrupt(format!("it says that it is another file: {other:?}")))
+    Err(Corrupt(format!(
+        "it says that it is another file: {other:?}"
+    )))
 }
 
 /// The batches in some bytes of a slice, from `position` of the file on: every batch's checksum

@@ -62,6 +62,23 @@ fn what_readers_hold_counts_until_they_let_go() {
     assert!(chunk(&cache, 10_240).is_some());
 }
 
+#[test]
+fn making_room_spares_what_readers_hold() {
+    let cache = cache(30_000, 0);
+    let mut held = Vec::new();
+    for number in 0..3 {
+        let chunk = chunk(&cache, 9_000).expect("room");
+        cache.keep(part(number), Arc::clone(&chunk));
+        held.push(chunk);
+    }
+    assert!(chunk(&cache, 9_000).is_none());
+    let kept = (0..3).all(|number| cache.find(part(number).file, 16).is_some());
+    assert!(kept, "to let go of it would have freed nothing");
+    drop(held.pop());
+    assert!(chunk(&cache, 9_000).is_some());
+    assert!(cache.find(part(2).file, 16).is_none());
+}
+
 #[tokio::test]
 async fn a_part_is_loaded_once_for_all() {
     let cache = cache(1 << 20, 0);

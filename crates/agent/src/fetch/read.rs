@@ -86,7 +86,8 @@ impl Reader {
         Some(chunk)
     }
 
-    /// Loads the chunk with the batches of a partition's place. Waits for memory only if `may_wait`,
+    /// Loads the chunk with the batches of a partition's place: it is what its file says it is, and
+    /// [`check_place`] tells whether that is what the metadata says. Waits for memory only if `may_wait`,
     /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise.
     pub async fn load(&self, partition: PartitionId, place: &Place, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
@@ -103,12 +104,6 @@ impl Reader {
             source.read_twice(partition, &wanted, held).await
         };
         let loaded = self.cache.load(part_of(place), load).await;
-        // The file is what it says it is; whether that is what the metadata says concerns this place
-        // alone, not others in the same file.
-        let loaded = loaded.and_then(|chunk| {
-            check_place(&chunk, partition, place)?;
-            Ok(chunk)
-        });
         if let Err(error) = &loaded {
             self.report(place, error);
         }
@@ -116,7 +111,7 @@ impl Reader {
     }
 
     /// Says loudly what is wrong with a file.
-    fn report(&self, place: &Place, error: &LoadError) {
+    pub fn report(&self, place: &Place, error: &LoadError) {
         match error {
             LoadError::Missing => self.metrics.missing_files.increment(),
             LoadError::Corrupt(_) => self.metrics.corrupt_reads.increment(),
@@ -151,11 +146,7 @@ impl Source {
         .map(|entries| Arc::new(Chunk::new(entries, part_bytes(place), held)))
     }
 
-    async fn read(
-        &self,
-        partition: PartitionId,
-        place: &Place,
-    ) -> Result<Vec<Entry>, LoadError> {
+    async fn read(&self, partition: PartitionId, place: &Place) -> Result<Vec<Entry>, LoadError> {
         let id = stored_id(place.file);
         let key = file_key(id, place.nonce);
         self.metrics.cache_loads.increment();
@@ -210,11 +201,7 @@ impl Source {
         Ok(index)
     }
 
-    async fn range(
-        &self,
-        key: &Key,
-        range: Range<u64>,
-    ) -> Result<Option<bytes::Bytes>, LoadError> {
+    async fn range(&self, key: &Key, range: Range<u64>) -> Result<Option<bytes::Bytes>, LoadError> {
         let read = self
             .retry
             .run(Op::GetRange, key, || {
@@ -226,7 +213,8 @@ impl Source {
             Err(error @ store::bucket::Error::Definite { .. }) => {
                 match self.bucket.head(key).await {
                     Ok(Some(size)) if size < range.end => {
-                        let detail = format!("it has {size} bytes, the range ends at {}", range.end);
+                        let detail =
+                            format!("it has {size} bytes, the range ends at {}", range.end);
                         Err(Corrupt(detail).into())
                     }
                     _ => Err(LoadError::Unavailable(error)),
@@ -242,7 +230,11 @@ impl Source {
 }
 
 fn no_slice(partition: PartitionId) -> LoadError {
-    Corrupt(format!("its index has no slice of partition {}", partition.0)).into()
+    Corrupt(format!(
+        "its index has no slice of partition {}",
+        partition.0
+    ))
+    .into()
 }
 
 /// Comparing checksums of some MiB takes about a millisecond: not on a thread that serves others.

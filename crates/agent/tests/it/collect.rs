@@ -274,7 +274,9 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
     assert_eq!(faults.injected(), 5);
     let before = faults.calls(Op::List);
     scene
-        .until("it is looked again", async || faults.calls(Op::List) > before + 3)
+        .until("it is looked again", async || {
+            faults.calls(Op::List) > before + 3
+        })
         .await;
     let files = scene.files().await;
     assert!(files.contains(&undecided) && files.contains(&stranger));

@@ -52,7 +52,7 @@ async fn the_first_batch_comes_whole_and_the_others_within_the_limits() {
     request.max_bytes = 100;
     assert_eq!(count(&mut client, &request).await, (1, 0));
     request.max_bytes = 25_000;
-    assert_eq!(count(&mut client, &request).await, (2, 0));
+    assert_eq!(count(&mut client, &request).await, (1, 1));
     request.max_bytes = 1 << 20;
     request.topics[0].partitions[0].partition_max_bytes = 5;
     assert_eq!(count(&mut client, &request).await, (1, 1));

@@ -6,6 +6,7 @@ mod client;
 mod collect;
 mod control;
 mod fetch;
+mod files;
 mod hostile;
 mod metadata;
 mod offsets;
