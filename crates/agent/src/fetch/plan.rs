@@ -12,48 +12,66 @@ pub struct Want {
 }
 
 /// How many of each partition's places an answer of at most `max_bytes` takes. Partitions take turns,
-/// in the order of the request and a slice each, and a turn is taken by all that have one left or by
-/// none: what was written together lies in the same files, so few files serve an answer, and a reader
-/// that is behind stays equally far behind in all its partitions. If not even the first turn fits,
-/// those take it who come first. Whole slices are counted: which of their batches fit is seen when
-/// they are read. The first place of the first partition that has one is always taken.
+/// in the order of the request and a slice each. What was written together lies in the same files:
+/// so few files serve an answer, and a reader that is behind stays equally far behind in all its
+/// partitions. The turn that does not fit is for the slices of the oldest files, lest those who come
+/// first get ahead of the others answer by answer; the first turn is for those who come first, since
+/// clients change their order to be fair. Whole slices are counted: which of their batches fit is
+/// seen when they are read. The first place of the first partition that has one is always taken.
 pub fn choose(wants: &[(Want, &[Place])], max_bytes: u64) -> Vec<usize> {
-    let mut counts = vec![0; wants.len()];
-    let mut taken = vec![0; wants.len()];
-    let mut total = 0;
-    let mut open: Vec<usize> = (0..wants.len()).collect();
-    // What a partition takes next: no more than its limit leaves.
-    let next = |at: usize, count: usize, taken: u64| {
-        let (want, places): &(Want, &[Place]) = &wants[at];
-        let place = places.get(count)?;
-        Some(u64::from(place.length).min(want.max_bytes.saturating_sub(taken)))
+    let mut choice = Choice {
+        wants,
+        counts: vec![0; wants.len()],
+        taken: vec![0; wants.len()],
+        total: 0,
     };
-    for turn in 0.. {
-        // Whoever has none left, or no room, is out; the very first place needs no room.
-        open.retain(|&at| {
-            let bytes = next(at, counts[at], taken[at]);
-            bytes.is_some_and(|bytes| bytes > 0 || turn == 0)
-        });
-        let turns = open
-            .iter()
-            .filter_map(|&at| next(at, counts[at], taken[at]));
-        if open.is_empty() || (turn > 0 && total + turns.sum::<u64>() > max_bytes) {
-            break;
+    let with_places = wants.iter().enumerate();
+    let with_places = with_places.filter(|(_, (_, places))| !places.is_empty());
+    let mut open: Vec<usize> = with_places.map(|(at, _)| at).collect();
+    open.retain(|at| choice.take(*at, max_bytes));
+    loop {
+        open.retain(|at| choice.next(*at) > 0);
+        if open.is_empty() {
+            return choice.counts;
         }
-        open.retain(|&at| {
-            let bytes = next(at, counts[at], taken[at]).unwrap_or(0);
-            let is_first = total == 0;
-            if !is_first && (bytes == 0 || total + bytes > max_bytes) {
-                return false;
-            }
-            counts[at] += 1;
-            // An answer with anything in it is not empty, whatever was asked for.
-            taken[at] += bytes.max(1);
-            total += bytes.max(1);
-            true
-        });
+        let turn: u64 = open.iter().map(|at| choice.next(*at)).sum();
+        if choice.total + turn > max_bytes {
+            open.sort_by_key(|at| wants[*at].1[choice.counts[*at]].file);
+        }
+        open.retain(|at| choice.take(*at, max_bytes));
     }
-    counts
+}
+
+/// What was chosen so far.
+struct Choice<'a> {
+    wants: &'a [(Want, &'a [Place])],
+    counts: Vec<usize>,
+    taken: Vec<u64>,
+    total: u64,
+}
+
+impl Choice<'_> {
+    /// Bytes that a partition takes next: no more than its limit leaves.
+    fn next(&self, at: usize) -> u64 {
+        let (want, places) = &self.wants[at];
+        let room = want.max_bytes.saturating_sub(self.taken[at]);
+        let place = places.get(self.counts[at]);
+        place.map_or(0, |place| u64::from(place.length).min(room))
+    }
+
+    /// Takes a partition's next place if it fits, or is the very first.
+    fn take(&mut self, at: usize, max_bytes: u64) -> bool {
+        let bytes = self.next(at);
+        if self.total > 0 && (bytes == 0 || self.total + bytes > max_bytes) {
+            return false;
+        }
+        // An answer with anything in it is not empty, whatever was asked for.
+        let bytes = bytes.max(1);
+        self.counts[at] += 1;
+        self.taken[at] += bytes;
+        self.total += bytes;
+        true
+    }
 }
 
 /// Bytes that the places of one partition offer at most.
@@ -116,19 +134,35 @@ mod tests {
     #[test]
     fn partitions_take_turns() {
         let four: &[u32] = &[10; 4];
-        assert_eq!(
-            counts(&[(100, four), (100, four), (100, four)], 60),
-            [2, 2, 2]
-        );
-        assert_eq!(
-            counts(&[(100, four), (100, four), (100, four)], 59),
-            [1, 1, 1]
-        );
-        assert_eq!(
-            counts(&[(100, four), (100, &[1]), (100, four)], 61),
-            [3, 1, 3]
-        );
+        let thrice = [(100, four), (100, four), (100, four)];
+        assert_eq!(counts(&thrice, 60), [2, 2, 2]);
+        assert_eq!(counts(&thrice, 50), [2, 2, 1]);
+        let short = [(100, four), (100, [1].as_slice()), (100, four)];
+        assert_eq!(counts(&short, 61), [3, 1, 3]);
         assert_eq!(counts(&[(20, four), (100, four)], 1_000), [2, 4]);
+    }
+
+    #[test]
+    fn the_turn_that_does_not_fit_is_for_the_oldest_files() {
+        let in_files = |numbers: [u64; 3]| {
+            numbers.map(|number| {
+                let mut place = place(10);
+                place.file.number = number;
+                place
+            })
+        };
+        let want = Want {
+            offset: 0,
+            max_bytes: 100,
+        };
+        let (ahead, behind) = (in_files([5, 6, 7]), in_files([1, 2, 3]));
+        let wants: [(Want, &[Place]); 3] = [(want, &ahead), (want, &ahead), (want, &behind)];
+        assert_eq!(choose(&wants, 40), [1, 1, 2]);
+        assert_eq!(
+            choose(&wants, 20),
+            [1, 1, 0],
+            "the first turn is the client's"
+        );
     }
 
     #[test]
