@@ -7,13 +7,17 @@ use anyhow::{Context, Result};
 
 use crate::limits;
 use crate::load::{self, Load, Outcome};
-use crate::servers::{Peer, Programs, SeawayOptions, free_address};
+use crate::servers::{Peer, Programs, SeawayOptions, free_address, untouched_seaway};
 
 /// Partitions of every load.
 const PARTITIONS: i32 = 16;
 /// A server under test is let alone for this long after it has started: a JVM warms up under
 /// load, but its first topic takes a while.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The name of what is measured without any load.
+const IDLE: &str = "idle";
+/// How long a server that nobody uses is watched: its clock counts in hundredths of a second.
+const IDLE_WATCHED: Duration = Duration::from_secs(30);
 
 /// How long and how often to measure.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +64,26 @@ pub async fn run(programs: &Programs, effort: Effort, filter: &str) -> Result<()
             measure(programs, effort, &scenario).await?;
         }
     }
+    if IDLE.contains(filter) {
+        print_idle(programs).await?;
+    }
+    Ok(())
+}
+
+async fn print_idle(programs: &Programs) -> Result<()> {
+    let seaway = untouched_seaway(programs, IDLE)?;
+    tokio::time::sleep(SETTLE).await;
+    let before = seaway.usage()?;
+    tokio::time::sleep(IDLE_WATCHED).await;
+    let after = seaway.usage()?;
+    seaway.stop()?;
+    let share = (after.cpu_seconds - before.cpu_seconds) / IDLE_WATCHED.as_secs_f64();
+    println!("\n| load | server | % of a core | MiB resident |\n|---|---|---|---|");
+    println!(
+        "| {IDLE} | Seaway | {:.2} | {:.0} |",
+        share * 100.0,
+        after.resident_bytes as f64 / MIB
+    );
     Ok(())
 }
 

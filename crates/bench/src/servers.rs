@@ -59,6 +59,21 @@ pub struct SeawayOptions {
     pub settings: Vec<String>,
 }
 
+/// Starts Seaway as whoever tries it does: every setting as it is, and a directory for a bucket.
+pub fn untouched_seaway(programs: &Programs, name: &str) -> Result<Server> {
+    let directory = programs.scratch.join(name);
+    let mut command = Command::new(&programs.seaway);
+    command.arg("dev").arg("--data-dir").arg(&directory);
+    for flag in ["--kafka", "--http"] {
+        command.arg(flag).arg(free_address()?.to_string());
+    }
+    let log = programs.scratch.join(format!("{name}.log"));
+    let mut seaway = Server::start("seaway", &mut command, &log)?;
+    let endpoints = directory.join("endpoints.json");
+    seaway.wait_until(START_LIMIT, || endpoints.exists())?;
+    Ok(seaway)
+}
+
 /// A port that was free a moment ago.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
