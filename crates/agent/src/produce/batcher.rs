@@ -2,9 +2,10 @@
 //! not know what becomes of a file.
 //!
 //! A file is cut when it is full; or `interval` after its first request came; or, if nothing is
-//! being uploaded, after a small part of that. The last rule clocks itself: while a PUT is on its
-//! way the next file fills, so a slow bucket gets large files and a lone producer a quick answer,
-//! and no more than one PUT in addition to those that the interval allows is ever caused by it.
+//! being uploaded, after a small part of that, and of the time that uploads take. The last rule
+//! clocks itself: while a PUT is on its way the next file fills, so a slow bucket gets large files
+//! and a lone producer a quick answer, and no more than one PUT in addition to those that the
+//! interval allows is ever caused by it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +18,10 @@ use super::batch::Write;
 /// enough for the requests that a client sends back to back, short beside any PUT to an object
 /// store.
 const IDLE_SHARE: u32 = 8;
+/// The part of an upload's time that a file waits at most while no upload is in flight: waiting
+/// for longer would be most of what a producer waits for if the bucket is near, and this much more
+/// makes hardly fewer files, since the next one fills during the upload anyway.
+const UPLOAD_SHARE: u32 = 4;
 
 /// When to cut.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,8 @@ pub struct Batcher<T> {
     waiting: VecDeque<Write<T>>,
     bytes: u64,
     draining: bool,
+    /// How long the last upload took; `None` before the first has succeeded.
+    upload: Option<Duration>,
 }
 
 impl<T> Batcher<T> {
@@ -46,7 +53,13 @@ impl<T> Batcher<T> {
             waiting: VecDeque::new(),
             bytes: 0,
             draining: false,
+            upload: None,
         }
+    }
+
+    /// Takes note of how long a file took to become durable.
+    pub fn uploaded(&mut self, took: Duration) {
+        self.upload = Some(took);
     }
 
     /// Takes a request.
@@ -75,13 +88,17 @@ impl<T> Batcher<T> {
         if self.draining || self.bytes >= self.limits.flush_bytes {
             return Some(Instant::default());
         }
-        let interval = self.limits.flush_interval;
-        let wait = if uploads == 0 {
-            interval / IDLE_SHARE
-        } else {
-            interval
+        let wait = match uploads {
+            0 => self.idle_wait(),
+            _ => self.limits.flush_interval,
         };
         Some(first.at + wait)
+    }
+
+    fn idle_wait(&self) -> Duration {
+        let wait = self.limits.flush_interval / IDLE_SHARE;
+        self.upload
+            .map_or(wait, |upload| wait.min(upload / UPLOAD_SHARE))
     }
 
     /// The requests of the next file, oldest first, if it is due.

@@ -131,6 +131,19 @@ fn a_lone_request_does_not_wait_for_the_interval() {
 }
 
 #[test]
+fn company_is_waited_for_no_longer_than_a_part_of_an_upload() {
+    let eighth = LIMITS.flush_interval / 8;
+    for (upload_millis, wait) in [(400, eighth), (2, Duration::from_micros(500))] {
+        let mut sequence = sequence();
+        cut_files(&mut sequence, 1);
+        handle(&mut sequence, upload_millis, uploaded(0));
+        let request = write(1, 1, at(1_000), vec![batch(1, 1)]);
+        assert!(handle(&mut sequence, 1_000, Event::Write(request)).is_empty());
+        assert_eq!(sequence.deadline(), Some(at(1_000) + wait));
+    }
+}
+
+#[test]
 fn commits_go_out_in_the_order_of_the_cuts() {
     let mut sequence = sequence();
     cut_files(&mut sequence, 3);
