@@ -15,6 +15,13 @@ mod tuning;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
+
+/// Requests and files live for some milliseconds and have tens of KiB to some MiB. glibc gives such
+/// memory back to the kernel as soon as it is free and has it cleared and mapped again for the next
+/// request; jemalloc keeps it for ten seconds.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Kafka on object storage: one cluster, nothing to look after.
 #[derive(Parser)]
