@@ -2,10 +2,10 @@
 //! not know what becomes of a file.
 //!
 //! A file is cut when it is full; or `interval` after its first request came; or, if nothing is
-//! being uploaded, after a small part of that, and of the time that uploads take. The last rule
-//! clocks itself: while a PUT is on its way the next file fills, so a slow bucket gets large files
-//! and a lone producer a quick answer, and no more than one PUT in addition to those that the
-//! interval allows is ever caused by it.
+//! being uploaded, after a small part of that, or as soon as all requests wait that could: as many
+//! as the pipeline lately held at most. These rules clock themselves: while a PUT is on its way the
+//! next file fills, so a slow bucket gets large files and a lone producer a quick answer, and no
+//! more than one PUT in addition to those that the interval allows is ever caused by them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::batch::Write;
 /// enough for the requests that a client sends back to back, short beside any PUT to an object
 /// store.
 const IDLE_SHARE: u32 = 8;
-/// The part of an upload's time that a file waits at most while no upload is in flight: waiting
-/// for longer would be most of what a producer waits for if the bucket is near, and this much more
-/// makes hardly fewer files, since the next one fills during the upload anyway.
-const UPLOAD_SHARE: u32 = 4;
+/// Files for which the number of requests in the pipeline is remembered: producers answer to
+/// answers, but not all at once, so that one look is too few; and those who left are not waited
+/// for any longer than for so many files.
+const CROWDS: usize = 8;
 
 /// When to cut.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +41,10 @@ pub struct Batcher<T> {
     waiting: VecDeque<Write<T>>,
     bytes: u64,
     draining: bool,
-    /// How long the last upload took; `None` before the first has succeeded.
-    upload: Option<Duration>,
+    /// Requests in the pipeline as each of the last files was cut.
+    crowds: [usize; CROWDS],
+    /// The oldest of these.
+    oldest_crowd: usize,
 }
 
 impl<T> Batcher<T> {
@@ -53,13 +55,10 @@ impl<T> Batcher<T> {
             waiting: VecDeque::new(),
             bytes: 0,
             draining: false,
-            upload: None,
+            // Nobody knows yet how many will come.
+            crowds: [usize::MAX; CROWDS],
+            oldest_crowd: 0,
         }
-    }
-
-    /// Takes note of how long a file took to become durable.
-    pub fn uploaded(&mut self, took: Duration) {
-        self.upload = Some(took);
     }
 
     /// Takes a request.
@@ -88,24 +87,28 @@ impl<T> Batcher<T> {
         if self.draining || self.bytes >= self.limits.flush_bytes {
             return Some(Instant::default());
         }
-        let wait = match uploads {
-            0 => self.idle_wait(),
-            _ => self.limits.flush_interval,
-        };
-        Some(first.at + wait)
-    }
-
-    fn idle_wait(&self) -> Duration {
-        let wait = self.limits.flush_interval / IDLE_SHARE;
-        self.upload
-            .map_or(wait, |upload| wait.min(upload / UPLOAD_SHARE))
-    }
-
-    /// The requests of the next file, oldest first, if it is due.
-    pub fn cut(&mut self, now: Instant, uploads: usize) -> Option<Vec<Write<T>>> {
-        if self.due(uploads)? > now {
-            return None;
+        let interval = self.limits.flush_interval;
+        if uploads > 0 {
+            return Some(first.at + interval);
         }
+        if self.is_everyone_here() {
+            return Some(Instant::default());
+        }
+        Some(first.at + interval / IDLE_SHARE)
+    }
+
+    /// True if waiting longer would bring no company: whoever sends the next request waits for the
+    /// answer to one that is here.
+    fn is_everyone_here(&self) -> bool {
+        let crowd = self.crowds.iter().max();
+        crowd.is_some_and(|crowd| self.waiting.len() >= *crowd)
+    }
+
+    /// The requests of the next file, which is due, oldest first. `unsettled` requests are in files
+    /// that were cut before.
+    pub fn cut(&mut self, unsettled: usize) -> Vec<Write<T>> {
+        self.crowds[self.oldest_crowd] = self.waiting.len() + unsettled;
+        self.oldest_crowd = (self.oldest_crowd + 1) % CROWDS;
         let mut taken = Vec::new();
         let mut bytes = 0;
         while bytes < self.limits.flush_bytes {
@@ -116,7 +119,7 @@ impl<T> Batcher<T> {
             taken.push(write);
         }
         self.bytes -= bytes;
-        Some(taken)
+        taken
     }
 
     /// Takes back every waiting request for which `unwanted` holds, oldest first.

@@ -91,7 +91,6 @@ pub(super) struct Owner {
 #[derive(Debug)]
 pub(super) struct File<T> {
     pub(super) cut: Arc<Cut>,
-    pub(super) cut_at: Instant,
     pub(super) stage: Stage,
     /// Calls made so far.
     pub(super) attempts: u32,
@@ -107,8 +106,8 @@ pub(super) struct File<T> {
 }
 
 impl<T> File<T> {
-    /// Lays out the batches of `writes`, which are cut at `now`.
-    pub(super) fn cut(file: FileId, now: Instant, writes: Vec<Write<T>>) -> Self {
+    /// Lays out the batches of `writes`.
+    pub(super) fn cut(file: FileId, writes: Vec<Write<T>>) -> Self {
         let mut requests = Vec::with_capacity(writes.len());
         let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
         let mut pinned_bytes = 0;
@@ -134,7 +133,6 @@ impl<T> File<T> {
                 batches,
                 pinned_bytes,
             }),
-            cut_at: now,
             stage: Stage::Uploading,
             attempts: 0,
             commit_was_sent: false,
@@ -143,6 +141,11 @@ impl<T> File<T> {
             requests,
             owners,
         }
+    }
+
+    /// The number of its requests.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
     }
 
     /// The connections with requests in the file that are not excluded.

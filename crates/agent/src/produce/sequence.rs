@@ -154,8 +154,8 @@ impl<T> Sequence<T> {
             Event::Write(write) => self.take(write, effects),
             Event::Timer => {}
             Event::Registered(incarnation) => self.register(incarnation),
-            Event::Uploaded { file, stored } => self.uploaded(now, file, Some(stored), effects),
-            Event::UploadFailed { file } => self.uploaded(now, file, None, effects),
+            Event::Uploaded { file, stored } => self.uploaded(file, Some(stored), effects),
+            Event::UploadFailed { file } => self.uploaded(file, None, effects),
             Event::Called { file, result } => self.called(now, file, result, effects),
             Event::Drain => self.batcher.drain(),
         }
@@ -206,26 +206,23 @@ impl<T> Sequence<T> {
         let Some(incarnation) = self.incarnation else {
             return;
         };
-        while let Some(writes) = self.batcher.cut(now, self.uploads) {
+        let is_due = |due: Instant| due <= now;
+        while self.batcher.due(self.uploads).is_some_and(is_due) {
+            let unsettled = self.files.values().map(File::requests).sum();
+            let writes = self.batcher.cut(unsettled);
             let id = FileId {
                 incarnation,
                 number: self.next_number,
             };
             self.next_number += 1;
             self.uploads += 1;
-            let file = File::cut(id, now, writes);
+            let file = File::cut(id, writes);
             effects.push(Effect::Upload(Arc::clone(&file.cut)));
             self.files.insert(id.number, file);
         }
     }
 
-    fn uploaded(
-        &mut self,
-        now: Instant,
-        id: FileId,
-        stored: Option<Stored>,
-        effects: &mut Vec<Effect<T>>,
-    ) {
+    fn uploaded(&mut self, id: FileId, stored: Option<Stored>, effects: &mut Vec<Effect<T>>) {
         if Some(id.incarnation) != self.incarnation {
             return;
         }
@@ -237,10 +234,7 @@ impl<T> Sequence<T> {
         }
         self.uploads = self.uploads.saturating_sub(1);
         match stored {
-            Some(stored) => {
-                file.stage = Stage::Stored(stored);
-                self.batcher.uploaded(now.since(file.cut_at));
-            }
+            Some(stored) => file.stage = Stage::Stored(stored),
             None => {
                 file.stage = Stage::Unstored;
                 self.fail_lanes(id.number, effects);

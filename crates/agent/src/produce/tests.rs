@@ -131,16 +131,38 @@ fn a_lone_request_does_not_wait_for_the_interval() {
 }
 
 #[test]
-fn company_is_waited_for_no_longer_than_a_part_of_an_upload() {
-    let eighth = LIMITS.flush_interval / 8;
-    for (upload_millis, wait) in [(400, eighth), (2, Duration::from_micros(500))] {
-        let mut sequence = sequence();
-        cut_files(&mut sequence, 1);
-        handle(&mut sequence, upload_millis, uploaded(0));
-        let request = write(1, 1, at(1_000), vec![batch(1, 1)]);
-        assert!(handle(&mut sequence, 1_000, Event::Write(request)).is_empty());
-        assert_eq!(sequence.deadline(), Some(at(1_000) + wait));
+fn a_file_is_cut_at_once_when_all_are_there_who_were_there_lately() {
+    let mut sequence = sequence();
+    let request = |ticket| Event::Write(write(ticket, 1, at(0), vec![batch(1, 0)]));
+    // Two producers, for as many files as are remembered.
+    for number in 0..8 {
+        assert!(handle(&mut sequence, 0, request(0)).is_empty());
+        assert!(handle(&mut sequence, 0, request(1)).is_empty());
+        assert_eq!(handle(&mut sequence, 1, Event::Timer).len(), 1);
+        settle(&mut sequence, number, 2);
     }
+    assert!(handle(&mut sequence, 0, request(0)).is_empty());
+    assert_eq!(
+        sequence.deadline(),
+        Some(at(1)),
+        "one of the two is missing"
+    );
+    assert_eq!(handle(&mut sequence, 0, request(1)).len(), 1);
+    // While that is uploaded, the next file waits all the same.
+    for ticket in 2..4 {
+        assert!(handle(&mut sequence, 0, request(ticket)).is_empty());
+    }
+    settle(&mut sequence, 8, 2);
+    // Four were in the pipeline, in two files or one.
+    assert!(handle(&mut sequence, 0, request(4)).is_empty());
+}
+
+/// File `number`, which was cut, becomes durable and committed.
+fn settle(sequence: &mut Sequence<usize>, number: u64, batches: usize) {
+    handle(sequence, 0, uploaded(number));
+    let result = Ok(committed(batches));
+    let file = file(number);
+    handle(sequence, 0, Event::Called { file, result });
 }
 
 #[test]
