@@ -1,7 +1,9 @@
 //! Byte budgets: what bounds memory. A budget hands out permits by size; whoever wants more than
-//! is left waits. It must not know what the bytes are.
+//! is left waits, first come first served. It must not know what the bytes are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes per permit of the semaphore beneath: its permits are 32-bit per request.
@@ -12,12 +14,28 @@ const GRAIN: u64 = 1024;
 pub struct Budget {
     semaphore: Arc<Semaphore>,
     grains: u32,
+    /// How many wait.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// Bytes held from a budget until dropped.
 #[derive(Debug)]
 pub struct Held {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// How much is held.
+    pub fn bytes(&self) -> u64 {
+        self.permit.num_permits() as u64 * GRAIN
+    }
+
+    /// Gives back what is held beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let kept = usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(usize::MAX);
+        let excess = self.permit.num_permits().saturating_sub(kept.max(1));
+        drop(self.permit.split(excess));
+    }
 }
 
 impl Budget {
@@ -29,18 +47,23 @@ impl Budget {
         Budget {
             semaphore: Arc::new(Semaphore::new(grains as usize)),
             grains,
+            waiting: Arc::default(),
         }
     }
 
     /// Waits until `bytes` are free and holds them. A request larger than the whole budget takes
     /// the whole budget, so that it passes alone instead of never.
     pub async fn hold(&self, bytes: u64) -> Held {
+        if let Some(held) = self.try_hold(bytes) {
+            return held;
+        }
+        let _waits = Waits::begin(&self.waiting);
         let permits = self.permits(bytes);
         match Arc::clone(&self.semaphore)
             .acquire_many_owned(permits)
             .await
         {
-            Ok(permit) => Held { _permit: permit },
+            Ok(permit) => Held { permit },
             Err(_) => unreachable!("the semaphore of a budget is never closed"),
         }
     }
@@ -51,12 +74,22 @@ impl Budget {
         let permit = Arc::clone(&self.semaphore)
             .try_acquire_many_owned(permits)
             .ok()?;
-        Some(Held { _permit: permit })
+        Some(Held { permit })
     }
 
     /// Bytes that nobody holds.
     pub fn free_bytes(&self) -> u64 {
         self.semaphore.available_permits() as u64 * GRAIN
+    }
+
+    /// All bytes, held or not.
+    pub fn total_bytes(&self) -> u64 {
+        u64::from(self.grains) * GRAIN
+    }
+
+    /// True while someone waits for bytes of it.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
     }
 
     fn permits(&self, bytes: u64) -> u32 {
@@ -65,8 +98,26 @@ impl Budget {
     }
 }
 
+/// Counts one who waits, until dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Relaxed);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -84,5 +135,40 @@ mod tests {
         let held = budget.hold(1 << 40).await;
         assert_eq!(budget.free_bytes(), 0);
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn part_of_it_can_be_given_back() {
+        let budget = Budget::of_bytes(8192);
+        let mut held = budget.hold(5000).await;
+        assert_eq!(held.bytes(), 5120);
+        held.shrink_to(6000);
+        assert_eq!((held.bytes(), budget.free_bytes()), (5120, 3072));
+        held.shrink_to(1025);
+        assert_eq!((held.bytes(), budget.free_bytes()), (2048, 6144));
+        held.shrink_to(0);
+        assert_eq!((held.bytes(), budget.free_bytes()), (1024, 7168));
+    }
+
+    #[tokio::test]
+    async fn it_is_wanted_while_someone_waits() {
+        let budget = Budget::of_bytes(4096);
+        let held = budget.hold(4096).await;
+        assert!(!budget.is_wanted());
+        let wait = crate::clock::timeout(Duration::from_secs(60), budget.hold(1));
+        let look = async {
+            assert!(budget.is_wanted());
+            drop(held);
+        };
+        let (waited, ()) = tokio::join!(wait, look);
+        assert!(waited.is_ok());
+        assert!(!budget.is_wanted());
+        drop(waited);
+        let all = budget.hold(4096).await;
+        let gave_up = crate::clock::timeout(Duration::from_millis(1), budget.hold(1)).await;
+        assert!(gave_up.is_err());
+        assert!(!budget.is_wanted());
+        assert_eq!(budget.total_bytes(), 4096);
+        drop(all);
     }
 }
