@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use host::budget::Held;
 use meta::ids::TopicId;
 use wire::errors::ErrorCode;
 use wire::frame::RequestHeader;
@@ -25,7 +26,13 @@ pub(crate) mod topics;
 pub(crate) mod versions;
 
 /// Memory that an answer's bytes lie in, counted until it is sent.
-pub(crate) type Keep = Vec<Arc<Chunk>>;
+#[derive(Default)]
+pub(crate) struct Keep {
+    /// Parts of files.
+    _chunks: Vec<Arc<Chunk>>,
+    /// What was written for the answer alone.
+    _held: Vec<Held>,
+}
 
 /// What a request comes to.
 #[derive(Default)]
@@ -46,7 +53,7 @@ pub(crate) enum Reply {
 
 /// Writes an answer.
 pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
-    encode_keeping(response.into(), correlation_id, version, Keep::new())
+    encode_keeping(response.into(), correlation_id, version, Keep::default())
 }
 
 fn encode_keeping(response: Response, correlation_id: i32, version: i16, keep: Keep) -> Reply {
@@ -72,13 +79,27 @@ pub(crate) async fn answer(
     header: RequestHeader,
     request: Request,
 ) -> Reply {
-    let (version, correlation_id) = (header.version, header.correlation_id);
+    let (api, version) = (header.key.code(), header.version);
+    let correlation_id = header.correlation_id;
     let context = &*context;
+    // Those that wait for others would keep it from these.
+    let waits = matches!(
+        request,
+        Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_)
+    );
+    let room = if waits {
+        None
+    } else {
+        Some(context.answers.room(api).await)
+    };
     let response: Response = match request {
         Request::Fetch(request) => {
             let fetched = crate::fetch::fetch(context, request, version).await;
-            let response = Response::from(fetched.response);
-            return encode_keeping(response, correlation_id, version, fetched.chunks);
+            let keep = Keep {
+                _chunks: fetched.chunks,
+                _held: fetched.held,
+            };
+            return encode_keeping(fetched.response.into(), correlation_id, version, keep);
         }
         Request::Produce(_) => return Reply::Close("a produce request out of its way".to_owned()),
         Request::ApiVersions(request) => versions::api_versions(&request, version).into(),
@@ -125,7 +146,13 @@ pub(crate) async fn answer(
             .await
             .into(),
     };
-    encode(response, correlation_id, version)
+    match encode(response, correlation_id, version) {
+        Reply::Frame { frame, mut keep } => {
+            keep._held = context.answers.settle(api, frame.len() as u64, room);
+            Reply::Frame { frame, keep }
+        }
+        other => other,
+    }
 }
 
 /// A topic id from the wire.

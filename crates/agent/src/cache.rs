@@ -7,12 +7,14 @@
 //! buffer_bytes` until its last user drops it: a slow reader cannot pin memory unseen.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use host::budget::{Budget, Held};
+use host::clock::Instant;
 use meta::ids::FileId;
 
 use crate::metrics::Metrics;
@@ -28,6 +30,9 @@ const CHUNK_OVERHEAD_BYTES: u64 = 512;
 const EVICT_LOOKS: usize = 64;
 /// How long a load waits for readers before it looks again for what can be evicted.
 const EVICT_AGAIN: Duration = Duration::from_millis(20);
+/// How long it is remembered that an answer had to do with less: readers who hold memory are looked
+/// at once a second.
+const SHORT_MEMORY: Duration = Duration::from_secs(2);
 
 /// A part of a file: all of it, or one slice of a large one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +69,8 @@ pub struct Cache {
     loading: Mutex<HashMap<Part, Shared<BoxFuture<'static, Loaded>>>>,
     capacity_bytes: u64,
     budget: Budget,
+    /// When there was too little of the budget for an answer, in microseconds of the clock.
+    short_micros: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -84,8 +91,21 @@ impl Cache {
             loading: Mutex::default(),
             capacity_bytes: cache_bytes,
             budget: Budget::of_bytes(cache_bytes.saturating_add(buffer_bytes)),
+            short_micros: AtomicU64::new(0),
             metrics,
         }
+    }
+
+    /// True if readers wait for memory that others hold, or have just done with less than they
+    /// asked for.
+    pub fn is_wanted(&self, now: Instant) -> bool {
+        let short = Instant::from_micros(self.short_micros.load(Relaxed));
+        self.budget.is_wanted() || now.since(short) < SHORT_MEMORY
+    }
+
+    /// Says that an answer has less than was asked for, for want of memory.
+    pub fn note_short(&self, now: Instant) {
+        self.short_micros.store(now.as_micros(), Relaxed);
     }
 
     /// The chunk that holds a slice: the whole file, or just this slice of it.

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use host::budget::Budget;
 use meta::ids::AgentId;
 use rpc::Control;
 use tokio::sync::watch;
 
+use crate::answers::Answers;
 use crate::cache::Cache;
 use crate::fetch::hub::Hub;
 use crate::fetch::read::Reader;
 use crate::log_limit::LogLimit;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::produce::Pipeline;
 use crate::settings::Settings;
@@ -34,10 +35,10 @@ pub(crate) struct Context {
     pub reader: Reader,
     /// Wakes long polls.
     pub hub: Arc<Hub>,
-    /// Memory for produce requests in flight.
-    pub produce_budget: Budget,
-    /// Memory for all other requests in flight.
-    pub request_budget: Budget,
+    /// Memory for requests on their way in, and in flight.
+    pub memory: Memory,
+    /// Memory for answers on their way out, but for records.
+    pub answers: Answers,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Keeps clients from filling the log.

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::budget::Held;
 use host::clock::Instant;
 use meta::ids::PartitionId;
 use rpc::view::{Locate, Located, Place};
+use wire::codec::INLINE_PIECE_BYTES;
 use wire::compression::Compression;
 use wire::errors::ErrorCode;
 use wire::messages::fetch::{
@@ -16,7 +18,7 @@ use wire::messages::fetch::{
 use wire::rope::Rope;
 
 use crate::api::errors;
-use crate::cache::{Chunk, LoadError, Loaded, Part};
+use crate::cache::{Cache, Chunk, LoadError, Loaded, Part};
 use crate::context::Context;
 use crate::view::{TopicKey, View};
 
@@ -29,6 +31,14 @@ use plan::Want;
 
 /// Parts of files that one request loads side by side.
 const LOADS_MAX: usize = 8;
+/// Batches below this are copied into an answer: with the header, two KiB of records and less.
+const COPIED_BYTES: u64 = INLINE_PIECE_BYTES as u64 + 16;
+/// What a batch in an answer costs beside its bytes: its header, and two pieces in two lists.
+const PIECES_BYTES: u64 = 192;
+/// Memory for that is taken in steps: a few hundred batches.
+const ROOM_BYTES: u64 = 64 << 10;
+/// How often a long poll looks whether it keeps other requests waiting.
+const YIELD_POLL: Duration = Duration::from_secs(1);
 /// Zstandard came with this version (KIP-110).
 const ZSTD_SINCE: i16 = 10;
 /// Topics are named by id from this version on.
@@ -40,6 +50,8 @@ pub(crate) struct Fetched {
     pub response: FetchResponse,
     /// What it keeps alive.
     pub chunks: Vec<Arc<Chunk>>,
+    /// Memory for what is in no chunk.
+    pub held: Vec<Held>,
 }
 
 /// One partition of a request on its way to an answer.
@@ -265,8 +277,13 @@ impl Fetch<'_> {
         self.settle_doubts().await;
         while !self.is_ready() {
             let left = self.deadline.since(host::clock::now());
-            let Ok(changed) = host::clock::timeout(left, watch.changed()).await else {
-                return;
+            let turn = left.min(YIELD_POLL);
+            let Ok(changed) = host::clock::timeout(turn, watch.changed()).await else {
+                // Its memory is another request's when there is no more: the client asks again.
+                if turn == left || self.context.memory.is_other_wanted() {
+                    return;
+                }
+                continue;
             };
             let which: Vec<usize> = (0..self.items.len())
                 .filter(|at| changed.contains(&self.items[*at].partition))
@@ -304,6 +321,7 @@ impl Fetch<'_> {
         Fetched {
             response,
             chunks: records.chunks,
+            held: records.held,
         }
     }
 
@@ -402,7 +420,12 @@ impl Fetch<'_> {
         for (place, chunk) in places.iter().zip(chunks) {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
-                Err(error) => return records.fail(at, before, Problem::Load(error)),
+                Err(error) => {
+                    if matches!(error, LoadError::NoRoom) {
+                        self.context.cache.note_short(host::clock::now());
+                    }
+                    return records.fail(at, before, Problem::Load(error));
+                }
             };
             let batches = match read::check_place(&chunk, item.partition, place) {
                 Ok(batches) => batches,
@@ -425,6 +448,10 @@ impl Fetch<'_> {
                 if records.bytes > 0
                     && (taken > item.want.max_bytes || records.bytes + bytes > self.max_bytes)
                 {
+                    full = true;
+                    break;
+                }
+                if !records.make_room(&self.context.cache, bytes) {
                     full = true;
                     break;
                 }
@@ -557,6 +584,9 @@ struct Records {
     partitions: Vec<Read>,
     chunks: Vec<Arc<Chunk>>,
     bytes: u64,
+    /// Memory for what is in no chunk, and how much of it is left.
+    held: Vec<Held>,
+    room_bytes: u64,
 }
 
 impl Records {
@@ -565,7 +595,29 @@ impl Records {
             partitions: (0..partitions).map(|_| Read::default()).collect(),
             chunks: Vec::new(),
             bytes: 0,
+            held: Vec::new(),
+            room_bytes: 0,
         }
+    }
+
+    /// Takes memory for what a batch of so many bytes is beside its chunk; false if there is none.
+    /// The first batch needs none, so that every answer moves its reader on.
+    fn make_room(&mut self, cache: &Cache, bytes: u64) -> bool {
+        let copied = if bytes < COPIED_BYTES { bytes } else { 0 };
+        let cost = copied + PIECES_BYTES;
+        if self.bytes == 0 {
+            return true;
+        }
+        if self.room_bytes < cost {
+            let Some(held) = cache.try_hold(ROOM_BYTES) else {
+                cache.note_short(host::clock::now());
+                return false;
+            };
+            self.room_bytes += held.bytes();
+            self.held.push(held);
+        }
+        self.room_bytes -= cost;
+        true
     }
 
     /// Ends a partition. What was read before the problem is sent, and the problem met again by the

@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]
 
+mod answers;
 mod api;
 mod batch_sum;
 pub mod cache;
@@ -16,6 +17,7 @@ mod context;
 pub mod fetch;
 pub mod jobs;
 mod log_limit;
+mod memory;
 pub mod metrics;
 pub mod produce;
 pub mod route;

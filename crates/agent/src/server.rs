@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::budget::Budget;
 use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::ids::AgentId;
@@ -16,12 +15,14 @@ use store::bucket::Bucket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use crate::answers::Answers;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::fetch::hub::Hub;
 use crate::fetch::read::Reader;
 use crate::jobs::collect;
 use crate::log_limit::LogLimit;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::produce::pipeline::Parts;
 use crate::produce::upload::Uploader;
@@ -30,9 +31,6 @@ use crate::session::{self, Peer};
 use crate::settings::Settings;
 use crate::view::Views;
 
-/// Memory for requests in flight other than Produce: they are small, and one of any size passes
-/// alone.
-const REQUEST_BUDGET_BYTES: u64 = 16 << 20;
 /// How long connections are given to end when the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// How often it is looked whether they have ended.
@@ -105,8 +103,11 @@ impl Agent {
                 Arc::clone(&metrics),
             ),
             hub: Arc::new(Hub::default()),
-            produce_budget: Budget::of_bytes(settings.produce_buffer_bytes),
-            request_budget: Budget::of_bytes(REQUEST_BUDGET_BYTES),
+            memory: Memory::new(
+                settings.produce_buffer_bytes,
+                u64::from(settings.socket_request_max_bytes),
+            ),
+            answers: Answers::new(),
             log: LogLimit::default(),
             settings,
             control,
@@ -187,7 +188,7 @@ impl Probe {
         let metrics = &self.context.metrics;
         metrics
             .produce_buffer_free_bytes
-            .set(self.context.produce_budget.free_bytes());
+            .set(self.context.memory.produce_free_bytes());
         metrics.render()
     }
 

@@ -23,6 +23,7 @@ use wire::frame::RequestError;
 use crate::api::produce::{Pending, Submitted};
 use crate::api::{self, Reply};
 use crate::context::Context;
+use crate::memory::{HALT_MAX, Pace};
 use crate::produce::Lane;
 
 mod inbox;
@@ -31,10 +32,13 @@ use inbox::{Inbox, Received};
 
 /// Requests in flight on one connection; more are read when these are answered.
 const REQUESTS_MAX: usize = 64;
+/// Requests other than Produce that are read before those before them are answered: none of them
+/// begins before.
+const OTHERS_MAX: usize = 4;
 /// Pieces in one write: beyond this the kernel gains nothing.
 const PIECES_MAX: usize = 64;
-/// How long a frame that was given memory may come to a halt: other connections want the memory.
-const HALT_MAX: Duration = Duration::from_secs(30);
+/// When nothing is due.
+const FAR: Duration = Duration::from_secs(3_600);
 /// Bytes that wait to be sent before the next answer is prepared.
 const OUTBOX_BYTES: usize = 64 << 10;
 
@@ -73,6 +77,8 @@ struct Session {
     inbox: Inbox,
     places: VecDeque<Place>,
     in_flight_bytes: u64,
+    /// Requests other than Produce among the places.
+    others: usize,
     /// A produce request that has to look for its topics first; nothing is read meanwhile, so that
     /// nothing overtakes it.
     submitting: Option<BoxFuture<'static, Submitted>>,
@@ -80,6 +86,9 @@ struct Session {
     outbox_bytes: usize,
     /// Answers in the outbox: their bytes left, and what these keep alive.
     sending: VecDeque<(usize, api::Keep)>,
+    /// Bytes sent since the outbox was empty, and how quickly.
+    sent_bytes: usize,
+    sending_pace: Pace,
     last_active: Instant,
     timer: BoxFuture<'static, ()>,
     timer_at: Instant,
@@ -98,6 +107,8 @@ enum End {
     Broken(io::Error),
     /// The client sent what it may not send.
     Refused(String),
+    /// The client sent a request, or read an answer, too slowly.
+    Slow,
 }
 
 /// Serves one connection until it ends.
@@ -108,10 +119,22 @@ pub(crate) async fn serve(context: Arc<Context>, stream: TcpStream, peer: Peer) 
         End::Broken(error) => tracing::debug!(peer = %peer.address, %error, "a connection broke"),
         End::Refused(why) => {
             context.metrics.requests_malformed.increment();
-            if let Some(left_out) = context.log.pass(host::clock::now()) {
-                tracing::warn!(peer = %peer.address, why, left_out, "a connection is closed");
-            }
+            warn(&context, &peer, &why);
         }
+        End::Slow => {
+            context.metrics.requests_slow.increment();
+            warn(
+                &context,
+                &peer,
+                "it sends a request, or reads an answer, too slowly",
+            );
+        }
+    }
+}
+
+fn warn(context: &Context, peer: &Peer, why: &str) {
+    if let Some(left_out) = context.log.pass(host::clock::now()) {
+        tracing::warn!(peer = %peer.address, why, left_out, "a connection is closed");
     }
 }
 
@@ -126,10 +149,13 @@ impl Session {
             stream,
             places: VecDeque::new(),
             in_flight_bytes: 0,
+            others: 0,
             submitting: None,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             sending: VecDeque::new(),
+            sent_bytes: 0,
+            sending_pace: Pace::begin(now, 0),
             last_active: now,
             timer: host::clock::sleep(idle).boxed(),
             timer_at: now + idle,
@@ -199,10 +225,15 @@ impl Session {
             moved = true;
             if let Some(place) = self.places.pop_front() {
                 self.in_flight_bytes -= place.bytes;
+                self.others -= usize::from(matches!(place.slot, Slot::Other(_)));
             }
             self.last_active = host::clock::now();
             match reply {
                 Reply::Frame { frame, keep } => {
+                    if self.outbox.is_empty() {
+                        self.sent_bytes = 0;
+                        self.sending_pace = Pace::begin(self.last_active, 0);
+                    }
                     self.outbox_bytes += frame.len();
                     self.sending.push_back((frame.len(), keep));
                     self.outbox.extend(frame.into_pieces());
@@ -255,6 +286,7 @@ impl Session {
 
     fn sent(&mut self, mut bytes: usize) {
         self.outbox_bytes -= bytes;
+        self.sent_bytes = self.sent_bytes.saturating_add(bytes);
         self.last_active = host::clock::now();
         let mut left = bytes;
         while let Some((answer, _)) = self.sending.front_mut() {
@@ -278,6 +310,9 @@ impl Session {
     /// True if the connection has as much in flight as one may have.
     fn is_full(&self) -> bool {
         self.places.len() >= REQUESTS_MAX
+            || self.others >= OTHERS_MAX
+            // Unless that would keep memory from others.
+            || self.outbox_bytes >= OUTBOX_BYTES && !self.inbox.holds_memory()
             || self.in_flight_bytes >= u64::from(self.context.settings.socket_request_max_bytes)
     }
 
@@ -343,6 +378,7 @@ impl Session {
             Err(error) => return Err(End::Refused(error.to_string())),
         };
         self.in_flight_bytes += bytes;
+        self.others += usize::from(matches!(slot, Slot::Other(_)));
         self.places.push_back(Place {
             slot,
             bytes,
@@ -361,20 +397,30 @@ impl Session {
                 ..
             }) => pending.deadline(),
             // Whatever else is in flight has limits of its own.
-            Some(_) if self.outbox.is_empty() => host::clock::now() + Duration::from_secs(3_600),
+            Some(_) if self.outbox.is_empty() => host::clock::now() + FAR,
             _ => idle_at,
         };
         let halt_max = HALT_MAX.min(self.context.settings.connections_max_idle);
-        let halted_since = self.inbox.halted_since().filter(|_| !self.paused);
-        let halt_at = halted_since.map(|since| since + halt_max);
-        let next = halt_at.map_or(next, |at| next.min(at));
+        let reading_at = self.inbox.look_at(halt_max).filter(|_| !self.paused);
+        let sending = !self.outbox.is_empty();
+        let sending_at = sending.then(|| self.sending_pace.look_at(Duration::MAX));
+        let look_at = reading_at.into_iter().chain(sending_at).min();
+        let next = look_at.map_or(next, |at| next.min(at));
         if next < self.timer_at {
             self.arm(next);
         }
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let now = host::clock::now();
-            if halt_at.is_some_and(|at| now >= at) {
-                return Poll::Ready(End::Refused("a request came to a halt".to_owned()));
+            if look_at.is_some_and(|at| now >= at) {
+                if reading_at.is_some_and(|at| now >= at) && self.inbox.is_too_slow(now, halt_max) {
+                    return Poll::Ready(End::Slow);
+                }
+                if sending && self.reads_too_slowly(now) {
+                    return Poll::Ready(End::Slow);
+                }
+                // What is due next is known by the next look.
+                self.arm(now + FAR);
+                return self.poll_timer(cx);
             }
             if now >= next {
                 let Some(place) = self.places.front_mut() else {
@@ -391,6 +437,16 @@ impl Session {
             self.arm(next);
         }
         Poll::Pending
+    }
+
+    /// Whether the client reads its answers too slowly, while others wait for their memory.
+    fn reads_too_slowly(&mut self, now: Instant) -> bool {
+        let context = &self.context;
+        let is_wanted = context.answers.is_wanted() || context.cache.is_wanted(now);
+        let bytes = self.sent_bytes.saturating_add(self.outbox_bytes);
+        let never = Duration::MAX;
+        self.sending_pace
+            .is_too_slow(now, (self.sent_bytes, bytes), is_wanted, never)
     }
 
     fn arm(&mut self, at: Instant) {

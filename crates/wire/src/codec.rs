@@ -20,7 +20,7 @@ const DECODED_BYTES_PER_FRAME_BYTE: usize = 16;
 const DECODED_BYTES_FREE: usize = 64 << 10;
 /// Record pieces below this size are copied into the surrounding bytes: a vectored write costs more
 /// for another piece than for another two KiB.
-const INLINE_PIECE_BYTES: usize = 2 << 10;
+pub const INLINE_PIECE_BYTES: usize = 2 << 10;
 
 /// Why bytes are not the message they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

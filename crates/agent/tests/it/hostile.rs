@@ -5,7 +5,19 @@ use wire::frame::decode_response;
 use wire::messages::api_versions::ApiVersionsRequest;
 use wire::messages::metadata::MetadataRequest;
 
+use crate::client::{fetch_request, large_batch, partition_of, produce_request, values_of};
 use crate::stand::{Stand, settings};
+
+/// The time in which frames are judged while others wait for memory.
+const PACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Memory for sixteen frames of one MiB.
+fn tight() -> agent::Settings {
+    agent::Settings {
+        produce_buffer_bytes: 16 << 20,
+        ..settings()
+    }
+}
 
 #[tokio::test]
 async fn a_malformed_frame_ends_its_connection_alone() {
@@ -127,4 +139,125 @@ async fn half_a_request_does_not_keep_its_memory_for_ever() {
     client.send(&request, 12).await;
     client.raw(b"\x00\x70\x00\x00\x00\x00\x00\x09").await;
     assert!(client.frame().await.is_none());
+}
+
+/// The length of a Produce, and the number of its API.
+fn announce(bytes: u32) -> Vec<u8> {
+    [&bytes.to_be_bytes()[..], b"\0\0"].concat()
+}
+
+#[tokio::test]
+async fn frames_that_never_come_keep_no_memory_from_others() {
+    let stand = Stand::with(tight()).await;
+    stand.topic("t", 1, &[]).await;
+    let mut attackers = Vec::new();
+    for sent in 0..90 {
+        let mut client = stand.client().await;
+        client.raw(&announce(8 << 20)).await;
+        client.raw(&vec![0; sent * 40]).await;
+        attackers.push(client);
+    }
+    let mut good = stand.client().await;
+    let start = host::clock::now();
+    for _ in 0..3 {
+        let produced = good.produce("t", 0, large_batch(1_000_000)).await;
+        assert_eq!(produced.error_code, 0);
+    }
+    // Nobody was closed, and nobody waited for that.
+    assert!(host::clock::now().since(start) < PACE * 10);
+    let mut held = attackers.pop().unwrap();
+    assert!(host::clock::timeout(PACE / 10, held.frame()).await.is_err());
+}
+
+#[tokio::test]
+async fn frames_that_halt_give_their_memory_to_those_who_wait() {
+    let stand = Stand::with(tight()).await;
+    stand.topic("t", 1, &[]).await;
+    let mut attackers = Vec::new();
+    for _ in 0..40 {
+        let mut client = stand.client().await;
+        client.raw(&announce(1 << 20)).await;
+        client.raw(&vec![0; 100_000]).await;
+        attackers.push(client);
+    }
+    let mut good = stand.client().await;
+    for _ in 0..3 {
+        let produced = good.produce("t", 0, large_batch(1_000_000)).await;
+        assert_eq!(produced.error_code, 0);
+    }
+    // Those who held the memory are gone.
+    assert!(attackers[0].frame().await.is_none());
+}
+
+#[tokio::test]
+async fn large_frames_that_halt_keep_others_from_nothing() {
+    let stand = Stand::with(tight()).await;
+    stand.topic("t", 1, &[]).await;
+    let mut attackers = Vec::new();
+    for _ in 0..10 {
+        let mut client = stand.client().await;
+        client.raw(&announce(8 << 20)).await;
+        client.raw(&vec![0; 100_000]).await;
+        attackers.push(client);
+    }
+    let mut good = stand.client().await;
+    let produced = good.produce("t", 0, large_batch(1_000_000)).await;
+    assert_eq!(produced.error_code, 0);
+}
+
+#[tokio::test]
+async fn many_producers_with_little_memory_are_all_served() {
+    let stand = Stand::with(tight()).await;
+    stand.topic("t", 1, &[]).await;
+    let producers = (0..60).map(|number| {
+        let stand = &stand;
+        async move {
+            let mut client = stand.client().await;
+            for _ in 0..3 {
+                // Some are large.
+                let bytes = if number % 6 == 0 { 3_000_000 } else { 900_000 };
+                let request = produce_request("t", 0, large_batch(bytes));
+                let answer = partition_of(client.call(&request, 9).await);
+                assert!(matches!(answer.error_code, 0 | 10), "{}", answer.error_code);
+            }
+        }
+    });
+    futures::future::join_all(producers).await;
+}
+
+#[tokio::test]
+async fn only_produce_may_be_large() {
+    let stand = Stand::with(tight()).await;
+    let mut client = stand.client().await;
+    client.raw(b"\x00\x80\x00\x01\x00\x03\x00\x09").await;
+    assert!(client.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_keep_no_memory_from_others() {
+    let stand = Stand::with(agent::Settings {
+        fetch_buffer_bytes: 3 << 20,
+        fetch_cache_bytes: 1 << 20,
+        ..settings()
+    })
+    .await;
+    let mut good = stand.client().await;
+    let topics: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
+    for topic in &topics {
+        stand.topic(topic, 1, &[]).await;
+        let produced = good.produce(topic, 0, large_batch(1_000_000)).await;
+        assert_eq!(produced.error_code, 0);
+    }
+    let mut silent = Vec::new();
+    for topic in topics.iter().cycle().take(60) {
+        let mut client = stand.client().await;
+        for _ in 0..4 {
+            client.send(&fetch_request(topic, &[(0, 0)]), 12).await;
+        }
+        silent.push(client);
+    }
+    for topic in &topics {
+        let fetched = good.fetch(topic, 0, 0).await;
+        assert_eq!(values_of(&fetched).len(), 1);
+    }
 }

@@ -1,0 +1,95 @@
+//! Memory for answers other than records, which lie in parts of files: counted from before an answer
+//! is made until it is sent, so that clients that read no answers do not fill the process with them.
+//! How large an answer will be is not known before it is made: it is taken to be as large as others
+//! to its API were. It must not know what is in them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use host::budget::{Budget, Held};
+
+/// Memory for answers. Most are some hundred bytes; the largest, all topics in one, some MiB.
+const ANSWERS_BYTES: u64 = 32 << 20;
+/// APIs have numbers below this.
+const APIS: usize = 128;
+/// The part of what is expected that is forgotten by an answer that was smaller: what many topics
+/// needed once is not kept for ever, and not forgotten by a few requests for one of them.
+const FORGET_SHARE: u64 = 64;
+
+/// Memory for answers, and how large they were.
+pub(crate) struct Answers {
+    budget: Budget,
+    expected: [AtomicU64; APIS],
+}
+
+impl Answers {
+    /// All of it is free.
+    pub(crate) fn new() -> Self {
+        Answers {
+            budget: Budget::of_bytes(ANSWERS_BYTES),
+            expected: [const { AtomicU64::new(0) }; APIS],
+        }
+    }
+
+    /// Waits for room for an answer to `api`. Who holds it waits for no other.
+    pub(crate) async fn room(&self, api: i16) -> Held {
+        let expected = self.of(api).map_or(0, |bytes| bytes.load(Relaxed));
+        self.budget.hold(expected).await
+    }
+
+    /// The memory of an answer of so many bytes, given the room that was waited for. An answer that
+    /// is larger than any before goes out even if there is no memory for the rest of it: the next
+    /// one waits for as much.
+    pub(crate) fn settle(&self, api: i16, bytes: u64, room: Option<Held>) -> Vec<Held> {
+        if let Some(expected) = self.of(api) {
+            let before = expected.load(Relaxed);
+            expected.store(bytes.max(before - before / FORGET_SHARE), Relaxed);
+        }
+        let Some(mut room) = room else {
+            return self.budget.try_hold(bytes).into_iter().collect();
+        };
+        let missing = bytes.saturating_sub(room.bytes());
+        room.shrink_to(bytes);
+        let more = (missing > 0)
+            .then(|| self.budget.try_hold(missing))
+            .flatten();
+        std::iter::once(room).chain(more).collect()
+    }
+
+    /// True while someone waits for room.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.budget.is_wanted()
+    }
+
+    fn of(&self, api: i16) -> Option<&AtomicU64> {
+        self.expected.get(usize::try_from(api).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_expected_to_be_as_large_as_the_last_ones() {
+        let answers = Answers::new();
+        let room = answers.room(3).now_or_never().unwrap();
+        assert_eq!(room.bytes(), 1024);
+        let first = answers.settle(3, 20 << 20, Some(room));
+        assert_eq!(answers.budget.free_bytes(), 12 << 20);
+        let mut second = answers.room(3).boxed();
+        assert!((&mut second).now_or_never().is_none());
+        assert!(answers.is_wanted());
+        assert!(
+            answers.room(18).now_or_never().is_none(),
+            "first come first served"
+        );
+        drop(first);
+        let room = second.now_or_never().unwrap();
+        let held = answers.settle(3, 1 << 20, Some(room));
+        assert_eq!(answers.budget.free_bytes(), 31 << 20);
+        drop(held);
+        assert_eq!(answers.budget.free_bytes(), 32 << 20);
+    }
+}
