@@ -325,7 +325,7 @@ pub const SPECS: &[Spec] = &[
         "201326592",
         "bytes",
         (16 * MIB, GIB * 1024),
-        "Bytes of produce requests that may be in flight, over all connections; more waits.",
+        "Bytes of produce requests that may be in flight, over all connections; more waits, and who sends too slowly then is closed.",
     ),
     integer(
         "producer.id.expiration.ms",
