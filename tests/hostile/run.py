@@ -12,6 +12,7 @@ import concurrent.futures
 import os
 import pathlib
 import random
+import resource
 import socket
 import struct
 import sys
@@ -26,6 +27,10 @@ from harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique, wait
 
 PID = int(os.environ["SERVER_PID"])
 CORRUPT_MESSAGE, INVALID_RECORD = 2, 87
+CREATE_TOPICS = 19
+# What the memory settings come to by default, with what docs/produce-and-fetch.md adds to them.
+RESIDENT_MIB = 600
+LARGE_BATCH = protocol.batch([bytes(1_000_000)], timestamp_ms=int(time.time() * 1000))
 # These may hold back their answer for as long as the request says, or give none: a fetch, a join, a sync, and a produce
 # with acks=0.
 WAITING = {0, 1, 11, 14}
@@ -42,7 +47,10 @@ def resident_mib():
 
 
 class Memory:
-    """The largest resident size of the server while the block runs."""
+    """The largest resident size of the server while the block runs: it may grow a little, or be `limit_mib` in all."""
+
+    def __init__(self, limit_mib=None):
+        self.limit_mib = limit_mib
 
     def __enter__(self):
         self.before = self.most = resident_mib()
@@ -64,6 +72,9 @@ class Memory:
         if kind is None:
             grown = self.most - self.before
             print(f"  resident {self.before:.0f} MiB before, {self.most:.0f} at most", flush=True)
+            if self.limit_mib:
+                expect(self.most <= self.limit_mib, f"{self.most:.0f} MiB resident; {self.limit_mib} are allowed")
+                return
             expect(grown <= options.rss_growth_mib, f"grew by {grown:.0f} MiB; {options.rss_growth_mib} are allowed")
 
 
@@ -223,24 +234,128 @@ def frame_lengths_that_lie():
     provoke_all(cases, lambda label: label[0] == "noise")
 
 
+class Held:
+    """Connections that have sent `start` each and stay; those in `dribbling` send another byte now and then."""
+
+    def __init__(self, starts, dribbling=False):
+        self.connections = []
+        for start in starts:
+            connection = protocol.Connection(BOOTSTRAP)
+            connection.socket.settimeout(0.5)
+            self.connections.append(connection)
+            try:
+                connection.send_raw(start)
+            except OSError:
+                pass  # closed before it had sent all of it, or not read: as good as halted
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.dribble, daemon=True)
+        if dribbling:
+            self.thread.start()
+
+    def dribble(self):
+        while not self.done.wait(0.05):
+            for connection in self.connections:
+                try:
+                    connection.socket.send(b"\0", socket.MSG_DONTWAIT)
+                except OSError:
+                    pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        for connection in self.connections:
+            connection.close()
+
+
+def announced(size, sent, api=protocol.PRODUCE):
+    """The beginning of a frame of `size` bytes, of which only `sent` come."""
+    return struct.pack(">i", size) + (struct.pack(">h", api) + b"\0" * sent)[:sent]
+
+
+def producers_are_served(within_s, what):
+    """A topic is created, written and read, and a batch of the largest size stored."""
+    started = time.monotonic()
+    topic = fresh_topic()
+    with protocol.Connection(BOOTSTRAP) as connection:
+        expect_equal(protocol.fetch(connection, {(topic, 0): 0})[topic, 0][:2], (0, 1), f"a fetch beside {what}")
+        expect_equal(protocol.produce(connection, topic, 0, LARGE_BATCH), (0, 1), f"a large batch beside {what}")
+    took = time.monotonic() - started
+    print(f"  served in {took:.2f} s beside {what}", flush=True)
+    expect(took < within_s, f"beside {what}: producers waited {took:.1f} s")
+
+
 @suite.check
 def unfinished_frames_hold_no_memory_and_leave_no_trace():
-    topic = fresh_topic()
-    connections = []
-    with Memory():
-        for index in range(300):
-            connection = protocol.Connection(BOOTSTRAP)
-            # 100 MB announced, the most that is allowed; next to nothing of it is sent.
-            connection.send_raw(struct.pack(">i", 104_857_600) + b"\0" * (index % 9))
-            connections.append(connection)
-        still_serves()
-        with protocol.Connection(BOOTSTRAP) as reader:
-            expect_equal(protocol.fetch(reader, {(topic, 0): 0})[topic, 0][:2], (0, 1), "a fetch beside them")
-    for connection in connections:
-        connection.close()
-    started = time.monotonic()
     fresh_topic()
-    expect(time.monotonic() - started < 5, "records are taken again within 5 s of the last of them")
+    # 100 MB announced, the most that is allowed; next to nothing of it is sent.
+    starts = [announced(104_857_600, index % 9) for index in range(1_000)]
+    with Memory(), Held(starts):
+        producers_are_served(3, "1000 frames announced")
+        still_serves()
+    with Memory(), Held(starts, dribbling=True):
+        producers_are_served(3, "1000 frames of which a byte comes at a time")
+        still_serves()
+
+
+@suite.check
+def frames_that_halt_keep_no_memory_from_others():
+    for size, sent, count in ((1 << 20, 5_000, 600), (1 << 20, 100_000, 300), (104_857_600, 100_000, 200)):
+        for dribbling in (False, True):
+            with Memory(), Held([announced(size, sent)] * count, dribbling):
+                what = f"{count} frames of {size} bytes with {sent} come{', the rest a byte at a time' if dribbling else ''}"
+                # What they hold is theirs for one second of grace; so are the places of those who come next.
+                producers_are_served(6, what)
+    with Memory(), Held([announced(4 << 20, 100_000, protocol.METADATA)] * 200):
+        producers_are_served(6, "200 large requests for metadata that halt")
+
+
+def topic_of_small_batches(partitions=50, rounds=200):
+    """A topic with a file's worth of batches that are each copied into an answer."""
+    topic = unique("small")
+    batch = protocol.batch([b"s" * 1_500], timestamp_ms=int(time.time() * 1000))
+    entries = [struct.pack(">ii", number, len(batch)) + batch for number in range(partitions)]
+    body = protocol.string(None) + struct.pack(">hi", -1, 10_000) + protocol.array([protocol.string(topic) + protocol.array(entries)])
+    create = protocol.array([protocol.string(topic) + struct.pack(">ih", partitions, 1) + protocol.array([]) * 2])
+    with protocol.Connection(BOOTSTRAP, timeout_s=30) as connection:
+        connection.request(CREATE_TOPICS, 0, create + struct.pack(">i", 10_000))
+        for _ in range(rounds):
+            connection.request(protocol.PRODUCE, 3, body)
+    return topic, partitions
+
+
+@suite.check
+def answers_that_nobody_reads_are_bounded():
+    topic, partitions = topic_of_small_batches()
+    positions = {(topic, number): 0 for number in range(partitions)}
+    body = struct.pack(">iiiib", -1, 500, 1, 50 << 20, 0) + protocol.by_topic(
+        positions, lambda _, number: struct.pack(">iqi", number, 0, 1 << 20)
+    )
+    fetch = frame(header(protocol.FETCH, 4) + body)
+    metadata = frame(header(protocol.METADATA, 1) + struct.pack(">i", -1))
+    with Memory(limit_mib=RESIDENT_MIB), Held([fetch * 4] * 1_000), Held([metadata * 2_000] * 200):
+        time.sleep(5)  # for as long as it takes to make more answers than may be
+        producers_are_served(6, "1200 clients that do not read their answers")
+
+
+@suite.check
+def many_large_produces_in_flight_are_bounded():
+    topic = fresh_topic()
+    body = protocol.string(None) + struct.pack(">hi", -1, 30_000) + protocol.array([
+        protocol.string(topic) + protocol.array([struct.pack(">ii", 0, len(LARGE_BATCH)) + LARGE_BATCH])
+    ])
+    produce = frame(header(protocol.PRODUCE, 3) + body)
+    connections = [protocol.Connection(BOOTSTRAP, timeout_s=60) for _ in range(60)]
+
+    def five(connection):
+        with connection:
+            connection.send_raw(produce * 5)
+            for _ in range(5):
+                connection.read_frame()
+
+    with Memory(limit_mib=RESIDENT_MIB), concurrent.futures.ThreadPoolExecutor(len(connections)) as pool:
+        list(pool.map(five, connections))
 
 
 @suite.check
@@ -316,6 +431,8 @@ def main():
     parser.add_argument("checks", nargs="*", metavar="CHECK")
     options = parser.parse_args()
     WAITING.update(options.silent_ok)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     print(f"  seed {options.seed}", flush=True)
     suite.main(options.checks)
 
