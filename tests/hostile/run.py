@@ -69,9 +69,9 @@ class Memory:
     def __exit__(self, kind, *_):
         self.done.set()
         self.thread.join()
+        grown = self.most - self.before
+        print(f"  resident {self.before:.0f} MiB before, {self.most:.0f} at most", flush=True)
         if kind is None:
-            grown = self.most - self.before
-            print(f"  resident {self.before:.0f} MiB before, {self.most:.0f} at most", flush=True)
             if self.limit_mib:
                 expect(self.most <= self.limit_mib, f"{self.most:.0f} MiB resident; {self.limit_mib} are allowed")
                 return
@@ -311,17 +311,19 @@ def frames_that_halt_keep_no_memory_from_others():
         producers_are_served(6, "200 large requests for metadata that halt")
 
 
-def topic_of_small_batches(partitions=50, rounds=200):
-    """A topic with a file's worth of batches that are each copied into an answer."""
+def topic_of_small_batches(partitions=4, rounds=40, requests=60):
+    """A topic of 15 MB in batches of the size below which they are copied into an answer."""
     topic = unique("small")
     batch = protocol.batch([b"s" * 1_500], timestamp_ms=int(time.time() * 1000))
     entries = [struct.pack(">ii", number, len(batch)) + batch for number in range(partitions)]
     body = protocol.string(None) + struct.pack(">hi", -1, 10_000) + protocol.array([protocol.string(topic) + protocol.array(entries)])
     create = protocol.array([protocol.string(topic) + struct.pack(">ih", partitions, 1) + protocol.array([]) * 2])
     with protocol.Connection(BOOTSTRAP, timeout_s=30) as connection:
-        connection.request(CREATE_TOPICS, 0, create + struct.pack(">i", 10_000))
+        connection.request(CREATE_TOPICS, 2, create + struct.pack(">ib", 10_000, 0))
         for _ in range(rounds):
-            connection.request(protocol.PRODUCE, 3, body)
+            connection.send_raw(frame(header(protocol.PRODUCE, 3) + body) * requests)
+            for _ in range(requests):
+                connection.read_frame()
     return topic, partitions
 
 
@@ -330,11 +332,11 @@ def answers_that_nobody_reads_are_bounded():
     topic, partitions = topic_of_small_batches()
     positions = {(topic, number): 0 for number in range(partitions)}
     body = struct.pack(">iiiib", -1, 500, 1, 50 << 20, 0) + protocol.by_topic(
-        positions, lambda _, number: struct.pack(">iqi", number, 0, 1 << 20)
+        positions, lambda _, number: struct.pack(">iqi", number, 0, 50 << 20)
     )
     fetch = frame(header(protocol.FETCH, 4) + body)
     metadata = frame(header(protocol.METADATA, 1) + struct.pack(">i", -1))
-    with Memory(limit_mib=RESIDENT_MIB), Held([fetch * 4] * 1_000), Held([metadata * 2_000] * 200):
+    with Memory(limit_mib=RESIDENT_MIB), Held([fetch] * 1_000), Held([metadata * 2_000] * 200):
         time.sleep(5)  # for as long as it takes to make more answers than may be
         producers_are_served(6, "1200 clients that do not read their answers")
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use host::budget::{Budget, Held};
+use host::clock::Instant;
 
 /// Memory for answers. Most are some hundred bytes; the largest, all topics in one, some MiB.
 const ANSWERS_BYTES: u64 = 32 << 20;
@@ -55,9 +56,9 @@ impl Answers {
         std::iter::once(room).chain(more).collect()
     }
 
-    /// True while someone waits for room.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.budget.is_wanted()
+    /// True if someone waits for room, or did since `since`.
+    pub(crate) fn is_wanted(&self, since: Instant) -> bool {
+        self.budget.is_wanted_since(since)
     }
 
     fn of(&self, api: i16) -> Option<&AtomicU64> {
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(answers.budget.free_bytes(), 12 << 20);
         let mut second = answers.room(3).boxed();
         assert!((&mut second).now_or_never().is_none());
-        assert!(answers.is_wanted());
+        assert!(answers.is_wanted(Instant::from_micros(u64::MAX)));
         assert!(
             answers.room(18).now_or_never().is_none(),
             "first come first served"

@@ -32,6 +32,8 @@ pub(crate) struct Keep {
     _chunks: Vec<Arc<Chunk>>,
     /// What was written for the answer alone.
     _held: Vec<Held>,
+    /// What a produce request was given that was answered without being written.
+    pub of_produce: Option<Held>,
 }
 
 /// What a request comes to.
@@ -49,6 +51,25 @@ pub(crate) enum Reply {
     Silence,
     /// No answer, and the end of the connection; why, for the log.
     Close(String),
+}
+
+impl Reply {
+    /// Counts the memory of a produce request as that of its answer, until that is sent.
+    fn holding(mut self, mut held: Held) -> Self {
+        held.shrink_to(self.bytes() as u64);
+        if let Reply::Frame { keep, .. } = &mut self {
+            keep.of_produce = Some(held);
+        }
+        self
+    }
+
+    /// The size of its frame.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Reply::Frame { frame, .. } => frame.len(),
+            Reply::Silence | Reply::Close(_) => 0,
+        }
+    }
 }
 
 /// Writes an answer.
@@ -98,6 +119,7 @@ pub(crate) async fn answer(
             let keep = Keep {
                 _chunks: fetched.chunks,
                 _held: fetched.held,
+                of_produce: None,
             };
             return encode_keeping(fetched.response.into(), correlation_id, version, keep);
         }

@@ -30,9 +30,6 @@ const CHUNK_OVERHEAD_BYTES: u64 = 512;
 const EVICT_LOOKS: usize = 64;
 /// How long a load waits for readers before it looks again for what can be evicted.
 const EVICT_AGAIN: Duration = Duration::from_millis(20);
-/// How long it is remembered that an answer had to do with less: readers who hold memory are looked
-/// at once a second.
-const SHORT_MEMORY: Duration = Duration::from_secs(2);
 
 /// A part of a file: all of it, or one slice of a large one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,11 +93,11 @@ impl Cache {
         }
     }
 
-    /// True if readers wait for memory that others hold, or have just done with less than they
-    /// asked for.
-    pub fn is_wanted(&self, now: Instant) -> bool {
+    /// True if readers wait for memory that others hold, or did since `since`, or had to do with
+    /// less than they asked for.
+    pub fn is_wanted(&self, since: Instant) -> bool {
         let short = Instant::from_micros(self.short_micros.load(Relaxed));
-        self.budget.is_wanted() || now.since(short) < SHORT_MEMORY
+        self.budget.is_wanted_since(since) || short > since
     }
 
     /// Says that an answer has less than was asked for, for want of memory.

@@ -113,7 +113,12 @@ impl Memory {
 
     /// True if requests other than Produce wait for memory.
     pub(crate) fn is_other_wanted(&self) -> bool {
-        self.other.large.is_wanted(Step::Whole)
+        self.other.usual.is_wanted(Step::Whole, host::clock::now())
+    }
+
+    /// True if produce requests wait for memory, or did since `since`.
+    pub(crate) fn is_produce_wanted(&self, since: Instant) -> bool {
+        self.produce.usual.is_wanted(Step::Whole, since)
     }
 
     /// Bytes left for produce requests.
@@ -182,13 +187,15 @@ impl Gate {
         self.share.is_none() && self.whole.free_bytes() >= needed
     }
 
-    /// True if others wait for memory of a step.
-    pub(crate) fn is_wanted(&self, step: Step) -> bool {
+    /// True if others wait for memory of a step, or did since `since`.
+    pub(crate) fn is_wanted(&self, step: Step, since: Instant) -> bool {
         match step {
             Step::Prefix => false,
-            Step::Beginning => self.beginnings.is_wanted(),
+            Step::Beginning => self.beginnings.is_wanted_since(since),
             Step::Whole => {
-                self.whole.is_wanted() || self.share.as_ref().is_some_and(Budget::is_wanted)
+                let share = self.share.as_ref();
+                self.whole.is_wanted_since(since)
+                    || share.is_some_and(|share| share.is_wanted_since(since))
             }
         }
     }
@@ -242,13 +249,19 @@ impl Pace {
         self.came_at = now;
     }
 
+    /// Since when its bytes are counted.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// When to judge it next.
     pub(crate) fn look_at(&self, halt_max: Duration) -> Instant {
         (self.since + PACE_WINDOW).min(self.came_at + halt_max)
     }
 
     /// Whether it comes too slowly; to be asked at [`Pace::look_at`], or later. `is_wanted` says
-    /// that others wait for memory that it holds.
+    /// that others wait for memory that it holds, or did since [`Pace::since`]: if only those were
+    /// closed that are slow at the instant when somebody waits, the next would wait for the others.
     pub(crate) fn is_too_slow(
         &mut self,
         now: Instant,

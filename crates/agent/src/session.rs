@@ -79,6 +79,8 @@ struct Session {
     in_flight_bytes: u64,
     /// Requests other than Produce among the places.
     others: usize,
+    /// Bytes of the answers among the places.
+    done_bytes: usize,
     /// A produce request that has to look for its topics first; nothing is read meanwhile, so that
     /// nothing overtakes it.
     submitting: Option<BoxFuture<'static, Submitted>>,
@@ -150,6 +152,7 @@ impl Session {
             places: VecDeque::new(),
             in_flight_bytes: 0,
             others: 0,
+            done_bytes: 0,
             submitting: None,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -220,7 +223,10 @@ impl Session {
                     Poll::Pending => break,
                 },
                 Slot::Submitting => break,
-                Slot::Done(reply) => std::mem::take(reply),
+                Slot::Done(reply) => {
+                    self.done_bytes -= reply.bytes();
+                    std::mem::take(reply)
+                }
             };
             moved = true;
             if let Some(place) = self.places.pop_front() {
@@ -255,6 +261,7 @@ impl Session {
         self.submitting = None;
         if let Some(place) = self.places.back_mut() {
             place.slot = submitted.into();
+            self.done_bytes += place.slot.done_bytes();
         }
         true
     }
@@ -312,7 +319,7 @@ impl Session {
         self.places.len() >= REQUESTS_MAX
             || self.others >= OTHERS_MAX
             // Unless that would keep memory from others.
-            || self.outbox_bytes >= OUTBOX_BYTES && !self.inbox.holds_memory()
+            || self.outbox_bytes + self.done_bytes >= OUTBOX_BYTES && !self.inbox.holds_memory()
             || self.in_flight_bytes >= u64::from(self.context.settings.socket_request_max_bytes)
     }
 
@@ -379,6 +386,7 @@ impl Session {
         };
         self.in_flight_bytes += bytes;
         self.others += usize::from(matches!(slot, Slot::Other(_)));
+        self.done_bytes += slot.done_bytes();
         self.places.push_back(Place {
             slot,
             bytes,
@@ -441,8 +449,14 @@ impl Session {
 
     /// Whether the client reads its answers too slowly, while others wait for their memory.
     fn reads_too_slowly(&mut self, now: Instant) -> bool {
-        let context = &self.context;
-        let is_wanted = context.answers.is_wanted() || context.cache.is_wanted(now);
+        let (context, since) = (&self.context, self.sending_pace.since());
+        let holds_produce = || {
+            let mut sending = self.sending.iter();
+            sending.any(|(_, keep)| keep.of_produce.is_some())
+        };
+        let is_wanted = context.answers.is_wanted(since)
+            || context.cache.is_wanted(since)
+            || context.memory.is_produce_wanted(since) && holds_produce();
         let bytes = self.sent_bytes.saturating_add(self.outbox_bytes);
         let never = Duration::MAX;
         self.sending_pace
@@ -453,6 +467,16 @@ impl Session {
         let wait = at.since(host::clock::now()).max(Duration::from_millis(1));
         self.timer = host::clock::sleep(wait).boxed();
         self.timer_at = at;
+    }
+}
+
+impl Slot {
+    /// The size of its answer, if it has one.
+    fn done_bytes(&self) -> usize {
+        match self {
+            Slot::Done(reply) => reply.bytes(),
+            _ => 0,
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 //! is left waits, first come first served. It must not know what the bytes are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::{self, Instant};
 
 /// Bytes per permit of the semaphore beneath: its permits are 32-bit per request.
 const GRAIN: u64 = 1024;
@@ -14,8 +16,16 @@ const GRAIN: u64 = 1024;
 pub struct Budget {
     semaphore: Arc<Semaphore>,
     grains: u32,
-    /// How many wait.
-    waiting: Arc<AtomicUsize>,
+    want: Arc<Want>,
+}
+
+/// Who waits.
+#[derive(Debug, Default)]
+struct Want {
+    /// How many.
+    waiting: AtomicUsize,
+    /// When one of them got what he waited for, in microseconds of the clock.
+    ended_micros: AtomicU64,
 }
 
 /// Bytes held from a budget until dropped.
@@ -47,7 +57,7 @@ impl Budget {
         Budget {
             semaphore: Arc::new(Semaphore::new(grains as usize)),
             grains,
-            waiting: Arc::default(),
+            want: Arc::default(),
         }
     }
 
@@ -57,7 +67,7 @@ impl Budget {
         if let Some(held) = self.try_hold(bytes) {
             return held;
         }
-        let _waits = Waits::begin(&self.waiting);
+        let _waits = Waits::begin(&self.want);
         let permits = self.permits(bytes);
         match Arc::clone(&self.semaphore)
             .acquire_many_owned(permits)
@@ -87,9 +97,10 @@ impl Budget {
         u64::from(self.grains) * GRAIN
     }
 
-    /// True while someone waits for bytes of it.
-    pub fn is_wanted(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+    /// True if someone waits for bytes of it, or did at any time since `instant`.
+    pub fn is_wanted_since(&self, instant: Instant) -> bool {
+        let ended = Instant::from_micros(self.want.ended_micros.load(Relaxed));
+        self.want.waiting.load(Relaxed) > 0 || ended > instant
     }
 
     fn permits(&self, bytes: u64) -> u32 {
@@ -99,18 +110,19 @@ impl Budget {
 }
 
 /// Counts one who waits, until dropped.
-struct Waits<'a>(&'a AtomicUsize);
+struct Waits<'a>(&'a Want);
 
 impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Relaxed);
-        Waits(waiting)
+    fn begin(want: &'a Want) -> Self {
+        want.waiting.fetch_add(1, Relaxed);
+        Waits(want)
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.ended_micros.store(clock::now().as_micros(), Relaxed);
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -151,23 +163,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_wanted_while_someone_waits() {
+    async fn it_is_wanted_while_someone_waits_and_that_is_remembered() {
         let budget = Budget::of_bytes(4096);
+        let start = clock::now();
         let held = budget.hold(4096).await;
-        assert!(!budget.is_wanted());
-        let wait = crate::clock::timeout(Duration::from_secs(60), budget.hold(1));
+        assert!(!budget.is_wanted_since(start));
+        let never = Instant::from_micros(u64::MAX);
+        let wait = clock::timeout(Duration::from_secs(60), budget.hold(1));
         let look = async {
-            assert!(budget.is_wanted());
+            assert!(budget.is_wanted_since(never));
             drop(held);
         };
         let (waited, ()) = tokio::join!(wait, look);
         assert!(waited.is_ok());
-        assert!(!budget.is_wanted());
+        assert!(budget.is_wanted_since(start));
+        assert!(!budget.is_wanted_since(clock::now()));
         drop(waited);
         let all = budget.hold(4096).await;
-        let gave_up = crate::clock::timeout(Duration::from_millis(1), budget.hold(1)).await;
+        let gave_up = clock::timeout(Duration::from_millis(1), budget.hold(1)).await;
         assert!(gave_up.is_err());
-        assert!(!budget.is_wanted());
+        assert!(!budget.is_wanted_since(never));
         assert_eq!(budget.total_bytes(), 4096);
         drop(all);
     }

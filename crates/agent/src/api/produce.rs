@@ -156,7 +156,9 @@ fn put(
         acks: request.acks,
     };
     if batches.is_empty() {
-        return Submitted::Answered(answer.finish(&context.metrics));
+        // The answer says of every partition what is wrong: it is as large as the request, or more.
+        let reply = answer.finish(&context.metrics);
+        return Submitted::Answered(reply.holding(held));
     }
     context.metrics.produce_batches.add(batches.len() as u64);
     let (ticket, outcome) = oneshot::channel();

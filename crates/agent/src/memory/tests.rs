@@ -5,6 +5,7 @@ use futures::FutureExt;
 use super::*;
 
 const MIB: usize = 1 << 20;
+const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 fn gates() -> Gates {
     Gates::new(64 << 20, 32 << 20, 8 << 20)
@@ -58,11 +59,11 @@ fn memory_is_wanted_by_those_who_wait_for_the_same_step() {
     let whole = gates.usual.try_take(Step::Whole, 64 * MIB).unwrap();
     let mut waits = Arc::clone(&gates.usual).take(Step::Whole, MIB).boxed();
     assert!((&mut waits).now_or_never().is_none());
-    assert!(gates.usual.is_wanted(Step::Whole));
-    assert!(!gates.usual.is_wanted(Step::Beginning));
+    assert!(gates.usual.is_wanted(Step::Whole, NEVER));
+    assert!(!gates.usual.is_wanted(Step::Beginning, NEVER));
     drop(whole);
     assert!(waits.now_or_never().is_some());
-    assert!(!gates.usual.is_wanted(Step::Whole));
+    assert!(!gates.usual.is_wanted(Step::Whole, NEVER));
 }
 
 #[test]
@@ -71,8 +72,8 @@ fn who_waits_for_the_share_of_large_frames_hurries_these_alone() {
     let _large = gates.large.try_take(Step::Whole, 32 * MIB).unwrap();
     let mut waits = Arc::clone(&gates.large).take(Step::Whole, 8 * MIB).boxed();
     assert!((&mut waits).now_or_never().is_none());
-    assert!(gates.large.is_wanted(Step::Whole));
-    assert!(!gates.usual.is_wanted(Step::Whole));
+    assert!(gates.large.is_wanted(Step::Whole, NEVER));
+    assert!(!gates.usual.is_wanted(Step::Whole, NEVER));
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Inbox {
     pub(super) fn is_too_slow(&mut self, now: Instant, halt_max: Duration) -> bool {
         let step = self.step();
         let gate = self.gate.as_ref();
-        let is_wanted = gate.is_some_and(|gate| gate.is_wanted(step));
+        let is_wanted = gate.is_some_and(|gate| gate.is_wanted(step, self.pace.since()));
         let bytes = self
             .length()
             .map_or(PREFIX_BYTES, |length| LENGTH_BYTES + length);
