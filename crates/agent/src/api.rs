@@ -103,27 +103,44 @@ pub(crate) async fn answer(
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
     let context = &*context;
+    if let Request::Fetch(request) = request {
+        let fetched = crate::fetch::fetch(context, request, version).await;
+        let keep = Keep {
+            _chunks: fetched.chunks,
+            _held: fetched.held,
+            of_produce: None,
+        };
+        return encode_keeping(fetched.response.into(), correlation_id, version, keep);
+    }
     // Those that wait for others would keep it from these.
-    let waits = matches!(
-        request,
-        Request::Fetch(_) | Request::JoinGroup(_) | Request::SyncGroup(_)
-    );
+    let waits = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
     let room = if waits {
         None
     } else {
         Some(context.answers.room(api).await)
     };
-    let response: Response = match request {
-        Request::Fetch(request) => {
-            let fetched = crate::fetch::fetch(context, request, version).await;
-            let keep = Keep {
-                _chunks: fetched.chunks,
-                _held: fetched.held,
-                of_produce: None,
-            };
-            return encode_keeping(fetched.response.into(), correlation_id, version, keep);
+    let Some(response) = respond(context, &peer, &header, request).await else {
+        return Reply::Close("a request out of its way".to_owned());
+    };
+    match encode(response, correlation_id, version) {
+        Reply::Frame { frame, mut keep } => {
+            keep._held = context.answers.settle(api, frame.len() as u64, room);
+            Reply::Frame { frame, keep }
         }
-        Request::Produce(_) => return Reply::Close("a produce request out of its way".to_owned()),
+        other => other,
+    }
+}
+
+/// The response to everything but Produce and Fetch, which have ways of their own.
+async fn respond(
+    context: &Context,
+    peer: &Peer,
+    header: &RequestHeader,
+    request: Request,
+) -> Option<Response> {
+    let version = header.version;
+    Some(match request {
+        Request::Fetch(_) | Request::Produce(_) => return None,
         Request::ApiVersions(request) => versions::api_versions(&request, version).into(),
         Request::Metadata(request) => cluster::metadata(context, request, version).await.into(),
         Request::DescribeCluster(request) => {
@@ -153,7 +170,7 @@ pub(crate) async fn answer(
         Request::FindCoordinator(request) => {
             groups::find_coordinator(context, request, version).into()
         }
-        Request::JoinGroup(request) => groups::join(context, &peer, &header, request).await.into(),
+        Request::JoinGroup(request) => groups::join(context, peer, header, request).await.into(),
         Request::SyncGroup(request) => groups::sync(context, request).await.into(),
         Request::Heartbeat(request) => groups::heartbeat(context, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
@@ -167,14 +184,7 @@ pub(crate) async fn answer(
         Request::OffsetFetch(request) => groups::fetch_offsets(context, request, version)
             .await
             .into(),
-    };
-    match encode(response, correlation_id, version) {
-        Reply::Frame { frame, mut keep } => {
-            keep._held = context.answers.settle(api, frame.len() as u64, room);
-            Reply::Frame { frame, keep }
-        }
-        other => other,
-    }
+    })
 }
 
 /// A topic id from the wire.
