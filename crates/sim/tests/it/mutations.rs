@@ -41,7 +41,7 @@ caught! {
     dedup_outside_the_log: DedupOutsideTheLog at 0;
     commits_in_any_order: CommitsInAnyOrder at 0;
     agent_deletes_failed_upload: AgentDeletesFailedUpload at 0;
-    collect_without_grace: CollectWithoutGrace at 13;
+    collect_without_grace: CollectWithoutGrace at 154;
     collect_by_age: CollectByAge at 0;
     error_means_absent: ErrorMeansAbsent at 0;
     ignore_checksums: IgnoreChecksums at 4;
