@@ -7,6 +7,7 @@
 //! buffer_bytes` until its last user drops it: a slow reader cannot pin memory unseen.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,14 +133,20 @@ impl Cache {
     /// Takes room for a chunk, waiting for readers to let go of others if need be. Who holds a
     /// chunk must not wait for another: see [`Cache::try_hold`].
     pub async fn hold(&self, bytes: u64) -> Held {
+        if let Some(held) = self.try_hold(bytes) {
+            return held;
+        }
+        // One place in the queue, kept: those who come later do not overtake.
+        let mut held = pin!(self.budget.hold(bytes));
         loop {
-            if let Some(held) = self.try_hold(bytes) {
+            // Readers let go by themselves; what they leave in the cache must be evicted.
+            if let Ok(held) = host::clock::timeout(EVICT_AGAIN, held.as_mut()).await {
                 return held;
             }
-            // Readers let go by themselves; what they leave in the cache must be evicted.
-            let waited = host::clock::timeout(EVICT_AGAIN, self.budget.hold(bytes)).await;
-            if let Ok(held) = waited {
-                return held;
+            while self.evict_idle() {
+                if let Some(held) = held.as_mut().now_or_never() {
+                    return held;
+                }
             }
         }
     }

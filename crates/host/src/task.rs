@@ -52,6 +52,8 @@ where
 pub async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
+        // Nobody cancels such work but a runtime that ends, and this task with it.
+        Err(error) if error.is_cancelled() => std::future::pending().await,
         Err(error) => abort_process("blocking work", &error.to_string()),
     }
 }
