@@ -31,7 +31,11 @@ pub struct Watch {
 
 impl Hub {
     /// Waits for changes of `partitions` from now on.
-    pub fn watch(self: &Arc<Self>, partitions: Vec<PartitionId>) -> Watch {
+    pub fn watch(self: &Arc<Self>, mut partitions: Vec<PartitionId>) -> Watch {
+        // A request may name a partition as often as it likes; to leave the hub costs a look at all
+        // who wait, for each.
+        partitions.sort_unstable();
+        partitions.dedup();
         let waiter = Arc::new(Waiter::default());
         let mut waiting = self.waiting();
         for partition in &partitions {
@@ -162,6 +166,15 @@ mod tests {
         assert!(watch.changed().now_or_never().is_none());
         hub.tell_all();
         assert_eq!(watch.changed().await.len(), 2);
+        drop(watch);
+        assert!(hub.waiting().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_partition_is_watched_once_however_often_it_is_named() {
+        let hub = Arc::new(Hub::default());
+        let watch = hub.watch(vec![PartitionId(1); 3]);
+        assert_eq!(hub.waiting()[&PartitionId(1)].len(), 1);
         drop(watch);
         assert!(hub.waiting().is_empty());
     }
