@@ -342,6 +342,21 @@ def answers_that_nobody_reads_are_bounded():
 
 
 @suite.check
+def refusals_that_nobody_reads_are_bounded():
+    topic = fresh_topic()
+    good = protocol.batch([b"good"], timestamp_ms=int(time.time() * 1000))
+    # One batch that is written, beside as many refused as a request may have; and far more than it may have.
+    for count, content in ((10_000, b"\0" * 61), (100_000, b"")):
+        entries = [struct.pack(">ii", 0, len(data)) + data for data in [good] + [content] * count]
+        body = protocol.string(None) + struct.pack(">hi", -1, 30_000) + protocol.array([
+            protocol.string(topic) + protocol.array(entries)
+        ])
+        produce = frame(header(protocol.PRODUCE, 3) + body)
+        with Memory(limit_mib=RESIDENT_MIB), Held([produce * 5] * 200):
+            producers_are_served(10, f"200 clients that are refused {count} batches at a time and read no answer")
+
+
+@suite.check
 def many_large_produces_in_flight_are_bounded():
     topic = fresh_topic()
     body = protocol.string(None) + struct.pack(">hi", -1, 30_000) + protocol.array([

@@ -32,7 +32,7 @@ pub(crate) struct Keep {
     _chunks: Vec<Arc<Chunk>>,
     /// What was written for the answer alone.
     _held: Vec<Held>,
-    /// What a produce request was given that was answered without being written.
+    /// Memory for the answer to a produce request.
     pub of_produce: Option<Held>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// Counts the memory of a produce request as that of its answer, until that is sent.
+    /// Counts memory for the answer to a produce request until it is sent.
     fn holding(mut self, mut held: Held) -> Self {
         held.shrink_to(self.bytes() as u64);
         if let Reply::Frame { keep, .. } = &mut self {

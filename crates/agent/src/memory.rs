@@ -38,10 +38,16 @@ const OTHER_BYTES: u64 = 16 << 20;
 /// The largest request other than Produce: half of the memory for them, so that two fit.
 const OTHER_BYTES_MAX: u64 = OTHER_BYTES / 2;
 
+/// Memory for answers to produce requests: 32,000 requests in flight.
+const PRODUCE_ANSWERS_BYTES: u64 = 32 << 20;
+
 /// The budgets of an agent.
 pub(crate) struct Memory {
     produce: Gates,
     other: Gates,
+    /// For answers to produce requests, from before they are written until they are sent. It is the
+    /// last that a request takes: whoever holds it waits for the pipeline, and for its client, alone.
+    produce_answers: Budget,
 }
 
 /// The budgets of one kind of requests.
@@ -91,6 +97,7 @@ impl Memory {
                 frame_bytes_max,
             ),
             other: Gates::new(OTHER_BYTES, OTHER_BYTES_MAX, OTHER_BYTES_MAX),
+            produce_answers: Budget::of_bytes(PRODUCE_ANSWERS_BYTES),
         }
     }
 
@@ -116,9 +123,9 @@ impl Memory {
         self.other.usual.is_wanted(Step::Whole, host::clock::now())
     }
 
-    /// True if produce requests wait for memory, or did since `since`.
-    pub(crate) fn is_produce_wanted(&self, since: Instant) -> bool {
-        self.produce.usual.is_wanted(Step::Whole, since)
+    /// Memory for answers to produce requests.
+    pub(crate) fn produce_answers(&self) -> &Budget {
+        &self.produce_answers
     }
 
     /// Bytes left for produce requests.

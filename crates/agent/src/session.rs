@@ -456,7 +456,7 @@ impl Session {
         };
         let is_wanted = context.answers.is_wanted(since)
             || context.cache.is_wanted(since)
-            || context.memory.is_produce_wanted(since) && holds_produce();
+            || holds_produce() && context.memory.produce_answers().is_wanted_since(since);
         let bytes = self.sent_bytes.saturating_add(self.outbox_bytes);
         let never = Duration::MAX;
         self.sending_pace

@@ -31,6 +31,14 @@ mod content;
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
 
+/// What the answer for one partition takes until it is sent: it is drafted, filled in and written.
+const ANSWER_BYTES: u64 = 512;
+/// A partition of a request that has records takes at least this: its number, a length, the header of
+/// a batch. More partitions than that are none that a client sends.
+const ENTRY_BYTES_MIN: u64 = 4 + 4 + 61;
+/// So many partitions are answered even if they have no records: a client may be told what is wrong.
+const ENTRIES_FREE: u64 = 64;
+
 /// A produce request as it was read.
 pub(crate) struct Incoming {
     /// Its header.
@@ -71,6 +79,8 @@ struct Draft {
     correlation_id: i32,
     version: i16,
     acks: i16,
+    /// Its memory.
+    room: Option<Held>,
 }
 
 /// Puts a request into the pipeline. If one of its topics is not known here, that is found out
@@ -81,21 +91,50 @@ pub(crate) fn submit(
     incoming: Incoming,
 ) -> Result<Submitted, BoxFuture<'static, Submitted>> {
     context.metrics.produce_requests.increment();
-    let view = context.views.latest();
-    if knows_all(&view, &incoming) {
-        return Ok(put(context, peer, Ok(&view), incoming));
+    let entries = incoming.entries();
+    let answers = context.memory.produce_answers();
+    let room_bytes = entries * ANSWER_BYTES;
+    if entries > ENTRIES_FREE + incoming.bytes / ENTRY_BYTES_MIN
+        || room_bytes > answers.total_bytes()
+    {
+        let why = format!(
+            "a produce request of {entries} partitions is not answered: so many have no room for records in it, or their answers none in memory"
+        );
+        return Ok(Submitted::Answered(Reply::Close(why)));
     }
+    let room = answers.try_hold(room_bytes);
+    let view = context.views.latest();
+    let room = match room {
+        Some(room) if knows_all(&view, &incoming) => {
+            return Ok(put(context, peer, Ok(&view), incoming, room));
+        }
+        room => room,
+    };
     let (context, peer) = (Arc::clone(context), peer.clone());
     Err(async move {
-        let view = context.views.refresh_current().await;
-        put(
-            &context,
-            &peer,
-            view.as_ref().map_err(errors::of_read),
-            incoming,
-        )
+        let room = match room {
+            Some(room) => room,
+            None => context.memory.produce_answers().hold(room_bytes).await,
+        };
+        let view = context.views.latest();
+        let view = if knows_all(&view, &incoming) {
+            Ok(view)
+        } else {
+            context.views.refresh_current().await
+        };
+        let view = view.as_ref().map_err(errors::of_read);
+        put(&context, &peer, view, incoming, room)
     }
     .boxed())
+}
+
+impl Incoming {
+    /// The partitions that it names, or the topics, if it names more of these.
+    fn entries(&self) -> u64 {
+        let topics = &self.request.topic_data;
+        let partitions = topics.iter().map(|topic| topic.partition_data.len());
+        partitions.sum::<usize>().max(topics.len()) as u64
+    }
 }
 
 fn topic_key<'a>(topic: &'a TopicProduceData, version: i16) -> TopicKey<'a> {
@@ -124,6 +163,7 @@ fn put(
     peer: &Peer,
     view: Result<&Arc<View>, ErrorCode>,
     incoming: Incoming,
+    room: Held,
 ) -> Submitted {
     let Incoming {
         header,
@@ -154,11 +194,10 @@ fn put(
         correlation_id: header.correlation_id,
         version: header.version,
         acks: request.acks,
+        room: Some(room),
     };
     if batches.is_empty() {
-        // The answer says of every partition what is wrong: it is as large as the request, or more.
-        let reply = answer.finish(&context.metrics);
-        return Submitted::Answered(reply.holding(held));
+        return Submitted::Answered(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);
     let (ticket, outcome) = oneshot::channel();
@@ -425,6 +464,7 @@ impl Draft {
         Draft {
             response: std::mem::take(&mut self.response),
             gaps: std::mem::take(&mut self.gaps),
+            room: self.room.take(),
             ..*self
         }
     }
@@ -444,7 +484,13 @@ impl Draft {
             failed = Some(code);
         }
         match failed {
-            _ if self.acks != 0 => encode(self.response, self.correlation_id, self.version),
+            _ if self.acks != 0 => {
+                let reply = encode(self.response, self.correlation_id, self.version);
+                match self.room {
+                    Some(room) => reply.holding(room),
+                    None => reply,
+                }
+            }
             None => Reply::Silence,
             Some(code) => Reply::Close(format!(
                 "a produce request with acks=0 failed: {}",

@@ -4,6 +4,7 @@ use wire::errors::ErrorCode;
 use wire::frame::decode_response;
 use wire::messages::api_versions::ApiVersionsRequest;
 use wire::messages::metadata::MetadataRequest;
+use wire::messages::produce::PartitionProduceData;
 
 use crate::client::{fetch_request, large_batch, partition_of, produce_request, values_of};
 use crate::stand::{Stand, settings};
@@ -223,6 +224,27 @@ async fn many_producers_with_little_memory_are_all_served() {
         }
     });
     futures::future::join_all(producers).await;
+}
+
+#[tokio::test]
+async fn partitions_without_records_are_answered_up_to_a_number() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut request = produce_request("t", 0, large_batch(10));
+    let nothing = PartitionProduceData {
+        index: 0,
+        records: None,
+    };
+    let partitions = &mut request.topic_data[0].partition_data;
+    partitions.extend(vec![nothing.clone(); 50]);
+    let answer = client.call(&request, 9).await;
+    let codes = answer.responses[0].partition_responses.iter();
+    assert_eq!(codes.filter(|one| one.error_code == 0).count(), 1);
+    let partitions = &mut request.topic_data[0].partition_data;
+    partitions.extend(vec![nothing; 10_000]);
+    client.send(&request, 9).await;
+    assert!(client.frame().await.is_none());
 }
 
 #[tokio::test]
