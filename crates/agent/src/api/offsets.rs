@@ -226,14 +226,9 @@ async fn search(
         Some(chunk) => chunk,
         None => context.reader.load(partition, place, true).await?,
     };
-    if let Err(error) = check_place(&chunk, partition, place) {
-        let error = LoadError::Corrupt(error);
-        context.reader.report(place, &error);
-        return Err(error);
-    }
     let place = *place;
     // Decompressing may take a while.
-    host::task::spawn_blocking(move || {
+    let found = host::task::spawn_blocking(move || {
         let mut offset = place.base_offset;
         let mut best: Option<(i64, RecordPosition)> = None;
         for entry in check_place(&chunk, partition, &place)? {
@@ -259,7 +254,11 @@ async fn search(
         }
         Ok(best)
     })
-    .await
+    .await;
+    if let Err(error) = &found {
+        context.reader.report(&place, error);
+    }
+    found
 }
 
 /// The records inside a batch were never looked at before: what a producer packed wrongly is found
