@@ -6,7 +6,7 @@ use wire::messages::api_versions::ApiVersionsRequest;
 use wire::messages::metadata::MetadataRequest;
 use wire::messages::produce::PartitionProduceData;
 
-use crate::client::{fetch_request, large_batch, partition_of, produce_request, values_of};
+use crate::client::{Client, fetch_request, large_batch, partition_of, produce_request, values_of};
 use crate::stand::{Stand, settings};
 
 /// The time in which frames are judged while others wait for memory.
@@ -170,17 +170,23 @@ async fn frames_that_never_come_keep_no_memory_from_others() {
     assert!(host::clock::timeout(PACE / 10, held.frame()).await.is_err());
 }
 
+/// Clients that announced a frame of so many bytes, sent 100,000 of it, and stay.
+async fn halted(stand: &Stand, count: usize, bytes: u32) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = stand.client().await;
+        client.raw(&announce(bytes)).await;
+        client.raw(&vec![0; 100_000]).await;
+        clients.push(client);
+    }
+    clients
+}
+
 #[tokio::test]
 async fn frames_that_halt_give_their_memory_to_those_who_wait() {
     let stand = Stand::with(tight()).await;
     stand.topic("t", 1, &[]).await;
-    let mut attackers = Vec::new();
-    for _ in 0..40 {
-        let mut client = stand.client().await;
-        client.raw(&announce(1 << 20)).await;
-        client.raw(&vec![0; 100_000]).await;
-        attackers.push(client);
-    }
+    let mut attackers = halted(&stand, 40, 1 << 20).await;
     let mut good = stand.client().await;
     for _ in 0..3 {
         let produced = good.produce("t", 0, large_batch(1_000_000)).await;
@@ -194,13 +200,7 @@ async fn frames_that_halt_give_their_memory_to_those_who_wait() {
 async fn large_frames_that_halt_keep_others_from_nothing() {
     let stand = Stand::with(tight()).await;
     stand.topic("t", 1, &[]).await;
-    let mut attackers = Vec::new();
-    for _ in 0..10 {
-        let mut client = stand.client().await;
-        client.raw(&announce(8 << 20)).await;
-        client.raw(&vec![0; 100_000]).await;
-        attackers.push(client);
-    }
+    let _attackers = halted(&stand, 10, 8 << 20).await;
     let mut good = stand.client().await;
     let produced = good.produce("t", 0, large_batch(1_000_000)).await;
     assert_eq!(produced.error_code, 0);

@@ -201,21 +201,31 @@ fn no_more_entries_fly_than_may() {
     assert_eq!(bench.effects.len(), most);
 }
 
-/// A claim of somebody else right after `chain`.
-fn rival_claim(chain: &Chain) -> Bytes {
+/// An entry of somebody else right after `chain`, under this claim.
+fn foreign(chain: &Chain, claim: EntryId, body: crate::entry::Body) -> Bytes {
     let header = crate::entry::Header {
         shard: 0,
         id: EntryId {
             index: chain.next(),
             nonce: 77,
         },
-        claim: chain.claim(),
+        claim,
         predecessor: chain.last(),
         stamp: chain.stamp(),
     };
-    let node = "rival".to_owned();
-    let body = crate::entry::Body::Claim { node };
     Entry { header, body }.encode()
+}
+
+/// A claim of somebody else, which counts.
+fn rival_claim(chain: &Chain) -> Bytes {
+    let node = "rival".to_owned();
+    foreign(chain, chain.claim(), crate::entry::Body::Claim { node })
+}
+
+/// Commands of somebody else under a claim that does not count.
+fn void_entry(chain: &Chain) -> Bytes {
+    let claim = EntryId { index: 1, nonce: 5 };
+    foreign(chain, claim, crate::entry::Body::Commands(Vec::new()))
 }
 
 #[test]
@@ -235,22 +245,6 @@ fn what_follows_a_lost_slot_is_lost_with_it_wherever_it_lands() {
     };
     assert_eq!(tickets, &[Ticket(0), Ticket(1)]);
     assert!(matches!(why, ProposeError::Definite(_)), "{why}");
-}
-
-/// A void entry in the next slot: commands under a claim that does not count any more.
-fn void_entry(chain: &Chain) -> Bytes {
-    let header = crate::entry::Header {
-        shard: 0,
-        id: EntryId {
-            index: chain.next(),
-            nonce: 78,
-        },
-        claim: EntryId { index: 1, nonce: 5 },
-        predecessor: chain.last(),
-        stamp: chain.stamp(),
-    };
-    let body = crate::entry::Body::Commands(Vec::new());
-    Entry { header, body }.encode()
 }
 
 #[test]
