@@ -181,6 +181,16 @@ fn scenarios(effort: Effort) -> Vec<Scenario> {
             produce(1, 5, LARGE),
             80,
         ),
+        // So little that hardly a request waits for another of its connection.
+        slow(
+            "16 KiB batches, 1 MiB/s, a reader, PUT 20 ms",
+            Load {
+                readers: 1,
+                ..paced(produce(4, 5, SMALL), 1)
+            },
+            20,
+        ),
+        // 320 requests a second at 62 ms are the 20 that may be in flight.
         slow(
             "16 KiB batches, 5 MiB/s, a reader, PUT 20 ms",
             Load {
@@ -259,7 +269,7 @@ fn print_row(load: &str, server: &str, runs: &[Figures]) {
         values[values.len() / 2]
     };
     println!(
-        "| {load} | {server} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} |",
+        "| {load} | {server} | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} |",
         median(|run| run.mib_per_second),
         median(|run| run.fetched_mib_per_second),
         median(|run| run.cpu_seconds_per_gib),
