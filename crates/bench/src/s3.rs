@@ -39,7 +39,8 @@ pub struct Config {
     /// Bytes it holds at most, all objects together: beyond them a PUT gets 507. No bound if
     /// `None`.
     pub max_bytes: Option<u64>,
-    /// Whether `x-amz-checksum-crc64nvme` is compared with the body: a pass over all bytes.
+    /// Whether `x-amz-checksum-crc32c`, or `-crc64nvme`, is compared with the body: a pass over all
+    /// bytes.
     pub verify_checksums: bool,
     /// From which chances and delays are drawn.
     pub seed: u64,

@@ -108,27 +108,60 @@ impl fmt::Debug for Key {
 /// An object's bytes in pieces, which stay pieces on the way to the socket. Cloning copies no
 /// bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Payload(pub Vec<Bytes>);
+pub struct Payload {
+    pieces: Vec<Bytes>,
+    checksum: Option<u32>,
+}
 
 impl Payload {
+    /// These pieces, one after the other.
+    pub fn new(pieces: Vec<Bytes>) -> Self {
+        Payload {
+            pieces,
+            checksum: None,
+        }
+    }
+
+    /// The same bytes, of which the CRC-32C is known: it was computed of what they came from, so
+    /// that a bucket that verifies it finds what was altered since.
+    pub fn with_checksum(self, checksum: u32) -> Self {
+        Payload {
+            checksum: Some(checksum),
+            ..self
+        }
+    }
+
+    /// The CRC-32C of all bytes; computed if it is not known.
+    pub fn checksum(&self) -> u32 {
+        self.checksum.unwrap_or_else(|| {
+            let pieces = self.pieces.iter();
+            pieces.fold(0, |sum, piece| crate::checksum::append(sum, piece))
+        })
+    }
+
     /// Bytes in all pieces together.
     pub fn len(&self) -> u64 {
-        self.0.iter().map(|piece| piece.len() as u64).sum()
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
 
     /// True if there is not one byte.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Bytes::is_empty)
+        self.pieces.iter().all(Bytes::is_empty)
     }
 
     /// The pieces, in order.
     pub fn pieces(&self) -> &[Bytes] {
-        &self.0
+        &self.pieces
+    }
+
+    /// The pieces, in order.
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        self.pieces
     }
 
     /// All pieces in one: free for a single piece, a copy for more. Not for the hot path.
     pub fn to_bytes(&self) -> Bytes {
-        match self.0.as_slice() {
+        match self.pieces.as_slice() {
             [] => Bytes::new(),
             [only] => only.clone(),
             pieces => pieces.concat().into(),
@@ -138,7 +171,7 @@ impl Payload {
     /// True if `bytes` are exactly what the pieces hold.
     pub fn equals(&self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
-        for piece in &self.0 {
+        for piece in &self.pieces {
             match rest.strip_prefix(piece.as_ref()) {
                 Some(after) => rest = after,
                 None => return false,
@@ -150,13 +183,13 @@ impl Payload {
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Payload(vec![bytes])
+        Payload::new(vec![bytes])
     }
 }
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        Payload(vec![bytes.into()])
+        Payload::new(vec![bytes.into()])
     }
 }
 
@@ -398,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_compared_without_being_flattened() {
-        let payload = Payload(vec![
+        let payload = Payload::new(vec![
             Bytes::from_static(b"ab"),
             Bytes::new(),
             Bytes::from_static(b"c"),

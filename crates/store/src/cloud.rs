@@ -18,9 +18,10 @@ use object_store::{PutMode, PutOptions, PutPayload};
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::bucket::{check_prefix, check_range, short_object};
 
+pub(crate) mod sign;
 pub(crate) mod witness;
 
-use witness::{Reply, Seen};
+use witness::{Checksum, Reply, Seen};
 
 /// Keys that one page of a listing may have, everywhere.
 const PAGE: usize = 1_000;
@@ -35,12 +36,26 @@ pub(crate) struct Cloud {
     client: Arc<dyn Client>,
     /// Empty, or ends with a slash.
     prefix: String,
+    /// Whether uploads carry their CRC-32C for the store to verify.
+    checksums: bool,
 }
 
 impl Cloud {
     /// The objects below `prefix`, which is empty or ends with a slash.
     pub(crate) fn new(client: Arc<dyn Client>, prefix: String) -> Self {
-        Cloud { client, prefix }
+        Cloud {
+            client,
+            prefix,
+            checksums: false,
+        }
+    }
+
+    /// The same bucket, with a store that verifies a CRC-32C as S3 does.
+    pub(crate) fn with_checksums(self) -> Self {
+        Cloud {
+            checksums: true,
+            ..self
+        }
     }
 
     fn path(&self, op: Op, key: &Key) -> Result<Path, Error> {
@@ -73,8 +88,12 @@ impl Cloud {
 impl Bucket for Cloud {
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
         let path = self.path(Op::PutNew, key)?;
-        let payload: PutPayload = body.0.into_iter().filter(|p| !p.is_empty()).collect();
-        let options = PutOptions::from(PutMode::Create);
+        let mut options = PutOptions::from(PutMode::Create);
+        if self.checksums {
+            options.extensions.insert(Checksum(body.checksum()));
+        }
+        let pieces = body.into_pieces().into_iter();
+        let payload: PutPayload = pieces.filter(|piece| !piece.is_empty()).collect();
         match witness::watch(self.client.put_opts(&path, payload, options)).await {
             Reply::Done(_) => Ok(Put::Created),
             Reply::Failed(_, seen) if seen.says_conflict() => Ok(Put::Conflict),

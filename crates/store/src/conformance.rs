@@ -113,7 +113,7 @@ impl Suite {
         ];
         for (case, pieces) in cases.into_iter().enumerate() {
             let name = format!("pieces-{case}");
-            let payload = Payload(pieces);
+            let payload = Payload::new(pieces);
             assert_eq!(self.put(&name, payload.clone()).await, Put::Created);
             let size = self.bucket.head(&self.key(&name)).await;
             assert_eq!(size, Ok(Some(payload.len())), "the size of {name}");
@@ -223,7 +223,7 @@ impl Suite {
     async fn large_objects(&self) {
         let half: Vec<u8> = (0..LARGE_BYTES / 2).map(|n| (n % 253) as u8).collect();
         let half = Bytes::from(half);
-        let payload = Payload(vec![half.clone(), half.clone()]);
+        let payload = Payload::new(vec![half.clone(), half.clone()]);
         assert_eq!(self.put("large", payload.clone()).await, Put::Created);
         let read = self.get("large").await.expect("the object exists");
         assert!(
@@ -234,7 +234,7 @@ impl Suite {
         let range = middle - 1_000..middle + 1_000;
         let read = self.bucket.get_range(&self.key("large"), range).await;
         let read = read.expect("readable").expect("the object exists");
-        let across = Payload(vec![half.slice(half.len() - 1_000..), half.slice(..1_000)]);
+        let across = Payload::new(vec![half.slice(half.len() - 1_000..), half.slice(..1_000)]);
         assert!(across.equals(&read), "a range across pieces differs");
         self.is_refused("large", &payload).await;
         let kept = self.get("large").await.expect("the object exists");

@@ -19,6 +19,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 
 use crate::bucket::{Bucket, Error, Op};
+use crate::cloud::sign::Signer;
 use crate::cloud::witness::Connector;
 use crate::cloud::{Client, Cloud};
 use crate::directory::Directory;
@@ -73,13 +74,12 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bucket>, Error
             parameters,
         } => {
             let name = format!("{scheme}://{bucket}");
-            let client = match scheme.as_str() {
-                "s3" => s3(&bucket, parameters, options),
-                "gs" => gcs(&bucket, parameters, options),
-                _ => azure(&bucket, parameters, options),
+            let cloud = match scheme.as_str() {
+                "s3" => s3(&bucket, prefix, parameters, options),
+                "gs" => gcs(&bucket, parameters, options).map(|gcs| Cloud::new(gcs, prefix)),
+                _ => azure(&bucket, parameters, options).map(|azure| Cloud::new(azure, prefix)),
             };
-            let client = client.map_err(|detail| refuse(&name, detail))?;
-            Ok(Arc::new(Cloud::new(client, prefix)))
+            Ok(Arc::new(cloud.map_err(|detail| refuse(&name, detail))?))
         }
     }
 }
@@ -88,7 +88,12 @@ fn refuse(url: &str, detail: String) -> Error {
     Error::definite(Op::Head, url, detail)
 }
 
-fn s3(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn Client>, String> {
+fn s3(
+    bucket: &str,
+    prefix: String,
+    mut given: Parameters,
+    options: &Options,
+) -> Result<Cloud, String> {
     let mut builder = AmazonS3Builder::new()
         .with_client_options(client_options(options))
         .with_retry(no_retries())
@@ -117,21 +122,77 @@ fn s3(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn 
     // Hashing the payload for the signature costs ten times what the upload itself does; a CRC
     // that the store checks on arrival protects it as well, and TLS does against malice.
     builder = builder.with_unsigned_payload(true);
-    builder = match given.take("checksum").as_deref() {
-        None | Some("crc64nvme") => builder.with_checksum_algorithm(Checksum::CRC64NVME),
-        Some("sha256") => builder.with_checksum_algorithm(Checksum::SHA256),
-        Some("none") => builder,
-        Some(other) => {
-            return Err(format!(
-                "checksum={other} is unknown: crc64nvme (the default), sha256 and none are possible"
-            ));
-        }
-    };
+    let checksum = given.take("checksum");
     given.end("endpoint, region, allow_http, virtual_hosted_style, skip_signature, checksum")?;
     // Single deletions: the bulk call is not in every store that speaks S3.
     builder = builder.with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
-    let built = builder.build().map_err(|error| error.to_string())?;
-    Ok(Arc::new(built))
+    let (builder, is_known) = checksummed(builder, checksum.as_deref())?;
+    let client = builder.build().map_err(|error| error.to_string())?;
+    let cloud = Cloud::new(Arc::new(client), prefix);
+    Ok(if is_known {
+        cloud.with_checksums()
+    } else {
+        cloud
+    })
+}
+
+/// The builder for what the store is to verify uploads by, and whether that is the CRC-32C which
+/// their payloads know.
+fn checksummed(
+    builder: AmazonS3Builder,
+    checksum: Option<&str>,
+) -> Result<(AmazonS3Builder, bool), String> {
+    match checksum {
+        None if is_unusual(&builder) => {
+            let builder = builder.with_checksum_algorithm(Checksum::CRC64NVME);
+            Ok((builder, false))
+        }
+        Some("crc32c") if is_unusual(&builder) => Err(
+            "checksum=crc32c does not go with AWS_S3_EXPRESS or AWS_REQUEST_PAYER: leave \
+                 checksum out"
+                .to_owned(),
+        ),
+        None | Some("crc32c") => {
+            let builder = signed_last(builder).map_err(|error| error.to_string())?;
+            Ok((builder, true))
+        }
+        Some("crc64nvme") => Ok((builder.with_checksum_algorithm(Checksum::CRC64NVME), false)),
+        Some("sha256") => Ok((builder.with_checksum_algorithm(Checksum::SHA256), false)),
+        Some("none") => Ok((builder, false)),
+        Some(other) => Err(format!(
+            "checksum={other} is unknown: crc32c (the default), crc64nvme, sha256 and none \
+                 are possible"
+        )),
+    }
+}
+
+fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
+    let value = builder.get_config_value(&key);
+    value.is_some_and(|value| value != "false")
+}
+
+/// True if the library does more than to sign, so that nobody else can.
+fn is_unusual(builder: &AmazonS3Builder) -> bool {
+    let unusual = [
+        AmazonS3ConfigKey::S3Express,
+        AmazonS3ConfigKey::RequestPayer,
+    ];
+    unusual.into_iter().any(|key| is_set(builder, key))
+}
+
+/// The same client, but that requests are signed when all their headers are there, with the
+/// credentials that the library finds.
+fn signed_last(builder: AmazonS3Builder) -> object_store::Result<AmazonS3Builder> {
+    if is_set(&builder, AmazonS3ConfigKey::SkipSignature) {
+        return Ok(builder);
+    }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let credentials = Arc::clone(builder.clone().build()?.credentials());
+    let connector = Connector::signing(Signer::new(credentials, region));
+    Ok(builder
+        .with_skip_signature(true)
+        .with_http_connector(connector))
 }
 
 fn gcs(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn Client>, String> {
@@ -236,7 +297,7 @@ mod tests {
             ("s3:bucket", "s3://"),
             ("s3://", "name"),
             ("s3://b?endpont=x", "endpoint, region"),
-            ("s3://b?checksum=md5", "crc64nvme"),
+            ("s3://b?checksum=md5", "crc32c"),
             ("s3://b?allow_http=maybe", "true or false"),
             ("s3://b?region=eu&region=us", "twice"),
             ("s3://b/a//c", "prefix"),

@@ -33,7 +33,7 @@ struct Flags {
     /// Bytes it holds at most; 507 beyond them.
     #[arg(long)]
     max_bytes: Option<u64>,
-    /// Compare bodies with their x-amz-checksum-crc64nvme.
+    /// Compare bodies with their x-amz-checksum-crc32c or -crc64nvme.
     #[arg(long)]
     verify_checksums: bool,
     /// From which chances and delays are drawn.

@@ -1,18 +1,26 @@
 //! Watching the HTTP requests beneath an operation, because the client library's errors hide
-//! what the store answered. It must not know what answers mean for a bucket.
+//! what the store answered; and adding what the library cannot: a checksum that is known already, and
+//! the signature that has to come after it. It must not know what answers mean for a bucket.
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-    ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService, ReqwestConnector,
 };
+
+use super::sign::Signer;
 
 /// Error bodies are a few hundred bytes of XML; no more than this is kept of one.
 const MAX_CODE_BYTES: usize = 64;
+/// Where S3 looks for the CRC-32C of a body.
+const CHECKSUM_HEADER: &str = "x-amz-checksum-crc32c";
 
 tokio::task_local! {
     static SEEN: RefCell<Seen>;
@@ -53,27 +61,58 @@ fn note(seen: Seen) {
     let _ = SEEN.try_with(|last| last.replace(seen));
 }
 
+/// The CRC-32C of a request's body: an extension of the request, which becomes S3's header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checksum(pub(crate) u32);
+
 /// Connects as the client library does, and watches.
 #[derive(Debug, Default)]
-pub(crate) struct Connector(ReqwestConnector);
+pub(crate) struct Connector {
+    inner: ReqwestConnector,
+    signer: Option<Arc<Signer>>,
+}
+
+impl Connector {
+    /// A connector whose requests, which the library leaves unsigned, are signed by `signer`.
+    pub(crate) fn signing(signer: Signer) -> Self {
+        Connector {
+            inner: ReqwestConnector::default(),
+            signer: Some(Arc::new(signer)),
+        }
+    }
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Watched(self.0.connect(options)?)))
+        Ok(HttpClient::new(Watched {
+            client: self.inner.connect(options)?,
+            signer: self.signer.clone(),
+        }))
     }
 }
 
 #[derive(Debug)]
-struct Watched(HttpClient);
+struct Watched {
+    client: HttpClient,
+    signer: Option<Arc<Signer>>,
+}
 
 #[async_trait]
 impl HttpService for Watched {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if let Some(Checksum(value)) = request.extensions().get() {
+            let value = BASE64.encode(value.to_be_bytes());
+            let header = value.parse().map_err(unusable)?;
+            request.headers_mut().insert(CHECKSUM_HEADER, header);
+        }
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await.map_err(unusable)?;
+        }
         note(Seen {
             sent: true,
             ..Seen::default()
         });
-        let response = self.0.execute(request).await?;
+        let response = self.client.execute(request).await?;
         let status = response.status();
         let mut seen = Seen {
             sent: true,
@@ -100,6 +139,11 @@ impl HttpService for Watched {
             HttpResponseBody::from(body),
         ))
     }
+}
+
+/// The request was not sent.
+fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, error)
 }
 
 /// The text of the first `<Code>` element of an error body, as S3, GCS and Azure write it.

@@ -15,7 +15,7 @@ fn key(text: &str) -> Key {
 #[tokio::test]
 async fn what_was_created_is_there_after_opening_again() {
     let (_place, bucket) = open();
-    let body = Payload(vec![
+    let body = Payload::new(vec![
         Bytes::new(),
         Bytes::from_static(b"ab"),
         Bytes::new(),

@@ -164,14 +164,15 @@ impl FileBuilder {
         end.extend_from_slice(&footer);
         self.add(end.into());
         self.flush();
+        let checksum = append(content_checksum, &footer);
         Ok(Built {
-            payload: Payload(self.pieces),
+            payload: Payload::new(self.pieces).with_checksum(checksum),
             index: FileIndex {
                 id: self.id,
                 slices: self.slices,
             },
             length,
-            checksum: append(content_checksum, &footer),
+            checksum,
         })
     }
 

@@ -36,6 +36,8 @@ fn what_was_built_reads_back() {
     let bytes = built.payload.to_bytes();
     assert_eq!(bytes.len() as u64, built.length);
     assert_eq!(crc32c(&bytes), built.checksum);
+    let summed_anew = Payload::new(built.payload.pieces().to_vec()).checksum();
+    assert_eq!(built.payload.checksum(), summed_anew);
     assert_eq!(FileIndex::decode_whole(&bytes), Ok(built.index.clone()));
     let tail = &bytes[bytes.len() - (FOOTER_BYTES + 2 * ENTRY_BYTES) as usize..];
     assert_eq!(
@@ -102,7 +104,7 @@ fn large_pieces_are_not_copied_and_known_checksums_are_used() {
     let expected = builder.length();
     let built = builder.finish().unwrap();
     assert_eq!(built.length, expected);
-    let Payload(pieces) = &built.payload;
+    let pieces = built.payload.pieces();
     assert!(pieces.iter().any(|p| p.as_ptr() == large.as_ptr()));
     assert!(pieces.len() < 20, "small pieces are gathered");
     let bytes = built.payload.to_bytes();

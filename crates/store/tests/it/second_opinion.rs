@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::bucket::{Payload, Put};
 use store::open::{Options, open};
 use store::{conformance, probe};
 
@@ -65,7 +66,20 @@ async fn versitygw_agrees() {
     let mut stranger = options;
     stranger.environment[1].1 = "wrong".to_owned();
     let refused = open(&url, &stranger).await.expect("a bucket");
-    let refused = refused.list("", None, 1).await;
-    let expected = matches!(refused, Err(store::bucket::Error::Definite { .. }));
-    assert!(expected, "a wrong secret gave {refused:?}");
+    let key = store::bucket::Key::new("stranger").expect("a key");
+    let listed = refused.list("", None, 1).await.map(drop);
+    let written = refused.put_new(&key, vec![1].into()).await.map(drop);
+    for refused in [listed, written] {
+        let expected = matches!(refused, Err(store::bucket::Error::Definite { .. }));
+        assert!(expected, "a wrong secret gave {refused:?}");
+    }
+
+    // What was altered after its checksum was computed is not stored.
+    let key = store::bucket::Key::new("altered").expect("a key");
+    let whole = Payload::from(b"whole".to_vec());
+    let altered = Payload::from(b"whale".to_vec()).with_checksum(whole.checksum());
+    let refused = bucket.put_new(&key, altered).await;
+    assert!(refused.is_err(), "altered bytes gave {refused:?}");
+    assert_eq!(bucket.head(&key).await, Ok(None));
+    assert_eq!(bucket.put_new(&key, whole).await, Ok(Put::Created));
 }
