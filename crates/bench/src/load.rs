@@ -32,6 +32,9 @@ const FETCH_VERSION: i16 = 11;
 /// Bytes of one record's value: what the published benchmarks use.
 const RECORD_BYTES: usize = 1_000;
 
+/// Batches below this size are made anew for each request if the load is paced.
+const TIMED_BYTES_MAX: usize = 256 << 10;
+
 /// What to load, and how.
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -55,6 +58,14 @@ pub struct Load {
     pub warm_up: Duration,
     /// Time that is measured.
     pub measured: Duration,
+}
+
+impl Load {
+    /// Whether each batch carries its own time, from which end-to-end latency is read: not where that
+    /// would make the generator the slowest part.
+    fn is_timed(&self) -> bool {
+        self.bytes_per_second.is_some() && self.batch_bytes < TIMED_BYTES_MAX
+    }
 }
 
 /// What came of a load, in the time that was measured.
@@ -237,8 +248,8 @@ fn check_produced(frame: &Bytes) -> Result<()> {
     Ok(())
 }
 
-/// Requests of one connection: made once and sent again and again, or, if they are small and
-/// paced, made anew so that their timestamps tell the time.
+/// Requests of one connection: made once and sent again and again, or, if the load is timed, made
+/// anew so that their timestamps tell the time.
 struct Frames {
     load: Load,
     partition: i32,
@@ -255,7 +266,7 @@ impl Frames {
             correlation_id: 0,
             made: Vec::new(),
         };
-        if load.bytes_per_second.is_none() {
+        if !load.is_timed() {
             let records = batch(load.batch_bytes);
             for partition in 0..load.partitions {
                 frames
@@ -343,7 +354,7 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     let mut client = Client::dial(load.address).await?;
     let mut positions = ends(&mut client, &load).await?;
     let mut latencies = Latencies::default();
-    let timed = load.bytes_per_second.is_some() && load.batch_bytes < 256 << 10;
+    let timed = load.is_timed();
     while !shared.stopping.load(Ordering::Relaxed) {
         let request = fetch_request(&load.topic, &positions);
         let response = client.call(&request, FETCH_VERSION).await?;
