@@ -361,6 +361,9 @@ def a_bucket_of_s3_goes_away_and_comes_back(directory):
         expect(server.alive(), f"ended without its bucket: {server.log_tail()}")
         expect(page_or_none(server, "/readyz") != 200, "ready without a bucket")
         expect_equal(page_or_none(server, "/healthz"), 200, "/healthz without a bucket")
+        # A client is not left waiting for its own timeout: it can try another agent, or this one again.
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+            expect_equal(client.recv(1), b"", "what a client hears without a bucket")
         gateway.start()
         wait_until(lambda: page_or_none(server, "/readyz") == 200, 30, "ready once the bucket is there")
         create(server, "kept")

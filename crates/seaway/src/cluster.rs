@@ -2,13 +2,14 @@
 //! bucket that is away, and refuses one that cannot be right.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use store::bucket::Bucket;
 use store::marker::{self, Marker};
-use store::meter::Meter;
+use store::meter::{Counters, Meter};
 use store::{open, probe};
 
 use crate::data_dir::DataDir;
@@ -19,6 +20,10 @@ use crate::tuning;
 /// The first pause after the bucket did not answer, and the longest.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long clients wait for a start to end before they are sent away: the usual start is quicker,
+/// and a client that is sent away comes again.
+const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 
 /// What to start.
 pub struct Plan {
@@ -38,8 +43,39 @@ pub struct Cluster {
     agent: agent::Agent,
 }
 
+/// What an agent needs of the rest.
+struct Base {
+    cluster_id: String,
+    bucket: Arc<dyn Bucket>,
+    counters: Arc<Counters>,
+    control: Arc<control::Node>,
+    control_tasks: control::node::Tasks,
+}
+
 /// Starts everything, however long the bucket takes to answer.
 pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Result<Cluster> {
+    let base = tokio::select! {
+        base = start_base(&plan, directory, health) => base?,
+        never = send_away(&plan.kafka) => match never {},
+    };
+    health.waiting("starting the agent");
+    let agent_settings = tuning::agent(&plan.settings)?;
+    let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
+    let agent = agent::Agent::start(agent_settings, plan.kafka, base.bucket, shared).await?;
+    health.serving(Parts {
+        control: Arc::clone(&base.control),
+        agent: agent.probe(),
+        bucket: base.counters,
+    });
+    Ok(Cluster {
+        cluster_id: base.cluster_id,
+        control: base.control,
+        control_tasks: base.control_tasks,
+        agent,
+    })
+}
+
+async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Result<Base> {
     let options = open::Options::from_environment();
     let bucket = open::open(&plan.bucket, &options).await?;
     let meter = Meter::new(bucket);
@@ -54,21 +90,24 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         .lead(&settings)
         .await
         .map_err(|error| anyhow!("the journal: {error}"))?;
-    health.waiting("starting the agent");
-    let agent_settings = tuning::agent(&plan.settings)?;
-    let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&control);
-    let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared).await?;
-    health.serving(Parts {
-        control: Arc::clone(&control),
-        agent: agent.probe(),
-        bucket: counters,
-    });
-    Ok(Cluster {
+    Ok(Base {
         cluster_id,
+        bucket,
+        counters,
         control,
         control_tasks,
-        agent,
     })
+}
+
+/// Closes connections of clients while nobody can serve them, for ever: a client that hears nothing
+/// waits for its own timeout, one that is sent away tries another agent, or this one again.
+async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
+    host::clock::sleep(CLIENTS_WAIT).await;
+    loop {
+        if host::net::accept(kafka).await.is_err() {
+            host::clock::sleep(RETRY_MIN).await;
+        }
+    }
 }
 
 /// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
