@@ -313,6 +313,53 @@ def a_damaged_journal_never_becomes_an_empty_cluster(directory):
         print(f"  refused: {server.log.read_text().splitlines()[-1][:300]}", flush=True)
 
 
+def lose_a_slot(slots):
+    slots[len(slots) // 2].unlink()
+
+
+def exchange_slots(slots):
+    one, other = slots[len(slots) // 2:len(slots) // 2 + 2]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def double_a_slot(slots):
+    one, other = slots[len(slots) // 2:len(slots) // 2 + 2]
+    other.write_bytes(one.read_bytes())
+
+
+def lose_all_but_files(slots):
+    bucket = next(parent for parent in slots[0].parents if parent.name == "bucket")
+    for part in ("journal", "snapshots", "chunks"):
+        shutil.rmtree(bucket / part, ignore_errors=True)
+
+
+@check
+def a_journal_with_lost_or_exchanged_entries_is_refused(directory):
+    server = seaway(directory / "one")
+    server.start()
+    create(server, "kept")
+    for number in range(30):
+        produce(server, "kept", [b"%d" % number])
+    server.kill()
+    bucket = server.data / "bucket"
+    shutil.copytree(bucket, directory / "copy")
+    for damage in (lose_a_slot, exchange_slots, double_a_slot, lose_all_but_files):
+        damage(sorted(path for path in (bucket / "journal").rglob("*") if path.is_file()))
+        server.launch()
+        wait_until(lambda: not server.alive() or page_or_none(server, "/readyz") == 200, 20, "the start ends")
+        expect(not server.alive(), f"{damage.__name__}: it goes on as if nothing were missing")
+        why = server.log.read_text().splitlines()[-1]
+        expect("journal" in why and "estore" in why, f"{damage.__name__}: what is wrong, and what to do: {why}")
+        print(f"  {damage.__name__}: {why[:300]}", flush=True)
+        shutil.rmtree(bucket)
+        shutil.copytree(directory / "copy", bucket)
+    server.start()
+    error, values = fetch(server, "kept")
+    expect_equal((error, values), (0, [b"%d" % number for number in range(30)]), "records once all is restored")
+
+
 def page_or_none(server, path):
     try:
         return page(server, path)[0]

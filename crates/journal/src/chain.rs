@@ -9,6 +9,10 @@ use crate::rule::{Rule, Rules};
 #[cfg(test)]
 mod tests;
 
+/// Entries that a leader has in flight at most. So no more slots than these, less one, are occupied
+/// beyond the first free one: where there are more, a slot has been lost.
+pub const SLOTS_AHEAD_MAX: u64 = 8;
+
 /// How far a reader has come, and what the next entry must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -23,10 +27,6 @@ pub struct Chain {
 /// Why an entry does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Void {
-    /// It says that it is another slot's.
-    WrongSlot,
-    /// It belongs to another shard.
-    WrongShard,
     /// A claim that does not name the last valid claim, or commands under another claim.
     WrongClaim,
     /// It does not name the last valid entry.
@@ -98,10 +98,12 @@ impl Chain {
         self.stamp
     }
 
-    /// Takes the next slot. Bytes that are no entry leave the chain where it was.
+    /// Takes the next slot. Bytes that are no entry leave the chain where it was; so does an entry
+    /// that nobody can have put there.
     pub fn feed(&mut self, slot: &Bytes) -> Result<Verdict, DecodeError> {
         let entry = Entry::decode(slot)?;
         let is_claim = matches!(entry.body, Body::Claim { .. });
+        self.check_place(&entry.header)?;
         let flaw = self.flaw(&entry.header, is_claim);
         self.next += 1;
         if let Some(flaw) = flaw {
@@ -120,6 +122,14 @@ impl Chain {
         Ok(Verdict::Valid { entry, stamp })
     }
 
+    /// A slot holds an entry that was made for it: whatever else lies there was put by no writer.
+    fn check_place(&self, header: &Header) -> Result<(), DecodeError> {
+        if (header.shard, header.id.index) == (self.shard, self.next) {
+            return Ok(());
+        }
+        Err(DecodeError::Corrupt("it was made for another slot"))
+    }
+
     fn flaw(&self, header: &Header, is_claim: bool) -> Option<Void> {
         let claim_rule = if is_claim {
             Rule::ClaimNamesLastClaim
@@ -131,12 +141,6 @@ impl Chain {
         } else {
             Rule::CommandsNameLastEntry
         };
-        if header.id.index != self.next {
-            return Some(Void::WrongSlot);
-        }
-        if header.shard != self.shard {
-            return Some(Void::WrongShard);
-        }
         if header.claim != self.claim && self.rules.hold(claim_rule) {
             return Some(Void::WrongClaim);
         }

@@ -57,6 +57,9 @@ pub trait Engine: Send + Sync + 'static {
     /// The highest occupied slot, `None` in an empty journal. It may have grown meanwhile.
     async fn head(&self) -> Result<Option<u64>, Error>;
 
+    /// Some occupied slot above `index`; `None` if a listing, which may lag, shows none.
+    async fn above(&self, index: u64) -> Result<Option<u64>, Error>;
+
     /// The floor: slots below it may have been trimmed, no slot at or above it was before this
     /// call began.
     async fn floor(&self) -> Result<u64, Error>;

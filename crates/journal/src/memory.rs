@@ -191,6 +191,10 @@ impl Engine for Memory {
         self.reading(Slots::head)
     }
 
+    async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
+        self.reading(|slots| slots.head().filter(|head| *head > index))
+    }
+
     async fn floor(&self) -> Result<u64, Error> {
         self.reading(Slots::floor)
     }

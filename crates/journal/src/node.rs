@@ -37,6 +37,9 @@ pub const ANSWER_FROM_MEMORY_FOR: Duration = Duration::from_secs(1);
 /// How often snapshots are looked for again before a node refuses to go on without one.
 const LOOKS_FOR_SNAPSHOTS: u32 = 5;
 
+/// How often an engine says that it is damaged before a node believes it.
+const LOOKS_AT_DAMAGE: u32 = 5;
+
 /// The time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -139,8 +142,11 @@ pub enum Effect {
         /// The most to give.
         limit: usize,
     },
-    /// Read the engine's floor.
-    ReadFloor,
+    /// Read the engine's floor, and look whether a slot was lost at the end of the chain.
+    ReadFloor {
+        /// The slot after the last one known.
+        end: u64,
+    },
     /// Write the body to the bucket if there is one, then append.
     Append {
         /// Which entry.
@@ -509,7 +515,9 @@ impl Node {
                 from,
                 limit: self.settings.scan_limit,
             },
-            Request::ReadFloor => Effect::ReadFloor,
+            Request::ReadFloor => Effect::ReadFloor {
+                end: self.chain.next(),
+            },
         };
         turn.out.push(effect);
     }
@@ -609,8 +617,13 @@ impl Node {
         if !self.answers(Request::ReadFloor) {
             return;
         }
-        let Ok(floor) = result else {
-            return self.ask_later(turn, Request::ReadFloor);
+        let floor = match result {
+            Ok(floor) => floor,
+            // Bytes may be altered on the way: one look is not enough to stop.
+            Err(engine::Error::Corrupt(why)) if self.failures + 1 >= LOOKS_AT_DAMAGE => {
+                return self.halt(turn, why);
+            }
+            Err(_) => return self.ask_later(turn, Request::ReadFloor),
         };
         match &self.state {
             State::Verifying(last) if last.index < floor => self.reload(turn),

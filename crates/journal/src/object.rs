@@ -143,6 +143,11 @@ impl Engine for Object {
         Ok((known > 0).then_some(known))
     }
 
+    async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
+        let listed = self.listed(index, 1).await?;
+        Ok(listed.first().map(|(index, _)| *index))
+    }
+
     async fn floor(&self) -> Result<u64, Error> {
         let known = *self.floor.lock().unwrap_or_else(PoisonError::into_inner);
         let last = floor::last(self.bucket.as_ref(), self.shard, known).await?;

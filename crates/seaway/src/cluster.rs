@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use store::bucket::Bucket;
+use store::layout::{FILES, JOURNAL, SNAPSHOTS};
 use store::marker::{self, Marker};
 use store::meter::{Counters, Meter};
 use store::{open, probe};
@@ -83,6 +84,10 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let bucket: Arc<dyn Bucket> = Arc::new(meter);
     let cluster_id = admit(&bucket, directory, health).await?;
     directory.bind(&cluster_id)?;
+    while let Err(why) = refuse_files_alone(&*bucket).await? {
+        health.waiting(&why);
+        host::clock::sleep(RETRY_MAX).await;
+    }
     health.waiting("reading the journal");
     let settings = tuning::control(&plan.settings, &cluster_id);
     let (control, control_tasks) = control::Node::start(&settings, Arc::clone(&bucket));
@@ -97,6 +102,23 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
         control,
         control_tasks,
     })
+}
+
+/// Refuses a bucket with files and nothing that says what is in them: going on would be an empty
+/// cluster, whose collector deletes them. The inner error may pass by itself.
+async fn refuse_files_alone(bucket: &dyn Bucket) -> Result<Result<(), String>> {
+    for (prefix, is_refused) in [(JOURNAL, false), (SNAPSHOTS, false), (FILES, true)] {
+        match bucket.list(prefix, None, 1).await {
+            Ok(found) if found.is_empty() => {}
+            Ok(_) if is_refused => bail!(
+                "the bucket has files of records, but neither a journal nor a snapshot: restore what \
+                 was below {JOURNAL}, {SNAPSHOTS} and chunks/ from a copy of the bucket and start again"
+            ),
+            Ok(_) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error.to_string())),
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Closes connections of clients while nobody can serve them, for ever: a client that hears nothing

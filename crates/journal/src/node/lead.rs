@@ -16,6 +16,7 @@ use super::{
     ANSWER_FROM_MEMORY_FOR, Effect, Event, Limbo, Node, Proposal, ProposeError, Refusal, Request,
     Settings, State, Ticket, Turn, lose,
 };
+use crate::chain::SLOTS_AHEAD_MAX;
 use crate::chain::Verdict;
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Stamp};
 use crate::rule::Rule;
@@ -470,7 +471,8 @@ fn may_append_at(settings: &Settings, leading: &Leading) -> Option<Instant> {
     let Some(first) = leading.flights.front() else {
         return Some(leading.appended_at);
     };
-    let stop = leading.flights.len() >= settings.appends_in_flight_max
+    let most = settings.appends_in_flight_max.min(SLOTS_AHEAD_MAX as usize);
+    let stop = leading.flights.len() >= most
         || first.id.index <= leading.alone_through
         || leading.is_broken();
     (!stop).then_some(leading.appended_at + settings.append_spacing)

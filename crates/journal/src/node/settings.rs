@@ -47,7 +47,7 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// The largest slot of the engine, in bytes.
     pub slot_bytes_max: usize,
-    /// The most entries in flight at one time. More than one help where an append takes long; each
+    /// The most entries in flight at one time, at most [`crate::chain::SLOTS_AHEAD_MAX`]. More than one help where an append takes long; each
     /// that is in flight when the lead is lost may leave a void entry.
     pub appends_in_flight_max: usize,
     /// The pause between the starts of two appends while one is in flight, so that commands share

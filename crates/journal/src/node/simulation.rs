@@ -68,6 +68,9 @@ struct World {
     faults: bool,
 }
 
+/// Entries in flight at most.
+const IN_FLIGHT: u64 = 4;
+
 fn settings(name: usize, alone: bool) -> Settings {
     let name = format!("n{name}");
     let mut settings = if alone {
@@ -80,7 +83,7 @@ fn settings(name: usize, alone: bool) -> Settings {
     settings.poll_max = Duration::from_millis(200);
     settings.retry_max = Duration::from_millis(200);
     settings.proposal_deadline = Duration::from_secs(3);
-    settings.appends_in_flight_max = 4;
+    settings.appends_in_flight_max = IN_FLIGHT as usize;
     settings.append_spacing = Duration::from_millis(2);
     settings.entry_items_max = 4;
     settings.scan_limit = 16;
@@ -402,10 +405,25 @@ impl World {
                 });
                 Event::Scanned(from, Ok(slots.collect()))
             }
-            Effect::ReadFloor if failed => Event::FloorRead(Err(error())),
-            Effect::ReadFloor => Event::FloorRead(Ok(self.stores.slots.floor())),
+            Effect::ReadFloor { .. } if failed => Event::FloorRead(Err(error())),
+            Effect::ReadFloor { end } => {
+                self.check_ahead(end)?;
+                Event::FloorRead(Ok(self.stores.slots.floor()))
+            }
         };
         self.at(reply_at, Happening::Heard(place, life, event));
+        Ok(())
+    }
+
+    /// That no more slots lie beyond the free slot at the end than may be in flight: by this nodes
+    /// tell that a slot was lost.
+    fn check_ahead(&self, end: u64) -> Result<(), String> {
+        let slots = &self.stores.slots;
+        let is_end = slots.read(end).is_none() && slots.floor() <= end;
+        let head = slots.head().unwrap_or(0);
+        if is_end && head >= end + IN_FLIGHT {
+            return Err(format!("slot {end} is free, and slot {head} is not"));
+        }
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Bench {
                     });
                     Event::Scanned(from, Ok(slots.collect()))
                 }
-                Effect::ReadFloor => Event::FloorRead(Ok(self.slots.floor())),
+                Effect::ReadFloor { .. } => Event::FloorRead(Ok(self.slots.floor())),
                 Effect::Append { id, bytes, .. } => {
                     Event::AppendDone(id, self.slots.append(id.index, bytes))
                 }

@@ -182,9 +182,9 @@ impl<S: StateMachine> Driver<S> {
                 let requests = Arc::clone(&self.requests);
                 self.start(async move { requests.scan(from, limit).await });
             }
-            Effect::ReadFloor => {
+            Effect::ReadFloor { end } => {
                 let requests = Arc::clone(&self.requests);
-                self.start(async move { requests.read_floor().await });
+                self.start(async move { requests.read_floor(end).await });
             }
             Effect::LoadSnapshot { above } => {
                 let requests = Arc::clone(&self.requests);

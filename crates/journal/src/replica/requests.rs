@@ -11,6 +11,7 @@ use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
 use super::{Parts, Shared, StateMachine};
+use crate::chain::SLOTS_AHEAD_MAX;
 use crate::engine::{Append, Engine, Error};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
 use crate::node::{Event, Loaded, Slot};
@@ -81,8 +82,31 @@ impl<S: StateMachine> Requests<S> {
         Event::SlotRead(index, limited(self.read_checked(index)).await)
     }
 
-    pub(super) async fn read_floor(&self) -> Event {
-        Event::FloorRead(limited(self.engine.floor()).await)
+    pub(super) async fn read_floor(&self, end: u64) -> Event {
+        Event::FloorRead(limited(self.floor_and_gap(end)).await)
+    }
+
+    /// The floor; damage if slot `end` is free although more slots follow than were ever in flight.
+    async fn floor_and_gap(&self, end: u64) -> Result<u64, Error> {
+        let floor = self.engine.floor().await?;
+        if floor > end {
+            return Ok(floor);
+        }
+        let Some(above) = self.engine.above(end + SLOTS_AHEAD_MAX - 1).await? else {
+            return Ok(floor);
+        };
+        // Others may have gone on since `end` was read, or have trimmed.
+        if self.engine.read(end).await?.is_some() {
+            return Ok(floor);
+        }
+        let floor = self.engine.floor().await?;
+        if floor > end {
+            return Ok(floor);
+        }
+        Err(Error::Corrupt(format!(
+            "entry {end} of the journal is missing, though entry {above} is there. Restore that \
+             object from a copy of the bucket and start again"
+        )))
     }
 
     pub(super) async fn scan(&self, from: u64, limit: usize) -> Event {

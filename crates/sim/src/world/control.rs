@@ -367,7 +367,7 @@ impl Control {
             Effect::Scan { from, limit } => {
                 self.ask(cx, Asked::Scan(from), JournalRequest::Scan { from, limit });
             }
-            Effect::ReadFloor => self.ask(cx, Asked::Floor, JournalRequest::Floor),
+            Effect::ReadFloor { .. } => self.ask(cx, Asked::Floor, JournalRequest::Floor),
             Effect::Append { id, bytes, body } => {
                 self.ask(
                     cx,
