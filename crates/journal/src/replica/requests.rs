@@ -70,7 +70,13 @@ impl<S: StateMachine> Requests<S> {
             {
                 Ok(outcome) => {
                     self.shared.status().append_latency = Some(clock::now().since(began));
-                    outcome
+                    match outcome {
+                        // It may be this very entry, altered on the way: the slot is read again.
+                        Append::Occupied(found) if is_damaged(&found) => {
+                            Append::Unknown("what its slot holds came back damaged".to_owned())
+                        }
+                        outcome => outcome,
+                    }
                 }
                 Err(elapsed) => Append::Unknown(elapsed.to_string()),
             }

@@ -1,15 +1,17 @@
 //! Replicas as their users see them: over real engines, restarted, with faults.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use host::clock;
 use store::bucket::{Bucket, Key, Op, Payload};
 use store::faulty::{Fault, Faulty, Rule};
 
 use super::{Handle, Parts, Poison, Replica, StateMachine, Unreadable, start};
-use crate::engine::Engine;
+use crate::engine::{self, Append, Engine, Limits};
 use crate::entry::{ClusterNumber, Stamp};
 use crate::memory;
 use crate::node::{ProposeError, Refusal, Role, Settings};
@@ -92,7 +94,10 @@ impl World {
     }
 
     fn start(&self) -> (Handle<Sum>, Replica) {
-        let engine: Arc<dyn Engine> = Arc::new(Object::new(self.bucket(), 0));
+        self.start_on(Arc::new(Object::new(self.bucket(), 0)))
+    }
+
+    fn start_on(&self, engine: Arc<dyn Engine>) -> (Handle<Sum>, Replica) {
         let parts = Parts {
             engine,
             bucket: self.bucket(),
@@ -222,6 +227,67 @@ async fn a_bucket_that_is_away_at_the_start_is_waited_for() {
     role(&handle, Role::Leader).await;
     assert_eq!(add(&handle, 1).await, Ok(1));
     assert_eq!(handle.status().trouble, None);
+}
+
+/// Appends, and then says that the slot is another's, with bytes that were altered on the way.
+struct Garbled {
+    engine: Object,
+    /// Appends left until that happens, once.
+    after: AtomicI64,
+}
+
+#[async_trait]
+impl Engine for Garbled {
+    async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append {
+        let outcome = self.engine.append(index, nonce, bytes.clone()).await;
+        if self.after.fetch_sub(1, Ordering::Relaxed) != 0 {
+            return outcome;
+        }
+        let mut garbled = bytes.to_vec();
+        garbled[bytes.len() / 2] ^= 1;
+        Append::Occupied(garbled.into())
+    }
+
+    async fn read(&self, index: u64) -> Result<Option<Bytes>, engine::Error> {
+        self.engine.read(index).await
+    }
+
+    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, engine::Error> {
+        self.engine.scan(from, limit).await
+    }
+
+    async fn head(&self) -> Result<Option<u64>, engine::Error> {
+        self.engine.head().await
+    }
+
+    async fn above(&self, index: u64) -> Result<Option<u64>, engine::Error> {
+        self.engine.above(index).await
+    }
+
+    async fn floor(&self) -> Result<u64, engine::Error> {
+        self.engine.floor().await
+    }
+
+    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), engine::Error> {
+        self.engine.trim(floor, indices).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.engine.limits()
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_comes_back_damaged_is_not_taken_for_anothers() {
+    let world = World::new();
+    let (handle, _replica) = world.start_on(Arc::new(Garbled {
+        engine: Object::new(world.bucket(), 0),
+        after: AtomicI64::new(3),
+    }));
+    role(&handle, Role::Leader).await;
+    for number in 1..=6 {
+        assert_eq!(add(&handle, number).await, Ok((1..=number).sum()));
+    }
 }
 
 #[tokio::test]
