@@ -180,6 +180,8 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         "an unknown setting": (base + ["--set", "no.such.setting=1"], "no.such.setting"),
         "a setting that is no number": (base + ["--set", "num.partitions=many"], "num.partitions"),
         "a setting out of range": (base + ["--set", "num.partitions=0"], "num.partitions"),
+        "a level of logs that does not exist": (base + ["--set", "log.level=inof"], "log.level"),
+        "a bucket without TLS": (base + ["--bucket", "s3://b?endpoint=http://127.0.0.1:1"], "allow_http=true"),
     }
     for label, (command, fragment) in cases.items():
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
@@ -225,6 +227,14 @@ def the_client_verbs(directory):
     for name in ("num.partitions", "flush.interval.ms", "message.max.bytes", "auto.create.topics.enable"):
         expect(name in settings, f"{name} in seaway settings")
     json.loads(verb(server, "settings", "--json")[0])
+    # Who reads the output may have seen enough.
+    for arguments in (["settings"], ["status", *node], ["topic", "list", *address],
+                      ["consume", "greetings", "--from-beginning", "-e", *address]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([str(servers.SEAWAY), *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30)
+        os.close(writer)
+        expect_equal((done.returncode, done.stderr), (0, ""), f"seaway {arguments[0]} into a closed pipe")
     verb(server, "topic", "delete", "greetings", *address)
     listed, _ = verb(server, "topic", "list", *address)
     expect("greetings" not in listed, f"after deletion: {listed}")

@@ -4,13 +4,23 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::Settings;
+
+/// The filter of `log.level`. A word that is no level would be taken for a part of which everything
+/// is logged, and of all others nothing.
+fn filter(level: &str) -> Result<EnvFilter> {
+    for word in level.split(',').filter(|word| !word.contains(['=', '['])) {
+        word.trim().parse::<LevelFilter>()?;
+    }
+    Ok(EnvFilter::try_new(level)?)
+}
 
 /// Starts logging as `log.level` and `log.format` say.
 pub fn start(settings: &Settings) -> Result<()> {
     let level = settings.text("log.level");
-    let filter = EnvFilter::try_new(level).with_context(|| {
+    let filter = filter(level).with_context(|| {
         format!("log.level={level}: write error, warn, info, debug, trace, or PART=LEVEL,...")
     })?;
     let builder = tracing_subscriber::fmt()

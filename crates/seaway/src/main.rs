@@ -7,6 +7,7 @@ mod data_dir;
 mod health;
 mod http;
 mod logging;
+mod output;
 mod pages;
 mod runtime;
 mod settings;
@@ -25,7 +26,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Kafka on object storage: one cluster, nothing to look after.
 #[derive(Parser)]
-#[command(name = "seaway", version, about, arg_required_else_help = true)]
+#[command(name = "seaway", version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
             // One line, the causes behind it, and nothing else.
             eprintln!("seaway: {error:#}");

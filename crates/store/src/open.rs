@@ -113,6 +113,13 @@ fn s3(
     if given.flag("allow_http")? {
         builder = builder.with_allow_http(true);
     }
+    let allow_http = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http:"))
+        && !is_set(&builder, allow_http)
+    {
+        return Err("an endpoint without TLS needs allow_http=true".to_owned());
+    }
     if given.flag("virtual_hosted_style")? {
         builder = builder.with_virtual_hosted_style_request(true);
     }
@@ -298,6 +305,7 @@ mod tests {
             ("s3://", "name"),
             ("s3://b?endpont=x", "endpoint, region"),
             ("s3://b?checksum=md5", "crc32c"),
+            ("s3://b?endpoint=http://127.0.0.1:1", "allow_http=true"),
             ("s3://b?allow_http=maybe", "true or false"),
             ("s3://b?region=eu&region=us", "twice"),
             ("s3://b/a//c", "prefix"),

@@ -10,6 +10,7 @@ use wire::text::Str;
 
 use super::topic::{offsets, topic_metadata};
 use crate::client::{Client, Target, check};
+use crate::output;
 use crate::runtime;
 
 /// Most bytes a batch may grow to when it is decompressed.
@@ -160,18 +161,19 @@ impl<'a> Reader<'a> {
     }
 
     fn print_record(&mut self, partition: i32, offset: i64, record: &Record) -> Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut line = Vec::new();
         if self.arguments.verbose {
             let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
             let key = key.as_deref().unwrap_or("-");
             write!(
-                out,
+                line,
                 "{partition}\t{offset}\t{}\t{key}\t",
                 record.timestamp_ms
             )?;
         }
-        out.write_all(record.value.as_deref().unwrap_or_default())?;
-        out.write_all(b"\n")?;
+        line.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        line.push(b'\n');
+        output::written(std::io::stdout().write_all(&line))?;
         self.printed += 1;
         Ok(())
     }

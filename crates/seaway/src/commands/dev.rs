@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
+use crate::output::say;
 use crate::settings::Settings;
 use crate::{cluster, http, logging, pages, runtime};
 
@@ -79,7 +80,8 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         pid: std::process::id(),
     };
     directory.publish(&endpoints)?;
-    announce(&endpoints);
+    // A node goes on though nobody reads what it prints.
+    drop(announce(&endpoints));
     let ended = tokio::select! {
         () = stop.wait() => Ok(()),
         why = cluster.broken() => Err(why),
@@ -95,12 +97,13 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     ended
 }
 
-fn announce(endpoints: &Endpoints) {
-    println!("Seaway is ready.");
-    println!("  Kafka clients   {}", endpoints.kafka);
-    println!("  health, metrics {}/readyz {0}/metrics", endpoints.http);
-    println!("  cluster id      {}", endpoints.cluster_id);
-    println!("Stop it with Ctrl-C.");
+fn announce(endpoints: &Endpoints) -> Result<()> {
+    say!("Seaway is ready.");
+    say!("  Kafka clients   {}", endpoints.kafka);
+    say!("  health, metrics {}/readyz {0}/metrics", endpoints.http);
+    say!("  cluster id      {}", endpoints.cluster_id);
+    say!("Stop it with Ctrl-C.");
+    Ok(())
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<host::net::TcpListener> {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
+use crate::output::say;
 use crate::settings::{Kind, SPECS, Spec};
 
 /// What to print, and how.
@@ -27,7 +28,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.json {
         let rows: Vec<_> = chosen.iter().map(|spec| as_json(spec)).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     let width = |of: fn(&Spec) -> usize| chosen.iter().map(|spec| of(spec)).max().unwrap_or(0);
@@ -35,9 +36,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         width(|spec| spec.name.len()),
         width(|spec| spec.default.len()),
     );
-    println!(
+    say!(
         "{:name$}  {:>default$}  {:5}  MEANING",
-        "NAME", "DEFAULT", "UNIT"
+        "NAME",
+        "DEFAULT",
+        "UNIT"
     );
     for spec in chosen {
         let shown = if spec.default.is_empty() {
@@ -45,9 +48,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         } else {
             spec.default
         };
-        println!(
+        say!(
             "{:name$}  {shown:>default$}  {:5}  {}",
-            spec.name, spec.unit, spec.meaning
+            spec.name,
+            spec.unit,
+            spec.meaning
         );
     }
     Ok(())

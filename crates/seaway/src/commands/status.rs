@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::output::say;
 use crate::{data_dir, http, runtime};
 
 /// Which node to ask, and how to print its answer.
@@ -35,6 +36,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !status.is_success() {
         bail!("{base}{page} answers {status}: {}", body.trim_end());
     }
-    println!("{}", body.trim_end());
+    say!("{}", body.trim_end());
     Ok(())
 }

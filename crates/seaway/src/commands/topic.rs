@@ -10,6 +10,7 @@ use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataRe
 use wire::text::Str;
 
 use crate::client::{Client, Target, check};
+use crate::output::say;
 use crate::runtime;
 
 /// Time the cluster may take for a change.
@@ -129,9 +130,10 @@ async fn create(
         .first()
         .context("the answer names no topic")?;
     check(result.error_code, result.error_message.as_ref(), name)?;
-    println!(
+    say!(
         "created {name} with {} partitions, id {}",
-        result.num_partitions, result.topic_id
+        result.num_partitions,
+        result.topic_id
     );
     Ok(())
 }
@@ -159,15 +161,15 @@ async fn list(client: &mut Client, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     if rows.is_empty() {
-        println!("no topics");
+        say!("no topics");
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, topic) in rows {
-        println!("{name:width$}  {} partitions", topic.partitions.len());
+        say!("{name:width$}  {} partitions", topic.partitions.len());
     }
     Ok(())
 }
@@ -272,20 +274,23 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
             "partitions": partitions,
             "configs": configs,
         });
-        println!("{}", serde_json::to_string_pretty(&page)?);
+        say!("{}", serde_json::to_string_pretty(&page)?);
         return Ok(());
     }
-    println!("{name}  id {}", topic.topic_id);
-    println!(
+    say!("{name}  id {}", topic.topic_id);
+    say!(
         "{:>9}  {:>16}  {:>14}  {:>7}",
-        "PARTITION", "LOG START OFFSET", "HIGH WATERMARK", "RECORDS"
+        "PARTITION",
+        "LOG START OFFSET",
+        "HIGH WATERMARK",
+        "RECORDS"
     );
     for (index, (start, end)) in starts.iter().zip(&ends).enumerate() {
-        println!("{index:>9}  {start:>16}  {end:>14}  {:>7}", end - start);
+        say!("{index:>9}  {start:>16}  {end:>14}  {:>7}", end - start);
     }
     for config in &configs.configs {
         if config.config_source == SOURCE_TOPIC {
-            println!("{} = {}", config.name.as_str(), shown(&config.value));
+            say!("{} = {}", config.name.as_str(), shown(&config.value));
         }
     }
     Ok(())
@@ -303,6 +308,6 @@ async fn delete(client: &mut Client, name: &str) -> Result<()> {
         .first()
         .context("the answer names no topic")?;
     check(result.error_code, result.error_message.as_ref(), name)?;
-    println!("deleted {name}");
+    say!("deleted {name}");
     Ok(())
 }
