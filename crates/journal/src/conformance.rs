@@ -46,7 +46,7 @@ async fn fill(engine: &dyn Engine, through: u64) {
 }
 
 async fn an_empty_journal_is_empty(engine: Arc<dyn Engine>) {
-    assert_eq!(engine.head().await, Ok(None));
+    assert_eq!(engine.above(0).await, Ok(None));
     assert_eq!(engine.read(1).await, Ok(None));
     assert_eq!(engine.scan(1, 10).await, Ok(Vec::new()));
     let floor = engine.floor().await.expect("the floor can be read");
@@ -108,7 +108,8 @@ async fn a_scan_is_an_unbroken_run(engine: Arc<dyn Engine>) {
         }
     }
     assert_eq!(engine.scan(41, 16).await, Ok(Vec::new()));
-    assert_eq!(engine.head().await, Ok(Some(40)));
+    assert_eq!(engine.above(39).await, Ok(Some(40)));
+    assert_eq!(engine.above(40).await, Ok(None));
 }
 
 async fn the_largest_slot_fits(engine: Arc<dyn Engine>) {
@@ -140,7 +141,8 @@ async fn a_spared_slot_stays_occupied(engine: Arc<dyn Engine>) {
     }
     assert_eq!(engine.scan(2, 10).await, Ok(Vec::new()));
     assert_eq!(engine.scan(8, 10).await.map(|slots| slots.len()), Ok(2));
-    assert_eq!(engine.head().await, Ok(Some(9)));
+    assert_eq!(engine.above(8).await, Ok(Some(9)));
+    assert_eq!(engine.above(9).await, Ok(None));
 }
 
 /// A claim put where a slot was trimmed is known by the floor, read after it.

@@ -54,9 +54,6 @@ pub trait Engine: Send + Sync + 'static {
     /// than there are, and none only if slot `from` was read and found free.
     async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error>;
 
-    /// The highest occupied slot, `None` in an empty journal. It may have grown meanwhile.
-    async fn head(&self) -> Result<Option<u64>, Error>;
-
     /// Some occupied slot above `index`; `None` if a listing, which may lag, shows none.
     async fn above(&self, index: u64) -> Result<Option<u64>, Error>;
 

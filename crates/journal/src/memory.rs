@@ -48,7 +48,7 @@ impl Slots {
             .collect()
     }
 
-    /// See [`Engine::head`].
+    /// The highest occupied slot, `None` in an empty journal.
     pub fn head(&self) -> Option<u64> {
         self.slots.last_key_value().map(|(index, _)| *index)
     }
@@ -185,10 +185,6 @@ impl Engine for Memory {
 
     async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error> {
         self.reading(|slots| slots.scan(from, limit))
-    }
-
-    async fn head(&self) -> Result<Option<u64>, Error> {
-        self.reading(Slots::head)
     }
 
     async fn above(&self, index: u64) -> Result<Option<u64>, Error> {

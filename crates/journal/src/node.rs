@@ -37,9 +37,6 @@ pub const ANSWER_FROM_MEMORY_FOR: Duration = Duration::from_secs(1);
 /// How often snapshots are looked for again before a node refuses to go on without one.
 const LOOKS_FOR_SNAPSHOTS: u32 = 5;
 
-/// How often an engine says that it is damaged before a node believes it.
-const LOOKS_AT_DAMAGE: u32 = 5;
-
 /// The time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -619,11 +616,8 @@ impl Node {
         }
         let floor = match result {
             Ok(floor) => floor,
-            // Bytes may be altered on the way: one look is not enough to stop.
-            Err(engine::Error::Corrupt(why)) if self.failures + 1 >= LOOKS_AT_DAMAGE => {
-                return self.halt(turn, why);
-            }
-            Err(_) => return self.ask_later(turn, Request::ReadFloor),
+            Err(engine::Error::Corrupt(why)) => return self.halt(turn, why),
+            Err(engine::Error::Unavailable(_)) => return self.ask_later(turn, Request::ReadFloor),
         };
         match &self.state {
             State::Verifying(last) if last.index < floor => self.reload(turn),

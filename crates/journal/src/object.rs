@@ -125,24 +125,6 @@ impl Engine for Object {
         Ok(slots)
     }
 
-    async fn head(&self) -> Result<Option<u64>, Error> {
-        // Slots go on from the first to the head with gaps only where they were trimmed, so
-        // whether any slot lies beyond a number can be halved down.
-        let mut known = 0;
-        let mut step = 1_u64 << 20;
-        while step > 0 {
-            let beyond = self.listed(known + step - 1, 1).await?;
-            match beyond.first() {
-                Some((index, _)) => known = *index,
-                None => step /= 2,
-            }
-        }
-        while self.read(known + 1).await?.is_some() {
-            known += 1;
-        }
-        Ok((known > 0).then_some(known))
-    }
-
     async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
         let listed = self.listed(index, 1).await?;
         Ok(listed.first().map(|(index, _)| *index))

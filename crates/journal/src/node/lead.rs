@@ -16,8 +16,7 @@ use super::{
     ANSWER_FROM_MEMORY_FOR, Effect, Event, Limbo, Node, Proposal, ProposeError, Refusal, Request,
     Settings, State, Ticket, Turn, lose,
 };
-use crate::chain::SLOTS_AHEAD_MAX;
-use crate::chain::Verdict;
+use crate::chain::{SLOTS_AHEAD_MAX, Verdict};
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Stamp};
 use crate::rule::Rule;
 

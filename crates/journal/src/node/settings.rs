@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::chain::SLOTS_AHEAD_MAX;
+
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
@@ -47,8 +49,8 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// The largest slot of the engine, in bytes.
     pub slot_bytes_max: usize,
-    /// The most entries in flight at one time, at most [`crate::chain::SLOTS_AHEAD_MAX`]. More than one help where an append takes long; each
-    /// that is in flight when the lead is lost may leave a void entry.
+    /// The most entries in flight at one time, at most [`SLOTS_AHEAD_MAX`]. More than one help where
+    /// an append takes long; each that is in flight when the lead is lost may leave a void entry.
     pub appends_in_flight_max: usize,
     /// The pause between the starts of two appends while one is in flight, so that commands share
     /// entries.
@@ -84,7 +86,7 @@ impl Settings {
             queue_items_max: 16_384,
             queue_bytes_max: 64 << 20,
             slot_bytes_max: 8 << 20,
-            appends_in_flight_max: 8,
+            appends_in_flight_max: SLOTS_AHEAD_MAX as usize,
             append_spacing: Duration::from_millis(10),
             proposal_deadline: Duration::from_secs(20),
             poll_min: Duration::from_millis(20),

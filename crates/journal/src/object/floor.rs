@@ -52,7 +52,9 @@ async fn read(bucket: &dyn Bucket, shard: u16, number: u64) -> Result<Option<Lin
     };
     match decode(&object) {
         Some(floor) => Ok(Some(Link { number, floor })),
-        None => Err(Error::Corrupt(format!("{key} is damaged"))),
+        None => Err(Error::Corrupt(format!(
+            "{key} is damaged. Restore that object from a copy of the bucket and start again"
+        ))),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::snapshot::manifest::Chunk;
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a slot that does not decode is read, since bytes may be altered on the way.
+/// How often what is damaged is read, since bytes may be altered on the way.
 const READS_OF_DAMAGE: u32 = 3;
 
 /// Everything that requests need.
@@ -89,7 +89,14 @@ impl<S: StateMachine> Requests<S> {
     }
 
     pub(super) async fn read_floor(&self, end: u64) -> Event {
-        Event::FloorRead(limited(self.floor_and_gap(end)).await)
+        let mut read = limited(self.floor_and_gap(end)).await;
+        for _ in 1..READS_OF_DAMAGE {
+            match read {
+                Err(Error::Corrupt(_)) => read = limited(self.floor_and_gap(end)).await,
+                _ => break,
+            }
+        }
+        Event::FloorRead(read)
     }
 
     /// The floor; damage if slot `end` is free although more slots follow than were ever in flight.
