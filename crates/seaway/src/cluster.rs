@@ -84,10 +84,6 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let bucket: Arc<dyn Bucket> = Arc::new(meter);
     let cluster_id = admit(&bucket, directory, health).await?;
     directory.bind(&cluster_id)?;
-    while let Err(why) = refuse_files_alone(&*bucket).await? {
-        health.waiting(&why);
-        host::clock::sleep(RETRY_MAX).await;
-    }
     health.waiting("reading the journal");
     let settings = tuning::control(&plan.settings, &cluster_id);
     let (control, control_tasks) = control::Node::start(&settings, Arc::clone(&bucket));
@@ -168,6 +164,9 @@ async fn try_admit(
         Ok(()) => {}
         Err(probe::Error::Bucket(error)) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
+    }
+    if let Err(why) = refuse_files_alone(&**bucket).await? {
+        return Ok(Err(why));
     }
     let wanted = Marker {
         cluster: cluster_id,

@@ -1,6 +1,6 @@
 //! `seaway consume`: print the records of a topic, for a first look. It commits no offsets.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result, ensure};
 use wire::batch::batches;
@@ -161,20 +161,26 @@ impl<'a> Reader<'a> {
     }
 
     fn print_record(&mut self, partition: i32, offset: i64, record: &Record) -> Result<()> {
-        let mut line = Vec::new();
-        if self.arguments.verbose {
-            let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
-            let key = key.as_deref().unwrap_or("-");
-            write!(
-                line,
-                "{partition}\t{offset}\t{}\t{key}\t",
-                record.timestamp_ms
-            )?;
-        }
-        line.extend_from_slice(record.value.as_deref().unwrap_or_default());
-        line.push(b'\n');
-        output::written(std::io::stdout().write_all(&line))?;
+        let mut out = std::io::stdout().lock();
+        let place = self.arguments.verbose.then_some((partition, offset));
+        output::written(write_record(&mut out, place, record))?;
         self.printed += 1;
         Ok(())
     }
+}
+
+/// Writes a record's value, behind its place, timestamp and key if a place is given.
+fn write_record(
+    out: &mut impl Write,
+    place: Option<(i32, i64)>,
+    record: &Record,
+) -> io::Result<()> {
+    if let Some((partition, offset)) = place {
+        let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
+        let key = key.as_deref().unwrap_or("-");
+        let timestamp = record.timestamp_ms;
+        write!(out, "{partition}\t{offset}\t{timestamp}\t{key}\t")?;
+    }
+    out.write_all(record.value.as_deref().unwrap_or_default())?;
+    out.write_all(b"\n")
 }
