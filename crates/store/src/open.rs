@@ -174,8 +174,9 @@ fn checksummed(
 }
 
 fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
-    let value = builder.get_config_value(&key);
-    value.is_some_and(|value| value != "false")
+    let value = builder.get_config_value(&key).unwrap_or_default();
+    // As the library reads them.
+    ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// True if the library does more than to sign, so that nobody else can.
