@@ -149,19 +149,25 @@ def crc_table():
 CRC_TABLE = crc_table()
 
 
-def batch(values, timestamp_ms=0, attributes=0, pid=-1, epoch=-1, sequence=-1, base_offset=0, count=None, delta=None):
-    """A record batch, format 2, of values without keys; `count` and the last offset `delta` may lie."""
+def batch(values, timestamp_ms=0, attributes=0, pid=-1, epoch=-1, sequence=-1, base_offset=0, count=None, delta=None,
+          checked=True):
+    """A record batch, format 2, of values without keys; `count` and the last offset `delta` may lie. Without a checksum if
+    it is not `checked`."""
     records = b""
     for index, value in enumerate(values):
         body = b"\0" + varint(0) + varint(index) + varint(-1) + varint(len(value)) + value + varint(0)
         records += varint(len(body)) + body
     count = len(values) if count is None else count
     delta = len(values) - 1 if delta is None else delta
-    checked = struct.pack(
-        ">hiqqqhii", attributes, delta, timestamp_ms, timestamp_ms, pid, epoch, sequence, count
-    ) + records
-    head = struct.pack(">ibI", 0, 2, crc32c(checked))
-    return struct.pack(">qi", base_offset, len(head) + len(checked)) + head + checked
+    fields = struct.pack(">hiqqqhii", attributes, delta, timestamp_ms, timestamp_ms, pid, epoch, sequence, count)
+    whole = struct.pack(">qiibI", base_offset, 0, 0, 2, 0) + fields + records
+    return sealed(whole) if checked else whole
+
+
+def sealed(batch):
+    """A batch with its length and checksum as its other bytes are."""
+    checksum = struct.pack(">I", crc32c(batch[21:]))
+    return batch[:8] + struct.pack(">i", len(batch) - 12) + batch[12:17] + checksum + batch[21:]
 
 
 def records(data):

@@ -9,6 +9,7 @@ of a corrupt batch stored.
 
 import argparse
 import concurrent.futures
+import gzip
 import os
 import pathlib
 import random
@@ -26,8 +27,8 @@ import protocol  # noqa: E402
 from harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
 
 PID = int(os.environ["SERVER_PID"])
-CORRUPT_MESSAGE, INVALID_RECORD = 2, 87
-CREATE_TOPICS = 19
+CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE, GROUP_MAX_SIZE_REACHED, INVALID_RECORD = 2, 10, 28, 81, 87
+OFFSET_COMMIT, JOIN_GROUP, CREATE_TOPICS, DELETE_TOPICS = 8, 11, 19, 20
 # What the memory settings come to by default, with what docs/produce-and-fetch.md adds to them.
 RESIDENT_MIB = 600
 LARGE_BATCH = protocol.batch([bytes(1_000_000)], timestamp_ms=int(time.time() * 1000))
@@ -309,6 +310,109 @@ def frames_that_halt_keep_no_memory_from_others():
                 producers_are_served(6, what)
     with Memory(), Held([announced(4 << 20, 100_000, protocol.METADATA)] * 200):
         producers_are_served(6, "200 large requests for metadata that halt")
+
+
+def create_topic(partitions=1, configs=()):
+    """A new topic of this number of partitions, with configs by name."""
+    topic = unique("hostile")
+    configs = [protocol.string(name) + protocol.string(value) for name, value in configs]
+    create = protocol.array([
+        protocol.string(topic) + struct.pack(">ih", partitions, 1) + protocol.array([]) + protocol.array(configs)
+    ])
+    with protocol.Connection(BOOTSTRAP, timeout_s=30) as connection:
+        connection.request(CREATE_TOPICS, 2, create + struct.pack(">ib", 10_000, 0))
+    return topic
+
+
+def delete_topic(topic):
+    with protocol.Connection(BOOTSTRAP, timeout_s=30) as connection:
+        connection.request(DELETE_TOPICS, 1, protocol.array([protocol.string(topic)]) + struct.pack(">i", 10_000))
+
+
+def growing_batch(timestamp_ms, grown=120_000_000):
+    """A batch of two records that grows a thousandfold when it is decompressed; the second is a millisecond later."""
+    plain = protocol.batch([bytes(grown), b"later"], timestamp_ms=timestamp_ms, checked=False)
+    records = bytearray(plain[61:])
+    # What ends it: a length, attributes, timestamp delta, offset delta, no key, the value, no headers.
+    records[-10] = protocol.varint(1)[0]
+    head = bytearray(plain[:61])
+    struct.pack_into(">h", head, 21, 1)
+    struct.pack_into(">q", head, 35, timestamp_ms + 1)
+    return protocol.sealed(bytes(head) + gzip.compress(bytes(records), 9))
+
+
+@suite.check
+def batches_that_grow_a_thousandfold_are_looked_through_in_bounded_memory():
+    topic, now_ms = create_topic(), int(time.time() * 1000)
+    with protocol.Connection(BOOTSTRAP, timeout_s=30) as connection:
+        expect_equal(protocol.produce(connection, topic, 0, growing_batch(now_ms)), (0, 0), "a batch that grows")
+
+    def look_up(_):
+        with protocol.Connection(BOOTSTRAP, timeout_s=120) as connection:
+            return protocol.list_offsets(connection, [(topic, 0)], now_ms + 1)[topic, 0]
+
+    with Memory(limit_mib=RESIDENT_MIB), concurrent.futures.ThreadPoolExecutor(24) as pool:
+        expect_equal(set(pool.map(look_up, range(48))), {(0, 1)}, "the offset of the later record")
+
+
+@suite.check
+def batches_that_grow_a_thousandfold_are_compressed_anew_in_bounded_memory():
+    batch = growing_batch(int(time.time() * 1000))
+    for wanted, expected in (("zstd", 0), ("uncompressed", MESSAGE_TOO_LARGE)):
+        topic = create_topic(configs=[("compression.type", wanted)])
+
+        def produce(_):
+            with protocol.Connection(BOOTSTRAP, timeout_s=120) as connection:
+                return protocol.produce(connection, topic, 0, batch, timeout_ms=120_000)[0]
+
+        with Memory(limit_mib=RESIDENT_MIB), concurrent.futures.ThreadPoolExecutor(24) as pool:
+            expect_equal(set(pool.map(produce, range(24))), {expected}, f"errors of a topic that is {wanted}")
+
+
+def commit_notes(connection, group, topic, partitions, note):
+    """The errors of a commit of an offset for each partition, by a client that is no member."""
+    entries = [struct.pack(">iq", number, 1) + protocol.string(note) for number in range(partitions)]
+    body = protocol.string(group) + struct.pack(">i", -1) + protocol.string("") + struct.pack(">q", -1)
+    answer = connection.request(OFFSET_COMMIT, 2, body + protocol.array([protocol.string(topic) + protocol.array(entries)]))
+    answer.i32()
+    answer.string()
+    return {error for _, error in answer.array(lambda: (answer.i32(), answer.i16()))}
+
+
+@suite.check
+def what_groups_remember_is_bounded():
+    partitions = 900
+    topic, group = create_topic(partitions), unique("notes")
+    with Memory(limit_mib=RESIDENT_MIB):
+        with protocol.Connection(BOOTSTRAP, timeout_s=60) as connection:
+            errors = [commit_notes(connection, f"{group}-{number}", topic, partitions, "n" * 4_000) for number in range(220)]
+            kept = errors.index({INVALID_COMMIT_OFFSET_SIZE})
+            print(f"  {kept} groups of {partitions} offsets with notes kept", flush=True)
+            expect(kept > 5, f"only {kept} groups were kept")
+            expect_equal(commit_notes(connection, f"{group}-0", topic, partitions, "m" * 4_000), {0}, "errors of one that is kept")
+        refused = [join_with(1_000_000) for _ in range(100)]
+        expect_equal(set(refused[-20:]), {GROUP_MAX_SIZE_REACHED}, "errors of members that say too much")
+        still_serves()
+    delete_topic(topic)
+    with protocol.Connection(BOOTSTRAP, timeout_s=60) as connection:
+        other = fresh_topic()
+        expect_equal(commit_notes(connection, unique("notes"), other, 1, "n"), {0}, "errors once the topic is gone")
+
+
+def join_with(metadata_bytes):
+    """The error of joining a new group, or None if it waits for more members."""
+    body = protocol.string(unique("large")) + struct.pack(">ii", 6_000, 6_000) + protocol.string("") + protocol.string("consumer")
+    protocols = [protocol.string("range") + struct.pack(">i", metadata_bytes) + bytes(metadata_bytes)]
+    with protocol.Connection(BOOTSTRAP) as connection:
+        connection.send_raw(frame(header(JOIN_GROUP, 2) + body + protocol.array(protocols)))
+        connection.socket.settimeout(0.3)
+        try:
+            answer = connection.read_frame()
+        except socket.timeout:
+            return None
+        answer.i32()
+        answer.i32()
+        return answer.i16()
 
 
 def topic_of_small_batches(partitions=4, rounds=40, requests=60):

@@ -15,11 +15,15 @@
 //!
 //! It must not know sockets, or what is in a frame.
 
+mod unpacking;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::budget::{Budget, Held};
 use host::clock::Instant;
+
+pub(crate) use unpacking::{Room, Unpacking};
 
 /// What a connection may read without taking memory: enough for most requests that are not
 /// Produce, and at `max.connections` of 10,000 no more than 40 MiB.
@@ -38,8 +42,8 @@ const OTHER_BYTES: u64 = 16 << 20;
 /// The largest request other than Produce: half of the memory for them, so that two fit.
 const OTHER_BYTES_MAX: u64 = OTHER_BYTES / 2;
 
-/// Memory for answers to produce requests: 32,000 requests in flight.
-const PRODUCE_ANSWERS_BYTES: u64 = 32 << 20;
+/// Memory for answers to produce requests: 32,000 partitions in flight.
+const PRODUCE_ANSWERS_BYTES: u64 = 16 << 20;
 
 /// The budgets of an agent.
 pub(crate) struct Memory {
@@ -48,6 +52,8 @@ pub(crate) struct Memory {
     /// For answers to produce requests, from before they are written until they are sent. It is the
     /// last that a request takes: whoever holds it waits for the pipeline, and for its client, alone.
     produce_answers: Budget,
+    /// For whoever decompresses.
+    pub(crate) unpacking: Unpacking,
 }
 
 /// The budgets of one kind of requests.
@@ -98,6 +104,7 @@ impl Memory {
             ),
             other: Gates::new(OTHER_BYTES, OTHER_BYTES_MAX, OTHER_BYTES_MAX),
             produce_answers: Budget::of_bytes(PRODUCE_ANSWERS_BYTES),
+            unpacking: Unpacking::new(),
         }
     }
 

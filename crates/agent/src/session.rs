@@ -357,13 +357,7 @@ impl Session {
         self.context.metrics.requests.increment();
         let (slot, held) = match wire::frame::decode_request(&frame) {
             Ok((header, wire::messages::Request::Produce(request))) => {
-                let request = api::produce::Incoming {
-                    header,
-                    request,
-                    held,
-                    bytes,
-                    at: now,
-                };
+                let request = api::produce::Incoming::new((header, request), (held, bytes), now);
                 let context = &self.context;
                 match api::produce::submit(context, &self.peer, request) {
                     Ok(submitted) => (submitted.into(), None),

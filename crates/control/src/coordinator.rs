@@ -26,6 +26,7 @@ mod live;
 mod members;
 mod offsets;
 mod proposals;
+mod room;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub session_timeout_max: Duration,
     /// `group.max.size`: most members of a group.
     pub members_max: u32,
+    /// `groups.max.bytes`: what lets the groups take more memory than this is refused.
+    pub bytes_max: u64,
 }
 
 /// What the coordinator reads of the metadata.
@@ -168,6 +171,8 @@ pub struct Coordinator {
     next_proposal: u64,
     /// Requests that wait for their barrier.
     deferred: BTreeMap<Ticket, Deferred>,
+    /// Bytes of memory of all ids that are awaited.
+    awaited_bytes: room::Counter,
     effects: Vec<Effect>,
 }
 
@@ -183,6 +188,7 @@ impl Coordinator {
             proposed: BTreeMap::new(),
             next_proposal: 0,
             deferred: BTreeMap::new(),
+            awaited_bytes: room::Counter::default(),
             effects: Vec::new(),
         }
     }

@@ -30,10 +30,15 @@ pub use snapshot::Malformed;
 /// members come back: Kafka forgets such groups in a sweep every ten minutes.
 const EMPTY_GROUP_KEPT_TICKS_MILLIS: u64 = 10 * 60 * 1_000;
 
+/// What a group, or a member, takes beside what is of any length in it.
+const FIXED_BYTES: u64 = 512;
+
 /// All groups of a cluster. A clone shares what is not changed afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
     groups: BTreeMap<String, Arc<Group>>,
+    /// Of memory.
+    bytes: u64,
 }
 
 /// Where a group is in the protocol, with Kafka's names. A group that does not exist is Dead.
@@ -114,11 +119,29 @@ impl Member {
             .unwrap_or_default()
     }
 
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> u64 {
+        let texts = self.client_id.len() + self.client_host.len();
+        // It is found by its instance, too.
+        let instance = self
+            .instance
+            .as_ref()
+            .map_or(0, |instance| 2 * instance.len());
+        let kept = (texts + instance + self.assignment.len()) as u64;
+        FIXED_BYTES + kept + protocols_bytes(&self.protocols)
+    }
+
     fn supports(&self, protocol: &str) -> bool {
         self.protocols
             .iter()
             .any(|supported| supported.name == protocol)
     }
+}
+
+/// Bytes of memory of a member's protocols.
+pub fn protocols_bytes(protocols: &[Protocol]) -> u64 {
+    let bytes = |protocol: &Protocol| protocol.name.len() + protocol.metadata.len() + 64;
+    protocols.iter().map(bytes).sum::<usize>() as u64
 }
 
 /// What the state machine around the groups knows of topics: the number of partitions of one
@@ -129,6 +152,18 @@ impl Groups {
     /// Applies a command. Total: whatever a command asks for, the answer is a reply. At most the
     /// named group changes, and there is an event if it did in a way that may concern a member.
     pub fn apply(
+        &mut self,
+        stamp: Stamp,
+        partitions: PartitionCount<'_>,
+        command: &Command,
+    ) -> (Reply, Option<Event>) {
+        let before = self.bytes_of(&command.group);
+        let outcome = self.apply_action(stamp, partitions, command);
+        self.bytes = self.bytes - before + self.bytes_of(&command.group);
+        outcome
+    }
+
+    fn apply_action(
         &mut self,
         stamp: Stamp,
         partitions: PartitionCount<'_>,
@@ -257,7 +292,9 @@ impl Groups {
                 && let Some(horizon) = ticks.checked_sub(retention_millis)
                 && group.offsets.has_committed_until(horizon)
             {
+                self.bytes -= group.offsets.bytes();
                 Arc::make_mut(group).offsets.drop_committed_until(horizon);
+                self.bytes += group.offsets.bytes();
             }
             if group.offsets.is_empty() && empty_for >= EMPTY_GROUP_KEPT_TICKS_MILLIS {
                 dropped.push(id.clone());
@@ -266,6 +303,7 @@ impl Groups {
         dropped
             .into_iter()
             .map(|id| {
+                self.bytes -= self.bytes_of(&id);
                 self.groups.remove(&id);
                 Event { group: id }
             })
@@ -276,7 +314,9 @@ impl Groups {
     pub fn forget_topic(&mut self, topic: TopicId) {
         for group in self.groups.values_mut() {
             if group.offsets.has_topic(topic) {
+                self.bytes -= group.offsets.bytes();
                 Arc::make_mut(group).offsets.forget_topic(topic);
+                self.bytes += group.offsets.bytes();
             }
         }
     }
@@ -291,6 +331,17 @@ impl Groups {
         self.groups
             .iter()
             .map(|(id, group)| (id.as_str(), group.as_ref()))
+    }
+
+    /// Bytes of memory that they take, as far as clients decide it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn bytes_of(&self, id: &str) -> u64 {
+        self.groups
+            .get(id)
+            .map_or(0, |group| id.len() as u64 + group.bytes())
     }
 
     /// Number of groups.
@@ -311,6 +362,8 @@ impl Groups {
         for (id, group) in &self.groups {
             group.assert_invariants(id);
         }
+        let bytes: u64 = self.groups.keys().map(|id| self.bytes_of(id)).sum();
+        assert_eq!(self.bytes, bytes, "bytes of all groups");
     }
 
     fn group_mut(&mut self, id: &str) -> Option<&mut Group> {
@@ -369,6 +422,14 @@ impl Group {
     /// Committed offsets.
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// Bytes of memory that it takes, but for its id.
+    fn bytes(&self) -> u64 {
+        let members = self.members.iter();
+        // A member's id is where it is kept, where it leads and where its instance points to.
+        let members = members.map(|(id, member)| 3 * id.len() as u64 + member.bytes());
+        FIXED_BYTES + members.sum::<u64>() + self.offsets.bytes()
     }
 
     /// True if every member has joined in the joining phase that goes on.
@@ -476,6 +537,7 @@ impl Group {
             "group {id}: a member leads"
         );
         assert!(self.generation >= 0, "group {id}: generations count from 0");
+        self.offsets.assert_counted(id);
         let chosen = matches!(self.phase, Phase::CompletingRebalance | Phase::Stable);
         assert!(
             !chosen || self.protocol.is_some(),

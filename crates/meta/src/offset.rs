@@ -11,6 +11,14 @@ use crate::ids::TopicId;
 /// `offset.metadata.max.bytes`.
 pub const METADATA_BYTES_MAX: usize = 4096;
 
+/// What an offset takes beside its metadata: its fields, and its place in two maps.
+const OFFSET_BYTES: u64 = 128;
+
+/// Bytes of memory of an offset with so much metadata.
+pub const fn offset_bytes(metadata_bytes: usize) -> u64 {
+    OFFSET_BYTES + metadata_bytes as u64
+}
+
 /// A committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedOffset {
@@ -24,10 +32,19 @@ pub struct CommittedOffset {
     pub committed_ticks_millis: u64,
 }
 
+impl CommittedOffset {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> u64 {
+        offset_bytes(self.metadata.len())
+    }
+}
+
 /// The offsets of one group. A clone shares the topics that do not change afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offsets {
     topics: BTreeMap<TopicId, Arc<BTreeMap<u32, CommittedOffset>>>,
+    /// Of memory.
+    bytes: u64,
 }
 
 impl Offsets {
@@ -48,6 +65,11 @@ impl Offsets {
                     .map(|(partition, offset)| (*partition, offset)),
             )
         })
+    }
+
+    /// Bytes of memory that they take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// True if nothing is committed.
@@ -83,7 +105,11 @@ impl Offsets {
 
     /// Sets one offset.
     pub(crate) fn insert(&mut self, topic: TopicId, partition: u32, offset: CommittedOffset) {
-        Arc::make_mut(self.topics.entry(topic).or_default()).insert(partition, offset);
+        self.bytes += offset.bytes();
+        let partitions = Arc::make_mut(self.topics.entry(topic).or_default());
+        if let Some(replaced) = partitions.insert(partition, offset) {
+            self.bytes -= replaced.bytes();
+        }
     }
 
     /// True if a partition of the topic has an offset.
@@ -93,7 +119,9 @@ impl Offsets {
 
     /// Drops a topic's offsets.
     pub(crate) fn forget_topic(&mut self, topic: TopicId) {
-        self.topics.remove(&topic);
+        let forgotten = self.topics.remove(&topic);
+        let offsets = forgotten.iter().flat_map(|topic| topic.values());
+        self.bytes -= offsets.map(CommittedOffset::bytes).sum::<u64>();
     }
 
     /// True if something was committed at `horizon` or before.
@@ -107,9 +135,21 @@ impl Offsets {
     /// Drops what was committed at `horizon` or before.
     pub(crate) fn drop_committed_until(&mut self, horizon_ticks_millis: u64) {
         for partitions in self.topics.values_mut() {
-            Arc::make_mut(partitions)
-                .retain(|_, offset| offset.committed_ticks_millis > horizon_ticks_millis);
+            Arc::make_mut(partitions).retain(|_, offset| {
+                let is_kept = offset.committed_ticks_millis > horizon_ticks_millis;
+                if !is_kept {
+                    self.bytes -= offset.bytes();
+                }
+                is_kept
+            });
         }
         self.topics.retain(|_, partitions| !partitions.is_empty());
+    }
+
+    /// Checks that the bytes are counted right.
+    pub(crate) fn assert_counted(&self, group: &str) {
+        let offsets = self.topics.values().flat_map(|topic| topic.values());
+        let bytes: u64 = offsets.map(CommittedOffset::bytes).sum();
+        assert_eq!(self.bytes, bytes, "group {group}: bytes of offsets");
     }
 }

@@ -11,8 +11,8 @@ use crate::ids::{COUNTER_MAX, PartitionId, TopicId};
 pub const PARTITIONS_MAX: u32 = 100_000;
 
 /// Most partitions of one cluster, those of deleted topics that are still being dropped included:
-/// what one process can hold.
-pub const CLUSTER_PARTITIONS_MAX: u64 = 2_000_000;
+/// what one process can hold in a few hundred MiB, with clients that ask for all of them.
+pub const CLUSTER_PARTITIONS_MAX: u64 = 1_000_000;
 
 /// Longest topic name, as Kafka's.
 pub const NAME_LENGTH_MAX: usize = 249;

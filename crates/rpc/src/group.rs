@@ -77,6 +77,8 @@ pub enum GroupError {
     NonEmptyGroup,
     /// OFFSET_METADATA_TOO_LARGE.
     OffsetMetadataTooLarge,
+    /// INVALID_COMMIT_OFFSET_SIZE: the groups would take more memory than they may.
+    NoRoom,
     /// UNKNOWN_TOPIC_OR_PARTITION: for a topic that was named.
     UnknownTopicOrPartition,
     /// UNKNOWN_TOPIC_ID: for a topic asked for by id.

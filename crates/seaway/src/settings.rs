@@ -130,14 +130,14 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "fetch.buffer.bytes",
-        "100663296",
+        "67108864",
         "bytes",
         (16 * MIB, GIB * 1024),
         "Bytes of responses to fetches that may wait to be sent, over all connections.",
     ),
     integer(
         "fetch.cache.bytes",
-        "134217728",
+        "100663296",
         "bytes",
         (0, GIB * 1024),
         "Memory for parts of files that readers share.",
@@ -197,6 +197,13 @@ pub const SPECS: &[Spec] = &[
         "ms",
         (1, INT_MAX),
         "Shortest session timeout a member may ask for.",
+    ),
+    integer(
+        "groups.max.bytes",
+        "67108864",
+        "bytes",
+        (MIB, GIB * 1024),
+        "Memory for groups: offsets, what is attached to them, what members say of themselves. Requests that need more are refused.",
     ),
     integer(
         "journal.entry.max.bytes",
@@ -322,7 +329,7 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "produce.buffer.bytes",
-        "201326592",
+        "167772160",
         "bytes",
         (16 * MIB, GIB * 1024),
         "Bytes of produce requests that may be in flight, over all connections; more waits, and who sends too slowly then is closed.",

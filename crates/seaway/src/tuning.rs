@@ -33,6 +33,7 @@ pub fn control(settings: &Settings, cluster_id: &str) -> control::Settings {
             session_timeout_min: settings.millis("group.min.session.timeout.ms"),
             session_timeout_max: settings.millis("group.max.session.timeout.ms"),
             members_max: u32::try_from(settings.unsigned("group.max.size")).unwrap_or(u32::MAX),
+            bytes_max: settings.unsigned("groups.max.bytes"),
         },
         housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
         cluster_configs: cluster_configs(settings),

@@ -16,7 +16,9 @@ use wire::frame::{Split, decode_request, split_frame};
 use wire::message::{Body, RequestBody};
 use wire::messages as m;
 use wire::messages::ApiKey;
-use wire::records::{check_records, first_record_since, record_of_max_timestamp, records};
+use wire::recompress::recompress;
+use wire::records::{check_records, records};
+use wire::scan::{first_record_since, record_of_max_timestamp};
 
 const LIMIT_BYTES: usize = 1 << 20;
 
@@ -199,6 +201,12 @@ fn record_batches() {
             let _ = check_records(&batch, LIMIT_BYTES);
             let _ = first_record_since(&batch, 1_010, LIMIT_BYTES);
             let _ = record_of_max_timestamp(&batch, LIMIT_BYTES);
+            // What is compressed anew is what the records say, or nothing.
+            for codec in Compression::ALL {
+                if let Ok(again) = recompress(&batch, codec, LIMIT_BYTES, LIMIT_BYTES) {
+                    check_records(&again, LIMIT_BYTES).unwrap();
+                }
+            }
         }
     });
 }

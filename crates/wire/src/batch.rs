@@ -26,6 +26,7 @@ const CRC: usize = 17;
 const ATTRIBUTES: usize = 21;
 const MAX_TIMESTAMP: usize = 35;
 
+const COMPRESSION_BITS: i16 = 0b111;
 const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
@@ -300,6 +301,28 @@ impl Batch {
             &self.patched_header(base_offset, leader_epoch),
         ));
         out.push(self.0.slice(PATCHED_BYTES..));
+    }
+
+    /// Everything before the records.
+    pub(crate) fn header(&self) -> &[u8] {
+        &self.0[..HEADER_BYTES]
+    }
+
+    /// A batch's header, and behind it its records in another codec. What the header says of the
+    /// two is made true, and the checksum with it.
+    pub(crate) fn rewritten(
+        mut bytes: BytesMut,
+        compression: Compression,
+        max_timestamp_ms: i64,
+    ) -> Self {
+        let length = (bytes.len() - OVERHEAD_BYTES) as i32;
+        bytes[OVERHEAD_BYTES - 4..OVERHEAD_BYTES].copy_from_slice(&length.to_be_bytes());
+        let attributes = i16::from_be_bytes(array(&bytes[ATTRIBUTES..ATTRIBUTES + 2]));
+        let attributes = attributes & !COMPRESSION_BITS | compression as i16;
+        bytes[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
+        bytes[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&max_timestamp_ms.to_be_bytes());
+        write_checksum(&mut bytes);
+        Self(bytes.freeze())
     }
 
     /// A copy that carries the server's time instead of the producer's, with a new checksum.

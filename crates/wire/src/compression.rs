@@ -1,21 +1,18 @@
-//! Kafka's compression codecs, with a bound on what comes out.
+//! Kafka's compression codecs, as streams, with a bound on the memory that they take.
 //!
 //! It must not know what the bytes are. Framing: gzip as RFC 1952; snappy in the chunks of
 //! xerial's snappy-java, which Kafka's clients write, or raw; LZ4 and Zstandard in their own frames.
 
-use std::io::{Read, Write};
+mod snappy;
+
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
-/// What snappy-java writes before its chunks.
-const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-/// The magic and two version numbers.
-const XERIAL_HEADER_BYTES: usize = 16;
-/// What snappy-java compresses at once by default.
-const XERIAL_CHUNK_BYTES: usize = 32 << 10;
-/// Three bytes of snappy stand for at most 64, so a claim beyond this is a lie.
-const SNAPPY_RATIO_MAX: usize = 32;
+/// Kafka's default of `compression.zstd.level`.
 const ZSTD_LEVEL: i32 = 3;
+/// The largest window that Zstandard's own tools open unasked: 128 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// How the records of a batch are compressed: bits 0 to 2 of its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -81,6 +78,41 @@ pub enum DecompressError {
     },
 }
 
+impl DecompressError {
+    /// What a stream of [`decompressor`] failed with.
+    pub(crate) fn of_stream(codec: Compression, error: &io::Error) -> Self {
+        let own = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>());
+        own.copied().unwrap_or(Self::Invalid(codec))
+    }
+}
+
+/// What a codec gives back, read as it comes out. In memory lies a window of it: of Zstandard and
+/// snappy, which let the sender choose, at most `window_bytes`, and an error if they need more; up
+/// to 16 MiB of LZ4; some KiB of gzip.
+pub fn decompressor(
+    codec: Compression,
+    input: &[u8],
+    window_bytes: usize,
+) -> Result<Box<dyn Read + '_>, DecompressError> {
+    let invalid = |_| DecompressError::Invalid(codec);
+    Ok(match codec {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),
+        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(invalid)?;
+            let window_log = window_bytes.checked_ilog2().unwrap_or(0);
+            decoder
+                .window_log_max(window_log.min(ZSTD_WINDOW_LOG_MAX))
+                .map_err(invalid)?;
+            Box::new(decoder)
+        }
+        Compression::Snappy => Box::new(snappy::Decompressor::new(input, window_bytes)?),
+    })
+}
+
 /// Decompresses into at most `limit_bytes`. Memory follows what really comes out, not what the input
 /// claims.
 pub fn decompress(
@@ -88,115 +120,92 @@ pub fn decompress(
     input: &Bytes,
     limit_bytes: usize,
 ) -> Result<Bytes, DecompressError> {
-    let invalid = DecompressError::Invalid(codec);
-    match codec {
-        Compression::None if input.len() > limit_bytes => {
-            Err(DecompressError::TooLarge { limit_bytes })
-        }
-        Compression::None => Ok(input.clone()),
-        Compression::Gzip => drain(
-            flate2::read::MultiGzDecoder::new(&input[..]),
-            codec,
-            limit_bytes,
-        ),
-        Compression::Lz4 => drain(
-            lz4_flex::frame::FrameDecoder::new(&input[..]),
-            codec,
-            limit_bytes,
-        ),
-        Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(&input[..]);
-            drain(decoder.map_err(|_| invalid)?, codec, limit_bytes)
-        }
-        Compression::Snappy => decompress_snappy(input, limit_bytes),
+    let too_large = DecompressError::TooLarge { limit_bytes };
+    if codec == Compression::None {
+        return if input.len() > limit_bytes {
+            Err(too_large)
+        } else {
+            Ok(input.clone())
+        };
     }
-}
-
-fn drain(
-    reader: impl Read,
-    codec: Compression,
-    limit_bytes: usize,
-) -> Result<Bytes, DecompressError> {
+    // A window of Zstandard is as large as its sender likes, but filled by what comes out.
+    let window_bytes = match codec {
+        Compression::Zstd => 1 << ZSTD_WINDOW_LOG_MAX,
+        _ => limit_bytes,
+    };
     let mut out = Vec::new();
-    let mut bounded = reader.take(limit_bytes as u64 + 1);
-    bounded
+    decompressor(codec, input, window_bytes)?
+        .take(limit_bytes as u64 + 1)
         .read_to_end(&mut out)
-        .map_err(|_| DecompressError::Invalid(codec))?;
+        .map_err(|error| DecompressError::of_stream(codec, &error))?;
     if out.len() > limit_bytes {
-        return Err(DecompressError::TooLarge { limit_bytes });
+        return Err(too_large);
     }
     Ok(Bytes::from(out))
 }
 
-fn decompress_snappy(input: &Bytes, limit_bytes: usize) -> Result<Bytes, DecompressError> {
-    let invalid = DecompressError::Invalid(Compression::Snappy);
-    let mut out = Vec::new();
-    if !input.starts_with(&XERIAL_MAGIC) {
-        append_snappy(&mut out, input, limit_bytes)?;
-        return Ok(Bytes::from(out));
-    }
-    let mut rest = input.get(XERIAL_HEADER_BYTES..).ok_or(invalid)?;
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or(invalid)?;
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| invalid)?;
-        let (chunk, after) = after.split_at_checked(length).ok_or(invalid)?;
-        append_snappy(&mut out, chunk, limit_bytes)?;
-        rest = after;
-    }
-    Ok(Bytes::from(out))
+/// A codec's output, written as the input comes, into something that can be written to.
+pub(crate) enum Compressor<W: Write> {
+    None(W),
+    Gzip(flate2::write::GzEncoder<W>),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<W>>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+    Snappy(snappy::Compressor<W>),
 }
 
-fn append_snappy(
-    out: &mut Vec<u8>,
-    chunk: &[u8],
-    limit_bytes: usize,
-) -> Result<(), DecompressError> {
-    let invalid = DecompressError::Invalid(Compression::Snappy);
-    let length = snap::raw::decompress_len(chunk).map_err(|_| invalid)?;
-    if length > chunk.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(invalid);
+impl<W: Write> Compressor<W> {
+    /// Compresses as Kafka's Java client does by default.
+    pub(crate) fn new(codec: Compression, out: W) -> io::Result<Self> {
+        Ok(match codec {
+            Compression::None => Self::None(out),
+            Compression::Gzip => {
+                let level = flate2::Compression::default();
+                Self::Gzip(flate2::write::GzEncoder::new(out, level))
+            }
+            Compression::Lz4 => Self::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(out))),
+            Compression::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?),
+            Compression::Snappy => Self::Snappy(snappy::Compressor::new(out)?),
+        })
     }
-    let start = out.len();
-    if length > limit_bytes - start {
-        return Err(DecompressError::TooLarge { limit_bytes });
+
+    /// Writes what is left, and gives back what was written to.
+    pub(crate) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(out) => Ok(out),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Lz4(encoder) => encoder.finish().map_err(io::Error::from),
+            Self::Zstd(encoder) => encoder.finish(),
+            Self::Snappy(encoder) => encoder.finish(),
+        }
     }
-    out.resize(start + length, 0);
-    let written = snap::raw::Decoder::new().decompress(chunk, &mut out[start..]);
-    written.map(|_| ()).map_err(|_| invalid)
+
+    fn inner(&mut self) -> &mut dyn Write {
+        match self {
+            Self::None(out) => out,
+            Self::Gzip(encoder) => encoder,
+            Self::Lz4(encoder) => encoder.as_mut(),
+            Self::Zstd(encoder) => encoder,
+            Self::Snappy(encoder) => encoder,
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, input: &[u8]) -> io::Result<usize> {
+        self.inner().write(input)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner().flush()
+    }
 }
 
 /// Compresses as Kafka's Java client does by default.
 pub fn compress(codec: Compression, input: &[u8]) -> Bytes {
-    let in_memory = "writing to memory does not fail";
-    match codec {
-        Compression::None => Bytes::copy_from_slice(input),
-        Compression::Gzip => {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            out.write_all(input).expect(in_memory);
-            Bytes::from(out.finish().expect(in_memory))
-        }
-        Compression::Lz4 => {
-            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            out.write_all(input).expect(in_memory);
-            Bytes::from(out.finish().expect(in_memory))
-        }
-        Compression::Zstd => {
-            let out = zstd::stream::encode_all(input, ZSTD_LEVEL);
-            Bytes::from(out.expect(in_memory))
-        }
-        Compression::Snappy => compress_snappy(input),
-    }
-}
-
-fn compress_snappy(input: &[u8]) -> Bytes {
-    let mut out = XERIAL_MAGIC.to_vec();
-    // Version and least compatible version, both 1.
-    out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
-    for chunk in input.chunks(XERIAL_CHUNK_BYTES) {
-        let packed = snap::raw::Encoder::new().compress_vec(chunk);
-        let packed = packed.expect("a chunk is far below snappy's limit of 4 GiB");
-        out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&packed);
-    }
-    Bytes::from(out)
+    let compress = || {
+        let mut encoder = Compressor::new(codec, Vec::new())?;
+        encoder.write_all(input)?;
+        encoder.finish()
+    };
+    Bytes::from(compress().expect("writing to memory does not fail"))
 }

@@ -6,7 +6,8 @@
 //!
 //! - [`frame`]: splits a stream, reads requests, writes responses, and the reverse for clients
 //! - [`messages`]: the generated messages; [`versions`]: what is served
-//! - [`batch`]: record batches as they lie in requests and files; [`records`]: what is inside them
+//! - [`batch`]: record batches as they lie in requests and files; [`records`]: what is inside them;
+//!   [`scan`]: the same, without holding it; [`recompress`]: in another codec
 //! - [`errors`]: Kafka's error codes
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]
 
@@ -18,8 +19,10 @@ pub mod errors;
 pub mod frame;
 pub mod message;
 pub mod messages;
+pub mod recompress;
 pub mod records;
 pub mod rope;
+pub mod scan;
 pub mod text;
 pub mod uuid;
 mod varint;

@@ -45,6 +45,12 @@ pub enum RecordError {
         /// Its place in the batch.
         index: i32,
     },
+    /// They would exceed the bound when compressed otherwise.
+    #[error("more than {limit_bytes} bytes when compressed as the topic has it")]
+    TooLarge {
+        /// The bound.
+        limit_bytes: usize,
+    },
 }
 
 impl RecordError {
@@ -52,7 +58,9 @@ impl RecordError {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Batch(error) => error.code(),
-            Self::Decompress(DecompressError::TooLarge { .. }) => ErrorCode::MessageTooLarge,
+            Self::Decompress(DecompressError::TooLarge { .. }) | Self::TooLarge { .. } => {
+                ErrorCode::MessageTooLarge
+            }
             Self::Decompress(DecompressError::Invalid(_)) => ErrorCode::CorruptMessage,
             Self::Malformed { .. }
             | Self::CountMismatch
@@ -253,69 +261,4 @@ pub fn check_records(batch: &Batch, limit_bytes: usize) -> Result<RecordsSummary
         return Err(RecordError::CountMismatch);
     }
     Ok(summary)
-}
-
-/// Where a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordPosition {
-    /// Offset less the batch's base offset.
-    pub offset_delta: i32,
-    /// Milliseconds since 1970.
-    pub timestamp_ms: i64,
-}
-
-/// The first record whose timestamp is at least `timestamp_ms`, for ListOffsets. A batch whose
-/// records all carry the server's time is not decompressed.
-pub fn first_record_since(
-    batch: &Batch,
-    timestamp_ms: i64,
-    limit_bytes: usize,
-) -> Result<Option<RecordPosition>, RecordError> {
-    if batch.max_timestamp_ms() < timestamp_ms {
-        return Ok(None);
-    }
-    if batch.timestamp_type() == TimestampType::LogAppendTime {
-        let timestamp_ms = batch.max_timestamp_ms();
-        return Ok(Some(RecordPosition {
-            offset_delta: 0,
-            timestamp_ms,
-        }));
-    }
-    for record in records(batch, limit_bytes)? {
-        let Record {
-            offset_delta,
-            timestamp_ms: found_ms,
-            ..
-        } = record?;
-        if found_ms >= timestamp_ms {
-            return Ok(Some(RecordPosition {
-                offset_delta,
-                timestamp_ms: found_ms,
-            }));
-        }
-    }
-    Ok(None)
-}
-
-/// The first record that carries the batch's greatest timestamp, for ListOffsets of "max timestamp";
-/// None if the batch has no records.
-pub fn record_of_max_timestamp(
-    batch: &Batch,
-    limit_bytes: usize,
-) -> Result<Option<RecordPosition>, RecordError> {
-    let mut best: Option<RecordPosition> = None;
-    for record in records(batch, limit_bytes)? {
-        let Record {
-            offset_delta,
-            timestamp_ms,
-            ..
-        } = record?;
-        if best.is_none_or(|best| timestamp_ms > best.timestamp_ms) {
-            best = Some(RecordPosition {
-                offset_delta,
-                timestamp_ms,
-            });
-        }
-    }
-    Ok(best)
 }

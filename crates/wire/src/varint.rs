@@ -6,19 +6,30 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// Reads a 64-bit integer at `at` and moves `at` behind it; None if it does not end or is too long.
 pub(crate) fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
+    read_i64_by(|| {
+        let byte = input.get(*at).copied().ok_or(());
+        *at += 1;
+        byte
+    })
+    .ok()?
+}
+
+/// Reads a 64-bit integer from a source of bytes; None if it is too long, an error if the source has
+/// one.
+pub(crate) fn read_i64_by<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
     let mut value = 0u64;
-    for (index, byte) in input.get(*at..)?.iter().take(10).enumerate() {
+    for index in 0..10 {
+        let byte = next()?;
         let bits = u64::from(byte & 0x7f);
         if index == 9 && bits > 1 {
-            return None;
+            return Ok(None);
         }
         value |= bits << (7 * index);
         if byte & 0x80 == 0 {
-            *at += index + 1;
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Ok(Some((value >> 1) as i64 ^ -((value & 1) as i64)));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Reads a 32-bit integer as `read_i64` does; None also if it does not fit.

@@ -15,12 +15,14 @@ use wire::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use wire::records::{RecordError, RecordPosition, first_record_since, record_of_max_timestamp};
+use wire::records::RecordError;
+use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
 use super::errors;
-use crate::cache::LoadError;
+use crate::cache::{Chunk, LoadError};
 use crate::context::Context;
 use crate::fetch::read::check_place;
+use crate::memory::Room;
 
 /// Special timestamps (`ListOffsetsRequest`, `OffsetSpec`), and the version that has each first.
 const LATEST: i64 = -1;
@@ -33,8 +35,6 @@ const LATEST_TIERED: i64 = -5;
 const LATEST_TIERED_SINCE: i16 = 9;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const EARLIEST_PENDING_UPLOAD_SINCE: i16 = 11;
-/// How much a batch may grow when it is read for its timestamps.
-const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 /// Slices that are looked through for one timestamp. A slice whose header promises a record that it
 /// does not hold is passed over; more than a few of them in a row are a producer's lie.
 const SLICES_MAX: usize = 16;
@@ -227,38 +227,42 @@ async fn search(
         None => context.reader.load(partition, place, true).await?,
     };
     let place = *place;
-    // Decompressing may take a while.
-    let found = host::task::spawn_blocking(move || {
-        let mut offset = place.base_offset;
-        let mut best: Option<(i64, RecordPosition)> = None;
-        for entry in check_place(&chunk, partition, &place)? {
-            let base = offset;
-            offset += i64::from(entry.batch.last_offset_delta()) + 1;
-            if offset <= log_start {
-                continue;
-            }
-            let position = match query {
-                TimeQuery::AtOrAfter(timestamp) => {
-                    first_record_since(&entry.batch, timestamp, DECOMPRESSED_BYTES_MAX)
-                }
-                TimeQuery::Largest if entry.batch.max_timestamp_ms() < place.max_timestamp => {
-                    continue;
-                }
-                TimeQuery::Largest => record_of_max_timestamp(&entry.batch, DECOMPRESSED_BYTES_MAX),
-            };
-            let found = position.map_err(|error| unreadable(&place, &error))?;
-            if let Some(position) = found {
-                best = Some((base + i64::from(position.offset_delta), position));
-                break;
-            }
-        }
-        Ok(best)
-    })
-    .await;
+    let unpacking = &context.memory.unpacking;
+    let (found, _held) = unpacking
+        .run(move |room| look_through(&chunk, partition, &place, (log_start, query), room))
+        .await;
     if let Err(error) = &found {
         context.reader.report(&place, error);
     }
     found
+}
+
+fn look_through(
+    chunk: &Chunk,
+    partition: PartitionId,
+    place: &Place,
+    (log_start, query): (i64, TimeQuery),
+    room: Room,
+) -> Result<Option<(i64, RecordPosition)>, LoadError> {
+    let mut offset = place.base_offset;
+    for entry in check_place(chunk, partition, place)? {
+        let base = offset;
+        offset += i64::from(entry.batch.last_offset_delta()) + 1;
+        if offset <= log_start {
+            continue;
+        }
+        let position = match query {
+            TimeQuery::AtOrAfter(timestamp) => {
+                first_record_since(&entry.batch, timestamp, room.window_bytes)
+            }
+            TimeQuery::Largest if entry.batch.max_timestamp_ms() < place.max_timestamp => continue,
+            TimeQuery::Largest => record_of_max_timestamp(&entry.batch, room.window_bytes),
+        };
+        if let Some(position) = position.map_err(|error| unreadable(place, &error))? {
+            return Ok(Some((base + i64::from(position.offset_delta), position)));
+        }
+    }
+    Ok(None)
 }
 
 /// The records inside a batch were never looked at before: what a producer packed wrongly is found

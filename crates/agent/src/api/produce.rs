@@ -46,11 +46,13 @@ pub(crate) struct Incoming {
     /// The request.
     pub request: ProduceRequest,
     /// The memory it is given.
-    pub held: Held,
-    /// The size of its frame.
+    pub held: Vec<Held>,
+    /// The size of its frame, and of what was made of it.
     pub bytes: u64,
     /// When it came.
     pub at: Instant,
+    /// Its batches that are compressed otherwise than they came.
+    recompressed: content::Recompressed,
 }
 
 /// What became of a request as it was put in.
@@ -71,11 +73,14 @@ pub(crate) struct Pending {
     metrics: Arc<Metrics>,
 }
 
+/// A place in a request, and in its answer: index of topic and of partition.
+type Gap = (usize, usize);
+
 /// An answer with gaps where outcomes belong.
 struct Draft {
     response: ProduceResponse,
-    /// The gaps: index of topic and of partition, in the order of the batches.
-    gaps: Vec<(usize, usize)>,
+    /// The gaps, in the order of the batches.
+    gaps: Vec<Gap>,
     correlation_id: i32,
     version: i16,
     acks: i16,
@@ -105,12 +110,13 @@ pub(crate) fn submit(
     let room = answers.try_hold(room_bytes);
     let view = context.views.latest();
     let room = match room {
-        Some(room) if knows_all(&view, &incoming) => {
+        Some(room) if knows_all(&view, &incoming) && !incoming.is_unlike(&view) => {
             return Ok(put(context, peer, Ok(&view), incoming, room));
         }
         room => room,
     };
     let (context, peer) = (Arc::clone(context), peer.clone());
+    let mut incoming = incoming;
     Err(async move {
         let room = match room {
             Some(room) => room,
@@ -122,13 +128,60 @@ pub(crate) fn submit(
         } else {
             context.views.refresh_current().await
         };
-        let view = view.as_ref().map_err(errors::of_read);
-        put(&context, &peer, view, incoming, room)
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => {
+                let code = errors::of_read(&error);
+                return put(&context, &peer, Err(code), incoming, room);
+            }
+        };
+        if incoming.is_unlike(&view) {
+            recompress(&context, Arc::clone(&view), &mut incoming).await;
+        }
+        put(&context, &peer, Ok(&view), incoming, room)
     }
     .boxed())
 }
 
+/// Compresses batches as their topics want them. What comes out has memory of its own until they
+/// are settled.
+async fn recompress(context: &Context, view: Arc<View>, incoming: &mut Incoming) {
+    let (request, version) = (incoming.request.clone(), incoming.header.version);
+    let unpacking = &context.memory.unpacking;
+    let (done, mut held) = unpacking
+        .run(move |room| content::recompress_all(&view, &request, version, room))
+        .await;
+    let recompressed = done.unwrap_or_else(|content::Short(done)| done);
+    let batches = recompressed.values().flatten();
+    let bytes = batches.map(|batch| batch.length_bytes() as u64).sum();
+    held.shrink_to(bytes);
+    incoming.bytes += bytes;
+    incoming.held.push(held);
+    incoming.recompressed = recompressed;
+}
+
 impl Incoming {
+    /// A request as it was read: a frame of `bytes`, for which memory is held.
+    pub(crate) fn new(
+        (header, request): (RequestHeader, ProduceRequest),
+        (held, bytes): (Held, u64),
+        at: Instant,
+    ) -> Self {
+        Incoming {
+            header,
+            request,
+            held: vec![held],
+            bytes,
+            at,
+            recompressed: content::Recompressed::new(),
+        }
+    }
+
+    /// True if a topic wants a batch compressed otherwise.
+    fn is_unlike(&self, view: &View) -> bool {
+        content::is_unlike(view, &self.request, self.header.version)
+    }
+
     /// The partitions that it names, or the topics, if it names more of these.
     fn entries(&self) -> u64 {
         let topics = &self.request.topic_data;
@@ -171,9 +224,11 @@ fn put(
         held,
         bytes,
         at,
+        recompressed,
     } = incoming;
     let mut checks = Checks {
         version: header.version,
+        recompressed,
         refusal: refusal_of(&request),
         batches: Vec::new(),
         gaps: Vec::new(),
@@ -207,7 +262,7 @@ fn put(
         batches,
         pinned_bytes: bytes,
         at,
-        held: Some(held),
+        held,
     };
     context.metrics.produce_bytes.add(write.batch_bytes());
     context.pipeline.submit(at, write);
@@ -238,8 +293,9 @@ fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
 struct Checks {
     version: i16,
     refusal: Option<ErrorCode>,
+    recompressed: content::Recompressed,
     batches: Vec<Batch>,
-    gaps: Vec<(usize, usize)>,
+    gaps: Vec<Gap>,
 }
 
 /// Why a batch is refused.
@@ -290,14 +346,14 @@ impl Checks {
 
     fn partition(
         &mut self,
-        gap: (usize, usize),
+        gap: Gap,
         topic: Result<&Arc<Topic>, ErrorCode>,
         data: PartitionProduceData,
     ) -> PartitionProduceResponse {
         let index = data.index;
         match topic
             .map_err(Refusal::from)
-            .and_then(|topic| self.batch(topic, data))
+            .and_then(|topic| self.batch(gap, topic, data))
         {
             Ok((batch, log_append_time_ms)) => {
                 self.batches.push(batch);
@@ -313,7 +369,12 @@ impl Checks {
     }
 
     /// A batch that may be written, and the time it is given if the topic's clock is ours.
-    fn batch(&self, topic: &Topic, data: PartitionProduceData) -> Result<(Batch, i64), Refusal> {
+    fn batch(
+        &mut self,
+        gap: Gap,
+        topic: &Topic,
+        data: PartitionProduceData,
+    ) -> Result<(Batch, i64), Refusal> {
         let partition = topic
             .partition(data.index)
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
@@ -340,7 +401,11 @@ impl Checks {
             summary.max_timestamp_ms,
             now_ms,
         )?;
-        let batch = content::apply(rules, summary.compression, batch)?;
+        content::check(summary.compression, &batch)?;
+        let batch = match self.recompressed.remove(&gap) {
+            Some(recompressed) => recompressed.map_err(content::refuse)?,
+            None => batch,
+        };
         let (batch, log_append_time_ms) = match rules.timestamp_type {
             TimestampType::CreateTime => (batch, -1),
             TimestampType::LogAppendTime => (batch.with_log_append_time(now_ms), now_ms),

@@ -40,12 +40,13 @@ pub struct Write<T> {
     pub lane: Lane,
     /// Its batches, in the order of the request. Never empty.
     pub batches: Vec<Batch>,
-    /// Bytes of memory that the batches keep alive: the frame they are parts of.
+    /// Bytes of memory that the batches keep alive: the frame they are parts of, and those that were
+    /// made of it.
     pub pinned_bytes: u64,
     /// When it came.
     pub at: Instant,
     /// Its share of the memory for requests in flight, held until its batches are settled.
-    pub held: Option<Held>,
+    pub held: Vec<Held>,
 }
 
 impl<T> Write<T> {

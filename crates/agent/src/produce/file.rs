@@ -77,7 +77,7 @@ struct Request<T> {
     batches: usize,
     /// Left out of the commit, since an earlier request of its lane failed.
     excluded: bool,
-    _held: Option<Held>,
+    _held: Vec<Held>,
 }
 
 /// Whose batch it is: request and place within the request, as indexes.

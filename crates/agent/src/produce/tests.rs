@@ -40,7 +40,7 @@ fn write(ticket: usize, lane: u64, at: Instant, batches: Vec<Batch>) -> Write<us
         batches,
         pinned_bytes: 0,
         at,
-        held: None,
+        held: Vec::new(),
     }
 }
 

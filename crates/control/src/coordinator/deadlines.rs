@@ -71,7 +71,7 @@ impl Coordinator {
         let Some(live) = self.groups.get_mut(id) else {
             return;
         };
-        live.awaited.retain(|_, deadline| *deadline > now);
+        live.awaited.retain(|_, awaited| awaited.deadline > now);
         let Some(group) = metadata.groups().get(id) else {
             return;
         };

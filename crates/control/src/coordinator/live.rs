@@ -8,6 +8,7 @@ use host::clock::Instant;
 use meta::group::{Group, Member, Phase};
 
 use super::Ticket;
+use super::room::Awaited;
 
 /// Part of its session that a member is listened for after a change of leaders before it counts
 /// as silent, and that one gets which was silent under an earlier leader already. Clients send
@@ -22,7 +23,7 @@ pub(super) struct Live {
     /// By member id, for every member.
     pub(super) sessions: BTreeMap<String, Session>,
     /// Member ids that were given out and are awaited to join (KIP-394), with their deadlines.
-    pub(super) awaited: BTreeMap<String, Instant>,
+    pub(super) awaited: BTreeMap<String, Awaited>,
     /// Joins that wait for the joining phase to complete, by member id.
     pub(super) joins: BTreeMap<String, Parked>,
     /// Syncs that wait for the leader's assignments, by member id.
@@ -113,7 +114,7 @@ impl Live {
         let sessions = self.sessions.values().map(|session| session.deadline);
         let joining = self.joining.iter().map(|joining| joining.deadline);
         sessions
-            .chain(self.awaited.values().copied())
+            .chain(self.awaited.values().map(|awaited| awaited.deadline))
             .chain(joining)
             .chain(self.sync_deadline)
             .chain(self.listen_until)

@@ -37,7 +37,16 @@ impl Coordinator {
         let fresh = join.member_id.is_empty();
         if fresh && join.id_required && join.instance_id.is_none() {
             let accepted = accepts(group, &join.protocol_type, &protocols);
-            return self.give_id(now, ticket, &join, session, accepted);
+            let has_room = self.has_room_for_id(metadata, &join.group_id, &join.fresh_member_id);
+            let error = match (accepted, has_room) {
+                (false, _) => Some(GroupError::InconsistentGroupProtocol),
+                (true, false) => Some(GroupError::GroupMaxSizeReached),
+                (true, true) => None,
+            };
+            return match error {
+                Some(error) => self.answer_join_error(ticket, error, ""),
+                None => self.give_id(now, ticket, &join, session),
+            };
         }
         let member = if fresh {
             &join.fresh_member_id
@@ -52,7 +61,7 @@ impl Coordinator {
         if let Some(group) = group {
             self.hear(now, &join.group_id, group, member);
         }
-        let action = Action::Join(Join {
+        let proposed = Join {
             member: member.clone(),
             admitted: fresh || awaited,
             instance: join.instance_id,
@@ -64,11 +73,15 @@ impl Coordinator {
             protocols,
             can_skip_assignment: join.can_skip_assignment,
             members_max: self.settings.members_max,
-        });
+        };
+        if !self.has_room_for_member(metadata, group, &proposed) {
+            let error = GroupError::GroupMaxSizeReached;
+            return self.answer_join_error(ticket, error, &join.member_id);
+        }
         self.propose(
             now,
             join.group_id,
-            action,
+            Action::Join(proposed),
             Purpose::Join {
                 ticket,
                 member_id: join.member_id,
@@ -84,24 +97,15 @@ impl Coordinator {
 
     /// Gives a member an id to join with: a client that never sees its answer leaves nothing
     /// behind in the group (KIP-394).
-    fn give_id(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        join: &JoinGroup,
-        session: Duration,
-        accepted: bool,
-    ) {
-        if !accepted {
-            let error = GroupError::InconsistentGroupProtocol;
-            return self.answer_join_error(ticket, error, "");
-        }
+    fn give_id(&mut self, now: Instant, ticket: Ticket, join: &JoinGroup, session: Duration) {
+        let awaited =
+            self.awaited_bytes
+                .awaited(&join.group_id, &join.fresh_member_id, now + session);
         let live = self.groups.entry(join.group_id.clone()).or_default();
         if live.awaited.len() >= AWAITED_MAX {
             return self.answer_join_error(ticket, GroupError::GroupMaxSizeReached, "");
         }
-        live.awaited
-            .insert(join.fresh_member_id.clone(), now + session);
+        live.awaited.insert(join.fresh_member_id.clone(), awaited);
         self.answer_join_error(ticket, GroupError::MemberIdRequired, &join.fresh_member_id);
         self.file(&join.group_id);
     }
@@ -138,6 +142,10 @@ impl Coordinator {
             return self.answer(ticket, GroupReply::Sync(Ok(synced(group, &sync.member))));
         }
         if group.leader() == Some(sync.member.as_str()) {
+            if !self.has_room_for_assignments(metadata, group, &sync) {
+                let error = GroupError::GroupMaxSizeReached;
+                return self.answer(ticket, GroupReply::Sync(Err(error)));
+            }
             let parked = Parked {
                 ticket,
                 instance: sync.instance.clone(),

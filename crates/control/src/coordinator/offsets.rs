@@ -61,12 +61,20 @@ impl Coordinator {
         if offsets.is_empty() {
             return self.answer(ticket, GroupReply::Commit(topics));
         }
-        let action = Action::Commit(CommitOffsets {
+        let offsets = CommitOffsets {
             member: commit.member_id,
             instance: commit.instance_id,
             generation: commit.generation,
             offsets,
-        });
+        };
+        let group = metadata.groups().get(&commit.group_id);
+        if !self.has_room_for_offsets(metadata, group, &offsets) {
+            for (topic, partition) in rows {
+                topics[topic].partitions[partition].1 = Err(GroupError::NoRoom);
+            }
+            return self.answer(ticket, GroupReply::Commit(topics));
+        }
+        let action = Action::Commit(offsets);
         self.propose(
             now,
             commit.group_id,

@@ -5,3 +5,4 @@ mod members;
 mod offsets;
 mod random;
 mod rig;
+mod room;

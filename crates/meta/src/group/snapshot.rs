@@ -68,6 +68,7 @@ impl Groups {
                 .ok_or(Malformed::Identity)?;
             decode_offsets(Arc::make_mut(group), offsets)?;
         }
+        self.bytes = self.groups.keys().map(|id| self.bytes_of(id)).sum();
         Ok(())
     }
 }

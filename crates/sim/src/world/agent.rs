@@ -287,7 +287,7 @@ impl Agent {
             batches: vec![batch],
             pinned_bytes,
             at: cx.now(),
-            held: None,
+            held: Vec::new(),
         };
         self.feed(cx, Event::Write(write));
     }

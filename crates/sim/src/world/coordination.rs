@@ -99,6 +99,7 @@ fn settings() -> Settings {
         session_timeout_min: Duration::from_millis(100),
         session_timeout_max: Duration::from_secs(600),
         members_max: 100,
+        bytes_max: u64::MAX,
     }
 }
 

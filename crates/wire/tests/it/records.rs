@@ -6,15 +6,17 @@ use wire::batch::Batch;
 use wire::builder::BatchBuilder;
 use wire::compression::{Compression, DecompressError, compress, decompress};
 use wire::errors::ErrorCode;
-use wire::records::{
-    Header, Record, RecordError, RecordPosition, check_records, first_record_since,
-    record_of_max_timestamp, records,
-};
+use wire::recompress::recompress;
+use wire::records::{Header, Record, RecordError, check_records, records};
+use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
 use crate::batches::from_hex;
 use crate::golden;
+use crate::meter::peak_bytes;
 
 const LIMIT_BYTES: usize = 1 << 20;
+/// Zstandard at its usual level takes 2 MiB when it is not told how much comes.
+const WINDOW_BYTES: usize = 2 << 20;
 
 fn batch_of(bytes: &Bytes) -> Batch {
     Batch::take(&mut bytes.clone())
@@ -237,4 +239,81 @@ fn records_are_found_by_time() {
         record_of_max_timestamp(&stamped, LIMIT_BYTES),
         Ok(Some(at_once))
     );
+}
+
+#[test]
+fn records_go_from_any_codec_into_any_other() {
+    for from in Compression::ALL {
+        let batch = batch_of(&build(from));
+        for to in Compression::ALL {
+            let again = recompress(&batch, to, WINDOW_BYTES, LIMIT_BYTES).expect("it fits");
+            assert_eq!(again.check_crc(), Ok(()));
+            assert_eq!(again.compression(), Ok(to));
+            let read: Result<Vec<Record>, _> = records(&again, LIMIT_BYTES)
+                .expect("it decompresses")
+                .collect();
+            assert_eq!(read, Ok(golden_records()), "{from:?} to {to:?}");
+            let header = |batch: &Batch| {
+                let producer = (batch.producer_id(), batch.producer_epoch());
+                let times = (batch.base_timestamp_ms(), batch.max_timestamp_ms());
+                (producer, batch.base_sequence(), times, batch.count())
+            };
+            assert_eq!(header(&again), header(&batch));
+            assert_eq!(again.is_transactional(), batch.is_transactional());
+            let limit_bytes = again.length_bytes() - 1;
+            assert_eq!(
+                recompress(&batch, to, WINDOW_BYTES, limit_bytes),
+                Err(RecordError::TooLarge { limit_bytes })
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_laid_out_as_records_is_not_compressed_anew() {
+    let wrong = |at: usize, byte: u8| {
+        let mut bytes = build(Compression::None).to_vec();
+        bytes[at] = byte;
+        let batch = batch_of(&Bytes::from(bytes));
+        recompress(&batch, Compression::Gzip, LIMIT_BYTES, LIMIT_BYTES).expect_err("it is wrong")
+    };
+    // The first record's length takes two bytes; attributes, timestamp and offset delta follow.
+    let index = 0;
+    assert_eq!(
+        wrong(61 + 4, 2),
+        RecordError::OffsetDelta {
+            index,
+            offset_delta: 1
+        }
+    );
+    assert_eq!(wrong(61 + 5, 0x7e), RecordError::Malformed { index });
+    assert_eq!(wrong(60, 2), RecordError::CountMismatch);
+    assert_eq!(wrong(60, 4), RecordError::CountMismatch);
+}
+
+#[test]
+fn what_grows_a_thousandfold_is_walked_over_in_little_memory() {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1, None, Some(&vec![0; 60 << 20]), &[]);
+    builder.append(2, None, None, &[]);
+    let plain = batch_of(&builder.build());
+    let second = Some(RecordPosition {
+        offset_delta: 1,
+        timestamp_ms: 2,
+    });
+    for codec in [
+        Compression::Gzip,
+        Compression::Zstd,
+        Compression::Lz4,
+        Compression::Snappy,
+    ] {
+        let (packed, peak) = peak_bytes(|| recompress(&plain, codec, 0, 8 << 20).expect("it fits"));
+        assert!(peak < 16 << 20, "compressing {codec:?} took {peak}");
+        let (found, peak) = peak_bytes(|| {
+            let first = first_record_since(&packed, 2, 8 << 20);
+            (first, record_of_max_timestamp(&packed, 8 << 20))
+        });
+        assert_eq!(found, (Ok(second), Ok(second)), "{codec:?}");
+        assert!(peak < 12 << 20, "{codec:?} took {peak}");
+    }
 }

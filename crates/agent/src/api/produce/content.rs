@@ -1,43 +1,113 @@
 //! What takes looking at the records of a batch: their number, and a topic's own compression. Only
-//! the latter decompresses. It must not know requests.
+//! the latter decompresses, and off the async threads. It must not know requests' headers.
 
-use wire::batch::{Batch, HEADER_BYTES};
-use wire::builder::{BatchBuilder, HeaderRef};
+use std::collections::HashMap;
+
+use wire::batch::{Batch, HEADER_BYTES, ProduceLimits, check_produce};
 use wire::compression::Compression;
-use wire::errors::ErrorCode;
-use wire::records::{RecordError, records};
+use wire::messages::produce::{PartitionProduceData, ProduceRequest};
+use wire::recompress::recompress;
+use wire::records::RecordError;
 
-use super::Refusal;
-use crate::view::Rules;
+use super::{Gap, Refusal, topic_key};
+use crate::memory::Room;
+use crate::view::{Rules, View};
 
-/// How much a batch may grow when it is decompressed.
-const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 /// What precedes the timestamp delta of a record.
 const ATTRIBUTES_BYTES: usize = 1;
+/// Where the bits of a batch's codec are: the lower byte of its attributes.
+const CODEC_AT: usize = 22;
+const CODEC_BITS: u8 = 0b111;
 
-/// The batch as the topic wants it.
-pub(super) fn apply(
-    rules: &Rules,
-    compression: Compression,
-    batch: Batch,
-) -> Result<Batch, Refusal> {
+/// Batches of a request as their topics want them compressed, by place in the request.
+pub(super) type Recompressed = HashMap<Gap, Result<Batch, RecordError>>;
+
+/// Memory was not enough for all of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Short(pub(super) Recompressed);
+
+/// Checks what a batch says of its records, as far as that can be done without decompressing.
+pub(super) fn check(compression: Compression, batch: &Batch) -> Result<(), Refusal> {
     // Where nothing need be decompressed the records are counted: a header that lies about them
     // would make offsets that no reader ever sees.
-    if compression == Compression::None {
-        count(&batch).map_err(refuse)?;
-    }
-    match rules.compression {
-        Some(wanted) if wanted != compression => recompress(&batch, wanted),
-        _ => Ok(batch),
+    match compression {
+        Compression::None => count(batch).map_err(refuse),
+        _ => Ok(()),
     }
 }
 
-fn refuse(error: RecordError) -> Refusal {
+pub(super) fn refuse(error: RecordError) -> Refusal {
     Refusal {
         code: error.code(),
         why: Some(error.to_string()),
-        record: None,
+        record: match error {
+            RecordError::Malformed { index }
+            | RecordError::OffsetDelta { index, .. }
+            | RecordError::TimestampOverflow { index } => Some(index),
+            _ => None,
+        },
     }
+}
+
+/// The batches of a request that their topics want compressed otherwise.
+fn unlike<'a>(
+    view: &'a View,
+    request: &'a ProduceRequest,
+    version: i16,
+) -> impl Iterator<Item = (Gap, &'a Rules, Compression, &'a PartitionProduceData)> {
+    let topics = request.topic_data.iter().enumerate();
+    let wanting = topics.filter_map(move |(at, topic)| {
+        let rules = &view.find(topic_key(topic, version))?.rules;
+        Some((at, topic, rules, rules.compression?))
+    });
+    wanting.flat_map(|(at, topic, rules, wanted)| {
+        let partitions = topic.partition_data.iter().enumerate();
+        let unlike = partitions.filter(move |(_, data)| {
+            let records = data.records.as_ref();
+            let codec = records.and_then(|records| records.get(CODEC_AT));
+            codec.is_some_and(|codec| codec & CODEC_BITS != wanted as u8)
+        });
+        unlike.map(move |(index, data)| ((at, index), rules, wanted, data))
+    })
+}
+
+/// True if a topic wants a batch of a request compressed otherwise.
+pub(super) fn is_unlike(view: &View, request: &ProduceRequest, version: i16) -> bool {
+    unlike(view, request, version).next().is_some()
+}
+
+/// Compresses the batches of a request as their topics want them. Those that may not be written
+/// anyway are left out.
+pub(super) fn recompress_all(
+    view: &View,
+    request: &ProduceRequest,
+    version: i16,
+    room: Room,
+) -> Result<Recompressed, Short> {
+    let mut done = Recompressed::new();
+    let mut output_left = room.output_bytes;
+    let mut is_short = false;
+    for (gap, rules, wanted, data) in unlike(view, request, version) {
+        let limits = ProduceLimits {
+            produce_version: version,
+            batch_bytes_max: rules.batch_bytes_max,
+            timestamp_type: rules.timestamp_type,
+        };
+        let records = data.records.clone().unwrap_or_default();
+        let Ok(checked) = check_produce(&records, limits) else {
+            continue;
+        };
+        let limit_bytes = rules.batch_bytes_max.min(output_left);
+        let batch = recompress(&checked.batch, wanted, room.window_bytes, limit_bytes);
+        match &batch {
+            Ok(batch) => output_left -= batch.length_bytes(),
+            Err(RecordError::TooLarge { .. }) => is_short |= limit_bytes < rules.batch_bytes_max,
+            Err(RecordError::Decompress(_)) => is_short = true,
+            Err(_) => {}
+        }
+        done.insert(gap, batch);
+    }
+    if is_short { Err(Short(done)) } else { Ok(done) }
 }
 
 /// Compares the number of records, and their offset deltas, with the header. It steps over keys and
@@ -86,47 +156,10 @@ fn varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
     None
 }
 
-fn recompress(batch: &Batch, wanted: Compression) -> Result<Batch, Refusal> {
-    let mut builder = BatchBuilder::new(wanted).producer(
-        batch.producer_id(),
-        batch.producer_epoch(),
-        batch.base_sequence(),
-    );
-    for record in records(batch, DECOMPRESSED_BYTES_MAX).map_err(refuse)? {
-        let record = record.map_err(refuse)?;
-        let headers: Option<Vec<HeaderRef<'_>>> = record
-            .headers
-            .iter()
-            .map(|header| {
-                Some((
-                    std::str::from_utf8(&header.key).ok()?,
-                    header.value.as_deref(),
-                ))
-            })
-            .collect();
-        let Some(headers) = headers else {
-            return Err(Refusal {
-                code: ErrorCode::InvalidRecord,
-                why: Some("a header's key is not UTF-8".to_owned()),
-                record: Some(record.offset_delta),
-            });
-        };
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        builder.append(record.timestamp_ms, key, value, &headers);
-    }
-    if builder.count() != batch.count() {
-        return Err(refuse(RecordError::CountMismatch));
-    }
-    let mut bytes = builder.build();
-    match Batch::take(&mut bytes) {
-        Ok(Some(batch)) => Ok(batch),
-        _ => Err(ErrorCode::InvalidRecord.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use wire::builder::BatchBuilder;
 
     use super::*;
 

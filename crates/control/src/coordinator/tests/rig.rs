@@ -64,6 +64,7 @@ pub(super) fn settings() -> Settings {
         session_timeout_min: Duration::from_secs(6),
         session_timeout_max: Duration::from_secs(1_800),
         members_max: 100,
+        bytes_max: u64::MAX,
     }
 }
 

@@ -1,0 +1,103 @@
+//! Memory for decompressing. How much a batch takes is its sender's to choose: most need little, and
+//! some can be made that need a thousand times their size. So whoever decompresses does so with
+//! little memory first, several at a time; what that is not enough for is done again with all there
+//! is, alone. It must not know codecs.
+
+use std::sync::Arc;
+
+use host::budget::{Budget, Held};
+
+/// Memory for decompressing, over all connections: the largest window of any codec.
+const UNPACKING_BYTES: u64 = 128 << 20;
+/// What one takes at first.
+const LITTLE_BYTES: u64 = 16 << 20;
+
+/// What one who decompresses may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// For the codec's window.
+    pub(crate) window_bytes: usize,
+    /// For what is kept of what comes out.
+    pub(crate) output_bytes: usize,
+}
+
+/// With little memory. LZ4 takes up to 16 MiB whatever it is told, but who sends that much in
+/// one block is seldom; what Kafka's clients send takes 192 KiB.
+const LITTLE: Room = Room {
+    window_bytes: 8 << 20,
+    output_bytes: 4 << 20,
+};
+/// With all of it: the largest window, of which no more is used than what comes out, or as much
+/// output as two requests of the usual size and more.
+const ALL: Room = Room {
+    window_bytes: 128 << 20,
+    output_bytes: 64 << 20,
+};
+
+/// The memory for decompressing.
+pub(crate) struct Unpacking {
+    budget: Budget,
+}
+
+impl Unpacking {
+    /// All of it is free.
+    pub(crate) fn new() -> Self {
+        Unpacking {
+            budget: Budget::of_bytes(UNPACKING_BYTES),
+        }
+    }
+
+    /// Runs `work` off the async threads, again if what it says is not enough. Whoever holds what is
+    /// returned keeps memory from others, and must wait for none of it.
+    pub(crate) async fn run<T: Send + 'static, E: Send + 'static>(
+        &self,
+        work: impl Fn(Room) -> Result<T, E> + Send + Sync + 'static,
+    ) -> (Result<T, E>, Held) {
+        let work = Arc::new(work);
+        let held = self.budget.hold(LITTLE_BYTES).await;
+        let first = Arc::clone(&work);
+        let done = host::task::spawn_blocking(move || first(LITTLE)).await;
+        if done.is_ok() {
+            return (done, held);
+        }
+        drop(held);
+        let held = self.budget.hold(UNPACKING_BYTES).await;
+        (host::task::spawn_blocking(move || work(ALL)).await, held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_little_is_enough_for_is_done_once() {
+        let unpacking = Unpacking::new();
+        let (done, held) = unpacking.run(Ok::<_, ()>).await;
+        assert_eq!(done, Ok(LITTLE));
+        assert_eq!(held.bytes(), LITTLE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn what_fails_with_little_is_done_again_alone() {
+        let unpacking = Unpacking::new();
+        let others = unpacking.budget.hold(LITTLE_BYTES).await;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let work = move |room: Room| {
+            counted.fetch_add(1, Relaxed);
+            if room == ALL { Ok(()) } else { Err(()) }
+        };
+        let free_others = async {
+            while runs.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(others);
+        };
+        let ((done, held), ()) = tokio::join!(unpacking.run(work), free_others);
+        assert_eq!((done, runs.load(Relaxed)), (Ok(()), 2));
+        assert_eq!(held.bytes(), UNPACKING_BYTES);
+    }
+}

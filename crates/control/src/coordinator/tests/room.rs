@@ -1,0 +1,102 @@
+//! Room for groups: what would let them take more memory than they may is refused, and nothing else.
+
+use bytes::Bytes;
+use rpc::group::{
+    CommitOffsets, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest, JoinGroup,
+    TopicName,
+};
+
+use super::rig::{Rig, back, modern, new, settings};
+use crate::coordinator::Settings;
+
+fn rig(bytes_max: u64) -> Rig {
+    Rig::with(Settings {
+        bytes_max,
+        ..settings()
+    })
+}
+
+/// Commits an offset for partition 0 in a group of no members.
+fn commit(rig: &mut Rig, group: &str, offset: i64, note: &str) -> Result<(), GroupError> {
+    let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
+        group_id: group.to_owned(),
+        generation: -1,
+        member_id: String::new(),
+        instance_id: None,
+        topics: vec![CommitTopic {
+            topic: TopicName::Name("t".to_owned()),
+            partitions: vec![CommitPartition {
+                partition: 0,
+                offset,
+                leader_epoch: 1,
+                metadata: note.to_owned(),
+            }],
+        }],
+    }));
+    match rig.answer(ticket) {
+        GroupReply::Commit(topics) => topics[0].partitions[0].1,
+        other => panic!("not an answer to a commit: {other:?}"),
+    }
+}
+
+#[test]
+fn offsets_are_refused_once_there_is_no_room_and_those_that_exist_go_on() {
+    let mut rig = rig(10_000);
+    let note = "n".repeat(1_000);
+    let groups: Vec<String> = (0..100).map(|number| format!("group-{number}")).collect();
+    let fits = groups
+        .iter()
+        .take_while(|group| commit(&mut rig, group, 1, &note) == Ok(()))
+        .count();
+    assert!((4..10).contains(&fits), "{fits} groups of some 1,700 bytes");
+    assert_eq!(
+        commit(&mut rig, "another", 1, &note),
+        Err(GroupError::NoRoom)
+    );
+    assert!(rig.world.groups.bytes() <= 10_000 + 600);
+    assert_eq!(commit(&mut rig, &groups[0], 2, &note), Ok(()));
+    assert_eq!(
+        commit(&mut rig, &groups[0], 3, &"n".repeat(4_000)),
+        Err(GroupError::NoRoom)
+    );
+    // Whoever attaches less makes room.
+    assert_eq!(commit(&mut rig, &groups[0], 3, ""), Ok(()));
+    assert_eq!(commit(&mut rig, &groups[1], 3, ""), Ok(()));
+    assert_eq!(commit(&mut rig, "another", 1, &note), Ok(()));
+}
+
+#[test]
+fn members_are_refused_once_there_is_no_room_for_what_they_say_of_themselves() {
+    let large = |join: JoinGroup| {
+        let mut join = join;
+        join.protocols[0].metadata = Bytes::from(vec![0; 5_000]);
+        join
+    };
+    let mut rig = rig(10_000);
+    let first = rig.join(large(new("a")));
+    let second = rig.join(large(new("b")));
+    assert_eq!(rig.joined(second), Err(GroupError::GroupMaxSizeReached));
+    rig.pass(super::rig::DELAY * 2);
+    let generation = rig.joined(first).expect("joins").generation;
+    let sync = rig.sync("a", generation, &["a"]);
+    rig.synced(sync).expect("syncs");
+    // Who is a member comes back.
+    let again = rig.join(large(back("a")));
+    rig.joined(again).expect("joins again");
+}
+
+#[test]
+fn ids_that_are_awaited_take_room_until_they_are_given_up() {
+    let mut rig = rig(2_000);
+    let mut given = 0;
+    while {
+        let asked = rig.join(modern(&format!("member-{given}")));
+        rig.joined(asked) == Err(GroupError::MemberIdRequired)
+    } {
+        given += 1;
+    }
+    assert!((2..8).contains(&given), "{given} ids of some 260 bytes");
+    rig.pass(super::rig::SESSION * 2);
+    let asked = rig.join(modern("later"));
+    assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
+}
