@@ -307,6 +307,13 @@ pub const SPECS: &[Spec] = &[
         "Shown to tools; every acknowledged record is in the bucket, whatever it says.",
     ),
     integer(
+        "num.network.threads",
+        "0",
+        "",
+        (0, 1024),
+        "Threads that serve clients; 0 for half of the cores, and at least one. More of them serve more at one time, at a higher cost each.",
+    ),
+    integer(
         "num.partitions",
         "1",
         "",

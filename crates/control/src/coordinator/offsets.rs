@@ -5,8 +5,8 @@ use meta::group::{Action, CommitOffsets, Group, OffsetEntry};
 use meta::ids::TopicId;
 use meta::offset::CommittedOffset;
 use rpc::group::{
-    CommittedTopic, FetchGroup, FetchOffsets, FetchedGroup, FetchedPartition, FetchedTopic,
-    GroupError, GroupReply, TopicName,
+    CommitTopic, CommittedTopic, FetchGroup, FetchOffsets, FetchedGroup, FetchedPartition,
+    FetchedTopic, GroupError, GroupReply, TopicName,
 };
 
 use super::proposals::Purpose;
@@ -28,36 +28,7 @@ impl Coordinator {
         {
             self.hear(now, &commit.group_id, group, &commit.member_id);
         }
-        let mut topics = Vec::new();
-        let mut rows = Vec::new();
-        let mut offsets = Vec::new();
-        for topic in commit.topics {
-            let id = resolve(&topic.topic, metadata);
-            let mut partitions = Vec::new();
-            for partition in topic.partitions {
-                let index = u32::try_from(partition.partition);
-                let result = match (id, index) {
-                    (Ok(id), Ok(index)) => {
-                        rows.push((topics.len(), partitions.len()));
-                        offsets.push(OffsetEntry {
-                            topic: id,
-                            partition: index,
-                            offset: partition.offset,
-                            leader_epoch: partition.leader_epoch,
-                            metadata: partition.metadata,
-                        });
-                        Ok(())
-                    }
-                    (Err(error), _) => Err(error),
-                    (_, Err(_)) => Err(GroupError::UnknownTopicOrPartition),
-                };
-                partitions.push((partition.partition, result));
-            }
-            topics.push(CommittedTopic {
-                topic: topic.topic,
-                partitions,
-            });
-        }
+        let (mut topics, rows, offsets) = entries(commit.topics, metadata);
         if offsets.is_empty() {
             return self.answer(ticket, GroupReply::Commit(topics));
         }
@@ -95,6 +66,43 @@ pub(super) fn fetch(fetch: FetchOffsets, metadata: &dyn Metadata) -> Vec<Fetched
         .into_iter()
         .map(|group| fetch_group(group, metadata))
         .collect()
+}
+
+/// What a commit asks for: an answer with a place for each partition, and the offsets that can be
+/// committed, each with its place as indices of topic and partition.
+fn entries(
+    asked: Vec<CommitTopic>,
+    metadata: &dyn Metadata,
+) -> (Vec<CommittedTopic>, Vec<(usize, usize)>, Vec<OffsetEntry>) {
+    let (mut topics, mut rows, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+    for topic in asked {
+        let id = resolve(&topic.topic, metadata);
+        let mut partitions = Vec::new();
+        for partition in topic.partitions {
+            let index = u32::try_from(partition.partition);
+            let result = match (id, index) {
+                (Ok(id), Ok(index)) => {
+                    rows.push((topics.len(), partitions.len()));
+                    offsets.push(OffsetEntry {
+                        topic: id,
+                        partition: index,
+                        offset: partition.offset,
+                        leader_epoch: partition.leader_epoch,
+                        metadata: partition.metadata,
+                    });
+                    Ok(())
+                }
+                (Err(error), _) => Err(error),
+                (_, Err(_)) => Err(GroupError::UnknownTopicOrPartition),
+            };
+            partitions.push((partition.partition, result));
+        }
+        topics.push(CommittedTopic {
+            topic: topic.topic,
+            partitions,
+        });
+    }
+    (topics, rows, offsets)
 }
 
 fn resolve(topic: &TopicName, metadata: &dyn Metadata) -> Result<TopicId, GroupError> {

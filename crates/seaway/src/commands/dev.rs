@@ -44,7 +44,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let settings = Settings::parse(&arguments.set)?;
     logging::start(&settings)?;
-    let runtime = runtime::node()?;
+    let runtime = runtime::node(settings.size("num.network.threads"))?;
     let result = runtime.block_on(serve(arguments, settings));
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
