@@ -181,7 +181,7 @@ metrics! {
     cache_loads: Counter = "cache_loads_total", "Parts of files read from the bucket.";
     cache_load_bytes: Counter = "cache_load_bytes_total", "Bytes read from the bucket.";
     cache_bytes: Gauge = "cache_bytes", "Bytes in the cache.";
-    corrupt_reads: Counter = "corrupt_reads_total", "Parts of files that were not what the index says.";
+    corrupt_reads: Counter = "corrupt_reads_total", "Loads of parts of files that were not what the index says, once each, healed by a second look or not.";
     missing_files: Counter = "missing_files_total", "Files that are in the index but not in the bucket.";
     failed_reads: Counter = "failed_reads_total", "Parts of files that could not be read.";
     files_deleted: Counter = "files_deleted_total", "Files deleted by the collector.";

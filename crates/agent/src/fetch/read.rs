@@ -16,7 +16,7 @@ use store::retry::{Limits, Retry};
 use super::indexes::Indexes;
 use crate::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
 use crate::cache::{check_id, read_file, read_slice};
-use crate::log_limit::LogLimit;
+use crate::log_limit::{FileLogLimit, LogLimit};
 use crate::metrics::Metrics;
 
 /// Files up to this size are loaded whole: one request for all partitions in them, and the file's
@@ -44,7 +44,14 @@ pub struct Reader {
     cache: Arc<Cache>,
     source: Arc<Source>,
     metrics: Arc<Metrics>,
-    log: LogLimit,
+    log: Log,
+}
+
+/// What is logged of loads: a sick bucket makes all of them fail alike, a damaged file its own.
+#[derive(Default)]
+struct Log {
+    bucket: LogLimit,
+    files: FileLogLimit,
 }
 
 /// The bucket, as loads use it.
@@ -69,7 +76,7 @@ impl Reader {
             cache,
             source,
             metrics,
-            log: LogLimit::default(),
+            log: Log::default(),
         }
     }
 
@@ -105,20 +112,25 @@ impl Reader {
         };
         let loaded = self.cache.load(part_of(place), load).await;
         if let Err(error) = &loaded {
-            self.report(place, error);
+            self.log(place, error);
         }
         loaded
     }
 
-    /// Says loudly what is wrong with a file.
+    /// Counts and says loudly what is wrong with what was loaded soundly.
     pub fn report(&self, place: &Place, error: &LoadError) {
-        match error {
-            LoadError::Missing => self.metrics.missing_files.increment(),
-            LoadError::Corrupt(_) => self.metrics.corrupt_reads.increment(),
-            LoadError::Unavailable(_) => self.metrics.failed_reads.increment(),
+        count(&self.metrics, error);
+        self.log(place, error);
+    }
+
+    fn log(&self, place: &Place, error: &LoadError) {
+        let now = host::clock::now();
+        let passed = match error {
+            LoadError::Missing | LoadError::Corrupt(_) => self.log.files.pass(place.file, now),
+            LoadError::Unavailable(_) => self.log.bucket.pass(now),
             LoadError::NoRoom => return,
-        }
-        if let Some(left_out) = self.log.pass(host::clock::now()) {
+        };
+        if let Some(left_out) = passed {
             tracing::error!(
                 file = %place.file,
                 key = %file_key(stored_id(place.file), place.nonce),
@@ -132,18 +144,35 @@ impl Reader {
     }
 }
 
+fn count(metrics: &Metrics, error: &LoadError) {
+    match error {
+        LoadError::Missing => metrics.missing_files.increment(),
+        LoadError::Corrupt(_) => metrics.corrupt_reads.increment(),
+        LoadError::Unavailable(_) => metrics.failed_reads.increment(),
+        LoadError::NoRoom => {}
+    }
+}
+
 impl Source {
     /// Reads a part, and once more if it is not what the index says: bits may have flipped on the
-    /// way only.
+    /// way only. A load counts as corrupt once, whether the second look was sound or not, and
+    /// however many readers wait for it.
     async fn read_twice(&self, partition: PartitionId, place: &Place, held: Held) -> Loaded {
-        match self.read(partition, place).await {
+        let first = self.read(partition, place).await;
+        if let Err(error) = &first {
+            count(&self.metrics, error);
+        }
+        let read = match first {
             Err(LoadError::Corrupt(_)) => {
-                self.metrics.corrupt_reads.increment();
-                self.read(partition, place).await
+                let second = self.read(partition, place).await;
+                if let Err(error @ (LoadError::Missing | LoadError::Unavailable(_))) = &second {
+                    count(&self.metrics, error);
+                }
+                second
             }
             outcome => outcome,
-        }
-        .map(|entries| Arc::new(Chunk::new(entries, part_bytes(place), held)))
+        };
+        read.map(|entries| Arc::new(Chunk::new(entries, part_bytes(place), held)))
     }
 
     async fn read(&self, partition: PartitionId, place: &Place) -> Result<Vec<Entry>, LoadError> {

@@ -221,7 +221,7 @@ async fn a_flipped_bit_on_the_way_is_read_again() {
             .agent
             .probe()
             .metrics()
-            .contains("seaway_agent_corrupt_reads_total 1")
+            .contains("seaway_agent_corrupt_reads_total 1\n")
     );
 }
 
@@ -240,6 +240,9 @@ async fn a_corrupt_file_is_a_loud_error_for_its_range_alone() {
         values_of(&client.fetch("t", 1, 0).await),
         [(0, "b".to_owned())]
     );
+    // Two looks, one load that failed.
+    let metrics = stand.agent.probe().metrics();
+    assert!(metrics.contains("seaway_agent_corrupt_reads_total 1\n"));
 }
 
 #[tokio::test]
