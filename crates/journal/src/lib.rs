@@ -9,6 +9,8 @@ pub mod entry;
 pub mod memory;
 pub mod node;
 pub mod object;
+#[cfg(test)]
+mod page;
 pub mod replica;
 pub mod rule;
 pub mod snapshot;

@@ -1,5 +1,5 @@
-//! The directory of one node on this machine: who may use it, and what is in it. It must not
-//! know what lies in the bucket.
+//! The directory of one node on this machine (docs/formats/data-directory.md): who may use it, and
+//! what is in it. It must not know what lies in the bucket.
 //!
 //! ```text
 //! DIR/seaway.json      what this directory is: format version, cluster id once known
@@ -164,11 +164,12 @@ fn read_marker(path: &Path, bytes: &[u8]) -> Result<Marker> {
     }
 }
 
-/// True if there is nothing here but what a start of ours that was cut short leaves behind.
+/// True if there is nothing here but what a start of ours that was cut short leaves behind, and what
+/// a new file system has.
 fn holds_nothing_else(path: &Path) -> Result<bool> {
     for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
         let name = entry?.file_name();
-        if name != "lock" && name != "seaway.json.new" {
+        if name != "lock" && name != "seaway.json.new" && name != "lost+found" {
             return Ok(false);
         }
     }
@@ -244,6 +245,43 @@ mod tests {
         fs::write(home.path().join("thesis.txt"), "years of work").expect("written");
         assert!(refusal(home.path()).contains("not a Seaway data directory"));
         assert!(!home.path().join("lock").exists());
+    }
+
+    #[test]
+    fn the_root_of_a_new_file_system_is_empty_enough() {
+        let home = tempfile::tempdir().expect("a directory");
+        fs::create_dir(home.path().join("lost+found")).expect("made");
+        DataDir::open(home.path()).expect("as good as empty");
+    }
+
+    /// The example of docs/formats/data-directory.md behind the fence of this name.
+    fn example(fence: &str) -> &'static str {
+        let page = include_str!("../../../docs/formats/data-directory.md");
+        let fence = format!("```{fence}\n");
+        let (_, example) = page.split_once(&fence).expect("it is there");
+        example.split_once("\n```").expect("it ends").0
+    }
+
+    #[test]
+    fn the_worked_examples_are_what_the_code_writes() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut directory = DataDir::open(home.path()).expect("a new directory");
+        let written = |name: &str| fs::read_to_string(home.path().join(name)).expect("written");
+        directory.bind("4L6g3nShT-eMCtK--X86sw").expect("not bound");
+        assert_eq!(written("seaway.json"), example("marker"));
+        let endpoints = Endpoints {
+            kafka: "localhost:9092".to_owned(),
+            http: "http://127.0.0.1:8080".to_owned(),
+            cluster_id: "4L6g3nShT-eMCtK--X86sw".to_owned(),
+            pid: 4711,
+        };
+        directory.publish(&endpoints).expect("told");
+        assert_eq!(written("endpoints.json"), example("endpoints"));
+        assert_eq!(published(home.path()).expect("readable"), endpoints);
+        directory.withdraw().expect("taken back");
+        drop(directory);
+        let again = DataDir::open(home.path()).expect("ours");
+        assert_eq!(again.cluster_id(), Some("4L6g3nShT-eMCtK--X86sw"));
     }
 
     #[test]

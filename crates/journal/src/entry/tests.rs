@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use store::checksum::crc32c;
 
 use super::*;
+use crate::page;
 
 const PAGE: &str = include_str!("../../../../docs/formats/journal.md");
 
@@ -55,19 +56,9 @@ fn examples() -> Vec<Entry> {
     .collect()
 }
 
-/// The hexadecimal dump between the page's fences, without offsets and remarks.
-fn dump_of_the_page() -> Vec<u8> {
-    let (_, rest) = PAGE.split_once("```hex\n").expect("a dump");
-    let (dump, _) = rest.split_once("```").expect("its end");
-    dump.lines()
-        .flat_map(|line| line.split('|').next().unwrap_or("").split_whitespace())
-        .map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits"))
-        .collect()
-}
-
 #[test]
 fn the_documented_bytes_are_the_entry_described() {
-    let bytes = Bytes::from(dump_of_the_page());
+    let bytes = page::dump(PAGE, "hex");
     let dump = documented().encode();
     let hex: Vec<String> = dump.chunks(16).map(|c| format!("{c:02x?}")).collect();
     assert_eq!(dump, bytes, "the page should say {hex:#?}");

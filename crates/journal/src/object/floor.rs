@@ -100,3 +100,29 @@ pub(super) async fn raise(
     }
     Err(Error::Unavailable("the floor keeps moving".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../../docs/formats/journal.md");
+
+    #[test]
+    fn the_documented_bytes_are_the_floor_described() {
+        let bytes = crate::page::dump(PAGE, "floor");
+        assert_eq!(encode(4_097), bytes);
+        assert_eq!(decode(&bytes), Some(4_097));
+        assert!(PAGE.contains(&format!("`{}`", link_key(0, 1))));
+    }
+
+    #[test]
+    fn any_changed_or_missing_byte_is_noticed() {
+        let object = encode(4_097);
+        for at in 0..object.len() {
+            let mut changed = object.to_vec();
+            changed[at] ^= 1;
+            assert_eq!(decode(&changed.into()), None, "byte {at}");
+            assert_eq!(decode(&object.slice(..at)), None, "cut at {at}");
+        }
+    }
+}

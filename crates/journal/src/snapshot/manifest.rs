@@ -206,6 +206,9 @@ fn read(rest: &mut Bytes, reserved: u8) -> Result<Option<Manifest>, bytes::TryGe
 mod tests {
     use super::*;
 
+    const PAGE: &str = include_str!("../../../../docs/formats/journal-snapshot.md");
+
+    /// The manifest that docs/formats/journal-snapshot.md spells out.
     fn example() -> Manifest {
         let id = |index, nonce| EntryId { index, nonce };
         Manifest {
@@ -224,6 +227,13 @@ mod tests {
             },
             chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
         }
+    }
+
+    #[test]
+    fn the_documented_bytes_are_the_manifest_described() {
+        let bytes = crate::page::dump(PAGE, "hex");
+        assert_eq!(example().encode(), bytes);
+        assert_eq!(Manifest::decode(&bytes), Ok(example()));
     }
 
     #[test]

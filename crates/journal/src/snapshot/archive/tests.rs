@@ -55,6 +55,21 @@ async fn a_snapshot_comes_back_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn objects_have_the_names_of_the_worked_example() {
+    let page = include_str!("../../../../../docs/formats/journal-snapshot.md");
+    let manifest = crate::snapshot::manifest::Manifest {
+        position: position(4_097, 3),
+        chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
+    };
+    for key in [
+        super::manifest_key(&manifest),
+        super::chunk_key(3, &manifest.chunks[0]),
+    ] {
+        assert!(page.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn unchanged_chunks_are_written_once() {
     let (bucket, archive) = archive();
     let first = archive
