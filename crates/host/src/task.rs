@@ -82,3 +82,61 @@ fn abort_process(name: &str, why: &str) -> ! {
     tracing::error!(task = name, why, "a task failed; the process ends");
     std::process::abort()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Says to [`child`] that it is one, and in what kind of task to panic.
+    const KIND: &str = "HOST_TASK_TEST_KIND";
+
+    /// Whether a process outlives a panic in a task of this kind.
+    fn outlives_a_panic_in(kind: &str) -> bool {
+        let this = std::env::current_exe().expect("a test is a program");
+        let status = Command::new(this)
+            .args(["--exact", "task::tests::child", "--nocapture"])
+            .env(KIND, kind)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.expect("it ran").success()
+    }
+
+    #[test]
+    fn child() {
+        let Ok(kind) = std::env::var(KIND) else {
+            return;
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().build();
+        runtime.expect("a runtime").block_on(async {
+            match kind.as_str() {
+                "none" => assert_eq!(spawn("sound", async { 7 }).join().await, Some(7)),
+                "spawn" => drop(spawn("sick", panics()).join().await),
+                "spawn_detached" => {
+                    spawn_detached("sick", panics());
+                    std::future::pending::<()>().await;
+                }
+                "spawn_blocking" => spawn_blocking(|| panic!("on purpose")).await,
+                // What the rule forbids: nobody is told.
+                "unguarded" => drop(tokio::spawn(panics()).await),
+                other => panic!("there is no kind {other}"),
+            }
+        });
+    }
+
+    async fn panics() {
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_in_any_task_ends_the_process() {
+        assert!(outlives_a_panic_in("none"));
+        for kind in ["spawn", "spawn_detached", "spawn_blocking"] {
+            assert!(!outlives_a_panic_in(kind), "{kind}");
+        }
+        // The test sees the difference.
+        assert!(outlives_a_panic_in("unguarded"));
+    }
+}

@@ -11,6 +11,7 @@ use crate::partition::Partition;
 use crate::producer::{Header, Verdict};
 use crate::query::SlicePlace;
 use crate::reply::Event;
+use crate::rule::{Rule, Rules};
 use crate::slices::Slice;
 use crate::state::State;
 
@@ -248,7 +249,7 @@ pub(crate) fn commit(
     let Some(placement) = state.placement.covered(&command.placement) else {
         return FileReply::PlacementRefused;
     };
-    let mut appender = Appender::new(command, stamp, events);
+    let mut appender = Appender::new(command, stamp, events, state.rules);
     appender.append_all(state);
     let outcomes: Arc<[BatchOutcome]> = appender.outcomes.into();
     let (live_slices, live_bytes) = (appender.live_slices, appender.live_bytes);
@@ -260,7 +261,8 @@ pub(crate) fn commit(
         committed_wall_millis: stamp.wall_millis,
         live_slices,
         live_bytes,
-        tombstoned_ticks: (live_slices == 0).then_some(stamp.ticks_millis),
+        tombstoned_ticks: (live_slices == 0 && state.rules.hold(Rule::UselessFilesAreTombstones))
+            .then_some(stamp.ticks_millis),
     };
     if file.is_tombstoned() {
         events.push(Event::FilesTombstoned);
@@ -344,10 +346,16 @@ struct Appender<'a> {
     outcomes: Vec<BatchOutcome>,
     live_slices: u32,
     live_bytes: u64,
+    rules: Rules,
 }
 
 impl<'a> Appender<'a> {
-    fn new(command: &'a CommitFile, stamp: Stamp, events: &'a mut Vec<Event>) -> Self {
+    fn new(
+        command: &'a CommitFile,
+        stamp: Stamp,
+        events: &'a mut Vec<Event>,
+        rules: Rules,
+    ) -> Self {
         events.reserve(command.slices.partition.len());
         let outcomes = Vec::with_capacity(command.batches.records.len());
         Appender {
@@ -357,6 +365,7 @@ impl<'a> Appender<'a> {
             outcomes,
             live_slices: 0,
             live_bytes: 0,
+            rules,
         }
     }
 
@@ -394,7 +403,7 @@ impl<'a> Appender<'a> {
         let mut position = position;
         let mut open: Option<Slice> = None;
         for batch in rows.filter_map(|row| self.command.batch(row)) {
-            let outcome = partition.admit(&batch, self.stamp.ticks_millis);
+            let outcome = partition.admit(&batch, self.stamp.ticks_millis, self.rules);
             self.outcomes.push(outcome);
             if let BatchOutcome::Accepted { base_offset, .. } = outcome {
                 open = match open {
@@ -452,10 +461,13 @@ fn extended(slice: Slice, batch: &Batch) -> Option<Slice> {
 
 impl Partition {
     /// Decides about a batch; if it is accepted, it takes its offsets.
-    fn admit(&mut self, batch: &Batch, ticks: u64) -> BatchOutcome {
+    fn admit(&mut self, batch: &Batch, ticks: u64, rules: Rules) -> BatchOutcome {
         let (base_offset, log_start) = (self.high_watermark, self.log_start);
-        let Some(end) = base_offset.checked_add(i64::from(batch.records)) else {
-            return BatchOutcome::OffsetsExhausted;
+        let records = i64::from(batch.records);
+        let end = match base_offset.checked_add(records) {
+            Some(end) => end,
+            None if rules.hold(Rule::CheckedOffsets) => return BatchOutcome::OffsetsExhausted,
+            None => base_offset.wrapping_add(records),
         };
         if batch.producer_id >= 0 {
             let header = Header {

@@ -33,6 +33,7 @@ mod producer;
 mod proto;
 pub mod query;
 pub mod reply;
+mod rule;
 mod slices;
 pub mod snapshot;
 pub mod state;

@@ -43,11 +43,25 @@ impl Limits {
     };
 }
 
+/// What keeps repetitions from making a sick bucket sicker (rule 27 of docs/safety.md); tests remove
+/// one each and show that it is missed. Nothing else can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    /// Repetitions are paid from a budget.
+    Budget,
+    /// Waits are drawn, so that those who failed together do not come again together.
+    Jitter,
+    /// Nothing is repeated after the deadline.
+    Deadline,
+}
+
 /// Repeats operations on one bucket, within [`Limits`] and a budget that all its users share.
 #[derive(Debug)]
 pub struct Retry {
     limits: Limits,
     shared: Mutex<Shared>,
+    #[cfg(test)]
+    removed: Option<Rule>,
 }
 
 #[derive(Debug)]
@@ -65,7 +79,19 @@ impl Retry {
                 budget: BUDGET_CAP,
                 rng: Rng::from_entropy(),
             }),
+            #[cfg(test)]
+            removed: None,
         }
+    }
+
+    #[cfg(test)]
+    fn holds(&self, rule: Rule) -> bool {
+        self.removed != Some(rule)
+    }
+
+    #[cfg(not(test))]
+    fn holds(&self, _: Rule) -> bool {
+        true
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or the limits are reached. Only for what
@@ -92,7 +118,8 @@ impl Retry {
             };
             in_doubt |= error.may_have_happened();
             let wait = self.wait_after(made);
-            let late = host::clock::now().since(start) + wait > self.limits.deadline;
+            let late = host::clock::now().since(start) + wait > self.limits.deadline
+                && self.holds(Rule::Deadline);
             if !error.worth_repeating() || made >= self.limits.attempts || late || !self.spend() {
                 return Err(settle(op, key, error, in_doubt));
             }
@@ -142,7 +169,7 @@ impl Retry {
                 shared.budget = left;
                 true
             }
-            None => false,
+            None => !self.holds(Rule::Budget),
         }
     }
 
@@ -152,6 +179,9 @@ impl Retry {
             .first_delay
             .saturating_mul(1 << (attempts - 1).min(16));
         let base = doubled.min(self.limits.max_delay);
+        if !self.holds(Rule::Jitter) {
+            return base;
+        }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.rng.jitter(base)
     }
@@ -194,9 +224,10 @@ fn settle(op: Op, key: &Key, error: Error, in_doubt: bool) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::faulty::{self, Fault, Faulty};
     use crate::memory::Memory;
     use bytes::Bytes;
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     const QUICK: Limits = Limits {
@@ -207,7 +238,7 @@ mod tests {
         deadline: Duration::from_secs(5),
     };
 
-    fn faulty() -> (Faulty, Key, Payload) {
+    fn sick() -> (Faulty, Key, Payload) {
         let bucket = Faulty::new(Arc::new(Memory::new()), 1);
         let key = Key::new("files/00/x").unwrap();
         (bucket, key, Bytes::from_static(b"ours").into())
@@ -215,20 +246,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_reply_is_recognised_as_our_own_write() {
-        let (bucket, key, payload) = faulty();
+        let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+            .add(faulty::Rule::on(Op::PutNew, Fault::LoseReply).times(1));
         let retry = Retry::new(QUICK);
         assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
     }
 
     #[tokio::test]
     async fn a_conflict_without_an_object_is_tried_again() {
-        let (bucket, key, payload) = faulty();
+        let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(Rule::on(Op::PutNew, Fault::Conflict).times(2));
+            .add(faulty::Rule::on(Op::PutNew, Fault::Conflict).times(2));
         let retry = Retry::new(QUICK);
         assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
         assert_eq!(bucket.head(&key).await, Ok(Some(4)));
@@ -237,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn somebody_elses_bytes_under_our_name_are_an_error() {
         for stranger in ["stranger", "OURS"] {
-            let (bucket, key, payload) = faulty();
+            let (bucket, key, payload) = sick();
             let stranger = Payload::from(Bytes::from(stranger));
             bucket.put_new(&key, stranger).await.unwrap();
             let result = Retry::new(QUICK)
@@ -249,33 +280,67 @@ mod tests {
 
     #[tokio::test]
     async fn doubt_about_one_attempt_is_doubt_about_the_whole() {
-        let (bucket, key, payload) = faulty();
+        let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(Rule::on(Op::PutNew, Fault::Unknown).times(1));
-        bucket.faults().add(Rule::on(Op::PutNew, Fault::Definite));
+            .add(faulty::Rule::on(Op::PutNew, Fault::Unknown).times(1));
+        bucket
+            .faults()
+            .add(faulty::Rule::on(Op::PutNew, Fault::Definite));
         let result = Retry::new(QUICK)
             .put_immutable(&bucket, &key, &payload)
             .await;
         assert!(matches!(result, Err(Error::Unknown { .. })), "{result:?}");
         bucket.faults().clear();
-        bucket.faults().add(Rule::on(Op::PutNew, Fault::Throttled));
+        bucket
+            .faults()
+            .add(faulty::Rule::on(Op::PutNew, Fault::Throttled));
         let result = Retry::new(QUICK)
             .put_immutable(&bucket, &key, &payload)
             .await;
         assert!(matches!(result, Err(Error::Throttled { .. })), "{result:?}");
     }
 
-    #[tokio::test]
-    async fn a_sick_bucket_is_not_flooded() {
-        let (bucket, key, _) = faulty();
-        bucket.faults().add(Rule::on(Op::Get, Fault::Throttled));
-        let retry = Retry::new(QUICK);
-        for _ in 0..100 {
-            assert!(retry.get(&bucket, &key).await.is_err());
-        }
+    /// What of the rules is missed in how operations treat a bucket that is down.
+    async fn missed(removed: Option<Rule>) -> Vec<Rule> {
+        let retry = |limits| Retry {
+            removed,
+            ..Retry::new(limits)
+        };
+        let asked = async |retry: &Retry, operations: usize| {
+            let (bucket, key, _) = sick();
+            let rule = faulty::Rule::on(Op::Get, Fault::Throttled);
+            bucket.faults().add(rule);
+            for _ in 0..operations {
+                assert!(retry.get(&bucket, &key).await.is_err());
+            }
+            bucket.faults().calls(Op::Get)
+        };
+        let mut missed = Vec::new();
         // 100 requests, 20 repetitions saved up and 20 earned; four times as many without budget.
-        let asked = bucket.faults().calls(Op::Get);
-        assert!((100..=140).contains(&asked), "{asked} requests");
+        if asked(&retry(QUICK), 100).await > 140 {
+            missed.push(Rule::Budget);
+        }
+        let waiting = retry(Limits::FILES);
+        let waits: BTreeSet<Duration> = (0..100).map(|_| waiting.wait_after(1)).collect();
+        if waits.len() < 50 {
+            missed.push(Rule::Jitter);
+        }
+        let over = Limits {
+            deadline: Duration::ZERO,
+            ..QUICK
+        };
+        if asked(&retry(over), 1).await > 1 {
+            missed.push(Rule::Deadline);
+        }
+        missed
+    }
+
+    #[tokio::test]
+    async fn a_sick_bucket_is_not_made_sicker_and_each_rule_is_missed() {
+        assert_eq!(missed(None).await, []);
+        for rule in [Rule::Budget, Rule::Jitter, Rule::Deadline] {
+            assert_eq!(missed(Some(rule)).await, [rule]);
+        }
     }
 }

@@ -1,0 +1,158 @@
+//! Rules of the state machine by name, so that its tests can remove one and show that it is missed
+//! (docs/safety.md). Outside those tests all of them hold, and nothing can change that. It must not
+//! know where they are obeyed.
+
+/// A rule without which offsets or files go wrong unnoticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Offsets are added with a check; where they end nothing is appended (18).
+    CheckedOffsets,
+    /// A file of which nothing was appended is a tombstone at once (14).
+    UselessFilesAreTombstones,
+    /// Invariants are asserted after every command, in debug builds (28).
+    AssertedInvariants,
+}
+
+/// The rules in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    #[cfg(test)]
+    removed: [Option<Rule>; 2],
+}
+
+impl Rules {
+    /// All but these.
+    #[cfg(test)]
+    pub(crate) const fn without(removed: [Option<Rule>; 2]) -> Self {
+        Rules { removed }
+    }
+
+    /// Whether `rule` is in force.
+    #[cfg(test)]
+    pub(crate) fn hold(self, rule: Rule) -> bool {
+        !self.removed.contains(&Some(rule))
+    }
+
+    /// Whether `rule` is in force.
+    #[cfg(not(test))]
+    pub(crate) const fn hold(self, _: Rule) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::command::{Command, CreateTopic, RegisterAgent};
+    use crate::commit::{Batch, BatchOutcome, CommitFile, FileReply};
+    use crate::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+    use crate::reply::Reply;
+    use crate::state::State;
+
+    const NOW: Stamp = Stamp {
+        wall_millis: 1_764_000_000_000,
+        ticks_millis: 1_000,
+    };
+    const FILE: FileId = FileId {
+        incarnation: Incarnation(1),
+        number: 0,
+    };
+
+    /// A topic of one partition and an agent; without some rules.
+    fn state(removed: [Option<Rule>; 2]) -> State {
+        let mut state = State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned());
+        state.rules = Rules::without(removed);
+        let topic = CreateTopic {
+            id: TopicId(7),
+            name: "t".to_owned(),
+            partitions: 1,
+            configs: std::collections::BTreeMap::new(),
+        };
+        let agent = RegisterAgent {
+            name: "a".to_owned(),
+            nonce: 1,
+            host: "localhost".to_owned(),
+            port: 9092,
+            region: "r".to_owned(),
+            zone: "z".to_owned(),
+            features: crate::FEATURE_LEVEL,
+        };
+        state.apply(NOW, &Command::CreateTopic(topic));
+        state.apply(NOW, &Command::RegisterAgent(agent));
+        state
+    }
+
+    /// A file with a batch of `records` for a partition.
+    fn file(partition: PartitionId, records: u32) -> Command {
+        let mut file = CommitFile {
+            file: FILE,
+            nonce: 1,
+            length: 116,
+            placement: vec![0],
+            ..CommitFile::default()
+        };
+        file.push_slice(partition, 16);
+        file.push_batch(Batch {
+            records,
+            bytes: 100,
+            max_timestamp: 1,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+        });
+        Command::CommitFile(file)
+    }
+
+    /// What became of ten records where two more offsets exist, and the end of the partition then;
+    /// what the assertions said if they did not let it pass.
+    fn at_the_last_offsets(removed: [Option<Rule>; 2]) -> Result<(BatchOutcome, i64), String> {
+        let mut state = state(removed);
+        let end = i64::MAX - 2;
+        let partition = state.partitions.get_mut(1).expect("created");
+        (partition.high_watermark, partition.log_start) = (end, end);
+        let reply = apply(&mut state, &file(PartitionId(1), 10))?;
+        let Reply::File(FileReply::Committed { outcomes }) = reply else {
+            return Err(format!("{reply:?}"));
+        };
+        let partition = state.partition(PartitionId(1)).expect("created");
+        Ok((outcomes[0], partition.high_watermark()))
+    }
+
+    fn apply(state: &mut State, command: &Command) -> Result<Reply, String> {
+        let applied = catch_unwind(AssertUnwindSafe(|| state.apply(NOW, command).reply));
+        applied.map_err(|panic| match panic.downcast::<String>() {
+            Ok(message) => *message,
+            Err(_) => "a panic without a message".to_owned(),
+        })
+    }
+
+    #[test]
+    fn offsets_end_where_they_end() {
+        let refused = Ok((BatchOutcome::OffsetsExhausted, i64::MAX - 2));
+        assert_eq!(at_the_last_offsets([None, None]), refused);
+        let wrapped = at_the_last_offsets([Some(Rule::CheckedOffsets), None]);
+        assert_ne!(wrapped, refused);
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn without_assertions_a_broken_state_would_be_built_upon() {
+        let broken = Some(Rule::UselessFilesAreTombstones);
+        let unknown = file(PartitionId(999), 1);
+        apply(&mut state([None, None]), &unknown).expect("nothing is wrong with it");
+        let noticed = apply(&mut state([broken, None]), &unknown);
+        assert!(
+            noticed
+                .clone()
+                .is_err_and(|why| why.contains("broke an invariant")),
+            "{noticed:?}"
+        );
+        let mut unwatched = state([broken, Some(Rule::AssertedInvariants)]);
+        apply(&mut unwatched, &unknown).expect("nobody looks");
+        assert!(crate::invariants::check_all(&unwatched).is_err());
+        // Nor can a state that is wrong be handed on by a snapshot.
+        assert!(State::restore(&unwatched.capture().encode_chunks()).is_err());
+    }
+}
