@@ -48,6 +48,7 @@ pub struct Spec {
     /// What it does, in a sentence.
     pub doc: &'static str,
     check: Check,
+    effect: bool,
 }
 
 /// Where a value comes from.
@@ -113,6 +114,7 @@ const fn topic(
         cluster,
         doc,
         check,
+        effect: true,
     }
 }
 
@@ -124,6 +126,7 @@ const fn harmless(name: &'static str, kind: Kind, default: &'static str, check: 
         cluster: None,
         doc: HARMLESS,
         check,
+        effect: false,
     }
 }
 
@@ -141,6 +144,7 @@ const fn cluster(
         cluster: None,
         doc,
         check,
+        effect: true,
     }
 }
 
@@ -235,14 +239,17 @@ pub const TOPIC: &[Spec] = &[
         Check::Fraction,
     ),
     harmless("min.compaction.lag.ms", Kind::Long, "0", NOT_NEGATIVE),
-    topic(
-        "min.insync.replicas",
-        Kind::Int,
-        "1",
-        Check::Between(1, INT_MAX),
-        Some("min.insync.replicas"),
-        "Accepted for tools that set it: every record is in all copies the cluster requires.",
-    ),
+    Spec {
+        effect: false,
+        ..topic(
+            "min.insync.replicas",
+            Kind::Int,
+            "1",
+            Check::Between(1, INT_MAX),
+            Some("min.insync.replicas"),
+            "Accepted for tools that set it: every record is in all copies the cluster requires.",
+        )
+    },
     harmless("preallocate", Kind::Boolean, "false", Check::Any),
     topic(
         "retention.bytes",
@@ -421,6 +428,11 @@ pub fn find(table: &'static [Spec], name: &str) -> Option<&'static Spec> {
 }
 
 impl Spec {
+    /// Whether it changes anything; the others are accepted for tools that set them.
+    pub fn has_effect(&self) -> bool {
+        self.effect
+    }
+
     /// Whether a value may be set; if not, why not, for people.
     pub fn check(&self, value: &str) -> Result<(), String> {
         self.check_kind(value)?;
@@ -606,6 +618,19 @@ mod tests {
             let cluster = find(CLUSTER, name).expect("the cluster has it too");
             assert_eq!(cluster.default, spec.default, "{name}");
         }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_documented_and_says_so() {
+        let page = include_str!("../../../docs/protocol.md");
+        let (_, list) = page.split_once("```accepted\n").expect("the list is there");
+        let (list, _) = list.split_once("```").expect("it ends");
+        let without = TOPIC.iter().filter(|spec| !spec.has_effect());
+        let names: Vec<&str> = without
+            .inspect(|spec| assert!(spec.doc.starts_with("Accepted for tools"), "{}", spec.name))
+            .map(|spec| spec.name)
+            .collect();
+        assert_eq!(names, list.lines().collect::<Vec<_>>());
     }
 
     #[test]

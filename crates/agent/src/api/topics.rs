@@ -103,7 +103,8 @@ async fn create(
     validate_only: bool,
 ) -> Result<u32, Refusal> {
     let partitions = partition_count(context, topic)?;
-    // Any replication factor is taken: how often a record is stored is the cluster's decision.
+    // Any other factor is taken (docs/protocol.md): how often a record is stored is the cluster's
+    // decision, and programs ask for 3 wherever they run.
     if topic.replication_factor == 0 || topic.replication_factor < -1 {
         let why = "the replication factor must be at least 1, or -1 for the default".to_owned();
         return Err((ErrorCode::InvalidReplicationFactor, why));

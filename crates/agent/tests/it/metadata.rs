@@ -149,6 +149,48 @@ async fn a_topic_is_created_described_and_deleted() {
     );
 }
 
+/// docs/protocol.md says why.
+#[tokio::test]
+async fn any_replication_factor_is_taken_that_a_cluster_of_kafka_could_have() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let refused = ErrorCode::InvalidReplicationFactor.code();
+    let none = ErrorCode::None.code();
+    let cases = [
+        (-1, none),
+        (1, none),
+        (3, none),
+        (5, none),
+        (i16::MAX, none),
+        (0, refused),
+        (-2, refused),
+        (i16::MIN, refused),
+    ];
+    for (at, (factor, expected)) in cases.into_iter().enumerate() {
+        for validate_only in [true, false] {
+            let mut request = create(&format!("t{at}"), validate_only);
+            request.topics[0].replication_factor = factor;
+            let response = client.call(&request, 7).await;
+            let topic = &response.topics[0];
+            assert_eq!(topic.error_code, expected, "factor {factor}");
+            if expected == refused {
+                assert!(
+                    topic
+                        .error_message
+                        .as_deref()
+                        .unwrap()
+                        .contains("at least 1")
+                );
+            } else {
+                // What is told is what clients see in the topic's metadata, too.
+                assert_eq!(topic.replication_factor, 1, "factor {factor}");
+            }
+        }
+    }
+    let told = client.call(&named("t2", false), 12).await;
+    assert_eq!(told.topics[0].partitions[0].replica_nodes.len(), 1);
+}
+
 #[tokio::test]
 async fn the_cluster_and_its_coordinators_are_this_agent() {
     let stand = Stand::new().await;
