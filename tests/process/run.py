@@ -181,6 +181,10 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         "a setting that is no number": (base + ["--set", "num.partitions=many"], "num.partitions"),
         "a setting out of range": (base + ["--set", "num.partitions=0"], "num.partitions"),
         "a level of logs that does not exist": (base + ["--set", "log.level=inof"], "log.level"),
+        "an advertised host with a port": (base + ["--set", "advertised.host=kafka.example:9092"], "without a port"),
+        "every address as advertised host": (base + ["--set", "advertised.host=0.0.0.0"], "none that a client could connect to"),
+        "listeners that are no PLAINTEXT": (base + ["--set", "advertised.listeners=SSL://a:1"], "PLAINTEXT://HOST:PORT"),
+        "a name that does not exist": (changed("--kafka", "no.such.host.invalid:9092"), "--kafka"),
         "a bucket without TLS": (base + ["--bucket", "s3://b?endpoint=http://127.0.0.1:1"], "allow_http=true"),
     }
     for label, (command, fragment) in cases.items():
@@ -192,6 +196,52 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         print(f"  {label}: {lines[0]}", flush=True)
     expect_equal(sorted(path.name for path in foreign.iterdir()), ["thesis.txt"], "files beside the thesis")
     expect(server.alive(), "the first process goes on")
+
+
+def told_address(server):
+    """The address that Metadata tells clients."""
+    with protocol.Connection(server.bootstrap) as connection:
+        answer = connection.request(protocol.METADATA, 1, protocol.array([]))
+        expect_equal(answer.i32(), 1, "brokers in Metadata")
+        answer.i32()
+        return answer.string(), answer.i32()
+
+
+@check
+def clients_are_told_what_they_can_connect_to(directory):
+    port = servers.reference.free_port()
+    cases = [
+        ("127.0.0.1", {}, "127.0.0.1", port, False),
+        ("localhost", {}, "localhost", port, False),
+        ("0.0.0.0", {}, "127.0.0.1", port, True),
+        ("0.0.0.0", {"advertised.host": "kafka.example"}, "kafka.example", port, False),
+        ("localhost", {"advertised.listeners": "PLAINTEXT://kafka.example:19092"}, "kafka.example", 19092, False),
+    ]
+    for number, (host, settings, told_host, told_port, warned) in enumerate(cases):
+        server = seaway(directory / str(number), settings=settings)
+        server.port = port
+        at = server.command().index("--kafka") + 1
+        command = server.command()
+        command[at] = f"{host}:{port}"
+        server.command = lambda command=command: command
+        server.start()
+        expect_equal(told_address(server), (told_host, told_port), f"what clients of --kafka {host}, {settings} are told")
+        wait_until(lambda: "Seaway is ready" in server.log.read_text(), 5, "the ready line")
+        log = server.log.read_text()
+        expect_equal("which only this machine can" in log, warned, f"a warning with --kafka {host}, {settings}: {log}")
+        expect(server.stop(), "an orderly stop")
+        lines = [line for line in server.log.read_text().splitlines() if " INFO " in line]
+        ready = [line for line in lines if "ready kafka=" in line and f"{told_host}:{told_port}" in line and "http=" in line]
+        expect_equal(len(ready), 1, f"log lines with the addresses when ready: {lines}")
+        expect_equal(len([line for line in lines if line.endswith("stopped")]), 1, f"log lines when stopped: {lines}")
+
+
+@check
+def a_new_file_system_is_a_data_directory(directory):
+    server = seaway(directory / "one")
+    (server.data / "lost+found").mkdir(parents=True)
+    server.start()
+    expect(server.stop(), "an orderly stop")
 
 
 @check
@@ -220,6 +270,19 @@ def the_client_verbs(directory):
     expect_equal(sorted(output.splitlines()), sorted(f"hello {number}" for number in range(100)), "consumed lines")
     described, _ = verb(server, "topic", "describe", "greetings", *address)
     expect("greetings" in described, described)
+    verb(server, "topic", "create", "set", "--config", "segment.ms=1000", "--config", "retention.ms=1000", *address)
+    described, _ = verb(server, "topic", "describe", "set", *address)
+    effects = {line.split()[0]: "changes nothing here" in line for line in described.splitlines() if " = " in line}
+    expect_equal(effects, {"retention.ms": False, "segment.ms": True}, "configs, and whether they change nothing")
+    _, complaint = verb(server, "topic", "create", "none", "-p", "-1", *address, wanted_exit=2)
+    expect("at least one partition" in complaint, complaint)
+    # Kafka's list of addresses, of which the first is dead.
+    dead = f"127.0.0.1:{servers.reference.free_port()}"
+    verb(server, "produce", "set", "-k", ":", "-b", f"{dead},{server.bootstrap}", stdin="a:1\nb:2\n")
+    _, complaint = verb(server, "produce", "set", "-k", ":", *address, stdin="c:3\nd\ne:5\n", wanted_exit=1)
+    expect("line 2 of standard input" in complaint and "1 records acknowledged" in complaint, complaint)
+    output, _ = verb(server, "consume", "set", "--from-beginning", "-e", *address)
+    expect_equal(output.splitlines(), ["1", "2", "3"], "what was sent before the line that was refused")
     status, _ = verb(server, "status", *node)
     expect(status.strip(), "seaway status says something")
     json.loads(verb(server, "status", "--json", *node)[0])

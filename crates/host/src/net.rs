@@ -27,6 +27,15 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr
     Ok((stream, peer))
 }
 
+/// The addresses of a host, a name or an IP address, with `port`; at least one.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    if found.is_empty() {
+        return Err(io::Error::other("the name has no address"));
+    }
+    Ok(found)
+}
+
 /// Connects to `address` (host:port), without Nagle's delay.
 pub async fn dial(address: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;

@@ -1,5 +1,6 @@
 //! The `seaway` binary: one verb per role, and exit codes. It knows no protocol.
 
+mod address;
 mod client;
 mod cluster;
 mod commands;

@@ -2,9 +2,12 @@
 //! has them. It parses and checks values; it must not know what they are used for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+
+use crate::address::{Address, check_host};
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +23,19 @@ pub enum Kind {
     Boolean,
     /// One of a few words.
     Choice(&'static [&'static str]),
+    /// A name or an IP address, without a port.
+    Host,
     /// Any text without line breaks.
     Text,
 }
+
+/// Other names under which a setting may be set: Kafka's where ours is another.
+const ALIASES: &[(&str, &str)] = &[
+    ("advertised.host.name", "advertised.host"),
+    ("zone", "broker.rack"),
+];
+/// Kafka's setting for host and port in one.
+const ADVERTISED_LISTENERS: &str = "advertised.listeners";
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -98,15 +111,29 @@ const fn text(name: &'static str, default: &'static str, meaning: &'static str) 
 
 /// All settings, sorted by name.
 pub const SPECS: &[Spec] = &[
-    text(
-        "advertised.host",
+    Spec {
+        name: "advertised.host",
+        default: "",
+        unit: "",
+        kind: Kind::Host,
+        meaning: "Host that clients are told to connect to, that of --kafka by default; advertised.listeners=PLAINTEXT://HOST:PORT sets the port too.",
+    },
+    integer(
+        "advertised.port",
+        "0",
         "",
-        "Host that clients are told to connect to; empty: the address of --kafka.",
+        (0, 65_535),
+        "Port that clients are told to connect to; 0: that of --kafka.",
     ),
     boolean(
         "auto.create.topics.enable",
         "true",
         "Create a topic when a client asks for one that is not there.",
+    ),
+    text(
+        "broker.rack",
+        "local",
+        "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
         "collect.interval.ms",
@@ -370,11 +397,6 @@ pub const SPECS: &[Spec] = &[
         (100, 600_000),
         "A file that is not in the bucket after this long is given up; its producers retry.",
     ),
-    text(
-        "zone",
-        "local",
-        "The zone this node says it is in; Kafka's broker.rack.",
-    ),
 ];
 
 /// Values for all settings.
@@ -395,14 +417,22 @@ impl Settings {
             let Some((name, value)) = assignment.split_once('=') else {
                 bail!("--set {assignment}: write it as NAME=VALUE");
             };
-            let (name, value) = (name.trim(), value.trim());
-            let spec = spec(name)?;
-            check(spec, value)?;
-            values.insert(spec.name, value.to_owned());
+            for (name, value) in expand(name.trim(), value.trim())? {
+                let spec = spec(name)?;
+                check(spec, &value)?;
+                values.insert(spec.name, value);
+            }
         }
         let settings = Settings { values };
         settings.check_together()?;
         Ok(settings)
+    }
+
+    /// Gives a text that nobody set a value.
+    pub fn assume(&mut self, name: &'static str, value: &str) {
+        if self.text(name).is_empty() {
+            self.values.insert(name, value.to_owned());
+        }
     }
 
     /// A whole number.
@@ -473,6 +503,27 @@ impl Settings {
     }
 }
 
+/// What an assignment sets, under our names.
+fn expand<'a>(name: &'a str, value: &str) -> Result<Vec<(&'a str, String)>> {
+    if name == ADVERTISED_LISTENERS {
+        let address = value.split_once("://");
+        let address = address.filter(|(listener, _)| listener.eq_ignore_ascii_case("PLAINTEXT"));
+        let Some((_, address)) = address.filter(|_| !value.contains(',')) else {
+            bail!("{name}={value}: write it as PLAINTEXT://HOST:PORT; there is one listener");
+        };
+        let address: Address = address
+            .parse()
+            .map_err(|why| anyhow!("{name}={value}: {why}"))?;
+        return Ok(vec![
+            ("advertised.host", address.host),
+            ("advertised.port", address.port.to_string()),
+        ]);
+    }
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    let name = alias.map_or(name, |(_, name)| name);
+    Ok(vec![(name, value.to_owned())])
+}
+
 fn spec(name: &str) -> Result<&'static Spec> {
     if let Some(spec) = SPECS.iter().find(|spec| spec.name == name) {
         return Ok(spec);
@@ -498,9 +549,18 @@ fn check(spec: &Spec, value: &str) -> Result<()> {
         Kind::Boolean => bail!("{name}={value}: must be true or false"),
         Kind::Choice(words) if words.contains(&value) => Ok(()),
         Kind::Choice(words) => bail!("{name}={value}: must be one of {}", words.join(", ")),
+        Kind::Host => check_advertised(value).map_err(|why| anyhow!("{name}={value}: {why}")),
         Kind::Text if value.contains(['\n', '\r']) => bail!("{name}: must be one line"),
         Kind::Text => Ok(()),
     }
+}
+
+fn check_advertised(host: &str) -> Result<(), String> {
+    check_host(host)?;
+    if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+        return Err("that is every address, and none that a client could connect to".to_owned());
+    }
+    Ok(())
 }
 
 /// The setting whose name is fewest edits away, if it is near enough to be what was meant.
@@ -542,7 +602,10 @@ mod tests {
     fn the_table_is_sorted_and_its_defaults_are_valid() {
         assert!(SPECS.is_sorted_by(|a, b| a.name < b.name));
         for spec in SPECS {
-            check(spec, spec.default).expect("a default is valid");
+            // An empty host stands for another one, and is not to be set.
+            if spec.kind != Kind::Host {
+                check(spec, spec.default).expect("a default is valid");
+            }
         }
         Settings::parse::<&str>(&[]).expect("the defaults agree with each other");
     }
@@ -569,6 +632,52 @@ mod tests {
             settings.millis("flush.interval.ms"),
             Duration::from_millis(25)
         );
+    }
+
+    #[test]
+    fn kafkas_names_are_taken() {
+        let set = |assignments: &[&str], name: &str| {
+            let settings = Settings::parse(assignments).expect("valid");
+            settings.text(name).to_owned()
+        };
+        assert_eq!(set(&["broker.rack=az1"], "broker.rack"), "az1");
+        assert_eq!(set(&["zone=az1"], "broker.rack"), "az1");
+        assert_eq!(set(&["zone=az1", "broker.rack=az2"], "broker.rack"), "az2");
+        assert_eq!(set(&["advertised.host.name=a"], "advertised.host"), "a");
+        let listeners = "advertised.listeners=PLAINTEXT://kafka.example:19092";
+        assert_eq!(set(&[listeners], "advertised.host"), "kafka.example");
+        assert_eq!(set(&[listeners], "advertised.port"), "19092");
+        let other = refusal("advertised.listeners=SASL_SSL://a:1");
+        assert!(other.contains("PLAINTEXT://HOST:PORT"), "{other}");
+        let two = refusal("advertised.listeners=PLAINTEXT://a:1,PLAINTEXT://b:2");
+        assert!(two.contains("one listener"), "{two}");
+    }
+
+    #[test]
+    fn an_advertised_host_is_one_that_clients_can_use() {
+        for host in ["kafka.example", "10.0.0.1", "::1"] {
+            Settings::parse(&[format!("advertised.host={host}")]).expect(host);
+        }
+        for (host, why) in [
+            ("", "host is missing"),
+            ("my host", "' ' cannot be in a host"),
+            ("kafka.example:9092", "without a port"),
+            ("PLAINTEXT://kafka.example", "without a port"),
+            ("0.0.0.0", "none that a client could connect to"),
+            ("::", "none that a client could connect to"),
+        ] {
+            let refused = refusal(&format!("advertised.host={host}"));
+            assert!(refused.contains(why), "{refused}");
+        }
+        assert!(refusal("advertised.port=65536").contains("greatest value is 65535"));
+    }
+
+    #[test]
+    fn what_is_assumed_gives_way_to_what_is_set() {
+        let mut settings = Settings::parse::<&str>(&[]).expect("valid");
+        settings.assume("advertised.host", "localhost");
+        settings.assume("advertised.host", "other");
+        assert_eq!(settings.text("advertised.host"), "localhost");
     }
 
     #[test]

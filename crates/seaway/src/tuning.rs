@@ -47,9 +47,11 @@ pub fn agent(settings: &Settings) -> Result<agent::Settings> {
     Ok(agent::Settings {
         name: NODE.to_owned(),
         region: settings.text("region").to_owned(),
-        zone: settings.text("zone").to_owned(),
+        zone: settings.text("broker.rack").to_owned(),
         advertised_host: (!advertised.is_empty()).then(|| advertised.to_owned()),
-        advertised_port: None,
+        advertised_port: u16::try_from(settings.unsigned("advertised.port"))
+            .ok()
+            .filter(|port| *port != 0),
         bucket_number: 0,
         auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
         num_partitions: narrow("num.partitions"),
@@ -83,7 +85,7 @@ fn broker_config(spec: &Spec, settings: &Settings) -> BrokerConfig {
             Kind::Boolean => ConfigKind::Boolean,
             Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => ConfigKind::Int,
             Kind::Integer { .. } => ConfigKind::Long,
-            Kind::Choice(_) | Kind::Text => ConfigKind::Text,
+            Kind::Choice(_) | Kind::Host | Kind::Text => ConfigKind::Text,
         },
         meaning: spec.meaning.to_owned(),
     }

@@ -1,7 +1,6 @@
 //! `seaway dev`: a whole cluster in one process, for a laptop and for tests.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::address::Address;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
 use crate::output::say;
@@ -17,6 +17,8 @@ use crate::{cluster, http, logging, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
+/// The setting that says where clients connect.
+const ADVERTISED_HOST: &str = "advertised.host";
 /// Time that work in flight has to end after the signal to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 
@@ -29,12 +31,13 @@ pub struct Arguments {
     /// The bucket: a directory, s3://BUCKET/PREFIX, gs://..., az://... By default DIR/bucket.
     #[arg(long, value_name = "URL")]
     bucket: Option<String>,
-    /// Address for Kafka clients; port 0 takes a free one.
+    /// Address to listen on for Kafka clients; port 0 takes a free one. Clients are told to connect to it, unless
+    /// advertised.host and advertised.port say something else.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    kafka: SocketAddr,
-    /// Address for health, metrics and status; port 0 takes a free one.
+    kafka: Address,
+    /// Address to listen on for health, metrics and status; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    http: SocketAddr,
+    http: Address,
     /// Change a setting; may be given again. `seaway settings` lists them.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -42,7 +45,11 @@ pub struct Arguments {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments) -> Result<()> {
-    let settings = Settings::parse(&arguments.set)?;
+    let mut settings = Settings::parse(&arguments.set)?;
+    if arguments.kafka.ip().is_none() {
+        // As Kafka does: clients are told the name, whose address may change.
+        settings.assume(ADVERTISED_HOST, &arguments.kafka.host);
+    }
     logging::start(&settings)?;
     let runtime = runtime::node(settings.size("num.network.threads"))?;
     let result = runtime.block_on(serve(arguments, settings));
@@ -54,8 +61,8 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     let mut stop = Signals::new()?;
     let mut directory = DataDir::open(&arguments.data_dir)?;
     directory.withdraw()?;
-    let kafka = listen(arguments.kafka, "--kafka").await?;
-    let http = listen(arguments.http, "--http").await?;
+    let kafka = listen(&arguments.kafka, "--kafka").await?;
+    let http = listen(&arguments.http, "--http").await?;
     let http_url = format!("http://{}", http.local_addr()?);
     let health = Arc::new(Health::default());
     let pages = pages::all(Arc::clone(&health));
@@ -64,6 +71,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),
     };
+    let advertises_guess = advertises_guess(&arguments.kafka, &settings);
     let plan = cluster::Plan {
         settings,
         bucket,
@@ -71,7 +79,10 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     };
     let cluster = tokio::select! {
         started = cluster::start(plan, &mut directory, &health) => started?,
-        () = stop.wait() => return Ok(()),
+        () = stop.wait() => {
+            tracing::info!("stopped before it was ready");
+            return Ok(());
+        }
     };
     let endpoints = Endpoints {
         kafka: cluster.kafka_address(),
@@ -80,6 +91,19 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         pid: std::process::id(),
     };
     directory.publish(&endpoints)?;
+    let Endpoints {
+        kafka,
+        http,
+        cluster_id,
+        ..
+    } = &endpoints;
+    tracing::info!(%kafka, %http, %cluster_id, "ready");
+    if advertises_guess {
+        tracing::warn!(
+            "clients are told to connect to {kafka}, which only this machine can: for others, set the host that they know \
+             this one by with --set {ADVERTISED_HOST}=HOST"
+        );
+    }
     // A node goes on though nobody reads what it prints.
     drop(announce(&endpoints));
     let ended = tokio::select! {
@@ -94,7 +118,13 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     {
         tracing::warn!("work in flight did not end in time; it is cut off");
     }
+    tracing::info!("stopped");
     ended
+}
+
+/// Whether clients are told an address that nobody chose: "every address" is none to connect to.
+fn advertises_guess(kafka: &Address, settings: &Settings) -> bool {
+    settings.text(ADVERTISED_HOST).is_empty() && kafka.ip().is_some_and(|ip| ip.is_unspecified())
 }
 
 fn announce(endpoints: &Endpoints) -> Result<()> {
@@ -106,8 +136,11 @@ fn announce(endpoints: &Endpoints) -> Result<()> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr, flag: &str) -> Result<host::net::TcpListener> {
-    match host::net::listen(address).await {
+async fn listen(address: &Address, flag: &str) -> Result<host::net::TcpListener> {
+    let resolved = address.resolve().await;
+    let resolved = resolved.with_context(|| format!("{address} has no address ({flag})"))?;
+    // A name with several addresses is listened on at the first, as Kafka does.
+    match host::net::listen(resolved[0]).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
             "{address} is in use; stop what listens there, or choose another address with {flag}"
@@ -134,5 +167,39 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_every_address_without_an_advertised_host_is_a_guess() {
+        let guess = |kafka: &str, set: &[&str]| {
+            let settings = Settings::parse(set).expect("valid settings");
+            advertises_guess(&kafka.parse().expect("an address"), &settings)
+        };
+        assert!(guess("0.0.0.0:9092", &[]));
+        assert!(guess("[::]:9092", &[]));
+        assert!(!guess("0.0.0.0:9092", &["advertised.host=kafka.example"]));
+        assert!(!guess("127.0.0.1:9092", &[]));
+        assert!(!guess("localhost:9092", &[]));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_listened_on() {
+        let address: Address = "localhost:0".parse().expect("an address");
+        let listener = listen(&address, "--kafka").await.expect("a free port");
+        assert!(
+            listener
+                .local_addr()
+                .expect("its address")
+                .ip()
+                .is_loopback()
+        );
+        let nobody: Address = "no.such.host.invalid:0".parse().expect("an address");
+        let error = listen(&nobody, "--kafka").await.expect_err("no such host");
+        assert!(format!("{error:#}").contains("--kafka"), "{error:#}");
     }
 }

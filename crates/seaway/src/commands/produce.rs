@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, short = 'p')]
     partition: Option<i32>,
     /// What separates key and value in a line; without it lines have no key.
-    #[arg(long, short = 'k', value_name = "TEXT")]
+    #[arg(long, short = 'k', value_name = "TEXT", value_parser = separator)]
     key_separator: Option<String>,
     #[command(flatten)]
     target: Target,
@@ -42,16 +42,42 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut client = Client::connect(&arguments.target).await?;
         let mut producer = Producer::new(&mut client, arguments).await?;
         let mut records = 0_u64;
+        let mut refused = None;
         for line in std::io::stdin().lock().split(b'\n') {
-            producer
-                .add(&mut client, &line.context("cannot read standard input")?)
-                .await?;
+            let line = line.context("cannot read standard input")?;
+            match split(&line, arguments.key_separator.as_deref()) {
+                Ok((key, value)) => producer.add(&mut client, key, value).await?,
+                Err(error) => {
+                    let place = format!("line {} of standard input", records + 1);
+                    refused = Some(error.context(place));
+                    break;
+                }
+            }
             records += 1;
         }
         producer.flush(&mut client).await?;
         eprintln!("{records} records acknowledged");
-        Ok(())
+        refused.map_or(Ok(()), Err)
     })
+}
+
+/// A line's key, if there are to be keys, and its value.
+fn split<'l>(line: &'l [u8], separator: Option<&str>) -> Result<(Option<&'l [u8]>, &'l [u8])> {
+    let Some(separator) = separator else {
+        return Ok((None, line));
+    };
+    let bytes = separator.as_bytes();
+    let at = line.windows(bytes.len()).position(|window| window == bytes);
+    let at = at.with_context(|| format!("it has no {separator:?} between a key and a value"))?;
+    Ok((Some(&line[..at]), &line[at + bytes.len()..]))
+}
+
+/// What separates keys and values.
+fn separator(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it must not be empty".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 struct Producer<'a> {
@@ -83,8 +109,7 @@ impl<'a> Producer<'a> {
         })
     }
 
-    async fn add(&mut self, client: &mut Client, line: &[u8]) -> Result<()> {
-        let (key, value) = self.split(line)?;
+    async fn add(&mut self, client: &mut Client, key: Option<&[u8]>, value: &[u8]) -> Result<()> {
         let partition = match (self.arguments.partition, key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => i32::try_from(fnv(key) % self.partitions.unsigned_abs())?,
@@ -93,7 +118,8 @@ impl<'a> Producer<'a> {
                 self.next
             }
         };
-        if self.pending_bytes + line.len() > REQUEST_BYTES {
+        let bytes = key.map_or(0, <[u8]>::len) + value.len();
+        if self.pending_bytes + bytes > REQUEST_BYTES {
             self.flush(client).await?;
         }
         let now = i64::try_from(host::clock::wall_millis())?;
@@ -102,21 +128,8 @@ impl<'a> Producer<'a> {
             .entry(partition)
             .or_insert_with(|| BatchBuilder::new(Compression::None));
         builder.append(now, key, Some(value), &[]);
-        self.pending_bytes += line.len();
+        self.pending_bytes += bytes;
         Ok(())
-    }
-
-    fn split<'l>(&self, line: &'l [u8]) -> Result<(Option<&'l [u8]>, &'l [u8])> {
-        let Some(separator) = &self.arguments.key_separator else {
-            return Ok((None, line));
-        };
-        let separator = separator.as_bytes();
-        ensure!(!separator.is_empty(), "--key-separator must not be empty");
-        let at = line
-            .windows(separator.len())
-            .position(|window| window == separator);
-        let at = at.context("a line has no key separator")?;
-        Ok((Some(&line[..at]), &line[at + separator.len()..]))
     }
 
     async fn flush(&mut self, client: &mut Client) -> Result<()> {
@@ -192,4 +205,20 @@ fn fnv(key: &[u8]) -> u32 {
     key.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_split_at_the_first_separator() {
+        let parts = |line: &'static str, separator| split(line.as_bytes(), separator).ok();
+        let expected: (Option<&[u8]>, &[u8]) = (Some(b"k"), b"v::w");
+        assert_eq!(parts("k::v::w", Some("::")), Some(expected));
+        let expected: (Option<&[u8]>, &[u8]) = (None, b"k::v");
+        assert_eq!(parts("k::v", None), Some(expected));
+        assert_eq!(parts("k:v", Some("::")), None);
+        assert_eq!(parts("", Some(":")), None);
+    }
 }

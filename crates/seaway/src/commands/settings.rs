@@ -63,6 +63,7 @@ fn as_json(spec: &Spec) -> serde_json::Value {
         Kind::Integer { min, max } => json!({ "min": min, "max": max }),
         Kind::Boolean => json!(["true", "false"]),
         Kind::Choice(words) => json!(words),
+        Kind::Host => json!("host"),
         Kind::Text => json!("text"),
     };
     json!({

@@ -31,8 +31,8 @@ pub enum Verb {
         /// Its name.
         name: String,
         /// Number of partitions; by default the cluster's num.partitions.
-        #[arg(long, short = 'p')]
-        partitions: Option<u32>,
+        #[arg(long, short = 'p', allow_negative_numbers = true, value_parser = partition_count)]
+        partitions: Option<i32>,
         /// A config of the topic, such as retention.ms=86400000; may be given again.
         #[arg(long, value_name = "NAME=VALUE")]
         config: Vec<String>,
@@ -95,21 +95,30 @@ pub fn run(verb: Verb) -> Result<()> {
     })
 }
 
+/// A number of partitions, as people write it.
+fn partition_count(text: &str) -> Result<i32, String> {
+    match text.parse::<i32>() {
+        Ok(count) if count >= 1 => Ok(count),
+        Ok(_) => Err(
+            "a topic has at least one partition; leave it out for the cluster's num.partitions"
+                .to_owned(),
+        ),
+        Err(_) => Err(format!("it must be a number from 1 to {}", i32::MAX)),
+    }
+}
+
 async fn create(
     client: &mut Client,
     name: &str,
-    partitions: Option<u32>,
+    partitions: Option<i32>,
     configs: &[String],
 ) -> Result<()> {
     let mut topic = CreatableTopic {
         name: Str::from(name),
-        num_partitions: -1,
+        num_partitions: partitions.unwrap_or(-1),
         replication_factor: -1,
         ..CreatableTopic::default()
     };
-    if let Some(partitions) = partitions {
-        topic.num_partitions = i32::try_from(partitions).context("too many partitions")?;
-    }
     for config in configs {
         let Some((name, value)) = config.split_once('=') else {
             bail!("--config {config}: write it as NAME=VALUE");
@@ -290,10 +299,24 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
     }
     for config in &configs.configs {
         if config.config_source == SOURCE_TOPIC {
-            say!("{} = {}", config.name.as_str(), shown(&config.value));
+            let effect = if has_effect(&config.name) {
+                ""
+            } else {
+                "  (accepted for Kafka's tools; changes nothing here)"
+            };
+            say!(
+                "{} = {}{effect}",
+                config.name.as_str(),
+                shown(&config.value)
+            );
         }
     }
     Ok(())
+}
+
+/// Whether a config of a topic changes anything, as far as this version knows it.
+fn has_effect(config: &str) -> bool {
+    meta::config::find(meta::config::TOPIC, config).is_none_or(|spec| spec.has_effect())
 }
 
 async fn delete(client: &mut Client, name: &str) -> Result<()> {
@@ -310,4 +333,20 @@ async fn delete(client: &mut Client, name: &str) -> Result<()> {
     check(result.error_code, result.error_message.as_ref(), name)?;
     say!("deleted {name}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_partitions_is_positive() {
+        assert_eq!(partition_count("3"), Ok(3));
+        for text in ["-1", "0"] {
+            let refused = partition_count(text).expect_err("too few");
+            assert!(refused.contains("at least one partition"), "{refused}");
+        }
+        assert!(partition_count("many").is_err());
+        assert!(partition_count("2147483648").is_err());
+    }
 }
