@@ -299,11 +299,7 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
     }
     for config in &configs.configs {
         if config.config_source == SOURCE_TOPIC {
-            let effect = if has_effect(&config.name) {
-                ""
-            } else {
-                "  (accepted for Kafka's tools; changes nothing here)"
-            };
+            let effect = effect(&config.name);
             say!(
                 "{} = {}{effect}",
                 config.name.as_str(),
@@ -314,9 +310,12 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
     Ok(())
 }
 
-/// Whether a config of a topic changes anything, as far as this version knows it.
-fn has_effect(config: &str) -> bool {
-    meta::config::find(meta::config::TOPIC, config).is_none_or(|spec| spec.has_effect())
+/// What is to be said of a config of a topic that changes nothing, as far as this version knows it.
+fn effect(config: &str) -> &'static str {
+    match meta::config::find(meta::config::TOPIC, config) {
+        Some(spec) if !spec.has_effect() => "  (accepted for Kafka's tools; changes nothing here)",
+        _ => "",
+    }
 }
 
 async fn delete(client: &mut Client, name: &str) -> Result<()> {
