@@ -13,6 +13,8 @@ pub enum Mutation {
     AckBeforeCommit,
     /// An agent commits before the file is durable (rule 1).
     CommitBeforeUpload,
+    /// A reader takes what the file holds of a partition, whatever the commit named (rule 2).
+    ReadersGuess,
     /// A file's name lacks what makes it unique, and a PUT overwrites (rule 3).
     OverwriteFiles,
     /// A repeated commit takes the next number instead of its own (rule 4).
@@ -43,6 +45,8 @@ pub enum Mutation {
     ApplyAtLocalTime,
     /// A snapshot says another position than it was cut at (rule 23).
     SnapshotMislabelled,
+    /// What cannot be read at a start ends the process (rule 24).
+    MissingAtStartEnds,
     /// An ambiguous failure is told as a definite one (rule 25).
     UnknownIsDefinite,
     /// A rule of the journal.
@@ -50,9 +54,10 @@ pub enum Mutation {
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 18] = [
+const NAMED: [(&str, Mutation); 20] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
+    ("readers-guess", Mutation::ReadersGuess),
     ("overwrite-files", Mutation::OverwriteFiles),
     ("commit-not-idempotent", Mutation::CommitNotIdempotent),
     ("dedup-outside-the-log", Mutation::DedupOutsideTheLog),
@@ -71,6 +76,7 @@ const NAMED: [(&str, Mutation); 18] = [
     ("group-offsets-from-stale", Mutation::GroupOffsetsFromStale),
     ("apply-at-local-time", Mutation::ApplyAtLocalTime),
     ("snapshot-mislabelled", Mutation::SnapshotMislabelled),
+    ("missing-at-start-ends", Mutation::MissingAtStartEnds),
     ("unknown-is-definite", Mutation::UnknownIsDefinite),
 ];
 

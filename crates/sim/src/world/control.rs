@@ -463,6 +463,10 @@ impl Control {
             (Asked::Load, JournalAnswer::Snapshot { found, floor }) => {
                 Event::SnapshotLoaded(Ok(self.restore(cx, found, floor)))
             }
+            (Asked::Load, _) if cx.is(Mutation::MissingAtStartEnds) => {
+                let why = "the snapshots cannot be read".to_owned();
+                return self.perform(cx, Effect::Halt { why });
+            }
             (Asked::Load, _) => Event::SnapshotLoaded(Err(failed())),
             (Asked::Write(index), JournalAnswer::SnapshotWritten) => {
                 Event::SnapshotWritten(index, Ok(()))

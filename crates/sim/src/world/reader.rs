@@ -194,11 +194,17 @@ impl Reader {
             job.files.clear();
             return replan(cx, desk, id, job);
         }
-        let unchecked = cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles);
+        let take = if cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles) {
+            take_unchecked
+        } else if cx.is(Mutation::ReadersGuess) {
+            take_guessed
+        } else {
+            take
+        };
         let mut told = Vec::new();
         for (at, &(partition, offset)) in job.wants.iter().enumerate() {
             let read = match job.located.get(at) {
-                Some(Located::Found { .. }) => job.read(at, offset, skip_absent, unchecked),
+                Some(Located::Found { .. }) => job.read(at, offset, skip_absent, take),
                 Some(Located::OutOfRange { .. }) => Read::OutOfRange,
                 // The topic is being created.
                 Some(Located::Unknown) | None => Read::Failed,
@@ -258,14 +264,13 @@ impl Job {
     }
 
     /// The batches of one partition, as far as its files are here one after another.
-    fn read(&self, at: usize, offset: i64, skip_absent: bool, unchecked: bool) -> Read {
+    fn read(&self, at: usize, offset: i64, skip_absent: bool, take: Take) -> Read {
         let mut batches = Vec::new();
         let Some(&(partition, _)) = self.wants.get(at) else {
             return Read::Failed;
         };
         for place in self.chosen.get(at).into_iter().flatten() {
             let entries = match self.files.get(&place.file).map(|load| &load.state) {
-                Some(Loading::Here(bytes)) if unchecked => take_unchecked(bytes, partition, place),
                 Some(Loading::Here(bytes)) => take(bytes, partition, place),
                 Some(Loading::Absent) if skip_absent => continue,
                 _ => None,
@@ -289,6 +294,9 @@ impl Job {
     }
 }
 
+/// How the batches of a partition's place are taken from a file.
+type Take = fn(&Bytes, PartitionId, &FilePlace) -> Option<Vec<Entry>>;
+
 /// The batches of a partition's place, if they are as many records as the index says.
 fn take(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
     let entries = read_file(stored_id(place.file), file).ok()?;
@@ -303,6 +311,13 @@ fn take(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<E
         .map(|entry| i64::from(entry.batch.last_offset_delta()) + 1)
         .sum();
     (records == place.last_offset - place.base_offset + 1).then_some(entries)
+}
+
+/// The same by a reader that takes what the file itself says of the partition, batches that its commit left out and all.
+fn take_guessed(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
+    let entries = read_file(stored_id(place.file), file).ok()?;
+    let of_partition = |entry: &Entry| entry.partition == partition;
+    Some(entries.into_iter().filter(of_partition).collect())
 }
 
 /// The same by a reader that checks nothing.

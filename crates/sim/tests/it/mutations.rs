@@ -36,6 +36,7 @@ macro_rules! caught {
 caught! {
     ack_before_commit: AckBeforeCommit at 0;
     commit_before_upload: CommitBeforeUpload at 0;
+    readers_guess: ReadersGuess at 0;
     overwrite_files: OverwriteFiles at 0;
     commit_not_idempotent: CommitNotIdempotent at 2;
     dedup_outside_the_log: DedupOutsideTheLog at 0;
@@ -51,5 +52,6 @@ caught! {
     group_offsets_from_stale: GroupOffsetsFromStale at 88;
     apply_at_local_time: ApplyAtLocalTime at 0;
     snapshot_mislabelled: SnapshotMislabelled at 0;
+    missing_at_start_ends: MissingAtStartEnds at 24;
     unknown_is_definite: UnknownIsDefinite at 14;
 }
