@@ -25,7 +25,7 @@ fn weight(partition: PartitionId, agent: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use meta::ids::AgentId;
+    use meta::ids::{AgentId, Incarnation};
 
     use super::*;
 
@@ -37,6 +37,7 @@ mod tests {
                 port: 0,
                 region: String::new(),
                 zone: String::new(),
+                incarnation: Incarnation(1),
             })
             .collect()
     }

@@ -315,6 +315,7 @@ async fn follow(
     mut notices: tokio::sync::broadcast::Receiver<Arc<[Notice]>>,
 ) {
     loop {
+        note_own_incarnation(&context);
         let told = match notices.recv().await {
             Ok(told) => told,
             Err(RecvError::Lagged(_)) => {
@@ -332,6 +333,14 @@ async fn follow(
             refresh(&context, version).await;
         }
         context.hub.tell(&told);
+    }
+}
+
+/// Learns that the agent was started again elsewhere from what is applied, rather than from the first
+/// commit that fails.
+fn note_own_incarnation(context: &Context) {
+    if let Some(own) = context.views.latest().agent(context.agent) {
+        context.pipeline.latest_incarnation(own.incarnation);
     }
 }
 

@@ -96,6 +96,7 @@ fn agent(agent: &Agent) -> AgentView {
         port: agent.port,
         region: agent.region.clone(),
         zone: agent.zone.clone(),
+        incarnation: agent.incarnation,
     }
 }
 

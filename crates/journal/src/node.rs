@@ -307,6 +307,10 @@ pub struct Node {
     limbo: Option<Limbo>,
     /// Somebody else has led since this node last did.
     deposed: bool,
+    /// Somebody else has claimed during this life of the node, and may do so again.
+    contested: bool,
+    /// The last claim of this node that counted.
+    own_claim: Option<EntryId>,
     /// Looks for a snapshot that found none that can be used, in a row.
     looks: u32,
     /// When the open request was made.
@@ -339,6 +343,8 @@ impl Node {
             leading_until: None,
             limbo: None,
             deposed: false,
+            contested: false,
+            own_claim: None,
             looks: 0,
             asked_at: Instant::default(),
             looked_at: Instant::default(),
@@ -376,6 +382,15 @@ impl Node {
     /// The node whose claim is the last valid one known here.
     pub fn claimant(&self) -> Option<&str> {
         self.claimant.as_deref()
+    }
+
+    /// Whose lead keeps this node from leading, and the claim by which that node took it: it claims
+    /// again only after a silence. `None` while it leads, or has no such reason to wait.
+    pub fn deposed_by(&self) -> Option<(EntryId, &str)> {
+        let claim = self.chain.claim();
+        let theirs = self.deposed && self.own_claim != Some(claim);
+        let name = self.claimant.as_deref().filter(|_| theirs)?;
+        Some((claim, name))
     }
 
     /// Until when this node may answer from memory as the leader; `None` if it does not lead.
@@ -582,6 +597,7 @@ impl Node {
     fn reload(&mut self, turn: &mut Turn<'_>) {
         self.lose_lead(turn);
         self.lose_limbo(turn, ProposeError::Unknown(SLEPT.to_owned()));
+        self.contested |= self.own_claim == Some(self.chain.claim());
         self.deposed = true;
         self.state = State::Loading;
         let above = self.chain.last().index;
@@ -595,6 +611,7 @@ impl Node {
         result: Result<Option<Bytes>, engine::Error>,
     ) {
         let State::Verifying(expected) = self.state else {
+            self.look_answered(turn, index, &result);
             return self.flight_slot_read(turn, index, result);
         };
         if !self.answers(Request::ReadSlot { index }) {

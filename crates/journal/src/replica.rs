@@ -84,6 +84,8 @@ pub struct Status {
     pub leader: Option<String>,
     /// The slot of that claim.
     pub claim_index: u64,
+    /// The node that has the lead in this one's place, so that this one waits for its silence.
+    pub deposed_by: Option<String>,
     /// The last entry applied here.
     pub index: u64,
     /// The last moment, by boot clock, of which everything appended before it is applied here; a
@@ -177,6 +179,7 @@ impl Status {
         Status {
             role: Role::Loading,
             leader: None,
+            deposed_by: None,
             claim_index: 0,
             index: 0,
             confirmed_at: None,

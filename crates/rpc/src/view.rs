@@ -19,6 +19,8 @@ pub struct AgentView {
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
+    /// Its latest start; earlier ones commit nothing.
+    pub incarnation: Incarnation,
 }
 
 /// A topic as clients see it.

@@ -23,8 +23,13 @@ use crate::cache::{Cache, Part};
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
-/// Pause before registering is tried again.
-const REGISTER_PAUSE: Duration = Duration::from_millis(100);
+/// The first pause before registering is tried again, and the longest: it may have to wait for as
+/// long as another process leads.
+const REGISTER_PAUSE_MIN: Duration = Duration::from_millis(50);
+const REGISTER_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the pause before the first try doubles at most, once for each time that the agent was
+/// fenced: two agents of one name that both live would fence each other in turns.
+const REGISTER_DOUBLINGS: u32 = 7;
 
 /// Where a request's answer goes.
 pub type Ticket = oneshot::Sender<Answer>;
@@ -106,11 +111,21 @@ impl Pipeline {
 
     /// Cuts what waits at once, now and from now on.
     pub fn drain(&self) {
+        self.tell(Event::Drain);
+    }
+
+    /// Takes note of the agent's latest incarnation: if it is not this one's, this one is fenced, and
+    /// registers again.
+    pub fn latest_incarnation(&self, latest: Incarnation) {
+        self.tell(Event::Replaced(latest));
+    }
+
+    fn tell(&self, event: Event<Ticket>) {
         let mut shared = self.shared();
         let Shared {
             sequence, effects, ..
         } = &mut *shared;
-        sequence.handle(host::clock::now(), Event::Drain, effects);
+        sequence.handle(host::clock::now(), event, effects);
         drop(shared);
         self.wake.notify_one();
     }
@@ -247,8 +262,13 @@ impl Task {
             Effect::Answer { ticket, answer } => drop(ticket.send(answer)),
             Effect::Register => {
                 parts.metrics.fenced.increment();
-                tracing::warn!("this agent's incarnation is fenced; it registers again");
-                self.running.push(register(parts).boxed());
+                tracing::warn!(
+                    "this agent's incarnation is fenced: it was started again, here or elsewhere; it \
+                     registers again"
+                );
+                let before = u32::try_from(parts.metrics.fenced.get() - 1).unwrap_or(u32::MAX);
+                let pause = REGISTER_PAUSE_MIN * (1 << before.min(REGISTER_DOUBLINGS));
+                self.running.push(register(parts, pause).boxed());
             }
         }
     }
@@ -263,19 +283,23 @@ impl Parts {
     }
 }
 
-/// Registers under a new nonce until it succeeds.
-async fn register(parts: Arc<Parts>) -> Event<Ticket> {
+/// Registers under a new nonce, after a pause, until it succeeds.
+async fn register(parts: Arc<Parts>, pause: Duration) -> Event<Ticket> {
+    host::clock::sleep(pause).await;
     let registration = Registration {
         nonce: host::rng::nonce(),
         ..parts.registration.clone()
     };
+    let mut pause = REGISTER_PAUSE_MIN;
     loop {
         match parts.control.register(registration.clone()).await {
             Ok(registered) => return Event::Registered(registered.incarnation),
-            Err(error) => {
-                tracing::warn!(%error, "registering failed; it is tried again");
-                host::clock::sleep(REGISTER_PAUSE).await;
+            Err(error) if pause == REGISTER_PAUSE_MIN => {
+                tracing::warn!(%error, "registering failed; it is tried again until it succeeds");
             }
+            Err(error) => tracing::debug!(%error, "registering failed again"),
         }
+        host::clock::sleep(pause).await;
+        pause = (pause * 2).min(REGISTER_PAUSE_MAX);
     }
 }

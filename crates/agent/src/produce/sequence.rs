@@ -67,6 +67,9 @@ pub enum Event<T> {
     Timer,
     /// The agent is registered and may name files.
     Registered(Incarnation),
+    /// The agent was started again, here or elsewhere, as this incarnation: earlier ones commit
+    /// nothing any more.
+    Replaced(Incarnation),
     /// A file is durable.
     Uploaded {
         /// Which.
@@ -154,6 +157,10 @@ impl<T> Sequence<T> {
             Event::Write(write) => self.take(write, effects),
             Event::Timer => {}
             Event::Registered(incarnation) => self.register(incarnation),
+            Event::Replaced(by) if self.incarnation.is_some_and(|ours| ours < by) => {
+                self.fenced(effects);
+            }
+            Event::Replaced(_) => {}
             Event::Uploaded { file, stored } => self.uploaded(file, Some(stored), effects),
             Event::UploadFailed { file } => self.uploaded(file, None, effects),
             Event::Called { file, result } => self.called(now, file, result, effects),

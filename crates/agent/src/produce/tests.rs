@@ -273,6 +273,19 @@ fn an_unknown_outcome_is_settled_by_the_same_commit() {
 }
 
 #[test]
+fn an_agent_that_was_started_elsewhere_registers_anew_without_a_commit_that_fails() {
+    let mut sequence = sequence();
+    cut_files(&mut sequence, 1);
+    let ours = file(0).incarnation;
+    assert!(handle(&mut sequence, 1, Event::Replaced(ours)).is_empty());
+    let effects = handle(&mut sequence, 1, Event::Replaced(Incarnation(ours.0 + 1)));
+    assert!(matches!(effects.last(), Some(Effect::Register)));
+    assert!(!sequence.is_registered());
+    let again = Event::Replaced(Incarnation(ours.0 + 1));
+    assert!(handle(&mut sequence, 1, again).is_empty(), "once is enough");
+}
+
+#[test]
 fn a_fenced_agent_tells_what_it_knows_and_registers_anew() {
     let mut sequence = sequence();
     cut_files(&mut sequence, 2);

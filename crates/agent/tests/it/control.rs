@@ -218,6 +218,7 @@ impl Control for Fake {
             port: agent.port,
             region: agent.region.clone(),
             zone: agent.zone.clone(),
+            incarnation: agent.incarnation,
         });
         let topics = state.topics().iter().filter(wanted);
         Ok(ClusterView {

@@ -317,6 +317,32 @@ async fn a_fenced_agent_registers_again_and_goes_on() {
 }
 
 #[tokio::test]
+async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
+    let stand = Stand::new().await;
+    let other = rpc::view::Registration {
+        nonce: 1,
+        name: crate::stand::settings().name,
+        host: "elsewhere".to_owned(),
+        port: 1,
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+    };
+    rpc::Control::register(&*stand.control, other)
+        .await
+        .unwrap();
+    let mut client = stand.client().await;
+    loop {
+        let metadata = client.call(&MetadataRequest::default(), 9).await;
+        if metadata.brokers[0].port == i32::from(stand.agent.address().port()) {
+            break;
+        }
+        host::clock::sleep(Duration::from_millis(5)).await;
+    }
+    stand.topic("t", 1, &[]).await;
+    assert_eq!(client.produce("t", 0, batch(&["a"])).await.error_code, 0);
+}
+
+#[tokio::test]
 async fn acks_0_has_no_answer_and_ends_the_connection_on_an_error() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;

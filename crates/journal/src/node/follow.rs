@@ -41,11 +41,13 @@ impl Node {
     /// Reads on from the end of the chain.
     pub(super) fn follow(&mut self, turn: &mut Turn<'_>) {
         self.looks = 0;
-        let patience = match self.settings.takeover {
+        let silence = match self.settings.takeover {
             Takeover::AtOnce if !self.deposed => Duration::ZERO,
-            // Not the same for all, so that they do not all claim at one time.
-            _ => self.settings.takeover_after + self.jitter(self.settings.takeover_after / 2),
+            Takeover::AtOnce => self.settings.return_after,
+            Takeover::AfterSilence => self.settings.takeover_after,
         };
+        // Not the same for all, so that they do not all claim at one time.
+        let patience = silence + self.jitter(silence / 2);
         self.state = State::Following(Following {
             grew_at: turn.now.boot,
             patience,
@@ -143,6 +145,7 @@ impl Node {
             Verdict::Valid { entry, stamp } => match entry.body {
                 Body::Claim { node } => {
                     self.claimant = Some(node);
+                    self.contested |= self.deposed;
                     Accepted::ClaimOrVoid
                 }
                 Body::Commands(items) => {
@@ -208,7 +211,7 @@ impl Node {
         let in_use = self
             .used_at
             .is_some_and(|used| now.since(used) < self.settings.in_use_for);
-        let alone = self.settings.takeover == Takeover::AtOnce && !self.deposed;
+        let alone = self.settings.takeover == Takeover::AtOnce;
         let wanted = in_use || alone || self.chain.next() == 1;
         wanted && now.since(following.grew_at) >= following.patience
     }

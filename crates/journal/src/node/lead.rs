@@ -17,6 +17,7 @@ use super::{
     Settings, State, Ticket, Turn, lose,
 };
 use crate::chain::{SLOTS_AHEAD_MAX, Verdict};
+use crate::engine;
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Stamp};
 use crate::rule::Rule;
 
@@ -34,6 +35,8 @@ pub(super) struct Leading {
     barriers: Vec<(Instant, Ticket)>,
     /// When the last append began.
     appended_at: Instant,
+    /// When the next slot was last looked at.
+    looked_at: Instant,
 }
 
 impl Leading {
@@ -47,6 +50,7 @@ impl Leading {
             queue_bytes: 0,
             barriers: Vec::new(),
             appended_at,
+            looked_at: now,
         }
     }
 
@@ -215,6 +219,7 @@ impl Node {
         self.retention
             .accepted(flight.id.index, length, &Accepted::ClaimOrVoid);
         self.claimant = Some(self.settings.name.clone());
+        self.own_claim = Some(flight.id);
         self.deposed = false;
         self.confirmed_at = Some(flight.started);
         self.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
@@ -412,7 +417,8 @@ impl Node {
         let append = may_append_at(&self.settings, leading).filter(|_| wanted);
         let retry = leading.flights.iter().filter_map(Flight::retry_at).min();
         let heartbeat = self.heartbeat_at(leading);
-        [expiry, append, retry, heartbeat]
+        let look = self.look_at(leading);
+        [expiry, append, retry, heartbeat, look]
             .into_iter()
             .flatten()
             .min()
@@ -420,9 +426,52 @@ impl Node {
 
     /// When the next heartbeat is due: none while an append is under way or nobody needs one.
     fn heartbeat_at(&self, leading: &Leading) -> Option<Instant> {
-        let used_until = self.used_at? + self.settings.in_use_for;
         let at = leading.appended_at + self.settings.heartbeat_interval;
-        (leading.flights.is_empty() && at <= used_until).then_some(at)
+        let in_use_for = self.settings.in_use_for;
+        let used = self.used_at.filter(|used| at <= *used + in_use_for);
+        let contested = leading.appended_at + self.settings.contested_heartbeat_interval;
+        let wanted = used.map(|_| at).or(self.contested.then_some(contested));
+        wanted.filter(|_| leading.flights.is_empty())
+    }
+
+    /// When to look whether somebody else has claimed: never while appends are under way, which
+    /// tell as much.
+    fn look_at(&self, leading: &Leading) -> Option<Instant> {
+        let last = leading.appended_at.max(leading.looked_at);
+        let at = last + self.settings.look_interval;
+        leading.flights.is_empty().then_some(at)
+    }
+
+    /// Reads the next slot if it is time.
+    fn look_aside(&mut self, turn: &mut Turn<'_>) {
+        let State::Leading(leading) = &self.state else {
+            return;
+        };
+        if self.look_at(leading).is_none_or(|at| at > turn.now.boot) {
+            return;
+        }
+        if let State::Leading(leading) = &mut self.state {
+            leading.looked_at = turn.now.boot;
+        }
+        let index = self.chain.next();
+        turn.out.push(Effect::ReadSlot { index });
+    }
+
+    /// The next slot of a leader that appends nothing was read. If it holds something, an entry of
+    /// our own is sent there: what becomes of it says whether the lead is lost.
+    pub(super) fn look_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u64,
+        slot: &Result<Option<Bytes>, engine::Error>,
+    ) {
+        let State::Leading(leading) = &self.state else {
+            return;
+        };
+        let taken = matches!(slot, Ok(Some(_)));
+        if taken && leading.flights.is_empty() && index == self.chain.next() {
+            self.pack(turn, true);
+        }
     }
 
     pub(super) fn leading_timer(&mut self, turn: &mut Turn<'_>) {
@@ -460,6 +509,7 @@ impl Node {
             _ => false,
         };
         self.pack(turn, beat);
+        self.look_aside(turn);
     }
 }
 

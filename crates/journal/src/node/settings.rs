@@ -7,7 +7,8 @@ use crate::chain::SLOTS_AHEAD_MAX;
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
-    /// As soon as it has read the journal: it is the only node.
+    /// As soon as it has read the journal: it is the only node. If another one takes the lead from
+    /// it all the same, after a silence.
     AtOnce,
     /// After a silence, if somebody wants a leader.
     AfterSilence,
@@ -35,8 +36,17 @@ pub struct Settings {
     pub takeover: Takeover,
     /// How long the journal must have been silent before somebody else's lead is taken.
     pub takeover_after: Duration,
+    /// The same for a node that takes over at once, after another node has taken its lead: long,
+    /// since that node may live on, and then they must not take it from each other in turns.
+    pub return_after: Duration,
     /// A leader in use appends at least once per interval.
     pub heartbeat_interval: Duration,
+    /// A leader that was deposed before, so that somebody may wait for its silence, appends at
+    /// least once per interval even if nobody uses it; well below `return_after`.
+    pub contested_heartbeat_interval: Duration,
+    /// A leader that appends nothing looks at least once per interval whether another node has
+    /// taken the lead.
+    pub look_interval: Duration,
     /// For how long after the last proposal or barrier the journal counts as in use.
     pub in_use_for: Duration,
     /// The most bytes of commands packed into one entry; also the largest command.
@@ -79,7 +89,10 @@ impl Settings {
             shard: 0,
             takeover: Takeover::AtOnce,
             takeover_after: Duration::from_millis(1_500),
+            return_after: Duration::from_secs(10),
             heartbeat_interval: Duration::from_millis(500),
+            contested_heartbeat_interval: Duration::from_millis(2_500),
+            look_interval: Duration::from_secs(2),
             in_use_for: Duration::from_secs(5),
             entry_bytes_max: 4 << 20,
             entry_items_max: 4_096,

@@ -79,7 +79,10 @@ fn settings(name: usize, alone: bool) -> Settings {
         Settings::one_of_several(name)
     };
     settings.takeover_after = Duration::from_millis(300);
+    settings.return_after = Duration::from_millis(300);
     settings.heartbeat_interval = Duration::from_millis(200);
+    settings.contested_heartbeat_interval = Duration::from_millis(250);
+    settings.look_interval = Duration::from_millis(400);
     settings.poll_max = Duration::from_millis(200);
     settings.retry_max = Duration::from_millis(200);
     settings.proposal_deadline = Duration::from_secs(3);

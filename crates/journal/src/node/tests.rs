@@ -341,16 +341,116 @@ fn a_leader_answers_from_memory_for_a_second_from_the_start_of_its_append() {
 fn heartbeats_go_on_while_in_use_and_then_stop() {
     let mut bench = Bench::leader();
     bench.run(propose(0..1));
-    let mut beats = 0;
-    while let Some(at) = bench.node.deadline() {
+    let end = bench.now.boot + Duration::from_secs(60);
+    let mut looks = 0;
+    while let Some(at) = bench.node.deadline().filter(|at| *at < end) {
         bench.now.boot = at;
-        bench.run(Event::Timer);
-        beats += 1;
-        assert!(beats < 100, "heartbeats never stop");
+        bench.give(Event::Timer);
+        let look = |effect: &&Effect| matches!(effect, Effect::ReadSlot { .. });
+        looks += bench.effects.iter().filter(look).count();
+        while let Some(event) = bench.answer() {
+            bench.give(event);
+        }
     }
-    // Five seconds of use at two a second.
-    assert_eq!(beats, 10);
+    // Five seconds of use at two a second; then only a look at the next slot now and then.
     assert_eq!(bench.slots.head(), Some(12));
+    assert_eq!(looks, 27);
+}
+
+/// Lets time pass until `end` as the nodes' deadlines want it, all on one journal.
+fn run_together(benches: &mut [Bench], end: Instant) {
+    loop {
+        let next = benches
+            .iter()
+            .enumerate()
+            .filter_map(|(at, bench)| Some((bench.node.deadline()?, at)))
+            .min();
+        let Some((when, at)) = next.filter(|(when, _)| *when < end) else {
+            return;
+        };
+        let slots = benches
+            .iter()
+            .map(|bench| &bench.slots)
+            .max_by_key(|slots| slots.head())
+            .expect("a node")
+            .clone();
+        let bench = &mut benches[at];
+        bench.slots = slots;
+        bench.now.boot = bench.now.boot.max(when);
+        bench.run(Event::Timer);
+    }
+}
+
+/// Two nodes, each of which was started as the only one.
+fn two_alone(second_entropy: u128) -> (Vec<Bench>, Instant) {
+    let first = Bench::leader();
+    let mut next = second_entropy;
+    let entropy = Box::new(move || {
+        next += 7_919;
+        next
+    });
+    let mut second = Bench::new(Settings::alone("m"));
+    second.node = Node::new(Settings::alone("m"), entropy);
+    second.slots = first.slots.clone();
+    second.pass(100);
+    second.run(Event::Started);
+    assert_eq!(second.node.role(), Role::Leader);
+    let start = second.now.boot;
+    (vec![first, second], start)
+}
+
+#[test]
+fn an_idle_leader_that_is_deposed_says_so_at_once_and_returns_after_a_silence() {
+    let (mut benches, start) = two_alone(1 << 40);
+    run_together(&mut benches, start + Duration::from_secs(3));
+    let first = &benches[0].node;
+    assert_eq!(first.role(), Role::Follower);
+    assert_eq!(first.deposed_by().map(|(_, name)| name), Some("m"));
+    assert_eq!(first.leading_until(), None);
+    // The other one ends.
+    let gone = benches.pop().expect("two");
+    benches[0].slots = gone.slots;
+    run_together(&mut benches, start + Duration::from_secs(10));
+    assert_eq!(benches[0].node.role(), Role::Follower, "it waits");
+    run_together(&mut benches, start + Duration::from_secs(20));
+    assert_eq!(benches[0].node.role(), Role::Leader);
+    assert_eq!(benches[0].node.deposed_by(), None);
+}
+
+#[test]
+fn two_lone_nodes_that_live_on_do_not_take_the_lead_in_turns() {
+    for seed in 0..20 {
+        let (mut benches, start) = two_alone(seed << 40);
+        // Both are wanted all the time, by clients who try again.
+        for seconds in 0..600 {
+            for bench in &mut benches {
+                let ticket = Ticket(seconds);
+                bench.give(Event::Barrier(ticket));
+            }
+            run_together(&mut benches, start + Duration::from_secs(seconds));
+        }
+        let claims = benches[0].slots.clone();
+        let claims = (1..=claims.head().expect("entries"))
+            .filter_map(|slot| Entry::decode(&claims.read(slot)?).ok())
+            .filter(|entry| matches!(entry.body, crate::entry::Body::Claim { .. }));
+        let claims = claims.count();
+        assert!(claims <= 3, "seed {seed}: {claims} claims in ten minutes");
+        let mut roles = [benches[0].node.role(), benches[1].node.role()];
+        roles.sort_by_key(|role| *role == Role::Follower);
+        assert_eq!(roles, [Role::Leader, Role::Follower], "seed {seed}");
+        let deposed = benches.iter().filter(|b| b.node.deposed_by().is_some());
+        assert_eq!(deposed.count(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn two_lone_nodes_that_nobody_uses_settle_too() {
+    let (mut benches, start) = two_alone(1 << 40);
+    run_together(&mut benches, start + Duration::from_secs(60));
+    let claim = benches[0].node.chain().claim();
+    run_together(&mut benches, start + Duration::from_secs(3_600));
+    let claims = [0, 1].map(|at: usize| benches[at].node.chain().claim());
+    assert_eq!(claims, [claim, claim], "the lead has changed again");
 }
 
 #[test]

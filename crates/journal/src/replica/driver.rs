@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::Append;
-use crate::entry::{Item, Stamp};
+use crate::entry::{EntryId, Item, Stamp};
 use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
 
 /// Inputs taken in one turn.
@@ -31,6 +31,8 @@ pub(super) struct Driver<S: StateMachine> {
     commands_applied: u64,
     entries_appended: u64,
     applied: u64,
+    /// The claim of another node that was told of last.
+    told: Option<EntryId>,
 }
 
 impl<S: StateMachine> Driver<S> {
@@ -46,6 +48,7 @@ impl<S: StateMachine> Driver<S> {
             commands_applied: 0,
             entries_appended: 0,
             applied: 0,
+            told: None,
         }
     }
 
@@ -114,7 +117,7 @@ impl<S: StateMachine> Driver<S> {
             | Event::Trimmed(Err(error))
             | Event::SnapshotLoaded(Err(error)) => Some(Some(error.to_string())),
             Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
-            Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
+            Event::SlotRead(..) | Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
             _ => None,
         };
         match trouble {
@@ -293,8 +296,27 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
+    /// Says at once that another node has the lead, since nothing works here until it is gone.
+    fn warn_if_deposed(&mut self) {
+        let deposed_by = self.node.deposed_by();
+        let claim = deposed_by.map(|(claim, _)| claim);
+        if claim == self.told {
+            return;
+        }
+        if let Some((_, leader)) = deposed_by {
+            tracing::warn!(
+                leader,
+                "another process leads the journal of this bucket, so this one does not serve; it \
+                 takes the lead again once the journal has been silent. Stop one of the two, or \
+                 give each a bucket or prefix of its own"
+            );
+        }
+        self.told = claim;
+    }
+
     /// Shows handles what has changed.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.warn_if_deposed();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
         self.shared.leading_until.store(until, Ordering::Release);
         let role = self.node.role();
@@ -303,6 +325,10 @@ impl<S: StateMachine> Driver<S> {
             status.role = role;
             if status.leader.as_deref() != self.node.claimant() {
                 status.leader = self.node.claimant().map(str::to_owned);
+            }
+            let deposed_by = self.node.deposed_by().map(|(_, name)| name);
+            if status.deposed_by.as_deref() != deposed_by {
+                status.deposed_by = deposed_by.map(str::to_owned);
             }
             status.claim_index = self.node.chain().claim().index;
             status.index = self.applied.max(self.node.chain().last().index);

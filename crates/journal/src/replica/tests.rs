@@ -542,10 +542,11 @@ async fn a_command_too_large_for_a_slot_goes_elsewhere_and_is_trimmed_too() {
 }
 
 #[tokio::test]
-async fn an_idle_leader_asks_for_nothing() {
+async fn an_idle_leader_looks_for_others_and_asks_for_nothing_else() {
     let mut world = World::new();
     world.settings.in_use_for = Duration::from_millis(50);
     world.settings.heartbeat_interval = Duration::from_millis(10);
+    world.settings.look_interval = Duration::from_millis(100);
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
     add(&handle, 1).await.expect("added");
@@ -555,14 +556,41 @@ async fn an_idle_leader_asks_for_nothing() {
     let after = handle.status().entries_appended;
     assert!(after > busy, "no heartbeat while in use");
     let calls = || {
-        Op::ALL
-            .iter()
-            .map(|op| world.bucket.faults().calls(*op))
-            .sum::<u64>()
+        let others = Op::ALL.iter().filter(|op| **op != Op::Get);
+        others.map(|op| world.bucket.faults().calls(*op)).sum()
     };
-    let quiet = calls();
-    clock::sleep(Duration::from_millis(150)).await;
+    let quiet: u64 = calls();
+    let looks = world.bucket.faults().calls(Op::Get);
+    clock::sleep(Duration::from_millis(450)).await;
     assert_eq!(calls(), quiet);
+    let looks = world.bucket.faults().calls(Op::Get) - looks;
+    assert!((1..=5).contains(&looks), "{looks} looks");
+}
+
+#[tokio::test]
+async fn of_two_that_were_started_alone_the_deposed_one_says_so_and_returns() {
+    let mut world = World::new();
+    world.settings.return_after = Duration::from_millis(400);
+    world.settings.contested_heartbeat_interval = Duration::from_millis(50);
+    world.settings.look_interval = Duration::from_millis(20);
+    let (first, _first_replica) = world.start();
+    role(&first, Role::Leader).await;
+    let mut other = World::new();
+    other.bucket = Arc::clone(&world.bucket);
+    other.settings = Settings {
+        name: "c2".to_owned(),
+        ..world.settings.clone()
+    };
+    let (second, second_replica) = other.start();
+    role(&second, Role::Leader).await;
+    while first.status().deposed_by.as_deref() != Some("c2") {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!first.is_leader());
+    drop(second_replica);
+    role(&first, Role::Leader).await;
+    assert_eq!(first.status().deposed_by, None);
+    add(&first, 1).await.expect("it serves again");
 }
 
 #[tokio::test]
