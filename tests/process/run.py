@@ -256,6 +256,81 @@ def a_cluster_and_a_bucket_that_do_not_belong_together_are_refused(directory):
     expect("belongs to cluster" in done.stderr, done.stderr[-500:])
 
 
+def readiness(server):
+    """What /readyz says; nothing if nobody answers."""
+    try:
+        return page(server, "/readyz")
+    except OSError:
+        return 0, ""
+
+
+@check
+def two_processes_on_one_bucket_tell_who_leads_and_one_serves(directory):
+    one = seaway(directory / "one")
+    two = seaway(directory / "two", bucket=str(one.data / "bucket"))
+    one.start()
+    create(one, "kept")
+    produce(one, "kept", [b"one"])
+    two.start()
+    wait_until(lambda: readiness(one)[0] == 503, 5, "the first is not ready once the second leads")
+    why = readiness(one)[1]
+    expect("another process leads" in why and two.bootstrap in why and str(two.pid) in why, f"/readyz says: {why}")
+    status, _ = verb(one, "status", "--data-dir", str(one.data))
+    expect(status.startswith("NOT READY: another process leads"), f"seaway status says: {status[:300]}")
+    warnings = [line for line in one.log.read_text().splitlines() if "WARN" in line and "another process leads" in line]
+    expect(len(warnings) == 1 and two.bootstrap in warnings[0], f"a warning in the log: {warnings}")
+    expect_equal(readiness(two)[0], 200, "/readyz of the second")
+    produce(two, "kept", [b"two"])
+    two.kill()
+    started = time.monotonic()
+    wait_until(lambda: readiness(one)[0] == 200, 30, "the first serves again once the second is gone")
+    print(f"  ready again after {time.monotonic() - started:.0f} s", flush=True)
+    produce(one, "kept", [b"three"])
+    expect_equal(fetch(one, "kept"), (0, [b"one", b"two", b"three"]), "the records of both")
+    # Both live on: they settle, whoever leads.
+    two.start()
+    time.sleep(25)
+    wait_until(lambda: sorted(readiness(server)[0] for server in (one, two)) == [200, 503], 10, "one of them leads")
+    told = [server.log.read_text().count("another process leads the journal") for server in (one, two)]
+    settled = [readiness(server)[0] for server in (one, two)]
+    time.sleep(20)
+    expect_equal([readiness(server)[0] for server in (one, two)], settled, "who is ready, 20 s later")
+    again = [server.log.read_text().count("another process leads the journal") for server in (one, two)]
+    expect_equal(again, told, "depositions meanwhile")
+
+
+def wipe(bucket, _other):
+    # A directory without #staging is one whose disk is not mounted: an error, and no word on the objects.
+    for part in bucket.iterdir():
+        if part.name == "#staging":
+            continue
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+
+
+def exchange(bucket, other):
+    wipe(bucket, other)
+    shutil.copytree(other, bucket, dirs_exist_ok=True)
+
+
+@check
+def a_bucket_that_is_wiped_or_exchanged_under_a_process_ends_it(directory):
+    stranger = seaway(directory / "stranger")
+    stranger.start()
+    expect(stranger.stop(), "an orderly stop")
+    for damage, said in ((wipe, "wiped"), (exchange, "belongs to cluster")):
+        server = seaway(directory / damage.__name__)
+        server.start()
+        damage(server.data / "bucket", stranger.data / "bucket")
+        wait_until(lambda: not server.alive(), 30, "the process ends")
+        expect_equal(server.process.returncode, 1, "exit code")
+        last = server.log.read_text().splitlines()[-1]
+        expect(last.startswith("seaway: ") and said in last and "--bucket" in last, f"{damage.__name__}: {last}")
+        print(f"  {damage.__name__}: {last[:300]}", flush=True)
+
+
 @check
 def the_client_verbs(directory):
     server = seaway(directory / "one")

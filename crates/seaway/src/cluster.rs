@@ -9,18 +9,28 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use store::bucket::Bucket;
 use store::layout::{FILES, JOURNAL, SNAPSHOTS};
-use store::marker::{self, Marker};
+use store::marker::{self, Marker, Watch};
 use store::meter::{Counters, Meter};
 use store::{open, probe};
 
 use crate::data_dir::DataDir;
-use crate::health::{Health, Parts};
+use crate::health::{self, Health, Parts};
 use crate::settings::Settings;
 use crate::tuning;
 
 /// The first pause after the bucket did not answer, and the longest.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is said why a start takes long.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the marker is read while all is well: one GET, some 20 cents a month at Amazon's price.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The same once a look found something else than the marker.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long clients wait for a start to end before they are sent away: the usual start is quicker,
 /// and a client that is sent away comes again.
@@ -42,6 +52,15 @@ pub struct Cluster {
     control: Arc<control::Node>,
     control_tasks: control::node::Tasks,
     agent: agent::Agent,
+    bucket: Arc<dyn Bucket>,
+}
+
+/// Why a cluster cannot go on.
+pub enum Broken {
+    /// The journal stopped; what is in flight may still be answered.
+    Journal(anyhow::Error),
+    /// The bucket is not the cluster's any more: nothing may be written to it.
+    Bucket(anyhow::Error),
 }
 
 /// What an agent needs of the rest.
@@ -62,6 +81,7 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
     health.waiting("starting the agent");
     let agent_settings = tuning::agent(&plan.settings)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
+    let bucket = Arc::clone(&base.bucket);
     let agent = agent::Agent::start(agent_settings, plan.kafka, base.bucket, shared).await?;
     health.serving(Parts {
         control: Arc::clone(&base.control),
@@ -73,6 +93,7 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         control: base.control,
         control_tasks: base.control_tasks,
         agent,
+        bucket,
     })
 }
 
@@ -85,12 +106,14 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let cluster_id = admit(&bucket, directory, health).await?;
     directory.bind(&cluster_id)?;
     health.waiting("reading the journal");
-    let settings = tuning::control(&plan.settings, &cluster_id);
+    let kafka = plan.kafka.local_addr()?.to_string();
+    let settings = tuning::control(&plan.settings, &cluster_id, &kafka);
     let (control, control_tasks) = control::Node::start(&settings, Arc::clone(&bucket));
-    control
-        .lead(&settings)
-        .await
-        .map_err(|error| anyhow!("the journal: {error}"))?;
+    let led = tokio::select! {
+        led = control.lead(&settings) => led,
+        never = tell(&control, health) => match never {},
+    };
+    led.map_err(|error| anyhow!("the journal: {error}"))?;
     Ok(Base {
         cluster_id,
         bucket,
@@ -115,6 +138,16 @@ async fn refuse_files_alone(bucket: &dyn Bucket) -> Result<Result<(), String>> {
         }
     }
     Ok(Ok(()))
+}
+
+/// Says what the start waits for as long as this process does not lead, for ever.
+async fn tell(control: &control::Node, health: &Health) -> Infallible {
+    loop {
+        host::clock::sleep(TELL_EVERY).await;
+        if let Some(why) = health::journal_obstacle(control) {
+            health.waiting(&format!("reading the journal: {why}"));
+        }
+    }
 }
 
 /// Closes connections of clients while nobody can serve them, for ever: a client that hears nothing
@@ -148,7 +181,8 @@ async fn try_admit(
     bucket: &Arc<dyn Bucket>,
     directory: &DataDir,
 ) -> Result<Result<String, String>> {
-    let cluster_id = match marker::read(&**bucket).await {
+    let is_expected = directory.cluster_id().is_some();
+    let cluster_id = match marker::read_again(&**bucket, is_expected).await {
         Ok(found) => found.cluster,
         Err(marker::Error::Empty) => match directory.cluster_id() {
             Some(ours) => bail!(
@@ -162,7 +196,7 @@ async fn try_admit(
     };
     match probe::run(bucket).await {
         Ok(()) => {}
-        Err(probe::Error::Bucket(error)) => return Ok(Err(error.to_string())),
+        Err(error @ probe::Error::Bucket(_)) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
     }
     if let Err(why) = refuse_files_alone(&**bucket).await? {
@@ -190,9 +224,33 @@ impl Cluster {
         &self.cluster_id
     }
 
-    /// Waits until the journal cannot go on, and says why.
-    pub async fn broken(&self) -> anyhow::Error {
-        anyhow!("the journal stopped: {}", self.control.halted().await)
+    /// Waits until the cluster cannot go on, and says why.
+    pub async fn broken(&self) -> Broken {
+        tokio::select! {
+            why = self.control.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
+            why = self.bucket_lost() => Broken::Bucket(anyhow!(why)),
+        }
+    }
+
+    /// Waits until the bucket is certainly not this cluster's any more: exchanged, or wiped.
+    async fn bucket_lost(&self) -> String {
+        let mut watch = Watch::new(&self.cluster_id);
+        loop {
+            let pause = if watch.is_calm() {
+                LOOK_EVERY
+            } else {
+                LOOK_AGAIN_AFTER
+            };
+            host::clock::sleep(pause).await;
+            let look = marker::read(&*self.bucket);
+            // A bucket that does not answer says nothing of whose it is.
+            let Ok(found) = host::clock::timeout(LOOK_LIMIT, look).await else {
+                continue;
+            };
+            if let Some(why) = watch.found(found) {
+                return why;
+            }
+        }
     }
 
     /// Ends the agent first, so that what it has in flight can still be committed.

@@ -70,9 +70,24 @@ impl Health {
 
 impl Parts {
     fn obstacle(&self) -> Option<String> {
-        if !self.control.leads() {
-            return Some("the journal has no leader".to_owned());
-        }
-        self.agent.obstacle()
+        journal_obstacle(&self.control).or_else(|| self.agent.obstacle())
     }
+}
+
+/// Why the journal keeps this process from serving; `None` while it leads: every request rests on an
+/// entry that this process itself appends.
+pub fn journal_obstacle(control: &control::Node) -> Option<String> {
+    if control.leads() {
+        return None;
+    }
+    let journal = control.journal_status();
+    Some(match (journal.deposed_by, journal.trouble) {
+        (Some(leader), _) => format!(
+            "another process leads this bucket's journal: {leader}; this one takes the lead again some \
+             20 seconds after that one is gone. Stop one of the two, or give each a bucket or prefix \
+             of its own"
+        ),
+        (None, Some(trouble)) => format!("the journal has no leader: {trouble}"),
+        (None, None) => "the journal has no leader".to_owned(),
+    })
 }

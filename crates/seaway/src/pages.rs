@@ -48,6 +48,7 @@ fn as_json(health: &Health) -> Value {
     let journal = parts.control.journal_status();
     page["journal"] = json!({
         "role": format!("{:?}", journal.role),
+        "leader": journal.leader,
         "index": journal.index,
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),

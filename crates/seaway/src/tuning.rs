@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail};
 use crate::cluster::cluster_configs;
 use crate::settings::{Kind, SPECS, Settings, Spec};
 
-/// The one node's name: its Kafka node id follows it.
+/// The one agent's name: its Kafka node id follows it.
 const NODE: &str = "dev";
 /// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The control node's settings.
-pub fn control(settings: &Settings, cluster_id: &str) -> control::Settings {
-    let mut journal = journal::node::Settings::alone(NODE);
+pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::Settings {
+    let mut journal = journal::node::Settings::alone(name(kafka));
     journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
     journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
     journal.snapshot = journal::node::SnapshotPolicy {
@@ -38,6 +38,16 @@ pub fn control(settings: &Settings, cluster_id: &str) -> control::Settings {
         housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
         cluster_configs: cluster_configs(settings),
     }
+}
+
+/// A name for the control node that tells people where to find it: it stands in its claims, and another
+/// process on the same bucket shows it.
+fn name(kafka: &str) -> String {
+    let machine = host::process::machine_name();
+    let process = std::process::id();
+    let name = format!("{NODE} at {kafka}, process {process} on {machine}");
+    // A claim has room for 255 bytes.
+    name.chars().filter(char::is_ascii).take(255).collect()
 }
 
 /// The agent's settings.

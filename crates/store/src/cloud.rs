@@ -5,6 +5,7 @@
 //! The client's own errors hide the HTTP status, and take a bucket that does not exist for a
 //! missing object. So the HTTP layer is watched ([`witness`]) and its word decides.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +23,10 @@ pub(crate) mod sign;
 pub(crate) mod witness;
 
 use witness::{Checksum, Reply, Seen};
+
+/// What an operator can do about a store that refuses uploads with a checksum.
+const UNKNOWN_CHECKSUM: &str = "if the store does not know the checksum of uploads \
+    (x-amz-checksum-crc32c), say checksum=none, crc64nvme or sha256 in the bucket's URL";
 
 /// Keys that one page of a listing may have, everywhere.
 const PAGE: usize = 1_000;
@@ -97,6 +102,10 @@ impl Bucket for Cloud {
         match witness::watch(self.client.put_opts(&path, payload, options)).await {
             Reply::Done(_) => Ok(Put::Created),
             Reply::Failed(_, seen) if seen.says_conflict() => Ok(Put::Conflict),
+            Reply::Failed(error, seen) if self.checksums && seen.may_refuse_a_header() => {
+                let detail = format!("{error}; {UNKNOWN_CHECKSUM}");
+                Err(seen.classify(Op::PutNew, key, detail))
+            }
             Reply::Failed(error, seen) => Err(seen.classify(Op::PutNew, key, &error)),
         }
     }
@@ -211,8 +220,28 @@ impl Seen {
         matches!(self.status, Some(304 | 409 | 412))
     }
 
+    /// Whether the store may have refused an upload because of a header that it does not know.
+    fn may_refuse_a_header(&self) -> bool {
+        let others = [
+            "AuthorizationHeaderMalformed",
+            "BadDigest",
+            "EntityTooLarge",
+            "ExpiredToken",
+            "InvalidBucketName",
+            "InvalidToken",
+            "KeyTooLongError",
+            "RequestTimeout",
+            "XAmzContentChecksumMismatch",
+        ];
+        match self.status {
+            Some(501) => true,
+            Some(400) => !others.contains(&self.code.as_str()),
+            _ => false,
+        }
+    }
+
     /// What a failure means.
-    fn classify(&self, op: Op, key: impl AsRef<str>, error: &object_store::Error) -> Error {
+    fn classify(&self, op: Op, key: impl AsRef<str>, error: impl fmt::Display) -> Error {
         let code = self.code.as_str();
         match self.status {
             // No request was made at all: bad settings, no credentials.
@@ -237,7 +266,8 @@ impl Seen {
             {
                 Error::unknown(op, key, error)
             }
-            Some(300..=499) => Error::definite(op, key, error),
+            // Whoever does not know how to do something has not done it.
+            Some(300..=499 | 501) => Error::definite(op, key, error),
             // 5xx; or an answer of which the body broke off or made no sense.
             Some(_) => Error::unknown(op, key, error),
         }

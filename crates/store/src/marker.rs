@@ -5,7 +5,9 @@
 //! The object is five lines of text, so that a person who finds the bucket can read it
 //! (docs/formats/bucket.md).
 
-use crate::bucket::{self, Bucket, Payload, Put};
+use std::time::Duration;
+
+use crate::bucket::{self, Bucket, Op, Payload, Put};
 use crate::checksum::crc32c;
 use crate::layout::{PROBE, marker_key};
 
@@ -14,6 +16,13 @@ pub const FORMAT_VERSION: u32 = 1;
 const TITLE: &str = "seaway bucket";
 /// A marker is some 100 bytes; more than this is something else.
 const MAX_BYTES: usize = 4_096;
+/// How often what cannot be right is read before it is believed: bytes may be altered on the way, and
+/// whoever creates the marker may be doing so just now.
+const READS: u32 = 4;
+/// The pause between two of these.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Looks in a row at which a running process must find the same before it ends.
+const LOOKS: u32 = 3;
 /// The longest cluster id: Kafka's are 22 characters.
 const MAX_CLUSTER_BYTES: usize = 64;
 
@@ -129,6 +138,20 @@ pub async fn read(bucket: &dyn Bucket) -> Result<Marker, Error> {
     }
 }
 
+/// The bucket's marker, read a few times before anything is believed that ends a start. An empty bucket
+/// is one of these only if a marker `is_expected`: else it is one to be claimed.
+pub async fn read_again(bucket: &dyn Bucket, is_expected: bool) -> Result<Marker, Error> {
+    for _ in 1..READS {
+        match read(bucket).await {
+            Err(Error::Empty) if is_expected => {}
+            Err(Error::NewerFormat(_) | Error::NotOurs { .. } | Error::Damaged(_)) => {}
+            sure => return sure,
+        }
+        host::clock::sleep(PAUSE).await;
+    }
+    read(bucket).await
+}
+
 /// Checks that the bucket is `cluster`'s.
 pub async fn verify(bucket: &dyn Bucket, cluster: &str) -> Result<Marker, Error> {
     of_cluster(read(bucket).await?, cluster)
@@ -138,7 +161,7 @@ pub async fn verify(bucket: &dyn Bucket, cluster: &str) -> Result<Marker, Error>
 /// who claim at once one wins and the others learn whose it is. Safe to repeat after any error.
 pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error> {
     check_cluster_id(&wanted.cluster)?;
-    match read(bucket).await {
+    match read_again(bucket, false).await {
         Err(Error::Empty) => {}
         Ok(found) => return of_cluster(found, &wanted.cluster),
         Err(error) => return Err(error),
@@ -146,8 +169,84 @@ pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error
     let body = Payload::from(wanted.encode());
     match bucket.put_new(&marker_key(), body).await? {
         Put::Created => Ok(wanted.clone()),
-        Put::Conflict => of_cluster(read(bucket).await?, &wanted.cluster),
+        Put::Conflict => match read_again(bucket, true).await {
+            // A store may answer so while there is nothing yet.
+            Err(Error::Empty) => {
+                let detail = "the store reported a conflict, but there is no marker";
+                Err(bucket::Error::throttled(Op::PutNew, marker_key(), detail).into())
+            }
+            found => of_cluster(found?, &wanted.cluster),
+        },
     }
+}
+
+/// What a running process makes of looks at the marker: one that finds something else proves
+/// nothing, several in a row that find the same do.
+#[derive(Debug)]
+pub struct Watch {
+    cluster: String,
+    suspicion: Option<(Error, u32)>,
+}
+
+impl Watch {
+    /// Of a bucket that is `cluster`'s.
+    pub fn new(cluster: &str) -> Self {
+        Watch {
+            cluster: cluster.to_owned(),
+            suspicion: None,
+        }
+    }
+
+    /// Whether the last answer was the marker.
+    pub fn is_calm(&self) -> bool {
+        self.suspicion.is_none()
+    }
+
+    /// Takes what [`read`] found. Gives what happened, and what to do, once it is certain that the
+    /// bucket is not the cluster's any more.
+    pub fn found(&mut self, found: Result<Marker, Error>) -> Option<String> {
+        let flaw = match found.and_then(|marker| of_cluster(marker, &self.cluster)) {
+            Ok(_) => {
+                self.suspicion = None;
+                return None;
+            }
+            // No answer: nothing is known of the marker.
+            Err(Error::Bucket(_)) => return None,
+            Err(flaw) => flaw,
+        };
+        let looks = match &self.suspicion {
+            Some((before, looks)) if is_same(before, &flaw) => looks + 1,
+            _ => 1,
+        };
+        let what = change(&flaw);
+        let told = (looks >= LOOKS).then(|| {
+            format!(
+                "the bucket of cluster {} was exchanged, wiped or damaged while this process ran: \
+                 {what}. Give --bucket the cluster's own bucket, or restore what was lost from a copy, \
+                 and start again",
+                self.cluster
+            )
+        });
+        tracing::warn!(%what, looks, "the bucket is not this cluster's; it is looked at again");
+        self.suspicion = Some((flaw, looks));
+        told
+    }
+}
+
+/// What has become of a marker that was there.
+fn change(flaw: &Error) -> String {
+    match flaw {
+        Error::OtherCluster { found, .. } => format!("it belongs to cluster {found} now"),
+        Error::NewerFormat(version) => format!("its marker has format {version} now"),
+        Error::Damaged(why) => format!("its marker {} is damaged: {why}", marker_key()),
+        _ => format!("its marker {} is gone", marker_key()),
+    }
+}
+
+/// Whether two looks found the same, apart from the examples they give.
+fn is_same(one: &Error, other: &Error) -> bool {
+    let absent = |error: &Error| matches!(error, Error::Empty | Error::NotOurs { .. });
+    one == other || (absent(one) && absent(other))
 }
 
 fn of_cluster(found: Marker, cluster: &str) -> Result<Marker, Error> {
@@ -189,6 +288,7 @@ async fn foreign(bucket: &dyn Bucket) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
     use crate::bucket::Key;
+    use crate::faulty::{Fault, Faulty, Rule};
     use crate::memory::Memory;
     use bytes::Bytes;
 
@@ -258,5 +358,76 @@ mod tests {
     async fn a_cluster_id_that_breaks_lines_is_refused() {
         let refused = claim(&Memory::new(), &marker("a\ncluster b")).await;
         assert!(matches!(refused, Err(Error::BadClusterId(_))));
+    }
+
+    fn faulty() -> Faulty {
+        Faulty::new(std::sync::Arc::new(Memory::new()), 1)
+    }
+
+    #[tokio::test]
+    async fn one_damaged_or_missing_answer_does_not_end_a_start() {
+        for fault in [Fault::Corrupt, Fault::Truncate, Fault::Missing] {
+            let bucket = faulty();
+            claim(&bucket, &marker("one")).await.unwrap();
+            bucket.faults().add(Rule::on(Op::Get, fault).times(2));
+            let found = read_again(&bucket, true).await;
+            assert_eq!(found, Ok(marker("one")), "{fault:?}");
+            bucket.faults().add(Rule::on(Op::Get, fault).times(2));
+            let claimed = claim(&bucket, &marker("one")).await;
+            assert_eq!(claimed, Ok(marker("one")), "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_conflict_without_a_marker_may_pass_by_itself() {
+        let bucket = faulty();
+        bucket
+            .faults()
+            .add(Rule::on(Op::PutNew, Fault::Conflict).times(1));
+        let refused = claim(&bucket, &marker("one")).await;
+        assert!(matches!(refused, Err(Error::Bucket(_))), "{refused:?}");
+        assert_eq!(claim(&bucket, &marker("one")).await, Ok(marker("one")));
+    }
+
+    #[test]
+    fn a_running_process_believes_what_it_finds_several_times_in_a_row() {
+        let away = || Err(bucket::Error::unknown(Op::Get, marker_key(), "away").into());
+        let foreign = |key: &str| {
+            Err(Error::NotOurs {
+                example: key.to_owned(),
+            })
+        };
+        let mut watch = Watch::new("one");
+        // Damage on the way, and a bucket that is away, are nothing.
+        for found in [
+            Err(Error::Damaged("a")),
+            Err(Error::Empty),
+            Err(Error::Damaged("a")),
+            Ok(marker("one")),
+            Err(Error::Empty),
+            Err(Error::Empty),
+            Ok(marker("one")),
+            Ok(marker("two")),
+            Ok(marker("three")),
+            Ok(marker("two")),
+            away(),
+            Ok(marker("two")),
+            Ok(marker("one")),
+        ] {
+            assert_eq!(watch.found(found), None);
+        }
+        assert!(watch.is_calm());
+        // Wiped, while this process goes on writing.
+        assert_eq!(watch.found(Err(Error::Empty)), None);
+        assert_eq!(watch.found(foreign("journal/0000/1")), None);
+        assert_eq!(watch.found(away()), None);
+        let told = watch.found(foreign("journal/0000/2")).expect("certain");
+        assert!(told.contains("one") && told.contains("--bucket"), "{told}");
+        let mut watch = Watch::new("one");
+        let told = (0..3).filter_map(|_| watch.found(Ok(marker("two")))).last();
+        assert!(
+            told.expect("certain")
+                .contains("belongs to cluster two now")
+        );
     }
 }

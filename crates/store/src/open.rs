@@ -18,7 +18,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 
-use crate::bucket::{Bucket, Error, Op};
+use crate::bucket::{self, Bucket};
 use crate::cloud::sign::Signer;
 use crate::cloud::witness::Connector;
 use crate::cloud::{Client, Cloud};
@@ -28,6 +28,14 @@ use crate::memory::Memory;
 mod url;
 
 use url::{Parameters, Url};
+
+/// Why a URL names no bucket that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bucket {bucket:?} cannot be opened: {why}")]
+pub struct Error {
+    bucket: String,
+    why: String,
+}
 
 /// How to reach a bucket, apart from its URL.
 #[derive(Clone, Debug)]
@@ -64,8 +72,11 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bucket>, Error
     match url {
         Url::Memory => Ok(Arc::new(Memory::new())),
         Url::Directory(path) => {
-            let opened = host::task::spawn_blocking(move || Directory::open(path)).await?;
-            Ok(Arc::new(opened))
+            let shown = path.to_string_lossy().into_owned();
+            let opened = host::task::spawn_blocking(move || Directory::open(path)).await;
+            Ok(Arc::new(
+                opened.map_err(|error| refuse(&shown, cause(error)))?,
+            ))
         }
         Url::Cloud {
             scheme,
@@ -84,8 +95,20 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bucket>, Error
     }
 }
 
-fn refuse(url: &str, detail: String) -> Error {
-    Error::definite(Op::Head, url, detail)
+fn refuse(bucket: &str, why: String) -> Error {
+    Error {
+        bucket: bucket.to_owned(),
+        why,
+    }
+}
+
+/// What was wrong, without the request in which it showed.
+fn cause(error: bucket::Error) -> String {
+    match error {
+        bucket::Error::Definite { detail, .. }
+        | bucket::Error::Unknown { detail, .. }
+        | bucket::Error::Throttled { detail, .. } => detail,
+    }
 }
 
 fn s3(
@@ -318,7 +341,19 @@ mod tests {
         ] {
             let error = refused(url).await;
             assert!(error.contains(hint), "{url}: {error}");
+            let named = url.split('?').next().unwrap_or_default();
+            let named = named.split("/a/").next().unwrap_or_default();
+            assert!(error.contains(named), "{url}: {error}");
+            assert!(!error.contains("head"), "{url}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_made_is_named_with_the_cause() {
+        let error = refused("/dev/null/bucket").await;
+        let expected = "the bucket \"/dev/null/bucket\" cannot be opened: cannot create the \
+                        directory: Not a directory";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[tokio::test]

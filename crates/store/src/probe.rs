@@ -10,6 +10,10 @@ use futures::future::join_all;
 use crate::bucket::{self, Bucket, Key, Put};
 use crate::layout::{PROBE, known};
 
+mod patient;
+
+use patient::Patient;
+
 /// How many create the same object at once.
 const RACERS: usize = 16;
 /// A race in which every create reported a conflict is run again this often at most.
@@ -22,21 +26,48 @@ pub enum Error {
     #[error("the bucket cannot be used: {0}")]
     Unfit(&'static str),
     /// The bucket gave no answer; the probe may be repeated.
-    #[error(transparent)]
+    #[error("the start-up probe of the bucket failed: {0}. {advice}", advice = advice(.0))]
     Bucket(#[from] bucket::Error),
 }
 
-/// Tries the bucket below `probe/<nonce>/` and cleans up. About 30 requests.
+/// What an operator can do about a request that failed several times.
+fn advice(error: &bucket::Error) -> &'static str {
+    match error {
+        bucket::Error::Definite { .. } => {
+            "Check that the bucket exists, that endpoint and region in its URL are right, and that \
+             the credentials may read, create, delete and list there (s3:GetObject, s3:PutObject, \
+             s3:DeleteObject, s3:ListBucket). If only uploads are refused, the store may not know \
+             their checksum: try checksum=none in the URL"
+        }
+        bucket::Error::Unknown { .. } => {
+            "Check that the endpoint in the bucket's URL is right, that the store is up, and that \
+             it can be reached from here. If only uploads fail, the store may not know their \
+             checksum: try checksum=none in the URL"
+        }
+        bucket::Error::Throttled { .. } => {
+            "The store asks for fewer requests: wait, or raise its limits for this bucket"
+        }
+    }
+}
+
+/// Tries the bucket below `probe/<nonce>/` and cleans up. About 30 requests, each of which is repeated
+/// if it fails.
 pub async fn run(bucket: &Arc<dyn Bucket>) -> Result<(), Error> {
     let place = format!("{PROBE}{:032x}/", host::rng::nonce());
-    let result = check(bucket, &place).await;
-    let mut cleaned = Ok(());
-    for name in NAMES {
-        let deleted = bucket.delete(&key(&place, name)).await;
-        cleaned = cleaned.and(deleted);
-    }
+    let patient: Arc<dyn Bucket> = Arc::new(Patient::new(bucket));
+    let result = check(&patient, &place).await;
+    let cleaned = clean(&patient, &place).await;
     result?;
     cleaned?;
+    Ok(())
+}
+
+/// Deletes what a probe left, up to the first deletion that fails: the bucket is away then, and what
+/// lies below `probe/` does no harm.
+async fn clean(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), bucket::Error> {
+    for name in NAMES {
+        bucket.delete(&key(place, name)).await?;
+    }
     Ok(())
 }
 
@@ -249,6 +280,36 @@ mod tests {
         let faulty = Faulty::new(Arc::new(Memory::new()), 0);
         faulty.faults().add(Rule::always(Fault::Unknown));
         let bucket: Arc<dyn Bucket> = Arc::new(faulty);
-        assert!(matches!(run(&bucket).await, Err(Error::Bucket(_))));
+        let failed = run(&bucket).await.expect_err("it is away");
+        assert!(matches!(failed, Error::Bucket(_)));
+        assert!(failed.to_string().contains("Check that"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn one_request_that_fails_does_not_end_the_probe() {
+        for op in Op::ALL {
+            for fault in [Fault::Unknown, Fault::LoseReply, Fault::Throttled] {
+                for skip in 0..3 {
+                    let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), 0));
+                    let rule = Rule::on(op, fault).after(skip).times(1);
+                    faulty.faults().add(rule.clone());
+                    let bucket: Arc<dyn Bucket> = Arc::<Faulty>::clone(&faulty);
+                    assert_eq!(run(&bucket).await, Ok(()), "{rule:?}");
+                    faulty.faults().clear();
+                    assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_forbidden_is_told_with_what_to_do() {
+        let faulty = Faulty::new(Arc::new(Memory::new()), 0);
+        faulty.faults().add(Rule::on(Op::PutNew, Fault::Definite));
+        let bucket: Arc<dyn Bucket> = Arc::new(faulty);
+        let failed = run(&bucket).await.expect_err("it may not create");
+        for word in ["s3:PutObject", "endpoint", "checksum=none"] {
+            assert!(failed.to_string().contains(word), "{failed}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::address::Address;
+use crate::cluster::Broken;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
 use crate::output::say;
@@ -106,12 +107,18 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     }
     // A node goes on though nobody reads what it prints.
     drop(announce(&endpoints));
-    let ended = tokio::select! {
-        () = stop.wait() => Ok(()),
-        why = cluster.broken() => Err(why),
+    let broken = tokio::select! {
+        () = stop.wait() => None,
+        why = cluster.broken() => Some(why),
     };
     directory.withdraw()?;
     health.stopping();
+    let ended = match broken {
+        // What is in flight must not end up in somebody else's bucket.
+        Some(Broken::Bucket(why)) => return Err(why),
+        Some(Broken::Journal(why)) => Err(why),
+        None => Ok(()),
+    };
     if host::clock::timeout(STOP_LIMIT, cluster.stop())
         .await
         .is_err()

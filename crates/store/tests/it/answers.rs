@@ -8,6 +8,7 @@ use bench::s3::{Config, Effect, Kind, Rule, Server};
 use bytes::Bytes;
 use store::bucket::{Bucket, Error, Key, Payload, Put};
 use store::open::{Options, open};
+use store::probe;
 use store::retry::{Limits, Retry};
 
 use crate::s3::{bucket, server};
@@ -50,6 +51,7 @@ async fn every_operation_tells_what_an_error_means() {
         (Effect::Fail { status: 503 }, Unknown),
         (Effect::Fail { status: 408 }, Unknown),
         (Effect::Fail { status: 400 }, Definite),
+        (Effect::Fail { status: 501 }, Definite),
         (Effect::Fail { status: 301 }, Definite),
         (Effect::Fail { status: 401 }, Definite),
         // A 404 that does not say what is missing is no word on the object.
@@ -105,6 +107,19 @@ async fn a_bucket_that_does_not_exist_is_not_an_empty_one() {
     }
     let error = bucket.get(&key("a")).await.expect_err("no bucket");
     assert!(error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_know_the_checksum_of_uploads_is_told_how_to_be_used() {
+    for status in [400, 501] {
+        let server = server(Config::default()).await;
+        let bucket = bucket(&server, "b").await;
+        server.add(Rule::on(Kind::Put, Effect::Fail { status }));
+        let refused = probe::run(&bucket).await.expect_err("it refuses uploads");
+        let told = refused.to_string();
+        assert!(told.contains("x-amz-checksum-crc32c"), "{told}");
+        assert!(told.contains("say checksum=none"), "{told}");
+    }
 }
 
 #[tokio::test]

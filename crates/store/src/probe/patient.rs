@@ -1,0 +1,79 @@
+//! A bucket of which each request is repeated a few times, so that one that fails by chance does not
+//! end a probe of thirty. It must not know what the requests are for.
+//!
+//! Repeating a create whose outcome is not known may give a conflict with one's own object, which
+//! whoever asks has to reckon with anyway.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::layout::{MARKER, known};
+use crate::retry::{Limits, Retry};
+
+/// A bucket that is away for longer is waited for by whoever runs the probe.
+const LIMITS: Limits = Limits {
+    attempts: 3,
+    attempt_timeout: Duration::from_secs(10),
+    first_delay: Duration::from_millis(100),
+    max_delay: Duration::from_secs(1),
+    deadline: Duration::from_secs(15),
+};
+
+/// See the module.
+pub(super) struct Patient {
+    bucket: Arc<dyn Bucket>,
+    retry: Retry,
+}
+
+impl Patient {
+    pub(super) fn new(bucket: &Arc<dyn Bucket>) -> Self {
+        Patient {
+            bucket: Arc::clone(bucket),
+            retry: Retry::new(LIMITS),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for Patient {
+    async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
+        let put = || self.bucket.put_new(key, body.clone());
+        self.retry.run(Op::PutNew, key, put).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        self.retry.get(&*self.bucket, key).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        let get = || self.bucket.get_range(key, range.clone());
+        self.retry.run(Op::GetRange, key, get).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        let head = || self.bucket.head(key);
+        self.retry.run(Op::Head, key, head).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        let list = || self.bucket.list(prefix, start_after, limit);
+        // A listing has no key; it stands only in messages about time that ran out.
+        let named = Key::new(prefix.trim_end_matches('/'));
+        let named = named.unwrap_or_else(|_| known(Key::new(MARKER)));
+        self.retry.run(Op::List, &named, list).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.retry.delete(&*self.bucket, key).await
+    }
+}
