@@ -117,7 +117,7 @@ impl<S: StateMachine> Driver<S> {
             | Event::Trimmed(Err(error))
             | Event::SnapshotLoaded(Err(error)) => Some(Some(error.to_string())),
             Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
-            Event::SlotRead(..) | Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
+            Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
             _ => None,
         };
         match trouble {
