@@ -42,9 +42,9 @@ pub fn recompress(
     Ok(Batch::rewritten(out.bytes, wanted, max_timestamp_ms))
 }
 
-/// The largest timestamp of records whose offset deltas count up from 0.
+/// The largest timestamp of records whose offset deltas count up from 0; there must be some.
 fn check(scan: &mut Scan<impl Read>) -> Result<i64, RecordError> {
-    let mut max_timestamp_ms = i64::MIN;
+    let mut max_timestamp_ms = None;
     for (index, position) in (0..).zip(scan) {
         let position = position?;
         if position.offset_delta != index {
@@ -53,9 +53,9 @@ fn check(scan: &mut Scan<impl Read>) -> Result<i64, RecordError> {
                 offset_delta: position.offset_delta,
             });
         }
-        max_timestamp_ms = max_timestamp_ms.max(position.timestamp_ms);
+        max_timestamp_ms = max_timestamp_ms.max(Some(position.timestamp_ms));
     }
-    Ok(max_timestamp_ms)
+    max_timestamp_ms.ok_or(RecordError::CountMismatch)
 }
 
 /// Copies into a codec what is read from another.

@@ -68,6 +68,7 @@ pub(crate) struct Scan<R> {
     codec: Compression,
     index: i32,
     count: i32,
+    is_over: bool,
     base_timestamp_ms: i64,
     /// The one timestamp of all records, if the server set it.
     append_time_ms: Option<i64>,
@@ -96,6 +97,7 @@ impl<R: Read> Scan<R> {
             codec,
             index: 0,
             count: batch.count(),
+            is_over: false,
             base_timestamp_ms: batch.base_timestamp_ms(),
             append_time_ms,
         }
@@ -135,7 +137,7 @@ impl<R: Read> Iterator for Scan<R> {
     type Item = Result<RecordPosition, RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.index > self.count {
+        if self.is_over {
             return None;
         }
         let position = match self.is_at_end() {
@@ -144,11 +146,8 @@ impl<R: Read> Iterator for Scan<R> {
             Ok(_) => Err(RecordError::CountMismatch),
             Err(error) => Err(error),
         };
-        match position {
-            Ok(_) => self.index += 1,
-            // Behind the count: there is no more after an error.
-            Err(_) => (self.index, self.count) = (1, 0),
-        }
+        self.index += 1;
+        self.is_over = position.is_err();
         Some(position)
     }
 }

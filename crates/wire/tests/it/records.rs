@@ -287,6 +287,8 @@ fn what_is_not_laid_out_as_records_is_not_compressed_anew() {
         }
     );
     assert_eq!(wrong(61 + 5, 0x7e), RecordError::Malformed { index });
+    assert_eq!(wrong(57, 0x80), RecordError::CountMismatch);
+    assert_eq!(wrong(60, 0), RecordError::CountMismatch);
     assert_eq!(wrong(60, 2), RecordError::CountMismatch);
     assert_eq!(wrong(60, 4), RecordError::CountMismatch);
 }
