@@ -164,7 +164,7 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "fetch.cache.bytes",
-        "100663296",
+        "134217728",
         "bytes",
         (0, GIB * 1024),
         "Memory for parts of files that readers share.",
@@ -363,7 +363,7 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "produce.buffer.bytes",
-        "167772160",
+        "134217728",
         "bytes",
         (16 * MIB, GIB * 1024),
         "Bytes of produce requests that may be in flight, over all connections; more waits, and who sends too slowly then is closed.",
