@@ -243,6 +243,7 @@ fn start_tasks(
         Arc::clone(&context.metrics),
         collect::Limits {
             interval: settings.collect_interval,
+            list_interval: settings.collect_list_interval,
             grace: settings.file_delete_grace,
         },
     );

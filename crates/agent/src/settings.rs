@@ -49,6 +49,8 @@ pub struct Settings {
     pub upload_timeout: Duration,
     /// `collect.interval.ms`: time between two runs of the collector.
     pub collect_interval: Duration,
+    /// `collect.list.interval.ms`: least time between two listings of the bucket by the collector.
+    pub collect_list_interval: Duration,
     /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
     /// before it is deleted.
     pub file_delete_grace: Duration,

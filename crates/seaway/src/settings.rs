@@ -142,6 +142,13 @@ pub const SPECS: &[Spec] = &[
         (100, MAX),
         "Time between two runs of the collector of expired and never-committed files.",
     ),
+    integer(
+        "collect.list.interval.ms",
+        "3600000",
+        "ms",
+        (100, MAX),
+        "Least time between two listings of the bucket in search of never-committed files.",
+    ),
     choice(
         "compression.type",
         "producer",

@@ -77,6 +77,7 @@ pub fn agent(settings: &Settings) -> Result<agent::Settings> {
         upload_concurrency: settings.size("upload.concurrency"),
         upload_timeout: settings.millis("upload.timeout.ms"),
         collect_interval: settings.millis("collect.interval.ms"),
+        collect_list_interval: settings.millis("collect.list.interval.ms"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
         broker_configs: SPECS
             .iter()

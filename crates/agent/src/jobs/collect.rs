@@ -22,8 +22,6 @@ use crate::metrics::Metrics;
 const STEP_FILES: usize = 500;
 /// Deletions under way at one time.
 const DELETIONS_MAX: usize = 8;
-/// Least time between two listings of the bucket: they cost requests, and orphans are few.
-const LIST_INTERVAL: Duration = Duration::from_secs(600);
 /// Orphans that are remembered between runs; more are found again by later ones.
 const SUSPECTS_MAX: usize = 100_000;
 
@@ -32,6 +30,8 @@ const SUSPECTS_MAX: usize = 100_000;
 pub struct Limits {
     /// Time between two runs.
     pub interval: Duration,
+    /// Least time between two listings of the bucket: they cost requests, and orphans are few.
+    pub list_interval: Duration,
     /// How long a file must have been seen dead before it is deleted.
     pub grace: Duration,
 }
@@ -77,6 +77,13 @@ impl Suspects {
         grace.is_zero()
     }
 
+    /// Those that were seen dead a grace ago.
+    pub fn due(&self, now: Instant, grace: Duration) -> Vec<Key> {
+        let seen = self.since.iter();
+        let due = seen.filter(|(_, since)| now.since(**since) >= grace);
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
     /// Forgets a file that is gone.
     pub fn forget(&mut self, key: &Key) {
         self.since.remove(key);
@@ -105,20 +112,18 @@ impl Collector {
     /// Collects for ever.
     pub async fn run(mut self) {
         let mut listed: Option<Instant> = None;
-        // A listing may nominate a file a grace after it did first: it comes round at least that
-        // often.
-        let list_interval = LIST_INTERVAL
-            .min(self.limits.grace)
-            .max(self.limits.interval);
         loop {
             host::clock::sleep(self.limits.interval).await;
             let tombstoned = self.delete_tombstoned().await;
             self.note(tombstoned);
+            let orphans = self.delete_suspects().await;
+            self.note(orphans);
             let now = host::clock::now();
-            if listed.is_none_or(|listed| now.since(listed) >= list_interval) {
-                listed = Some(now);
-                let orphans = self.delete_orphans().await;
-                self.note(orphans);
+            if listed.is_none_or(|listed| now.since(listed) >= self.limits.list_interval) {
+                let nominated = self.nominate().await;
+                // What failed is tried again by the next run, not after the whole interval.
+                listed = nominated.is_ok().then_some(now);
+                self.note(nominated);
             }
         }
     }
@@ -173,42 +178,53 @@ impl Collector {
         }
     }
 
-    /// Deletes files in the bucket that are not and never will be committed.
-    async fn delete_orphans(&mut self) -> Result<(), Error> {
+    /// Looks for files in the bucket that are not and never will be committed.
+    async fn nominate(&mut self) -> Result<(), Error> {
         let mut after: Option<Key> = None;
         loop {
             let found = self.bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
             let last = found.len() < STEP_FILES;
             after = found.last().map(|object| object.key.clone());
-            let files: Vec<(Key, FileId)> = found
-                .into_iter()
-                .filter_map(|object| {
-                    let (id, _) = parse_file_key(&object.key)?;
-                    let incarnation = Incarnation(id.incarnation);
-                    Some((
-                        object.key,
-                        FileId {
-                            incarnation,
-                            number: id.number,
-                        },
-                    ))
-                })
-                .collect();
-            let ids: Vec<FileId> = files.iter().map(|(_, file)| *file).collect();
-            let fates = self.control.fates(&ids).await?;
-            let now = host::clock::now();
-            for ((key, _), fate) in files.iter().zip(fates) {
-                if self.suspects.judge(now, self.limits.grace, key, fate) && self.delete(key).await
-                {
-                    self.metrics.orphans_deleted.increment();
-                    self.suspects.forget(key);
-                }
-            }
+            self.judge(found.into_iter().map(|object| object.key))
+                .await?;
             if last {
                 return Ok(());
             }
         }
     }
+
+    /// Deletes the files that were seen dead a grace ago and still are, without a look at the bucket.
+    async fn delete_suspects(&mut self) -> Result<(), Error> {
+        let due = self.suspects.due(host::clock::now(), self.limits.grace);
+        for keys in due.chunks(STEP_FILES) {
+            self.judge(keys.iter().cloned()).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks what became of files, and deletes those that have been dead for a grace.
+    async fn judge(&mut self, keys: impl Iterator<Item = Key>) -> Result<(), Error> {
+        let (keys, ids): (Vec<Key>, Vec<FileId>) = keys
+            .filter_map(|key| file_id(&key).map(|id| (key, id)))
+            .unzip();
+        let fates = self.control.fates(&ids).await?;
+        let now = host::clock::now();
+        for (key, fate) in keys.iter().zip(fates) {
+            if self.suspects.judge(now, self.limits.grace, key, fate) && self.delete(key).await {
+                self.metrics.orphans_deleted.increment();
+                self.suspects.forget(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_id(key: &Key) -> Option<FileId> {
+    let (id, _) = parse_file_key(key)?;
+    Some(FileId {
+        incarnation: Incarnation(id.incarnation),
+        number: id.number,
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +243,8 @@ mod tests {
         assert!(!judge(0, "a", FileFate::Dead));
         assert!(!judge(99, "a", FileFate::Dead));
         assert!(judge(100, "a", FileFate::Dead));
+        assert!(suspects.due(at(100), grace).contains(&key("a")));
+        let mut judge = |now, name, fate| suspects.judge(at(now), grace, &key(name), fate);
         for alive in [FileFate::Live, FileFate::Tombstoned, FileFate::Undecided] {
             assert!(!judge(1_000, "b", FileFate::Dead));
             assert!(!judge(1_050, "b", alive));

@@ -82,6 +82,7 @@ struct Scene {
 fn eager() -> Settings {
     Settings {
         collect_interval: Duration::from_millis(10),
+        collect_list_interval: GRACE / 2,
         file_delete_grace: GRACE,
         ..settings()
     }

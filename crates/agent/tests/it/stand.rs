@@ -44,6 +44,7 @@ pub fn settings() -> Settings {
         upload_concurrency: 8,
         upload_timeout: Duration::from_secs(10),
         collect_interval: Duration::from_secs(3_600),
+        collect_list_interval: Duration::from_secs(3_600),
         file_delete_grace: Duration::from_secs(600),
         broker_configs: Vec::new(),
         fail_points: FailPoints::NONE,
