@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
 use host::budget::Held;
 use meta::ids::TopicId;
 use wire::errors::ErrorCode;
@@ -70,6 +72,15 @@ impl Reply {
             Reply::Silence | Reply::Close(_) => 0,
         }
     }
+}
+
+/// Topics of one request that are seen to at one time: they share entries of the journal.
+const AT_ONCE: usize = 64;
+
+/// Awaits what is asked of the control plane for each topic of a request, several at a time; yields
+/// the outcomes in the same order.
+async fn each<T: Send>(asked: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
 /// Writes an answer.

@@ -2,12 +2,12 @@
 //! parsed. It is a cache: an answer that something does not exist rests on a current view. It must
 //! not know Kafka's messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use meta::ids::{AgentId, PartitionId, TopicId};
 use rpc::Control;
-use rpc::view::{AgentView, ClusterView, TopicQuery, TopicView};
+use rpc::view::{AgentView, ClusterView, TopicView};
 use wire::batch::TimestampType;
 use wire::compression::Compression;
 
@@ -27,20 +27,13 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// From configs in force; what is missing has Kafka's default.
-    fn from_configs(configs: &BTreeMap<String, String>) -> Self {
-        let number = |name: &str, default: i64| -> i64 {
-            configs
-                .get(name)
-                .and_then(|value| value.parse().ok())
-                .unwrap_or(default)
-        };
-        let text = |name: &str| configs.get(name).map_or("", String::as_str);
-        let timestamp_type = match text("message.timestamp.type") {
+    fn of(topic: &TopicView) -> Self {
+        let number = |name: &str, default: i64| topic.value(name).parse().unwrap_or(default);
+        let timestamp_type = match topic.value("message.timestamp.type") {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         };
-        let compression = match text("compression.type") {
+        let compression = match topic.value("compression.type") {
             "uncompressed" => Some(Compression::None),
             name => Compression::from_name(name).filter(|codec| *codec != Compression::None),
         };
@@ -58,7 +51,7 @@ impl Rules {
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// As the control plane sees it.
-    pub view: Arc<TopicView>,
+    pub view: TopicView,
     /// What it demands.
     pub rules: Rules,
 }
@@ -67,12 +60,12 @@ impl Topic {
     /// The partition of an index as clients give it.
     pub(crate) fn partition(&self, index: i32) -> Option<PartitionId> {
         let index = usize::try_from(index).ok()?;
-        self.view.partitions.get(index).copied()
+        self.view.topic.partitions.get(index).copied()
     }
 }
 
 /// The cluster as last seen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     /// Kafka's cluster id.
     pub cluster_id: String,
@@ -80,49 +73,43 @@ pub(crate) struct View {
     pub agents: Vec<AgentView>,
     /// All topics, sorted by name.
     pub topics: Vec<Arc<Topic>>,
-    version: u64,
-    by_name: HashMap<String, Arc<Topic>>,
+    /// `None` before the first was seen.
+    version: Option<u64>,
     by_id: HashMap<TopicId, Arc<Topic>>,
 }
 
 impl View {
     /// Indexes a view of all topics; rules of topics that did not change are kept.
-    fn index(seen: ClusterView, before: Option<&View>) -> Self {
-        let mut topics: Vec<Arc<Topic>> = Vec::with_capacity(seen.topics.len());
-        for view in seen.topics {
-            let known = before.and_then(|before| before.by_id.get(&view.id));
-            let topic = match known {
-                Some(known) if Arc::ptr_eq(&known.view, &view) || known.view == view => {
-                    Arc::clone(known)
-                }
-                _ => Arc::new(Topic {
-                    rules: Rules::from_configs(&view.effective),
+    fn index(seen: ClusterView, before: &View) -> Self {
+        let keep = |view: TopicView| {
+            let known = before.by_id.get(&view.topic.id);
+            match known.filter(|known| known.view == view) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Topic {
+                    rules: Rules::of(&view),
                     view,
                 }),
-            };
-            topics.push(topic);
-        }
-        let by_name = topics
-            .iter()
-            .map(|topic| (topic.view.name.clone(), Arc::clone(topic)))
-            .collect();
+            }
+        };
+        let topics: Vec<Arc<Topic>> = seen.topics.into_iter().map(keep).collect();
         let by_id = topics
             .iter()
-            .map(|topic| (topic.view.id, Arc::clone(topic)))
+            .map(|topic| (topic.view.topic.id, Arc::clone(topic)))
             .collect();
         View {
             cluster_id: seen.cluster_id,
             agents: seen.agents,
             topics,
-            version: seen.version,
-            by_name,
+            version: Some(seen.version),
             by_id,
         }
     }
 
     /// A topic by name.
     pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.by_name.get(name)
+        let named = |topic: &Arc<Topic>| topic.view.topic.name.as_str().cmp(name);
+        let at = self.topics.binary_search_by(named).ok()?;
+        self.topics.get(at)
     }
 
     /// A topic by id.
@@ -164,9 +151,10 @@ pub(crate) struct Views {
 impl Views {
     /// The first view, as applied at the control node.
     pub(crate) async fn open(control: Arc<dyn Control>) -> Result<Self, rpc::Error> {
-        let seen = control.view(TopicQuery::All).await?;
-        let latest = RwLock::new(Arc::new(View::index(seen, None)));
-        Ok(Views { control, latest })
+        let latest = RwLock::new(Arc::new(View::default()));
+        let views = Views { control, latest };
+        views.refresh().await?;
+        Ok(views)
     }
 
     /// The latest view.
@@ -176,8 +164,11 @@ impl Views {
 
     /// Takes over what the control node has applied.
     pub(crate) async fn refresh(&self) -> Result<Arc<View>, rpc::Error> {
-        let seen = self.control.view(TopicQuery::All).await?;
-        Ok(self.take(seen))
+        let before = self.latest();
+        Ok(match self.control.view(before.version).await? {
+            Some(seen) => self.take(seen),
+            None => before,
+        })
     }
 
     /// Takes over what is current: what is not in it does not exist.
@@ -188,7 +179,7 @@ impl Views {
 
     /// Takes over what the control node has applied, if that is at least `version`.
     pub(crate) async fn refresh_to(&self, version: u64) -> Result<(), rpc::Error> {
-        if self.latest().version < version {
+        if self.latest().version < Some(version) {
             self.refresh().await?;
         }
         Ok(())
@@ -196,10 +187,10 @@ impl Views {
 
     fn take(&self, seen: ClusterView) -> Arc<View> {
         let before = self.latest();
-        if seen.version <= before.version && before.version != 0 {
+        if Some(seen.version) <= before.version {
             return before;
         }
-        let view = Arc::new(View::index(seen, Some(&before)));
+        let view = Arc::new(View::index(seen, &before));
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         if latest.version <= view.version {
             *latest = Arc::clone(&view);

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use meta::config;
 use meta::file::Fate;
 use meta::member::Agent;
 use meta::query::{self, SlicePlace};
 use meta::state::State;
 use meta::topic::{Refusal, Topic};
 use rpc::control::TopicRefusal;
-use rpc::view::{AgentView, ClusterView, FileFate, Located, Place, TopicQuery, TopicView};
+use rpc::view::{AgentView, ClusterView, FileFate, Located, Place, TopicView};
 
 /// Where a slice lies.
 pub(crate) fn place(place: &SlicePlace) -> Place {
@@ -71,22 +70,23 @@ pub(crate) fn refusal(refusal: &Refusal) -> TopicRefusal {
     }
 }
 
-/// The agents, and the topics asked for.
-pub(crate) fn view(state: &State, query: &TopicQuery) -> ClusterView {
-    let chosen: Vec<&Topic> = match query {
-        TopicQuery::All => state.topics().iter().collect(),
-        TopicQuery::Names(names) => names.iter().filter_map(|name| state.topic(name)).collect(),
-        TopicQuery::Ids(ids) => ids.iter().filter_map(|id| state.topic_by_id(*id)).collect(),
+/// The agents and the topics, unless they are known.
+pub(crate) fn view(state: &State, known: Option<u64>) -> Option<ClusterView> {
+    let version = state.view_version();
+    if known == Some(version) {
+        return None;
+    }
+    let topics = state.topics();
+    let topic = |topic: &Arc<Topic>| TopicView {
+        topic: Arc::clone(topic),
+        cluster_configs: Arc::clone(topics.cluster_configs()),
     };
-    ClusterView {
+    Some(ClusterView {
         cluster_id: state.cluster_id().to_owned(),
         agents: state.agents().map(agent).collect(),
-        topics: chosen
-            .into_iter()
-            .map(|chosen| Arc::new(topic(state, chosen)))
-            .collect(),
-        version: state.view_version(),
-    }
+        topics: topics.shared().map(topic).collect(),
+        version,
+    })
 }
 
 fn agent(agent: &Agent) -> AgentView {
@@ -97,22 +97,5 @@ fn agent(agent: &Agent) -> AgentView {
         region: agent.region.clone(),
         zone: agent.zone.clone(),
         incarnation: agent.incarnation,
-    }
-}
-
-fn topic(state: &State, topic: &Topic) -> TopicView {
-    let effective = config::TOPIC.iter();
-    let effective = effective.map(|spec| {
-        (
-            spec.name.to_owned(),
-            state.topic_config(topic, spec.name).to_owned(),
-        )
-    });
-    TopicView {
-        id: topic.id,
-        name: topic.name.clone(),
-        partitions: topic.partitions.clone(),
-        configs: topic.configs.clone(),
-        effective: effective.collect(),
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
     host::task::spawn("housekeeping", async move {
         loop {
             host::clock::sleep(interval).await;
+            warn_of_producers(&node);
             while node.leads() {
                 match node.propose(&Command::Housekeep).await {
                     Ok(Reply::Housekept { more: true }) => {}
@@ -33,6 +34,21 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
             }
         }
     })
+}
+
+/// Says that producers will have to wait, or have to already.
+fn warn_of_producers(node: &Node) {
+    let totals = node.with_state(meta::state::State::totals);
+    let (producers, max) = (totals.producers, totals.producers_max);
+    if node.leads() && producers > max / 2 {
+        tracing::warn!(
+            producers,
+            max,
+            "many idempotent producers are remembered: those idle for ten minutes are dropped, and \
+             new ones wait beyond producer.ids.max; raise it, or look for clients that start a \
+             producer for every few records"
+        );
+    }
 }
 
 /// Makes the cluster's configs be `wanted`, and the defaults where it says nothing.

@@ -16,7 +16,7 @@ use rpc::control::{Control, Producer, TopicRefusal, TopicSpec};
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::view::{
     Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place, Registered,
-    Registration, TimeQuery, TopicQuery,
+    Registration, TimeQuery,
 };
 use tokio::sync::broadcast;
 
@@ -117,13 +117,8 @@ impl Control for Node {
         file_reply(self.propose(&Command::SkipFile { file }).await?)
     }
 
-    async fn view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
-        Ok(self.read(|state| convert::view(state, &query)))
-    }
-
-    async fn current_view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
-        self.read_current(|state| convert::view(state, &query))
-            .await
+    async fn view(&self, known: Option<u64>) -> Result<Option<ClusterView>, Error> {
+        Ok(self.read(|state| convert::view(state, known)))
     }
 
     async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error> {
@@ -164,12 +159,10 @@ impl Control for Node {
         partition: PartitionId,
         query: TimeQuery,
     ) -> Result<Option<Place>, Error> {
-        let found = self
-            .read_current(|state| match query {
-                TimeQuery::AtOrAfter(time) => state.slice_at_or_after_timestamp(partition, time),
-                TimeQuery::Largest => state.max_timestamp_slice(partition),
-            })
-            .await?;
+        let found = self.read(|state| match query {
+            TimeQuery::AtOrAfter(time) => state.slice_at_or_after_timestamp(partition, time),
+            TimeQuery::Largest => state.max_timestamp_slice(partition),
+        });
         Ok(found.as_ref().map(convert::place))
     }
 

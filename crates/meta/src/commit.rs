@@ -8,7 +8,7 @@ use crate::file::File;
 use crate::ids::{FileId, PartitionId, ProducerId, Stamp};
 use crate::outcome::Packed;
 use crate::partition::Partition;
-use crate::producer::{Header, Verdict};
+use crate::producer::{Header, Room, Verdict};
 use crate::query::SlicePlace;
 use crate::reply::Event;
 use crate::rule::{Rule, Rules};
@@ -249,8 +249,10 @@ pub(crate) fn commit(
     let Some(placement) = state.placement.covered(&command.placement) else {
         return FileReply::PlacementRefused;
     };
-    let mut appender = Appender::new(command, stamp, events, state.rules);
+    let room = state.producer_room();
+    let mut appender = Appender::new(command, stamp, events, state.rules, room);
     appender.append_all(state);
+    state.producers = appender.room.taken;
     let outcomes: Arc<[BatchOutcome]> = appender.outcomes.into();
     let (live_slices, live_bytes) = (appender.live_slices, appender.live_bytes);
     let file = File {
@@ -347,6 +349,7 @@ struct Appender<'a> {
     live_slices: u32,
     live_bytes: u64,
     rules: Rules,
+    room: Room,
 }
 
 impl<'a> Appender<'a> {
@@ -355,6 +358,7 @@ impl<'a> Appender<'a> {
         stamp: Stamp,
         events: &'a mut Vec<Event>,
         rules: Rules,
+        room: Room,
     ) -> Self {
         events.reserve(command.slices.partition.len());
         let outcomes = Vec::with_capacity(command.batches.records.len());
@@ -366,6 +370,7 @@ impl<'a> Appender<'a> {
             live_slices: 0,
             live_bytes: 0,
             rules,
+            room,
         }
     }
 
@@ -403,7 +408,8 @@ impl<'a> Appender<'a> {
         let mut position = position;
         let mut open: Option<Slice> = None;
         for batch in rows.filter_map(|row| self.command.batch(row)) {
-            let outcome = partition.admit(&batch, self.stamp.ticks_millis, self.rules);
+            let outcome =
+                partition.admit(&batch, self.stamp.ticks_millis, self.rules, &mut self.room);
             self.outcomes.push(outcome);
             if let BatchOutcome::Accepted { base_offset, .. } = outcome {
                 open = match open {
@@ -461,7 +467,7 @@ fn extended(slice: Slice, batch: &Batch) -> Option<Slice> {
 
 impl Partition {
     /// Decides about a batch; if it is accepted, it takes its offsets.
-    fn admit(&mut self, batch: &Batch, ticks: u64, rules: Rules) -> BatchOutcome {
+    fn admit(&mut self, batch: &Batch, ticks: u64, rules: Rules, room: &mut Room) -> BatchOutcome {
         let (base_offset, log_start) = (self.high_watermark, self.log_start);
         let records = i64::from(batch.records);
         let end = match base_offset.checked_add(records) {
@@ -476,7 +482,7 @@ impl Partition {
                 base_sequence: batch.base_sequence,
                 records: batch.records,
             };
-            match self.producers.admit(&header, base_offset, ticks) {
+            match self.producers.admit(&header, base_offset, ticks, room) {
                 Verdict::Append => {}
                 Verdict::Duplicate(base_offset) => {
                     return BatchOutcome::Duplicate {
@@ -487,6 +493,7 @@ impl Partition {
                 Verdict::DuplicateSequence => return BatchOutcome::DuplicateSequence,
                 Verdict::OutOfOrder => return BatchOutcome::OutOfOrder,
                 Verdict::InvalidEpoch => return BatchOutcome::InvalidProducerEpoch,
+                Verdict::NoRoom => return BatchOutcome::TooManyProducers,
             }
         }
         self.high_watermark = end;

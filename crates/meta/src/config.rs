@@ -417,6 +417,13 @@ pub const CLUSTER: &[Spec] = &[
         Check::Between(1, INT_MAX),
         "What is known of an idempotent producer is dropped after it was idle this long.",
     ),
+    cluster(
+        "producer.ids.max",
+        Kind::Int,
+        "500000",
+        Check::Between(1_000, INT_MAX),
+        "Most idempotent producers remembered, one for each partition that it has written to.",
+    ),
 ];
 
 /// The config of a name in a table.
@@ -435,8 +442,13 @@ impl Spec {
 
     /// Whether a value may be set; if not, why not, for people.
     pub fn check(&self, value: &str) -> Result<(), String> {
-        self.check_kind(value)?;
         let name = self.name;
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(format!(
+                "{name}: a value has at most {VALUE_BYTES_MAX} bytes"
+            ));
+        }
+        self.check_kind(value)?;
         match self.check {
             Check::Any => Ok(()),
             Check::Between(min, max) => match value.trim().parse::<i64>() {
@@ -458,12 +470,13 @@ impl Spec {
     }
 
     fn check_kind(&self, value: &str) -> Result<(), String> {
+        let short = value.len() <= NUMBER_BYTES_MAX;
         let fits = match self.kind {
             Kind::Boolean => value == "true" || value == "false",
-            Kind::Int => value.trim().parse::<i32>().is_ok(),
-            Kind::Long => value.trim().parse::<i64>().is_ok(),
-            Kind::Double => is_decimal(value),
-            Kind::String | Kind::List => value.len() <= VALUE_BYTES_MAX,
+            Kind::Int => short && value.trim().parse::<i32>().is_ok(),
+            Kind::Long => short && value.trim().parse::<i64>().is_ok(),
+            Kind::Double => short && is_decimal(value),
+            Kind::String | Kind::List => true,
         };
         if fits {
             Ok(())
@@ -475,6 +488,8 @@ impl Spec {
 
 /// Longest value of a config in bytes.
 const VALUE_BYTES_MAX: usize = 8_192;
+/// Longest number: it is kept as it came, with spaces and leading zeros.
+const NUMBER_BYTES_MAX: usize = 32;
 
 fn is_decimal(value: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -530,7 +545,7 @@ pub(crate) fn cluster_value<'a>(cluster: &'a Configs, name: &str) -> &'a str {
 }
 
 /// The value in force of a topic's config; empty if there is no such config.
-pub(crate) fn topic_value<'a>(cluster: &'a Configs, topic: &'a Configs, name: &str) -> &'a str {
+pub fn topic_value<'a>(cluster: &'a Configs, topic: &'a Configs, name: &str) -> &'a str {
     if let Some(value) = topic.get(name) {
         return value;
     }
@@ -640,6 +655,7 @@ mod tests {
             ("cleanup.policy", "compact,delete"),
             ("retention.ms", "-2"),
             ("retention.ms", "soon"),
+            ("retention.ms", "000000000000000000000000000000001"),
             ("max.message.bytes", "4294967296"),
             ("message.timestamp.type", "createtime"),
             ("compression.type", "brotli"),

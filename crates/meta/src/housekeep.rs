@@ -72,6 +72,7 @@ fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut b
         if partition.slices.len() > 0 {
             return false;
         }
+        state.producers -= partition.producers.len();
         entry.remove();
     }
     true
@@ -108,6 +109,11 @@ fn sweep(
     }
 }
 
+/// How long an idle producer is remembered while more than half of the room for
+/// producers is taken: five times as long as clients go on repeating a batch
+/// (`delivery.timeout.ms`, two minutes).
+const PRESSED_IDLE_MILLIS: u64 = 600_000;
+
 fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
     let topics: &Topics = &state.topics;
     let number = |name: &str| {
@@ -122,7 +128,11 @@ fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
     let idle = topics
         .cluster_number("producer.id.expiration.ms")
         .filter(not_negative);
-    let idle = idle.map_or(u64::MAX, i64::cast_unsigned);
+    let mut idle = idle.map_or(u64::MAX, i64::cast_unsigned);
+    let room = state.producer_room();
+    if room.taken > room.max / 2 {
+        idle = idle.min(PRESSED_IDLE_MILLIS);
+    }
     Retention {
         // After a jump the wall clock is not believed: what it would expire may be young.
         until_wall_millis: until.filter(|_| state.clock.hold.is_none()),
@@ -202,7 +212,7 @@ fn retain(
     let Some(partition) = state.partitions.get_mut(number) else {
         return;
     };
-    partition.producers.expire(retention.producers_before_ticks);
+    state.producers -= partition.producers.expire(retention.producers_before_ticks);
     if dropped {
         let log_start = partition.log_start;
         events.push(Event::LogStart {

@@ -40,8 +40,10 @@ pub fn check_all(state: &State) -> Result<(), Violation> {
 /// Checks everything but the inside of groups; never panics.
 pub(crate) fn check_structure(state: &State) -> Result<(), Violation> {
     let mut tally = Tally::new();
+    let mut producers = 0;
     for (number, partition) in state.partitions.iter() {
         check_partition(PartitionId(number), partition, &mut tally)?;
+        producers += partition.producers.len();
     }
     for (id, partition) in &state.doomed {
         check_partition(*id, partition, &mut tally)?;
@@ -53,11 +55,17 @@ pub(crate) fn check_structure(state: &State) -> Result<(), Violation> {
             partition.slices.len() > 0,
             "{id:?} is doomed without slices"
         );
+        producers += partition.producers.len();
         ensure!(
             state.topics.get(partition.topic).is_none(),
             "{id:?} is doomed, its topic lives"
         );
     }
+    ensure!(
+        producers == state.producers,
+        "{producers} producers are remembered, {} are counted",
+        state.producers
+    );
     check_topics(state)?;
     check_files(state, &tally)?;
     check_members(state)

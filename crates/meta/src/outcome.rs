@@ -30,6 +30,9 @@ pub enum BatchOutcome {
     UnknownPartition,
     /// The partition has no offsets left for it.
     OffsetsExhausted,
+    /// Nothing is remembered of its producer, and as many as may be are (`producer.ids.max`):
+    /// certainly not appended.
+    TooManyProducers,
 }
 
 impl BatchOutcome {
@@ -43,6 +46,7 @@ impl BatchOutcome {
             BatchOutcome::InvalidProducerEpoch => 4,
             BatchOutcome::UnknownPartition => 5,
             BatchOutcome::OffsetsExhausted => 6,
+            BatchOutcome::TooManyProducers => 7,
         }
     }
 
@@ -86,6 +90,7 @@ impl BatchOutcome {
             4 => BatchOutcome::InvalidProducerEpoch,
             5 => BatchOutcome::UnknownPartition,
             6 => BatchOutcome::OffsetsExhausted,
+            7 => BatchOutcome::TooManyProducers,
             _ => return None,
         })
     }
@@ -158,6 +163,7 @@ mod tests {
             BatchOutcome::InvalidProducerEpoch,
             BatchOutcome::UnknownPartition,
             BatchOutcome::OffsetsExhausted,
+            BatchOutcome::TooManyProducers,
         ];
         let packed = Packed::new(&outcomes);
         assert_eq!(packed.len(), outcomes.len());

@@ -42,6 +42,17 @@ pub(crate) enum Verdict {
     OutOfOrder,
     /// The producer has a newer epoch.
     InvalidEpoch,
+    /// Nothing is remembered of the producer, and there is no room to.
+    NoRoom,
+}
+
+/// How many producers are remembered, over all partitions, and how many may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Producers remembered, each once for every partition that it has written to.
+    pub(crate) taken: u64,
+    /// Beyond this no others are.
+    pub(crate) max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -199,7 +210,13 @@ impl Producers {
     }
 
     /// Decides about a batch, and remembers it at `base_offset` if it is to be appended.
-    pub(crate) fn admit(&mut self, header: &Header, base_offset: i64, ticks: u64) -> Verdict {
+    pub(crate) fn admit(
+        &mut self,
+        header: &Header,
+        base_offset: i64,
+        ticks: u64,
+        room: &mut Room,
+    ) -> Verdict {
         if header.epoch < 0 {
             return Verdict::InvalidEpoch;
         }
@@ -211,7 +228,13 @@ impl Producers {
             .binary_search_by_key(&header.id, |producer| producer.id)
         {
             Ok(at) => at,
+            Err(_) if room.taken >= room.max => return Verdict::NoRoom,
             Err(at) => {
+                room.taken += 1;
+                // Most partitions have one producer or two: room for four would be wasted.
+                if self.0.len() == self.0.capacity() {
+                    self.0.reserve_exact((self.0.len() / 2).max(1));
+                }
                 self.0.insert(at, Producer::new(header));
                 at
             }
@@ -226,10 +249,21 @@ impl Producers {
         verdict
     }
 
-    /// Forgets producers that have not appended since a time in ticks.
-    pub(crate) fn expire(&mut self, before_ticks: u64) {
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Forgets producers that have not appended since a time in ticks; how many.
+    pub(crate) fn expire(&mut self, before_ticks: u64) -> u64 {
+        let before = self.len();
         self.0
             .retain(|producer| producer.touched_ticks >= before_ticks);
+        let expired = before - self.len();
+        if expired > 0 {
+            self.0.shrink_to_fit();
+        }
+        expired
     }
 
     /// Whether [`Producers::expire`] would forget any.
@@ -267,13 +301,25 @@ mod tests {
         }
     }
 
+    fn ample() -> Room {
+        Room {
+            taken: 0,
+            max: u64::MAX,
+        }
+    }
+
     /// Admits (epoch, base sequence, records) at offsets 100, 200, ... and gives the verdicts.
     fn verdicts(batches: &[(i16, i32, u32)]) -> Vec<Verdict> {
         let mut producers = Producers::default();
         let mut offset = 0;
         let mut admit = |&(epoch, base_sequence, records): &(i16, i32, u32)| {
             offset += 100;
-            producers.admit(&header(epoch, base_sequence, records), offset, 0)
+            producers.admit(
+                &header(epoch, base_sequence, records),
+                offset,
+                0,
+                &mut ample(),
+            )
         };
         batches.iter().map(&mut admit).collect()
     }
@@ -346,10 +392,29 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_leaves_no_trace() {
         let mut producers = Producers::default();
-        assert_eq!(producers.admit(&header(-1, 0, 1), 0, 0), InvalidEpoch);
-        assert_eq!(producers.admit(&header(0, -1, 1), 0, 0), OutOfOrder);
-        assert_eq!(producers.admit(&header(0, 0, 0), 0, 0), OutOfOrder);
+        let mut admit = |header| producers.admit(&header, 0, 0, &mut ample());
+        assert_eq!(admit(header(-1, 0, 1)), InvalidEpoch);
+        assert_eq!(admit(header(0, -1, 1)), OutOfOrder);
+        assert_eq!(admit(header(0, 0, 0)), OutOfOrder);
         assert_eq!(producers, Producers::default());
+    }
+
+    #[test]
+    fn without_room_only_who_is_remembered_goes_on() {
+        let mut producers = Producers::default();
+        let mut room = Room { taken: 3, max: 4 };
+        let mut admit = |id, base_sequence| {
+            let header = Header {
+                id: ProducerId(id),
+                ..header(0, base_sequence, 1)
+            };
+            producers.admit(&header, i64::from(base_sequence), 0, &mut room)
+        };
+        assert_eq!(admit(7, 0), Append);
+        assert_eq!(admit(8, 0), Verdict::NoRoom);
+        assert_eq!(admit(7, 1), Append);
+        assert_eq!(admit(7, 0), Duplicate(0));
+        assert_eq!((room.taken, producers.len()), (4, 1));
     }
 
     #[test]
@@ -362,14 +427,14 @@ mod tests {
                 base_sequence: 0,
                 records: 1,
             };
-            producers.admit(&header, 0, ticks)
+            producers.admit(&header, 0, ticks, &mut ample())
         };
         for (id, ticks) in [(1, 10), (2, 30), (0, 20)] {
             assert_eq!(admit(id, ticks), Append);
         }
         assert!(!producers.any_expired(10));
         assert!(producers.any_expired(11));
-        producers.expire(20);
+        assert_eq!(producers.expire(20), 1);
         let left: Vec<_> = producers
             .as_slice()
             .iter()

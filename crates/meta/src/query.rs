@@ -87,6 +87,10 @@ pub struct Totals {
     pub tombstoned_files: u64,
     /// Groups.
     pub groups: u64,
+    /// Idempotent producers remembered, each once for every partition that it has written to.
+    pub producers: u64,
+    /// How many may be (`producer.ids.max`).
+    pub producers_max: u64,
 }
 
 impl State {
@@ -125,6 +129,8 @@ impl State {
             doomed_partitions: count(self.doomed.len()),
             files: self.files.len(),
             tombstoned_files: self.files.tombstoned(),
+            producers: self.producers,
+            producers_max: self.producer_room().max,
             groups: count(self.groups.len()),
         }
     }

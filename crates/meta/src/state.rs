@@ -11,6 +11,7 @@ use crate::ids::{COUNTER_MAX, FileId, PartitionId, ProducerId, Stamp, TopicId};
 use crate::member::Members;
 use crate::partition::Partition;
 use crate::placement::Policy;
+use crate::producer::Room;
 use crate::reply::{Applied, Event, Refusal, Reply};
 use crate::rule::Rules;
 use crate::table::Table;
@@ -43,6 +44,8 @@ pub struct State {
     pub(crate) cursor: u64,
     /// Rises with every change of topics, configs or agents.
     pub(crate) view_version: u64,
+    /// Producers remembered by all partitions; follows from those.
+    pub(crate) producers: u64,
     /// No part of the state: what tests removed of the rules.
     pub(crate) rules: Rules,
 }
@@ -65,6 +68,7 @@ impl State {
             next_producer: 0,
             cursor: 0,
             view_version: 0,
+            producers: 0,
             rules: Rules::default(),
         }
     }
@@ -173,10 +177,13 @@ impl State {
         }
         let removed = Arc::make_mut(&mut self.topics).remove(id);
         for partition in removed.iter().flat_map(|topic| &topic.partitions) {
-            if let Some(removed) = self.partitions.remove(partition.0)
-                && removed.slices.len() > 0
-            {
+            let Some(removed) = self.partitions.remove(partition.0) else {
+                continue;
+            };
+            if removed.slices.len() > 0 {
                 self.doomed.insert(*partition, removed);
+            } else {
+                self.producers -= removed.producers.len();
             }
         }
         self.groups.forget_topic(id);
@@ -282,6 +289,17 @@ impl State {
         let (reply, event) = self.groups.apply(stamp, &partitions, command);
         events.extend(event.map(Event::Group));
         Reply::Group(reply)
+    }
+
+    /// How many producers are remembered, and may be.
+    pub(crate) fn producer_room(&self) -> Room {
+        let max = self.topics.cluster_number("producer.ids.max");
+        Room {
+            taken: self.producers,
+            max: max
+                .and_then(|max| u64::try_from(max).ok())
+                .unwrap_or(u64::MAX),
+        }
     }
 
     fn present_partitions(&self) -> u64 {

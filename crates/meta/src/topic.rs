@@ -14,6 +14,10 @@ pub const PARTITIONS_MAX: u32 = 100_000;
 /// what one process can hold in a few hundred MiB, with clients that ask for all of them.
 pub const CLUSTER_PARTITIONS_MAX: u64 = 1_000_000;
 
+/// Most topics of one cluster: what one process can hold in some 200 MiB, however long their names
+/// are and however much is set on them.
+pub const CLUSTER_TOPICS_MAX: usize = 100_000;
+
 /// Longest topic name, as Kafka's.
 pub const NAME_LENGTH_MAX: usize = 249;
 
@@ -75,7 +79,7 @@ pub struct Topics {
     by_name: BTreeMap<String, TopicId>,
     /// Names with every dot replaced: Kafka keeps names apart that differ only in `.` and `_`.
     collisions: BTreeMap<String, TopicId>,
-    pub(crate) cluster_configs: Configs,
+    pub(crate) cluster_configs: Arc<Configs>,
 }
 
 impl Topics {
@@ -91,7 +95,17 @@ impl Topics {
 
     /// All topics, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
-        self.by_name.values().filter_map(|id| self.get(*id))
+        self.shared().map(Arc::as_ref)
+    }
+
+    /// All topics, sorted by name, to be kept without being copied.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// What is set for the cluster.
+    pub fn cluster_configs(&self) -> &Arc<Configs> {
+        &self.cluster_configs
     }
 
     /// How many topics there are.
@@ -152,6 +166,10 @@ impl Topics {
         }
         config::check_all(config::TOPIC, &request.configs)
             .map_err(|reason| Refusal::InvalidConfig { reason })?;
+        if self.len() >= CLUSTER_TOPICS_MAX {
+            let reason = format!("a cluster has at most {CLUSTER_TOPICS_MAX} topics");
+            return Err(Refusal::Policy { reason });
+        }
         if request.id == TopicId(0) || self.by_id.contains_key(&request.id) {
             let reason = "the topic id is zero or taken".to_owned();
             return Err(Refusal::Policy { reason });
@@ -205,8 +223,12 @@ impl Topics {
 
     /// Changes the cluster's configs; true if anything is different then.
     pub(crate) fn configure_cluster(&mut self, changes: &ConfigChanges) -> Result<bool, Refusal> {
-        config::change(config::CLUSTER, &mut self.cluster_configs, changes)
-            .map_err(|reason| Refusal::InvalidConfig { reason })
+        config::change(
+            config::CLUSTER,
+            Arc::make_mut(&mut self.cluster_configs),
+            changes,
+        )
+        .map_err(|reason| Refusal::InvalidConfig { reason })
     }
 }
 
@@ -279,6 +301,34 @@ mod tests {
             [PartitionId(COUNTER_MAX - 1), PartitionId(COUNTER_MAX)]
         );
         assert!(number_partitions(&mut last, 0, 1).is_err());
+    }
+
+    #[test]
+    fn a_cluster_has_a_limit_of_topics() {
+        let mut topics = Topics::default();
+        let request = |n: usize| CreateTopic {
+            id: TopicId(n as u128 + 1),
+            name: format!("t{n}"),
+            partitions: 1,
+            configs: Configs::new(),
+        };
+        for n in 0..CLUSTER_TOPICS_MAX {
+            let CreateTopic { id, name, .. } = request(n);
+            topics.insert(Topic {
+                id,
+                name,
+                partitions: Vec::new(),
+                configs: Configs::new(),
+            });
+        }
+        let one_more = request(CLUSTER_TOPICS_MAX);
+        let refused = topics.check_new(&one_more);
+        assert!(
+            matches!(refused, Err(Refusal::Policy { .. })),
+            "{refused:?}"
+        );
+        topics.remove(TopicId(1));
+        assert_eq!(topics.check_new(&one_more), Ok(()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::group::{GroupReply, GroupRequest};
 use crate::view::{
     Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place, Registered,
-    Registration, TimeQuery, TopicQuery,
+    Registration, TimeQuery,
 };
 
 /// A topic to create.
@@ -65,11 +65,8 @@ pub trait Control: Send + Sync + 'static {
     /// Gives up a file number for good: what it held is not and never will be committed.
     async fn skip(&self, file: FileId) -> Result<FileReply, Error>;
 
-    /// Topics and agents, as applied here.
-    async fn view(&self, query: TopicQuery) -> Result<ClusterView, Error>;
-
-    /// Topics and agents, current.
-    async fn current_view(&self, query: TopicQuery) -> Result<ClusterView, Error>;
+    /// Topics and agents, as applied here; `None` if that is the version that is known already.
+    async fn view(&self, known: Option<u64>) -> Result<Option<ClusterView>, Error>;
 
     /// Where records are, as applied here; answers in the order of the requests.
     async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error>;
@@ -81,8 +78,8 @@ pub trait Control: Send + Sync + 'static {
     /// The bounds of partitions, current; `None` where there is no such partition.
     async fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Option<Bounds>>, Error>;
 
-    /// The slice in which to look for a timestamp, current; `None` if no record qualifies or
-    /// there is no such partition.
+    /// The slice in which to look for a timestamp, as applied here: at least as current as the bounds
+    /// were that this node gave before. `None` if no record qualifies or there is no such partition.
     async fn find_time(
         &self,
         partition: PartitionId,

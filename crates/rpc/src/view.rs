@@ -1,10 +1,12 @@
-//! What an agent sees of the metadata: topics, agents, positions. Copies, never references into
-//! the state, since the state may be in another process.
+//! What an agent sees of the metadata: topics, agents, positions. Values that do not change, never
+//! references into the state, since the state may be in another process; one in the same process
+//! may share their memory.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meta::ids::{AgentId, FileId, Incarnation, PartitionId, TopicId};
+use meta::config::{Configs, topic_value};
+use meta::ids::{AgentId, FileId, Incarnation, PartitionId};
+use meta::topic::Topic;
 
 /// An agent that clients can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,28 +28,18 @@ pub struct AgentView {
 /// A topic as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicView {
-    /// Kafka's topic id.
-    pub id: TopicId,
-    /// Its name.
-    pub name: String,
-    /// The partitions, by index from 0.
-    pub partitions: Vec<PartitionId>,
-    /// Configs set on the topic itself.
-    pub configs: BTreeMap<String, String>,
-    /// Every topic config with its value in force (the topic's, else the cluster's, else the
-    /// default).
-    pub effective: BTreeMap<String, String>,
+    /// Its id, its name, its partitions, and what is set on it.
+    pub topic: Arc<Topic>,
+    /// What is set for the cluster, and holds where the topic says nothing.
+    pub cluster_configs: Arc<Configs>,
 }
 
-/// Which topics to see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicQuery {
-    /// All of them, sorted by name.
-    All,
-    /// Those of these names.
-    Names(Vec<String>),
-    /// Those of these ids.
-    Ids(Vec<TopicId>),
+impl TopicView {
+    /// The value in force of one of its configs (the topic's, else the cluster's, else the default);
+    /// empty if there is no such config.
+    pub fn value(&self, name: &str) -> &str {
+        topic_value(&self.cluster_configs, &self.topic.configs, name)
+    }
 }
 
 /// The cluster at one moment.
@@ -57,8 +49,8 @@ pub struct ClusterView {
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Vec<AgentView>,
-    /// The topics asked for that exist.
-    pub topics: Vec<Arc<TopicView>>,
+    /// The topics, sorted by name.
+    pub topics: Vec<TopicView>,
     /// Grows whenever topics, configs or agents change; equal versions mean equal views.
     pub version: u64,
 }

@@ -61,6 +61,7 @@ fn as_json(health: &Health) -> Value {
             "topics": totals.topics,
             "partitions": totals.partitions,
             "groups": totals.groups,
+            "producers": totals.producers,
             "files": totals.files,
             "files_waiting_for_deletion": totals.tombstoned_files,
             "retention_held": state.retention_hold().is_some(),
@@ -181,6 +182,12 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         totals.partitions,
     );
     gauge(text, "seaway_groups", "Consumer groups.", totals.groups);
+    gauge(
+        text,
+        "seaway_producers",
+        "Idempotent producers remembered, one for each partition that it has written to.",
+        totals.producers,
+    );
     gauge(
         text,
         "seaway_files",

@@ -382,6 +382,13 @@ pub const SPECS: &[Spec] = &[
         (1, INT_MAX),
         "What is known of an idempotent producer is dropped after it was idle this long.",
     ),
+    integer(
+        "producer.ids.max",
+        "500000",
+        "",
+        (1_000, INT_MAX),
+        "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
+    ),
     text("region", "local", "The region this node says it is in."),
     integer(
         "socket.request.max.bytes",

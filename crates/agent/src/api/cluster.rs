@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use rpc::control::{TopicRefusal, TopicSpec};
 use rpc::view::AgentView;
 use wire::errors::ErrorCode;
@@ -16,7 +17,7 @@ use wire::messages::metadata::{
 };
 use wire::text::Str;
 
-use super::{errors, topic_id, uuid};
+use super::{each, errors, topic_id, uuid};
 use crate::context::Context;
 use crate::route;
 use crate::view::{Topic, View};
@@ -79,7 +80,7 @@ fn broker(agent: &AgentView) -> MetadataResponseBroker {
 
 fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
     let partitions = (0_i32..)
-        .zip(&topic.view.partitions)
+        .zip(&topic.view.topic.partitions)
         .map(|(index, partition)| {
             let leader = route::agent_for(*partition, &view.agents).map_or(-1, |agent| agent.id.0);
             let error = if leader < 0 {
@@ -100,8 +101,8 @@ fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
             }
         });
     MetadataResponseTopic {
-        name: Some(Str::from(&topic.view.name)),
-        topic_id: uuid(topic.view.id),
+        name: Some(Str::from(&topic.view.topic.name)),
+        topic_id: uuid(topic.view.topic.id),
         partitions: partitions.collect(),
         ..MetadataResponseTopic::default()
     }
@@ -145,23 +146,20 @@ async fn named(
             }
         }
     }
-    let mut created = false;
-    for (at, topic) in wanted.iter().enumerate() {
-        let Some(name) = topic
-            .name
-            .as_deref()
-            .filter(|name| view.topic(name).is_none())
-        else {
-            continue;
-        };
-        if failures.contains_key(&at) {
-            continue;
-        }
-        match create(context, name, may_create).await {
-            Ok(()) => created = true,
-            Err(code) => drop(failures.insert(at, code)),
-        }
-    }
+    let missing = wanted.iter().enumerate().filter_map(|(at, topic)| {
+        let name = topic.name.as_deref()?;
+        let is_missing = view.topic(name).is_none() && !failures.contains_key(&at);
+        is_missing.then_some((at, name))
+    });
+    let outcomes = missing
+        .map(|(at, name)| async move { (at, create(context, name, may_create).await) }.boxed());
+    let outcomes = each(outcomes.collect()).await;
+    let created = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+    failures.extend(
+        outcomes
+            .into_iter()
+            .filter_map(|(at, outcome)| Some((at, outcome.err()?))),
+    );
     if created && let Ok(current) = context.views.refresh().await {
         view = current;
     }

@@ -1,7 +1,9 @@
 //! DescribeConfigs: what is set on topics and on this broker, from where, and what it means. It must
 //! not know what a config does.
 
-use meta::config::{Kind, Spec, TOPIC, find};
+use std::sync::Arc;
+
+use meta::config::{Kind, Spec, TOPIC};
 use rpc::view::TopicView;
 use wire::errors::ErrorCode;
 use wire::messages::describe_configs::{
@@ -13,6 +15,7 @@ use wire::text::Str;
 use super::errors;
 use crate::context::Context;
 use crate::settings::{BrokerConfig, ConfigKind};
+use crate::view::View;
 
 /// Kafka's types of resources (`ConfigResource.Type`).
 const TOPIC_RESOURCE: i8 = 2;
@@ -35,21 +38,21 @@ pub(crate) struct TopicConfig<'a> {
 
 /// All configs of a topic, sorted by name.
 pub(crate) fn topic_configs(topic: &TopicView) -> impl Iterator<Item = TopicConfig<'_>> {
-    topic.effective.iter().filter_map(|(name, value)| {
-        let spec = find(TOPIC, name)?;
-        let source = if topic.configs.contains_key(name) {
+    TOPIC.iter().map(|spec| {
+        let value = topic.value(spec.name);
+        let source = if topic.topic.configs.contains_key(spec.name) {
             FROM_TOPIC
         } else if value != spec.default {
             FROM_BROKER
         } else {
             FROM_DEFAULT
         };
-        Some(TopicConfig {
+        TopicConfig {
             name: spec.name,
             value,
             source,
             spec,
-        })
+        }
     })
 }
 
@@ -59,10 +62,11 @@ pub(crate) async fn describe_configs(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
+    let view = view_for(context, &request).await;
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let described = match resource.resource_type {
-            TOPIC_RESOURCE => describe_topic(context, &resource.resource_name).await,
+            TOPIC_RESOURCE => describe_topic(&view, &resource.resource_name),
             BROKER_RESOURCE => describe_broker(context, &resource.resource_name),
             _ => Err((
                 ErrorCode::InvalidRequest,
@@ -75,6 +79,27 @@ pub(crate) async fn describe_configs(
         results,
         ..DescribeConfigsResponse::default()
     }
+}
+
+/// A view that knows every topic that is asked for, or else the latest and what is current.
+struct Seen {
+    latest: Arc<View>,
+    current: Option<Result<Arc<View>, rpc::Error>>,
+}
+
+/// However many topics are not known, one look at what is current is enough.
+async fn view_for(context: &Context, request: &DescribeConfigsRequest) -> Seen {
+    let latest = context.views.latest();
+    let mut topics = request
+        .resources
+        .iter()
+        .filter(|resource| resource.resource_type == TOPIC_RESOURCE);
+    let current = if topics.all(|resource| latest.topic(&resource.resource_name).is_some()) {
+        None
+    } else {
+        Some(context.views.refresh_current().await)
+    };
+    Seen { latest, current }
 }
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
@@ -108,13 +133,14 @@ fn result(
     }
 }
 
-async fn describe_topic(context: &Context, name: &str) -> Described {
-    let mut view = context.views.latest();
-    if view.topic(name).is_none() {
-        let current = context.views.refresh_current().await;
-        view = current.map_err(|error| (errors::of_call(&error), error.to_string()))?;
-    }
-    let Some(topic) = view.topic(name) else {
+fn describe_topic(seen: &Seen, name: &str) -> Described {
+    let found = match (seen.latest.topic(name), &seen.current) {
+        (Some(topic), _) => Some(topic),
+        (None, Some(Ok(current))) => current.topic(name),
+        (None, Some(Err(error))) => return Err((errors::of_call(error), error.to_string())),
+        (None, None) => None,
+    };
+    let Some(topic) = found else {
         return Err((
             ErrorCode::UnknownTopicOrPartition,
             "there is no such topic".to_owned(),

@@ -64,6 +64,8 @@ pub(crate) fn of_outcome(outcome: &BatchOutcome) -> Result<(i64, i64), ErrorCode
         BatchOutcome::InvalidProducerEpoch => Err(ErrorCode::InvalidProducerEpoch),
         BatchOutcome::UnknownPartition => Err(ErrorCode::UnknownTopicOrPartition),
         BatchOutcome::OffsetsExhausted => Err(ErrorCode::InvalidRecord),
+        // As what was certainly not written: see `of_failure`.
+        BatchOutcome::TooManyProducers => Err(ErrorCode::NotLeaderOrFollower),
     }
 }
 

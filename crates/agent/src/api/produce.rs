@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use host::budget::Held;
 use host::clock::Instant;
+use meta::commit::BatchOutcome;
 use tokio::sync::oneshot;
 use wire::batch::{CheckedBatch, ProduceLimits, TimestampType, check_produce};
 use wire::errors::ErrorCode;
@@ -38,6 +39,8 @@ const ANSWER_BYTES: u64 = 512;
 const ENTRY_BYTES_MIN: u64 = 4 + 4 + 61;
 /// So many partitions are answered even if they have no records: a client may be told what is wrong.
 const ENTRIES_FREE: u64 = 64;
+const TOO_MANY_PRODUCERS: &str = "no more idempotent producers can be remembered (producer.ids.max) \
+                                  until some are idle for a while: try again, or raise it";
 
 /// A produce request as it was read.
 pub(crate) struct Incoming {
@@ -499,7 +502,7 @@ impl Pending {
 }
 
 impl Draft {
-    fn fill<'a>(&mut self, outcomes: impl Iterator<Item = &'a meta::commit::BatchOutcome>) {
+    fn fill<'a>(&mut self, outcomes: impl Iterator<Item = &'a BatchOutcome>) {
         for ((topic, partition), outcome) in self.gaps.iter().zip(outcomes) {
             let answer = &mut self.response.responses[*topic].partition_responses[*partition];
             match errors::of_outcome(outcome) {
@@ -511,6 +514,9 @@ impl Draft {
                     answer.error_code = code.code();
                     answer.base_offset = -1;
                     answer.log_append_time_ms = -1;
+                    if *outcome == BatchOutcome::TooManyProducers {
+                        answer.error_message = Some(Str::from_static(TOO_MANY_PRODUCERS));
+                    }
                 }
             }
         }

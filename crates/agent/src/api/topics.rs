@@ -1,7 +1,10 @@
 //! CreateTopics, DeleteTopics, CreatePartitions. It must not know how topics are stored.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use futures::FutureExt;
+use meta::topic::Topic;
 use rpc::control::TopicSpec;
 use wire::errors::ErrorCode;
 use wire::messages::create_partitions::{
@@ -17,9 +20,9 @@ use wire::messages::delete_topics::{
 };
 use wire::text::Str;
 
-use super::{configs, errors, topic_id, uuid, verdict};
+use super::{configs, each, errors, topic_id, uuid, verdict};
 use crate::context::Context;
-use crate::view::{Topic, View};
+use crate::view::View;
 
 /// Topics may be deleted by id from this version on.
 const DELETE_BY_ID_SINCE: i16 = 6;
@@ -37,18 +40,23 @@ pub(crate) async fn create_topics(
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
     }
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let outcome = if times.get(&topic.name).is_some_and(|times| *times > 1) {
-            Err((
-                ErrorCode::InvalidRequest,
-                "the topic is named more than once".to_owned(),
-            ))
-        } else {
-            create(context, &topic, request.validate_only).await
-        };
-        results.push((topic, outcome));
-    }
+    let validate_only = request.validate_only;
+    let outcomes = request.topics.into_iter().map(|topic| {
+        let is_repeated = times.get(&topic.name).is_some_and(|times| *times > 1);
+        async move {
+            let outcome = if is_repeated {
+                Err((
+                    ErrorCode::InvalidRequest,
+                    "the topic is named more than once".to_owned(),
+                ))
+            } else {
+                create(context, &topic, validate_only).await
+            };
+            (topic, outcome)
+        }
+        .boxed()
+    });
+    let results = each(outcomes.collect()).await;
     // Whoever creates a topic expects to find it at once.
     let view = if request.validate_only {
         None
@@ -87,7 +95,9 @@ fn created(topic: CreatableTopic, partitions: u32, view: Option<&View>) -> Creat
             .collect()
     });
     CreatableTopicResult {
-        topic_id: found.map(|topic| uuid(topic.view.id)).unwrap_or_default(),
+        topic_id: found
+            .map(|topic| uuid(topic.view.topic.id))
+            .unwrap_or_default(),
         num_partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
         replication_factor: REPLICATION_FACTOR,
         configs: Some(configs.unwrap_or_default()),
@@ -178,31 +188,11 @@ pub(crate) async fn delete_topics(
         by_name.collect()
     };
     let view = context.views.refresh_current().await;
-    let mut responses = Vec::with_capacity(wanted.len());
-    for topic in wanted {
-        let found = match &view {
-            Ok(view) => to_delete(view, &topic),
-            Err(error) => Err((errors::of_call(error), error.to_string())),
-        };
-        let outcome = match &found {
-            Ok(found) => match context.control.delete_topic(found.view.id).await {
-                Ok(Ok(())) => None,
-                Ok(Err(refusal)) => Some(errors::of_topic(refusal)),
-                Err(error) => Some((errors::of_call(&error), error.to_string())),
-            },
-            Err(refusal) => Some(refusal.clone()),
-        };
-        let (error_code, error_message) = verdict(outcome);
-        let found = found.ok();
-        responses.push(DeletableTopicResult {
-            name: found
-                .map(|found| Str::from(&found.view.name))
-                .or(topic.name),
-            topic_id: found.map_or(topic.topic_id, |found| uuid(found.view.id)),
-            error_code,
-            error_message,
-        });
-    }
+    let view = view.as_ref().map(Arc::as_ref);
+    let deleted = wanted
+        .into_iter()
+        .map(|topic| delete(context, view, topic).boxed());
+    let responses = each(deleted.collect()).await;
     // What is deleted is gone for whoever asks next; if this fails a notice brings it.
     drop(context.views.refresh().await);
     DeleteTopicsResponse {
@@ -211,28 +201,47 @@ pub(crate) async fn delete_topics(
     }
 }
 
-fn to_delete<'a>(
-    view: &'a View,
-    topic: &DeleteTopicState,
-) -> Result<&'a std::sync::Arc<Topic>, Refusal> {
-    match &topic.name {
-        Some(_) if !topic.topic_id.is_zero() => Err((
-            ErrorCode::InvalidRequest,
-            "name a topic or its id, not both".to_owned(),
-        )),
-        Some(name) => view.topic(name).ok_or_else(|| {
-            (
-                ErrorCode::UnknownTopicOrPartition,
-                "there is no such topic".to_owned(),
-            )
-        }),
-        None => view.topic_by_id(topic_id(topic.topic_id)).ok_or_else(|| {
-            (
-                ErrorCode::UnknownTopicId,
-                "there is no such topic".to_owned(),
-            )
-        }),
+async fn delete(
+    context: &Context,
+    view: Result<&View, &rpc::Error>,
+    topic: DeleteTopicState,
+) -> DeletableTopicResult {
+    let found = match view {
+        Ok(view) => to_delete(view, &topic),
+        Err(error) => Err((errors::of_call(error), error.to_string())),
+    };
+    let outcome = match &found {
+        Ok(found) => match context.control.delete_topic(found.id).await {
+            Ok(Ok(())) => None,
+            Ok(Err(refusal)) => Some(errors::of_topic(refusal)),
+            Err(error) => Some((errors::of_call(&error), error.to_string())),
+        },
+        Err(refusal) => Some(refusal.clone()),
+    };
+    let (error_code, error_message) = verdict(outcome);
+    let found = found.ok();
+    DeletableTopicResult {
+        name: found.map(|found| Str::from(&found.name)).or(topic.name),
+        topic_id: found.map_or(topic.topic_id, |found| uuid(found.id)),
+        error_code,
+        error_message,
     }
+}
+
+fn to_delete<'a>(view: &'a View, topic: &DeleteTopicState) -> Result<&'a Topic, Refusal> {
+    let (found, code) = match &topic.name {
+        Some(_) if !topic.topic_id.is_zero() => {
+            let why = "name a topic or its id, not both".to_owned();
+            return Err((ErrorCode::InvalidRequest, why));
+        }
+        Some(name) => (view.topic(name), ErrorCode::UnknownTopicOrPartition),
+        None => (
+            view.topic_by_id(topic_id(topic.topic_id)),
+            ErrorCode::UnknownTopicId,
+        ),
+    };
+    let unknown = || (code, "there is no such topic".to_owned());
+    found.map(|found| &*found.view.topic).ok_or_else(unknown)
 }
 
 /// Answers CreatePartitions.
@@ -240,16 +249,20 @@ pub(crate) async fn create_partitions(
     context: &Context,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
-    let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let outcome = raise(context, &topic, request.validate_only).await;
-        let (error_code, error_message) = verdict(outcome.err());
-        results.push(CreatePartitionsTopicResult {
-            name: topic.name,
-            error_code,
-            error_message,
-        });
-    }
+    let validate_only = request.validate_only;
+    let raised = request.topics.into_iter().map(|topic| {
+        async move {
+            let outcome = raise(context, &topic, validate_only).await;
+            let (error_code, error_message) = verdict(outcome.err());
+            CreatePartitionsTopicResult {
+                name: topic.name,
+                error_code,
+                error_message,
+            }
+        }
+        .boxed()
+    });
+    let results = each(raised.collect()).await;
     drop(context.views.refresh().await);
     CreatePartitionsResponse {
         results,

@@ -121,9 +121,7 @@ impl Scene {
     async fn expire(&self) -> Vec<FileId> {
         let control = &self.stand.control;
         let all: Vec<FileId> = self.files().await.iter().filter_map(file_of).collect();
-        let query = rpc::view::TopicQuery::Names(vec!["gone".to_owned()]);
-        let view = control.view(query).await.unwrap();
-        let deleted = control.delete_topic(view.topics[0].id).await;
+        let deleted = control.delete_topic(control.find("gone").id).await;
         deleted.unwrap().unwrap();
         control.housekeep();
         let fates = control.fates(&all).await.unwrap();

@@ -17,7 +17,7 @@ use rpc::control::{Producer, TopicRefusal, TopicSpec};
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::view::{
     AgentView, Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place,
-    Registered, Registration, TimeQuery, TopicQuery, TopicView,
+    Registered, Registration, TimeQuery, TopicView,
 };
 use rpc::{Control, Error};
 use tokio::sync::broadcast;
@@ -31,6 +31,8 @@ pub struct Fake {
     pub lose_commit_answers: AtomicBool,
     /// Barriers passed.
     pub barriers: AtomicU64,
+    /// Views made.
+    pub views: AtomicU64,
 }
 
 impl Fake {
@@ -41,6 +43,7 @@ impl Fake {
             topics: AtomicU64::new(0),
             lose_commit_answers: AtomicBool::new(false),
             barriers: AtomicU64::new(0),
+            views: AtomicU64::new(0),
         })
     }
 
@@ -66,6 +69,11 @@ impl Fake {
             let _ = self.notices.send(notices.into());
         }
         applied.reply
+    }
+
+    /// A topic by name.
+    pub fn find(&self, name: &str) -> Topic {
+        self.state().topic(name).unwrap().clone()
     }
 
     /// Sets a config of the cluster.
@@ -127,20 +135,6 @@ fn place(place: &SlicePlace) -> Place {
         last_offset: place.last_offset,
         max_timestamp: place.max_timestamp,
     }
-}
-
-fn topic_view(state: &State, topic: &Topic) -> Arc<TopicView> {
-    let effective = state
-        .describe_topic(topic)
-        .into_iter()
-        .map(|found| (found.name.to_owned(), found.value));
-    Arc::new(TopicView {
-        id: topic.id,
-        name: topic.name.clone(),
-        partitions: topic.partitions.clone(),
-        configs: topic.configs.clone(),
-        effective: effective.collect(),
-    })
 }
 
 fn refusal(refusal: &Refusal) -> TopicRefusal {
@@ -205,13 +199,13 @@ impl Control for Fake {
         }
     }
 
-    async fn view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
+    async fn view(&self, known: Option<u64>) -> Result<Option<ClusterView>, Error> {
         let state = self.state();
-        let wanted = |topic: &&Topic| match &query {
-            TopicQuery::All => true,
-            TopicQuery::Names(names) => names.contains(&topic.name),
-            TopicQuery::Ids(ids) => ids.contains(&topic.id),
-        };
+        let version = state.view_version();
+        if known == Some(version) {
+            return Ok(None);
+        }
+        self.views.fetch_add(1, Ordering::Relaxed);
         let agents = state.agents().map(|agent| AgentView {
             id: agent.id,
             host: agent.host.clone(),
@@ -220,17 +214,16 @@ impl Control for Fake {
             zone: agent.zone.clone(),
             incarnation: agent.incarnation,
         });
-        let topics = state.topics().iter().filter(wanted);
-        Ok(ClusterView {
+        let topics = state.topics().shared().map(|topic| TopicView {
+            topic: Arc::clone(topic),
+            cluster_configs: Arc::clone(state.topics().cluster_configs()),
+        });
+        Ok(Some(ClusterView {
             cluster_id: state.cluster_id().to_owned(),
             agents: agents.collect(),
-            topics: topics.map(|topic| topic_view(&state, topic)).collect(),
-            version: state.view_version(),
-        })
-    }
-
-    async fn current_view(&self, query: TopicQuery) -> Result<ClusterView, Error> {
-        self.view(query).await
+            topics: topics.collect(),
+            version,
+        }))
     }
 
     async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{FileId, PartitionId};
 use rpc::Control;
-use rpc::view::{Registration, TopicQuery};
+use rpc::view::Registration;
 use store::bucket::{Bucket, Op};
 use store::faulty::{Fault, Rule};
 use store::file::{Counts, FileBuilder};
@@ -87,10 +87,8 @@ fn other_agent() -> Registration {
     }
 }
 
-async fn partitions(stand: &Stand, topic: &str) -> Vec<PartitionId> {
-    let query = TopicQuery::Names(vec![topic.to_owned()]);
-    let view = stand.control.view(query).await.unwrap();
-    view.topics[0].partitions.clone()
+fn partitions(stand: &Stand, topic: &str) -> Vec<PartitionId> {
+    stand.control.find(topic).partitions
 }
 
 /// Two partitions' slices in one file of about `count` MiB each; the file says that the second is
@@ -98,7 +96,7 @@ async fn partitions(stand: &Stand, topic: &str) -> Vec<PartitionId> {
 async fn two_slices(count: usize, strange: Option<u64>) -> Stand {
     let stand = Stand::new().await;
     stand.topic("t", 2, &[]).await;
-    let ids = partitions(&stand, "t").await;
+    let ids = partitions(&stand, "t");
     let batches = vec![large_batch(1 << 20); count];
     let slice = |in_file, committed| Written {
         in_file,

@@ -1,5 +1,7 @@
 //! Topics and agents as clients see them.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use wire::errors::ErrorCode;
 use wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use wire::messages::delete_topics::DeleteTopicsRequest;
@@ -147,6 +149,37 @@ async fn a_topic_is_created_described_and_deleted() {
         client.call(&named("t", false), 12).await.topics[0].error_code,
         unknown
     );
+}
+
+/// Each look at what is current costs an entry of the journal, and each view a walk over all topics.
+#[tokio::test]
+async fn however_many_unknown_topics_are_described_one_look_is_enough() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let names = (0..500).map(|n| format!("unknown-{n}"));
+    let describe = DescribeConfigsRequest {
+        resources: names
+            .chain(["t".to_owned()])
+            .map(|name| DescribeConfigsResource {
+                resource_type: 2,
+                resource_name: name.as_str().into(),
+                configuration_keys: None,
+            })
+            .collect(),
+        ..DescribeConfigsRequest::default()
+    };
+    let counts = || {
+        let control = &stand.control;
+        (control.barriers.load(Relaxed), control.views.load(Relaxed))
+    };
+    client.call(&describe, 4).await;
+    let (barriers, views) = counts();
+    let results = client.call(&describe, 4).await.results;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let codes: Vec<i16> = results.iter().map(|result| result.error_code).collect();
+    assert_eq!(codes, [vec![unknown; 500], vec![0]].concat());
+    assert_eq!(counts(), (barriers + 1, views), "nothing has changed");
 }
 
 /// docs/protocol.md says why.

@@ -58,6 +58,9 @@ impl State {
                 .map_err(failed(at))?;
         }
         found.check(&state, &header)?;
+        let partitions = state.partitions.iter().map(|(_, partition)| partition);
+        let partitions = partitions.chain(state.doomed.values().map(Arc::as_ref));
+        state.producers = partitions.map(|partition| partition.producers.len()).sum();
         invariants::check_structure(&state)?;
         Ok(state)
     }
@@ -120,7 +123,7 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
     state.placement.copies = placement.copies;
     state.placement.buckets = decode_buckets(placement)?;
     Arc::make_mut(&mut state.topics).cluster_configs =
-        decode_pairs(header.cluster_configs.clone())?;
+        Arc::new(decode_pairs(header.cluster_configs.clone())?);
     for node in header
         .control_nodes
         .iter()

@@ -290,3 +290,67 @@ fn a_step_looks_at_a_part_of_many_partitions_and_goes_on_there() {
     assert_eq!(step(&mut state), Reply::Housekept { more: false });
     assert_eq!(step(&mut state), Reply::Housekept { more: true });
 }
+
+fn is_accepted(outcome: &BatchOutcome) -> bool {
+    matches!(outcome, BatchOutcome::Accepted { .. })
+}
+
+/// Beyond `producer.ids.max` a producer is not let in: to forget another one could let a batch in
+/// twice.
+#[test]
+fn producers_are_bounded_and_idle_ones_make_room() {
+    let mut cluster = Cluster::new();
+    let partitions = cluster.topic("t", 2);
+    let run = cluster.agent("a", 1);
+    cluster.configure_cluster("producer.ids.max", "1000");
+    let mut number = 0;
+    let mut write = |cluster: &mut Cluster, partition: usize, batches: &[Batch]| {
+        let id = partitions[partition];
+        let outcomes = cluster.outcomes(&file(file_id(run, number), &[(id, batches)]));
+        number += 1;
+        outcomes
+    };
+    let first: Vec<Batch> = (0..999).map(|id| idempotent(id, 0, 0, 1)).collect();
+    let outcomes = write(&mut cluster, 0, &first);
+    assert!(outcomes.iter().all(is_accepted));
+    // One that is known in another partition counts there too.
+    let outcomes = write(
+        &mut cluster,
+        1,
+        &[idempotent(0, 0, 0, 1), idempotent(1, 0, 0, 1)],
+    );
+    assert!(is_accepted(&outcomes[0]));
+    assert_eq!(outcomes[1], BatchOutcome::TooManyProducers);
+    let totals = |cluster: &Cluster| cluster.state.totals().producers;
+    assert_eq!(totals(&cluster), 1_000);
+    let restored = State::restore(&cluster.state.capture().encode_chunks()).expect("restored");
+    assert_eq!(restored.totals().producers, 1_000);
+
+    // Who is known, or no idempotent producer, goes on.
+    let going_on = [idempotent(5, 0, 1, 1), idempotent(5, 0, 0, 1), plain(1)];
+    let outcomes = write(&mut cluster, 0, &going_on);
+    assert!(is_accepted(&outcomes[0]) && is_accepted(&outcomes[2]));
+    assert!(matches!(outcomes[1], BatchOutcome::Duplicate { .. }));
+
+    cluster.pass(600_000);
+    let outcomes = write(&mut cluster, 0, &[idempotent(5, 0, 2, 1)]);
+    assert!(is_accepted(&outcomes[0]));
+    cluster.pass(1);
+    cluster.housekeep();
+    // With room again, the other partition's is kept.
+    assert_eq!(totals(&cluster), 2, "who is idle makes room");
+    let outcomes = write(&mut cluster, 1, &[idempotent(1, 0, 0, 1)]);
+    assert!(is_accepted(&outcomes[0]));
+    cluster.pass(600_001);
+    cluster.housekeep();
+    assert_eq!(
+        totals(&cluster),
+        3,
+        "while there is room, a day's idleness is no harm"
+    );
+
+    let id = topic_id("t");
+    cluster.apply(&Command::DeleteTopic { id });
+    cluster.housekeep();
+    assert_eq!(totals(&cluster), 0);
+}

@@ -138,6 +138,8 @@ pub(super) fn produced(outcome: BatchOutcome) -> Produced {
         BatchOutcome::DuplicateSequence => Produced::Somewhere,
         BatchOutcome::OutOfOrder => Produced::OutOfOrder,
         BatchOutcome::InvalidProducerEpoch => Produced::Fenced,
-        BatchOutcome::UnknownPartition | BatchOutcome::OffsetsExhausted => Produced::NotWritten,
+        BatchOutcome::UnknownPartition
+        | BatchOutcome::OffsetsExhausted
+        | BatchOutcome::TooManyProducers => Produced::NotWritten,
     }
 }
