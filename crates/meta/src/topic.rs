@@ -14,7 +14,7 @@ pub const PARTITIONS_MAX: u32 = 100_000;
 /// what one process can hold in a few hundred MiB, with clients that ask for all of them.
 pub const CLUSTER_PARTITIONS_MAX: u64 = 1_000_000;
 
-/// Most topics of one cluster: what one process can hold in some 200 MiB, however long their names
+/// Most topics of one cluster: what one process can hold in some 400 MiB, however long their names
 /// are and however much is set on them.
 pub const CLUSTER_TOPICS_MAX: usize = 100_000;
 
