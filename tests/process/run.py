@@ -448,6 +448,7 @@ def a_damaged_journal_never_becomes_an_empty_cluster(directory):
     content = bytearray(slots[len(slots) // 2].read_bytes())
     content[len(content) // 2] ^= 1
     slots[len(slots) // 2].write_bytes(content)
+    damaged = str(slots[len(slots) // 2].relative_to(server.data / "bucket"))
     server.launch()
     deadline = time.monotonic() + 10
     while server.alive() and time.monotonic() < deadline and page_or_none(server, "/readyz") != 200:
@@ -457,7 +458,7 @@ def a_damaged_journal_never_becomes_an_empty_cluster(directory):
         expect_equal(fetch(server, "sound"), (0, values_of("sound")), "records behind a damaged entry")
         expect_equal(fetch(server, "damaged"), (0, values_of("damaged")), "records behind a damaged entry")
     else:
-        expect("journal" in server.log.read_text().lower(), f"a word about the journal: {server.log_tail()}")
+        expect(damaged in server.log.read_text(), f"the name of the damaged object, {damaged}: {server.log_tail()}")
         print(f"  refused: {server.log.read_text().splitlines()[-1][:300]}", flush=True)
 
 

@@ -43,11 +43,11 @@ impl Object {
     }
 
     fn prefix(&self) -> String {
-        format!("{JOURNAL}{:04x}/", self.shard)
+        prefix(self.shard)
     }
 
     fn slot(&self, index: u64) -> Key {
-        key(format!("{}{index:020}", self.prefix()))
+        key(slot_name(self.shard, index))
     }
 
     /// The number in the key of a slot.
@@ -175,6 +175,15 @@ fn unavailable(error: bucket::Error) -> Error {
 }
 
 /// Keys of ours are valid by construction.
+fn prefix(shard: u16) -> String {
+    format!("{JOURNAL}{shard:04x}/")
+}
+
+/// The name of the object that is a slot, also for messages: it is what people restore.
+pub(crate) fn slot_name(shard: u16, index: u64) -> String {
+    format!("{}{index:020}", prefix(shard))
+}
+
 fn key(text: String) -> Key {
     Key::new(text).expect("a key of the journal is a key")
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::chain::Verdict;
 use crate::engine;
 use crate::entry::{self, Body, Entry, EntryId, Header, Stamp};
+use crate::object::slot_name;
 use crate::rule::Rule;
 
 /// How old a follower's certainty that it has read to the end may grow.
@@ -87,7 +88,10 @@ impl Node {
         let mut doubtful = false;
         for slot in &slots {
             match trial.feed(&slot.bytes) {
-                Err(error) => return self.halt(turn, damaged(slot.index, &error)),
+                Err(error) => {
+                    let why = damaged(self.settings.shard, slot.index, &error);
+                    return self.halt(turn, why);
+                }
                 Ok(Verdict::Valid { entry, .. }) => {
                     doubtful |= matches!(entry.body, Body::Claim { .. });
                 }
@@ -138,7 +142,8 @@ impl Node {
 
     fn accept_one(&mut self, turn: &mut Turn<'_>, slot: &Slot) -> Result<(), String> {
         let verdict = self.chain.feed(&slot.bytes);
-        let verdict = verdict.map_err(|error| damaged(slot.index, &error))?;
+        let shard = self.settings.shard;
+        let verdict = verdict.map_err(|error| damaged(shard, slot.index, &error))?;
         self.leave_limbo(turn, slot.index);
         let kind = match verdict {
             Verdict::Void(_) => Accepted::ClaimOrVoid,
@@ -300,14 +305,15 @@ fn body_of(
     })
 }
 
-fn damaged(index: u64, error: &entry::DecodeError) -> String {
+fn damaged(shard: u16, index: u64, error: &entry::DecodeError) -> String {
+    let name = slot_name(shard, index);
     match error {
         entry::DecodeError::NewerFormat(_) => {
             format!("entry {index} of the journal: {error}. Run a newer version")
         }
         entry::DecodeError::Corrupt(_) => format!(
-            "entry {index} of the journal is damaged: {error}. Restore that object from a copy of \
-             the bucket and start again"
+            "entry {index} of the journal is damaged: {error}. Restore the object {name} from a copy \
+             of the bucket and start again"
         ),
     }
 }

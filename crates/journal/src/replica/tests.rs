@@ -461,6 +461,7 @@ async fn a_damaged_entry_is_refused_by_name() {
     role(&handle, Role::Halted).await;
     let why = handle.status().halted.expect("a reason");
     assert!(why.contains("entry 3 of the journal is damaged"), "{why}");
+    assert!(why.contains(key.as_str()), "{why}");
 }
 
 #[tokio::test]
