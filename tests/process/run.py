@@ -184,6 +184,10 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         "an advertised host with a port": (base + ["--set", "advertised.host=kafka.example:9092"], "without a port"),
         "every address as advertised host": (base + ["--set", "advertised.host=0.0.0.0"], "none that a client could connect to"),
         "listeners that are no PLAINTEXT": (base + ["--set", "advertised.listeners=SSL://a:1"], "PLAINTEXT://HOST:PORT"),
+        "no region": (base + ["--set", "region="], "region=: must not be empty"),
+        "a region that is too long": (base + ["--set", f"region={'r' * 256}"], "of which 255 are allowed"),
+        "a zone that is too long": (base + ["--set", f"zone={'z' * 256}"], "of which 255 are allowed"),
+        "a host that is too long": (base + ["--set", f"advertised.host={'h' * 256}"], "of which 255 are allowed"),
         "a name that does not exist": (changed("--kafka", "no.such.host.invalid:9092"), "--kafka"),
         "a bucket without TLS": (base + ["--bucket", "s3://b?endpoint=http://127.0.0.1:1"], "allow_http=true"),
     }

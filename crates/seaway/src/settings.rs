@@ -25,6 +25,11 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A name or an IP address, without a port.
     Host,
+    /// A word that the cluster keeps with each node.
+    Label {
+        /// Whether it may be empty.
+        may_be_empty: bool,
+    },
     /// Any text without line breaks.
     Text,
 }
@@ -52,6 +57,8 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
+/// Longest name, host, region or zone, in bytes: what the state machine takes.
+const NODE_TEXT_BYTES_MAX: usize = 255;
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
 const KIB: i64 = 1 << 10;
@@ -109,6 +116,21 @@ const fn text(name: &'static str, default: &'static str, meaning: &'static str) 
     }
 }
 
+const fn label(
+    name: &'static str,
+    default: &'static str,
+    may_be_empty: bool,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        name,
+        default,
+        unit: "",
+        kind: Kind::Label { may_be_empty },
+        meaning,
+    }
+}
+
 /// All settings, sorted by name.
 pub const SPECS: &[Spec] = &[
     Spec {
@@ -130,9 +152,10 @@ pub const SPECS: &[Spec] = &[
         "true",
         "Create a topic when a client asks for one that is not there.",
     ),
-    text(
+    label(
         "broker.rack",
         "local",
+        true,
         "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
@@ -389,7 +412,12 @@ pub const SPECS: &[Spec] = &[
         (1_000, INT_MAX),
         "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
     ),
-    text("region", "local", "The region this node says it is in."),
+    label(
+        "region",
+        "local",
+        false,
+        "The region this node says it is in.",
+    ),
     integer(
         "socket.request.max.bytes",
         "104857600",
@@ -564,13 +592,38 @@ fn check(spec: &Spec, value: &str) -> Result<()> {
         Kind::Choice(words) if words.contains(&value) => Ok(()),
         Kind::Choice(words) => bail!("{name}={value}: must be one of {}", words.join(", ")),
         Kind::Host => check_advertised(value).map_err(|why| anyhow!("{name}={value}: {why}")),
+        Kind::Label { may_be_empty } => {
+            check_label(value, may_be_empty).map_err(|why| anyhow!("{name}={value}: {why}"))
+        }
         Kind::Text if value.contains(['\n', '\r']) => bail!("{name}: must be one line"),
         Kind::Text => Ok(()),
     }
 }
 
+fn check_label(label: &str, may_be_empty: bool) -> Result<(), String> {
+    if label.is_empty() && !may_be_empty {
+        return Err("must not be empty".to_owned());
+    }
+    if label.contains(char::is_control) {
+        return Err("must not have control characters".to_owned());
+    }
+    check_length(label)
+}
+
+/// Whether the state machine takes a text as something that a node says of itself.
+fn check_length(text: &str) -> Result<(), String> {
+    if text.len() > NODE_TEXT_BYTES_MAX {
+        let bytes = text.len();
+        return Err(format!(
+            "it has {bytes} bytes, of which {NODE_TEXT_BYTES_MAX} are allowed"
+        ));
+    }
+    Ok(())
+}
+
 fn check_advertised(host: &str) -> Result<(), String> {
     check_host(host)?;
+    check_length(host)?;
     if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
         return Err("that is every address, and none that a client could connect to".to_owned());
     }
@@ -684,6 +737,21 @@ mod tests {
             assert!(refused.contains(why), "{refused}");
         }
         assert!(refusal("advertised.port=65536").contains("greatest value is 65535"));
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_what_the_cluster_takes() {
+        for name in ["region", "zone", "broker.rack", "advertised.host"] {
+            let longest = "a".repeat(255);
+            Settings::parse(&[format!("{name}={longest}")]).expect(name);
+            let refused = refusal(&format!("{name}={longest}a"));
+            let shown = if name == "zone" { "broker.rack" } else { name };
+            assert!(refused.starts_with(shown), "{refused}");
+            assert!(refused.contains("256 bytes, of which 255"), "{refused}");
+        }
+        assert_eq!(refusal("region="), "region=: must not be empty");
+        assert!(refusal("region=a\tb").contains("control characters"));
+        Settings::parse(&["broker.rack="]).expect("a node without a zone");
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn broker_config(spec: &Spec, settings: &Settings) -> BrokerConfig {
             Kind::Boolean => ConfigKind::Boolean,
             Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => ConfigKind::Int,
             Kind::Integer { .. } => ConfigKind::Long,
-            Kind::Choice(_) | Kind::Host | Kind::Text => ConfigKind::Text,
+            Kind::Choice(_) | Kind::Host | Kind::Label { .. } | Kind::Text => ConfigKind::Text,
         },
         meaning: spec.meaning.to_owned(),
     }

@@ -64,7 +64,7 @@ fn as_json(spec: &Spec) -> serde_json::Value {
         Kind::Boolean => json!(["true", "false"]),
         Kind::Choice(words) => json!(words),
         Kind::Host => json!("host"),
-        Kind::Text => json!("text"),
+        Kind::Label { .. } | Kind::Text => json!("text"),
     };
     json!({
         "name": spec.name,
