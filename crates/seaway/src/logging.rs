@@ -1,10 +1,14 @@
 //! Structured logs on standard error.
 
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
 use crate::settings::Settings;
 
@@ -15,6 +19,38 @@ fn filter(level: &str) -> Result<EnvFilter> {
         word.trim().parse::<LevelFilter>()?;
     }
     Ok(EnvFilter::try_new(level)?)
+}
+
+/// Fields as usual, but that an event stays one line whatever they hold: what reads logs takes
+/// lines, and what a client or a store says must not pass for an event.
+struct OneLine;
+
+impl<'writer> FormatFields<'writer> for OneLine {
+    fn format_fields<R: RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> fmt::Result {
+        let mut escaping = Escaping { to: &mut writer };
+        DefaultFields::new().format_fields(Writer::new(&mut escaping), fields)
+    }
+}
+
+/// Writes control characters as Rust does in a literal.
+struct Escaping<'a> {
+    to: &'a mut dyn Write,
+}
+
+impl Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, control)) = rest.char_indices().find(|(_, c)| c.is_control()) {
+            self.to.write_str(&rest[..at])?;
+            write!(self.to, "{}", control.escape_default())?;
+            rest = &rest[at + control.len_utf8()..];
+        }
+        self.to.write_str(rest)
+    }
 }
 
 /// Starts logging as `log.level` and `log.format` say.
@@ -30,7 +66,7 @@ pub fn start(settings: &Settings) -> Result<()> {
     if settings.text("log.format") == "json" {
         builder.json().init();
     } else {
-        builder.init();
+        builder.fmt_fields(OneLine).init();
     }
     // Panics go through the log too, so that whoever reads it alone sees why a process ended.
     let print = std::panic::take_hook();
@@ -39,4 +75,58 @@ pub fn start(settings: &Settings) -> Result<()> {
         print(info);
     }));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_holds() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .fmt_fields(OneLine)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let page = "403\r\n<Error>\u{1b}[1mnein \u{e4}\u{85}</Error>\n";
+            let _span = tracing::info_span!("span", of = %"a\nb").entered();
+            tracing::warn!(why = %page, text = page, count = 3, "it failed:\n{page}");
+        });
+        let written = lines.0.lock().expect("not poisoned").clone();
+        let written = String::from_utf8(written).expect("text");
+        assert_eq!(written.find('\n'), Some(written.len() - 1), "{written:?}");
+        assert!(
+            !written.trim_end().contains(char::is_control),
+            "{written:?}"
+        );
+        for part in [
+            "WARN span{of=a\\nb}",
+            "why=403\\r\\n<Error>",
+            "nein \u{e4}",
+            " count=3",
+            "it failed:\\n403",
+        ] {
+            assert!(written.contains(part), "{part} in {written:?}");
+        }
+    }
 }

@@ -296,13 +296,24 @@ pub enum Error {
     },
 }
 
+/// A detail as one line of a log: stores answer errors with pages of XML, line feeds and all.
+fn one_line(detail: impl fmt::Display) -> String {
+    let detail = detail.to_string();
+    if !detail.contains(char::is_control) {
+        return detail;
+    }
+    let in_between = |letter: char| letter.is_control() || letter.is_whitespace();
+    let words = detail.split(in_between).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 impl Error {
     /// A [`Error::Definite`].
     pub fn definite(op: Op, key: impl AsRef<str>, detail: impl fmt::Display) -> Self {
         Error::Definite {
             op,
             key: key.as_ref().to_owned(),
-            detail: detail.to_string(),
+            detail: one_line(detail),
         }
     }
 
@@ -311,7 +322,7 @@ impl Error {
         Error::Unknown {
             op,
             key: key.as_ref().to_owned(),
-            detail: detail.to_string(),
+            detail: one_line(detail),
         }
     }
 
@@ -320,7 +331,7 @@ impl Error {
         Error::Throttled {
             op,
             key: key.as_ref().to_owned(),
-            detail: detail.to_string(),
+            detail: one_line(detail),
         }
     }
 
@@ -427,6 +438,22 @@ mod tests {
         ] {
             assert!(Key::new(bad).is_err(), "{bad:?} was taken as a key");
         }
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let page = "403 Forbidden:\n<?xml version=\"1.0\"?>\r\n  <Error>\u{1b}[1mno</Error>\n";
+        let told = "403 Forbidden: <?xml version=\"1.0\"?> <Error> [1mno</Error>";
+        for error in [
+            Error::definite(Op::Get, "a", page),
+            Error::unknown(Op::Get, "a", page),
+            Error::throttled(Op::Get, "a", page),
+        ] {
+            let error = error.to_string();
+            assert!(error.ends_with(told), "{error:?}");
+        }
+        let plain = Error::definite(Op::Get, "a", "two  spaces").to_string();
+        assert!(plain.ends_with("two  spaces"), "{plain}");
     }
 
     #[test]
