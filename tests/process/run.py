@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -520,6 +521,45 @@ def page_or_none(server, path):
         return None
 
 
+def start_producers(server, topic, count=3):
+    """Producers in threads of their own; gives the threads, and what becomes of their requests."""
+    ended = []
+    threads = [threading.Thread(target=lambda: ended.append(unacknowledged(server, topic))) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, ended
+
+
+@check
+def a_bucket_that_refuses_writes_is_told_until_it_takes_them_again(directory):
+    server = seaway(directory / "one")
+    server.start()
+    create(server, "kept")
+    # Where objects are written before they have their name, nothing can be created now; all can be read.
+    staging, away = server.data / "bucket" / "#staging", directory / "staging"
+    staging.rename(away)
+    staging.symlink_to("/proc")
+    threads, _ = start_producers(server, "kept")
+    wait_until(lambda: readiness(server)[0] == 503, 20, "not ready while the bucket refuses writes")
+    why = readiness(server)[1]
+    expect("the bucket has refused writes for" in why and " s: bucket put of " in why, f"/readyz says: {why}")
+    expect_equal(why.count("\n"), 1, f"lines of /readyz: {why}")
+    status, _ = verb(server, "status", "--data-dir", str(server.data))
+    expect(status.startswith("NOT READY: the bucket has refused writes for"), f"seaway status says: {status[:300]}")
+    metrics = page(server, "/metrics")[1].splitlines()
+    for line in ("seaway_ready 0", 'seaway_bucket_refuses{kind="writes"} 1', 'seaway_bucket_refuses{kind="reads"} 0'):
+        expect(line in metrics, f"{line} in /metrics")
+    print(f"  {why.strip()}", flush=True)
+    staging.unlink()
+    away.rename(staging)
+    started = time.monotonic()
+    wait_until(lambda: readiness(server)[0] == 200, 40, "ready once the bucket takes writes")
+    print(f"  ready again after {time.monotonic() - started:.1f} s", flush=True)
+    for thread in threads:
+        thread.join(60)
+    wait_until(lambda: attempt(server, "kept", b"after"), 40, "records are stored again")
+
+
 class Gateway:
     """versitygw: an S3 server that others wrote, on a directory."""
 
@@ -593,6 +633,16 @@ def a_bucket_of_s3_goes_away_and_comes_back(directory):
     finally:
         if gateway.process and gateway.process.poll() is None:
             gateway.kill()
+
+
+def unacknowledged(server, topic):
+    """Whether a produce ends with an error, or with a closed connection."""
+    try:
+        with protocol.Connection(server.bootstrap, timeout_s=60) as connection:
+            data = protocol.batch([b"waits"], timestamp_ms=int(time.time() * 1000))
+            return protocol.produce(connection, topic, 0, data, timeout_ms=50_000)[0] != 0
+    except (OSError, ConnectionError):
+        return True
 
 
 def attempt(server, topic, value):

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, RwLock};
 
 use store::meter::Counters;
+use store::outage::Kind;
 
 /// The parts of a running node that the pages look at.
 pub struct Parts {
@@ -70,7 +71,14 @@ impl Health {
 
 impl Parts {
     fn obstacle(&self) -> Option<String> {
-        journal_obstacle(&self.control).or_else(|| self.agent.obstacle())
+        // The bucket first: it is why the others cannot go on.
+        let outage = Kind::ALL
+            .into_iter()
+            .find_map(|kind| self.bucket.outage(kind));
+        let bucket = outage.map(|outage| outage.to_string());
+        bucket
+            .or_else(|| journal_obstacle(&self.control))
+            .or_else(|| self.agent.obstacle())
     }
 }
 

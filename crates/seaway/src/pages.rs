@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use store::meter::Count;
+use store::outage::Kind;
 
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages};
@@ -205,6 +206,15 @@ fn control_metrics(text: &mut String, parts: &Parts) {
 type Family = (&'static str, &'static str, fn(&Count) -> u64);
 
 fn bucket_metrics(text: &mut String, parts: &Parts) {
+    let (name, help) = (
+        "seaway_bucket_refuses",
+        "1 while none of these requests to the bucket has succeeded for five seconds or more.",
+    );
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+    for kind in Kind::ALL {
+        let refuses = u64::from(parts.bucket.outage(kind).is_some());
+        text.push_str(&format!("{name}{{kind=\"{}\"}} {refuses}\n", kind.name()));
+    }
     let families: [Family; 4] = [
         (
             "seaway_bucket_requests_total",

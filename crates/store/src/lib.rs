@@ -18,5 +18,6 @@ pub mod marker;
 pub mod memory;
 pub mod meter;
 pub mod open;
+pub mod outage;
 pub mod probe;
 pub mod retry;

@@ -4,12 +4,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use host::clock::Instant;
 
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::outage::{Kind, Outage, Outcomes};
+
+/// A request that was given up unanswered after this long counts as failed; before, whoever asked
+/// may just have gone away.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The counters of one operation.
 #[derive(Debug, Default)]
@@ -48,6 +54,7 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub struct Counters {
     counters: [Counter; Op::ALL.len()],
+    outcomes: Outcomes,
 }
 
 impl Counters {
@@ -69,6 +76,11 @@ impl Counters {
         })
     }
 
+    /// Why the bucket is of no use now, if nothing of `kind` has succeeded for a while.
+    pub fn outage(&self, kind: Kind) -> Option<Outage> {
+        self.outcomes.outage(host::clock::now(), kind)
+    }
+
     fn of(&self, op: Op) -> &Counter {
         // Op::ALL lists the variants in the order of their numbers.
         &self.counters[op as usize]
@@ -80,7 +92,9 @@ impl Counters {
             value.fetch_add(n, Ordering::Relaxed);
         };
         add(&counter.requests, 1);
-        let micros = host::clock::now().since(start).as_micros();
+        let now = host::clock::now();
+        self.outcomes.note(now, op, result.as_ref().err());
+        let micros = now.since(start).as_micros();
         add(&counter.micros, u64::try_from(micros).unwrap_or(u64::MAX));
         match result {
             Ok(_) => add(&counter.bytes, bytes),
@@ -88,6 +102,35 @@ impl Counters {
             Err(Error::Unknown { .. }) => add(&counter.unknown, 1),
             Err(Error::Throttled { .. }) => add(&counter.throttled, 1),
         }
+    }
+}
+
+/// A request under way.
+struct Pending<'m> {
+    counters: &'m Counters,
+    op: Op,
+    key: &'m str,
+    start: Instant,
+    is_answered: bool,
+}
+
+impl Pending<'_> {
+    fn answered<T>(mut self, result: &Result<T, Error>, bytes: u64) {
+        self.is_answered = true;
+        self.counters.note(self.op, self.start, result, bytes);
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let now = host::clock::now();
+        let waited = now.since(self.start);
+        if self.is_answered || waited < PATIENCE {
+            return;
+        }
+        let detail = format!("no answer in {} s", waited.as_secs());
+        let error = Error::unknown(self.op, self.key, detail);
+        self.counters.outcomes.note(now, self.op, Some(&error));
     }
 }
 
@@ -110,14 +153,24 @@ impl Meter {
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
+
+    fn begin<'m>(&'m self, op: Op, key: &'m str) -> Pending<'m> {
+        Pending {
+            counters: &self.counters,
+            op,
+            key,
+            start: host::clock::now(),
+            is_answered: false,
+        }
+    }
 }
 
 #[async_trait]
 impl Bucket for Meter {
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
-        let (start, bytes) = (host::clock::now(), body.len());
+        let (request, bytes) = (self.begin(Op::PutNew, key.as_str()), body.len());
         let result = self.inner.put_new(key, body).await;
-        self.counters.note(Op::PutNew, start, &result, bytes);
+        request.answered(&result, bytes);
         if matches!(result, Ok(Put::Conflict)) {
             let conflicts = &self.counters.of(Op::PutNew).conflicts;
             conflicts.fetch_add(1, Ordering::Relaxed);
@@ -126,24 +179,24 @@ impl Bucket for Meter {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        let start = host::clock::now();
+        let request = self.begin(Op::Get, key.as_str());
         let result = self.inner.get(key).await;
-        self.counters.note(Op::Get, start, &result, length(&result));
+        request.answered(&result, length(&result));
         result
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
-        let start = host::clock::now();
+        let request = self.begin(Op::GetRange, key.as_str());
         let result = self.inner.get_range(key, range).await;
         let bytes = length(&result);
-        self.counters.note(Op::GetRange, start, &result, bytes);
+        request.answered(&result, bytes);
         result
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let start = host::clock::now();
+        let request = self.begin(Op::Head, key.as_str());
         let result = self.inner.head(key).await;
-        self.counters.note(Op::Head, start, &result, 0);
+        request.answered(&result, 0);
         result
     }
 
@@ -153,16 +206,16 @@ impl Bucket for Meter {
         start_after: Option<&Key>,
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, Error> {
-        let start = host::clock::now();
+        let request = self.begin(Op::List, prefix);
         let result = self.inner.list(prefix, start_after, limit).await;
-        self.counters.note(Op::List, start, &result, 0);
+        request.answered(&result, 0);
         result
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let start = host::clock::now();
+        let request = self.begin(Op::Delete, key.as_str());
         let result = self.inner.delete(key).await;
-        self.counters.note(Op::Delete, start, &result, 0);
+        request.answered(&result, 0);
         result
     }
 }
@@ -199,5 +252,28 @@ mod tests {
         assert_eq!((put.requests, put.conflicts, put.bytes), (2, 1, 10));
         let get = counts[Op::Get as usize];
         assert_eq!((get.requests, get.throttled, get.bytes), (2, 1, 5));
+    }
+
+    #[test]
+    fn what_is_given_up_unanswered_has_failed_unless_it_was_at_once() {
+        let counters = Counters::default();
+        let begun = |start| Pending {
+            counters: &counters,
+            op: Op::PutNew,
+            key: "a",
+            start,
+            is_answered: false,
+        };
+        let now = host::clock::now();
+        let ago = |seconds: u64| Instant::from_micros(now.as_micros() - seconds * 1_000_000);
+        let error = Error::unknown(Op::PutNew, "a", "reset");
+        counters.outcomes.note(ago(6), Op::PutNew, Some(&error));
+        drop(begun(now));
+        assert_eq!(counters.outage(Kind::Writes), None);
+        drop(begun(ago(4)));
+        let outage = counters.outage(Kind::Writes).unwrap();
+        assert!(outage.why.contains("no answer in 4 s"), "{outage}");
+        begun(ago(4)).answered(&Ok(()), 0);
+        assert_eq!(counters.outage(Kind::Writes), None);
     }
 }

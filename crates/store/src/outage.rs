@@ -1,0 +1,214 @@
+//! Whether a bucket takes writes, and answers reads, at all: since when all of one kind has failed,
+//! and with what. It must not know what is asked of the bucket, nor who wants to know.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use host::clock::Instant;
+
+use crate::bucket::{Error, Op};
+
+/// Failures over a shorter time are what every store has now and then, and what retries are for.
+const LASTING: Duration = Duration::from_secs(5);
+/// A failure this long ago says nothing of now: who waits for the bucket to be well before asking
+/// anything of it must not wait for ever.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// What fails and succeeds together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Creating objects. Deletions are no part of it: a full bucket takes them, and one that
+    /// forbids them alone serves.
+    Writes,
+    /// Everything that only looks.
+    Reads,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Kind; 2] = [Kind::Writes, Kind::Reads];
+
+    /// A lower-case name, for messages and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Writes => "writes",
+            Kind::Reads => "reads",
+        }
+    }
+
+    fn of(op: Op) -> Option<Kind> {
+        match op {
+            Op::PutNew => Some(Kind::Writes),
+            Op::Get | Op::GetRange | Op::Head | Op::List => Some(Kind::Reads),
+            Op::Delete => None,
+        }
+    }
+}
+
+/// Nothing of one kind has succeeded for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Of which kind.
+    pub kind: Kind,
+    /// Since the first failure.
+    pub lasted: Duration,
+    /// The last failure, for people.
+    pub why: String,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outage { kind, lasted, why } = self;
+        let (kind, seconds) = (kind.name(), lasted.as_secs());
+        write!(f, "the bucket has refused {kind} for {seconds} s: {why}")
+    }
+}
+
+/// What became of the requests to one bucket. A success costs a load while all is well.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes {
+    of_kind: [Outcome; Kind::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Microseconds of the first failure since the last success; 0 if there is none.
+    failing_since: AtomicU64,
+    last_failure: Mutex<Failure>,
+}
+
+#[derive(Debug, Default)]
+struct Failure {
+    at: Instant,
+    why: String,
+}
+
+impl Outcomes {
+    /// Takes what came of a request at `now`.
+    pub(crate) fn note(&self, now: Instant, op: Op, error: Option<&Error>) {
+        let Some(kind) = Kind::of(op) else {
+            return;
+        };
+        let outcome = &self.of_kind[kind as usize];
+        match error {
+            None => outcome.succeeded(),
+            // That may be the object's fault, which ends before the range does: damage to one
+            // file, told elsewhere. A bucket that refuses ranges refuses whole objects, too.
+            Some(Error::Definite { .. }) if op == Op::GetRange => {}
+            Some(error) => outcome.failed(now, error),
+        }
+    }
+
+    /// Whether `kind` is out at `now`.
+    pub(crate) fn outage(&self, now: Instant, kind: Kind) -> Option<Outage> {
+        let outcome = &self.of_kind[kind as usize];
+        let since = outcome.failing_since.load(Ordering::Relaxed);
+        if since == 0 {
+            return None;
+        }
+        let since = Instant::from_micros(since);
+        let last = outcome.last_failure.lock();
+        let last = last.unwrap_or_else(PoisonError::into_inner);
+        let is_lasting = last.at.since(since) >= LASTING;
+        let is_fresh = now.since(last.at) < FORGOTTEN_AFTER;
+        (is_lasting && is_fresh).then(|| Outage {
+            kind,
+            lasted: now.since(since),
+            why: last.why.clone(),
+        })
+    }
+}
+
+impl Outcome {
+    fn succeeded(&self) {
+        // Loaded first: a store by every request would send the cache line around all cores.
+        if self.failing_since.load(Ordering::Relaxed) != 0 {
+            self.failing_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn failed(&self, now: Instant, error: &Error) {
+        let last = self.last_failure.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        let is_first = self.failing_since.load(Ordering::Relaxed) == 0;
+        // What nobody asked for in between has not failed all that time.
+        if is_first || now.since(last.at) >= FORGOTTEN_AFTER {
+            let micros = now.as_micros().max(1);
+            self.failing_since.store(micros, Ordering::Relaxed);
+        }
+        last.at = now;
+        last.why = error.to_string();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    fn fail(outcomes: &Outcomes, seconds: u64, op: Op) {
+        let error = Error::definite(op, "a", format!("forbidden at {seconds}"));
+        outcomes.note(at(seconds), op, Some(&error));
+    }
+
+    fn told(outcomes: &Outcomes, seconds: u64, kind: Kind) -> Option<String> {
+        let outage = outcomes.outage(at(seconds), kind);
+        outage.map(|outage| outage.to_string())
+    }
+
+    #[test]
+    fn only_what_fails_for_a_while_is_out_and_the_first_success_ends_it() {
+        let outcomes = Outcomes::default();
+        fail(&outcomes, 100, Op::PutNew);
+        assert_eq!(told(&outcomes, 110, Kind::Writes), None, "one failure");
+        fail(&outcomes, 104, Op::PutNew);
+        assert_eq!(told(&outcomes, 104, Kind::Writes), None, "four seconds");
+        fail(&outcomes, 105, Op::PutNew);
+        let expected =
+            "the bucket has refused writes for 12 s: bucket put of \"a\" failed: forbidden at 105";
+        assert_eq!(told(&outcomes, 112, Kind::Writes).unwrap(), expected);
+        assert_eq!(told(&outcomes, 112, Kind::Reads), None);
+        outcomes.note(at(113), Op::Get, None);
+        outcomes.note(at(113), Op::Delete, None);
+        assert!(told(&outcomes, 113, Kind::Writes).is_some(), "still out");
+        outcomes.note(at(113), Op::PutNew, None);
+        assert_eq!(told(&outcomes, 113, Kind::Writes), None);
+        fail(&outcomes, 114, Op::PutNew);
+        assert_eq!(told(&outcomes, 114, Kind::Writes), None, "counted anew");
+    }
+
+    #[test]
+    fn failures_are_forgotten_if_nobody_asks_again() {
+        let outcomes = Outcomes::default();
+        fail(&outcomes, 100, Op::Get);
+        fail(&outcomes, 110, Op::List);
+        assert!(told(&outcomes, 139, Kind::Reads).is_some());
+        assert_eq!(told(&outcomes, 140, Kind::Reads), None);
+        fail(&outcomes, 200, Op::Head);
+        assert_eq!(told(&outcomes, 200, Kind::Reads), None, "not since 100");
+        fail(&outcomes, 205, Op::Get);
+        let again = told(&outcomes, 205, Kind::Reads).unwrap();
+        assert!(again.contains("refused reads for 5 s"), "{again}");
+    }
+
+    #[test]
+    fn neither_one_damaged_object_nor_deletions_are_an_outage() {
+        let outcomes = Outcomes::default();
+        for seconds in 100..120 {
+            fail(&outcomes, seconds, Op::GetRange);
+            fail(&outcomes, seconds, Op::Delete);
+        }
+        for kind in Kind::ALL {
+            assert_eq!(told(&outcomes, 120, kind), None);
+        }
+        let reset = Error::unknown(Op::GetRange, "a", "reset");
+        outcomes.note(at(120), Op::GetRange, Some(&reset));
+        outcomes.note(at(130), Op::GetRange, Some(&reset));
+        assert!(told(&outcomes, 130, Kind::Reads).is_some());
+    }
+}
