@@ -560,6 +560,28 @@ def a_bucket_that_refuses_writes_is_told_until_it_takes_them_again(directory):
     wait_until(lambda: attempt(server, "kept", b"after"), 40, "records are stored again")
 
 
+@check
+def a_bucket_that_is_away_does_not_hold_the_stop_up(directory):
+    server = seaway(directory / "one")
+    server.start()
+    create(server, "kept")
+    (server.data / "bucket").rename(directory / "away")
+    threads, ended = start_producers(server, "kept")
+    wait_until(lambda: readiness(server)[0] == 503, 20, "not ready while the bucket is away")
+    expect("the bucket has refused" in readiness(server)[1], f"/readyz says: {readiness(server)[1]}")
+    expect_equal(ended, [], "requests that ended although nobody knows what became of them")
+    started = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    code = server.process.wait(15)
+    seconds = time.monotonic() - started
+    expect_equal(code, 0, "exit code of a stop without a bucket")
+    expect(seconds < 5, f"the stop took {seconds:.1f} s")
+    print(f"  stopped after {seconds:.1f} s", flush=True)
+    for thread in threads:
+        thread.join(10)
+    expect_equal(ended, [True] * len(threads), "requests that ended, and were not acknowledged")
+
+
 class Gateway:
     """versitygw: an S3 server that others wrote, on a directory."""
 

@@ -32,7 +32,7 @@ use crate::settings::Settings;
 use crate::view::Views;
 
 /// How long connections are given to end when the agent stops.
-const STOP_GRACE: Duration = Duration::from_secs(4);
+const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How often it is looked whether they have ended.
 const STOP_POLL: Duration = Duration::from_millis(10);
 /// Pause before something that failed at the start is tried again.
@@ -157,8 +157,8 @@ impl Agent {
         }
     }
 
-    /// Accepts nothing more, answers what is in the pipeline, and ends; within five seconds, whatever
-    /// the bucket does.
+    /// Accepts nothing more, answers what is in the pipeline, and ends; within three seconds, whatever
+    /// the bucket does: what is not durable by then is not answered.
     pub async fn stop(self) {
         drop(self.accepting);
         // Nobody listens if there are no connections.

@@ -1,6 +1,9 @@
 //! The end of the process, as tests of crashes want it, and the name of its machine. It must not know
 //! why.
 
+use std::io;
+use std::time::Duration;
+
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Ends the process as `kill -9` does: nothing is flushed, closed or unwound.
@@ -10,6 +13,18 @@ pub fn kill_now() -> ! {
     std::process::abort()
 }
 
+/// Ends the process after `limit`, as if it had succeeded, unless it ends before; `tell` is called
+/// first. It needs no runtime, since one that is busy or stuck is what it is for.
+pub fn exit_after(limit: Duration, tell: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name("exit".to_owned());
+    builder.spawn(move || {
+        std::thread::sleep(limit);
+        tell();
+        std::process::exit(0);
+    })?;
+    Ok(())
+}
+
 /// What the machine calls itself, for people.
 pub fn machine_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname");
@@ -17,4 +32,38 @@ pub fn machine_name() -> String {
     let name = name.map(|name| name.trim().to_owned());
     name.filter(|name| !name.is_empty())
         .unwrap_or_else(|| "a machine without a name".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Says to [`child`] that it is one.
+    const IS_CHILD: &str = "HOST_PROCESS_TEST_CHILD";
+
+    #[test]
+    fn child() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            exit_after(Duration::from_millis(10), || println!("cut off")).expect("a thread");
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_stuck_ends() {
+        let this = std::env::current_exe().expect("a test is a program");
+        let done = Command::new(this)
+            .args(["--exact", "process::tests::child", "--nocapture"])
+            .env(IS_CHILD, "1")
+            .stderr(Stdio::null())
+            .output()
+            .expect("it ran");
+        assert!(done.status.success());
+        let told = String::from_utf8_lossy(&done.stdout);
+        assert!(told.contains("cut off"), "{told}");
+    }
 }

@@ -20,8 +20,13 @@ use crate::{cluster, http, logging, pages, runtime};
 pub const DATA_DIR: &str = "seaway-data";
 /// The setting that says where clients connect.
 const ADVERTISED_HOST: &str = "advertised.host";
-/// Time that work in flight has to end after the signal to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// Time that the parts have to end after the signal to stop; the agent gives up a little sooner.
+const STOP_LIMIT: Duration = Duration::from_millis(3_300);
+/// Time that calls to the file system have to end after that.
+const CALLS_LIMIT: Duration = Duration::from_millis(300);
+/// Time after which the process ends whatever still runs. Five seconds are the promise, and on a
+/// busy machine the runtime that measures the other limits may itself be late.
+const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// How to run the cluster.
 #[derive(clap::Args)]
@@ -54,7 +59,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     logging::start(&settings)?;
     let runtime = runtime::node(settings.size("num.network.threads"))?;
     let result = runtime.block_on(serve(arguments, settings));
-    runtime.shutdown_timeout(Duration::from_millis(500));
+    runtime.shutdown_timeout(CALLS_LIMIT);
     result
 }
 
@@ -111,6 +116,21 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         () = stop.wait() => None,
         why = cluster.broken() => Some(why),
     };
+    end(cluster, broken, directory, &health).await
+}
+
+/// Ends the parts: `broken` is why, unless somebody asked for it.
+async fn end(
+    cluster: cluster::Cluster,
+    broken: Option<Broken>,
+    directory: DataDir,
+    health: &Health,
+) -> Result<()> {
+    if broken.is_none() {
+        host::process::exit_after(EXIT_LIMIT, || {
+            tracing::warn!("the process does not end in time; it is cut off");
+        })?;
+    }
     directory.withdraw()?;
     health.stopping();
     let ended = match broken {
