@@ -385,6 +385,19 @@ def the_client_verbs(directory):
     expect_equal(len(complaint.strip().splitlines()), 1, f"one line for an unknown topic: {complaint}")
 
 
+@check
+def lines_come_back_as_they_went(directory):
+    server = seaway(directory / "one")
+    server.start()
+    address = verbs_address(server)
+    verb(server, "topic", "create", "lines", "--partitions", "1", *address)
+    # Tiny records take several times what they hold: a request's batches must not become too large.
+    lines = "".join(f"{number}\n" for number in range(1, 300_001))
+    verb(server, "produce", "lines", *address, stdin=lines)
+    output, _ = verb(server, "consume", "lines", "--from-beginning", "-e", *address)
+    expect(output == lines, f"{len(output)} bytes of {len(lines)} came back, or others")
+
+
 def verbs_address(server):
     """How a client verb is told the cluster."""
     return ("--bootstrap", server.bootstrap)

@@ -69,19 +69,9 @@ impl BatchBuilder {
             self.base_timestamp_ms = timestamp_ms;
         }
         self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
-        let timestamp_delta = timestamp_ms.wrapping_sub(self.base_timestamp_ms);
+        let timestamp_delta = self.timestamp_delta(timestamp_ms);
         let offset_delta = i64::from(self.count);
-        let headers_length: usize = headers
-            .iter()
-            .map(|(key, value)| bytes_length(Some(key.as_bytes())) + bytes_length(*value))
-            .sum();
-        let length = 1
-            + varint::length(timestamp_delta)
-            + varint::length(offset_delta)
-            + bytes_length(key)
-            + bytes_length(value)
-            + varint::length(headers.len() as i64)
-            + headers_length;
+        let length = self.body_bytes(timestamp_delta, key, value, headers);
         let out = &mut self.payload;
         varint::write(out, length as i64);
         out.put_u8(0);
@@ -95,6 +85,47 @@ impl BatchBuilder {
             write_bytes(out, *value);
         }
         self.count += 1;
+    }
+
+    /// Bytes that [`append`](Self::append) of the same record would add now, before compression:
+    /// more than its key and value have.
+    pub fn record_bytes(
+        &self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) -> usize {
+        let body = self.body_bytes(self.timestamp_delta(timestamp_ms), key, value, headers);
+        varint::length(body as i64) + body
+    }
+
+    /// The first record sets the base.
+    fn timestamp_delta(&self, timestamp_ms: i64) -> i64 {
+        match self.count {
+            0 => 0,
+            _ => timestamp_ms.wrapping_sub(self.base_timestamp_ms),
+        }
+    }
+
+    /// Bytes of the next record after its own length.
+    fn body_bytes(
+        &self,
+        timestamp_delta: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) -> usize {
+        let headers_length: usize = headers
+            .iter()
+            .map(|(key, value)| bytes_length(Some(key.as_bytes())) + bytes_length(*value))
+            .sum();
+        1 + varint::length(timestamp_delta)
+            + varint::length(i64::from(self.count))
+            + bytes_length(key)
+            + bytes_length(value)
+            + varint::length(headers.len() as i64)
+            + headers_length
     }
 
     /// Records so far.
@@ -145,5 +176,33 @@ fn write_bytes(out: &mut BytesMut, value: Option<&[u8]>) {
             varint::write(out, value.len() as i64);
             out.put_slice(value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_takes_what_was_said_before() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        let long = vec![b'x'; 100_000];
+        let headers: [HeaderRef<'_>; 2] = [("h", None), ("i", Some(b"v"))];
+        for number in 0..200_i64 {
+            let timestamp_ms = 1_700_000_000_000 + number * number * 1_000;
+            let key = (number % 2 == 0).then_some(b"key".as_slice());
+            let value = if number % 50 == 0 {
+                long.as_slice()
+            } else {
+                b""
+            };
+            let headers = if number % 3 == 0 { &headers[..] } else { &[] };
+            let before = builder.length_bytes();
+            let said = builder.record_bytes(timestamp_ms, key, Some(value), headers);
+            builder.append(timestamp_ms, key, Some(value), headers);
+            assert_eq!(builder.length_bytes(), before + said, "record {number}");
+        }
+        let bytes = builder.length_bytes();
+        assert_eq!(builder.build().len(), bytes);
     }
 }

@@ -14,7 +14,8 @@ use super::topic::topic_metadata;
 use crate::client::{Client, Target, check};
 use crate::runtime;
 
-/// Bytes of lines that go into one request.
+/// Bytes of batches that go into one request, unless one record has more: half of what Kafka's
+/// `max.message.bytes` allows by default for one batch.
 const REQUEST_BYTES: usize = 512 << 10;
 /// Time the cluster may take to make records durable.
 const TIMEOUT_MS: i32 = 30_000;
@@ -118,18 +119,25 @@ impl<'a> Producer<'a> {
                 self.next
             }
         };
-        let bytes = key.map_or(0, <[u8]>::len) + value.len();
-        if self.pending_bytes + bytes > REQUEST_BYTES {
+        let now = i64::try_from(host::clock::wall_millis())?;
+        if self.pending_bytes + self.bytes_of(partition, now, key, value) > REQUEST_BYTES {
             self.flush(client).await?;
         }
-        let now = i64::try_from(host::clock::wall_millis())?;
-        let builder = self
-            .pending
-            .entry(partition)
-            .or_insert_with(|| BatchBuilder::new(Compression::None));
+        self.pending_bytes += self.bytes_of(partition, now, key, value);
+        let builder = self.pending.entry(partition).or_insert_with(empty_batch);
         builder.append(now, key, Some(value), &[]);
-        self.pending_bytes += bytes;
         Ok(())
+    }
+
+    /// Bytes by which a record lengthens the request: tiny ones take several times what they hold.
+    fn bytes_of(&self, partition: i32, now: i64, key: Option<&[u8]>, value: &[u8]) -> usize {
+        match self.pending.get(&partition) {
+            Some(builder) => builder.record_bytes(now, key, Some(value), &[]),
+            None => {
+                let builder = empty_batch();
+                builder.length_bytes() + builder.record_bytes(now, key, Some(value), &[])
+            }
+        }
     }
 
     async fn flush(&mut self, client: &mut Client) -> Result<()> {
@@ -171,6 +179,10 @@ impl<'a> Producer<'a> {
         }
         Ok(())
     }
+}
+
+fn empty_batch() -> BatchBuilder {
+    BatchBuilder::new(Compression::None)
 }
 
 /// Number of partitions; asking creates the topic if the cluster is set so.
