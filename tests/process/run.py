@@ -396,6 +396,15 @@ def lines_come_back_as_they_went(directory):
     verb(server, "produce", "lines", *address, stdin=lines)
     output, _ = verb(server, "consume", "lines", "--from-beginning", "-e", *address)
     expect(output == lines, f"{len(output)} bytes of {len(lines)} came back, or others")
+    # A line that no request can hold is refused here: the server could only close the connection.
+    verb(server, "topic", "create", "long", "--partitions", "1", *address)
+    long = "x" * 110_000_000
+    _, complaint = verb(server, "produce", "long", *address, stdin=f"first\n{long}\nlast\n", wanted_exit=1)
+    expect("line 2 of standard input" in complaint and "split it" in complaint, complaint)
+    output, _ = verb(server, "consume", "long", "--from-beginning", "-e", *address)
+    expect_equal(output, "first\n", "what was sent before the line that was refused")
+    _, complaint = verb(server, "produce", "long", *address, stdin="x" * 2_000_000, wanted_exit=1)
+    expect("MESSAGE_TOO_LARGE" in complaint, complaint)
 
 
 def verbs_address(server):

@@ -1,7 +1,7 @@
 //! `seaway produce`: the lines of standard input as records, for a first look.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use anyhow::{Context, Result, ensure};
 use wire::builder::BatchBuilder;
@@ -17,6 +17,10 @@ use crate::runtime;
 /// Bytes of batches that go into one request, unless one record has more: half of what Kafka's
 /// `max.message.bytes` allows by default for one batch.
 const REQUEST_BYTES: usize = 512 << 10;
+/// Longest line: with what a request has beside one record it is just below the largest that a
+/// broker takes by default (Kafka's `socket.request.max.bytes`). It closes the connection on a
+/// larger one, which tells nobody why.
+const LINE_BYTES_MAX: usize = (100 << 20) - (4 << 10);
 /// Time the cluster may take to make records durable.
 const TIMEOUT_MS: i32 = 30_000;
 /// Times a topic that was just created by asking for it is asked for again.
@@ -43,23 +47,43 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut client = Client::connect(&arguments.target).await?;
         let mut producer = Producer::new(&mut client, arguments).await?;
         let mut records = 0_u64;
-        let mut refused = None;
-        for line in std::io::stdin().lock().split(b'\n') {
-            let line = line.context("cannot read standard input")?;
+        let mut input = std::io::stdin().lock();
+        let refused = loop {
+            let line = match next_line(&mut input, LINE_BYTES_MAX) {
+                Ok(Some(line)) => line,
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            };
             match split(&line, arguments.key_separator.as_deref()) {
                 Ok((key, value)) => producer.add(&mut client, key, value).await?,
-                Err(error) => {
-                    let place = format!("line {} of standard input", records + 1);
-                    refused = Some(error.context(place));
-                    break;
-                }
+                Err(error) => break Some(error),
             }
             records += 1;
-        }
+        };
         producer.flush(&mut client).await?;
         eprintln!("{records} records acknowledged");
-        refused.map_or(Ok(()), Err)
+        let place = format!("line {} of standard input", records + 1);
+        refused.map_or(Ok(()), |error| Err(error.context(place)))
     })
+}
+
+/// The next line without its line feed, and no more of one that is too long; `None` at the end.
+fn next_line(input: &mut impl BufRead, bytes_max: usize) -> Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let limit = bytes_max as u64 + 1;
+    let read = input.by_ref().take(limit).read_until(b'\n', &mut line);
+    if read.context("it cannot be read")? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    ensure!(
+        line.len() <= bytes_max,
+        "it has more than {bytes_max} bytes, and no broker takes so large a request \
+         (socket.request.max.bytes): split it into several lines"
+    );
+    Ok(Some(line))
 }
 
 /// A line's key, if there are to be keys, and its value.
@@ -232,5 +256,22 @@ mod tests {
         assert_eq!(parts("k::v", None), Some(expected));
         assert_eq!(parts("k:v", Some("::")), None);
         assert_eq!(parts("", Some(":")), None);
+    }
+    #[test]
+    fn lines_are_read_as_they_are_and_none_without_end() {
+        let all = |mut input: &[u8]| {
+            let mut lines = Vec::new();
+            while let Some(line) = next_line(&mut input, 3)? {
+                lines.push(String::from_utf8_lossy(&line).into_owned());
+            }
+            anyhow::Ok(lines)
+        };
+        assert_eq!(all(b"").expect("lines"), [""; 0]);
+        assert_eq!(all(b"a\n\nabc\n").expect("lines"), ["a", "", "abc"]);
+        assert_eq!(all(b"\r\nabc").expect("lines"), ["\r", "abc"]);
+        for input in [b"abcd".as_slice(), b"abcd\n", b"a\nabcde\n"] {
+            let refused = all(input).expect_err("too long").to_string();
+            assert!(refused.contains("socket.request.max.bytes"), "{refused}");
+        }
     }
 }
