@@ -174,7 +174,6 @@ fn unavailable(error: bucket::Error) -> Error {
     Error::Unavailable(error.to_string())
 }
 
-/// Keys of ours are valid by construction.
 fn prefix(shard: u16) -> String {
     format!("{JOURNAL}{shard:04x}/")
 }
@@ -184,6 +183,7 @@ pub(crate) fn slot_name(shard: u16, index: u64) -> String {
     format!("{}{index:020}", prefix(shard))
 }
 
+/// Keys of ours are valid by construction.
 fn key(text: String) -> Key {
     Key::new(text).expect("a key of the journal is a key")
 }
