@@ -17,8 +17,8 @@ mod tests;
 
 /// The largest slot. Objects may be far larger, but a reader holds several at a time.
 const SLOT_BYTES_MAX: usize = 8 << 20;
-/// Slots read at the same time.
-const READS_AT_ONCE: usize = 16;
+/// Slots read at the same time: a start reads thousands, each of which takes some 25 ms on S3.
+const READS_AT_ONCE: usize = 64;
 /// About how many bytes one scan holds.
 const SCAN_BYTES: u64 = 32 << 20;
 /// Slots deleted at the same time.

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::entry::{ClusterNumber, Item, Stamp};
 use crate::node::{Node, ProposeError, Refusal, Role, Settings};
 
+mod apply;
 mod driver;
 mod requests;
 #[cfg(test)]

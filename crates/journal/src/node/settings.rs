@@ -106,7 +106,7 @@ impl Settings {
             poll_max: Duration::from_secs(1),
             retry_min: Duration::from_millis(20),
             retry_max: Duration::from_secs(2),
-            scan_limit: 256,
+            scan_limit: 1_000,
             snapshot: SnapshotPolicy {
                 entries: 4_096,
                 bytes: 64 << 20,

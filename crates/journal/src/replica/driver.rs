@@ -10,6 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use host::clock::{self, Instant};
 use tokio::sync::mpsc;
 
+use super::apply::{Entries, apply};
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::Append;
@@ -56,17 +57,17 @@ impl<S: StateMachine> Driver<S> {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input<S::Reply>>) {
         let mut batch = Vec::new();
         let mut open = true;
-        self.event(Event::Started);
+        self.event(Event::Started).await;
         while open || !self.waiters.is_empty() {
             let deadline = self.node.deadline();
             tokio::select! {
                 biased;
-                Some(event) = self.under_way.next() => self.answered(event),
+                Some(event) = self.under_way.next() => self.answered(event).await,
                 taken = inputs.recv_many(&mut batch, INPUTS_AT_ONCE), if open => {
                     open = taken > 0;
-                    self.take(&mut batch);
+                    self.take(&mut batch).await;
                 }
-                () = until(deadline) => self.event(Event::Timer),
+                () = until(deadline) => self.event(Event::Timer).await,
             }
             self.publish();
         }
@@ -74,7 +75,7 @@ impl<S: StateMachine> Driver<S> {
 
     /// Gives the node everything that handles sent meanwhile, proposals in one piece so that they
     /// share an entry.
-    fn take(&mut self, batch: &mut Vec<Input<S::Reply>>) {
+    async fn take(&mut self, batch: &mut Vec<Input<S::Reply>>) {
         let mut proposals = Vec::new();
         let mut barriers = Vec::new();
         for input in batch.drain(..) {
@@ -96,15 +97,15 @@ impl<S: StateMachine> Driver<S> {
             self.waiters.insert(ticket, waiting);
         }
         if !proposals.is_empty() {
-            self.event(Event::Propose(proposals));
+            self.event(Event::Propose(proposals)).await;
         }
         for ticket in barriers {
-            self.event(Event::Barrier(ticket));
+            self.event(Event::Barrier(ticket)).await;
         }
     }
 
     /// A request was answered.
-    fn answered(&mut self, event: Event) {
+    async fn answered(&mut self, event: Event) {
         let trouble = match &event {
             Event::AppendDone(_, Append::Unknown(why)) => Some(Some(why.clone())),
             Event::AppendDone(..) => {
@@ -128,11 +129,11 @@ impl<S: StateMachine> Driver<S> {
             Some(None) => self.shared.status().trouble = None,
             None => {}
         }
-        self.event(event);
+        self.event(event).await;
     }
 
     /// One event and everything that follows from it.
-    fn event(&mut self, event: Event) {
+    async fn event(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = Now {
@@ -141,15 +142,35 @@ impl<S: StateMachine> Driver<S> {
             };
             let mut effects = std::mem::take(&mut self.effects);
             self.node.handle(now, event, &mut effects);
-            for effect in effects.drain(..) {
-                if let Some(poisoned) = self.perform(effect) {
-                    // Nothing that the node wanted after this entry may happen.
-                    events.push_back(poisoned);
-                    break;
-                }
-            }
+            // Nothing that the node wanted after an entry that cannot be applied may happen.
+            events.extend(self.perform_all(effects.drain(..)).await);
             self.effects = effects;
         }
+    }
+
+    /// Performs effects in order, up to an entry that cannot be applied.
+    async fn perform_all(&mut self, effects: impl Iterator<Item = Effect>) -> Option<Event> {
+        let mut effects = effects.peekable();
+        while let Some(effect) = effects.next() {
+            let poisoned = match Entries::take(effect, &mut effects) {
+                Ok(entries) => self.apply_apart(entries).await,
+                Err(few) => few.into_iter().find_map(|effect| self.perform(effect)),
+            };
+            if poisoned.is_some() {
+                return poisoned;
+            }
+        }
+        None
+    }
+
+    /// Applies what others wrote off the async threads: at a start it may be a second's work, and
+    /// the node is to be asked how it does and told to stop meanwhile.
+    async fn apply_apart(&mut self, entries: Entries) -> Option<Event> {
+        let shared = Arc::clone(&self.shared);
+        let applied = host::task::spawn_blocking(move || entries.apply(&shared)).await;
+        self.commands_applied += applied.commands;
+        self.applied = self.applied.max(applied.index);
+        applied.poisoned
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {
@@ -245,27 +266,23 @@ impl<S: StateMachine> Driver<S> {
         items: &[Item],
         tickets: &[Ticket],
     ) -> Option<Event> {
-        for (number, item) in items.iter().enumerate() {
-            let outcome = {
-                let state = self.shared.state.write();
-                let mut state = state.unwrap_or_else(PoisonError::into_inner);
-                state.apply(stamp, item.cluster, &item.command)
-            };
-            let answer = match outcome {
-                Ok(answer) => answer,
-                Err(poison) => {
-                    let cluster = item.cluster.0;
-                    let why = format!("command {number}, of cluster {cluster}: {poison}");
-                    return Some(Event::Poisoned(index, why));
-                }
-            };
-            self.commands_applied += 1;
+        let Driver {
+            shared,
+            waiters,
+            commands_applied,
+            ..
+        } = self;
+        let outcome = apply(shared, index, stamp, items, |number, answer| {
+            *commands_applied += 1;
             let ticket = tickets.get(number);
             if let Some(Waiting::Reply { answer: to, .. }) =
-                ticket.and_then(|ticket| self.waiters.remove(ticket))
+                ticket.and_then(|ticket| waiters.remove(ticket))
             {
                 reply(to, Ok(answer));
             }
+        });
+        if let Err(poisoned) = outcome {
+            return Some(poisoned);
         }
         self.applied = index;
         None

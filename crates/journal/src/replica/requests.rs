@@ -1,11 +1,12 @@
 //! What a node asks for, done on the engine, the bucket and the state machine; each gives the
 //! event that answers it, within a time limit. It must not know why it is asked.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock;
+use host::task::Task;
 use store::bucket::{Bucket, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
@@ -26,6 +27,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often what is damaged is read, since bytes may be altered on the way.
 const READS_OF_DAMAGE: u32 = 3;
 
+/// A run of slots of this many bytes has more behind it, most likely.
+const LONG_RUN_BYTES: usize = 16 << 20;
+
 /// Everything that requests need.
 pub(super) struct Requests<S> {
     engine: Arc<dyn Engine>,
@@ -33,6 +37,15 @@ pub(super) struct Requests<S> {
     archive: Archive,
     retry: Retry,
     shared: Arc<Shared<S>>,
+    /// The next run, which is read while the one before is applied: one at most, hence as much
+    /// memory again as a scan takes.
+    ahead: Mutex<Option<Ahead>>,
+}
+
+/// A run that nobody has asked for yet.
+struct Ahead {
+    from: u64,
+    run: Task<Result<Vec<Slot>, Error>>,
 }
 
 impl<S: StateMachine> Requests<S> {
@@ -43,6 +56,7 @@ impl<S: StateMachine> Requests<S> {
             bucket: parts.bucket,
             retry: Retry::new(Limits::FILES),
             shared,
+            ahead: Mutex::new(None),
         }
     }
 
@@ -122,16 +136,53 @@ impl<S: StateMachine> Requests<S> {
         )))
     }
 
-    pub(super) async fn scan(&self, from: u64, limit: usize) -> Event {
-        let scan = async {
-            let found = limited(self.engine.scan(from, limit)).await?;
-            let mut slots = Vec::with_capacity(found.len());
-            for (index, bytes) in found {
-                slots.push(self.complete(index, bytes).await?);
-            }
-            Ok(slots)
+    /// The run of slots from here. If there is most likely more behind it, that is read meanwhile.
+    pub(super) async fn scan(self: &Arc<Self>, from: u64, limit: usize) -> Event {
+        let run = match self.take_ahead(from).await {
+            Some(run) => Ok(run),
+            None => self.run(from, limit).await,
         };
-        Event::Scanned(from, scan.await)
+        if let Ok(slots) = &run
+            && let Some(last) = slots.last()
+        {
+            let bytes: usize = slots.iter().map(|slot| slot.bytes.len()).sum();
+            if slots.len() >= limit || bytes >= LONG_RUN_BYTES {
+                self.read_ahead(last.index + 1, limit);
+            }
+        }
+        Event::Scanned(from, run)
+    }
+
+    /// What was read ahead from this slot, if anything. That a slot was free then says nothing
+    /// about now, and an error may have passed; what a slot held it holds still, and whether that
+    /// may have been put where a slot was trimmed is decided by the floor, which is read after.
+    async fn take_ahead(&self, from: u64) -> Option<Vec<Slot>> {
+        let ahead = self.ahead().take();
+        let ahead = ahead.filter(|ahead| ahead.from == from)?;
+        let run = ahead.run.join().await?;
+        run.ok().filter(|slots| !slots.is_empty())
+    }
+
+    fn read_ahead(self: &Arc<Self>, from: u64, limit: usize) {
+        let requests = Arc::clone(self);
+        let run = host::task::spawn("journal read-ahead", async move {
+            requests.run(from, limit).await
+        });
+        *self.ahead() = Some(Ahead { from, run });
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        // It is whole at any time.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&self, from: u64, limit: usize) -> Result<Vec<Slot>, Error> {
+        let found = limited(self.engine.scan(from, limit)).await?;
+        let mut slots = Vec::with_capacity(found.len());
+        for (index, bytes) in found {
+            slots.push(self.complete(index, bytes).await?);
+        }
+        Ok(slots)
     }
 
     /// The slot, read again if it does not decode.

@@ -169,6 +169,115 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(add(&handle, 1).await, Ok(13));
 }
 
+/// A number as a command of so many bytes.
+fn padded(number: u64, bytes: usize) -> Bytes {
+    Bytes::from(format!("{number:0bytes$}"))
+}
+
+#[tokio::test]
+async fn a_long_journal_is_read_in_runs_and_applied_whole() {
+    for (bytes, scan_limit) in [(1, 7), (1, 1), (2_000, 100), (2_000, 13)] {
+        let mut world = World::new();
+        world.settings.scan_limit = scan_limit;
+        world.settings.snapshot.entries = u64::MAX;
+        world.settings.snapshot.interval = Duration::from_secs(1 << 40);
+        let mut sum = 0;
+        // Every number of entries behind the last full run occurs.
+        for number in 0..200 {
+            let (handle, _replica) = world.start();
+            role(&handle, Role::Leader).await;
+            assert_eq!(handle.with_state(|state| state.sum), sum, "{number}");
+            for number in 0..number % 5 {
+                sum += number;
+                let command = padded(number, bytes);
+                assert_eq!(handle.propose(CLUSTER, command).await, Ok(sum));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn much_is_applied_up_to_the_command_that_cannot_be() {
+    let world = World::new();
+    let mut sum = 0;
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        for number in 0..200 {
+            sum += number;
+            let command = padded(number, 2_000);
+            assert_eq!(handle.propose(CLUSTER, command).await, Ok(sum));
+        }
+        let poison = handle.propose(CLUSTER, Bytes::from("poison")).await;
+        assert!(
+            matches!(poison, Err(ProposeError::Unknown(_))),
+            "{poison:?}"
+        );
+    }
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Halted).await;
+    assert_eq!(handle.with_state(|state| state.sum), sum);
+    let why = handle.status().halted.expect("a reason");
+    assert!(why.contains("cannot be applied"), "{why}");
+}
+
+/// A sum that is applied only while somebody else on the async threads goes on.
+struct Watched {
+    sum: Sum,
+    seen: std::sync::mpsc::Receiver<()>,
+}
+
+impl StateMachine for std::sync::Mutex<Watched> {
+    type Reply = u64;
+
+    fn apply(&mut self, stamp: Stamp, cluster: ClusterNumber, bytes: &[u8]) -> Result<u64, Poison> {
+        let watched = self.get_mut().expect("nobody panics with it");
+        let seen = watched.seen.recv_timeout(Duration::from_secs(20));
+        seen.map_err(|_| Poison("the async threads stand still".to_owned()))?;
+        watched.sum.apply(stamp, cluster, bytes)
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
+        self.lock().expect("nobody panics with it").sum.snapshot()
+    }
+
+    fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
+        let watched = self.get_mut().expect("nobody panics with it");
+        watched.sum.restore(chunks)
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        self.lock().expect("nobody panics with it").sum.digest()
+    }
+}
+
+#[tokio::test]
+async fn the_process_goes_on_while_much_is_applied() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        for number in 0..100 {
+            let added = handle.propose(CLUSTER, padded(number, 2_000)).await;
+            added.expect("added");
+        }
+    }
+    let (see, seen) = std::sync::mpsc::channel();
+    let sum = Sum::default();
+    let parts = Parts {
+        engine: Arc::new(Object::new(world.bucket(), 0)),
+        bucket: world.bucket(),
+        settings: world.settings.clone(),
+    };
+    let (handle, _replica) = start(parts, std::sync::Mutex::new(Watched { sum, seen }));
+    while !handle.is_leader() {
+        assert_eq!(handle.status().halted, None);
+        // This task has the test's only thread in turn with the replica.
+        see.send(()).expect("the handle holds the receiver");
+        clock::sleep(Duration::from_micros(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn many_proposals_share_entries() {
     let world = World::new();

@@ -1,0 +1,127 @@
+//! Applying entries to the state machine, and which of them are applied off the async threads. It
+//! must not know who waits for replies.
+
+use std::iter::Peekable;
+use std::sync::PoisonError;
+
+use super::{Shared, StateMachine};
+use crate::entry::{Item, Stamp};
+use crate::node::{Effect, Event};
+
+/// Entries with this many bytes of commands take long enough to apply for a thread of their own;
+/// fewer take less than finding one.
+const MANY_BYTES: usize = 128 << 10;
+
+/// One entry to apply, for whose replies nobody waits.
+struct Unheard {
+    index: u64,
+    stamp: Stamp,
+    items: Vec<Item>,
+}
+
+/// Entries that were read, in order: what takes long at a start.
+pub(super) struct Entries(Vec<Unheard>);
+
+/// What came of applying entries.
+pub(super) struct Applied {
+    /// The last entry that was applied.
+    pub(super) index: u64,
+    /// Commands applied.
+    pub(super) commands: u64,
+    /// A command could not be applied, and nothing after it was.
+    pub(super) poisoned: Option<Event>,
+}
+
+impl Entries {
+    /// The entries that `effect` begins, if nobody waits for them and there is much to apply; else
+    /// what there is to perform one by one.
+    pub(super) fn take(
+        effect: Effect,
+        more: &mut Peekable<impl Iterator<Item = Effect>>,
+    ) -> Result<Entries, Vec<Effect>> {
+        let mut bytes = unheard_bytes(&effect);
+        let mut run = vec![effect];
+        while bytes.is_some()
+            && let Some(next) = more.next_if(|effect| unheard_bytes(effect).is_some())
+        {
+            bytes = bytes.zip(unheard_bytes(&next)).map(|(sum, one)| sum + one);
+            run.push(next);
+        }
+        if bytes.is_none_or(|bytes| bytes < MANY_BYTES) {
+            return Err(run);
+        }
+        Ok(Entries(run.into_iter().filter_map(unheard).collect()))
+    }
+
+    /// Applies them, up to the first that cannot be.
+    pub(super) fn apply<S: StateMachine>(self, shared: &Shared<S>) -> Applied {
+        let mut applied = Applied {
+            index: 0,
+            commands: 0,
+            poisoned: None,
+        };
+        for entry in self.0 {
+            let count = |_, _| applied.commands += 1;
+            let outcome = apply(shared, entry.index, entry.stamp, &entry.items, count);
+            if let Err(poisoned) = outcome {
+                applied.poisoned = Some(poisoned);
+                break;
+            }
+            applied.index = entry.index;
+        }
+        applied
+    }
+}
+
+/// Applies one entry; `told` gets the replies with the numbers of their commands.
+pub(super) fn apply<S: StateMachine>(
+    shared: &Shared<S>,
+    index: u64,
+    stamp: Stamp,
+    items: &[Item],
+    mut told: impl FnMut(usize, S::Reply),
+) -> Result<(), Event> {
+    for (number, item) in items.iter().enumerate() {
+        let outcome = {
+            let state = shared.state.write();
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            state.apply(stamp, item.cluster, &item.command)
+        };
+        match outcome {
+            Ok(reply) => told(number, reply),
+            Err(poison) => {
+                let cluster = item.cluster.0;
+                let why = format!("command {number}, of cluster {cluster}: {poison}");
+                return Err(Event::Poisoned(index, why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the commands of an entry to apply for which nobody waits; `None` if it is another
+/// effect.
+fn unheard_bytes(effect: &Effect) -> Option<usize> {
+    match effect {
+        Effect::Apply { items, tickets, .. } if tickets.is_empty() => {
+            Some(items.iter().map(|item| item.command.len()).sum())
+        }
+        _ => None,
+    }
+}
+
+fn unheard(effect: Effect) -> Option<Unheard> {
+    match effect {
+        Effect::Apply {
+            index,
+            stamp,
+            items,
+            ..
+        } => Some(Unheard {
+            index,
+            stamp,
+            items,
+        }),
+        _ => None,
+    }
+}
