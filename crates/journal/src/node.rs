@@ -79,6 +79,8 @@ pub enum Loaded {
         position: Box<Position>,
         /// The engine's floor.
         floor: u64,
+        /// Bytes of the snapshot's chunks.
+        bytes: u64,
     },
     /// There is no snapshot as new as was asked for; the state machine is as it was.
     Nothing {
@@ -110,9 +112,9 @@ pub enum Event {
     Propose(Vec<Proposal>),
     /// Somebody wants to know when an entry appended from now on has been applied.
     Barrier(Ticket),
-    /// Answer to [`Effect::WriteSnapshot`] at this index: it was written and read back, or why
-    /// not.
-    SnapshotWritten(u64, Result<(), String>),
+    /// Answer to [`Effect::WriteSnapshot`] at this index: it was written and read back, and has so
+    /// many bytes; or why not.
+    SnapshotWritten(u64, Result<u64, String>),
     /// Answer to [`Effect::Trim`].
     Trimmed(Result<(), engine::Error>),
     /// The state machine could not apply the entry at this index.
@@ -440,7 +442,7 @@ impl Node {
             Event::AppendDone(id, outcome) => self.append_done(turn, id, outcome),
             Event::Propose(_) | Event::Barrier(_) => self.wanted(turn, event),
             Event::SnapshotWritten(index, result) => {
-                self.retention.written(now.boot, index, result.is_ok());
+                self.retention.written(now.boot, index, result.ok());
                 self.maintain(turn);
             }
             Event::Trimmed(result) => {
@@ -559,11 +561,17 @@ impl Node {
         }
         let refusal = match result {
             Err(_) => return self.ask_later(turn, Request::Load { above }),
-            Ok(Loaded::Restored { position, floor }) if position.last.index < floor => {
+            Ok(Loaded::Restored {
+                position, floor, ..
+            }) if position.last.index < floor => {
                 let index = position.last.index;
                 unreadable(floor, &[format!("the one at {index} is too old")])
             }
-            Ok(Loaded::Restored { position, .. }) => return self.adopt(turn, *position),
+            Ok(Loaded::Restored {
+                position, bytes, ..
+            }) => {
+                return self.adopt(turn, *position, bytes);
+            }
             Ok(Loaded::Nothing { floor, damaged }) if floor > self.chain.next() => {
                 unreadable(floor, &damaged)
             }
@@ -578,7 +586,7 @@ impl Node {
     }
 
     /// Goes on from a snapshot, once the journal is known to be the one it was cut from.
-    fn adopt(&mut self, turn: &mut Turn<'_>, position: Position) {
+    fn adopt(&mut self, turn: &mut Turn<'_>, position: Position, bytes: u64) {
         if position.shard != self.settings.shard {
             let found = position.shard;
             let why = format!("the newest snapshot belongs to shard {found} of the journal");
@@ -588,7 +596,7 @@ impl Node {
         self.chain =
             Chain::resume(position.shard, position.claim, last, position.stamp).under(self.rules);
         self.claimant = Some(position.claimant.clone());
-        self.retention.resume(turn.now.boot, position);
+        self.retention.resume(turn.now.boot, position, bytes);
         self.state = State::Verifying(last);
         self.ask(turn, Request::ReadSlot { index: last.index });
     }

@@ -278,17 +278,19 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "journal.snapshot.bytes",
-        "67108864",
+        "8388608",
         "bytes",
         (64 * KIB, GIB * 64),
-        "A snapshot of the metadata is taken after this many bytes of journal.",
+        "A snapshot of the metadata is taken after this many bytes of journal, or a quarter of the last snapshot if that is \
+         more. A start reads again what the journal holds since then.",
     ),
     integer(
         "journal.snapshot.entries",
-        "10000",
+        "2000",
         "",
         (10, MAX),
-        "A snapshot of the metadata is taken after this many entries of the journal.",
+        "A snapshot of the metadata is taken after this many entries of the journal; in proportion later if a quarter of the \
+         last snapshot is more than journal.snapshot.bytes.",
     ),
     choice(
         "log.format",

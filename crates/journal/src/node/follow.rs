@@ -165,7 +165,8 @@ impl Node {
                 }
             },
         };
-        self.retention.accepted(slot.index, slot.bytes.len(), &kind);
+        let length = slot.bytes.len() + slot.body.as_ref().map_or(0, Bytes::len);
+        self.retention.accepted(slot.index, length, &kind);
         Ok(())
     }
 

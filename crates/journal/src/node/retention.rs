@@ -13,6 +13,10 @@ use crate::snapshot::Position;
 
 /// Slots trimmed by one request.
 const TRIM_AT_ONCE: u64 = 256;
+/// A large snapshot is followed by the next once the journal has grown by one part in this many of
+/// it: then what is written for snapshots stays in proportion to what is appended, and what a
+/// start replays to what it loads.
+const SHARE_OF_SNAPSHOT: u64 = 4;
 /// The pause after a failed snapshot or trim.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -33,6 +37,8 @@ pub(super) struct Retention {
     bodies: BTreeMap<u64, [u8; 32]>,
     older: Option<u64>,
     newest: Option<u64>,
+    /// Bytes of the last snapshot.
+    size: u64,
     entries_since: u64,
     bytes_since: u64,
     cut_at: Instant,
@@ -59,6 +65,7 @@ impl Retention {
             bodies: BTreeMap::new(),
             older: None,
             newest: None,
+            size: 0,
             entries_since: 0,
             bytes_since: 0,
             cut_at: Instant::default(),
@@ -75,8 +82,9 @@ impl Retention {
     }
 
     /// Goes on from a snapshot that was loaded, hence whole.
-    pub(super) fn resume(&mut self, now: Instant, position: Position) {
+    pub(super) fn resume(&mut self, now: Instant, position: Position, bytes: u64) {
         self.older = None;
+        self.size = bytes;
         self.newest = Some(position.last.index);
         self.trimmed_below = position.trimmed_below;
         self.spared = position.spared.into_iter().collect();
@@ -112,8 +120,7 @@ impl Retention {
         claimant: &str,
     ) -> Option<Position> {
         let due = self.failed
-            || self.entries_since >= policy.entries
-            || self.bytes_since >= policy.bytes
+            || self.has_grown(policy)
             || (self.entries_since > 0 && now.since(self.cut_at) >= policy.interval);
         if !due || self.writing || now < self.paused_until {
             return None;
@@ -134,13 +141,24 @@ impl Retention {
         })
     }
 
-    pub(super) fn written(&mut self, now: Instant, index: u64, verified: bool) {
+    /// Whether the journal has grown enough since the last snapshot: as the policy says, or by a
+    /// share of a snapshot that is large, with entries in the same proportion to bytes.
+    fn has_grown(&self, policy: &SnapshotPolicy) -> bool {
+        let share = self.size / SHARE_OF_SNAPSHOT;
+        let entries = policy.entries.saturating_mul(share) / policy.bytes.max(1);
+        self.entries_since >= policy.entries.max(entries)
+            || self.bytes_since >= policy.bytes.max(share)
+    }
+
+    /// The snapshot at `index` was verified, with so many bytes, or was not.
+    pub(super) fn written(&mut self, now: Instant, index: u64, verified: Option<u64>) {
         self.writing = false;
-        self.failed = !verified;
-        if !verified {
+        self.failed = verified.is_none();
+        let Some(bytes) = verified else {
             self.paused_until = now + PAUSE;
             return;
-        }
+        };
+        self.size = bytes;
         if self.newest.is_none_or(|newest| newest < index) {
             self.older = self.newest.replace(index);
         }
@@ -180,5 +198,80 @@ impl Retention {
         self.trimmed_below = end;
         self.spared = self.spared.split_off(&end);
         self.bodies = self.bodies.split_off(&end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{EntryId, Stamp};
+
+    const POLICY: SnapshotPolicy = SnapshotPolicy {
+        entries: 100,
+        bytes: 1_000,
+        interval: Duration::from_secs(600),
+    };
+
+    fn now() -> Instant {
+        Instant::from_millis(1_000)
+    }
+
+    fn position() -> Position {
+        let last = EntryId { index: 7, nonce: 7 };
+        Position {
+            shard: 0,
+            last,
+            claim: last,
+            claimant: "n".to_owned(),
+            stamp: Stamp::default(),
+            trimmed_below: 1,
+            spared: Vec::new(),
+            bodies: Vec::new(),
+        }
+    }
+
+    /// How many entries of so many bytes it takes until a snapshot is due.
+    fn entries_until_due(retention: &mut Retention, bytes: usize) -> u64 {
+        let chain = Chain::genesis(0);
+        for index in 8.. {
+            retention.accepted(index, bytes, &Accepted::Commands);
+            if retention.cut(now(), &POLICY, &chain, "n").is_some() {
+                return index - 7;
+            }
+        }
+        unreachable!("it is due at some time")
+    }
+
+    #[test]
+    fn a_small_snapshot_is_followed_as_the_policy_says() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        assert_eq!(entries_until_due(&mut retention, 1), 100);
+        retention.written(now(), 107, Some(4_003));
+        assert_eq!(entries_until_due(&mut retention, 250), 4);
+    }
+
+    #[test]
+    fn a_large_snapshot_is_followed_after_a_quarter_of_its_size() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 40_000);
+        assert_eq!(entries_until_due(&mut retention, 100), 100);
+        retention.written(now(), 107, Some(80_000));
+        assert_eq!(entries_until_due(&mut retention, 100), 200);
+        // Entries are worth as much to a small snapshot as bytes.
+        retention.written(now(), 207, Some(80_000));
+        assert_eq!(entries_until_due(&mut retention, 1), 2_000);
+    }
+
+    #[test]
+    fn one_that_failed_is_written_again_after_a_pause() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        assert_eq!(entries_until_due(&mut retention, 250), 4);
+        retention.written(now(), 11, None);
+        let chain = Chain::genesis(0);
+        let mut cut = |now| retention.cut(now, &POLICY, &chain, "n").is_some();
+        assert!(!cut(now() + PAUSE / 2));
+        assert!(cut(now() + PAUSE));
     }
 }

@@ -14,7 +14,9 @@ pub enum Takeover {
     AfterSilence,
 }
 
-/// When a leader cuts a snapshot: at the first entry after any of these.
+/// When a leader cuts a snapshot: at the first entry after any of these. Entries and bytes are the
+/// least: a large snapshot is followed by the next only once the journal has grown by a quarter of
+/// its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     /// Entries since the last one.
@@ -108,8 +110,8 @@ impl Settings {
             retry_max: Duration::from_secs(2),
             scan_limit: 1_000,
             snapshot: SnapshotPolicy {
-                entries: 4_096,
-                bytes: 64 << 20,
+                entries: 2_000,
+                bytes: 8 << 20,
                 interval: Duration::from_secs(600),
             },
         }

@@ -183,7 +183,7 @@ impl World {
             Happening::SnapshotNamed(place, life, position, applied) => {
                 let index = position.last.index;
                 self.stores.name(*position, applied);
-                let event = Event::SnapshotWritten(index, Ok(()));
+                let event = Event::SnapshotWritten(index, Ok(0));
                 self.at(self.now, Happening::Heard(place, life, event));
             }
             Happening::Client => self.client()?,
@@ -441,7 +441,11 @@ impl World {
                 self.places[place].applied = applied;
                 self.places[place].stamp = position.stamp;
                 let position = Box::new(position);
-                Loaded::Restored { position, floor }
+                Loaded::Restored {
+                    position,
+                    floor,
+                    bytes: 0,
+                }
             }
         };
         Event::SnapshotLoaded(Ok(loaded))

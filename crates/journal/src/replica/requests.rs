@@ -234,6 +234,7 @@ impl<S: StateMachine> Requests<S> {
                     continue;
                 }
             };
+            let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
             let shared = Arc::clone(&self.shared);
             let restored = host::task::spawn_blocking(move || {
                 let state = shared.state.write();
@@ -244,7 +245,11 @@ impl<S: StateMachine> Requests<S> {
             match restored.await {
                 Ok(()) => {
                     let position = Box::new(position);
-                    return Ok(Loaded::Restored { position, floor });
+                    return Ok(Loaded::Restored {
+                        position,
+                        floor,
+                        bytes,
+                    });
                 }
                 Err(why) => {
                     tracing::error!(%why, key = %found.key, "a snapshot cannot be restored");
@@ -266,7 +271,9 @@ impl<S: StateMachine> Requests<S> {
             let describe = |bytes: Bytes| (Chunk::of(&bytes), bytes);
             capture().into_iter().map(describe).collect::<Vec<_>>()
         });
-        let written = self.archive.write(position, chunks.await).await;
+        let chunks = chunks.await;
+        let bytes = chunks.iter().map(|(chunk, _)| chunk.length).sum();
+        let written = self.archive.write(position, chunks).await;
         if written.is_ok()
             && let Some(older) = older
             && let Err(error) = self.archive.sweep(older, claim).await
@@ -274,7 +281,8 @@ impl<S: StateMachine> Requests<S> {
             // What is left over is found again after the next snapshot.
             tracing::warn!(%error, "old snapshots could not be removed");
         }
-        Event::SnapshotWritten(index, written.map_err(|error| error.to_string()))
+        let written = written.map(|()| bytes).map_err(|error| error.to_string());
+        Event::SnapshotWritten(index, written)
     }
 
     pub(super) async fn trim(&self, floor: u64, indices: Vec<u64>, bodies: Vec<[u8; 32]>) -> Event {

@@ -73,7 +73,8 @@ enum Asked {
     Floor,
     Trim,
     Load,
-    Write(u64),
+    /// A snapshot at this index, of so many bytes.
+    Write(u64, u64),
 }
 
 /// A control node in one life.
@@ -405,12 +406,13 @@ impl Control {
                     self.state.clone()
                 };
                 let chunks = captured.capture().encode_chunks();
+                let bytes = size_of_all(&chunks);
                 let write = JournalRequest::WriteSnapshot {
                     position,
                     chunks,
                     older,
                 };
-                self.ask(cx, Asked::Write(index), write);
+                self.ask(cx, Asked::Write(index, bytes), write);
             }
             Effect::Trim {
                 floor,
@@ -468,10 +470,12 @@ impl Control {
                 return self.perform(cx, Effect::Halt { why });
             }
             (Asked::Load, _) => Event::SnapshotLoaded(Err(failed())),
-            (Asked::Write(index), JournalAnswer::SnapshotWritten) => {
-                Event::SnapshotWritten(index, Ok(()))
+            (Asked::Write(index, bytes), JournalAnswer::SnapshotWritten) => {
+                Event::SnapshotWritten(index, Ok(bytes))
             }
-            (Asked::Write(index), _) => Event::SnapshotWritten(index, Err("simulated".to_owned())),
+            (Asked::Write(index, _), _) => {
+                Event::SnapshotWritten(index, Err("simulated".to_owned()))
+            }
         };
         self.feed(cx, event);
     }
@@ -488,11 +492,16 @@ impl Control {
                 damaged: Vec::new(),
             };
         };
+        let bytes = size_of_all(&chunks);
         match State::restore(&chunks) {
             Ok(state) => {
                 self.state = state;
                 self.applied = position.last.index;
-                Loaded::Restored { position, floor }
+                Loaded::Restored {
+                    position,
+                    floor,
+                    bytes,
+                }
             }
             Err(error) => {
                 cx.violation(format!("a snapshot cannot be restored: {error}"));
@@ -648,6 +657,11 @@ impl Control {
 /// The state before the first command.
 pub(super) fn genesis() -> State {
     State::genesis("c2VhdAAAAAAAAAAAAAAAAA".to_owned())
+}
+
+/// Bytes of all chunks of a snapshot.
+fn size_of_all(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
 /// A state that was cut an entry later than its position says.
