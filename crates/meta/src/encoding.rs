@@ -41,8 +41,7 @@ fn value(what: &'static str) -> DecodeError {
 /// Reads a message, and refuses it unless writing it again gives the same bytes.
 pub(crate) fn decode_strictly<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
     let message = M::decode(bytes).map_err(DecodeError::Shape)?;
-    // Lengths first: they tell most of what is wrong without the cost of writing.
-    if message.encoded_len() != bytes.len() || message.encode_to_vec() != bytes {
+    if message.encode_to_vec() != bytes {
         return Err(DecodeError::NotCanonical);
     }
     Ok(message)
