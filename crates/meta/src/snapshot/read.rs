@@ -56,9 +56,13 @@ impl State {
         std::thread::scope(|scope| {
             let (decoded, sections) = std::sync::mpsc::sync_channel(SECTIONS_AHEAD);
             scope.spawn(move || {
-                let mut sections = rest.iter().map(|chunk| read_section(chunk.as_ref()));
-                // After an error nobody takes the rest.
-                sections.try_for_each(|section| decoded.send(section))
+                for chunk in rest {
+                    let section = read_section(chunk.as_ref());
+                    if decoded.send(section).is_err() {
+                        // An earlier one was wrong.
+                        return;
+                    }
+                }
             });
             (1..).zip(sections).try_for_each(|(at, section)| {
                 let taken = section.and_then(|section| found.take(&mut state, section));
