@@ -286,7 +286,7 @@ pub const SPECS: &[Spec] = &[
     ),
     integer(
         "journal.snapshot.entries",
-        "2000",
+        "10000",
         "",
         (10, MAX),
         "A snapshot of the metadata is taken after this many entries of the journal; in proportion later if a quarter of the \

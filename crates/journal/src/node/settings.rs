@@ -110,7 +110,7 @@ impl Settings {
             retry_max: Duration::from_secs(2),
             scan_limit: 1_000,
             snapshot: SnapshotPolicy {
-                entries: 2_000,
+                entries: 10_000,
                 bytes: 8 << 20,
                 interval: Duration::from_secs(600),
             },

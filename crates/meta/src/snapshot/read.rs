@@ -28,19 +28,16 @@ use crate::topic::{PARTITIONS_MAX, Topic};
 /// Ordinals beyond this were never reached by counting.
 const ORDINAL_MAX: u64 = 1 << 62;
 
-/// Sections that wait decoded: a few times the memory of a chunk each.
-const SECTIONS_AHEAD: usize = 2;
-
 fn value(what: &'static str) -> DecodeError {
     DecodeError::Value { what }
 }
 
 impl State {
-    /// The state that was captured, from all chunks of a snapshot in order. A second thread decodes
-    /// them, which is half of the work.
-    pub fn restore<B: AsRef<[u8]> + Sync>(chunks: &[B]) -> Result<State, RestoreError> {
+    /// The state that was captured, from all chunks of a snapshot in order.
+    pub fn restore<B: AsRef<[u8]>>(chunks: &[B]) -> Result<State, RestoreError> {
         let failed = |chunk| move |reason| RestoreError::Decode { chunk, reason };
-        let Some((first, rest)) = chunks.split_first() else {
+        let mut sections = chunks.iter().enumerate();
+        let Some((_, first)) = sections.next() else {
             return Err(RestoreError::Incomplete {
                 what: "chunks",
                 expected: 1,
@@ -53,22 +50,13 @@ impl State {
             chunks: 1,
             ..Found::default()
         };
-        std::thread::scope(|scope| {
-            let (decoded, sections) = std::sync::mpsc::sync_channel(SECTIONS_AHEAD);
-            scope.spawn(move || {
-                for chunk in rest {
-                    let section = read_section(chunk.as_ref());
-                    if decoded.send(section).is_err() {
-                        // An earlier one was wrong.
-                        return;
-                    }
-                }
-            });
-            (1..).zip(sections).try_for_each(|(at, section)| {
-                let taken = section.and_then(|section| found.take(&mut state, section));
-                taken.map_err(failed(at))
-            })
-        })?;
+        for (at, chunk) in sections {
+            let chunk: proto::Chunk = decode_strictly(chunk.as_ref()).map_err(failed(at))?;
+            let section = chunk.section.ok_or(value("the chunk has no section"));
+            found
+                .take(&mut state, section.map_err(failed(at))?)
+                .map_err(failed(at))?;
+        }
         found.check(&state, &header)?;
         let partitions = state.partitions.iter().map(|(_, partition)| partition);
         let partitions = partitions.chain(state.doomed.values().map(Arc::as_ref));
@@ -76,12 +64,6 @@ impl State {
         invariants::check_structure(&state)?;
         Ok(state)
     }
-}
-
-fn read_section(chunk: &[u8]) -> Result<Section, DecodeError> {
-    let chunk: proto::Chunk = decode_strictly(chunk)?;
-    let section = chunk.section;
-    section.ok_or(value("the chunk has no section"))
 }
 
 /// Reads the header; of a format or level of later versions only as much as says so.
