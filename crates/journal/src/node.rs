@@ -309,6 +309,8 @@ pub struct Node {
     limbo: Option<Limbo>,
     /// Somebody else has led since this node last did.
     deposed: bool,
+    /// Claims in a row whose slot held an entry of the leader so far.
+    claims_beaten: u64,
     /// Somebody else has claimed during this life of the node, and may do so again.
     contested: bool,
     /// The last claim of this node that counted.
@@ -345,6 +347,7 @@ impl Node {
             leading_until: None,
             limbo: None,
             deposed: false,
+            claims_beaten: 0,
             contested: false,
             own_claim: None,
             looks: 0,

@@ -14,7 +14,7 @@ use super::flight::Flight;
 use super::retention::Accepted;
 use super::{
     ANSWER_FROM_MEMORY_FOR, Effect, Event, Limbo, Node, Proposal, ProposeError, Refusal, Request,
-    Settings, State, Ticket, Turn, lose,
+    Settings, State, Takeover, Ticket, Turn, lose,
 };
 use crate::chain::{SLOTS_AHEAD_MAX, Verdict};
 use crate::engine;
@@ -102,10 +102,31 @@ impl Node {
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         match &mut self.state {
             State::Claiming(flight) if flight.has_landed() => self.claimed(turn),
-            State::Claiming(flight) if flight.taken_by().is_some() => self.step_down(turn),
+            State::Claiming(flight) => {
+                if let Some(bytes) = flight.taken_by().cloned() {
+                    self.claim_is_beaten(turn, &bytes);
+                }
+            }
             State::Leading(_) => self.advance_lead(turn),
             _ => {}
         }
+    }
+
+    /// The slot of our claim holds something else. Unless that is a claim, it is what the leader so far
+    /// had on its way, and may be the last of one that is dead, such as this node's own earlier life:
+    /// a lone node claims again at once, as often as entries can be on their way. More of them come
+    /// from one that lives.
+    fn claim_is_beaten(&mut self, turn: &mut Turn<'_>, bytes: &Bytes) {
+        let is_claim = matches!(
+            self.chain.clone().feed(bytes),
+            Ok(Verdict::Valid { entry, .. }) if matches!(entry.body, Body::Claim { .. })
+        );
+        let alone = self.settings.takeover == Takeover::AtOnce && !self.deposed;
+        if is_claim || !alone || self.claims_beaten >= SLOTS_AHEAD_MAX {
+            return self.step_down(turn);
+        }
+        self.claims_beaten += 1;
+        self.follow(turn);
     }
 
     fn claimed(&mut self, turn: &mut Turn<'_>) {
@@ -221,6 +242,7 @@ impl Node {
         self.claimant = Some(self.settings.name.clone());
         self.own_claim = Some(flight.id);
         self.deposed = false;
+        self.claims_beaten = 0;
         self.confirmed_at = Some(flight.started);
         self.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         let ticks_before = self.chain.stamp().ticks_millis;

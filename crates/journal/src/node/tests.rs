@@ -417,6 +417,82 @@ fn an_idle_leader_that_is_deposed_says_so_at_once_and_returns_after_a_silence() 
     assert_eq!(benches[0].node.deposed_by(), None);
 }
 
+/// A lone node whose predecessor led; its claim that is on its way.
+fn restarted() -> (Bench, (EntryId, Bytes)) {
+    let before = Bench::leader();
+    let mut nonce = 1 << 40;
+    let entropy = Box::new(move || {
+        nonce += 1;
+        nonce
+    });
+    let mut bench = Bench::new(Settings::alone("n"));
+    bench.node = Node::new(Settings::alone("n"), entropy);
+    bench.slots = before.slots;
+    bench.give(Event::Started);
+    let claim = next_claim(&mut bench);
+    (bench, claim)
+}
+
+fn next_claim(bench: &mut Bench) -> (EntryId, Bytes) {
+    let is_append = |effect: &Effect| matches!(effect, Effect::Append { .. });
+    while !bench.effects.iter().any(is_append) {
+        let event = bench.answer().expect("it goes on without waiting");
+        bench.give(event);
+    }
+    bench.append()
+}
+
+/// Something else lands in the slot of a claim.
+fn beat(bench: &mut Bench, claim: EntryId, entry: Bytes) {
+    bench.slots.append(claim.index, entry.clone());
+    bench.give(Event::AppendDone(claim, Append::Occupied(entry)));
+}
+
+fn late_entry(chain: &Chain) -> Bytes {
+    foreign(
+        chain,
+        chain.claim(),
+        crate::entry::Body::Commands(Vec::new()),
+    )
+}
+
+#[test]
+fn a_lone_node_claims_again_at_once_when_what_the_dead_had_on_its_way_beats_its_claim() {
+    let (mut bench, mut claim) = restarted();
+    for _ in 0..crate::chain::SLOTS_AHEAD_MAX {
+        let late = late_entry(bench.node.chain());
+        beat(&mut bench, claim.0, late);
+        assert_eq!(bench.node.deposed_by(), None);
+        claim = next_claim(&mut bench);
+    }
+    let (id, bytes) = claim;
+    let done = bench.slots.append(id.index, bytes);
+    bench.run(Event::AppendDone(id, done));
+    assert_eq!(bench.node.role(), Role::Leader);
+}
+
+#[test]
+fn a_lone_node_waits_for_one_that_lives() {
+    let (mut bench, mut claim) = restarted();
+    for _ in 0..crate::chain::SLOTS_AHEAD_MAX {
+        let late = late_entry(bench.node.chain());
+        beat(&mut bench, claim.0, late);
+        claim = next_claim(&mut bench);
+    }
+    let one_more = late_entry(bench.node.chain());
+    beat(&mut bench, claim.0, one_more);
+    bench.run(Event::Timer);
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert!(bench.node.deposed_by().is_some());
+
+    let (mut bench, claim) = restarted();
+    let rival = rival_claim(bench.node.chain());
+    beat(&mut bench, claim.0, rival);
+    bench.run(Event::Timer);
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert_eq!(bench.node.deposed_by().map(|(_, name)| name), Some("rival"));
+}
+
 #[test]
 fn two_lone_nodes_that_live_on_do_not_take_the_lead_in_turns() {
     for seed in 0..20 {
