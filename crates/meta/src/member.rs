@@ -15,7 +15,7 @@ use crate::reply::{Refusal, Reply};
 pub const KEPT_OUTCOMES: usize = 64;
 
 /// Longest name, host, region or zone in bytes.
-const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// An agent, alive or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use meta::member::NAME_BYTES_MAX;
 
 use crate::address::{Address, check_host};
 
@@ -57,8 +58,6 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
-/// Longest name, host, region or zone, in bytes: what the state machine takes.
-const NODE_TEXT_BYTES_MAX: usize = 255;
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
 const KIB: i64 = 1 << 10;
@@ -81,14 +80,24 @@ const fn integer(
     }
 }
 
-const fn boolean(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
+/// A setting without a unit.
+const fn plain(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+) -> Spec {
     Spec {
         name,
         default,
         unit: "",
-        kind: Kind::Boolean,
+        kind,
         meaning,
     }
+}
+
+const fn boolean(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
+    plain(name, default, Kind::Boolean, meaning)
 }
 
 const fn choice(
@@ -97,23 +106,11 @@ const fn choice(
     words: &'static [&'static str],
     meaning: &'static str,
 ) -> Spec {
-    Spec {
-        name,
-        default,
-        unit: "",
-        kind: Kind::Choice(words),
-        meaning,
-    }
+    plain(name, default, Kind::Choice(words), meaning)
 }
 
 const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
-    Spec {
-        name,
-        default,
-        unit: "",
-        kind: Kind::Text,
-        meaning,
-    }
+    plain(name, default, Kind::Text, meaning)
 }
 
 const fn label(
@@ -122,13 +119,7 @@ const fn label(
     may_be_empty: bool,
     meaning: &'static str,
 ) -> Spec {
-    Spec {
-        name,
-        default,
-        unit: "",
-        kind: Kind::Label { may_be_empty },
-        meaning,
-    }
+    plain(name, default, Kind::Label { may_be_empty }, meaning)
 }
 
 /// All settings, sorted by name.
@@ -614,10 +605,10 @@ fn check_label(label: &str, may_be_empty: bool) -> Result<(), String> {
 
 /// Whether the state machine takes a text as something that a node says of itself.
 fn check_length(text: &str) -> Result<(), String> {
-    if text.len() > NODE_TEXT_BYTES_MAX {
+    if text.len() > NAME_BYTES_MAX {
         let bytes = text.len();
         return Err(format!(
-            "it has {bytes} bytes, of which {NODE_TEXT_BYTES_MAX} are allowed"
+            "it has {bytes} bytes, of which {NAME_BYTES_MAX} are allowed"
         ));
     }
     Ok(())
