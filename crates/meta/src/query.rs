@@ -166,12 +166,6 @@ impl State {
         config::cluster_value(&self.topics.cluster_configs, name)
     }
 
-    /// The value in force of one of a topic's configs ([`config::TOPIC`]); empty if there is no
-    /// such config.
-    pub fn topic_config<'a>(&'a self, topic: &'a Topic, name: &str) -> &'a str {
-        config::topic_value(&self.topics.cluster_configs, &topic.configs, name)
-    }
-
     /// Every config of a topic, with sources and synonyms, sorted by name.
     pub fn describe_topic(&self, topic: &Topic) -> Vec<Described> {
         config::describe_topic(&self.topics.cluster_configs, &topic.configs)

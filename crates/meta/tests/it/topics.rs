@@ -1,7 +1,7 @@
 //! Topics and configs.
 
 use meta::command::{ConfigChanges, CreateTopic};
-use meta::config::Source;
+use meta::config::{Source, topic_value};
 use meta::ids::{PartitionId, TopicId};
 use meta::topic::Refusal;
 use meta::{BatchOutcome, Command, Event, Fate, Reply};
@@ -248,7 +248,8 @@ fn configs_are_set_described_and_taken_back() {
     let id = topic_id("t");
     let in_force = |cluster: &Cluster| {
         let topic = cluster.state.topic("t").expect("it exists");
-        cluster.state.topic_config(topic, "retention.ms").to_owned()
+        let of_cluster = cluster.state.topics().cluster_configs();
+        topic_value(of_cluster, &topic.configs, "retention.ms").to_owned()
     };
     assert_eq!(in_force(&cluster), "604800000");
     assert!(matches!(
