@@ -562,7 +562,7 @@ pub(crate) fn number(value: &str) -> Option<i64> {
 }
 
 /// Every config of a topic.
-pub(crate) fn describe_topic(cluster: &Configs, topic: &Configs) -> Vec<Described> {
+pub fn describe_topic(cluster: &Configs, topic: &Configs) -> Vec<Described> {
     let describe = |spec: &'static Spec| {
         let here = topic
             .get(spec.name)

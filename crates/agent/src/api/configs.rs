@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use meta::config::{Kind, Spec, TOPIC};
+use meta::config::{self, Kind, Source};
 use rpc::view::TopicView;
 use wire::errors::ErrorCode;
 use wire::messages::describe_configs::{
@@ -25,35 +25,18 @@ const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 
-/// A config of a topic, and the value in force.
-pub(crate) struct TopicConfig<'a> {
-    /// Its name.
-    pub name: &'static str,
-    /// The value in force.
-    pub value: &'a str,
-    /// Where that comes from, as Kafka numbers it.
-    pub source: i8,
-    spec: &'static Spec,
+/// All configs of a topic, sorted by name.
+pub(crate) fn topic_configs(topic: &TopicView) -> Vec<config::Described> {
+    config::describe_topic(&topic.cluster_configs, &topic.topic.configs)
 }
 
-/// All configs of a topic, sorted by name.
-pub(crate) fn topic_configs(topic: &TopicView) -> impl Iterator<Item = TopicConfig<'_>> {
-    TOPIC.iter().map(|spec| {
-        let value = topic.value(spec.name);
-        let source = if topic.topic.configs.contains_key(spec.name) {
-            FROM_TOPIC
-        } else if value != spec.default {
-            FROM_BROKER
-        } else {
-            FROM_DEFAULT
-        };
-        TopicConfig {
-            name: spec.name,
-            value,
-            source,
-            spec,
-        }
-    })
+/// Kafka's number of where a value comes from.
+pub(crate) fn source_code(source: Source) -> i8 {
+    match source {
+        Source::Topic => FROM_TOPIC,
+        Source::Cluster => FROM_BROKER,
+        Source::Default => FROM_DEFAULT,
+    }
 }
 
 /// Answers DescribeConfigs.
@@ -147,35 +130,27 @@ fn describe_topic(seen: &Seen, name: &str) -> Described {
         ));
     };
     Ok(topic_configs(&topic.view)
-        .map(|config| config.describe())
+        .into_iter()
+        .map(described)
         .collect())
 }
 
-impl TopicConfig<'_> {
-    fn describe(&self) -> DescribeConfigsResourceResult {
-        let synonym = |name: &'static str, value: &str, source: i8| DescribeConfigsSynonym {
-            name: Str::from_static(name),
-            value: Some(Str::from(value)),
-            source,
-        };
-        let cluster_name = self.spec.cluster.unwrap_or(self.name);
-        let mut synonyms = Vec::new();
-        match self.source {
-            FROM_TOPIC => synonyms.push(synonym(self.name, self.value, FROM_TOPIC)),
-            FROM_BROKER => synonyms.push(synonym(cluster_name, self.value, FROM_BROKER)),
-            _ => {}
-        }
-        synonyms.push(synonym(cluster_name, self.spec.default, FROM_DEFAULT));
-        DescribeConfigsResourceResult {
-            name: Str::from_static(self.name),
-            value: Some(Str::from(self.value)),
-            read_only: false,
-            config_source: self.source,
-            is_sensitive: false,
-            synonyms,
-            config_type: topic_kind(self.spec.kind),
-            documentation: Some(Str::from_static(self.spec.doc)),
-        }
+fn described(config: config::Described) -> DescribeConfigsResourceResult {
+    let synonyms = config.synonyms.into_iter();
+    let synonyms = synonyms.map(|synonym| DescribeConfigsSynonym {
+        name: Str::from_static(synonym.name),
+        value: Some(Str::from(&synonym.value)),
+        source: source_code(synonym.source),
+    });
+    DescribeConfigsResourceResult {
+        name: Str::from_static(config.name),
+        value: Some(Str::from(&config.value)),
+        read_only: false,
+        config_source: source_code(config.source),
+        is_sensitive: false,
+        synonyms: synonyms.collect(),
+        config_type: topic_kind(config.kind),
+        documentation: Some(Str::from_static(config.doc)),
     }
 }
 

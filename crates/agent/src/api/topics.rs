@@ -85,11 +85,12 @@ fn created(topic: CreatableTopic, partitions: u32, view: Option<&View>) -> Creat
     let found = view.and_then(|view| view.topic(&topic.name));
     let configs = found.map(|topic| {
         configs::topic_configs(&topic.view)
+            .into_iter()
             .map(|config| CreatableTopicConfigs {
                 name: Str::from_static(config.name),
-                value: Some(Str::from(config.value)),
+                value: Some(Str::from(&config.value)),
                 read_only: false,
-                config_source: config.source,
+                config_source: configs::source_code(config.source),
                 is_sensitive: false,
             })
             .collect()
