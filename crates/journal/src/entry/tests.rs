@@ -1,7 +1,7 @@
 //! Entries as bytes: what comes back, what is refused, and the worked example of the docs.
 
 use bytes::Bytes;
-use proptest::prelude::*;
+use host::rng::Rng;
 use store::checksum::crc32c;
 
 use super::*;
@@ -136,19 +136,22 @@ fn a_body_elsewhere_belongs_to_one_entry() {
     );
 }
 
-proptest! {
-    #[test]
-    fn random_bytes_with_a_good_checksum_decode_to_what_they_encode(
-        kind in 0_u8..5,
-        body in prop::collection::vec(any::<u8>(), 0..64),
-    ) {
+#[test]
+fn random_bytes_with_a_good_checksum_decode_to_what_they_encode() {
+    let mut rng = Rng::seeded(1);
+    let mut decoded = 0;
+    for _ in 0..20_000 {
         let mut bytes = documented().encode()[..96].to_vec();
-        bytes[5] = kind;
-        bytes.extend(body);
+        bytes[5] = rng.below(5) as u8;
+        // Small numbers make lengths and counts that are sometimes right.
+        let largest = 1 << rng.below(9);
+        bytes.extend((0..rng.below(64)).map(|_| rng.below(largest) as u8));
         bytes.extend([0; 4]);
         let bytes = summed(bytes);
         if let Ok(entry) = Entry::decode(&bytes) {
-            prop_assert_eq!(entry.encode(), bytes);
+            decoded += 1;
+            assert_eq!(entry.encode(), bytes);
         }
     }
+    assert!(decoded > 0, "no input was valid");
 }
