@@ -144,9 +144,14 @@ pub fn protocols_bytes(protocols: &[Protocol]) -> u64 {
     protocols.iter().map(bytes).sum::<usize>() as u64
 }
 
-/// What the state machine around the groups knows of topics: the number of partitions of one
-/// that exists.
-pub type PartitionCount<'a> = &'a dyn Fn(TopicId) -> Option<u32>;
+/// What the state machine around the groups says of offsets to commit.
+#[derive(Clone, Copy)]
+pub struct OffsetRules<'a> {
+    /// The number of partitions of a topic that exists.
+    pub partitions: &'a dyn Fn(TopicId) -> Option<u32>,
+    /// `offset.metadata.max.bytes`: longest metadata that a client may attach, in bytes.
+    pub metadata_bytes_max: usize,
+}
 
 impl Groups {
     /// Applies a command. Total: whatever a command asks for, the answer is a reply. At most the
@@ -154,11 +159,11 @@ impl Groups {
     pub fn apply(
         &mut self,
         stamp: Stamp,
-        partitions: PartitionCount<'_>,
+        rules: OffsetRules<'_>,
         command: &Command,
     ) -> (Reply, Option<Event>) {
         let before = self.bytes_of(&command.group);
-        let outcome = self.apply_action(stamp, partitions, command);
+        let outcome = self.apply_action(stamp, rules, command);
         self.bytes = self.bytes - before + self.bytes_of(&command.group);
         outcome
     }
@@ -166,7 +171,7 @@ impl Groups {
     fn apply_action(
         &mut self,
         stamp: Stamp,
-        partitions: PartitionCount<'_>,
+        rules: OffsetRules<'_>,
         command: &Command,
     ) -> (Reply, Option<Event>) {
         let id = &command.group;
@@ -213,7 +218,7 @@ impl Groups {
                 }
                 (Reply::Done, None)
             }
-            Action::Commit(commit) => (self.apply_commit(stamp, partitions, id, commit), None),
+            Action::Commit(commit) => (self.apply_commit(stamp, rules, id, commit), None),
             Action::Delete => self.apply_delete(id),
         }
     }
@@ -239,7 +244,7 @@ impl Groups {
     fn apply_commit(
         &mut self,
         stamp: Stamp,
-        partitions: PartitionCount<'_>,
+        rules: OffsetRules<'_>,
         id: &str,
         commit: &CommitOffsets,
     ) -> Reply {
@@ -247,7 +252,7 @@ impl Groups {
         if let Some(group) = self.group_mut(id) {
             let result = group.validate_commit(commit);
             return Reply::Commit(
-                result.map(|()| group.offsets.commit(ticks, partitions, &commit.offsets)),
+                result.map(|()| group.offsets.commit(ticks, rules, &commit.offsets)),
             );
         }
         if commit.generation >= 0 {
@@ -257,7 +262,7 @@ impl Groups {
             emptied_ticks_millis: ticks,
             ..Group::default()
         };
-        let results = group.offsets.commit(ticks, partitions, &commit.offsets);
+        let results = group.offsets.commit(ticks, rules, &commit.offsets);
         if !group.offsets.is_empty() {
             self.groups.insert(id.to_owned(), Arc::new(group));
         }

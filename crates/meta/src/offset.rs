@@ -4,12 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::group::{OffsetEntry, PartitionCount, Refusal};
+use crate::group::{OffsetEntry, OffsetRules, Refusal};
 use crate::ids::TopicId;
-
-/// Longest metadata that a client may attach to an offset, in bytes: Kafka's default of
-/// `offset.metadata.max.bytes`.
-pub const METADATA_BYTES_MAX: usize = 4096;
 
 /// What an offset takes beside its metadata: its fields, and its place in two maps.
 const OFFSET_BYTES: u64 = 128;
@@ -81,14 +77,14 @@ impl Offsets {
     pub(crate) fn commit(
         &mut self,
         ticks_millis: u64,
-        partitions: PartitionCount<'_>,
+        rules: OffsetRules<'_>,
         entries: &[OffsetEntry],
     ) -> Vec<Result<(), Refusal>> {
         let commit = |entry: &OffsetEntry| {
-            if partitions(entry.topic).is_none_or(|count| entry.partition >= count) {
+            if (rules.partitions)(entry.topic).is_none_or(|count| entry.partition >= count) {
                 return Err(Refusal::UnknownTopicOrPartition);
             }
-            if entry.metadata.len() > METADATA_BYTES_MAX {
+            if entry.metadata.len() > rules.metadata_bytes_max {
                 return Err(Refusal::OffsetMetadataTooLarge);
             }
             let committed = CommittedOffset {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::command::{Command, ConfigChanges, CreateTopic};
 use crate::file::Files;
-use crate::group::Groups;
+use crate::group::{Groups, OffsetRules};
 use crate::ids::{COUNTER_MAX, FileId, PartitionId, ProducerId, Stamp, TopicId};
 use crate::member::Members;
 use crate::partition::Partition;
@@ -286,7 +286,12 @@ impl State {
                 .get(id)
                 .and_then(|topic| u32::try_from(topic.partitions.len()).ok())
         };
-        let (reply, event) = self.groups.apply(stamp, &partitions, command);
+        let longest = topics.cluster_number("offset.metadata.max.bytes");
+        let rules = OffsetRules {
+            partitions: &partitions,
+            metadata_bytes_max: usize::try_from(longest.unwrap_or(0)).unwrap_or(usize::MAX),
+        };
+        let (reply, event) = self.groups.apply(stamp, rules, command);
         events.extend(event.map(Event::Group));
         Reply::Group(reply)
     }

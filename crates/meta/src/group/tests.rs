@@ -9,6 +9,11 @@ use super::*;
 
 const TOPIC: TopicId = TopicId(7);
 const MINUTE: u64 = 60_000;
+/// A topic of four partitions; Kafka's default of `offset.metadata.max.bytes`.
+const RULES: OffsetRules<'static> = OffsetRules {
+    partitions: &|topic| if topic.0 == TOPIC.0 { Some(4) } else { None },
+    metadata_bytes_max: 4096,
+};
 
 /// Groups, with a topic of four partitions, driven by commands for the group "g".
 #[derive(Default)]
@@ -28,8 +33,7 @@ impl Rig {
             action,
         };
         let message = proto_round_trip(&command);
-        let topics = |topic| (topic == TOPIC).then_some(4);
-        let (reply, _) = self.groups.apply(stamp, &topics, &message);
+        let (reply, _) = self.groups.apply(stamp, RULES, &message);
         self.groups.assert_invariants();
         reply
     }

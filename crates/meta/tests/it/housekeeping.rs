@@ -2,6 +2,7 @@
 
 use meta::clock::{CONFIRMATION_TICKS_MILLIS, JUMP_MILLIS};
 use meta::commit::Batch;
+use meta::group::{self, Action, CommitOffsets, OffsetEntry};
 use meta::ids::PartitionId;
 use meta::{BatchOutcome, Command, Event, Fate, Located, Reply, State};
 
@@ -353,4 +354,35 @@ fn producers_are_bounded_and_idle_ones_make_room() {
     cluster.apply(&Command::DeleteTopic { id });
     cluster.housekeep();
     assert_eq!(totals(&cluster), 0);
+}
+
+#[test]
+fn what_goes_with_an_offset_is_as_long_as_the_cluster_allows() {
+    let mut cluster = Cluster::new();
+    cluster.topic("t", 1);
+    let commit = |bytes: usize| {
+        let offset = OffsetEntry {
+            topic: topic_id("t"),
+            partition: 0,
+            offset: 1,
+            leader_epoch: -1,
+            metadata: "x".repeat(bytes),
+        };
+        Command::Group(group::Command {
+            group: "g".to_owned(),
+            action: Action::Commit(CommitOffsets {
+                member: String::new(),
+                instance: None,
+                generation: -1,
+                offsets: vec![offset],
+            }),
+        })
+    };
+    let outcome = |result| Reply::Group(group::Reply::Commit(Ok(vec![result])));
+    let too_large = outcome(Err(group::Refusal::OffsetMetadataTooLarge));
+    assert_eq!(cluster.apply(&commit(4_096)), outcome(Ok(())));
+    assert_eq!(cluster.apply(&commit(4_097)), too_large);
+    cluster.configure_cluster("offset.metadata.max.bytes", "10");
+    assert_eq!(cluster.apply(&commit(10)), outcome(Ok(())));
+    assert_eq!(cluster.apply(&commit(11)), too_large);
 }

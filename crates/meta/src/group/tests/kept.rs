@@ -141,7 +141,10 @@ fn a_snapshot_restores_every_group() {
     let mut rig = Rig::stable(&["a", "b"]);
     rig.commit("a", 1).expect("commits");
     rig.join(fixed("c", "i1")).expect("joins");
-    let topics = |_| Some(30_000);
+    let rules = OffsetRules {
+        partitions: &|_| Some(30_000),
+        ..RULES
+    };
     for number in 0..200 {
         let count = if number == 7 { 25_000 } else { 3 };
         let commit = CommitOffsets {
@@ -154,7 +157,7 @@ fn a_snapshot_restores_every_group() {
             group: format!("group-{number}"),
             action: Action::Commit(commit),
         };
-        rig.groups.apply(Stamp::default(), &topics, &command);
+        rig.groups.apply(Stamp::default(), rules, &command);
     }
     let before: Vec<_> = rig.groups.sections().collect();
     let mut restored = Groups::default();
