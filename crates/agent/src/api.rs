@@ -1,6 +1,8 @@
 //! Kafka's APIs, a file per family: from a decoded request to an encoded answer. Error codes are
 //! chosen in `errors` alone. It must not know sockets or the order of answers.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -33,7 +35,7 @@ pub(crate) struct Keep {
     /// Parts of files.
     _chunks: Vec<Arc<Chunk>>,
     /// What was written for the answer alone.
-    _held: Vec<Held>,
+    held: Vec<Held>,
     /// Memory for the answer to a produce request.
     pub of_produce: Option<Held>,
 }
@@ -83,6 +85,13 @@ async fn each<T: Send>(asked: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
+/// What a request names, each once: an answer to what is named again would only be larger.
+fn once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut keys = HashSet::new();
+    named.retain(|one| keys.insert(key(one)));
+    named
+}
+
 /// Writes an answer.
 pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
     encode_keeping(response.into(), correlation_id, version, Keep::default())
@@ -118,10 +127,13 @@ pub(crate) async fn answer(
         let fetched = crate::fetch::fetch(context, request, version).await;
         let keep = Keep {
             _chunks: fetched.chunks,
-            _held: fetched.held,
+            held: fetched.held,
             of_produce: None,
         };
-        return encode_keeping(fetched.response.into(), correlation_id, version, keep);
+        let reply = encode_keeping(fetched.response.into(), correlation_id, version, keep);
+        // Records are counted already; what is said of partitions is not.
+        let room = context.answers.room(api).await;
+        return settle(context, api, (reply, fetched.records_bytes), Some(room));
     }
     // Those that wait for others would keep it from these.
     let waits = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
@@ -133,13 +145,22 @@ pub(crate) async fn answer(
     let Some(response) = respond(context, &peer, &header, request).await else {
         return Reply::Close("a request out of its way".to_owned());
     };
-    match encode(response, correlation_id, version) {
-        Reply::Frame { frame, mut keep } => {
-            keep._held = context.answers.settle(api, frame.len() as u64, room);
-            Reply::Frame { frame, keep }
-        }
-        other => other,
+    let reply = encode(response, correlation_id, version);
+    settle(context, api, (reply, 0), room)
+}
+
+/// Counts an answer's memory, but for the bytes of it that are counted elsewhere.
+fn settle(
+    context: &Context,
+    api: i16,
+    (mut reply, counted_bytes): (Reply, u64),
+    room: Option<Held>,
+) -> Reply {
+    if let Reply::Frame { frame, keep } = &mut reply {
+        let bytes = (frame.len() as u64).saturating_sub(counted_bytes);
+        keep.held.extend(context.answers.settle(api, bytes, room));
     }
+    reply
 }
 
 /// The response to everything but Produce and Fetch, which have ways of their own.

@@ -1,7 +1,7 @@
 //! Fetch: from the request to the records. Positions come from the control plane, bytes from the
 //! cache or the bucket, a long poll sleeps until a commit wakes it. It must not know sockets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ const IDS_SINCE: i16 = 13;
 pub(crate) struct Fetched {
     /// The answer.
     pub response: FetchResponse,
+    /// What of it is records.
+    pub records_bytes: u64,
     /// What it keeps alive.
     pub chunks: Vec<Arc<Chunk>>,
     /// Memory for what is in no chunk.
@@ -151,14 +153,19 @@ async fn view_for(
 }
 
 impl Fetch<'_> {
-    /// Finds the partitions that are asked for.
+    /// Finds the partitions that are asked for, each once, however often it is named: so an answer
+    /// is no larger than what there is to answer of.
     fn resolve(&mut self, view: &Result<Arc<View>, ErrorCode>, request: &FetchRequest) {
+        let mut named = HashSet::new();
         for (at, topic) in request.topics.iter().enumerate() {
             let found = match view {
                 Ok(view) => Ok(view.find(topic_key(topic, self.version))),
                 Err(code) => Err(*code),
             };
             for asked in &topic.partitions {
+                if !named.insert((&topic.topic, topic.topic_id, asked.partition)) {
+                    continue;
+                }
                 let item = match found {
                     Err(code) => Err(code),
                     Ok(None) if self.version >= IDS_SINCE => Err(ErrorCode::UnknownTopicId),
@@ -320,6 +327,7 @@ impl Fetch<'_> {
         };
         Fetched {
             response,
+            records_bytes: records.bytes,
             chunks: records.chunks,
             held: records.held,
         }

@@ -25,6 +25,8 @@ use crate::node::{CLUSTER, Node};
 
 /// Most slices named in one answer about a partition.
 const PLACES_MAX: usize = 1_024;
+/// Most slices named in one answer, but for one of each partition: a MiB of them.
+const PLACES_OF_ANSWER_MAX: usize = 16 * PLACES_MAX;
 
 impl Node {
     /// Proposes a command and waits for its reply.
@@ -122,13 +124,14 @@ impl Control for Node {
     }
 
     async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error> {
+        let places_max = (PLACES_OF_ANSWER_MAX / requests.len().max(1)).clamp(1, PLACES_MAX);
         let locate = |state: &State, request: &Locate| {
             let Locate {
                 partition,
                 offset,
                 max_bytes,
             } = *request;
-            convert::located(state.locate(partition, offset, max_bytes, PLACES_MAX))
+            convert::located(state.locate(partition, offset, max_bytes, places_max))
         };
         Ok(self.read(|state| {
             requests
@@ -236,6 +239,11 @@ impl Control for Node {
     }
 
     async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error> {
+        // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a while:
+        // an idle cluster has none. What is not applied here yet is found by the next look.
+        if self.read(|state| state.collectable(1).is_empty()) {
+            return Ok(Vec::new());
+        }
         let files = self.read_current(|state| state.collectable(limit)).await?;
         let files = files.iter();
         Ok(files

@@ -17,7 +17,7 @@ use wire::messages::metadata::{
 };
 use wire::text::Str;
 
-use super::{each, errors, topic_id, uuid};
+use super::{each, errors, once, topic_id, uuid};
 use crate::context::Context;
 use crate::route;
 use crate::view::{Topic, View};
@@ -51,7 +51,10 @@ pub(crate) async fn metadata(
                 .collect();
             (view, topics)
         }
-        Some(wanted) => named(context, &wanted, request.allow_auto_topic_creation, version).await,
+        Some(wanted) => {
+            let wanted = once(wanted, |topic| (topic.name.clone(), topic.topic_id));
+            named(context, &wanted, request.allow_auto_topic_creation, version).await
+        }
     };
     MetadataResponse {
         brokers: view.agents.iter().map(broker).collect(),

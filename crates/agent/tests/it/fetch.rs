@@ -59,6 +59,24 @@ async fn the_first_batch_comes_whole_and_the_others_within_the_limits() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_named_often_is_answered_once() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    let mut request = fetch_request("t", &[(0, 0); 20_000]);
+    request.topics.push(request.topics[0].clone());
+    let response = client.call(&request, 12).await;
+    let answered: Vec<usize> = response
+        .responses
+        .iter()
+        .map(|topic| topic.partitions.len())
+        .collect();
+    assert_eq!(answered, [1, 0]);
+    assert_eq!(values_of(&response.responses[0].partitions[0]).len(), 1);
+}
+
+#[tokio::test]
 async fn a_long_poll_is_woken_by_a_commit() {
     let stand = Stand::new().await;
     stand.topic("t", 2, &[]).await;

@@ -55,6 +55,17 @@ async fn every_version_names_this_agent_as_leader() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_named_often_is_described_once() {
+    let stand = Stand::new().await;
+    stand.topic("t", 3, &[]).await;
+    let mut client = stand.client().await;
+    let mut request = named("t", false);
+    let topics = request.topics.as_mut().expect("one");
+    *topics = vec![topics[0].clone(); 20_000];
+    assert_eq!(client.call(&request, 9).await.topics.len(), 1);
+}
+
+#[tokio::test]
 async fn topics_are_created_only_when_that_is_wanted() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
-use meta::group::{Command, Group, Groups, Phase};
+use meta::group::{Command, Group, Groups, OffsetRules, Phase};
 use meta::ids::{Stamp, TopicId};
 use rpc::group::{
     GroupError, GroupProtocol, GroupReply, GroupRequest, Heartbeat, JoinGroup, JoinedGroup,
@@ -147,8 +147,11 @@ impl Rig {
             wall_millis: 0,
             ticks_millis: self.now.as_millis(),
         };
-        let topics = |topic| (topic == TOPIC).then_some(4);
-        let (reply, event) = self.world.groups.apply(stamp, &topics, command);
+        let rules = OffsetRules {
+            partitions: &|topic| (topic == TOPIC).then_some(4),
+            metadata_bytes_max: 4096,
+        };
+        let (reply, event) = self.world.groups.apply(stamp, rules, command);
         self.world.groups.assert_invariants();
         if let Some(event) = event {
             self.handle(Event::Changed { group: event.group });
