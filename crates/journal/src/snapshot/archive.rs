@@ -6,7 +6,7 @@
 //! what no snapshot names cannot remove what another node is just about to name.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -31,6 +31,8 @@ const PAGE: usize = 1_000;
 pub struct Archive {
     bucket: Arc<dyn Bucket>,
     retry: Arc<Retry>,
+    /// Chunks that were read back as they were written, by the last snapshot or since.
+    verified: Arc<Mutex<BTreeSet<Key>>>,
 }
 
 /// A snapshot that was found.
@@ -57,6 +59,7 @@ impl Archive {
         Archive {
             bucket,
             retry: Arc::new(Retry::new(Limits::FILES)),
+            verified: Arc::default(),
         }
     }
 
@@ -75,15 +78,31 @@ impl Archive {
             .map(Ok)
             .try_for_each_concurrent(AT_ONCE, |(chunk, bytes)| async move {
                 let key = chunk_key(claim, &chunk);
-                // Written for an earlier snapshot of this claim, and read back then.
-                if self.bucket.head(&key).await? == Some(chunk.length) {
-                    return Ok(());
-                }
-                self.write_one(&key, bytes).await
+                self.write_chunk(key, chunk.length, bytes).await
             })
             .await?;
         let key = manifest_key(&manifest);
-        self.write_one(&key, manifest.encode()).await
+        self.write_one(&key, manifest.encode()).await?;
+        let named = manifest.chunks.iter();
+        let named: BTreeSet<Key> = named.map(|chunk| chunk_key(claim, chunk)).collect();
+        self.verified().retain(|key| named.contains(key));
+        Ok(())
+    }
+
+    /// Writes a chunk, unless it was written and read back before. That it is there says nothing:
+    /// an attempt that failed may have left it, damaged.
+    async fn write_chunk(&self, key: Key, length: u64, bytes: Bytes) -> Result<(), bucket::Error> {
+        let is_verified = self.verified().contains(&key);
+        if is_verified && self.bucket.head(&key).await? == Some(length) {
+            return Ok(());
+        }
+        self.write_one(&key, bytes).await?;
+        self.verified().insert(key);
+        Ok(())
+    }
+
+    fn verified(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn write_one(&self, key: &Key, bytes: Bytes) -> Result<(), bucket::Error> {

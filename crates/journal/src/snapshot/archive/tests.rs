@@ -98,6 +98,23 @@ async fn what_does_not_read_back_is_not_named() {
 }
 
 #[tokio::test]
+async fn what_a_failed_attempt_left_is_not_taken_for_verified() {
+    let (bucket, archive) = archive();
+    bucket.faults().add(Rule {
+        prefix: "chunks/".to_owned(),
+        ..Rule::on(Op::Get, Fault::Corrupt)
+    });
+    for index in [9, 19] {
+        let written = archive.write(position(index, 3), chunks(&["a"])).await;
+        assert!(written.is_err(), "the chunk of slot {index} is damaged");
+    }
+    assert_eq!(archive.list(0).await, Ok(Vec::new()));
+    bucket.faults().clear();
+    let written = archive.write(position(29, 3), chunks(&["a"])).await;
+    written.expect("now it reads back");
+}
+
+#[tokio::test]
 async fn damage_is_told_from_a_bucket_that_does_not_answer() {
     let (bucket, archive) = archive();
     let written = archive.write(position(9, 3), chunks(&["a"])).await;
