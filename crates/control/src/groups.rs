@@ -87,6 +87,8 @@ struct Shell {
 impl Shell {
     async fn run(mut self) {
         let mut role = self.replica.roles();
+        // It may lead already.
+        role.mark_changed();
         let mut leads = false;
         loop {
             let wake = self.timer.map_or(FAR, |at| at.since(host::clock::now()));
@@ -197,5 +199,43 @@ impl Metadata for View<'_> {
 
     fn topic_name(&self, id: TopicId) -> Option<&str> {
         self.0.topic_by_id(id).map(|topic| topic.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use journal::node::Settings as JournalSettings;
+    use journal::object::Object;
+    use journal::replica::{self, Parts};
+    use store::bucket::Bucket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lead_that_began_before_the_task_is_known() {
+        let bucket: Arc<dyn Bucket> = Arc::new(store::memory::Memory::new());
+        let (events, changed) = mpsc::unbounded_channel();
+        let machine = Machine::new(CLUSTER, State::genesis("c".to_owned()), events);
+        let parts = Parts {
+            engine: Arc::new(Object::new(Arc::clone(&bucket), 0)),
+            bucket,
+            settings: JournalSettings::alone("c1"),
+        };
+        let (replica, _journal) = replica::start(parts, machine);
+        let mut roles = replica.roles();
+        let led = roles.wait_for(|role| *role == Role::Leader).await;
+        led.expect("it leads");
+        let settings = Settings {
+            initial_rebalance_delay: Duration::ZERO,
+            session_timeout_min: Duration::ZERO,
+            session_timeout_max: FAR,
+            members_max: 1,
+            bytes_max: u64::MAX,
+        };
+        let (client, _task) = start(settings, replica.clone(), changed);
+        let listed = client.request(GroupRequest::List(Vec::new())).await;
+        assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
     }
 }

@@ -39,6 +39,9 @@ pub struct Settings {
     pub cluster_configs: BTreeMap<String, String>,
 }
 
+/// When configs that could not be set are tried again.
+const CONFIGURE_AGAIN: Duration = Duration::from_millis(500);
+
 /// A running control node.
 pub struct Node {
     pub(crate) replica: Handle<Machine>,
@@ -83,13 +86,23 @@ impl Node {
         (node, tasks)
     }
 
-    /// Waits until this node leads, then makes the cluster's configs what it was started with.
+    /// Waits until this node leads, then makes the cluster's configs what it was started with. It
+    /// begins again if the lead is lost meanwhile, or the journal falters.
     pub async fn lead(&self, settings: &Settings) -> Result<(), Error> {
-        match self.reach(&[Role::Leader, Role::Halted]).await {
-            Role::Leader => housekeeping::configure(self, &settings.cluster_configs).await,
-            _ => Err(Error::Refused {
-                reason: self.why_halted(),
-            }),
+        loop {
+            if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
+                return Err(Error::Refused {
+                    reason: self.why_halted(),
+                });
+            }
+            let configured = housekeeping::configure(self, &settings.cluster_configs).await;
+            match configured {
+                Ok(()) | Err(Error::Refused { .. }) => return configured,
+                Err(error) => {
+                    tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
+                    host::clock::sleep(CONFIGURE_AGAIN).await;
+                }
+            }
         }
     }
 
@@ -127,5 +140,46 @@ impl Node {
     /// Reads the metadata as applied here.
     pub fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         self.replica.with_state(|machine| read(machine.state()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::bucket::Op;
+    use store::faulty::{Fault, Faulty, Rule};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_goes_on_when_the_journal_falters_as_it_sets_configs() {
+        let bucket = Arc::new(Faulty::new(Arc::new(store::memory::Memory::new()), 1));
+        let mut journal = journal::node::Settings::alone("c1");
+        journal.proposal_deadline = Duration::from_millis(100);
+        journal.retry_min = Duration::from_millis(10);
+        journal.retry_max = Duration::from_millis(20);
+        let settings = Settings {
+            cluster_id: "c".to_owned(),
+            journal,
+            groups: coordinator::Settings {
+                initial_rebalance_delay: Duration::ZERO,
+                session_timeout_min: Duration::ZERO,
+                session_timeout_max: Duration::from_secs(1),
+                members_max: 1,
+                bytes_max: u64::MAX,
+            },
+            housekeeping_interval: Duration::from_secs(60),
+            cluster_configs: BTreeMap::from([("num.partitions".to_owned(), "3".to_owned())]),
+        };
+        // The claim goes in, and what follows does not for a while.
+        bucket.faults().add(Rule {
+            prefix: "journal/".to_owned(),
+            skip: 1,
+            times: Some(10),
+            ..Rule::on(Op::PutNew, Fault::Definite)
+        });
+        let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+        let (node, _tasks) = Node::start(&settings, shared);
+        assert_eq!(node.lead(&settings).await, Ok(()));
+        node.with_state(|state| assert_eq!(state.cluster_config("num.partitions"), "3"));
     }
 }

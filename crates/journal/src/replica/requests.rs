@@ -1,12 +1,14 @@
 //! What a node asks for, done on the engine, the bucket and the state machine; each gives the
 //! event that answers it, within a time limit. It must not know why it is asked.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock;
 use host::task::Task;
+use sha2::{Digest, Sha256};
 use store::bucket::{Bucket, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
@@ -40,6 +42,9 @@ pub(super) struct Requests<S> {
     /// The next run, which is read while the one before is applied: one at most, hence as much
     /// memory again as a scan takes.
     ahead: Mutex<Option<Ahead>>,
+    /// Slots that one scan asks for: halved when one fails, so that each reads what can be read in
+    /// its time, however slow the bucket is.
+    scan_slots: AtomicUsize,
 }
 
 /// A run that nobody has asked for yet.
@@ -57,6 +62,7 @@ impl<S: StateMachine> Requests<S> {
             retry: Retry::new(Limits::FILES),
             shared,
             ahead: Mutex::new(None),
+            scan_slots: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -177,7 +183,14 @@ impl<S: StateMachine> Requests<S> {
     }
 
     async fn run(&self, from: u64, limit: usize) -> Result<Vec<Slot>, Error> {
-        let found = limited(self.engine.scan(from, limit)).await?;
+        let limit = limit.min(self.scan_slots.load(Relaxed));
+        let found = limited(self.engine.scan(from, limit)).await;
+        let next = match found {
+            Ok(_) => limit.saturating_mul(2),
+            Err(_) => (limit / 2).max(1),
+        };
+        self.scan_slots.store(next, Relaxed);
+        let found = found?;
         let mut slots = Vec::with_capacity(found.len());
         for (index, bytes) in found {
             slots.push(self.complete(index, bytes).await?);
@@ -209,12 +222,25 @@ impl<S: StateMachine> Requests<S> {
                 ..
             }) => {
                 let key = body_key(&reference.sha256);
-                let read = self.retry.get(self.bucket.as_ref(), &key).await;
-                read.map_err(unavailable)?
+                self.read_body(&key, &reference.sha256).await?
             }
             _ => None,
         };
         Ok(Slot { index, bytes, body })
+    }
+
+    /// A body that lies elsewhere, read again if it came back damaged.
+    async fn read_body(&self, key: &Key, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
+        let mut body = None;
+        for _ in 0..READS_OF_DAMAGE {
+            let read = self.retry.get(self.bucket.as_ref(), key).await;
+            body = read.map_err(unavailable)?;
+            let is_whole = |body: &Bytes| Sha256::digest(body).as_slice() == sha256;
+            if body.as_ref().is_none_or(is_whole) {
+                break;
+            }
+        }
+        Ok(body)
     }
 
     pub(super) async fn load_snapshot(&self, above: u64) -> Event {

@@ -395,6 +395,56 @@ async fn an_entry_that_comes_back_damaged_is_not_taken_for_anothers() {
     }
 }
 
+/// A scan of more than a few slots never ends in time.
+struct Slow(Object);
+
+#[async_trait]
+impl Engine for Slow {
+    async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append {
+        self.0.append(index, nonce, bytes).await
+    }
+
+    async fn read(&self, index: u64) -> Result<Option<Bytes>, engine::Error> {
+        self.0.read(index).await
+    }
+
+    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, engine::Error> {
+        if limit > 4 {
+            return Err(engine::Error::Unavailable("too slow".to_owned()));
+        }
+        self.0.scan(from, limit).await
+    }
+
+    async fn above(&self, index: u64) -> Result<Option<u64>, engine::Error> {
+        self.0.above(index).await
+    }
+
+    async fn floor(&self) -> Result<u64, engine::Error> {
+        self.0.floor().await
+    }
+
+    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), engine::Error> {
+        self.0.trim(floor, indices).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_too_slow_for_long_scans_is_read_in_short_ones() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        add_all(&handle, 1..50).await;
+    }
+    let (handle, _replica) = world.start_on(Arc::new(Slow(Object::new(world.bucket(), 0))));
+    role(&handle, Role::Leader).await;
+    assert_eq!(add(&handle, 0).await, Ok((1..50).sum()));
+}
+
 #[tokio::test]
 async fn a_lost_slot_is_refused_and_not_taken_for_the_end() {
     let world = World::new();
@@ -643,6 +693,12 @@ async fn a_command_too_large_for_a_slot_goes_elsewhere_and_is_trimmed_too() {
         4,
         "equal bodies are not shared"
     );
+    // Altered once on the way, it is whole in the bucket all the same.
+    world.bucket.faults().add(Rule {
+        prefix: "bodies/".to_owned(),
+        times: Some(1),
+        ..Rule::on(Op::Get, Fault::Corrupt)
+    });
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
     assert_eq!(handle.with_state(|sum| sum.sum), 9);
