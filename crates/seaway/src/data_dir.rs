@@ -135,7 +135,8 @@ pub fn published(path: &Path) -> Result<Endpoints> {
     let file = path.join("endpoints.json");
     let bytes = fs::read(&file).with_context(|| {
         format!(
-            "no running node in {}: cannot read {}; start `seaway dev` or name another \
+            "no node is ready in {}: cannot read {}; one that is starting tells at its --http address what it waits \
+             for (`seaway status --http http://HOST:PORT`); if there is none, start `seaway dev` or name another \
              --data-dir",
             path.display(),
             file.display()
@@ -282,6 +283,18 @@ mod tests {
         drop(directory);
         let again = DataDir::open(home.path()).expect("ours");
         assert_eq!(again.cluster_id(), Some("4L6g3nShT-eMCtK--X86sw"));
+    }
+
+    #[test]
+    fn a_node_that_is_starting_may_be_there_though_it_tells_nothing_yet() {
+        let home = tempfile::tempdir().expect("a directory");
+        let _starting = DataDir::open(home.path()).expect("a new directory");
+        let error = published(home.path())
+            .expect_err("nothing is told")
+            .to_string();
+        assert!(error.starts_with("no node is ready in"), "{error}");
+        assert!(error.contains("seaway status --http"), "{error}");
+        assert!(error.contains("start `seaway dev`"), "{error}");
     }
 
     #[test]
