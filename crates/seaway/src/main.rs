@@ -1,4 +1,5 @@
-//! The `seaway` binary: one verb per role, and exit codes. It knows no protocol.
+//! The `seaway` binary: one verb per role, and exit codes. It must not know the journal's or the control plane's
+//! protocols; of Kafka's it knows what any client knows.
 
 mod address;
 mod client;

@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("bench", &["host", "rpc", "wire"], &[]),
+    ("bench", &["host", "wire"], &[]),
     ("xtask", &[], &[]),
 ];
 
