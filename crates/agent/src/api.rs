@@ -5,18 +5,21 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use host::budget::Held;
 use meta::ids::TopicId;
 use wire::errors::ErrorCode;
-use wire::frame::RequestHeader;
-use wire::messages::{Request, Response};
+use wire::frame::{RequestError, RequestHeader};
+use wire::messages::{ApiKey, Request, Response};
 use wire::rope::Rope;
+use wire::text::Str;
 use wire::uuid::Uuid;
 
 use crate::cache::Chunk;
 use crate::context::Context;
+use crate::memory::DECODED_BYTES;
 use crate::session::Peer;
 
 pub(crate) mod cluster;
@@ -105,7 +108,7 @@ fn encode_keeping(response: Response, correlation_id: i32, version: i16, keep: K
 }
 
 /// The answer to ApiVersions in a version that nobody here knows.
-pub(crate) fn unsupported_api_versions(correlation_id: i32) -> Reply {
+fn unsupported_api_versions(correlation_id: i32) -> Reply {
     encode(
         wire::versions::unsupported_api_versions(),
         correlation_id,
@@ -113,16 +116,39 @@ pub(crate) fn unsupported_api_versions(correlation_id: i32) -> Reply {
     )
 }
 
-/// Answers every request but Produce.
-pub(crate) async fn answer(
-    context: Arc<Context>,
-    peer: Peer,
-    header: RequestHeader,
-    request: Request,
+/// True if a frame is that of a produce request.
+pub(crate) fn is_produce(frame: &[u8]) -> bool {
+    frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
+}
+
+/// Answers every request but Produce. `held` is the memory of its frame.
+pub(crate) async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, held: Held) -> Reply {
+    let decoded = context.memory.decoded();
+    let bytes_max = wire::codec::decoded_bytes_max(frame.len());
+    let mut room = decoded.hold(bytes_max as u64).await;
+    match wire::frame::decode_request_within(&frame, DECODED_BYTES as usize) {
+        Ok((mut header, request, bytes)) => {
+            room.shrink_to(bytes as u64);
+            // Not as a slice of the frame, which would last as long.
+            header.client_id = header.client_id.as_deref().map(Str::from);
+            drop(frame);
+            answer(&context, &peer, (header, request), vec![held, room]).await
+        }
+        Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => {
+            unsupported_api_versions(correlation_id)
+        }
+        Err(error) => Reply::Close(error.to_string()),
+    }
+}
+
+async fn answer(
+    context: &Context,
+    peer: &Peer,
+    (header, request): (RequestHeader, Request),
+    memory: Vec<Held>,
 ) -> Reply {
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
-    let context = &*context;
     if let Request::Fetch(request) = request {
         let fetched = crate::fetch::fetch(context, request, version).await;
         let keep = Keep {
@@ -142,7 +168,7 @@ pub(crate) async fn answer(
     } else {
         Some(context.answers.room(api).await)
     };
-    let Some(response) = respond(context, &peer, &header, request).await else {
+    let Some(response) = respond(context, peer, &header, request, memory).await else {
         return Reply::Close("a request out of its way".to_owned());
     };
     let reply = encode(response, correlation_id, version);
@@ -163,12 +189,14 @@ fn settle(
     reply
 }
 
-/// The response to everything but Produce and Fetch, which have ways of their own.
+/// The response to everything but Produce and Fetch, which have ways of their own. The memory of
+/// the request is held until then, unless it waits for others.
 async fn respond(
     context: &Context,
     peer: &Peer,
     header: &RequestHeader,
     request: Request,
+    memory: Vec<Held>,
 ) -> Option<Response> {
     let version = header.version;
     Some(match request {
@@ -202,8 +230,10 @@ async fn respond(
         Request::FindCoordinator(request) => {
             groups::find_coordinator(context, request, version).into()
         }
-        Request::JoinGroup(request) => groups::join(context, peer, header, request).await.into(),
-        Request::SyncGroup(request) => groups::sync(context, request).await.into(),
+        Request::JoinGroup(request) => groups::join(context, peer, header, request, memory)
+            .await
+            .into(),
+        Request::SyncGroup(request) => groups::sync(context, request, memory).await.into(),
         Request::Heartbeat(request) => groups::heartbeat(context, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
         Request::DescribeGroups(request) => {

@@ -33,14 +33,19 @@ pub(crate) const PREFIX_ROOM: usize = 4 << 10;
 pub(crate) const BEGINNING_BYTES: usize = 64 << 10;
 /// Frames above this are large: twice the largest request that clients send by default.
 const LARGE_BYTES: usize = 2 << 20;
-/// Memory for beginnings of frames: 256 that arrive at one time.
-const BEGINNINGS_BYTES: u64 = 16 << 20;
+/// Memory for beginnings of produce requests: 256 that arrive at one time.
+const PRODUCE_BEGINNINGS_BYTES: u64 = 16 << 20;
+/// Memory for beginnings of others, few of which are larger than what every connection has.
+const OTHER_BEGINNINGS_BYTES: u64 = 4 << 20;
 /// Memory for beginnings of large frames, of which few arrive at one time.
 const LARGE_BEGINNINGS_BYTES: u64 = 4 << 20;
 /// Memory for whole requests other than Produce: they are small.
 const OTHER_BYTES: u64 = 16 << 20;
 /// The largest request other than Produce: half of the memory for them, so that two fit.
 const OTHER_BYTES_MAX: u64 = OTHER_BYTES / 2;
+
+/// Memory for what is decoded from them, and the most that one may come to: 350,000 names.
+pub(crate) const DECODED_BYTES: u64 = 16 << 20;
 
 /// Memory for answers to produce requests: 32,000 partitions in flight.
 const PRODUCE_ANSWERS_BYTES: u64 = 16 << 20;
@@ -49,6 +54,9 @@ const PRODUCE_ANSWERS_BYTES: u64 = 16 << 20;
 pub(crate) struct Memory {
     produce: Gates,
     other: Gates,
+    /// For what is decoded from requests other than Produce, beside their frames. Whoever waits for
+    /// it holds a frame; whoever holds it waits for the journal, for other answers, or yields.
+    decoded: Budget,
     /// For answers to produce requests, from before they are written until they are sent. It is the
     /// last that a request takes: whoever holds it waits for the pipeline, and for its client, alone.
     produce_answers: Budget,
@@ -98,11 +106,18 @@ impl Memory {
         Memory {
             // Half, unless one frame may be larger.
             produce: Gates::new(
+                PRODUCE_BEGINNINGS_BYTES,
                 produce_bytes,
                 frame_bytes_max.max(produce_bytes / 2),
                 frame_bytes_max,
             ),
-            other: Gates::new(OTHER_BYTES, OTHER_BYTES_MAX, OTHER_BYTES_MAX),
+            other: Gates::new(
+                OTHER_BEGINNINGS_BYTES,
+                OTHER_BYTES,
+                OTHER_BYTES_MAX,
+                OTHER_BYTES_MAX,
+            ),
+            decoded: Budget::of_bytes(DECODED_BYTES),
             produce_answers: Budget::of_bytes(PRODUCE_ANSWERS_BYTES),
             unpacking: Unpacking::new(),
         }
@@ -127,7 +142,13 @@ impl Memory {
 
     /// True if requests other than Produce wait for memory.
     pub(crate) fn is_other_wanted(&self) -> bool {
-        self.other.usual.is_wanted(Step::Whole, host::clock::now())
+        let now = host::clock::now();
+        self.other.usual.is_wanted(Step::Whole, now) || self.decoded.is_wanted_since(now)
+    }
+
+    /// Memory for what is decoded from requests other than Produce.
+    pub(crate) fn decoded(&self) -> &Budget {
+        &self.decoded
     }
 
     /// Memory for answers to produce requests.
@@ -142,11 +163,16 @@ impl Memory {
 }
 
 impl Gates {
-    fn new(whole_bytes: u64, large_bytes: u64, frame_bytes_max: u64) -> Self {
+    fn new(
+        beginnings_bytes: u64,
+        whole_bytes: u64,
+        large_bytes: u64,
+        frame_bytes_max: u64,
+    ) -> Self {
         let whole = Budget::of_bytes(whole_bytes);
         Gates {
             usual: Arc::new(Gate {
-                beginnings: Budget::of_bytes(BEGINNINGS_BYTES),
+                beginnings: Budget::of_bytes(beginnings_bytes),
                 share: None,
                 whole: whole.clone(),
             }),

@@ -18,7 +18,6 @@ use futures::future::BoxFuture;
 use host::budget::Held;
 use host::clock::Instant;
 use host::net::TcpStream;
-use wire::frame::RequestError;
 
 use crate::api::produce::{Pending, Submitted};
 use crate::api::{self, Reply};
@@ -35,6 +34,9 @@ const REQUESTS_MAX: usize = 64;
 /// Requests other than Produce that are read before those before them are answered: none of them
 /// begins before.
 const OTHERS_MAX: usize = 4;
+/// What is decoded from a produce request takes no more memory than its frame, since a batch is
+/// longer than what is said of it; and this much on top, for those without batches.
+const PRODUCE_DECODED_BYTES_FREE: usize = 4 << 10;
 /// Pieces in one write: beyond this the kernel gains nothing.
 const PIECES_MAX: usize = 64;
 /// When nothing is due.
@@ -63,11 +65,10 @@ enum Slot {
     Done(Reply),
 }
 
-/// A slot, and the memory of its request.
+/// A slot, and the size of its request.
 struct Place {
     slot: Slot,
     bytes: u64,
-    _held: Option<Held>,
 }
 
 struct Session {
@@ -355,37 +356,31 @@ impl Session {
         let now = self.last_active;
         let bytes = frame.len() as u64;
         self.context.metrics.requests.increment();
-        let (slot, held) = match wire::frame::decode_request(&frame) {
-            Ok((header, wire::messages::Request::Produce(request))) => {
-                let request = api::produce::Incoming::new((header, request), (held, bytes), now);
-                let context = &self.context;
-                match api::produce::submit(context, &self.peer, request) {
-                    Ok(submitted) => (submitted.into(), None),
-                    Err(submitting) => {
-                        self.submitting = Some(submitting);
-                        (Slot::Submitting, None)
+        let slot = if !api::is_produce(&frame) {
+            let (context, peer) = (Arc::clone(&self.context), self.peer.clone());
+            Slot::Other(api::serve(context, peer, frame, held).boxed())
+        } else {
+            let bytes_max = frame.len() + PRODUCE_DECODED_BYTES_FREE;
+            match wire::frame::decode_request_within(&frame, bytes_max) {
+                Ok((header, wire::messages::Request::Produce(request), _)) => {
+                    let request =
+                        api::produce::Incoming::new((header, request), (held, bytes), now);
+                    match api::produce::submit(&self.context, &self.peer, request) {
+                        Ok(submitted) => submitted.into(),
+                        Err(submitting) => {
+                            self.submitting = Some(submitting);
+                            Slot::Submitting
+                        }
                     }
                 }
+                Ok(_) => return Err(End::Refused("a request out of its way".to_owned())),
+                Err(error) => return Err(End::Refused(error.to_string())),
             }
-            Ok((header, request)) => {
-                let (context, peer) = (Arc::clone(&self.context), self.peer.clone());
-                let answer = api::answer(context, peer, header, request);
-                (Slot::Other(answer.boxed()), Some(held))
-            }
-            Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => (
-                Slot::Done(api::unsupported_api_versions(correlation_id)),
-                None,
-            ),
-            Err(error) => return Err(End::Refused(error.to_string())),
         };
         self.in_flight_bytes += bytes;
         self.others += usize::from(matches!(slot, Slot::Other(_)));
         self.done_bytes += slot.done_bytes();
-        self.places.push_back(Place {
-            slot,
-            bytes,
-            _held: held,
-        });
+        self.places.push_back(Place { slot, bytes });
         Ok(())
     }
 

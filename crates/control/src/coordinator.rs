@@ -139,6 +139,12 @@ pub enum Effect {
         /// The answer.
         reply: GroupReply,
     },
+    /// A request waits for nothing but other members: what it brought is applied, and its memory
+    /// may go.
+    Parked {
+        /// Which.
+        ticket: Ticket,
+    },
     /// Make the metadata current, then say so by [`Event::Barrier`].
     Current {
         /// The request that needs it.

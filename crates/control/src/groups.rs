@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use host::budget::Held;
 use host::clock::Instant;
 use host::task::Task;
 use journal::node::{ProposeError, Role};
@@ -37,15 +38,28 @@ pub(crate) struct Client {
 
 struct Asked {
     request: GroupRequest,
+    waiting: Waiting,
+}
+
+/// Who is to be answered.
+struct Waiting {
     answer: oneshot::Sender<GroupReply>,
+    /// Of the request, while it is more than a wish to be answered.
+    memory: Vec<Held>,
 }
 
 impl Client {
     /// Asks the coordinator; the answer may take as long as a rebalance.
-    pub(crate) async fn request(&self, request: GroupRequest) -> Result<GroupReply, Error> {
+    /// `memory` is given back then, or once it waits for other members alone.
+    pub(crate) async fn request(
+        &self,
+        request: GroupRequest,
+        memory: Vec<Held>,
+    ) -> Result<GroupReply, Error> {
         let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { answer, memory };
         self.asked
-            .try_send(Asked { request, answer })
+            .try_send(Asked { request, waiting })
             .map_err(|_| Error::Busy)?;
         answered.await.map_err(|_| Error::Unknown {
             reason: "the coordinator stopped".to_owned(),
@@ -78,7 +92,7 @@ struct Shell {
     replica: Handle<Machine>,
     inbox: mpsc::Receiver<Asked>,
     changed: mpsc::UnboundedReceiver<meta::group::Event>,
-    waiting: BTreeMap<Ticket, oneshot::Sender<GroupReply>>,
+    waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     timer: Option<Instant>,
     outcomes: FuturesUnordered<BoxFuture<'static, Event>>,
@@ -120,7 +134,7 @@ impl Shell {
     fn admit(&mut self, asked: Asked) -> Event {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.waiting.insert(ticket, asked.answer);
+        self.waiting.insert(ticket, asked.waiting);
         let current = self.replica.leading_until().is_some();
         Event::Request {
             ticket,
@@ -138,9 +152,14 @@ impl Shell {
             match effect {
                 Effect::Propose { proposal, command } => self.propose(proposal, command).await,
                 Effect::Answer { ticket, reply } => {
-                    if let Some(answer) = self.waiting.remove(&ticket) {
+                    if let Some(waiting) = self.waiting.remove(&ticket) {
                         // An agent that is gone needs no answer.
-                        drop(answer.send(reply));
+                        drop(waiting.answer.send(reply));
+                    }
+                }
+                Effect::Parked { ticket } => {
+                    if let Some(waiting) = self.waiting.get_mut(&ticket) {
+                        waiting.memory.clear();
                     }
                 }
                 Effect::Current { ticket } => {
@@ -235,7 +254,9 @@ mod tests {
             bytes_max: u64::MAX,
         };
         let (client, _task) = start(settings, replica.clone(), changed);
-        let listed = client.request(GroupRequest::List(Vec::new())).await;
+        let listed = client
+            .request(GroupRequest::List(Vec::new()), Vec::new())
+            .await;
         assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
     }
 }

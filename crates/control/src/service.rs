@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use host::budget::Held;
 use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
@@ -230,8 +231,8 @@ impl Control for Node {
         }
     }
 
-    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error> {
-        self.groups.request(request).await
+    async fn group(&self, request: GroupRequest, memory: Vec<Held>) -> Result<GroupReply, Error> {
+        self.groups.request(request, memory).await
     }
 
     fn notices(&self) -> broadcast::Receiver<Arc<[Notice]>> {

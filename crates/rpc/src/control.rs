@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use host::budget::Held;
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, ProducerId, TopicId};
 use tokio::sync::broadcast;
@@ -107,8 +108,10 @@ pub trait Control: Send + Sync + 'static {
     /// A new producer id, or the next epoch of a known one.
     async fn init_producer(&self, known: Option<Producer>) -> Result<Producer, Error>;
 
-    /// A request to the coordinator of a group; may wait as long as a rebalance takes.
-    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error>;
+    /// A request to the coordinator of a group; may wait as long as a rebalance takes. `memory` is
+    /// what the request itself takes: it is given back when the request is answered, or waits for
+    /// nothing but other members. Those who wait must not keep the others from coming.
+    async fn group(&self, request: GroupRequest, memory: Vec<Held>) -> Result<GroupReply, Error>;
 
     /// Hints of what was applied, from now on. A receiver that lags is told so, and looks again
     /// at everything.

@@ -104,8 +104,20 @@ pub enum RequestError {
 
 /// Reads a request from a frame without its length. Byte fields are slices of the frame.
 pub fn decode_request(frame: &Bytes) -> Result<(RequestHeader, Request), RequestError> {
+    let (header, request, _) = decode_request_within(frame, usize::MAX)?;
+    Ok((header, request))
+}
+
+/// Reads a request as [`decode_request`] does, if what is decoded occupies no more than `bytes_max`
+/// bytes beside the frame; the last of the three is how many it does occupy.
+pub fn decode_request_within(
+    frame: &Bytes,
+    bytes_max: usize,
+) -> Result<(RequestHeader, Request, usize), RequestError> {
     let mut decoder = Decoder::new(frame, false);
     let d = &mut decoder;
+    d.limit_decoded(bytes_max);
+    let allowed_bytes = d.decoded_bytes_left();
     let (code, version, correlation_id) = (d.int16()?, d.int16()?, d.int32()?);
     let key = ApiKey::from_code(code);
     let unsupported = RequestError::Unsupported { key: code, version };
@@ -129,7 +141,7 @@ pub fn decode_request(frame: &Bytes) -> Result<(RequestHeader, Request), Request
         correlation_id,
         client_id,
     };
-    Ok((header, request))
+    Ok((header, request, allowed_bytes - d.decoded_bytes_left()))
 }
 
 /// The client id is never compact, so that every broker can read it.

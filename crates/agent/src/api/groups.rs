@@ -2,6 +2,7 @@
 //! agent answers for every group, since the coordinator is the control plane's. It must not know
 //! how groups work.
 
+use host::budget::Held;
 use rpc::group::{
     CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, GroupError,
     GroupProtocol, GroupReply, GroupRequest, JoinGroup, LeavingMember, TopicName,
@@ -117,9 +118,18 @@ pub(crate) fn find_coordinator(
 
 /// Asks the coordinator; what it does not answer is an error code.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
+    ask_and_wait(context, request, Vec::new()).await
+}
+
+/// Asks the coordinator what may wait for other members, not holding the request's memory then.
+async fn ask_and_wait(
+    context: &Context,
+    request: GroupRequest,
+    memory: Vec<Held>,
+) -> Result<GroupReply, ErrorCode> {
     context
         .control
-        .group(request)
+        .group(request, memory)
         .await
         .map_err(|error| errors::of_coordinator(&error))
 }
@@ -145,42 +155,16 @@ pub(crate) async fn join(
     peer: &Peer,
     header: &RequestHeader,
     request: JoinGroupRequest,
+    memory: Vec<Held>,
 ) -> JoinGroupResponse {
-    let version = header.version;
-    let client_id = owned(&header.client_id).unwrap_or_default();
-    let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
-    let id = Uuid::from(host::rng::nonce().to_be_bytes());
-    let member_id = request.member_id.clone();
-    let join = JoinGroup {
-        fresh_member_id: format!("{prefix}-{id}"),
-        group_id: request.group_id.to_string(),
-        member_id: request.member_id.to_string(),
-        instance_id: owned(&request.group_instance_id),
-        client_id,
-        client_host: client_host(peer),
-        session_timeout_millis: request.session_timeout_ms,
-        rebalance_timeout_millis: match request.rebalance_timeout_ms {
-            -1 => request.session_timeout_ms,
-            timeout => timeout,
-        },
-        protocol_type: request.protocol_type.to_string(),
-        protocols: request
-            .protocols
-            .into_iter()
-            .map(|protocol| GroupProtocol {
-                name: protocol.name.to_string(),
-                metadata: protocol.metadata,
-            })
-            .collect(),
-        id_required: version >= ID_REQUIRED_SINCE,
-        can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
-    };
+    let join = join_of(peer, header, request);
+    let member_id = Str::from(&join.member_id);
     let failed = |code: ErrorCode, member_id: Str| JoinGroupResponse {
         error_code: code.code(),
         member_id,
         ..JoinGroupResponse::default()
     };
-    match ask(context, GroupRequest::Join(join)).await {
+    match ask_and_wait(context, GroupRequest::Join(join), memory).await {
         Ok(GroupReply::Join(Ok(joined))) => JoinGroupResponse {
             generation_id: joined.generation,
             protocol_type: Some(joined.protocol_type.into()),
@@ -207,22 +191,46 @@ pub(crate) async fn join(
     }
 }
 
-/// Answers SyncGroup.
-pub(crate) async fn sync(context: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
-    let sync = rpc::group::SyncGroup {
+/// What the coordinator is asked, with no other part of the request left.
+fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> JoinGroup {
+    let version = header.version;
+    let client_id = owned(&header.client_id).unwrap_or_default();
+    let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
+    let id = Uuid::from(host::rng::nonce().to_be_bytes());
+    JoinGroup {
+        fresh_member_id: format!("{prefix}-{id}"),
         group_id: request.group_id.to_string(),
-        generation: request.generation_id,
         member_id: request.member_id.to_string(),
         instance_id: owned(&request.group_instance_id),
-        protocol_type: owned(&request.protocol_type),
-        protocol: owned(&request.protocol_name),
-        assignments: request
-            .assignments
+        client_id,
+        client_host: client_host(peer),
+        session_timeout_millis: request.session_timeout_ms,
+        rebalance_timeout_millis: match request.rebalance_timeout_ms {
+            -1 => request.session_timeout_ms,
+            timeout => timeout,
+        },
+        protocol_type: request.protocol_type.to_string(),
+        protocols: request
+            .protocols
             .into_iter()
-            .map(|assigned| (assigned.member_id.to_string(), assigned.assignment))
+            .map(|protocol| GroupProtocol {
+                name: protocol.name.to_string(),
+                metadata: protocol.metadata,
+            })
             .collect(),
-    };
-    let code = match ask(context, GroupRequest::Sync(sync)).await {
+        id_required: version >= ID_REQUIRED_SINCE,
+        can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
+    }
+}
+
+/// Answers SyncGroup.
+pub(crate) async fn sync(
+    context: &Context,
+    request: SyncGroupRequest,
+    memory: Vec<Held>,
+) -> SyncGroupResponse {
+    let sync = sync_of(request);
+    let code = match ask_and_wait(context, GroupRequest::Sync(sync), memory).await {
         Ok(GroupReply::Sync(Ok(synced))) => {
             return SyncGroupResponse {
                 protocol_type: Some(synced.protocol_type.into()),
@@ -238,6 +246,23 @@ pub(crate) async fn sync(context: &Context, request: SyncGroupRequest) -> SyncGr
     SyncGroupResponse {
         error_code: code.code(),
         ..SyncGroupResponse::default()
+    }
+}
+
+/// What the coordinator is asked, with no other part of the request left.
+fn sync_of(request: SyncGroupRequest) -> rpc::group::SyncGroup {
+    rpc::group::SyncGroup {
+        group_id: request.group_id.to_string(),
+        generation: request.generation_id,
+        member_id: request.member_id.to_string(),
+        instance_id: owned(&request.group_instance_id),
+        protocol_type: owned(&request.protocol_type),
+        protocol: owned(&request.protocol_name),
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|assigned| (assigned.member_id.to_string(), assigned.assignment))
+            .collect(),
     }
 }
 

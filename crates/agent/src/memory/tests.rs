@@ -8,7 +8,7 @@ const MIB: usize = 1 << 20;
 const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 fn gates() -> Gates {
-    Gates::new(64 << 20, 32 << 20, 8 << 20)
+    Gates::new(16 << 20, 64 << 20, 32 << 20, 8 << 20)
 }
 
 fn at(millis: u64) -> Instant {

@@ -17,8 +17,8 @@ use host::budget::Held;
 use host::clock::Instant;
 use host::net::TcpStream;
 use tokio::io::AsyncReadExt;
-use wire::messages::ApiKey;
 
+use crate::api;
 use crate::context::Context;
 use crate::memory::{BEGINNING_BYTES, Gate, Grant, PREFIX_ROOM, Pace, Step, step_due};
 
@@ -216,7 +216,7 @@ impl Inbox {
     /// What a frame of this length takes its memory from.
     fn gate_of<'a>(&mut self, length: usize, context: &'a Context) -> Result<&'a Arc<Gate>, Error> {
         let key = self.buffer.get(LENGTH_BYTES..PREFIX_BYTES);
-        let is_produce = key == Some(ApiKey::Produce.code().to_be_bytes().as_slice());
+        let is_produce = key.is_some_and(api::is_produce);
         let gate = context.memory.gate(is_produce, length).map_err(|allowed| {
             Error::Refused(format!(
                 "a request of {length} bytes; of its kind {allowed} are allowed"

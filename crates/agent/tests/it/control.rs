@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use host::budget::Held;
 use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::file::Fate;
@@ -29,6 +30,8 @@ pub struct Fake {
     topics: AtomicU64,
     /// Commits are applied, and their answers lost.
     pub lose_commit_answers: AtomicBool,
+    /// Who joins waits for others, for ever.
+    pub park_joins: AtomicBool,
     /// Barriers passed.
     pub barriers: AtomicU64,
     /// Views made.
@@ -42,6 +45,7 @@ impl Fake {
             notices: broadcast::channel(1_024).0,
             topics: AtomicU64::new(0),
             lose_commit_answers: AtomicBool::new(false),
+            park_joins: AtomicBool::new(false),
             barriers: AtomicU64::new(0),
             views: AtomicU64::new(0),
         })
@@ -357,7 +361,12 @@ impl Control for Fake {
         }
     }
 
-    async fn group(&self, _request: GroupRequest) -> Result<GroupReply, Error> {
+    async fn group(&self, request: GroupRequest, memory: Vec<Held>) -> Result<GroupReply, Error> {
+        let is_join = matches!(request, GroupRequest::Join(_));
+        if is_join && self.park_joins.load(Ordering::Relaxed) {
+            drop((request, memory));
+            std::future::pending::<()>().await;
+        }
         Err(Error::NotLeader {
             reason: "there is no coordinator here".to_owned(),
         })

@@ -1,8 +1,11 @@
 //! Bytes that no client should send: the connection ends, the others go on.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use wire::errors::ErrorCode;
 use wire::frame::decode_response;
 use wire::messages::api_versions::ApiVersionsRequest;
+use wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use wire::messages::metadata::MetadataRequest;
 use wire::messages::produce::PartitionProduceData;
 
@@ -38,6 +41,48 @@ async fn a_malformed_frame_ends_its_connection_alone() {
         client.raw(bytes).await;
         assert!(client.frame().await.is_none(), "{bytes:?}");
     }
+    good.call(&MetadataRequest::default(), 9).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_other_members_keeps_no_memory_from_others() {
+    let stand = Stand::new().await;
+    stand.control.park_joins.store(true, Relaxed);
+    let join = JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 10_000,
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: vec![7; 3 << 20].into(),
+        }],
+        ..JoinGroupRequest::default()
+    };
+    let mut members = Vec::new();
+    for _ in 0..20 {
+        let mut member = stand.client().await;
+        member.send(&join, 5).await;
+        members.push(member);
+    }
+    let mut other = stand.client().await;
+    let request = MetadataRequest::default();
+    let answered = other.call(&request, 9);
+    let answered = host::clock::timeout(10 * PACE, answered).await;
+    answered.expect("an answer while sixty MiB of requests wait for other members");
+}
+
+#[tokio::test]
+async fn a_frame_of_many_tiny_names_ends_its_connection() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    // Metadata 1 with two million empty names: they would take a hundred MiB.
+    let count = 2_000_000_u32;
+    let mut frame = Vec::from((14 + 2 * count).to_be_bytes());
+    frame.extend([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff]);
+    frame.extend(count.to_be_bytes());
+    frame.resize(frame.len() + 2 * count as usize, 0);
+    client.raw(&frame).await;
+    assert!(client.frame().await.is_none());
+    let mut good = stand.client().await;
     good.call(&MetadataRequest::default(), 9).await;
 }
 

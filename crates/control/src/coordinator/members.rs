@@ -11,7 +11,7 @@ use rpc::group::{
 
 use super::live::{Live, Parked, session_timeout};
 use super::proposals::Purpose;
-use super::{Coordinator, Metadata, Ticket, error_of};
+use super::{Coordinator, Effect, Metadata, Ticket, error_of};
 
 /// How long to gather members that were silent and are heard after all, before that is noted.
 const HEARD_DELAY: Duration = Duration::from_secs(5);
@@ -167,6 +167,9 @@ impl Coordinator {
 
     /// Lets a sync wait; a newer one of the same member takes the place of an older.
     pub(super) fn park_sync(&mut self, group_id: &str, member: String, parked: Parked) {
+        self.effects.push(Effect::Parked {
+            ticket: parked.ticket,
+        });
         let live = self.groups.entry(group_id.to_owned()).or_default();
         if let Some(older) = live.syncs.insert(member, parked) {
             let error = GroupError::RebalanceInProgress;

@@ -250,6 +250,9 @@ impl Coordinator {
                 delay.grew |= admitted && group.members().len() > 1;
             }
         }
+        self.effects.push(Effect::Parked {
+            ticket: parked.ticket,
+        });
         if let Some(older) = live.park_join(member.clone(), parked) {
             self.answer_join_error(older.ticket, GroupError::RebalanceInProgress, &member);
         }

@@ -649,6 +649,8 @@ impl Control {
                     self.barrier(cx, Waiting::GroupBarrier(ticket));
                 }
                 control::coordinator::Effect::SetTimer { at } => self.groups.set_timer(at),
+                // Memory is not simulated.
+                control::coordinator::Effect::Parked { .. } => {}
             }
         }
     }

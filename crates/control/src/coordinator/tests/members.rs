@@ -32,6 +32,26 @@ fn the_first_members_wait_for_more() {
 }
 
 #[test]
+fn who_waits_for_others_says_so_once_what_he_brought_is_applied() {
+    let mut rig = Rig::new();
+    rig.held = true;
+    let a = rig.join(new("a"));
+    assert!(rig.waits(a) && !rig.parked.contains(&a), "not applied yet");
+    rig.held = false;
+    rig.decide_all();
+    assert!(rig.waits(a) && rig.parked.contains(&a));
+    let b = rig.join(new("b"));
+    rig.pass(DELAY * 2);
+    let generation = rig.joined(a).expect("joins").generation;
+    rig.joined(b).expect("joins");
+    let follower = rig.sync("b", generation, &[]);
+    assert!(rig.waits(follower) && rig.parked.contains(&follower));
+    let leader = rig.sync("a", generation, &["a", "b"]);
+    rig.synced(leader).expect("the leader syncs");
+    rig.synced(follower).expect("is assigned");
+}
+
+#[test]
 fn a_lone_member_waits_one_delay_and_a_delay_of_zero_not_at_all() {
     let mut rig = Rig::new();
     let a = rig.join(new("a"));

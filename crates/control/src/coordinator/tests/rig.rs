@@ -54,6 +54,8 @@ pub(super) struct Rig {
     pub(super) current: bool,
     pub(super) answers: BTreeMap<Ticket, GroupReply>,
     unanswered: BTreeSet<Ticket>,
+    /// Waited, or wait, for other members.
+    pub(super) parked: BTreeSet<Ticket>,
     timer: Option<Instant>,
     tickets: u64,
 }
@@ -84,6 +86,7 @@ impl Rig {
             current: true,
             answers: BTreeMap::new(),
             unanswered: BTreeSet::new(),
+            parked: BTreeSet::new(),
             timer: None,
             tickets: 0,
         };
@@ -117,6 +120,7 @@ impl Rig {
                 }
                 Effect::Current { ticket } => self.barriers.push_back(ticket),
                 Effect::SetTimer { at } => self.timer = Some(at),
+                Effect::Parked { ticket } => drop(self.parked.insert(ticket)),
             }
         }
         assert_eq!(
