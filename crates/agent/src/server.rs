@@ -90,6 +90,7 @@ impl Agent {
         ));
         let limits = Limits {
             flush_bytes: settings.flush_bytes,
+            batches_max: settings.file_batches_max,
             flush_interval: settings.flush_interval,
             uploads_max: settings.upload_concurrency,
         };

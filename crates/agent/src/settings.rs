@@ -41,6 +41,9 @@ pub struct Settings {
     pub fetch_max_bytes: u64,
     /// `flush.bytes`: a file with so many bytes is cut.
     pub flush_bytes: u64,
+    /// A file with so many batches is cut, and a request with more is refused: the commit of a file
+    /// must fit into an entry of the journal.
+    pub file_batches_max: usize,
     /// `flush.interval.ms`: the longest that a request waits for its file to be cut.
     pub flush_interval: Duration,
     /// `upload.concurrency`: files on their way to the bucket at one time.

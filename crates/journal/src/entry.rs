@@ -18,7 +18,7 @@ const HEADER_BYTES: usize = 96;
 /// Bytes of the checksum at the end.
 const CHECKSUM_BYTES: usize = 4;
 /// Bytes of an item besides its command.
-const ITEM_BYTES: usize = 8;
+pub const ITEM_BYTES: usize = 8;
 /// The longest name of a node, in bytes.
 pub const NODE_NAME_BYTES_MAX: usize = 255;
 

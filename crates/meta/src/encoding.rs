@@ -64,6 +64,18 @@ impl Command {
     }
 }
 
+/// What a commit takes at most beside its batches: the fields of the file, numbers of 64 buckets, and
+/// tag and length of each column, which come to 176 bytes.
+const COMMIT_BYTES_MAX: usize = 256;
+/// What a batch takes at most in a commit: three numbers of up to 5 bytes, two of up to 10, an epoch
+/// of 3; and if it is alone in its slice, two of up to 5 and two of up to 10 more.
+const COMMIT_BATCH_BYTES_MAX: usize = (3 * 5 + 2 * 10 + 3) + (2 * 5 + 2 * 10);
+
+/// So many batches always fit into a commit of at most so many bytes, whatever they are.
+pub fn batches_in_commit(bytes: usize) -> usize {
+    bytes.saturating_sub(COMMIT_BYTES_MAX) / COMMIT_BATCH_BYTES_MAX
+}
+
 fn encode_kind(command: &Command) -> Kind {
     match command {
         Command::RegisterAgent(request) => Kind::RegisterAgent(encode_agent(request)),

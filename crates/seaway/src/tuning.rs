@@ -73,6 +73,7 @@ pub fn agent(settings: &Settings) -> Result<agent::Settings> {
         fetch_cache_bytes: settings.unsigned("fetch.cache.bytes"),
         fetch_max_bytes: settings.unsigned("fetch.max.bytes"),
         flush_bytes: settings.unsigned("flush.bytes"),
+        file_batches_max: file_batches_max(settings),
         flush_interval: settings.millis("flush.interval.ms"),
         upload_concurrency: settings.size("upload.concurrency"),
         upload_timeout: settings.millis("upload.timeout.ms"),
@@ -85,6 +86,12 @@ pub fn agent(settings: &Settings) -> Result<agent::Settings> {
             .collect(),
         fail_points: fail_points()?,
     })
+}
+
+/// The commit of a file is one command, and must fit into an entry of the journal.
+fn file_batches_max(settings: &Settings) -> usize {
+    let entry_bytes = settings.size("journal.entry.max.bytes");
+    meta::encoding::batches_in_commit(entry_bytes.saturating_sub(journal::entry::ITEM_BYTES))
 }
 
 fn broker_config(spec: &Spec, settings: &Settings) -> BrokerConfig {

@@ -41,6 +41,8 @@ const ENTRY_BYTES_MIN: u64 = 4 + 4 + 61;
 const ENTRIES_FREE: u64 = 64;
 const TOO_MANY_PRODUCERS: &str = "no more idempotent producers can be remembered (producer.ids.max) \
                                   until some are idle for a while: try again, or raise it";
+const TOO_MANY_BATCHES: &str = "the request has more batches than one entry of the journal can name: \
+                                send it in parts, or raise journal.entry.max.bytes";
 
 /// A produce request as it was read.
 pub(crate) struct Incoming {
@@ -243,7 +245,7 @@ fn put(
         .map(|(index, topic)| checks.topic(index, view, topic))
         .collect();
     let (batches, gaps) = (checks.batches, checks.gaps);
-    let answer = Draft {
+    let mut answer = Draft {
         response: ProduceResponse {
             responses,
             ..ProduceResponse::default()
@@ -255,6 +257,10 @@ fn put(
         room: Some(room),
     };
     if batches.is_empty() {
+        return Submitted::Answered(answer.finish(&context.metrics));
+    }
+    if batches.len() > context.settings.file_batches_max {
+        answer.fail(ErrorCode::RecordListTooLarge, Some(TOO_MANY_BATCHES));
         return Submitted::Answered(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);
@@ -485,7 +491,7 @@ impl Pending {
             .observe_duration(host::clock::now().since(self.started));
         match outcome {
             Ok(outcomes) => self.answer.fill(outcomes.iter()),
-            Err(code) => self.answer.fail(code),
+            Err(code) => self.answer.fail(code, None),
         }
         Poll::Ready(self.answer.take().finish(&self.metrics))
     }
@@ -522,12 +528,14 @@ impl Draft {
         }
     }
 
-    fn fail(&mut self, code: ErrorCode) {
+    /// Nothing of the request is known to be written.
+    fn fail(&mut self, code: ErrorCode, why: Option<&'static str>) {
         for (topic, partition) in &self.gaps {
             let answer = &mut self.response.responses[*topic].partition_responses[*partition];
             answer.error_code = code.code();
             answer.base_offset = -1;
             answer.log_append_time_ms = -1;
+            answer.error_message = why.map(Str::from_static);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Gathers requests until a file is worth cutting. Pure: time comes in as an argument. It must
 //! not know what becomes of a file.
 //!
-//! A file is cut when it is full; or `interval` after its first request came; or, if nothing is
+//! A file is cut when it is full, of bytes or of batches; or `interval` after its first request came; or, if nothing is
 //! being uploaded, after a small part of that, or as soon as all requests wait that could: as many
 //! as the pipeline lately held at most. These rules clock themselves: while a PUT is on its way the
 //! next file fills, so a slow bucket gets large files and a lone producer a quick answer, and no
@@ -28,6 +28,9 @@ const CROWDS: usize = 8;
 pub struct Limits {
     /// A file with so many bytes of batches is full.
     pub flush_bytes: u64,
+    /// A file has no more batches than this, unless one request has: its commit must fit into what
+    /// the control plane takes. At least 1.
+    pub batches_max: usize,
     /// The longest that a request waits in a file that is not full.
     pub flush_interval: Duration,
     /// Files that may be uploaded at one time; with so many in flight none is cut.
@@ -40,6 +43,7 @@ pub struct Batcher<T> {
     limits: Limits,
     waiting: VecDeque<Write<T>>,
     bytes: u64,
+    batches: usize,
     draining: bool,
     /// Requests in the pipeline as each of the last files was cut.
     crowds: [usize; CROWDS],
@@ -54,6 +58,7 @@ impl<T> Batcher<T> {
             limits,
             waiting: VecDeque::new(),
             bytes: 0,
+            batches: 0,
             draining: false,
             // Nobody knows yet how many will come.
             crowds: [usize::MAX; CROWDS],
@@ -64,6 +69,7 @@ impl<T> Batcher<T> {
     /// Takes a request.
     pub fn add(&mut self, write: Write<T>) {
         self.bytes += write.batch_bytes();
+        self.batches += write.batches.len();
         self.waiting.push_back(write);
     }
 
@@ -84,7 +90,7 @@ impl<T> Batcher<T> {
         if uploads >= self.limits.uploads_max {
             return None;
         }
-        if self.draining || self.bytes >= self.limits.flush_bytes {
+        if self.draining || self.is_full() {
             return Some(Instant::default());
         }
         let interval = self.limits.flush_interval;
@@ -95,6 +101,11 @@ impl<T> Batcher<T> {
             return Some(Instant::default());
         }
         Some(first.at + interval / IDLE_SHARE)
+    }
+
+    /// True if what waits is enough for a file.
+    fn is_full(&self) -> bool {
+        self.bytes >= self.limits.flush_bytes || self.batches >= self.limits.batches_max
     }
 
     /// True if waiting longer would bring no company: whoever sends the next request waits for the
@@ -110,15 +121,19 @@ impl<T> Batcher<T> {
         self.crowds[self.oldest_crowd] = self.waiting.len() + unsettled;
         self.oldest_crowd = (self.oldest_crowd + 1) % CROWDS;
         let mut taken = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut batches) = (0, 0);
         while bytes < self.limits.flush_bytes {
-            let Some(write) = self.waiting.pop_front() else {
+            let batches_max = self.limits.batches_max.saturating_sub(batches);
+            let fits = |write: &mut Write<T>| batches == 0 || write.batches.len() <= batches_max;
+            let Some(write) = self.waiting.pop_front_if(fits) else {
                 break;
             };
             bytes += write.batch_bytes();
+            batches += write.batches.len();
             taken.push(write);
         }
         self.bytes -= bytes;
+        self.batches -= batches;
         taken
     }
 
@@ -128,6 +143,7 @@ impl<T> Batcher<T> {
             self.waiting.drain(..).partition(|write| unwanted(write));
         self.waiting = kept.into();
         self.bytes = self.waiting.iter().map(Write::batch_bytes).sum();
+        self.batches = self.waiting.iter().map(|write| write.batches.len()).sum();
         out
     }
 }

@@ -15,6 +15,7 @@ use super::*;
 
 const LIMITS: Limits = Limits {
     flush_bytes: 400,
+    batches_max: usize::MAX,
     flush_interval: Duration::from_millis(8),
     uploads_max: 4,
 };
@@ -163,6 +164,38 @@ fn settle(sequence: &mut Sequence<usize>, number: u64, batches: usize) {
     let result = Ok(committed(batches));
     let file = file(number);
     handle(sequence, 0, Event::Called { file, result });
+}
+
+/// The batches of each file that is cut.
+fn cut_sizes(effects: &[Effect<usize>]) -> Vec<usize> {
+    let cuts = effects.iter().map(|effect| match effect {
+        Effect::Upload(cut) => cut.batches.len(),
+        other => panic!("{other:?}"),
+    });
+    cuts.collect()
+}
+
+#[test]
+fn a_file_is_full_with_as_many_batches_as_a_commit_holds() {
+    let limits = Limits {
+        flush_bytes: u64::MAX,
+        batches_max: 5,
+        ..LIMITS
+    };
+    let mut sequence = Sequence::new(limits, 1);
+    handle(&mut sequence, 0, Event::Registered(Incarnation(1)));
+    let request = |ticket, count| {
+        let batches = (0..count).map(|_| batch(1, 0)).collect();
+        Event::Write(write(ticket, 1, at(0), batches))
+    };
+    assert!(handle(&mut sequence, 0, request(0, 3)).is_empty());
+    // The second does not fit beside the first, and begins a file that is not full.
+    assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(1, 3))), [3]);
+    assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(2, 2))), [5]);
+    // One that has too many by itself is in nobody's way.
+    assert!(handle(&mut sequence, 0, request(3, 1)).is_empty());
+    assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(4, 9))), [1, 9]);
+    assert!(handle(&mut sequence, 100, Event::Timer).is_empty());
 }
 
 #[test]

@@ -388,3 +388,31 @@ async fn stopping_answers_what_is_in_flight() {
     assert_eq!(produced.error_code, 0);
     assert!(client.frame().await.is_none());
 }
+
+#[tokio::test]
+async fn a_request_with_more_batches_than_a_commit_holds_is_refused_for_good() {
+    let stand = Stand::with(agent::Settings {
+        file_batches_max: 2,
+        ..settings()
+    })
+    .await;
+    stand.topic("t", 3, &[]).await;
+    let mut client = stand.client().await;
+    let mut codes = async |partitions: i32| {
+        let mut request = produce_request("t", 0, batch(&["a"]));
+        let data = &mut request.topic_data[0].partition_data;
+        let first = data[0].clone();
+        data.extend((1..partitions).map(|index| PartitionProduceData {
+            index,
+            ..first.clone()
+        }));
+        let response = client.call(&request, 9).await;
+        let answers = response.responses.into_iter();
+        let answers = answers.flat_map(|topic| topic.partition_responses);
+        answers.map(|answer| answer.error_code).collect::<Vec<_>>()
+    };
+    let refused = ErrorCode::RecordListTooLarge.code();
+    assert_eq!(codes(3).await, [refused; 3]);
+    assert_eq!(codes(2).await, [0; 2]);
+    assert_eq!(stand.bucket.faults().calls(Op::PutNew), 1);
+}

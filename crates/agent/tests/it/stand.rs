@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
         fetch_cache_bytes: 32 << 20,
         fetch_max_bytes: 16 << 20,
         flush_bytes: 1 << 20,
+        file_batches_max: 10_000,
         flush_interval: Duration::from_millis(8),
         upload_concurrency: 8,
         upload_timeout: Duration::from_secs(10),

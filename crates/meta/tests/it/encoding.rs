@@ -1,9 +1,10 @@
 //! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
 
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::commit::Batch;
 use meta::group;
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use meta::{Command, DecodeError};
+use meta::{Command, CommitFile, DecodeError};
 
 use crate::support::{file, file_id, hex, idempotent, page, plain, set};
 
@@ -227,4 +228,36 @@ fn what_this_build_would_not_write_is_refused() {
         Command::decode(&[0x12, 0x05]),
         Err(DecodeError::Shape(_))
     ));
+}
+
+#[test]
+fn so_many_batches_fit_into_a_commit_whatever_they_are() {
+    for bytes in [64 << 10, 4 << 20] {
+        let count = meta::encoding::batches_in_commit(bytes);
+        let largest = Batch {
+            records: u32::MAX,
+            bytes: u32::MAX,
+            max_timestamp: i64::MIN,
+            producer_id: i64::MIN,
+            producer_epoch: i16::MIN,
+            base_sequence: i32::MIN,
+        };
+        let mut commit = CommitFile {
+            file: file_id(Incarnation(u64::MAX), u64::MAX),
+            nonce: u32::MAX,
+            length: u64::MAX,
+            checksum: u32::MAX,
+            placement: (0..64).collect(),
+            ..CommitFile::default()
+        };
+        for _ in 0..count {
+            commit.push_slice(PartitionId(u64::MAX), u64::MAX);
+            commit.push_batch(largest);
+            *commit.slices.batches.last_mut().unwrap() = u32::MAX;
+        }
+        let taken = Command::CommitFile(commit).encode().len();
+        assert!(taken <= bytes, "{count} batches take {taken} of {bytes}");
+    }
+    // A request has room even in the smallest entry that may be set.
+    assert!(meta::encoding::batches_in_commit(64 << 10) > 900);
 }
