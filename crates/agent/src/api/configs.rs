@@ -1,6 +1,7 @@
 //! DescribeConfigs: what is set on topics and on this broker, from where, and what it means. It must
 //! not know what a config does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use meta::config::{self, Kind, Source};
@@ -42,8 +43,13 @@ pub(crate) fn source_code(source: Source) -> i8 {
 /// Answers DescribeConfigs.
 pub(crate) async fn describe_configs(
     context: &Context,
-    request: DescribeConfigsRequest,
+    mut request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    // To name one costs a client some bytes, and is answered with thousands.
+    let mut seen: HashSet<(i8, Str)> = HashSet::with_capacity(request.resources.len());
+    request
+        .resources
+        .retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let view = view_for(context, &request).await;
     let mut results = Vec::with_capacity(request.resources.len());
@@ -97,7 +103,12 @@ fn result(
         Ok(configs) => (configs, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    if let Some(keys) = &resource.configuration_keys {
+    // As in Kafka, an empty list asks for all of them too.
+    if let Some(keys) = resource
+        .configuration_keys
+        .as_ref()
+        .filter(|keys| !keys.is_empty())
+    {
         configs.retain(|config| keys.contains(&config.name));
     }
     for config in &mut configs {

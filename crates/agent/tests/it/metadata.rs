@@ -193,6 +193,50 @@ async fn however_many_unknown_topics_are_described_one_look_is_enough() {
     assert_eq!(counts(), (barriers + 1, views), "nothing has changed");
 }
 
+fn describe(names: &[&str], keys: Option<&[&str]>) -> DescribeConfigsRequest {
+    let keys = keys.map(|keys| keys.iter().map(|key| (*key).into()).collect::<Vec<_>>());
+    DescribeConfigsRequest {
+        resources: names
+            .iter()
+            .map(|name| DescribeConfigsResource {
+                resource_type: 2,
+                resource_name: (*name).into(),
+                configuration_keys: keys.clone(),
+            })
+            .collect(),
+        ..DescribeConfigsRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn no_keys_and_none_at_all_both_ask_for_all_configs() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let mut count = async |keys| {
+        let response = client.call(&describe(&["t"], keys), 4).await;
+        response.results[0].configs.len()
+    };
+    let all = count(None).await;
+    assert!(all > 10);
+    assert_eq!(count(Some(&[])).await, all);
+    assert_eq!(count(Some(&["retention.ms", "no.such"])).await, 1);
+}
+
+/// Eight bytes would be answered with thousands.
+#[tokio::test]
+async fn what_is_named_again_is_described_once() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    stand.topic("u", 1, &[]).await;
+    let mut client = stand.client().await;
+    let names = ["t", "u", "t", "no", "t", "no"];
+    let response = client.call(&describe(&names, None), 4).await;
+    let results = response.results.iter();
+    let told: Vec<&str> = results.map(|result| &*result.resource_name).collect();
+    assert_eq!(told, ["t", "u", "no"]);
+}
+
 /// docs/protocol.md says why.
 #[tokio::test]
 async fn any_replication_factor_is_taken_that_a_cluster_of_kafka_could_have() {
