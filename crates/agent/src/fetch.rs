@@ -99,11 +99,12 @@ pub(crate) async fn fetch(context: &Context, request: FetchRequest, version: i16
     context.metrics.fetch_requests.increment();
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let limit = u64::try_from(request.max_bytes).unwrap_or(0);
+    let max_bytes = limit.min(context.settings.fetch_max_bytes);
     let mut fetch = Fetch {
         context,
         version,
-        max_bytes: limit.min(context.settings.fetch_max_bytes),
-        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes,
+        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         deadline: host::clock::now() + wait,
         items: Vec::new(),
     };
@@ -262,11 +263,17 @@ impl Fetch<'_> {
         }
     }
 
-    /// True if the answer need not wait: enough bytes, or an error.
+    /// True if the answer need not wait: enough bytes, or an error, or more of a partition than is
+    /// named at one time.
     fn is_ready(&self) -> bool {
         let mut bytes = 0;
         for item in &self.items {
             match &item.found {
+                Found::Places {
+                    high_watermark,
+                    places,
+                    ..
+                } if plan::is_cut(item.want, places, *high_watermark) => return true,
                 Found::Places { places, .. } => bytes += plan::offered_bytes(item.want, places),
                 _ => return true,
             }

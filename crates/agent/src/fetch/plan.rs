@@ -80,6 +80,13 @@ pub fn offered_bytes(want: Want, places: &[Place]) -> u64 {
     bytes.min(want.max_bytes)
 }
 
+/// True if more of a partition is wanted, and lies behind these places: no answer names more of them,
+/// however long it waits.
+pub fn is_cut(want: Want, places: &[Place], high_watermark: i64) -> bool {
+    let more = |last: &Place| last.last_offset + 1 < high_watermark;
+    places.last().is_some_and(more) && offered_bytes(want, places) < want.max_bytes
+}
+
 #[cfg(test)]
 mod tests {
     use meta::ids::FileId;

@@ -112,6 +112,42 @@ async fn a_long_poll_without_records_ends_in_time_and_empty() {
     assert_eq!(values_of(&data), []);
 }
 
+/// The answer to a fetch of one partition that may wait for a minute, but must not.
+async fn at_once(client: &mut Client, min_bytes: i32, max_bytes: i32) -> usize {
+    let mut request = fetch_request("t", &[(0, 0)]);
+    (request.max_wait_ms, request.min_bytes) = (60_000, min_bytes);
+    request.max_bytes = max_bytes;
+    let answer = host::clock::timeout(Duration::from_secs(20), client.call(&request, 12)).await;
+    batches_of(&only(answer.expect("an answer at once"))).len()
+}
+
+#[tokio::test]
+async fn a_fetch_does_not_wait_for_more_than_its_answer_may_hold() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for _ in 0..2 {
+        client.produce("t", 0, large_batch(10_000)).await;
+    }
+    assert_eq!(at_once(&mut client, 1 << 20, 15_000).await, 1);
+}
+
+#[tokio::test]
+async fn a_fetch_does_not_wait_while_more_lies_there_than_is_named_at_one_time() {
+    let stand = Stand::with(agent::Settings {
+        flush_bytes: 1,
+        ..settings()
+    })
+    .await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    // The control plane of these tests names 64 places.
+    for _ in 0..65 {
+        client.produce("t", 0, batch(&["a"])).await;
+    }
+    assert_eq!(at_once(&mut client, 100_000, 1 << 20).await, 64);
+}
+
 #[tokio::test]
 async fn what_does_not_exist_is_said_only_of_what_is_current() {
     let stand = Stand::new().await;
