@@ -210,7 +210,7 @@ impl Session {
     /// Moves answers, first come first, to the outbox.
     fn answer(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         let mut moved = self.poll_submitting(cx);
-        while self.outbox_bytes < OUTBOX_BYTES {
+        while !self.is_outbox_full() {
             let Some(place) = self.places.front_mut() else {
                 break;
             };
@@ -250,6 +250,11 @@ impl Session {
             }
         }
         Ok(moved)
+    }
+
+    /// True if no answer is prepared until some of those before it was sent.
+    fn is_outbox_full(&self) -> bool {
+        self.outbox_bytes >= OUTBOX_BYTES
     }
 
     fn poll_submitting(&mut self, cx: &mut TaskContext<'_>) -> bool {
@@ -384,18 +389,26 @@ impl Session {
         Ok(())
     }
 
+    /// When the sender of the first request stops waiting for its outcome. That is of no interest while
+    /// its answer would find no room.
+    fn gives_up_at(&self) -> Option<Instant> {
+        let first = self.places.front().map(|place| &place.slot);
+        match first {
+            Some(Slot::Produce(pending)) if !self.is_outbox_full() => Some(pending.deadline()),
+            _ => None,
+        }
+    }
+
     /// Lets time pass: a connection that is idle or stops in a request for too long ends, and a
     /// produce request whose sender has given up is answered.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         let idle_at = self.last_active + self.context.settings.connections_max_idle;
-        let next = match self.places.front() {
-            Some(Place {
-                slot: Slot::Produce(pending),
-                ..
-            }) => pending.deadline(),
+        let gives_up_at = self.gives_up_at();
+        let next = match gives_up_at {
+            Some(at) => at,
             // Whatever else is in flight has limits of its own.
-            Some(_) if self.outbox.is_empty() => host::clock::now() + FAR,
-            _ => idle_at,
+            None if !self.places.is_empty() && self.outbox.is_empty() => host::clock::now() + FAR,
+            None => idle_at,
         };
         let halt_max = HALT_MAX.min(self.context.settings.connections_max_idle);
         let reading_at = self.inbox.look_at(halt_max).filter(|_| !self.paused);
@@ -420,10 +433,8 @@ impl Session {
                 return self.poll_timer(cx);
             }
             if now >= next {
-                let Some(place) = self.places.front_mut() else {
-                    return Poll::Ready(End::Closed);
-                };
-                let Slot::Produce(pending) = &mut place.slot else {
+                let first = self.places.front_mut().map(|place| &mut place.slot);
+                let (Some(_), Some(Slot::Produce(pending))) = (gives_up_at, first) else {
                     return Poll::Ready(End::Closed);
                 };
                 pending.give_up();

@@ -8,11 +8,14 @@ use store::faulty::{Fault, Rule};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
 use wire::errors::ErrorCode;
+use wire::messages::fetch::FetchRequest;
 use wire::messages::init_producer_id::InitProducerIdRequest;
 use wire::messages::metadata::MetadataRequest;
 use wire::messages::produce::{PartitionProduceData, ProduceRequest};
 
-use crate::client::{batch, large_batch, partition_of, produce_request, values_of};
+use crate::client::{
+    batch, fetch_request, large_batch, only, partition_of, produce_request, values_of,
+};
 use crate::stand::{Stand, settings};
 
 #[tokio::test]
@@ -301,6 +304,39 @@ async fn a_producer_that_stops_waiting_hears_that_nobody_knows() {
     while reader.fetch("t", 0, 0).await.high_watermark == 0 {
         host::clock::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Until the client reads, there is nothing to do.
+#[tokio::test]
+async fn an_overdue_request_behind_an_answer_that_nobody_reads_costs_nothing() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for _ in 0..14 {
+        client.produce("t", 0, large_batch(900_000)).await;
+    }
+    let slow = Fault::Delay(Duration::from_secs(60));
+    stand.bucket.faults().add(Rule::on(Op::PutNew, slow));
+    let mut fetch = fetch_request("t", &[(0, 0)]);
+    fetch.topics[0].partitions[0].partition_max_bytes = 16 << 20;
+    client.send(&fetch, 12).await;
+    let mut request = produce_request("t", 0, batch(&["a"]));
+    request.timeout_ms = 50;
+    client.send(&request, 9).await;
+    let metrics = || stand.agent.probe().metrics();
+    while !metrics().contains("seaway_agent_produce_requests_total 15") {
+        tokio::task::yield_now().await;
+    }
+    host::clock::sleep(Duration::from_millis(200)).await;
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let before = runtime.worker_park_count(0);
+    host::clock::sleep(Duration::from_millis(300)).await;
+    let woken = runtime.worker_park_count(0) - before;
+    assert!(woken < 50, "woken {woken} times");
+    let fetched = client.receive::<FetchRequest>(12).await;
+    assert_eq!(values_of(&only(fetched)).len(), 14);
+    let answer = partition_of(client.receive::<ProduceRequest>(9).await);
+    assert_eq!(answer.error_code, ErrorCode::RequestTimedOut.code());
 }
 
 #[tokio::test]
