@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use meta::config::Configs;
 use meta::ids::{AgentId, PartitionId, TopicId};
 use rpc::Control;
 use rpc::view::{AgentView, ClusterView, TopicView};
@@ -73,6 +74,8 @@ pub(crate) struct View {
     pub agents: Vec<AgentView>,
     /// All topics, sorted by name.
     pub topics: Vec<Arc<Topic>>,
+    /// The cluster's configs.
+    pub cluster_configs: Arc<Configs>,
     /// `None` before the first was seen.
     version: Option<u64>,
     by_id: HashMap<TopicId, Arc<Topic>>,
@@ -100,6 +103,7 @@ impl View {
             cluster_id: seen.cluster_id,
             agents: seen.agents,
             topics,
+            cluster_configs: seen.cluster_configs,
             version: Some(seen.version),
             by_id,
         }

@@ -85,6 +85,7 @@ pub(crate) fn view(state: &State, known: Option<u64>) -> Option<ClusterView> {
         cluster_id: state.cluster_id().to_owned(),
         agents: state.agents().map(agent).collect(),
         topics: topics.shared().map(topic).collect(),
+        cluster_configs: Arc::clone(topics.cluster_configs()),
         version,
     })
 }

@@ -51,6 +51,8 @@ pub struct ClusterView {
     pub agents: Vec<AgentView>,
     /// The topics, sorted by name.
     pub topics: Vec<TopicView>,
+    /// The cluster's configs, which hold where topics say nothing.
+    pub cluster_configs: Arc<Configs>,
     /// Grows whenever topics, configs or agents change; equal versions mean equal views.
     pub version: u64,
 }

@@ -27,7 +27,7 @@ const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 
 /// All configs of a topic, sorted by name.
-pub(crate) fn topic_configs(topic: &TopicView) -> Vec<config::Described> {
+fn topic_configs(topic: &TopicView) -> Vec<config::Described> {
     config::describe_topic(&topic.cluster_configs, &topic.topic.configs)
 }
 

@@ -1,9 +1,12 @@
 //! CreateTopics, DeleteTopics, CreatePartitions. It must not know how topics are stored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use meta::config::{self, Configs};
+use meta::ids::TopicId;
 use meta::topic::Topic;
 use rpc::control::TopicSpec;
 use wire::errors::ErrorCode;
@@ -36,19 +39,13 @@ pub(crate) async fn create_topics(
     context: &Context,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
-    let mut times: HashMap<Str, u32> = HashMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name.clone()).or_default() += 1;
-    }
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
     let validate_only = request.validate_only;
     let outcomes = request.topics.into_iter().map(|topic| {
-        let is_repeated = times.get(&topic.name).is_some_and(|times| *times > 1);
+        let is_repeated = repeated.contains(&topic.name);
         async move {
             let outcome = if is_repeated {
-                Err((
-                    ErrorCode::InvalidRequest,
-                    "the topic is named more than once".to_owned(),
-                ))
+                Err(named_again())
             } else {
                 create(context, &topic, validate_only).await
             };
@@ -57,14 +54,13 @@ pub(crate) async fn create_topics(
         .boxed()
     });
     let results = each(outcomes.collect()).await;
-    // Whoever creates a topic expects to find it at once.
-    let view = if request.validate_only {
-        None
-    } else {
-        context.views.refresh().await.ok()
-    };
+    if !validate_only {
+        // Whoever creates a topic expects to find it at once; if this fails a notice brings it.
+        drop(context.views.refresh().await);
+    }
+    let view = context.views.latest();
     let topics = results.into_iter().map(|(topic, outcome)| match outcome {
-        Ok(partitions) => created(topic, partitions, view.as_deref()),
+        Ok(made) => created(topic, &made, &view.cluster_configs),
         Err(refusal) => {
             let (error_code, error_message) = verdict(Some(refusal));
             CreatableTopicResult {
@@ -81,38 +77,50 @@ pub(crate) async fn create_topics(
     }
 }
 
-fn created(topic: CreatableTopic, partitions: u32, view: Option<&View>) -> CreatableTopicResult {
-    let found = view.and_then(|view| view.topic(&topic.name));
-    let configs = found.map(|topic| {
-        configs::topic_configs(&topic.view)
-            .into_iter()
-            .map(|config| CreatableTopicConfigs {
-                name: Str::from_static(config.name),
-                value: Some(Str::from(&config.value)),
-                read_only: false,
-                config_source: configs::source_code(config.source),
-                is_sensitive: false,
-            })
-            .collect()
+/// A topic that is there now, or would be.
+struct Made {
+    /// `None` if it was only checked.
+    id: Option<TopicId>,
+    partitions: u32,
+    configs: Configs,
+}
+
+fn created(topic: CreatableTopic, made: &Made, cluster: &Configs) -> CreatableTopicResult {
+    let described = config::describe_topic(cluster, &made.configs).into_iter();
+    let configs = described.map(|config| CreatableTopicConfigs {
+        name: Str::from_static(config.name),
+        value: Some(Str::from(&config.value)),
+        read_only: false,
+        config_source: configs::source_code(config.source),
+        is_sensitive: false,
     });
     CreatableTopicResult {
-        topic_id: found
-            .map(|topic| uuid(topic.view.topic.id))
-            .unwrap_or_default(),
-        num_partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
+        topic_id: made.id.map(uuid).unwrap_or_default(),
+        num_partitions: i32::try_from(made.partitions).unwrap_or(i32::MAX),
         replication_factor: REPLICATION_FACTOR,
-        configs: Some(configs.unwrap_or_default()),
+        configs: Some(configs.collect()),
         name: topic.name,
         ..CreatableTopicResult::default()
     }
 }
 
-/// Creates a topic; yields the number of its partitions.
+/// What is named more than once.
+fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut seen = HashSet::new();
+    named.filter(|name| !seen.insert(name.clone())).collect()
+}
+
+fn named_again() -> Refusal {
+    let why = "the topic is named more than once".to_owned();
+    (ErrorCode::InvalidRequest, why)
+}
+
+/// Creates a topic.
 async fn create(
     context: &Context,
     topic: &CreatableTopic,
     validate_only: bool,
-) -> Result<u32, Refusal> {
+) -> Result<Made, Refusal> {
     let partitions = partition_count(context, topic)?;
     // Any other factor is taken (docs/protocol.md): how often a record is stored is the cluster's
     // decision, and programs ask for 3 wherever they run.
@@ -120,7 +128,7 @@ async fn create(
         let why = "the replication factor must be at least 1, or -1 for the default".to_owned();
         return Err((ErrorCode::InvalidReplicationFactor, why));
     }
-    let mut configs = BTreeMap::new();
+    let mut configs = Configs::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
             let why = format!("the value of {} is null", config.name.as_str());
@@ -131,10 +139,14 @@ async fn create(
     let spec = TopicSpec {
         name: topic.name.to_string(),
         partitions,
-        configs,
+        configs: configs.clone(),
     };
     match context.control.create_topic(spec, validate_only).await {
-        Ok(Ok(_)) => Ok(partitions),
+        Ok(Ok(id)) => Ok(Made {
+            id: (!validate_only).then_some(id),
+            partitions,
+            configs,
+        }),
         Ok(Err(refusal)) => Err(errors::of_topic(refusal)),
         Err(error) => Err((errors::of_call(&error), error.to_string())),
     }
@@ -190,9 +202,27 @@ pub(crate) async fn delete_topics(
     };
     let view = context.views.refresh_current().await;
     let view = view.as_ref().map(Arc::as_ref);
-    let deleted = wanted
-        .into_iter()
-        .map(|topic| delete(context, view, topic).boxed());
+    let named = wanted.iter().map(|topic| {
+        let key = (topic.name.clone(), topic.topic_id);
+        (key, to_delete(view, topic).ok().map(|found| found.id))
+    });
+    // A topic may be named as such and by its id.
+    let (keys, ids): (Vec<_>, Vec<_>) = named.unzip();
+    let repeated_keys = repeated(keys.into_iter());
+    let repeated_ids = repeated(ids.into_iter().flatten());
+    let deleted = wanted.into_iter().map(|topic| {
+        let found = to_delete(view, &topic).and_then(|found| {
+            let is_repeated = repeated_ids.contains(&found.id);
+            (!is_repeated).then_some(found).ok_or_else(named_again)
+        });
+        let is_repeated = repeated_keys.contains(&(topic.name.clone(), topic.topic_id));
+        let found = if is_repeated {
+            Err(named_again())
+        } else {
+            found
+        };
+        delete(context, found, topic).boxed()
+    });
     let responses = each(deleted.collect()).await;
     // What is deleted is gone for whoever asks next; if this fails a notice brings it.
     drop(context.views.refresh().await);
@@ -204,13 +234,9 @@ pub(crate) async fn delete_topics(
 
 async fn delete(
     context: &Context,
-    view: Result<&View, &rpc::Error>,
+    found: Result<&Topic, Refusal>,
     topic: DeleteTopicState,
 ) -> DeletableTopicResult {
-    let found = match view {
-        Ok(view) => to_delete(view, &topic),
-        Err(error) => Err((errors::of_call(error), error.to_string())),
-    };
     let outcome = match &found {
         Ok(found) => match context.control.delete_topic(found.id).await {
             Ok(Ok(())) => None,
@@ -229,13 +255,21 @@ async fn delete(
     }
 }
 
-fn to_delete<'a>(view: &'a View, topic: &DeleteTopicState) -> Result<&'a Topic, Refusal> {
+fn to_delete<'a>(
+    view: Result<&'a View, &rpc::Error>,
+    topic: &DeleteTopicState,
+) -> Result<&'a Topic, Refusal> {
+    let view = view.map_err(|error| (errors::of_call(error), error.to_string()))?;
     let (found, code) = match &topic.name {
         Some(_) if !topic.topic_id.is_zero() => {
             let why = "name a topic or its id, not both".to_owned();
             return Err((ErrorCode::InvalidRequest, why));
         }
         Some(name) => (view.topic(name), ErrorCode::UnknownTopicOrPartition),
+        None if topic.topic_id.is_zero() => {
+            let why = "name a topic, or its id".to_owned();
+            return Err((ErrorCode::InvalidRequest, why));
+        }
         None => (
             view.topic_by_id(topic_id(topic.topic_id)),
             ErrorCode::UnknownTopicId,
@@ -251,9 +285,23 @@ pub(crate) async fn create_partitions(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+    // How many partitions there are is asked for only if it matters here.
+    let mut assigned = request.topics.iter().map(|topic| &topic.assignments);
+    let view = if assigned.any(Option::is_some) {
+        context.views.refresh_current().await
+    } else {
+        Ok(context.views.latest())
+    };
+    let view = view.as_ref().map(Arc::as_ref);
     let raised = request.topics.into_iter().map(|topic| {
+        let is_repeated = repeated.contains(&topic.name);
         async move {
-            let outcome = raise(context, &topic, validate_only).await;
+            let outcome = if is_repeated {
+                Err(named_again())
+            } else {
+                raise(context, view, &topic, validate_only).await
+            };
             let (error_code, error_message) = verdict(outcome.err());
             CreatePartitionsTopicResult {
                 name: topic.name,
@@ -273,6 +321,7 @@ pub(crate) async fn create_partitions(
 
 async fn raise(
     context: &Context,
+    view: Result<&View, &rpc::Error>,
     topic: &CreatePartitionsTopic,
     validate_only: bool,
 ) -> Result<(), Refusal> {
@@ -285,6 +334,7 @@ async fn raise(
                 "the number of partitions must be positive".to_owned(),
             )
         })?;
+    check_assignments(view, topic, total)?;
     match context
         .control
         .create_partitions(&topic.name, total, validate_only)
@@ -294,4 +344,28 @@ async fn raise(
         Ok(Err(refusal)) => Err(errors::of_topic(refusal)),
         Err(error) => Err((errors::of_call(&error), error.to_string())),
     }
+}
+
+/// As in CreateTopics, the partitions of an assignment count and their brokers do not.
+fn check_assignments(
+    view: Result<&View, &rpc::Error>,
+    topic: &CreatePartitionsTopic,
+    total: u32,
+) -> Result<(), Refusal> {
+    let Some(assignments) = &topic.assignments else {
+        return Ok(());
+    };
+    let view = view.map_err(|error| (errors::of_call(error), error.to_string()))?;
+    let Some(found) = view.topic(&topic.name) else {
+        return Ok(());
+    };
+    let added = (total as usize).saturating_sub(found.view.topic.partitions.len());
+    if added == 0 || added == assignments.len() {
+        return Ok(());
+    }
+    let why = format!(
+        "{added} partitions are to be added, and {} are assigned",
+        assignments.len()
+    );
+    Err((ErrorCode::InvalidReplicaAssignment, why))
 }

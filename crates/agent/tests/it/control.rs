@@ -226,6 +226,7 @@ impl Control for Fake {
             cluster_id: state.cluster_id().to_owned(),
             agents: agents.collect(),
             topics: topics.collect(),
+            cluster_configs: Arc::clone(state.topics().cluster_configs()),
             version,
         }))
     }

@@ -3,13 +3,17 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use wire::errors::ErrorCode;
+use wire::messages::create_partitions::{
+    CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
+};
 use wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use wire::messages::delete_topics::DeleteTopicsRequest;
+use wire::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use wire::messages::describe_cluster::DescribeClusterRequest;
 use wire::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use wire::messages::find_coordinator::FindCoordinatorRequest;
 use wire::messages::init_producer_id::InitProducerIdRequest;
 use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use wire::uuid::Uuid;
 
 use crate::stand::{Stand, settings};
 
@@ -160,6 +164,117 @@ async fn a_topic_is_created_described_and_deleted() {
         client.call(&named("t", false), 12).await.topics[0].error_code,
         unknown
     );
+}
+
+#[tokio::test]
+async fn the_configs_of_a_topic_are_told_before_it_is_there() {
+    let stand = Stand::new().await;
+    stand.control.configure("log.retention.bytes", "77");
+    let mut client = stand.client().await;
+    let checked = client.call(&create("t", true), 7).await;
+    assert!(checked.topics[0].topic_id.is_zero());
+    let told = checked.topics[0].configs.clone().unwrap();
+    let of = |name: &str| {
+        let config = told.iter().find(|config| &*config.name == name).unwrap();
+        (config.value.as_deref().unwrap(), config.config_source)
+    };
+    assert_eq!(of("retention.ms"), ("1000", 1));
+    assert_eq!(of("retention.bytes"), ("77", 4));
+    assert_eq!(of("cleanup.policy").1, 5);
+    let created = client.call(&create("t", false), 7).await;
+    assert_eq!(created.topics[0].configs.as_ref(), Some(&told));
+}
+
+fn by_name(name: &str) -> DeleteTopicState {
+    DeleteTopicState {
+        name: Some(name.into()),
+        ..DeleteTopicState::default()
+    }
+}
+
+fn by_id(topic_id: Uuid) -> DeleteTopicState {
+    DeleteTopicState {
+        topic_id,
+        ..DeleteTopicState::default()
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_deleted_only_if_it_is_named_once() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let created = client.call(&create(name, false), 7).await;
+        ids.push(created.topics[0].topic_id);
+    }
+    let topics = vec![
+        by_id(Uuid::ZERO),
+        by_name("a"),
+        by_name("a"),
+        by_id(ids[1]),
+        by_id(ids[1]),
+        by_name("c"),
+        by_id(ids[2]),
+        by_id(ids[3]),
+        by_name("no"),
+    ];
+    let delete = DeleteTopicsRequest {
+        topics,
+        ..DeleteTopicsRequest::default()
+    };
+    let response = client.call(&delete, 6).await;
+    let codes: Vec<i16> = response
+        .responses
+        .iter()
+        .map(|one| one.error_code)
+        .collect();
+    let refused = vec![ErrorCode::InvalidRequest.code(); 7];
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(codes, [refused, vec![0, unknown]].concat());
+    let left = client.call(&MetadataRequest::default(), 12).await.topics;
+    let left: Vec<&str> = left.iter().filter_map(|one| one.name.as_deref()).collect();
+    assert_eq!(left, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn partitions_are_added_as_they_are_assigned_and_once() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    for name in ["a", "b", "c", "d"] {
+        stand.topic(name, 2, &[]).await;
+    }
+    let raise = |name: &str, count, assigned: Option<usize>| CreatePartitionsTopic {
+        name: name.into(),
+        count,
+        assignments: assigned.map(|number| vec![CreatePartitionsAssignment::default(); number]),
+    };
+    let request = CreatePartitionsRequest {
+        topics: vec![
+            raise("a", 4, Some(1)),
+            raise("b", 4, Some(2)),
+            raise("c", 4, None),
+            raise("c", 5, None),
+            raise("d", 4, None),
+            raise("no", 4, Some(2)),
+            raise("d2", 0, Some(0)),
+        ],
+        ..CreatePartitionsRequest::default()
+    };
+    let response = client.call(&request, 3).await;
+    let codes: Vec<i16> = response.results.iter().map(|one| one.error_code).collect();
+    let expected = [
+        ErrorCode::InvalidReplicaAssignment,
+        ErrorCode::None,
+        ErrorCode::InvalidRequest,
+        ErrorCode::InvalidRequest,
+        ErrorCode::None,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::InvalidPartitions,
+    ];
+    assert_eq!(codes, expected.map(ErrorCode::code));
+    let counts = ["a", "b", "c", "d"].map(|name| stand.control.find(name).partitions.len());
+    assert_eq!(counts, [2, 4, 2, 4]);
 }
 
 /// Each look at what is current costs an entry of the journal, and each view a walk over all topics.
