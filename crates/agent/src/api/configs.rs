@@ -190,19 +190,21 @@ fn broker_kind(kind: ConfigKind) -> i8 {
 /// A broker is named by its node id; the empty name asks for what is set for all of them, which is
 /// nothing.
 fn describe_broker(context: &Context, name: &str) -> Described {
-    match name.parse::<i32>() {
+    // No other way to write it, so that a broker is not described many times.
+    let id = name.parse::<i32>().ok();
+    match id.filter(|id| id.to_string() == name) {
         _ if name.is_empty() => Ok(Vec::new()),
-        Ok(id) if id == context.agent.0 => Ok(context
+        Some(id) if id == context.agent.0 => Ok(context
             .settings
             .broker_configs
             .iter()
             .map(BrokerConfig::describe)
             .collect()),
-        Ok(id) => {
+        Some(id) => {
             let why = format!("this is broker {}, not {id}: ask that one", context.agent.0);
             Err((ErrorCode::InvalidRequest, why))
         }
-        Err(_) => Err((
+        None => Err((
             ErrorCode::InvalidRequest,
             "a broker is named by its node id".to_owned(),
         )),

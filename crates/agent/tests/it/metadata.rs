@@ -350,6 +350,18 @@ async fn what_is_named_again_is_described_once() {
     let results = response.results.iter();
     let told: Vec<&str> = results.map(|result| &*result.resource_name).collect();
     assert_eq!(told, ["t", "u", "no"]);
+
+    // A broker has one name, too.
+    let id = stand.agent.id().0;
+    let names = [format!("{id}"), format!("0{id}"), format!("+{id}")];
+    let mut request = describe(&names.each_ref().map(String::as_str), None);
+    for resource in &mut request.resources {
+        resource.resource_type = 4;
+    }
+    let response = client.call(&request, 4).await;
+    let codes: Vec<i16> = response.results.iter().map(|one| one.error_code).collect();
+    let refused = ErrorCode::InvalidRequest.code();
+    assert_eq!(codes, [0, refused, refused]);
 }
 
 /// docs/protocol.md says why.
