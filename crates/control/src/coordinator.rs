@@ -15,7 +15,7 @@
 //!   [`meta::group::Event`] that any entry caused, whoever proposed it, an [`Event::Changed`]. The
 //!   metadata passed along may be further on than the entry, but not behind it.
 //! - [`Effect::SetTimer`] replaces the timer that was set; [`Event::Timer`] when it fires, or at
-//!   any other time: it is harmless.
+//!   any other time: it is harmless. One that has fired is set no more.
 //! - [`Event::BecameLeader`] once the state is that of the node's own claim, and
 //!   [`Event::LostLeadership`] when it no longer leads. What was proposed before needs no answer
 //!   after that.

@@ -20,7 +20,7 @@ use meta::reply::Reply;
 use meta::state::State;
 use rpc::Error;
 use rpc::group::{GroupReply, GroupRequest};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::coordinator::{Coordinator, Effect, Event, Metadata, ProposalId, Settings, Ticket};
 use crate::machine::Machine;
@@ -73,6 +73,15 @@ pub(crate) fn start(
     replica: Handle<Machine>,
     changed: mpsc::UnboundedReceiver<meta::group::Event>,
 ) -> (Client, Task<()>) {
+    let (client, shell) = shell(settings, replica, changed);
+    (client, host::task::spawn("groups", shell.run()))
+}
+
+fn shell(
+    settings: Settings,
+    replica: Handle<Machine>,
+    changed: mpsc::UnboundedReceiver<meta::group::Event>,
+) -> (Client, Shell) {
     let (asked, inbox) = mpsc::channel(QUEUE);
     let shell = Shell {
         coordinator: Coordinator::new(settings),
@@ -82,9 +91,10 @@ pub(crate) fn start(
         waiting: BTreeMap::new(),
         next_ticket: 0,
         timer: None,
+        leads: false,
         outcomes: FuturesUnordered::new(),
     };
-    (Client { asked }, host::task::spawn("groups", shell.run()))
+    (Client { asked }, shell)
 }
 
 struct Shell {
@@ -95,39 +105,45 @@ struct Shell {
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     timer: Option<Instant>,
+    leads: bool,
     outcomes: FuturesUnordered<BoxFuture<'static, Event>>,
 }
 
 impl Shell {
     async fn run(mut self) {
-        let mut role = self.replica.roles();
+        let mut roles = self.replica.roles();
         // It may lead already.
-        role.mark_changed();
-        let mut leads = false;
+        roles.mark_changed();
+        while let Some(event) = self.next(&mut roles).await {
+            self.handle(event).await;
+        }
+    }
+
+    /// Waits for what happens next; `None` once nobody can ask any more.
+    async fn next(&mut self, roles: &mut watch::Receiver<Role>) -> Option<Event> {
         loop {
             let wake = self.timer.map_or(FAR, |at| at.since(host::clock::now()));
             let event = tokio::select! {
                 biased;
-                changed = role.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let leader = *role.borrow_and_update() == Role::Leader;
-                    if leader == leads {
+                changed = roles.changed() => {
+                    changed.ok()?;
+                    let leader = *roles.borrow_and_update() == Role::Leader;
+                    if leader == self.leads {
                         continue;
                     }
-                    leads = leader;
-                    if leads { Event::BecameLeader } else { Event::LostLeadership }
+                    self.leads = leader;
+                    if leader { Event::BecameLeader } else { Event::LostLeadership }
                 }
                 Some(event) = self.changed.recv() => Event::Changed { group: event.group },
                 Some(event) = self.outcomes.next() => event,
-                asked = self.inbox.recv() => match asked {
-                    Some(asked) => self.admit(asked),
-                    None => return,
-                },
-                () = host::clock::sleep(wake) => Event::Timer,
+                asked = self.inbox.recv() => self.admit(asked?),
+                () = host::clock::sleep(wake) => {
+                    // The coordinator sets another one only if something is due.
+                    self.timer = None;
+                    Event::Timer
+                }
             };
-            self.handle(event).await;
+            return Some(event);
         }
     }
 
@@ -222,41 +238,4 @@ impl Metadata for View<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use journal::node::Settings as JournalSettings;
-    use journal::object::Object;
-    use journal::replica::{self, Parts};
-    use store::bucket::Bucket;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_lead_that_began_before_the_task_is_known() {
-        let bucket: Arc<dyn Bucket> = Arc::new(store::memory::Memory::new());
-        let (events, changed) = mpsc::unbounded_channel();
-        let machine = Machine::new(CLUSTER, State::genesis("c".to_owned()), events);
-        let parts = Parts {
-            engine: Arc::new(Object::new(Arc::clone(&bucket), 0)),
-            bucket,
-            settings: JournalSettings::alone("c1"),
-        };
-        let (replica, _journal) = replica::start(parts, machine);
-        let mut roles = replica.roles();
-        let led = roles.wait_for(|role| *role == Role::Leader).await;
-        led.expect("it leads");
-        let settings = Settings {
-            initial_rebalance_delay: Duration::ZERO,
-            session_timeout_min: Duration::ZERO,
-            session_timeout_max: FAR,
-            members_max: 1,
-            bytes_max: u64::MAX,
-        };
-        let (client, _task) = start(settings, replica.clone(), changed);
-        let listed = client
-            .request(GroupRequest::List(Vec::new()), Vec::new())
-            .await;
-        assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
-    }
-}
+mod tests;

@@ -1,0 +1,148 @@
+//! The shell over a journal of its own, in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock;
+use journal::object::Object;
+use journal::replica::{Parts, Replica};
+use rpc::group::{GroupError, GroupProtocol, JoinGroup, JoinRefusal, LeaveGroup, LeavingMember};
+use store::bucket::Bucket;
+
+use super::*;
+
+/// How long members live that are not heard.
+const SESSION: Duration = Duration::from_millis(50);
+/// Whatever is waited for comes within this time.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A shell that leads, and what it stands on.
+struct Stand {
+    client: Client,
+    shell: Shell,
+    roles: watch::Receiver<Role>,
+    _journal: Replica,
+}
+
+/// A replica that leads, and what else a shell stands on.
+async fn led() -> (
+    Settings,
+    (Handle<Machine>, Replica),
+    mpsc::UnboundedReceiver<meta::group::Event>,
+) {
+    let bucket: Arc<dyn Bucket> = Arc::new(store::memory::Memory::new());
+    let (group_events, changed) = mpsc::unbounded_channel();
+    let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+    let parts = Parts {
+        engine: Arc::new(Object::new(Arc::clone(&bucket), 0)),
+        bucket,
+        settings: journal::node::Settings::alone("c1"),
+    };
+    let machine = Machine::new(CLUSTER, state, group_events);
+    let (replica, journal) = journal::replica::start(parts, machine);
+    let settings = Settings {
+        initial_rebalance_delay: Duration::ZERO,
+        session_timeout_min: SESSION,
+        session_timeout_max: Duration::from_secs(60),
+        members_max: 10,
+        bytes_max: u64::MAX,
+    };
+    let mut roles = replica.roles();
+    let leads = roles.wait_for(|role| *role == Role::Leader);
+    drop(clock::timeout(SOON, leads).await.expect("leads in time"));
+    (settings, (replica, journal), changed)
+}
+
+impl Stand {
+    async fn new() -> Stand {
+        let (settings, (replica, _journal), changed) = led().await;
+        let roles = replica.roles();
+        let (client, mut shell) = shell(settings, replica, changed);
+        shell.leads = true;
+        shell.handle(Event::BecameLeader).await;
+        Stand {
+            client,
+            shell,
+            roles,
+            _journal,
+        }
+    }
+
+    /// What happens within some time.
+    async fn next(&mut self, within: Duration) -> Option<Event> {
+        let next = self.shell.next(&mut self.roles);
+        clock::timeout(within, next).await.ok().flatten()
+    }
+
+    /// Asks, and lets the shell work until it has answered.
+    async fn ask(&mut self, request: GroupRequest) -> GroupReply {
+        let (client, shell, roles) = (&self.client, &mut self.shell, &mut self.roles);
+        let work = async {
+            while let Some(event) = shell.next(roles).await {
+                shell.handle(event).await;
+            }
+        };
+        let answer = async {
+            tokio::select! {
+                reply = client.request(request, Vec::new()) => reply.expect("an answer"),
+                () = work => panic!("the shell ended"),
+            }
+        };
+        let answer = clock::timeout(SOON, answer).await;
+        answer.expect("an answer in time")
+    }
+}
+
+fn join() -> JoinGroup {
+    JoinGroup {
+        group_id: "g".to_owned(),
+        member_id: String::new(),
+        fresh_member_id: "a".to_owned(),
+        instance_id: None,
+        client_id: "client".to_owned(),
+        client_host: "host".to_owned(),
+        session_timeout_millis: 50,
+        rebalance_timeout_millis: 50,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![GroupProtocol {
+            name: "range".to_owned(),
+            metadata: Bytes::from_static(b"topics"),
+        }],
+        id_required: true,
+        can_skip_assignment: false,
+    }
+}
+
+#[tokio::test]
+async fn a_timer_that_fired_for_nobody_does_not_fire_again() {
+    let mut stand = Stand::new().await;
+    let given = stand.ask(GroupRequest::Join(join())).await;
+    let expected = JoinRefusal {
+        error: GroupError::MemberIdRequired,
+        member_id: "a".to_owned(),
+    };
+    assert_eq!(given, GroupReply::Join(Err(expected)));
+    let leave = LeaveGroup {
+        group_id: "g".to_owned(),
+        members: vec![LeavingMember {
+            member_id: "a".to_owned(),
+            instance_id: None,
+        }],
+    };
+    let left = stand.ask(GroupRequest::Leave(leave)).await;
+    assert!(matches!(left, GroupReply::Leave(Ok(_))), "{left:?}");
+    let fired = stand.next(SOON).await;
+    assert_eq!(fired, Some(Event::Timer));
+    stand.shell.handle(Event::Timer).await;
+    assert_eq!(stand.next(SESSION * 4).await, None);
+}
+
+#[tokio::test]
+async fn a_lead_that_began_before_the_task_is_known() {
+    let (settings, (replica, _journal), changed) = led().await;
+    let (client, _task) = start(settings, replica, changed);
+    let listed = client.request(GroupRequest::List(Vec::new()), Vec::new());
+    let listed = clock::timeout(SOON, listed).await.expect("in time");
+    assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
+}
