@@ -231,7 +231,10 @@ impl Coordinator {
         metadata: &dyn Metadata,
     ) {
         let live = self.groups.entry(id.to_owned()).or_default();
+        // Where one entry completes the phase too, the member is answered at once, and has the
+        // session of whoever has been.
         if let Some(group) = metadata.groups().get(id)
+            && group.generation() == parked.generation
             && let Some(joined) = group.member(&member)
         {
             let timeout = if admitted {

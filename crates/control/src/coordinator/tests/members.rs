@@ -367,3 +367,24 @@ fn groups_are_described_and_listed() {
         (1, 1, 0)
     );
 }
+
+#[test]
+fn a_member_that_joins_in_the_entry_that_completes_the_phase_has_its_session_and_no_more() {
+    let mut rig = Rig::new();
+    let a = rig.join(new("a"));
+    rig.pass(DELAY - SECOND);
+    rig.held = true;
+    let b = rig.join(new("b"));
+    rig.pass(SECOND);
+    assert_eq!(rig.journal.len(), 2, "b joins, and the phase completes");
+    rig.decide_as_one_entry();
+    rig.held = false;
+    assert_eq!(rig.joined(a).expect("joins").members.len(), 2);
+    assert_eq!(rig.joined(b).expect("joins").generation, 1);
+    let b = rig.sync("b", 1, &[]);
+    let a = rig.sync("a", 1, &["a", "b"]);
+    rig.synced(a).expect("syncs");
+    rig.synced(b).expect("syncs");
+    rig.pass_with(SESSION + SECOND, &["a"], 1);
+    assert!(rig.group().member("b").is_none(), "b is gone, and noticed");
+}

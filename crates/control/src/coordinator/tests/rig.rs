@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
-use meta::group::{Command, Group, Groups, OffsetRules, Phase};
+use meta::group::{Command, Group, Groups, OffsetRules, Phase, Reply};
 use meta::ids::{Stamp, TopicId};
 use rpc::group::{
     GroupError, GroupProtocol, GroupReply, GroupRequest, Heartbeat, JoinGroup, JoinedGroup,
@@ -145,8 +145,33 @@ impl Rig {
         }
     }
 
+    /// Applies all that is proposed as one entry: its changes are told before its outcomes.
+    pub(super) fn decide_as_one_entry(&mut self) {
+        let mut outcomes = Vec::new();
+        let mut changed = BTreeSet::new();
+        for (proposal, command) in std::mem::take(&mut self.journal) {
+            let (reply, event) = self.apply_command(&command);
+            changed.extend(event.map(|event| event.group));
+            outcomes.push(Event::Applied { proposal, reply });
+        }
+        let changed = changed.into_iter().map(|group| Event::Changed { group });
+        for event in changed.chain(outcomes) {
+            self.handle(event);
+        }
+    }
+
     /// Applies a command; without a proposal nobody here learns its outcome.
     pub(super) fn apply(&mut self, proposal: Option<ProposalId>, command: &Command) {
+        let (reply, event) = self.apply_command(command);
+        if let Some(event) = event {
+            self.handle(Event::Changed { group: event.group });
+        }
+        if let Some(proposal) = proposal {
+            self.handle(Event::Applied { proposal, reply });
+        }
+    }
+
+    fn apply_command(&mut self, command: &Command) -> (Reply, Option<meta::group::Event>) {
         let stamp = Stamp {
             wall_millis: 0,
             ticks_millis: self.now.as_millis(),
@@ -155,14 +180,9 @@ impl Rig {
             partitions: &|topic| (topic == TOPIC).then_some(4),
             metadata_bytes_max: 4096,
         };
-        let (reply, event) = self.world.groups.apply(stamp, rules, command);
+        let applied = self.world.groups.apply(stamp, rules, command);
         self.world.groups.assert_invariants();
-        if let Some(event) = event {
-            self.handle(Event::Changed { group: event.group });
-        }
-        if let Some(proposal) = proposal {
-            self.handle(Event::Applied { proposal, reply });
-        }
+        applied
     }
 
     /// Lets time pass; timers fire when they are due.
