@@ -102,6 +102,12 @@ pub enum Event {
         /// It may be applied all the same; else it never will be.
         ambiguous: bool,
     },
+    /// A proposal is larger than the journal takes: it never will be applied, however often it is
+    /// repeated.
+    TooLarge {
+        /// Which.
+        proposal: ProposalId,
+    },
     /// A group changed, by whatever command.
     Changed {
         /// Its id.
@@ -214,6 +220,7 @@ impl Coordinator {
                 proposal,
                 ambiguous,
             } => self.failed(now, proposal, ambiguous),
+            Event::TooLarge { proposal } => self.too_large(now, proposal),
             Event::Changed { group } => self.settle(now, &group, metadata),
             Event::Barrier { ticket, passed } => self.barrier(now, ticket, passed, metadata),
             Event::Timer => self.timer(now, metadata),

@@ -11,7 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use host::budget::Held;
 use host::clock::Instant;
 use host::task::Task;
-use journal::node::{ProposeError, Role};
+use journal::node::{ProposeError, Refusal, Role};
 use journal::replica::Handle;
 use meta::command::Command;
 use meta::group::Groups;
@@ -191,25 +191,33 @@ impl Shell {
     }
 
     async fn propose(&mut self, proposal: ProposalId, command: meta::group::Command) {
+        let group = command.group.clone();
         let bytes = Bytes::from(Command::Group(command).encode());
         let replica = self.replica.clone();
         let mut outcome: BoxFuture<'static, Event> = Box::pin(async move {
+            let failed = |ambiguous| Event::Failed {
+                proposal,
+                ambiguous,
+            };
             match replica.propose(CLUSTER, bytes).await {
                 Ok(Reply::Group(reply)) => Event::Applied { proposal, reply },
                 Ok(other) => {
                     tracing::error!(?other, "a group's command got another command's reply");
-                    Event::Failed {
-                        proposal,
-                        ambiguous: true,
-                    }
+                    failed(true)
                 }
-                Err(error) => {
-                    let ambiguous = matches!(error, ProposeError::Unknown(_));
-                    Event::Failed {
-                        proposal,
-                        ambiguous,
-                    }
+                Err(ProposeError::Definite(Refusal::TooLarge { bytes, max })) => {
+                    // Not more lines than a client can send requests of this size.
+                    tracing::warn!(
+                        group,
+                        bytes,
+                        journal.entry.max.bytes = max,
+                        "what a client asks of a group is refused: it is larger than \
+                         journal.entry.max.bytes, which has to be raised, or the group is too large"
+                    );
+                    Event::TooLarge { proposal }
                 }
+                Err(ProposeError::Definite(_)) => failed(false),
+                Err(ProposeError::Unknown(_)) => failed(true),
             }
         });
         // The first poll puts the command into the journal's queue: proposals get there in the

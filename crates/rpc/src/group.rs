@@ -77,8 +77,11 @@ pub enum GroupError {
     NonEmptyGroup,
     /// OFFSET_METADATA_TOO_LARGE.
     OffsetMetadataTooLarge,
-    /// INVALID_COMMIT_OFFSET_SIZE: the groups would take more memory than they may.
+    /// INVALID_COMMIT_OFFSET_SIZE: the groups would take more memory than they may, or the journal
+    /// takes no request of this size.
     NoRoom,
+    /// UNKNOWN_SERVER_ERROR: the journal takes no request of this size, now or later.
+    TooLarge,
     /// UNKNOWN_TOPIC_OR_PARTITION: for a topic that was named.
     UnknownTopicOrPartition,
     /// UNKNOWN_TOPIC_ID: for a topic asked for by id.

@@ -126,6 +126,7 @@ pub(crate) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
         GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         GroupError::NoRoom => ErrorCode::InvalidCommitOffsetSize,
+        GroupError::TooLarge => ErrorCode::UnknownServerError,
         GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
     }

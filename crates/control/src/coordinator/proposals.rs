@@ -322,6 +322,23 @@ impl Coordinator {
         }
     }
 
+    /// The journal does not take a proposal of this size. Whoever made it is told something final,
+    /// as by Kafka where a record is too large: a repeat would be as large.
+    pub(super) fn too_large(&mut self, now: Instant, proposal: ProposalId) {
+        let error = match self.proposed.get(&proposal).map(|found| &found.purpose) {
+            Some(Purpose::Commit { .. }) => GroupError::NoRoom,
+            Some(Purpose::Join { .. } | Purpose::Sync { .. } | Purpose::Leave { .. }) => {
+                GroupError::TooLarge
+            }
+            Some(Purpose::CompleteJoin | Purpose::Upkeep) | None => {
+                return self.failed(now, proposal, false);
+            }
+        };
+        if let Some(proposed) = self.proposed.remove(&proposal) {
+            self.refuse(proposed, error);
+        }
+    }
+
     /// Answers whoever waits for a proposal that comes to nothing, or whose outcome stays
     /// unknown.
     pub(super) fn refuse(&mut self, proposed: Proposed, error: GroupError) {

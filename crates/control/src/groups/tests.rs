@@ -146,3 +146,17 @@ async fn a_lead_that_began_before_the_task_is_known() {
     let listed = clock::timeout(SOON, listed).await.expect("in time");
     assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
 }
+
+#[tokio::test]
+async fn a_member_larger_than_an_entry_of_the_journal_is_told_something_final() {
+    let mut stand = Stand::new().await;
+    let mut large = join();
+    large.id_required = false;
+    large.protocols[0].metadata = Bytes::from(vec![0; 5 << 20]);
+    let told = stand.ask(GroupRequest::Join(large)).await;
+    let expected = JoinRefusal {
+        error: GroupError::TooLarge,
+        member_id: String::new(),
+    };
+    assert_eq!(told, GroupReply::Join(Err(expected)));
+}

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use host::rng::Rng;
 use journal::engine::{Append, Error as EngineError};
 use journal::entry::{ClusterNumber, EntryId, Item};
-use journal::node::{Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Settings, Ticket};
+use journal::node::{
+    Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Settings, Ticket,
+};
 use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::ids::{Stamp, TopicId};
 use meta::reply::Reply;
@@ -612,10 +614,14 @@ impl Control {
                 cx.send(self.place, to, Body::Return(number, Err(error)));
             }
             Some(Waiting::Group(proposal)) => {
-                let ambiguous = !error.is_definite();
-                let event = control::coordinator::Event::Failed {
-                    proposal,
-                    ambiguous,
+                let event = match why {
+                    ProposeError::Definite(Refusal::TooLarge { .. }) => {
+                        control::coordinator::Event::TooLarge { proposal }
+                    }
+                    _ => control::coordinator::Event::Failed {
+                        proposal,
+                        ambiguous: !error.is_definite(),
+                    },
                 };
                 self.coordinate(cx, event);
             }

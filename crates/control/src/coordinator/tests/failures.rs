@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meta::group::{Action, Phase};
-use rpc::group::{GroupError, GroupReply};
+use rpc::group::{GroupError, GroupReply, GroupRequest};
 
 use super::rig::{DELAY, Rig, SESSION, back, modern, new, settings};
 use crate::coordinator::{Coordinator, Event, Ticket};
@@ -177,6 +177,55 @@ fn a_definite_failure_sends_the_member_elsewhere() {
         ambiguous: false,
     });
     assert_eq!(rig.joined(a), Err(GroupError::NotCoordinator));
+}
+
+#[test]
+fn what_the_journal_never_takes_is_final() {
+    let mut rig = Rig::stable(&["a"]);
+    rig.held = true;
+    let join = rig.join(back("a"));
+    too_large(&mut rig);
+    assert_eq!(rig.joined(join), Err(GroupError::TooLarge));
+
+    rig.held = false;
+    let join = rig.join(back("a"));
+    rig.joined(join).expect("joins");
+    rig.held = true;
+    let sync = rig.sync("a", 2, &["a"]);
+    too_large(&mut rig);
+    assert_eq!(rig.synced(sync), Err(GroupError::TooLarge));
+
+    let partition = |partition| rpc::group::CommitPartition {
+        partition,
+        offset: 1,
+        leader_epoch: 1,
+        metadata: String::new(),
+    };
+    let commit = rig.ask(GroupRequest::Commit(rpc::group::CommitOffsets {
+        group_id: "g".to_owned(),
+        generation: 2,
+        member_id: "a".to_owned(),
+        instance_id: None,
+        topics: vec![rpc::group::CommitTopic {
+            topic: rpc::group::TopicName::Name("t".to_owned()),
+            partitions: vec![partition(0), partition(-1)],
+        }],
+    }));
+    too_large(&mut rig);
+    let GroupReply::Commit(topics) = rig.answer(commit) else {
+        panic!("not an answer to a commit")
+    };
+    let expected = [
+        (0, Err(GroupError::NoRoom)),
+        (-1, Err(GroupError::UnknownTopicOrPartition)),
+    ];
+    assert_eq!(topics[0].partitions, expected);
+}
+
+/// The journal does not take what was proposed last.
+fn too_large(rig: &mut Rig) {
+    let (proposal, _) = rig.journal.pop_back().expect("is proposed");
+    rig.handle(Event::TooLarge { proposal });
 }
 
 #[test]
