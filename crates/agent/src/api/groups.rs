@@ -42,6 +42,9 @@ const TRANSACTION: i8 = 1;
 const ID_REQUIRED_SINCE: i16 = 4;
 /// A static leader that comes back can be told to skip the assignment from this version on.
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
+/// What a member's id has at most of its client's: it is for people to recognize, and the whole has
+/// to fit into a string of an answer.
+const MEMBER_PREFIX_BYTES: usize = 255;
 /// Several members leave at once from this version on.
 const BATCHED_LEAVE_SINCE: i16 = 3;
 /// OffsetCommit names topics by id from this version on.
@@ -196,6 +199,7 @@ fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> Jo
     let version = header.version;
     let client_id = owned(&header.client_id).unwrap_or_default();
     let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
+    let prefix = &prefix[..prefix.floor_char_boundary(MEMBER_PREFIX_BYTES)];
     let id = Uuid::from(host::rng::nonce().to_be_bytes());
     JoinGroup {
         fresh_member_id: format!("{prefix}-{id}"),

@@ -36,6 +36,8 @@ pub struct Fake {
     pub barriers: AtomicU64,
     /// Views made.
     pub views: AtomicU64,
+    /// What was asked of the coordinator of groups, which is not here.
+    pub asked_of_groups: Mutex<Vec<GroupRequest>>,
 }
 
 impl Fake {
@@ -48,6 +50,7 @@ impl Fake {
             park_joins: AtomicBool::new(false),
             barriers: AtomicU64::new(0),
             views: AtomicU64::new(0),
+            asked_of_groups: Mutex::new(Vec::new()),
         })
     }
 
@@ -368,6 +371,7 @@ impl Control for Fake {
             drop((request, memory));
             std::future::pending::<()>().await;
         }
+        self.asked_of_groups.lock().unwrap().push(request);
         Err(Error::NotLeader {
             reason: "there is no coordinator here".to_owned(),
         })

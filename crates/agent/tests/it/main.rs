@@ -7,6 +7,7 @@ mod collect;
 mod control;
 mod fetch;
 mod files;
+mod groups;
 mod hostile;
 mod metadata;
 mod offsets;
