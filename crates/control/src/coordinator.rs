@@ -20,6 +20,7 @@
 //!   [`Event::LostLeadership`] when it no longer leads. What was proposed before needs no answer
 //!   after that.
 
+mod answers;
 mod deadlines;
 mod describe;
 mod live;

@@ -82,6 +82,8 @@ pub enum GroupError {
     NoRoom,
     /// UNKNOWN_SERVER_ERROR: the journal takes no request of this size, now or later.
     TooLarge,
+    /// COORDINATOR_LOAD_IN_PROGRESS: there is no more room in this answer; ask again for this group.
+    AnswerFull,
     /// UNKNOWN_TOPIC_OR_PARTITION: for a topic that was named.
     UnknownTopicOrPartition,
     /// UNKNOWN_TOPIC_ID: for a topic asked for by id.
@@ -352,6 +354,8 @@ pub struct FetchedPartition {
 pub struct DescribedGroup {
     /// The group.
     pub group_id: String,
+    /// Why it is not described. Then nothing else means anything.
+    pub error: Option<GroupError>,
     /// False if there is no such group: the state is "Dead", and version 6 on says
     /// GROUP_ID_NOT_FOUND.
     pub exists: bool,

@@ -127,6 +127,7 @@ pub(crate) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         GroupError::NoRoom => ErrorCode::InvalidCommitOffsetSize,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
+        GroupError::AnswerFull => ErrorCode::CoordinatorLoadInProgress,
         GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
     }

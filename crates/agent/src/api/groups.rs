@@ -29,6 +29,7 @@ use crate::session::Peer;
 
 mod describe;
 mod fetch_offsets;
+mod once;
 
 pub(crate) use describe::{describe, list};
 pub(crate) use fetch_offsets::fetch_offsets;
@@ -450,6 +451,7 @@ async fn ask_offsets(
     context: &Context,
     groups: Vec<FetchGroup>,
 ) -> Result<Vec<rpc::group::FetchedGroup>, ErrorCode> {
+    let groups = once::offsets_once(groups);
     match ask(context, GroupRequest::Fetch(FetchOffsets { groups })).await? {
         GroupReply::Fetch(groups) => Ok(groups),
         other => Err(mismatched(&other)),

@@ -1,9 +1,13 @@
 //! What reaches the coordinator of groups.
 
-use rpc::group::GroupRequest;
+use rpc::group::{FetchGroup, GroupRequest, TopicName};
 use wire::frame::encode_request;
 use wire::message::RequestBody;
+use wire::messages::describe_groups::DescribeGroupsRequest;
 use wire::messages::join_group::JoinGroupRequest;
+use wire::messages::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use wire::text::Str;
 
 use crate::stand::Stand;
@@ -36,4 +40,80 @@ async fn the_id_of_a_member_fits_into_an_answer_however_long_its_clients_is() {
         assert!(join.fresh_member_id.starts_with(&format!("{prefix}-")));
         assert!(join.fresh_member_id.len() < 300);
     }
+}
+
+#[tokio::test]
+async fn a_group_is_described_once_however_often_it_is_named() {
+    let names = ["b", "a", "b", "c", "a"];
+    let request = DescribeGroupsRequest {
+        groups: names.map(Str::from).to_vec(),
+        ..DescribeGroupsRequest::default()
+    };
+    let asked = asked(&request, &Str::EMPTY, 5).await;
+    let once = ["b", "a", "c"].map(str::to_owned);
+    assert_eq!(asked, GroupRequest::Describe(once.to_vec()));
+}
+
+#[tokio::test]
+async fn offsets_are_looked_up_once_however_often_they_are_named() {
+    let named = |name: &str| TopicName::Name(name.to_owned());
+    let single = [("t", vec![1, 0, 1]), ("u", vec![]), ("t", vec![2, 0])];
+    let request = OffsetFetchRequest {
+        group_id: "g".into(),
+        topics: Some(
+            single
+                .map(|(name, partition_indexes)| OffsetFetchRequestTopic {
+                    name: name.into(),
+                    partition_indexes,
+                })
+                .to_vec(),
+        ),
+        ..OffsetFetchRequest::default()
+    };
+    let GroupRequest::Fetch(fetch) = asked(&request, &Str::EMPTY, 7).await else {
+        panic!("offsets are asked for")
+    };
+    let expected = FetchGroup {
+        group_id: "g".to_owned(),
+        topics: Some(vec![(named("t"), vec![1, 0, 2]), (named("u"), vec![])]),
+    };
+    assert_eq!(fetch.groups, [expected]);
+
+    let group = |id: &str, topics: Option<&[(&str, i32)]>| OffsetFetchRequestGroup {
+        group_id: id.into(),
+        topics: topics.map(|topics| {
+            let topics = topics
+                .iter()
+                .map(|(name, partition)| OffsetFetchRequestTopics {
+                    name: (*name).into(),
+                    partition_indexes: vec![*partition],
+                    ..OffsetFetchRequestTopics::default()
+                });
+            topics.collect()
+        }),
+        ..OffsetFetchRequestGroup::default()
+    };
+    let request = OffsetFetchRequest {
+        groups: vec![
+            group("h", Some(&[("t", 0)])),
+            group("g", Some(&[("t", 0)])),
+            group("h", Some(&[("u", 0), ("t", 1)])),
+            group("g", None),
+        ],
+        ..OffsetFetchRequest::default()
+    };
+    let GroupRequest::Fetch(fetch) = asked(&request, &Str::EMPTY, 8).await else {
+        panic!("offsets are asked for")
+    };
+    let expected = [
+        FetchGroup {
+            group_id: "h".to_owned(),
+            topics: Some(vec![(named("t"), vec![0, 1]), (named("u"), vec![0])]),
+        },
+        FetchGroup {
+            group_id: "g".to_owned(),
+            topics: None,
+        },
+    ];
+    assert_eq!(fetch.groups, expected);
 }

@@ -1,23 +1,37 @@
 //! What groups look like from outside: DescribeGroups and ListGroups. Changes nothing and must
 //! not know deadlines.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use meta::group::{Group, Groups, Member, Phase};
 use rpc::group::{DescribedGroup, DescribedMember, ListedGroup};
+
+use super::answers::{Room, described_bytes};
 
 /// Kafka's name for the state of a group that does not exist.
 const DEAD: &str = "Dead";
 
 pub(super) fn describe(groups: &Groups, ids: Vec<String>) -> Vec<DescribedGroup> {
-    ids.into_iter()
-        .map(|id| describe_one(groups.get(&id), id))
-        .collect()
+    let mut room = Room::new();
+    let describe = |id: String| {
+        let error = room.admit().err();
+        let group = groups.get(&id).filter(|_| error.is_none());
+        let described = DescribedGroup {
+            error,
+            ..describe_one(group, id)
+        };
+        room.take(described_bytes(&described));
+        described
+    };
+    ids.into_iter().map(describe).collect()
 }
 
 fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
     let Some(group) = group else {
         return DescribedGroup {
             group_id,
+            error: None,
             exists: false,
             state: DEAD.to_owned(),
             protocol_type: String::new(),
@@ -29,6 +43,7 @@ fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
     let protocol = group.protocol().filter(|_| group.phase() == Phase::Stable);
     DescribedGroup {
         group_id,
+        error: None,
         exists: true,
         state: group.phase().name().to_owned(),
         protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
@@ -52,14 +67,17 @@ fn describe_member(id: &str, member: &Member, protocol: Option<&str>) -> Describ
 }
 
 pub(super) fn list(groups: &Groups, states: &[String]) -> Vec<ListedGroup> {
+    // Sorted, since there may be many, and of groups too.
+    let states: BTreeSet<String> = states
+        .iter()
+        .map(|state| state.to_ascii_lowercase())
+        .collect();
+    let is_wanted = |group: &Group| {
+        states.is_empty() || states.contains(&group.phase().name().to_ascii_lowercase())
+    };
     groups
         .iter()
-        .filter(|(_, group)| {
-            states.is_empty()
-                || states
-                    .iter()
-                    .any(|state| state.eq_ignore_ascii_case(group.phase().name()))
-        })
+        .filter(|(_, group)| is_wanted(group))
         .map(|(id, group)| ListedGroup {
             group_id: id.to_owned(),
             protocol_type: group.protocol_type().unwrap_or_default().to_owned(),

@@ -9,6 +9,7 @@ use rpc::group::{
     FetchedTopic, GroupError, GroupReply, TopicName,
 };
 
+use super::answers::{Room, fetched_bytes};
 use super::proposals::Purpose;
 use super::{Coordinator, Metadata, Ticket};
 
@@ -61,11 +62,19 @@ impl Coordinator {
 
 /// What the groups have committed.
 pub(super) fn fetch(fetch: FetchOffsets, metadata: &dyn Metadata) -> Vec<FetchedGroup> {
-    fetch
-        .groups
-        .into_iter()
-        .map(|group| fetch_group(group, metadata))
-        .collect()
+    let mut room = Room::new();
+    let fetch_one = |asked: FetchGroup| {
+        let topics = room.admit().map(|()| {
+            let topics = fetch_topics(&asked.group_id, asked.topics, metadata);
+            room.take(fetched_bytes(&asked.group_id, &topics));
+            topics
+        });
+        FetchedGroup {
+            group_id: asked.group_id,
+            topics,
+        }
+    };
+    fetch.groups.into_iter().map(fetch_one).collect()
 }
 
 /// What a commit asks for: an answer with a place for each partition, and the offsets that can be
@@ -117,9 +126,13 @@ fn resolve(topic: &TopicName, metadata: &dyn Metadata) -> Result<TopicId, GroupE
     }
 }
 
-fn fetch_group(request: FetchGroup, metadata: &dyn Metadata) -> FetchedGroup {
-    let group = metadata.groups().get(&request.group_id);
-    let topics = match request.topics {
+fn fetch_topics(
+    group_id: &str,
+    asked: Option<Vec<(TopicName, Vec<i32>)>>,
+    metadata: &dyn Metadata,
+) -> Vec<FetchedTopic> {
+    let group = metadata.groups().get(group_id);
+    match asked {
         None => group
             .map(|group| all_topics(group, metadata))
             .unwrap_or_default(),
@@ -127,10 +140,6 @@ fn fetch_group(request: FetchGroup, metadata: &dyn Metadata) -> FetchedGroup {
             .into_iter()
             .map(|(topic, partitions)| fetch_topic(group, topic, &partitions, metadata))
             .collect(),
-    };
-    FetchedGroup {
-        group_id: request.group_id,
-        topics: Ok(topics),
     }
 }
 

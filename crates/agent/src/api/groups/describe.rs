@@ -8,6 +8,7 @@ use wire::messages::describe_groups::{
 use wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use wire::text::Str;
 
+use super::once::once;
 use super::{ask, mismatched};
 use crate::api::errors;
 use crate::context::Context;
@@ -25,7 +26,8 @@ pub(crate) async fn describe(
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
-    let ids = request.groups.iter().map(ToString::to_string).collect();
+    let asked = once(request.groups);
+    let ids = asked.iter().map(ToString::to_string).collect();
     let outcome = match ask(context, GroupRequest::Describe(ids)).await {
         Ok(GroupReply::Describe(Ok(groups))) => Ok(groups),
         Ok(GroupReply::Describe(Err(error))) => Err(errors::of_group(error)),
@@ -37,15 +39,7 @@ pub(crate) async fn describe(
             .into_iter()
             .map(|group| described(group, version))
             .collect(),
-        Err(code) => {
-            let failed = request.groups.into_iter().map(|group_id| DescribedGroup {
-                error_code: code.code(),
-                group_id,
-                authorized_operations: OPERATIONS_UNASKED,
-                ..DescribedGroup::default()
-            });
-            failed.collect()
-        }
+        Err(code) => asked.into_iter().map(|id| failed(id, code)).collect(),
     };
     DescribeGroupsResponse {
         groups,
@@ -53,7 +47,19 @@ pub(crate) async fn describe(
     }
 }
 
+fn failed(group_id: Str, code: ErrorCode) -> DescribedGroup {
+    DescribedGroup {
+        error_code: code.code(),
+        group_id,
+        authorized_operations: OPERATIONS_UNASKED,
+        ..DescribedGroup::default()
+    }
+}
+
 fn described(group: rpc::group::DescribedGroup, version: i16) -> DescribedGroup {
+    if let Some(error) = group.error {
+        return failed(group.group_id.into(), errors::of_group(error));
+    }
     let is_missing = !group.exists && version >= NOT_FOUND_SINCE;
     let code = if is_missing {
         ErrorCode::GroupIdNotFound

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use rpc::group::{
-    CommitOffsets, CommitPartition, CommitTopic, GroupError, GroupReply, GroupRequest, JoinGroup,
-    TopicName,
+    CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, FetchedGroup,
+    GroupError, GroupReply, GroupRequest, JoinGroup, TopicName,
 };
 
 use super::rig::{Rig, back, modern, new, settings};
@@ -99,4 +99,82 @@ fn ids_that_are_awaited_take_room_until_they_are_given_up() {
     rig.pass(super::rig::SESSION * 2);
     let asked = rig.join(modern("later"));
     assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
+}
+
+/// Commits an offset for each of the partitions of topic "t", with 4,000 bytes attached.
+fn fill(rig: &mut Rig, group: &str) {
+    let partitions = (0..4).map(|partition| CommitPartition {
+        partition,
+        offset: 1,
+        leader_epoch: 1,
+        metadata: "n".repeat(4_000),
+    });
+    let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
+        group_id: group.to_owned(),
+        generation: -1,
+        member_id: String::new(),
+        instance_id: None,
+        topics: vec![CommitTopic {
+            topic: TopicName::Name("t".to_owned()),
+            partitions: partitions.collect(),
+        }],
+    }));
+    rig.answer(ticket);
+}
+
+#[test]
+fn an_answer_with_offsets_of_many_groups_ends_and_the_others_are_asked_for_again() {
+    let mut rig = rig(u64::MAX);
+    let mut wanted: Vec<String> = (0..1_100).map(|number| format!("group-{number}")).collect();
+    for group in &wanted {
+        fill(&mut rig, group);
+    }
+    let mut asked = 0;
+    while !wanted.is_empty() {
+        asked += 1;
+        let groups = wanted.iter().map(|group_id| FetchGroup {
+            group_id: group_id.clone(),
+            topics: None,
+        });
+        let groups = groups.collect();
+        let ticket = rig.ask(GroupRequest::Fetch(FetchOffsets { groups }));
+        let GroupReply::Fetch(fetched) = rig.answer(ticket) else {
+            panic!("not an answer to a fetch")
+        };
+        assert_eq!(fetched.len(), wanted.len());
+        let full = |group: &&FetchedGroup| group.topics == Err(GroupError::AnswerFull);
+        let left: Vec<String> = fetched
+            .iter()
+            .filter(full)
+            .map(|group| group.group_id.clone())
+            .collect();
+        let told = wanted.len() - left.len();
+        assert!((1..1_100).contains(&told), "{told} groups of 16 KB");
+        wanted = left;
+    }
+    assert_eq!(asked, 2);
+}
+
+#[test]
+fn an_answer_that_describes_many_groups_ends_too() {
+    let mut rig = rig(u64::MAX);
+    let names: Vec<String> = (0..5).map(|number| format!("group-{number}")).collect();
+    for name in &names {
+        let mut join = new("a");
+        join.group_id = name.clone();
+        join.client_id = "c".repeat(6 << 20);
+        rig.join(join);
+    }
+    let ticket = rig.ask(GroupRequest::Describe(names));
+    let GroupReply::Describe(Ok(described)) = rig.answer(ticket) else {
+        panic!("is described")
+    };
+    let told = described
+        .iter()
+        .map(|group| (group.error, group.members.len()));
+    let full = (Some(GroupError::AnswerFull), 0);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(None, 1), (None, 1), (None, 1), full, full]
+    );
 }

@@ -1,0 +1,60 @@
+//! What a request names several times is looked up once: an answer takes as much memory as what it
+//! says, so that a short name, repeated, would cost any amount of it. It must not know what is said.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rpc::group::FetchGroup;
+
+/// Each of them where it comes first.
+pub(super) fn once<T: Ord + Clone>(named: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    let mut named = named;
+    named.retain(|name| seen.insert(name.clone()));
+    named
+}
+
+/// Each group, topic and partition once, where it comes first, with all that is asked of it.
+pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
+    let groups = groups
+        .into_iter()
+        .map(|group| (group.group_id, group.topics));
+    let groups = merge(groups, |topics, more| match (topics.as_mut(), more) {
+        (Some(topics), Some(more)) => topics.extend(more),
+        // All topics are wanted by one of them.
+        _ => *topics = None,
+    });
+    groups
+        .into_iter()
+        .map(|(group_id, topics)| FetchGroup {
+            group_id,
+            topics: topics.map(|topics| {
+                merge(topics, |partitions, more| partitions.extend(more))
+                    .into_iter()
+                    .map(|(topic, partitions)| (topic, once(partitions)))
+                    .collect()
+            }),
+        })
+        .collect()
+}
+
+fn merge<K: Ord + Clone, V>(
+    named: impl IntoIterator<Item = (K, V)>,
+    add: impl Fn(&mut V, V),
+) -> Vec<(K, V)> {
+    let mut places = BTreeMap::new();
+    let mut merged: Vec<(K, V)> = Vec::new();
+    for (name, value) in named {
+        match places.entry(name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push((name, value));
+            }
+            Entry::Occupied(place) => {
+                let place: usize = *place.get();
+                add(&mut merged[place].1, value);
+            }
+        }
+    }
+    merged
+}
