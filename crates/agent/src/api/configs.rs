@@ -1,7 +1,6 @@
 //! DescribeConfigs: what is set on topics and on this broker, from where, and what it means. It must
 //! not know what a config does.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use meta::config::{self, Kind, Source};
@@ -13,7 +12,7 @@ use wire::messages::describe_configs::{
 };
 use wire::text::Str;
 
-use super::errors;
+use super::{errors, once};
 use crate::context::Context;
 use crate::settings::{BrokerConfig, ConfigKind};
 use crate::view::View;
@@ -46,10 +45,9 @@ pub(crate) async fn describe_configs(
     mut request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     // To name one costs a client some bytes, and is answered with thousands.
-    let mut seen: HashSet<(i8, Str)> = HashSet::with_capacity(request.resources.len());
-    request
-        .resources
-        .retain(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    request.resources = once(request.resources, |resource| {
+        (resource.resource_type, resource.resource_name.clone())
+    });
     let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
     let view = view_for(context, &request).await;
     let mut results = Vec::with_capacity(request.resources.len());

@@ -369,7 +369,7 @@ impl Control for Fake {
         let is_join = matches!(request, GroupRequest::Join(_));
         if is_join && self.park_joins.load(Ordering::Relaxed) {
             drop((request, memory));
-            std::future::pending::<()>().await;
+            return std::future::pending().await;
         }
         self.asked_of_groups.lock().unwrap().push(request);
         Err(Error::NotLeader {

@@ -8,9 +8,8 @@ use wire::messages::describe_groups::{
 use wire::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use wire::text::Str;
 
-use super::once::once;
 use super::{ask, mismatched};
-use crate::api::errors;
+use crate::api::{errors, once};
 use crate::context::Context;
 
 /// A group that does not exist is an error from this version on; it is "Dead" before.
@@ -26,7 +25,7 @@ pub(crate) async fn describe(
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
-    let asked = once(request.groups);
+    let asked = once(request.groups, Clone::clone);
     let ids = asked.iter().map(ToString::to_string).collect();
     let outcome = match ask(context, GroupRequest::Describe(ids)).await {
         Ok(GroupReply::Describe(Ok(groups))) => Ok(groups),

@@ -1,18 +1,12 @@
 //! What a request names several times is looked up once: an answer takes as much memory as what it
 //! says, so that a short name, repeated, would cost any amount of it. It must not know what is said.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use rpc::group::FetchGroup;
 
-/// Each of them where it comes first.
-pub(super) fn once<T: Ord + Clone>(named: Vec<T>) -> Vec<T> {
-    let mut seen = BTreeSet::new();
-    let mut named = named;
-    named.retain(|name| seen.insert(name.clone()));
-    named
-}
+use crate::api::once;
 
 /// Each group, topic and partition once, where it comes first, with all that is asked of it.
 pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
@@ -31,7 +25,7 @@ pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
             topics: topics.map(|topics| {
                 merge(topics, |partitions, more| partitions.extend(more))
                     .into_iter()
-                    .map(|(topic, partitions)| (topic, once(partitions)))
+                    .map(|(topic, partitions)| (topic, once(partitions, Clone::clone)))
                     .collect()
             }),
         })
