@@ -19,7 +19,7 @@ use wire::uuid::Uuid;
 
 use crate::cache::Chunk;
 use crate::context::Context;
-use crate::memory::DECODED_BYTES;
+use crate::memory::DECODED_BYTES_MAX;
 use crate::session::Peer;
 
 pub(crate) mod cluster;
@@ -95,6 +95,12 @@ fn once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     named
 }
 
+/// What a request names more than once.
+fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut seen = HashSet::new();
+    named.filter(|name| !seen.insert(name.clone())).collect()
+}
+
 /// Writes an answer.
 pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
     encode_keeping(response.into(), correlation_id, version, Keep::default())
@@ -123,12 +129,8 @@ pub(crate) fn is_produce(frame: &[u8]) -> bool {
 
 /// Answers every request but Produce. `held` is the memory of its frame.
 pub(crate) async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, held: Held) -> Reply {
-    let decoded = context.memory.decoded();
-    let bytes_max = wire::codec::decoded_bytes_max(frame.len());
-    let mut room = decoded.hold(bytes_max as u64).await;
-    match wire::frame::decode_request_within(&frame, DECODED_BYTES as usize) {
-        Ok((mut header, request, bytes)) => {
-            room.shrink_to(bytes as u64);
+    match decode(&context, &frame).await {
+        Ok((mut header, request, room)) => {
             // Not as a slice of the frame, which would last as long.
             header.client_id = header.client_id.as_deref().map(Str::from);
             drop(frame);
@@ -139,6 +141,24 @@ pub(crate) async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, held:
         }
         Err(error) => Reply::Close(error.to_string()),
     }
+}
+
+/// Decodes a request, within memory for that. How much it takes is known when it is decoded: if so
+/// much is not free, it is decoded again when it is.
+async fn decode(
+    context: &Context,
+    frame: &Bytes,
+) -> Result<(RequestHeader, Request, Held), RequestError> {
+    let decode = || wire::frame::decode_request_within(frame, DECODED_BYTES_MAX);
+    let memory = context.memory.decoded();
+    let (header, request, bytes) = decode()?;
+    if let Some(room) = memory.try_hold(bytes as u64) {
+        return Ok((header, request, room));
+    }
+    drop((header, request));
+    let room = memory.hold(bytes as u64).await;
+    let (header, request, _) = decode()?;
+    Ok((header, request, room))
 }
 
 async fn answer(

@@ -44,8 +44,10 @@ const OTHER_BYTES: u64 = 16 << 20;
 /// The largest request other than Produce: half of the memory for them, so that two fit.
 const OTHER_BYTES_MAX: u64 = OTHER_BYTES / 2;
 
-/// Memory for what is decoded from them, and the most that one may come to: 350,000 names.
-pub(crate) const DECODED_BYTES: u64 = 16 << 20;
+/// Memory for what is decoded from them.
+const DECODED_BYTES: u64 = 16 << 20;
+/// The most that one may come to: half of it, so that two fit. That is 170,000 names.
+pub(crate) const DECODED_BYTES_MAX: usize = DECODED_BYTES as usize / 2;
 
 /// Memory for answers to produce requests: 32,000 partitions in flight.
 const PRODUCE_ANSWERS_BYTES: u64 = 16 << 20;
@@ -68,6 +70,18 @@ pub(crate) struct Memory {
 struct Gates {
     usual: Arc<Gate>,
     large: Arc<Gate>,
+    frame_bytes_max: u64,
+}
+
+/// How much the budgets of one kind of requests have.
+struct Sizes {
+    /// For beginnings of frames that are not large.
+    beginnings_bytes: u64,
+    /// For whole frames.
+    whole_bytes: u64,
+    /// What large frames that arrive may take of that.
+    large_bytes: u64,
+    /// The largest frame.
     frame_bytes_max: u64,
 }
 
@@ -104,19 +118,19 @@ impl Memory {
     /// All of it is free.
     pub(crate) fn new(produce_bytes: u64, frame_bytes_max: u64) -> Self {
         Memory {
-            // Half, unless one frame may be larger.
-            produce: Gates::new(
-                PRODUCE_BEGINNINGS_BYTES,
-                produce_bytes,
-                frame_bytes_max.max(produce_bytes / 2),
+            produce: Gates::new(&Sizes {
+                beginnings_bytes: PRODUCE_BEGINNINGS_BYTES,
+                whole_bytes: produce_bytes,
+                // Half, unless one frame may be larger.
+                large_bytes: frame_bytes_max.max(produce_bytes / 2),
                 frame_bytes_max,
-            ),
-            other: Gates::new(
-                OTHER_BEGINNINGS_BYTES,
-                OTHER_BYTES,
-                OTHER_BYTES_MAX,
-                OTHER_BYTES_MAX,
-            ),
+            }),
+            other: Gates::new(&Sizes {
+                beginnings_bytes: OTHER_BEGINNINGS_BYTES,
+                whole_bytes: OTHER_BYTES,
+                large_bytes: OTHER_BYTES_MAX,
+                frame_bytes_max: OTHER_BYTES_MAX,
+            }),
             decoded: Budget::of_bytes(DECODED_BYTES),
             produce_answers: Budget::of_bytes(PRODUCE_ANSWERS_BYTES),
             unpacking: Unpacking::new(),
@@ -163,25 +177,20 @@ impl Memory {
 }
 
 impl Gates {
-    fn new(
-        beginnings_bytes: u64,
-        whole_bytes: u64,
-        large_bytes: u64,
-        frame_bytes_max: u64,
-    ) -> Self {
-        let whole = Budget::of_bytes(whole_bytes);
+    fn new(sizes: &Sizes) -> Self {
+        let whole = Budget::of_bytes(sizes.whole_bytes);
         Gates {
             usual: Arc::new(Gate {
-                beginnings: Budget::of_bytes(beginnings_bytes),
+                beginnings: Budget::of_bytes(sizes.beginnings_bytes),
                 share: None,
                 whole: whole.clone(),
             }),
             large: Arc::new(Gate {
                 beginnings: Budget::of_bytes(LARGE_BEGINNINGS_BYTES),
-                share: Some(Budget::of_bytes(large_bytes)),
+                share: Some(Budget::of_bytes(sizes.large_bytes)),
                 whole,
             }),
-            frame_bytes_max,
+            frame_bytes_max: sizes.frame_bytes_max,
         }
     }
 }

@@ -65,14 +65,6 @@ pub enum EncodeError {
     UnsupportedVersion(i16),
 }
 
-/// What structures decoded from a frame of so many bytes may occupy at most, in bytes.
-pub fn decoded_bytes_max(frame_bytes: usize) -> usize {
-    frame_bytes
-        .saturating_mul(DECODED_BYTES_PER_FRAME_BYTE)
-        .saturating_add(DECODED_BYTES_FREE)
-        .min(DECODED_BYTES_MAX)
-}
-
 /// Reads one message. Strings, byte fields and records are slices of the input, not copies.
 #[derive(Debug)]
 pub struct Decoder<'a> {
@@ -86,22 +78,27 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// Reads `input` from its start; `flexible` chooses compact types and tagged fields.
     pub fn new(input: &'a Bytes, flexible: bool) -> Self {
+        let budget_bytes = input
+            .len()
+            .saturating_mul(DECODED_BYTES_PER_FRAME_BYTE)
+            .saturating_add(DECODED_BYTES_FREE)
+            .min(DECODED_BYTES_MAX);
         Self {
             input,
             at: 0,
             end: input.len(),
             flexible,
-            budget_bytes: decoded_bytes_max(input.len()),
+            budget_bytes,
         }
     }
 
     /// Lets decoded structures occupy no more than so many bytes from now on.
-    pub fn limit_decoded(&mut self, bytes_max: usize) {
+    pub(crate) fn limit_decoded(&mut self, bytes_max: usize) {
         self.budget_bytes = self.budget_bytes.min(bytes_max);
     }
 
     /// What decoded structures may still occupy, in bytes.
-    pub fn decoded_bytes_left(&self) -> usize {
+    pub(crate) fn decoded_bytes_left(&self) -> usize {
         self.budget_bytes
     }
 

@@ -2,7 +2,7 @@
 //! them. Answers are current: they rest on an entry appended after the request came. It must not
 //! know files beyond reading a slice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use meta::ids::PartitionId;
 use rpc::view::{Bounds, Place, TimeQuery};
@@ -18,7 +18,7 @@ use wire::messages::offset_for_leader_epoch::{
 use wire::records::RecordError;
 use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
-use super::errors;
+use super::{errors, repeated};
 use crate::cache::{Chunk, LoadError};
 use crate::context::Context;
 use crate::fetch::read::check_place;
@@ -56,12 +56,7 @@ pub(crate) async fn list_offsets(
     });
     let asked: Vec<(&str, i32)> = asked.collect();
     let bounds = bounds(context, &asked).await;
-    let mut seen = HashSet::new();
-    let repeated: HashSet<(&str, i32)> = asked
-        .iter()
-        .copied()
-        .filter(|asked| !seen.insert(*asked))
-        .collect();
+    let repeated = repeated(asked.iter().copied());
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());

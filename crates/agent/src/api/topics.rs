@@ -1,7 +1,5 @@
 //! CreateTopics, DeleteTopics, CreatePartitions. It must not know how topics are stored.
 
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -23,7 +21,7 @@ use wire::messages::delete_topics::{
 };
 use wire::text::Str;
 
-use super::{configs, each, errors, topic_id, uuid, verdict};
+use super::{configs, each, errors, repeated, topic_id, uuid, verdict};
 use crate::context::Context;
 use crate::view::View;
 
@@ -102,12 +100,6 @@ fn created(topic: CreatableTopic, made: &Made, cluster: &Configs) -> CreatableTo
         name: topic.name,
         ..CreatableTopicResult::default()
     }
-}
-
-/// What is named more than once.
-fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> {
-    let mut seen = HashSet::new();
-    named.filter(|name| !seen.insert(name.clone())).collect()
 }
 
 fn named_again() -> Refusal {
@@ -202,24 +194,21 @@ pub(crate) async fn delete_topics(
     };
     let view = context.views.refresh_current().await;
     let view = view.as_ref().map(Arc::as_ref);
-    let named = wanted.iter().map(|topic| {
-        let key = (topic.name.clone(), topic.topic_id);
-        (key, to_delete(view, topic).ok().map(|found| found.id))
+    let wanted = wanted.into_iter().map(|topic| {
+        let found = to_delete(view, &topic);
+        // One may be named by name and by id; of what is not there, only the same is.
+        let identity = match &found {
+            Ok(found) => (None, found.id),
+            Err(_) => (topic.name.clone(), topic_id(topic.topic_id)),
+        };
+        (identity, found, topic)
     });
-    // A topic may be named as such and by its id.
-    let (keys, ids): (Vec<_>, Vec<_>) = named.unzip();
-    let repeated_keys = repeated(keys.into_iter());
-    let repeated_ids = repeated(ids.into_iter().flatten());
-    let deleted = wanted.into_iter().map(|topic| {
-        let found = to_delete(view, &topic).and_then(|found| {
-            let is_repeated = repeated_ids.contains(&found.id);
-            (!is_repeated).then_some(found).ok_or_else(named_again)
-        });
-        let is_repeated = repeated_keys.contains(&(topic.name.clone(), topic.topic_id));
-        let found = if is_repeated {
-            Err(named_again())
-        } else {
-            found
+    let wanted: Vec<_> = wanted.collect();
+    let repeated = repeated(wanted.iter().map(|(identity, ..)| identity.clone()));
+    let deleted = wanted.into_iter().map(|(identity, found, topic)| {
+        let found = match repeated.contains(&identity) {
+            true => Err(named_again()),
+            false => found,
         };
         delete(context, found, topic).boxed()
     });

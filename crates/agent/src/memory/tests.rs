@@ -8,7 +8,12 @@ const MIB: usize = 1 << 20;
 const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 fn gates() -> Gates {
-    Gates::new(16 << 20, 64 << 20, 32 << 20, 8 << 20)
+    Gates::new(&Sizes {
+        beginnings_bytes: 16 << 20,
+        whole_bytes: 64 << 20,
+        large_bytes: 32 << 20,
+        frame_bytes_max: 8 << 20,
+    })
 }
 
 fn at(millis: u64) -> Instant {

@@ -71,6 +71,34 @@ async fn who_waits_for_other_members_keeps_no_memory_from_others() {
 }
 
 #[tokio::test]
+async fn a_large_request_ends_nobodys_long_poll() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut reader = stand.client().await;
+    let mut fetch = fetch_request("t", &[(0, 0)]);
+    fetch.max_wait_ms = 60_000;
+    fetch.min_bytes = 1;
+    reader.send(&fetch, 12).await;
+    let mut member = stand.client().await;
+    let join = JoinGroupRequest {
+        group_id: "g".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: vec![7; 3 << 20].into(),
+        }],
+        ..JoinGroupRequest::default()
+    };
+    for _ in 0..3 {
+        member.call(&join, 5).await;
+    }
+    let answered = host::clock::timeout(2 * PACE, reader.frame()).await;
+    assert!(
+        answered.is_err(),
+        "the long poll ended with nothing to tell"
+    );
+}
+
+#[tokio::test]
 async fn a_frame_of_many_tiny_names_ends_its_connection() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
