@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("xtask", &[], &[]),
 ];
 
-/// Edges between our crates that [`ARROWS`] does not draw, and crates that it does not know.
+/// Edges between our crates that [`ARROWS`] does not have, and crates that it does not know.
 pub(crate) fn between_crates(tree: &Tree) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for (name, manifest) in tree.manifests() {

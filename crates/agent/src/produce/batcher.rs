@@ -1,11 +1,12 @@
 //! Gathers requests until a file is worth cutting. Pure: time comes in as an argument. It must
 //! not know what becomes of a file.
 //!
-//! A file is cut when it is full, of bytes or of batches; or `interval` after its first request came; or, if nothing is
-//! being uploaded, after a small part of that, or as soon as all requests wait that could: as many
-//! as the pipeline lately held at most. These rules clock themselves: while a PUT is on its way the
-//! next file fills, so a slow bucket gets large files and a lone producer a quick answer, and no
-//! more than one PUT in addition to those that the interval allows is ever caused by them.
+//! A file is cut when it is full, of bytes or of batches; or `interval` after its first request
+//! came; or, if nothing is being uploaded, after a small part of that, or as soon as all requests
+//! wait that could: as many as the pipeline lately held at most. These rules clock themselves:
+//! while a PUT is on its way the next file fills, so a slow bucket gets large files and a lone
+//! producer a quick answer, and no more than one PUT in addition to those that the interval allows
+//! is ever caused by them.
 
 use std::collections::VecDeque;
 use std::time::Duration;

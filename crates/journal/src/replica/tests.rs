@@ -338,18 +338,31 @@ async fn a_bucket_that_is_away_at_the_start_is_waited_for() {
     assert_eq!(handle.status().trouble, None);
 }
 
-/// Appends, and then says that the slot is another's, with bytes that were altered on the way.
-struct Garbled {
+/// An engine over a bucket that is odd in one way or another.
+struct Odd {
     engine: Object,
-    /// Appends left until that happens, once.
-    after: AtomicI64,
+    /// Appends left until one is done and yet said to have found another's entry, with bytes that
+    /// were altered on the way; once.
+    garbled_after: AtomicI64,
+    /// A scan of more slots than this never ends in time.
+    scan_max: usize,
+}
+
+impl Odd {
+    fn on(world: &World) -> Odd {
+        Odd {
+            engine: Object::new(world.bucket(), 0),
+            garbled_after: AtomicI64::new(i64::MAX),
+            scan_max: usize::MAX,
+        }
+    }
 }
 
 #[async_trait]
-impl Engine for Garbled {
+impl Engine for Odd {
     async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append {
         let outcome = self.engine.append(index, nonce, bytes.clone()).await;
-        if self.after.fetch_sub(1, Ordering::Relaxed) != 0 {
+        if self.garbled_after.fetch_sub(1, Ordering::Relaxed) != 0 {
             return outcome;
         }
         let mut garbled = bytes.to_vec();
@@ -362,6 +375,9 @@ impl Engine for Garbled {
     }
 
     async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, engine::Error> {
+        if limit > self.scan_max {
+            return Err(engine::Error::Unavailable("too slow".to_owned()));
+        }
         self.engine.scan(from, limit).await
     }
 
@@ -385,50 +401,13 @@ impl Engine for Garbled {
 #[tokio::test]
 async fn an_entry_that_comes_back_damaged_is_not_taken_for_anothers() {
     let world = World::new();
-    let (handle, _replica) = world.start_on(Arc::new(Garbled {
-        engine: Object::new(world.bucket(), 0),
-        after: AtomicI64::new(3),
+    let (handle, _replica) = world.start_on(Arc::new(Odd {
+        garbled_after: AtomicI64::new(3),
+        ..Odd::on(&world)
     }));
     role(&handle, Role::Leader).await;
     for number in 1..=6 {
         assert_eq!(add(&handle, number).await, Ok((1..=number).sum()));
-    }
-}
-
-/// A scan of more than a few slots never ends in time.
-struct Slow(Object);
-
-#[async_trait]
-impl Engine for Slow {
-    async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append {
-        self.0.append(index, nonce, bytes).await
-    }
-
-    async fn read(&self, index: u64) -> Result<Option<Bytes>, engine::Error> {
-        self.0.read(index).await
-    }
-
-    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, engine::Error> {
-        if limit > 4 {
-            return Err(engine::Error::Unavailable("too slow".to_owned()));
-        }
-        self.0.scan(from, limit).await
-    }
-
-    async fn above(&self, index: u64) -> Result<Option<u64>, engine::Error> {
-        self.0.above(index).await
-    }
-
-    async fn floor(&self) -> Result<u64, engine::Error> {
-        self.0.floor().await
-    }
-
-    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), engine::Error> {
-        self.0.trim(floor, indices).await
-    }
-
-    fn limits(&self) -> Limits {
-        self.0.limits()
     }
 }
 
@@ -440,7 +419,10 @@ async fn a_bucket_too_slow_for_long_scans_is_read_in_short_ones() {
         role(&handle, Role::Leader).await;
         add_all(&handle, 1..50).await;
     }
-    let (handle, _replica) = world.start_on(Arc::new(Slow(Object::new(world.bucket(), 0))));
+    let (handle, _replica) = world.start_on(Arc::new(Odd {
+        scan_max: 4,
+        ..Odd::on(&world)
+    }));
     role(&handle, Role::Leader).await;
     assert_eq!(add(&handle, 0).await, Ok((1..50).sum()));
 }

@@ -16,8 +16,8 @@ fn rig(bytes_max: u64) -> Rig {
     })
 }
 
-/// Commits an offset for partition 0 in a group of no members.
-fn commit(rig: &mut Rig, group: &str, offset: i64, note: &str) -> Result<(), GroupError> {
+/// Commits offsets of topic "t" in a group of no members.
+fn commit_all(rig: &mut Rig, group: &str, partitions: Vec<CommitPartition>) -> GroupReply {
     let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
         group_id: group.to_owned(),
         generation: -1,
@@ -25,15 +25,24 @@ fn commit(rig: &mut Rig, group: &str, offset: i64, note: &str) -> Result<(), Gro
         instance_id: None,
         topics: vec![CommitTopic {
             topic: TopicName::Name("t".to_owned()),
-            partitions: vec![CommitPartition {
-                partition: 0,
-                offset,
-                leader_epoch: 1,
-                metadata: note.to_owned(),
-            }],
+            partitions,
         }],
     }));
-    match rig.answer(ticket) {
+    rig.answer(ticket)
+}
+
+fn at(partition: i32, offset: i64, note: &str) -> CommitPartition {
+    CommitPartition {
+        partition,
+        offset,
+        leader_epoch: 1,
+        metadata: note.to_owned(),
+    }
+}
+
+/// Commits an offset for partition 0.
+fn commit(rig: &mut Rig, group: &str, offset: i64, note: &str) -> Result<(), GroupError> {
+    match commit_all(rig, group, vec![at(0, offset, note)]) {
         GroupReply::Commit(topics) => topics[0].partitions[0].1,
         other => panic!("not an answer to a commit: {other:?}"),
     }
@@ -101,33 +110,14 @@ fn ids_that_are_awaited_take_room_until_they_are_given_up() {
     assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
 }
 
-/// Commits an offset for each of the partitions of topic "t", with 4,000 bytes attached.
-fn fill(rig: &mut Rig, group: &str) {
-    let partitions = (0..4).map(|partition| CommitPartition {
-        partition,
-        offset: 1,
-        leader_epoch: 1,
-        metadata: "n".repeat(4_000),
-    });
-    let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
-        group_id: group.to_owned(),
-        generation: -1,
-        member_id: String::new(),
-        instance_id: None,
-        topics: vec![CommitTopic {
-            topic: TopicName::Name("t".to_owned()),
-            partitions: partitions.collect(),
-        }],
-    }));
-    rig.answer(ticket);
-}
-
 #[test]
 fn an_answer_with_offsets_of_many_groups_ends_and_the_others_are_asked_for_again() {
     let mut rig = rig(u64::MAX);
     let mut wanted: Vec<String> = (0..1_100).map(|number| format!("group-{number}")).collect();
+    let note = "n".repeat(4_000);
     for group in &wanted {
-        fill(&mut rig, group);
+        let all = (0..4).map(|partition| at(partition, 1, &note));
+        commit_all(&mut rig, group, all.collect());
     }
     let mut asked = 0;
     while !wanted.is_empty() {
