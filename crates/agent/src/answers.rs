@@ -37,6 +37,12 @@ impl Answers {
         self.budget.hold(expected).await
     }
 
+    /// Waits for memory for an answer that is made already, and may be waited for: it holds nothing
+    /// that the others before it wait for.
+    pub(crate) async fn hold(&self, bytes: u64) -> Held {
+        self.budget.hold(bytes).await
+    }
+
     /// The memory of an answer of so many bytes, given the room that was waited for. An answer that
     /// is larger than any before goes out even if there is no memory for the rest of it: the next
     /// one waits for as much.

@@ -176,10 +176,13 @@ async fn answer(
             held: fetched.held,
             of_produce: None,
         };
-        let reply = encode_keeping(fetched.response.into(), correlation_id, version, keep);
-        // Records are counted already; what is said of partitions is not.
-        let room = context.answers.room(api).await;
-        return settle(context, api, (reply, fetched.records_bytes), Some(room));
+        let mut reply = encode_keeping(fetched.response.into(), correlation_id, version, keep);
+        if let Reply::Frame { frame, keep } = &mut reply {
+            // Records are counted already; what is said of partitions is not.
+            let bytes = (frame.len() as u64).saturating_sub(fetched.records_bytes);
+            keep.held.push(context.answers.hold(bytes).await);
+        }
+        return reply;
     }
     // Those that wait for others would keep it from these.
     let waits = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
@@ -191,20 +194,9 @@ async fn answer(
     let Some(response) = respond(context, peer, &header, request, memory).await else {
         return Reply::Close("a request out of its way".to_owned());
     };
-    let reply = encode(response, correlation_id, version);
-    settle(context, api, (reply, 0), room)
-}
-
-/// Counts an answer's memory, but for the bytes of it that are counted elsewhere.
-fn settle(
-    context: &Context,
-    api: i16,
-    (mut reply, counted_bytes): (Reply, u64),
-    room: Option<Held>,
-) -> Reply {
+    let mut reply = encode(response, correlation_id, version);
     if let Reply::Frame { frame, keep } = &mut reply {
-        let bytes = (frame.len() as u64).saturating_sub(counted_bytes);
-        keep.held.extend(context.answers.settle(api, bytes, room));
+        keep.held = context.answers.settle(api, frame.len() as u64, room);
     }
     reply
 }
