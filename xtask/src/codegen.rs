@@ -17,7 +17,6 @@ use anyhow::{Context, bail};
 /// Whether generated files are written, or only compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Write what differs.
     Write,
     /// Fail if anything differs.
     Check,

@@ -17,14 +17,15 @@ use wire::rope::Rope;
 use wire::text::Str;
 use wire::uuid::Uuid;
 
-use crate::cache::Chunk;
 use crate::context::Context;
-use crate::memory::DECODED_BYTES_MAX;
-use crate::session::Peer;
+use crate::data::cache::Chunk;
+use crate::edge::memory::DECODED_BYTES_MAX;
+use crate::edge::session::Peer;
 
 pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod errors;
+pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod offsets;
 pub(crate) mod produce;
@@ -35,7 +36,6 @@ pub(crate) mod versions;
 /// Memory that an answer's bytes lie in, counted until it is sent.
 #[derive(Default)]
 pub(crate) struct Keep {
-    /// Parts of files.
     _chunks: Vec<Arc<Chunk>>,
     /// What was written for the answer alone.
     held: Vec<Held>,
@@ -46,14 +46,11 @@ pub(crate) struct Keep {
 /// What a request comes to.
 #[derive(Default)]
 pub(crate) enum Reply {
-    /// An answer.
     Frame {
-        /// The whole frame.
         frame: Rope,
         /// What it keeps alive.
         keep: Keep,
     },
-    /// No answer.
     #[default]
     Silence,
     /// No answer, and the end of the connection; why, for the log.
@@ -101,7 +98,6 @@ fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> 
     named.filter(|name| !seen.insert(name.clone())).collect()
 }
 
-/// Writes an answer.
 pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
     encode_keeping(response.into(), correlation_id, version, Keep::default())
 }
@@ -170,7 +166,7 @@ async fn answer(
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
     if let Request::Fetch(request) = request {
-        let fetched = crate::fetch::fetch(context, request, version).await;
+        let fetched = crate::api::fetch::fetch(context, request, version).await;
         let keep = Keep {
             _chunks: fetched.chunks,
             held: fetched.held,

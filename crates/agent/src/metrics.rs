@@ -12,7 +12,6 @@ use wire::errors::ErrorCode;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one.
     pub fn increment(&self) {
         self.add(1);
     }
@@ -38,13 +37,11 @@ impl Gauge {
         self.0.fetch_add(count, Relaxed);
     }
 
-    /// Replaces the number.
     pub fn set(&self, value: u64) {
         self.0
             .store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
     }
 
-    /// The number now.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
     }
@@ -69,7 +66,6 @@ impl Histogram {
         }
     }
 
-    /// Counts a value.
     pub fn observe(&self, value: u64) {
         let steps = value
             .div_ceil(self.first)
@@ -122,7 +118,6 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// Nothing counted yet.
             pub fn zero() -> Self {
                 Metrics {
                     $($name: metrics!(@new $kind $(($first))?),)*

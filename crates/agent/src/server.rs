@@ -15,19 +15,19 @@ use store::bucket::Bucket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::answers::Answers;
-use crate::cache::Cache;
 use crate::context::Context;
-use crate::fetch::hub::Hub;
-use crate::fetch::read::Reader;
-use crate::jobs::collect;
+use crate::data::cache::Cache;
+use crate::data::collect;
+use crate::data::fetch::hub::Hub;
+use crate::data::fetch::read::Reader;
+use crate::data::produce::pipeline::Parts;
+use crate::data::produce::upload::Uploader;
+use crate::data::produce::{Lane, Limits, Pipeline};
+use crate::edge::answers::Answers;
+use crate::edge::memory::Memory;
+use crate::edge::session::{self, Peer};
 use crate::log_limit::LogLimit;
-use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::produce::pipeline::Parts;
-use crate::produce::upload::Uploader;
-use crate::produce::{Lane, Limits, Pipeline};
-use crate::session::{self, Peer};
 use crate::settings::Settings;
 use crate::view::Views;
 
@@ -48,13 +48,9 @@ pub enum StartError {
     Listener(#[from] io::Error),
     /// The control plane will never take this agent.
     #[error("the control plane refuses this agent: {reason}")]
-    Refused {
-        /// Why.
-        reason: String,
-    },
+    Refused { reason: String },
 }
 
-/// A running agent.
 pub struct Agent {
     context: Arc<Context>,
     address: SocketAddr,
@@ -131,7 +127,6 @@ impl Agent {
         })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -141,12 +136,10 @@ impl Agent {
         self.advertised.clone()
     }
 
-    /// Its node id.
     pub fn id(&self) -> AgentId {
         self.context.agent
     }
 
-    /// Kafka's cluster id.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 pub struct Settings {
     /// The agent's own name, kept across starts; its node id follows it.
     pub name: String,
-    /// Its region.
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
@@ -66,9 +65,7 @@ pub struct Settings {
 /// A setting of the process, as DescribeConfigs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
-    /// Its name.
     pub name: String,
-    /// Its value.
     pub value: String,
     /// The value it has if nobody sets it.
     pub default: String,
@@ -83,7 +80,6 @@ pub struct BrokerConfig {
 pub enum ConfigKind {
     /// `true` or `false`.
     Boolean,
-    /// Text.
     Text,
     /// A whole number of 32 bits.
     Int,
@@ -124,7 +120,6 @@ impl FailPoint {
 pub struct FailPoints(Option<Arc<dyn Fn(FailPoint) + Send + Sync>>);
 
 impl FailPoints {
-    /// Nothing happens anywhere.
     pub const NONE: FailPoints = FailPoints(None);
 
     /// Calls `hook` at every point.

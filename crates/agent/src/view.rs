@@ -53,7 +53,6 @@ impl Rules {
 pub(crate) struct Topic {
     /// As the control plane sees it.
     pub view: TopicView,
-    /// What it demands.
     pub rules: Rules,
 }
 
@@ -68,13 +67,11 @@ impl Topic {
 /// The cluster as last seen.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    /// Kafka's cluster id.
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Vec<AgentView>,
     /// All topics, sorted by name.
     pub topics: Vec<Arc<Topic>>,
-    /// The cluster's configs.
     pub cluster_configs: Arc<Configs>,
     /// `None` before the first was seen.
     version: Option<u64>,
@@ -130,9 +127,7 @@ impl View {
 /// How a client names a topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TopicKey<'a> {
-    /// By name.
     Name(&'a str),
-    /// By id.
     Id(TopicId),
 }
 
@@ -161,7 +156,6 @@ impl Views {
         Ok(views)
     }
 
-    /// The latest view.
     pub(crate) fn latest(&self) -> Arc<View> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -15,13 +15,11 @@ use wire::message::RequestBody;
 /// Largest answer a client takes.
 const FRAME_BYTES_MAX: usize = 512 << 20;
 
-/// Reads answers.
 pub struct Reader {
     half: OwnedReadHalf,
     buffer: BytesMut,
 }
 
-/// Writes requests.
 pub struct Writer {
     half: OwnedWriteHalf,
 }

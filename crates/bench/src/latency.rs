@@ -9,7 +9,6 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// Adds one.
     pub fn add(&mut self, latency: Duration) {
         self.micros
             .push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));

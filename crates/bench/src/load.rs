@@ -27,7 +27,6 @@ use crate::latency::Latencies;
 
 /// Produce version that Kafka and Seaway both serve, with plain topic names.
 const PRODUCE_VERSION: i16 = 9;
-/// Fetch version likewise.
 const FETCH_VERSION: i16 = 11;
 /// Bytes of one record's value: what the published benchmarks use.
 const RECORD_BYTES: usize = 1_000;
@@ -38,13 +37,9 @@ const TIMED_BYTES_MAX: usize = 256 << 10;
 /// What to load, and how.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// The server.
     pub address: SocketAddr,
-    /// An existing topic.
     pub topic: String,
-    /// Its partitions.
     pub partitions: i32,
-    /// Producer connections.
     pub connections: usize,
     /// Requests in flight on each.
     pub in_flight: usize,
@@ -73,7 +68,6 @@ impl Load {
 pub struct Outcome {
     /// Bytes of record batches acknowledged.
     pub produced_bytes: u64,
-    /// Requests acknowledged.
     pub requests: u64,
     /// Bytes of record batches that all readers received together.
     pub fetched_bytes: u64,
@@ -81,7 +75,6 @@ pub struct Outcome {
     pub acks: Latencies,
     /// From a record's timestamp to its arrival at a reader; milliseconds are the clock's grain.
     pub end_to_end: Latencies,
-    /// The time measured.
     pub seconds: f64,
 }
 
@@ -107,7 +100,6 @@ struct Shared {
     fetched_bytes: AtomicU64,
 }
 
-/// Creates a topic.
 pub async fn create_topic(address: SocketAddr, name: &str, partitions: i32) -> Result<()> {
     let mut client = Client::dial(address).await?;
     let topic = CreatableTopic {

@@ -30,22 +30,17 @@ pub struct Programs {
 pub enum Peer {
     /// Seaway, and the S3 server under it.
     Seaway {
-        /// The server itself.
         seaway: Server,
         /// The bucket; its CPU time is counted apart.
         s3: Server,
         /// Where Kafka clients connect.
         address: SocketAddr,
     },
-    /// Apache Kafka.
     Kafka {
-        /// The broker's process.
         process: u32,
         /// Where Kafka clients connect.
         address: SocketAddr,
-        /// What stops it.
         script: PathBuf,
-        /// Its directory.
         directory: PathBuf,
     },
 }
@@ -144,7 +139,6 @@ impl Peer {
         })
     }
 
-    /// Starts Apache Kafka.
     pub fn kafka(programs: &Programs, name: &str) -> Result<Self> {
         let script = programs
             .kafka

@@ -24,7 +24,6 @@ pub(crate) fn place(place: &SlicePlace) -> Place {
     }
 }
 
-/// Where records are.
 pub(crate) fn located(located: query::Located) -> Located {
     match located {
         query::Located::Found {

@@ -68,7 +68,6 @@ pub struct Settings {
 
 /// What the coordinator reads of the metadata.
 pub trait Metadata {
-    /// The groups.
     fn groups(&self) -> &Groups;
     /// The id of a topic, if there is one of this name.
     fn topic_id(&self, name: &str) -> Option<TopicId>;
@@ -76,14 +75,11 @@ pub trait Metadata {
     fn topic_name(&self, id: TopicId) -> Option<&str>;
 }
 
-/// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// An agent asks.
     Request {
         /// Under which the answer is given.
         ticket: Ticket,
-        /// What it asks.
         request: GroupRequest,
         /// The node may answer from memory: its last append that succeeded began within the
         /// last second.
@@ -91,14 +87,11 @@ pub enum Event {
     },
     /// A proposal was applied.
     Applied {
-        /// Which.
         proposal: ProposalId,
         /// What came of it.
         reply: Reply,
     },
-    /// A proposal failed.
     Failed {
-        /// Which.
         proposal: ProposalId,
         /// It may be applied all the same; else it never will be.
         ambiguous: bool,
@@ -106,12 +99,10 @@ pub enum Event {
     /// A proposal is larger than the journal takes: it never will be applied, however often it is
     /// repeated.
     TooLarge {
-        /// Which.
         proposal: ProposalId,
     },
     /// A group changed, by whatever command.
     Changed {
-        /// Its id.
         group: String,
     },
     /// The metadata is current as of the request, or cannot be made so.
@@ -121,7 +112,6 @@ pub enum Event {
         /// True if an entry appended after the request is applied.
         passed: bool,
     },
-    /// The timer fired.
     Timer,
     /// The node leads, and has applied its claim.
     BecameLeader,
@@ -136,20 +126,15 @@ pub enum Effect {
     Propose {
         /// Under which its outcome is reported.
         proposal: ProposalId,
-        /// The command.
         command: Command,
     },
-    /// Answer a request.
     Answer {
-        /// Which.
         ticket: Ticket,
-        /// The answer.
         reply: GroupReply,
     },
     /// A request waits for nothing but other members: what it brought is applied, and its memory
     /// may go.
     Parked {
-        /// Which.
         ticket: Ticket,
     },
     /// Make the metadata current, then say so by [`Event::Barrier`].
@@ -159,7 +144,6 @@ pub enum Effect {
     },
     /// Say [`Event::Timer`] at this time, instead of any set before.
     SetTimer {
-        /// When.
         at: Instant,
     },
 }

@@ -41,7 +41,6 @@ impl Machine {
         }
     }
 
-    /// The state.
     pub(crate) fn state(&self) -> &State {
         &self.state
     }

@@ -31,7 +31,6 @@ pub struct Settings {
     pub cluster_id: String,
     /// The journal's own settings.
     pub journal: journal::node::Settings,
-    /// The coordinator's.
     pub groups: coordinator::Settings,
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,

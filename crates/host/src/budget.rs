@@ -19,10 +19,8 @@ pub struct Budget {
     want: Arc<Want>,
 }
 
-/// Who waits.
 #[derive(Debug, Default)]
 struct Want {
-    /// How many.
     waiting: AtomicUsize,
     /// When one of them got what he waited for, in microseconds of the clock.
     ended_micros: AtomicU64,

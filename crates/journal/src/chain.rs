@@ -40,7 +40,6 @@ pub enum Void {
 pub enum Verdict {
     /// It counts. Its stamp is given as it is to be used: never below an earlier one.
     Valid {
-        /// The entry.
         entry: Entry,
         /// The time at which it applies.
         stamp: Stamp,

@@ -83,13 +83,11 @@ impl std::fmt::Debug for EntryId {
 pub struct Header {
     /// The journal's shard; 0 as long as a cluster is one state machine.
     pub shard: u16,
-    /// The entry itself.
     pub id: EntryId,
     /// Commands: the claim they are written under. A claim: the last valid claim before it.
     pub claim: EntryId,
     /// The last valid entry before it.
     pub predecessor: EntryId,
-    /// When.
     pub stamp: Stamp,
 }
 
@@ -116,12 +114,9 @@ pub enum Body {
     Elsewhere(Reference),
 }
 
-/// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Who, where, when.
     pub header: Header,
-    /// What.
     pub body: Body,
 }
 

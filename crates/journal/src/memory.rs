@@ -71,7 +71,6 @@ impl Slots {
 /// What happens to an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: it works.
     None,
     /// It happens, but its answer is lost.
     LostReply,
@@ -86,7 +85,6 @@ pub enum Fault {
 pub enum Op {
     /// [`Engine::append`] at this index.
     Append(u64),
-    /// Everything that reads.
     Read,
     /// [`Engine::trim`]
     Trim,

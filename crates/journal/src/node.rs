@@ -53,18 +53,14 @@ pub struct Ticket(pub u64);
 /// A command to append, and who waits for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
-    /// Who waits.
     pub ticket: Ticket,
-    /// The command.
     pub item: Item,
 }
 
 /// A slot as it was read, with its body if that lies in the bucket and is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Its number.
     pub index: u64,
-    /// What it holds.
     pub bytes: Bytes,
     /// The object that it refers to.
     pub body: Option<Bytes>,
@@ -77,14 +73,12 @@ pub enum Loaded {
     Restored {
         /// Where the snapshot was cut.
         position: Box<Position>,
-        /// The engine's floor.
         floor: u64,
         /// Bytes of the snapshot's chunks.
         bytes: u64,
     },
     /// There is no snapshot as new as was asked for; the state machine is as it was.
     Nothing {
-        /// The engine's floor.
         floor: u64,
         /// Snapshots that are there but cannot be used, for people; empty if there are none.
         damaged: Vec<String>,
@@ -129,14 +123,11 @@ pub enum Effect {
         /// Only newer ones are of use.
         above: u64,
     },
-    /// Read one slot.
     ReadSlot {
-        /// Its number.
         index: u64,
     },
     /// Read the unbroken run of slots from here.
     Scan {
-        /// The first.
         from: u64,
         /// The most to give.
         limit: usize,
@@ -148,7 +139,6 @@ pub enum Effect {
     },
     /// Write the body to the bucket if there is one, then append.
     Append {
-        /// Which entry.
         id: EntryId,
         /// The slot's bytes.
         bytes: Bytes,
@@ -157,9 +147,7 @@ pub enum Effect {
     },
     /// Apply commands to the state machine.
     Apply {
-        /// The entry's slot.
         index: u64,
-        /// Its time.
         stamp: Stamp,
         /// Its commands, in order.
         items: Vec<Item>,
@@ -168,12 +156,10 @@ pub enum Effect {
     },
     /// What everything before has been applied for.
     BarrierPassed {
-        /// Who waits.
         tickets: Vec<Ticket>,
     },
     /// These get no reply.
     Lost {
-        /// Who waits.
         tickets: Vec<Ticket>,
         /// Why, and whether the command may have been applied.
         why: ProposeError,
@@ -187,9 +173,7 @@ pub enum Effect {
     },
     /// Raise the floor, then delete slots and bodies.
     Trim {
-        /// The floor.
         floor: u64,
-        /// The slots.
         indices: Vec<u64>,
         /// The bodies, by SHA-256.
         bodies: Vec<[u8; 32]>,
@@ -251,7 +235,6 @@ pub enum Role {
     Candidate,
     /// Its claim is in the journal; it makes sure that the claim counts.
     BecomingLeader,
-    /// It appends.
     Leader,
     /// It has stopped for good.
     Halted,
@@ -290,7 +273,6 @@ struct Limbo {
     tickets: Vec<Ticket>,
 }
 
-/// The node.
 pub struct Node {
     settings: Settings,
     rules: Rules,
@@ -367,7 +349,6 @@ impl Node {
         Node::under(Rules::without(rule), settings, entropy)
     }
 
-    /// The role now.
     pub fn role(&self) -> Role {
         match &self.state {
             State::Loading | State::Verifying(_) => Role::Loading,

@@ -62,7 +62,6 @@ pub trait StateMachine: Send + Sync + 'static {
 /// What a replica works on.
 #[derive(Clone)]
 pub struct Parts {
-    /// The slots.
     pub engine: Arc<dyn Engine>,
     /// Where snapshots and large bodies go.
     pub bucket: Arc<dyn Bucket>,
@@ -79,7 +78,6 @@ pub struct Replica {
 /// How a replica does, for people and for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Its role.
     pub role: Role,
     /// The node whose claim is the last one known here.
     pub leader: Option<String>,

@@ -30,12 +30,10 @@ pub enum Rule {
     LeadFromFirstAttempt,
     /// A barrier passes with an entry whose append began after the barrier arrived.
     BarrierBeforeAppend,
-    /// Stamps never decrease.
     StampsGrow,
 }
 
 impl Rule {
-    /// All rules.
     pub const ALL: [Rule; 13] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
@@ -61,7 +59,6 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// All of them.
     pub(crate) const fn all() -> Self {
         Rules {
             #[cfg(any(test, feature = "mutations"))]
@@ -69,7 +66,6 @@ impl Rules {
         }
     }
 
-    /// All but one.
     #[cfg(any(test, feature = "mutations"))]
     pub(crate) const fn without(rule: Rule) -> Self {
         Rules {

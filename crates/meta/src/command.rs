@@ -14,40 +14,32 @@ pub enum Command {
     RegisterAgent(RegisterAgent),
     /// Ends an incarnation: it commits nothing more.
     FenceAgent {
-        /// Which one.
         incarnation: Incarnation,
     },
     /// A durable file and what it holds.
     CommitFile(CommitFile),
     /// Gives up a file number: what the file would have held never is committed.
     SkipFile {
-        /// Which one.
         file: FileId,
     },
-    /// A new topic.
     CreateTopic(CreateTopic),
     /// Deletes a topic and all its records.
     DeleteTopic {
-        /// Which one.
         id: TopicId,
     },
     /// Raises the number of partitions of a topic.
     CreatePartitions {
-        /// Which topic.
         id: TopicId,
         /// How many it is to have.
         total: u32,
     },
     /// Changes the configs of a topic.
     SetTopicConfigs {
-        /// Which topic.
         id: TopicId,
-        /// The changes.
         changes: ConfigChanges,
     },
     /// Changes the configs of the cluster.
     SetClusterConfigs {
-        /// The changes.
         changes: ConfigChanges,
     },
     /// A new producer id with epoch 0, or the next epoch of a known one.
@@ -60,19 +52,16 @@ pub enum Command {
     Housekeep,
     /// Tombstoned files that are gone from every bucket.
     FilesDeleted {
-        /// Which ones.
         files: BTreeSet<FileId>,
     },
     /// A control node, and what it supports.
     RegisterControlNode(ControlNode),
     /// A control node that will not come back.
     RemoveControlNode {
-        /// Its name.
         name: String,
     },
     /// Switches on behaviour that every registered process supports.
     SetFeatureLevel {
-        /// The new level.
         level: u32,
     },
     /// Which buckets there are, and how many failure domains a file must be in.
@@ -92,9 +81,7 @@ pub struct RegisterAgent {
     pub host: String,
     /// Port that clients connect to.
     pub port: u16,
-    /// Its region.
     pub region: String,
-    /// Its zone.
     pub zone: String,
     /// The highest feature level it supports.
     pub features: u32,
@@ -105,7 +92,6 @@ pub struct RegisterAgent {
 pub struct CreateTopic {
     /// Its id: random, never used before, not zero.
     pub id: TopicId,
-    /// Its name.
     pub name: String,
     /// Number of partitions, at least 1.
     pub partitions: u32,
@@ -127,7 +113,6 @@ pub struct ConfigChanges {
 pub struct ControlNode {
     /// Its name; a node registers again under it.
     pub name: String,
-    /// Its region.
     pub region: String,
     /// The highest feature level it supports.
     pub features: u32,

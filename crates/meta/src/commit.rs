@@ -206,10 +206,7 @@ pub enum FileReply {
     /// content than this.
     Decided,
     /// The number is not the next; repeat when those before it are decided.
-    Gap {
-        /// The next number.
-        expected: u64,
-    },
+    Gap { expected: u64 },
     /// The incarnation is fenced: this number is not and never will be committed.
     Fenced,
     /// The incarnation was never registered.

@@ -10,15 +10,12 @@ use crate::command::ConfigChanges;
 pub enum Kind {
     /// `true` or `false`.
     Boolean,
-    /// Any text.
     String,
     /// 32 bits.
     Int,
     /// 64 bits.
     Long,
-    /// A decimal fraction.
     Double,
-    /// Comma-separated words.
     List,
 }
 
@@ -34,10 +31,8 @@ enum Check {
     Only(&'static str, &'static str),
 }
 
-/// One config.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Its name.
     pub name: &'static str,
     /// Kafka's type of its value.
     pub kind: Kind,
@@ -58,14 +53,12 @@ pub enum Source {
     Topic,
     /// Set for the cluster; Kafka's dynamic default broker config.
     Cluster,
-    /// Set nowhere.
     Default,
 }
 
 /// A config with its value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Its name.
     pub name: &'static str,
     /// The value in force.
     pub value: String,
@@ -73,7 +66,6 @@ pub struct Described {
     pub source: Source,
     /// Kafka's type of the value.
     pub kind: Kind,
-    /// What it does.
     pub doc: &'static str,
     /// All values that are set, the one in force first, under the names they are set by.
     pub synonyms: Vec<Synonym>,
@@ -82,11 +74,8 @@ pub struct Described {
 /// A place where a config's value is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Synonym {
-    /// The name there.
     pub name: &'static str,
-    /// The value there.
     pub value: String,
-    /// The place.
     pub source: Source,
 }
 

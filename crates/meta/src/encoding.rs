@@ -25,10 +25,7 @@ pub enum DecodeError {
     NotCanonical,
     /// A value that no build writes.
     #[error("{what}")]
-    Value {
-        /// What is wrong.
-        what: &'static str,
-    },
+    Value { what: &'static str },
     /// A group's part that no build writes.
     #[error(transparent)]
     Group(#[from] group::Malformed),

@@ -25,13 +25,11 @@ pub enum Fate {
 /// A file that may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileRef {
-    /// The file.
     pub file: FileId,
     /// The random part of its key.
     pub nonce: u32,
 }
 
-/// A committed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
     /// The random part of its key.

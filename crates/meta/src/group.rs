@@ -37,7 +37,6 @@ const FIXED_BYTES: u64 = 512;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
     groups: BTreeMap<String, Arc<Group>>,
-    /// Of memory.
     bytes: u64,
 }
 
@@ -67,7 +66,6 @@ impl Phase {
     }
 }
 
-/// One group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     phase: Phase,
@@ -91,7 +89,6 @@ pub struct Group {
 pub struct Member {
     /// `group.instance.id` of a static member.
     pub instance: Option<String>,
-    /// Client id.
     pub client_id: String,
     /// Address of the client.
     pub client_host: String,
@@ -349,7 +346,6 @@ impl Groups {
             .map_or(0, |group| id.len() as u64 + group.bytes())
     }
 
-    /// Number of groups.
     pub fn len(&self) -> usize {
         self.groups.len()
     }
@@ -382,7 +378,6 @@ impl Group {
         self.phase
     }
 
-    /// The generation.
     pub fn generation(&self) -> i32 {
         self.generation
     }
@@ -392,7 +387,6 @@ impl Group {
         self.protocol_type.as_deref()
     }
 
-    /// The protocol chosen.
     pub fn protocol(&self) -> Option<&str> {
         self.protocol.as_deref()
     }
@@ -424,7 +418,6 @@ impl Group {
         self.instances.get(instance).map(String::as_str)
     }
 
-    /// Committed offsets.
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
     }

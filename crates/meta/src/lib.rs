@@ -25,7 +25,6 @@ pub mod partition;
 mod placement;
 mod producer;
 #[allow(
-    missing_docs,
     unreachable_pub,
     clippy::all,
     reason = "generated: documented in proto/, and public whether anyone is outside or not"

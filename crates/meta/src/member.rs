@@ -20,23 +20,18 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// An agent, alive or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
-    /// Its node id.
     pub id: AgentId,
-    /// Its name.
     pub name: String,
     /// Host that clients connect to.
     pub host: String,
     /// Port that clients connect to.
     pub port: u16,
-    /// Its region.
     pub region: String,
-    /// Its zone.
     pub zone: String,
     /// The highest feature level it supports.
     pub features: u32,
     /// Nonce of its last registration.
     pub(crate) nonce: u128,
-    /// Its last incarnation.
     pub incarnation: Incarnation,
 }
 

@@ -39,7 +39,6 @@ impl CommittedOffset {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offsets {
     topics: BTreeMap<TopicId, Arc<BTreeMap<u32, CommittedOffset>>>,
-    /// Of memory.
     bytes: u64,
 }
 

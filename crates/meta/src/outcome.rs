@@ -5,7 +5,6 @@ use prost::encoding::{decode_varint, encode_varint};
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
-    /// It was appended.
     Accepted {
         /// The offset of its first record.
         base_offset: i64,

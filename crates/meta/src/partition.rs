@@ -28,7 +28,6 @@ impl Partition {
         }
     }
 
-    /// Its topic.
     pub fn topic(&self) -> TopicId {
         self.topic
     }

@@ -32,7 +32,6 @@ impl Header {
 /// What is to be done with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It was appended.
     Append,
     /// The same batch was appended before, at this offset.
     Duplicate(i64),
@@ -62,7 +61,6 @@ pub(crate) struct Remembered {
     pub(crate) base_offset: i64,
 }
 
-/// One producer's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub(crate) id: ProducerId,

@@ -16,7 +16,6 @@ use crate::topic::{Refusal, Topic, Topics};
 /// A slice, and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlicePlace {
-    /// The file.
     pub file: FileId,
     /// The random part of the file's key.
     pub nonce: u32,
@@ -75,9 +74,7 @@ pub enum Located {
 /// How much there is, for metrics and people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Topics.
     pub topics: u64,
-    /// Partitions of topics.
     pub partitions: u64,
     /// Partitions of deleted topics whose slices are still being dropped.
     pub doomed_partitions: u64,
@@ -85,7 +82,6 @@ pub struct Totals {
     pub files: u64,
     /// Those of them that hold nothing that can be read.
     pub tombstoned_files: u64,
-    /// Groups.
     pub groups: u64,
     /// Idempotent producers remembered, each once for every partition that it has written to.
     pub producers: u64,
@@ -94,7 +90,6 @@ pub struct Totals {
 }
 
 impl State {
-    /// Kafka's cluster id.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
@@ -311,7 +306,6 @@ impl State {
         self.members.control_nodes.values()
     }
 
-    /// Consumer groups.
     pub fn groups(&self) -> &Groups {
         &self.groups
     }

@@ -38,12 +38,7 @@ pub enum Reply {
     /// To a command about a topic or about configs that was refused: nothing changed.
     TopicRefused(TopicRefusal),
     /// To `AllocateProducer`.
-    Producer {
-        /// The id.
-        id: ProducerId,
-        /// The epoch.
-        epoch: i16,
-    },
+    Producer { id: ProducerId, epoch: i16 },
     /// To `Housekeep`.
     Housekept {
         /// There is more to do now: propose it again.
@@ -67,22 +62,15 @@ pub enum Refusal {
     #[error(
         "the cluster is at feature level {level}, which this process does not support: run a newer version"
     )]
-    LevelUnsupported {
-        /// The cluster's level.
-        level: u32,
-    },
+    LevelUnsupported { level: u32 },
     /// Levels are never taken back.
     #[error("the cluster is at feature level {level} already")]
-    LevelBehind {
-        /// The cluster's level.
-        level: u32,
-    },
+    LevelBehind { level: u32 },
     /// A registered process does not support the level.
     #[error("{name} supports feature levels only up to {supported}: upgrade or remove it first")]
     LevelAhead {
         /// The agent or control node.
         name: String,
-        /// What it supports.
         supported: u32,
     },
     /// The incarnation was never registered, or is forgotten.
@@ -102,36 +90,26 @@ pub enum Refusal {
     },
     /// A counter has come to its end: more than 2^47 of something were made.
     #[error("no more {what} can be numbered")]
-    Exhausted {
-        /// Of what.
-        what: &'static str,
-    },
+    Exhausted { what: &'static str },
 }
 
-/// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A slice was appended to a partition.
     Advanced {
-        /// The partition.
         partition: PartitionId,
         /// The offset after the slice.
         high_watermark: i64,
-        /// Where it is.
         place: crate::query::SlicePlace,
     },
     /// The first offset that can be read has moved.
     LogStart {
-        /// The partition.
         partition: PartitionId,
         /// The first offset that can be read.
         log_start: i64,
     },
     /// Topics were created, deleted or changed; without ids, the cluster's configs were.
-    TopicsChanged {
-        /// Which ones.
-        ids: Vec<TopicId>,
-    },
+    TopicsChanged { ids: Vec<TopicId> },
     /// An agent came, changed or was fenced.
     AgentsChanged,
     /// Files hold nothing that can be read any more.

@@ -21,7 +21,6 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// All but these.
     #[cfg(test)]
     pub(crate) const fn without(removed: [Option<Rule>; 2]) -> Self {
         Rules { removed }

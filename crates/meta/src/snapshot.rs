@@ -45,21 +45,14 @@ pub enum RestoreError {
     Decode {
         /// Which one, from 0.
         chunk: usize,
-        /// Why.
         reason: DecodeError,
     },
     /// A later version of the software wrote it.
     #[error("the snapshot has format {format} and feature level {level}: run a newer version")]
-    Newer {
-        /// Its layout.
-        format: u32,
-        /// Its feature level.
-        level: u32,
-    },
+    Newer { format: u32, level: u32 },
     /// Chunks are missing, repeated or in another order.
     #[error("{what}: the snapshot names {expected}, its chunks hold {found}")]
     Incomplete {
-        /// Of what.
         what: &'static str,
         /// How many there should be.
         expected: u64,

@@ -10,7 +10,6 @@ const BLOCK: u64 = 64;
 
 type Block<T> = Vec<Option<Arc<T>>>;
 
-/// Values by number.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     /// By number divided by [`BLOCK`]; none is empty.

@@ -24,47 +24,24 @@ pub const NAME_LENGTH_MAX: usize = 249;
 /// Why a change of topics or configs was refused, in Kafka's terms. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// TOPIC_ALREADY_EXISTS.
     #[error("topic '{name}' already exists")]
-    Exists {
-        /// The name.
-        name: String,
-    },
-    /// UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID.
+    Exists { name: String },
     #[error("there is no such topic")]
     Unknown,
-    /// INVALID_TOPIC_EXCEPTION.
     #[error("{reason}")]
-    InvalidName {
-        /// Why, for people.
-        reason: String,
-    },
-    /// INVALID_PARTITIONS.
+    InvalidName { reason: String },
     #[error("{reason}")]
-    InvalidPartitions {
-        /// Why, for people.
-        reason: String,
-    },
-    /// INVALID_CONFIG.
+    InvalidPartitions { reason: String },
     #[error("{reason}")]
-    InvalidConfig {
-        /// Why, for people.
-        reason: String,
-    },
+    InvalidConfig { reason: String },
     /// POLICY_VIOLATION: a limit of this cluster, or an id that is not fit for use.
     #[error("{reason}")]
-    Policy {
-        /// Why, for people.
-        reason: String,
-    },
+    Policy { reason: String },
 }
 
-/// A topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// Its id.
     pub id: TopicId,
-    /// Its name.
     pub name: String,
     /// Its partitions, by index.
     pub partitions: Vec<PartitionId>,

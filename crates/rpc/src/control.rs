@@ -31,15 +31,10 @@ pub struct TopicSpec {
 /// Why a change of topics was refused, in Kafka's terms; the string is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicRefusal {
-    /// TOPIC_ALREADY_EXISTS.
     Exists(String),
-    /// UNKNOWN_TOPIC_OR_PARTITION.
     Unknown(String),
-    /// INVALID_TOPIC_EXCEPTION.
     InvalidName(String),
-    /// INVALID_PARTITIONS.
     InvalidPartitions(String),
-    /// INVALID_CONFIG.
     InvalidConfig(String),
     /// POLICY_VIOLATION: a limit of this cluster.
     Policy(String),
@@ -48,9 +43,7 @@ pub enum TopicRefusal {
 /// An idempotent producer's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
-    /// Its id.
     pub id: ProducerId,
-    /// Its epoch.
     pub epoch: i16,
 }
 

@@ -11,13 +11,9 @@ pub enum GroupRequest {
     Join(JoinGroup),
     /// SyncGroup; waits until the leader of the group has sent its assignments.
     Sync(SyncGroup),
-    /// Heartbeat.
     Heartbeat(Heartbeat),
-    /// LeaveGroup.
     Leave(LeaveGroup),
-    /// OffsetCommit.
     Commit(CommitOffsets),
-    /// OffsetFetch.
     Fetch(FetchOffsets),
     /// DescribeGroups: the groups to describe, by id.
     Describe(Vec<String>),
@@ -55,27 +51,19 @@ pub enum GroupError {
     CoordinatorNotAvailable,
     /// INVALID_GROUP_ID: empty.
     InvalidGroupId,
-    /// UNKNOWN_MEMBER_ID.
     UnknownMemberId,
-    /// ILLEGAL_GENERATION.
     IllegalGeneration,
-    /// INCONSISTENT_GROUP_PROTOCOL.
     InconsistentGroupProtocol,
-    /// INVALID_SESSION_TIMEOUT.
     InvalidSessionTimeout,
-    /// REBALANCE_IN_PROGRESS.
     RebalanceInProgress,
     /// MEMBER_ID_REQUIRED: join again with the member id of the answer (KIP-394).
     MemberIdRequired,
     /// FENCED_INSTANCE_ID: another member has taken over this static instance (KIP-345).
     FencedInstanceId,
-    /// GROUP_MAX_SIZE_REACHED.
     GroupMaxSizeReached,
     /// GROUP_ID_NOT_FOUND; OffsetCommit before version 9 says ILLEGAL_GENERATION instead.
     GroupIdNotFound,
-    /// NON_EMPTY_GROUP.
     NonEmptyGroup,
-    /// OFFSET_METADATA_TOO_LARGE.
     OffsetMetadataTooLarge,
     /// INVALID_COMMIT_OFFSET_SIZE: the groups would take more memory than they may, or the journal
     /// takes no request of this size.
@@ -93,7 +81,6 @@ pub enum GroupError {
 /// A member joins or comes back. Fields that a version lacks have Kafka's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinGroup {
-    /// The group.
     pub group_id: String,
     /// The id that the member has, or empty.
     pub member_id: String,
@@ -133,11 +120,9 @@ pub struct GroupProtocol {
 /// The member is part of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedGroup {
-    /// The generation.
     pub generation: i32,
     /// Kind of the group's protocols.
     pub protocol_type: String,
-    /// The protocol chosen.
     pub protocol: String,
     /// Member id of the leader.
     pub leader: String,
@@ -152,7 +137,6 @@ pub struct JoinedGroup {
 /// A member as the leader of the group sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedMember {
-    /// Its id.
     pub member_id: String,
     /// Its `group.instance.id`.
     pub instance_id: Option<String>,
@@ -163,7 +147,6 @@ pub struct JoinedMember {
 /// The member may not join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRefusal {
-    /// Why.
     pub error: GroupError,
     /// The member id of the response: the new one with [`GroupError::MemberIdRequired`], else
     /// that of the request.
@@ -173,11 +156,9 @@ pub struct JoinRefusal {
 /// A member asks for its assignment; the leader brings everybody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncGroup {
-    /// The group.
     pub group_id: String,
     /// Generation that the member joined.
     pub generation: i32,
-    /// The member.
     pub member_id: String,
     /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
@@ -194,29 +175,23 @@ pub struct SyncGroup {
 pub struct SyncedGroup {
     /// Kind of the group's protocols.
     pub protocol_type: String,
-    /// The protocol chosen.
     pub protocol: String,
-    /// The assignment, opaque.
     pub assignment: Bytes,
 }
 
 /// A sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// The group.
     pub group_id: String,
     /// Generation that the member joined.
     pub generation: i32,
-    /// The member.
     pub member_id: String,
     /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
 }
 
-/// Members leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveGroup {
-    /// The group.
     pub group_id: String,
     /// Who leaves: one member before version 3.
     pub members: Vec<LeavingMember>,
@@ -238,7 +213,6 @@ pub struct LeftMember {
     pub member_id: String,
     /// Instance id of the request.
     pub instance_id: Option<String>,
-    /// The outcome.
     pub result: Result<(), GroupError>,
 }
 
@@ -251,10 +225,8 @@ pub enum TopicName {
     Id(TopicId),
 }
 
-/// Offsets to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffsets {
-    /// The group.
     pub group_id: String,
     /// Generation that the member joined; -1 from a client that manages its own partitions.
     pub generation: i32,
@@ -262,16 +234,13 @@ pub struct CommitOffsets {
     pub member_id: String,
     /// `group.instance.id` of a static member.
     pub instance_id: Option<String>,
-    /// What to commit.
     pub topics: Vec<CommitTopic>,
 }
 
 /// Offsets to commit in one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitTopic {
-    /// The topic.
     pub topic: TopicName,
-    /// Its partitions.
     pub partitions: Vec<CommitPartition>,
 }
 
@@ -308,7 +277,6 @@ pub struct FetchOffsets {
 /// Offsets wanted of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchGroup {
-    /// The group.
     pub group_id: String,
     /// Topics and partition indices; `None` for everything the group has committed.
     pub topics: Option<Vec<(TopicName, Vec<i32>)>>,
@@ -317,7 +285,6 @@ pub struct FetchGroup {
 /// Offsets of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedGroup {
-    /// The group.
     pub group_id: String,
     /// The topics, or why the whole group cannot be answered.
     pub topics: Result<Vec<FetchedTopic>, GroupError>,
@@ -352,7 +319,6 @@ pub struct FetchedPartition {
 /// A group in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedGroup {
-    /// The group.
     pub group_id: String,
     /// Why it is not described. Then nothing else means anything.
     pub error: Option<GroupError>,
@@ -365,31 +331,25 @@ pub struct DescribedGroup {
     pub protocol_type: String,
     /// The protocol chosen, only while stable.
     pub protocol: String,
-    /// The members.
     pub members: Vec<DescribedMember>,
 }
 
 /// A member in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedMember {
-    /// Its id.
     pub member_id: String,
     /// Its `group.instance.id`.
     pub instance_id: Option<String>,
-    /// Its client id.
     pub client_id: String,
-    /// Its address.
     pub client_host: String,
     /// Its metadata for the chosen protocol, only while stable.
     pub metadata: Bytes,
-    /// Its assignment.
     pub assignment: Bytes,
 }
 
 /// A group in a list. Its type is always "classic".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
-    /// The group.
     pub group_id: String,
     /// Kind of the group's protocols, empty if none.
     pub protocol_type: String,

@@ -17,7 +17,6 @@ pub struct AgentView {
     pub host: String,
     /// Port that clients connect to.
     pub port: u16,
-    /// Its region.
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
@@ -45,7 +44,6 @@ impl TopicView {
 /// The cluster at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
-    /// Kafka's cluster id.
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Vec<AgentView>,
@@ -60,7 +58,6 @@ pub struct ClusterView {
 /// A slice, and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file.
     pub file: FileId,
     /// The random part of the file's key.
     pub nonce: u32,
@@ -81,7 +78,6 @@ pub struct Place {
 /// What to read of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locate {
-    /// The partition.
     pub partition: PartitionId,
     /// The first offset wanted.
     pub offset: i64,
@@ -135,16 +131,13 @@ pub enum TimeQuery {
 pub enum Notice {
     /// Records were added to a partition.
     Advanced {
-        /// The partition.
         partition: PartitionId,
         /// The offset after the last record.
         high_watermark: i64,
-        /// Where they are.
         place: Place,
     },
     /// The first offset that can be read has moved.
     LogStart {
-        /// The partition.
         partition: PartitionId,
         /// The first offset that can be read.
         log_start: i64,
@@ -167,9 +160,7 @@ pub struct Registration {
     pub host: String,
     /// Port that clients connect to.
     pub port: u16,
-    /// Its region.
     pub region: String,
-    /// Its zone.
     pub zone: String,
 }
 
@@ -180,7 +171,6 @@ pub struct Registered {
     pub agent: AgentId,
     /// Its incarnation, under which it names files.
     pub incarnation: Incarnation,
-    /// Kafka's cluster id.
     pub cluster_id: String,
 }
 
@@ -200,7 +190,6 @@ pub enum FileFate {
 /// A file that may be deleted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collectable {
-    /// The file.
     pub file: FileId,
     /// The random part of its key.
     pub nonce: u32,

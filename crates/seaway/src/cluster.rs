@@ -36,17 +36,13 @@ const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// and a client that is sent away comes again.
 const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 
-/// What to start.
 pub struct Plan {
-    /// All settings.
     pub settings: Settings,
-    /// The bucket's URL.
     pub bucket: String,
     /// Where Kafka clients connect.
     pub kafka: host::net::TcpListener,
 }
 
-/// A running cluster.
 pub struct Cluster {
     cluster_id: String,
     control: Arc<control::Node>,
@@ -219,7 +215,6 @@ impl Cluster {
         self.agent.advertised()
     }
 
-    /// Kafka's cluster id.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }

@@ -40,9 +40,7 @@ pub struct Endpoints {
     pub kafka: String,
     /// Base of the HTTP pages.
     pub http: String,
-    /// Kafka's cluster id.
     pub cluster_id: String,
-    /// The process.
     pub pid: u32,
 }
 

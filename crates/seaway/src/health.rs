@@ -7,9 +7,7 @@ use store::outage::Kind;
 
 /// The parts of a running node that the pages look at.
 pub struct Parts {
-    /// The control node.
     pub control: Arc<control::Node>,
-    /// The agent.
     pub agent: agent::Probe,
     /// What the bucket was asked.
     pub bucket: Arc<Counters>,

@@ -25,16 +25,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// An answer to a GET.
 pub struct Page {
-    /// HTTP status code.
     pub status: StatusCode,
-    /// Content type.
     pub kind: &'static str,
-    /// The text.
     pub body: String,
 }
 
 impl Page {
-    /// Plain text.
     pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
         Page {
             status,

@@ -18,7 +18,6 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Prints a line.
 pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
     written(writeln!(io::stdout(), "{text}"))
 }

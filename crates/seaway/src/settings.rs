@@ -14,12 +14,7 @@ use crate::address::{Address, check_host};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number within bounds, both included.
-    Integer {
-        /// The least value.
-        min: i64,
-        /// The greatest value.
-        max: i64,
-    },
+    Integer { min: i64, max: i64 },
     /// `true` or `false`.
     Boolean,
     /// One of a few words.
@@ -43,7 +38,6 @@ const ALIASES: &[(&str, &str)] = &[
 /// Kafka's setting for host and port in one.
 const ADVERTISED_LISTENERS: &str = "advertised.listeners";
 
-/// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// Its name, as after `--set`.
@@ -52,7 +46,6 @@ pub struct Spec {
     pub default: &'static str,
     /// The unit of the value; empty for plain numbers, words and texts.
     pub unit: &'static str,
-    /// Allowed values.
     pub kind: Kind,
     /// What it does, in a sentence.
     pub meaning: &'static str,
@@ -495,7 +488,6 @@ impl Settings {
         Duration::from_millis(self.unsigned(name))
     }
 
-    /// A switch.
     pub fn boolean(&self, name: &str) -> bool {
         self.text(name) == "true"
     }
@@ -632,7 +624,6 @@ fn nearest(name: &str) -> Option<&'static str> {
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
 }
 
-/// Levenshtein's distance.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -50,7 +50,6 @@ fn name(kafka: &str) -> String {
     name.chars().filter(char::is_ascii).take(255).collect()
 }
 
-/// The agent's settings.
 pub fn agent(settings: &Settings) -> Result<agent::Settings> {
     let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
     let advertised = settings.text("advertised.host");

@@ -22,7 +22,6 @@ const LATE_US: u64 = 60_000_000;
 pub enum Request {
     /// Create if absent.
     Put(String, Bytes),
-    /// Read whole.
     Get(String),
     /// Keys with this prefix, in order, after the second, at most so many.
     List(String, Option<String>, usize),
@@ -30,20 +29,15 @@ pub enum Request {
     Delete(String),
 }
 
-/// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Created now.
     Created,
     /// Perhaps something is there; it is no proof.
     Conflict,
-    /// The object.
     Found(Bytes),
     /// There is none.
     Absent,
-    /// Keys and sizes.
     Listed(Vec<(String, u64)>),
-    /// Deleted.
     Deleted,
     /// It did not happen.
     Throttled,
@@ -64,7 +58,6 @@ pub struct Plan {
     pub corrupt: bool,
 }
 
-/// The objects.
 #[derive(Clone, Debug, Default)]
 pub struct Bucket {
     objects: BTreeMap<String, Bytes>,

@@ -9,11 +9,9 @@ use host::rng::Rng;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// Messages get lost.
     Loss,
     /// Messages are delayed, and so overtake each other.
     Delay,
-    /// Messages arrive twice.
     Duplicate,
     /// One direction between two places is cut for a while.
     OneWayCut,
@@ -44,7 +42,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
     pub const ALL: [Fault; 16] = [
         Fault::Loss,
         Fault::Delay,
@@ -88,7 +85,6 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// No faults.
     pub fn none() -> Self {
         Faults::default()
     }
@@ -157,7 +153,6 @@ impl Faults {
         self.healed
     }
 
-    /// What was injected.
     pub fn injected(&self) -> &BTreeMap<Fault, u64> {
         &self.injected
     }

@@ -6,7 +6,6 @@
 
 use journal::rule::Rule;
 
-/// A rule removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutation {
     /// An agent answers as soon as the file is durable (rule 1).

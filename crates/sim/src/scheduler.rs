@@ -38,7 +38,6 @@ impl Trace {
         }
     }
 
-    /// Appends a line.
     pub fn line(&mut self, now_us: u64, what: fmt::Arguments<'_>) {
         self.line.clear();
         // Writing to a string cannot fail.
@@ -95,7 +94,6 @@ pub struct Scheduler<E> {
     heap: BinaryHeap<Scheduled<E>>,
     /// All chance of the run.
     pub rng: Rng,
-    /// All that happened.
     pub trace: Trace,
 }
 

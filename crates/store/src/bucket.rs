@@ -267,7 +267,6 @@ pub enum Error {
     /// does not exist, a bad setting, an object shorter than the range asked for.
     #[error("bucket {op} of {key:?} failed: {detail}")]
     Definite {
-        /// What was tried.
         op: Op,
         /// On which key or prefix.
         key: String,
@@ -277,7 +276,6 @@ pub enum Error {
     /// It may have happened, or may still happen: a timeout, a reset, a 5xx, no connection.
     #[error("bucket {op} of {key:?} may or may not have happened: {detail}")]
     Unknown {
-        /// What was tried.
         op: Op,
         /// On which key or prefix.
         key: String,
@@ -287,7 +285,6 @@ pub enum Error {
     /// The store asked for fewer requests and certainly did nothing.
     #[error("bucket {op} of {key:?} was throttled: {detail}")]
     Throttled {
-        /// What was tried.
         op: Op,
         /// On which key or prefix.
         key: String,

@@ -48,7 +48,6 @@ pub struct Rule {
     pub op: Option<Op>,
     /// Keys concerned, by prefix.
     pub prefix: String,
-    /// What goes wrong.
     pub fault: Fault,
     /// It strikes once in so many operations, on average.
     pub one_in: u64,
@@ -67,7 +66,6 @@ impl Rule {
         }
     }
 
-    /// Strikes every operation.
     pub fn always(fault: Fault) -> Self {
         Rule {
             op: None,

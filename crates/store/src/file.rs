@@ -85,7 +85,6 @@ impl Slice {
 /// What the end of a file says about the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
-    /// The file's identity.
     pub id: FileId,
     /// Where the index starts.
     pub index_position: u64,
@@ -164,7 +163,6 @@ impl Footer {
 /// What a file holds: its identity and its slices, ordered by partition and contiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileIndex {
-    /// The file's identity.
     pub id: FileId,
     /// Its slices: partitions strictly ascending, one behind the other, never empty.
     pub slices: Vec<Slice>,

@@ -6,11 +6,9 @@ use crate::checksum::crc32c;
 
 /// The marker object: whose bucket this is.
 pub const MARKER: &str = "seaway.cluster";
-/// Journal slots.
 pub const JOURNAL: &str = "journal/";
 /// Journal bodies that are too large for their slot, by hash.
 pub const BODIES: &str = "bodies/";
-/// Snapshot manifests.
 pub const SNAPSHOTS: &str = "snapshots/";
 /// Snapshot chunks, by hash.
 pub const CHUNKS: &str = "chunks/";
@@ -61,7 +59,6 @@ pub fn parse_file_key(key: &Key) -> Option<(FileId, u32)> {
     (file_key(id, nonce) == *key).then_some((id, nonce))
 }
 
-/// The marker's key.
 pub fn marker_key() -> Key {
     known(Key::new(MARKER))
 }

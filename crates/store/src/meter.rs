@@ -32,7 +32,6 @@ struct Counter {
 /// What was counted for one operation since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Which operation.
     pub op: Op,
     /// Requests that got an answer or an error.
     pub requests: u64,

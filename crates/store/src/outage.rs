@@ -27,7 +27,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Both.
     pub const ALL: [Kind; 2] = [Kind::Writes, Kind::Reads];
 
     /// A lower-case name, for messages and metrics.
@@ -50,7 +49,6 @@ impl Kind {
 /// Nothing of one kind has succeeded for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Of which kind.
     pub kind: Kind,
     /// Since the first failure.
     pub lasted: Duration,

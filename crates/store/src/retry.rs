@@ -26,7 +26,6 @@ pub struct Limits {
     pub attempt_timeout: Duration,
     /// The wait before the second attempt; it doubles for each further one, with jitter.
     pub first_delay: Duration,
-    /// The longest wait.
     pub max_delay: Duration,
     /// No attempt starts later than this after the first.
     pub deadline: Duration,
@@ -71,7 +70,6 @@ struct Shared {
 }
 
 impl Retry {
-    /// A fresh budget.
     pub fn new(limits: Limits) -> Self {
         Retry {
             limits,

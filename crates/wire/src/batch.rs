@@ -51,21 +51,16 @@ pub enum BatchError {
     /// The length field is smaller than a header.
     #[error("the batch states a length of {0} bytes")]
     InvalidLength(i32),
-    /// Another format.
     #[error("the batch has magic {0}, not 2")]
     UnsupportedMagic(i8),
-    /// The checksum differs.
     #[error("the batch's checksum is wrong")]
     Corrupt,
     /// Not exactly one batch for the partition.
     #[error("a partition must be sent exactly one batch")]
     NotOneBatch,
-    /// Larger than allowed.
     #[error("the batch has {length_bytes} bytes, {max_bytes} are allowed")]
     TooLarge {
-        /// Its whole size.
         length_bytes: usize,
-        /// The limit.
         max_bytes: usize,
     },
     /// A codec that does not exist, or not in this version of the request.
@@ -148,12 +143,10 @@ impl Batch {
         array(&self.0[at..at + N])
     }
 
-    /// The whole batch.
     pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// The whole batch.
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
@@ -178,7 +171,6 @@ impl Batch {
         u32::from_be_bytes(self.field(CRC))
     }
 
-    /// The attribute bits.
     pub fn attributes(&self) -> i16 {
         i16::from_be_bytes(self.field(ATTRIBUTES))
     }
@@ -260,7 +252,6 @@ impl Batch {
         self.0.slice(HEADER_BYTES..)
     }
 
-    /// Compares the checksum.
     pub fn check_crc(&self) -> Result<(), BatchError> {
         if checksum(&self.0[ATTRIBUTES..]) == self.crc() {
             return Ok(());
@@ -420,7 +411,6 @@ pub struct ProduceLimits {
 pub struct CheckedBatch {
     /// The batch, as sent.
     pub batch: Batch,
-    /// Its header.
     pub summary: BatchSummary,
 }
 

@@ -128,7 +128,6 @@ impl BatchBuilder {
             + headers_length
     }
 
-    /// Records so far.
     pub fn count(&self) -> i32 {
         self.count
     }

@@ -446,7 +446,6 @@ impl Encoder {
         }
     }
 
-    /// A string.
     pub fn string(&mut self, value: &Str) {
         self.nullable_string(Some(value));
     }
@@ -493,7 +492,6 @@ impl Encoder {
         }
     }
 
-    /// An array.
     pub fn array<T>(&mut self, value: &[T], element: impl FnMut(&mut Self, &T)) {
         self.nullable_array(Some(value), element);
     }

@@ -18,12 +18,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Compression {
-    /// Not at all.
     #[default]
     None = 0,
-    /// Gzip.
     Gzip = 1,
-    /// Snappy.
     Snappy = 2,
     /// LZ4.
     Lz4 = 3,
@@ -32,7 +29,6 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Every codec.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
     /// The codec of a batch's attribute bits.
@@ -72,10 +68,7 @@ pub enum DecompressError {
     Invalid(Compression),
     /// They would exceed the bound.
     #[error("more than {limit_bytes} bytes when decompressed")]
-    TooLarge {
-        /// The bound.
-        limit_bytes: usize,
-    },
+    TooLarge { limit_bytes: usize },
 }
 
 impl DecompressError {

@@ -20,7 +20,6 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
-            /// Every code.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The error of a code, if Kafka has it.
@@ -31,7 +30,6 @@ macro_rules! error_codes {
                 })
             }
 
-            /// Kafka's name.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*

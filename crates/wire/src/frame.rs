@@ -67,7 +67,6 @@ pub fn split_frame(buffer: &mut BytesMut, max_bytes: usize) -> Result<Split, Fra
 /// What precedes the body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
-    /// The API.
     pub key: ApiKey,
     /// The version of body and response.
     pub version: i16,
@@ -86,13 +85,11 @@ pub enum RequestError {
     UnsupportedApiVersions {
         /// The version asked for.
         version: i16,
-        /// For the answer.
         correlation_id: i32,
     },
     /// An API or a version that is not served. Close the connection, as Kafka does.
     #[error("API {key} version {version} is not served")]
     Unsupported {
-        /// The API's number.
         key: i16,
         /// The version asked for.
         version: i16,

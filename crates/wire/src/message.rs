@@ -16,9 +16,7 @@ pub trait Body: Sized {
 
 /// The body of a request; it names its API and its answer.
 pub trait RequestBody: Body {
-    /// The API.
     const KEY: ApiKey;
-    /// What answers it.
     type Response: Body;
 
     /// Refuses versions that the API does not have.

@@ -498,47 +498,26 @@ pub const KNOWN: [Api; 26] = [
 /// A request that this server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Of Produce.
     Produce(produce::ProduceRequest),
-    /// Of Fetch.
     Fetch(fetch::FetchRequest),
-    /// Of ListOffsets.
     ListOffsets(list_offsets::ListOffsetsRequest),
-    /// Of Metadata.
     Metadata(metadata::MetadataRequest),
-    /// Of OffsetCommit.
     OffsetCommit(offset_commit::OffsetCommitRequest),
-    /// Of OffsetFetch.
     OffsetFetch(offset_fetch::OffsetFetchRequest),
-    /// Of FindCoordinator.
     FindCoordinator(find_coordinator::FindCoordinatorRequest),
-    /// Of JoinGroup.
     JoinGroup(join_group::JoinGroupRequest),
-    /// Of Heartbeat.
     Heartbeat(heartbeat::HeartbeatRequest),
-    /// Of LeaveGroup.
     LeaveGroup(leave_group::LeaveGroupRequest),
-    /// Of SyncGroup.
     SyncGroup(sync_group::SyncGroupRequest),
-    /// Of DescribeGroups.
     DescribeGroups(describe_groups::DescribeGroupsRequest),
-    /// Of ListGroups.
     ListGroups(list_groups::ListGroupsRequest),
-    /// Of ApiVersions.
     ApiVersions(api_versions::ApiVersionsRequest),
-    /// Of CreateTopics.
     CreateTopics(create_topics::CreateTopicsRequest),
-    /// Of DeleteTopics.
     DeleteTopics(delete_topics::DeleteTopicsRequest),
-    /// Of InitProducerId.
     InitProducerId(init_producer_id::InitProducerIdRequest),
-    /// Of OffsetForLeaderEpoch.
     OffsetForLeaderEpoch(offset_for_leader_epoch::OffsetForLeaderEpochRequest),
-    /// Of DescribeConfigs.
     DescribeConfigs(describe_configs::DescribeConfigsRequest),
-    /// Of CreatePartitions.
     CreatePartitions(create_partitions::CreatePartitionsRequest),
-    /// Of DescribeCluster.
     DescribeCluster(describe_cluster::DescribeClusterRequest),
 }
 
@@ -766,47 +745,26 @@ impl From<describe_cluster::DescribeClusterRequest> for Request {
 /// An answer of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
-    /// Of Produce.
     Produce(produce::ProduceResponse),
-    /// Of Fetch.
     Fetch(fetch::FetchResponse),
-    /// Of ListOffsets.
     ListOffsets(list_offsets::ListOffsetsResponse),
-    /// Of Metadata.
     Metadata(metadata::MetadataResponse),
-    /// Of OffsetCommit.
     OffsetCommit(offset_commit::OffsetCommitResponse),
-    /// Of OffsetFetch.
     OffsetFetch(offset_fetch::OffsetFetchResponse),
-    /// Of FindCoordinator.
     FindCoordinator(find_coordinator::FindCoordinatorResponse),
-    /// Of JoinGroup.
     JoinGroup(join_group::JoinGroupResponse),
-    /// Of Heartbeat.
     Heartbeat(heartbeat::HeartbeatResponse),
-    /// Of LeaveGroup.
     LeaveGroup(leave_group::LeaveGroupResponse),
-    /// Of SyncGroup.
     SyncGroup(sync_group::SyncGroupResponse),
-    /// Of DescribeGroups.
     DescribeGroups(describe_groups::DescribeGroupsResponse),
-    /// Of ListGroups.
     ListGroups(list_groups::ListGroupsResponse),
-    /// Of ApiVersions.
     ApiVersions(api_versions::ApiVersionsResponse),
-    /// Of CreateTopics.
     CreateTopics(create_topics::CreateTopicsResponse),
-    /// Of DeleteTopics.
     DeleteTopics(delete_topics::DeleteTopicsResponse),
-    /// Of InitProducerId.
     InitProducerId(init_producer_id::InitProducerIdResponse),
-    /// Of OffsetForLeaderEpoch.
     OffsetForLeaderEpoch(offset_for_leader_epoch::OffsetForLeaderEpochResponse),
-    /// Of DescribeConfigs.
     DescribeConfigs(describe_configs::DescribeConfigsResponse),
-    /// Of CreatePartitions.
     CreatePartitions(create_partitions::CreatePartitionsResponse),
-    /// Of DescribeCluster.
     DescribeCluster(describe_cluster::DescribeClusterResponse),
 }
 

@@ -36,7 +36,6 @@ pub enum RecordError {
     OffsetDelta {
         /// Its place in the batch.
         index: i32,
-        /// What it says.
         offset_delta: i32,
     },
     /// Base timestamp and delta exceed 63 bits.
@@ -47,10 +46,7 @@ pub enum RecordError {
     },
     /// They would exceed the bound when compressed otherwise.
     #[error("more than {limit_bytes} bytes when compressed as the topic has it")]
-    TooLarge {
-        /// The bound.
-        limit_bytes: usize,
-    },
+    TooLarge { limit_bytes: usize },
 }
 
 impl RecordError {

@@ -26,7 +26,6 @@ impl Str {
         std::str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         // Checked again because unchecked conversion is unsafe code; the strings are short.
         std::str::from_utf8(&self.0).expect("checked when it was made")

@@ -9,7 +9,6 @@ use crate::messages::{ApiKey, KNOWN, SERVED};
 /// An API and its versions, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Api {
-    /// Its key.
     pub key: ApiKey,
     /// The least version that is understood.
     pub min: i16,

@@ -84,7 +84,6 @@ struct Line<'a> {
     words: Vec<&'a str>,
 }
 
-/// Parses one file.
 pub(crate) fn parse(module: &str, text: &str) -> anyhow::Result<Api> {
     let lines = text.lines().enumerate().filter_map(|(index, line)| {
         let content = line.trim_start();

@@ -31,7 +31,6 @@ const BROKERS: i8 = 1;
 /// Those of a controller.
 const CONTROLLERS: i8 = 2;
 
-/// Answers Metadata.
 pub(crate) async fn metadata(
     context: &Context,
     request: MetadataRequest,
@@ -209,7 +208,6 @@ async fn create(context: &Context, name: &str, may_create: bool) -> Result<(), E
     }
 }
 
-/// Answers DescribeCluster.
 pub(crate) async fn describe_cluster(
     context: &Context,
     request: &DescribeClusterRequest,

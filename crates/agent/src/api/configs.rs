@@ -39,7 +39,6 @@ pub(crate) fn source_code(source: Source) -> i8 {
     }
 }
 
-/// Answers DescribeConfigs.
 pub(crate) async fn describe_configs(
     context: &Context,
     mut request: DescribeConfigsRequest,

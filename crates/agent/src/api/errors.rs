@@ -8,8 +8,8 @@ use rpc::group::GroupError;
 use wire::batch::BatchError;
 use wire::errors::ErrorCode;
 
-use crate::cache::LoadError;
-use crate::produce::Failure;
+use crate::data::cache::LoadError;
+use crate::data::produce::Failure;
 
 /// A call about topics, offsets or producers that failed. NOT_CONTROLLER makes admin clients ask
 /// again; REQUEST_TIMED_OUT says that nobody knows.

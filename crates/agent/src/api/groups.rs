@@ -25,7 +25,7 @@ use wire::uuid::Uuid;
 
 use super::{errors, topic_id, uuid};
 use crate::context::Context;
-use crate::session::Peer;
+use crate::edge::session::Peer;
 
 mod describe;
 mod fetch_offsets;
@@ -153,7 +153,6 @@ fn client_host(peer: &Peer) -> String {
     format!("/{}", peer.address.ip())
 }
 
-/// Answers JoinGroup.
 pub(crate) async fn join(
     context: &Context,
     peer: &Peer,
@@ -228,7 +227,6 @@ fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> Jo
     }
 }
 
-/// Answers SyncGroup.
 pub(crate) async fn sync(
     context: &Context,
     request: SyncGroupRequest,
@@ -271,7 +269,6 @@ fn sync_of(request: SyncGroupRequest) -> rpc::group::SyncGroup {
     }
 }
 
-/// Answers Heartbeat.
 pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
     let heartbeat = rpc::group::Heartbeat {
         group_id: request.group_id.to_string(),
@@ -291,7 +288,6 @@ pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> H
     }
 }
 
-/// Answers LeaveGroup.
 pub(crate) async fn leave(
     context: &Context,
     request: LeaveGroupRequest,
@@ -346,7 +342,6 @@ pub(crate) async fn leave(
     }
 }
 
-/// Answers OffsetCommit.
 pub(crate) async fn commit_offsets(
     context: &Context,
     request: OffsetCommitRequest,

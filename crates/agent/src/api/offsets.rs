@@ -19,10 +19,10 @@ use wire::records::RecordError;
 use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
 use super::{errors, repeated};
-use crate::cache::{Chunk, LoadError};
 use crate::context::Context;
-use crate::fetch::read::check_place;
-use crate::memory::Room;
+use crate::data::cache::{Chunk, LoadError};
+use crate::data::fetch::read::check_place;
+use crate::edge::memory::Room;
 
 /// Special timestamps (`ListOffsetsRequest`, `OffsetSpec`), and the version that has each first.
 const LATEST: i64 = -1;
@@ -42,7 +42,6 @@ const SLICES_MAX: usize = 16;
 /// Where records of a partition are, or why that cannot be said.
 type Found = Result<Option<(i64, i64)>, ErrorCode>;
 
-/// Answers ListOffsets.
 pub(crate) async fn list_offsets(
     context: &Context,
     request: ListOffsetsRequest,
@@ -267,7 +266,7 @@ fn unreadable(place: &Place, error: &RecordError) -> LoadError {
         "a batch of the slice at {} cannot be read: {error}",
         place.position
     );
-    LoadError::Corrupt(crate::cache::Corrupt(detail))
+    LoadError::Corrupt(crate::data::cache::Corrupt(detail))
 }
 
 /// Answers OffsetForLeaderEpoch: every partition has had one epoch only.

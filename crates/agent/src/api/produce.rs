@@ -22,9 +22,9 @@ use wire::text::Str;
 
 use super::{Reply, encode, errors, topic_id};
 use crate::context::Context;
+use crate::data::produce::{Answer, Batch, Write};
+use crate::edge::session::Peer;
 use crate::metrics::Metrics;
-use crate::produce::{Answer, Batch, Write};
-use crate::session::Peer;
 use crate::view::{Rules, Topic, TopicKey, View};
 
 mod content;
@@ -46,15 +46,12 @@ const TOO_MANY_BATCHES: &str = "the request has more batches than one entry of t
 
 /// A produce request as it was read.
 pub(crate) struct Incoming {
-    /// Its header.
     pub header: RequestHeader,
-    /// The request.
     pub request: ProduceRequest,
     /// The memory it is given.
     pub held: Vec<Held>,
     /// The size of its frame, and of what was made of it.
     pub bytes: u64,
-    /// When it came.
     pub at: Instant,
     /// Its batches that are compressed otherwise than they came.
     recompressed: content::Recompressed,
@@ -89,7 +86,6 @@ struct Draft {
     correlation_id: i32,
     version: i16,
     acks: i16,
-    /// Its memory.
     room: Option<Held>,
 }
 
@@ -421,7 +417,7 @@ impl Checks {
         };
         let placed = Batch {
             partition,
-            checksum: crate::batch_sum::known(&batch),
+            checksum: crate::data::batch_sum::known(&batch),
             // The check made sure that the count is positive.
             records: summary.count.cast_unsigned(),
             max_timestamp: batch.max_timestamp_ms(),

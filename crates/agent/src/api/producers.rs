@@ -8,7 +8,6 @@ use wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResp
 use super::errors;
 use crate::context::Context;
 
-/// Answers InitProducerId.
 pub(crate) async fn init_producer_id(
     context: &Context,
     request: &InitProducerIdRequest,

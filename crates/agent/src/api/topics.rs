@@ -32,7 +32,6 @@ const REPLICATION_FACTOR: i16 = 1;
 
 type Refusal = (ErrorCode, String);
 
-/// Answers CreateTopics.
 pub(crate) async fn create_topics(
     context: &Context,
     request: CreateTopicsRequest,
@@ -107,7 +106,6 @@ fn named_again() -> Refusal {
     (ErrorCode::InvalidRequest, why)
 }
 
-/// Creates a topic.
 async fn create(
     context: &Context,
     topic: &CreatableTopic,
@@ -174,7 +172,6 @@ fn partition_count(context: &Context, topic: &CreatableTopic) -> Result<u32, Ref
     }
 }
 
-/// Answers DeleteTopics.
 pub(crate) async fn delete_topics(
     context: &Context,
     request: DeleteTopicsRequest,
@@ -268,7 +265,6 @@ fn to_delete<'a>(
     found.map(|found| &*found.view.topic).ok_or_else(unknown)
 }
 
-/// Answers CreatePartitions.
 pub(crate) async fn create_partitions(
     context: &Context,
     request: CreatePartitionsRequest,

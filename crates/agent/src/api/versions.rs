@@ -7,7 +7,6 @@ use wire::versions::is_software_name;
 /// Clients say what they are from this version on (KIP-511).
 const NAMES_SINCE: i16 = 3;
 
-/// Answers ApiVersions.
 pub(crate) fn api_versions(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let is_named = is_software_name(&request.client_software_name)
         && is_software_name(&request.client_software_version);

@@ -23,7 +23,6 @@ use rpc::view::{
 use rpc::{Control, Error};
 use tokio::sync::broadcast;
 
-/// See the module.
 pub struct Fake {
     state: Mutex<State>,
     notices: broadcast::Sender<Arc<[Notice]>>,
@@ -32,9 +31,7 @@ pub struct Fake {
     pub lose_commit_answers: AtomicBool,
     /// Who joins waits for others, for ever.
     pub park_joins: AtomicBool,
-    /// Barriers passed.
     pub barriers: AtomicU64,
-    /// Views made.
     pub views: AtomicU64,
     /// What was asked of the coordinator of groups, which is not here.
     pub asked_of_groups: Mutex<Vec<GroupRequest>>,

@@ -364,7 +364,6 @@ async fn what_is_named_again_is_described_once() {
     assert_eq!(codes, [0, refused, refused]);
 }
 
-/// docs/protocol.md says why.
 #[tokio::test]
 async fn any_replication_factor_is_taken_that_a_cluster_of_kafka_could_have() {
     let stand = Stand::new().await;

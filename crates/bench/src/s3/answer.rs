@@ -124,7 +124,6 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Answers one request.
 pub(super) async fn answer(shared: Arc<Shared>, request: http::Request<Incoming>) -> Answer {
     let (parts, incoming) = request.into_parts();
     let frames = body::read(incoming).await?;

@@ -25,7 +25,6 @@ pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {
     Ok(frames)
 }
 
-/// An answer's body.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     frames: VecDeque<Bytes>,
@@ -36,7 +35,6 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// A short text.
     pub(super) fn text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
         Frames {

@@ -17,7 +17,6 @@ pub enum Kind {
     Head,
     /// Deleting one object or many.
     Delete,
-    /// Listing.
     List,
 }
 
@@ -38,14 +37,10 @@ pub enum Effect {
     /// 503 SlowDown; nothing happens.
     SlowDown,
     /// An error with this status; nothing happens.
-    Fail {
-        /// The HTTP status.
-        status: u16,
-    },
+    Fail { status: u16 },
     /// It happens, and then the answer is an error with this status, or none at all and the
     /// connection is reset.
     LoseReply {
-        /// The HTTP status.
         #[serde(default)]
         status: Option<u16>,
     },
@@ -93,7 +88,6 @@ impl Effect {
 /// Which requests an effect strikes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Only this bucket.
     #[serde(default)]
     pub bucket: Option<String>,
     /// Only requests of this kind.
@@ -108,7 +102,6 @@ pub struct Rule {
     /// Only so many times.
     #[serde(default)]
     pub times: Option<u64>,
-    /// What happens.
     #[serde(flatten)]
     pub effect: Effect,
 }
@@ -118,7 +111,6 @@ fn always() -> f64 {
 }
 
 impl Rule {
-    /// Strikes every request.
     pub fn new(effect: Effect) -> Self {
         Rule {
             bucket: None,

@@ -20,7 +20,6 @@ pub(super) struct Object {
 /// What must hold for a write to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// Nothing.
     None,
     /// `If-None-Match: *`
     Absent,

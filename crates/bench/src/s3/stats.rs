@@ -19,7 +19,6 @@ pub struct Stats {
     pub cpu_system_seconds: f64,
     /// Resident memory of the whole process, in bytes.
     pub resident_bytes: u64,
-    /// Objects held now.
     pub objects: u64,
     /// Bytes held now.
     pub bytes: u64,

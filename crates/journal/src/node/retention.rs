@@ -49,7 +49,6 @@ pub(super) struct Retention {
     paused_until: Instant,
 }
 
-/// The next trim.
 pub(super) struct Trim {
     pub(super) floor: u64,
     pub(super) indices: Vec<u64>,

@@ -34,7 +34,6 @@ pub struct Settings {
     pub name: String,
     /// The journal's shard; 0.
     pub shard: u16,
-    /// When to claim.
     pub takeover: Takeover,
     /// How long the journal must have been silent before somebody else's lead is taken.
     pub takeover_after: Duration,
@@ -75,7 +74,6 @@ pub struct Settings {
     pub poll_max: Duration,
     /// The first pause after a failed request.
     pub retry_min: Duration,
-    /// The longest.
     pub retry_max: Duration,
     /// The most slots read at a time.
     pub scan_limit: usize,

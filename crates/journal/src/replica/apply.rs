@@ -26,7 +26,6 @@ pub(super) struct Entries(Vec<Unheard>);
 pub(super) struct Applied {
     /// The last entry that was applied.
     pub(super) index: u64,
-    /// Commands applied.
     pub(super) commands: u64,
     /// A command could not be applied, and nothing after it was.
     pub(super) poisoned: Option<Event>,

@@ -38,7 +38,6 @@ pub struct Archive {
 /// A snapshot that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Where it lies.
     pub key: Key,
     /// The slot at which it was cut.
     pub index: u64,
@@ -47,7 +46,6 @@ pub struct Found {
 /// What became of reading a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// It is whole.
     Whole(Position, Vec<Bytes>),
     /// It cannot be used; why, for people.
     Damaged(String),

@@ -13,9 +13,7 @@ use crate::proto::group_command::Kind;
 /// A command for one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// The group's id.
     pub group: String,
-    /// What to do.
     pub action: Action,
 }
 
@@ -29,21 +27,16 @@ pub enum Action {
         /// The generation before the one that is formed.
         generation: i32,
     },
-    /// The leader's assignments.
     Sync(Sync),
-    /// Members leave.
     Leave(Vec<Leaving>),
     /// Members whose time ran out.
     Expire(Vec<String>),
     /// Which members a leader of the journal has not heard since it took over, and which it
     /// has heard after all.
     MarkSilence {
-        /// Not heard.
         silent: Vec<String>,
-        /// Heard.
         heard: Vec<String>,
     },
-    /// Offsets are committed.
     Commit(CommitOffsets),
     /// The group is deleted, with its offsets.
     Delete,
@@ -59,7 +52,6 @@ pub struct Join {
     pub admitted: bool,
     /// `group.instance.id`.
     pub instance: Option<String>,
-    /// Client id.
     pub client_id: String,
     /// Address of the client.
     pub client_host: String,
@@ -67,7 +59,6 @@ pub struct Join {
     pub session_timeout_millis: u32,
     /// Rebalance timeout in milliseconds.
     pub rebalance_timeout_millis: u32,
-    /// Kind of protocols.
     pub protocol_type: String,
     /// Supported protocols, best first.
     pub protocols: Vec<Protocol>,
@@ -80,16 +71,13 @@ pub struct Join {
 /// A protocol that a member supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
-    /// Its name.
     pub name: String,
     /// The member's metadata for it, opaque.
     pub metadata: Bytes,
 }
 
-/// A member syncs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sync {
-    /// The member.
     pub member: String,
     /// `group.instance.id`.
     pub instance: Option<String>,
@@ -112,7 +100,6 @@ pub struct Leaving {
     pub instance: Option<String>,
 }
 
-/// Offsets are committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffsets {
     /// Empty from a client that manages its own partitions.
@@ -121,14 +108,12 @@ pub struct CommitOffsets {
     pub instance: Option<String>,
     /// -1 from a client that manages its own partitions.
     pub generation: i32,
-    /// The offsets.
     pub offsets: Vec<OffsetEntry>,
 }
 
 /// An offset to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetEntry {
-    /// The topic.
     pub topic: TopicId,
     /// Index of the partition in its topic.
     pub partition: u32,

@@ -9,7 +9,6 @@ use super::{
 
 /// What a joining member is to the group.
 enum Standing {
-    /// A member already.
     Known,
     /// It takes over a static instance from this member.
     Replaces(String),

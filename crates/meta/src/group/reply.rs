@@ -63,11 +63,9 @@ pub enum JoinOutcome {
 /// What a member is told of the generation that it is part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The generation.
     pub generation: i32,
     /// Kind of the group's protocols.
     pub protocol_type: String,
-    /// The protocol chosen.
     pub protocol: String,
     /// Member id of the leader, as this member may know it.
     pub leader: String,
@@ -80,7 +78,6 @@ pub struct Joined {
 /// A member as the leader of the group sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedMember {
-    /// Its id.
     pub member: String,
     /// Its `group.instance.id`.
     pub instance: Option<String>,
@@ -116,9 +113,7 @@ pub enum SyncOutcome {
 pub struct Synced {
     /// Kind of the group's protocols.
     pub protocol_type: String,
-    /// The protocol chosen.
     pub protocol: String,
-    /// The assignment.
     pub assignment: Bytes,
 }
 
@@ -126,7 +121,6 @@ pub struct Synced {
 /// requests or deadlines for it looks at it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The group.
     pub group: String,
 }
 

@@ -22,34 +22,24 @@ pub struct Example {
 /// All cases of one anomaly.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// How many.
     pub count: u64,
-    /// The first few.
     pub examples: Vec<Example>,
 }
 
 /// What a history held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Keys named.
     pub keys: u64,
-    /// Operations begun.
     pub operations: u64,
-    /// Values sent.
     pub sent: u64,
-    /// Values acknowledged.
     pub acknowledged: u64,
-    /// Values certainly refused.
     pub failed: u64,
     /// Values whose fate the client does not know.
     pub unknown: u64,
     /// Records that polls returned.
     pub polled: u64,
-    /// Transactions.
     pub transactions: u64,
-    /// Faults injected.
     pub faults: u64,
-    /// Final readings completed.
     pub finals: u64,
 }
 
@@ -141,7 +131,6 @@ impl Findings {
         record(&mut self.notes, name, what, lines);
     }
 
-    /// The report.
     pub(super) fn into_report(self, counts: Counts) -> Report {
         Report {
             anomalies: self.anomalies,

@@ -91,13 +91,11 @@ pub(super) struct ValueEntry {
 pub(super) enum Step {
     /// An operation that polled.
     Poll(OpId),
-    /// An assignment.
     Assign {
         keys: Vec<KeyId>,
         kept: Vec<KeyId>,
         from_beginning: bool,
     },
-    /// A subscription.
     Subscribe,
 }
 
@@ -123,7 +121,6 @@ pub(super) struct Opened {
     pub(super) line: u64,
 }
 
-/// A final reading.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) process: ProcessId,
@@ -181,7 +178,6 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Takes one line.
     pub(super) fn observe(&mut self, line: Line) -> Result<(), String> {
         let process = self.process_id(&line.process);
         match (&line.act, line.op) {
@@ -230,17 +226,14 @@ impl Tables {
         counts
     }
 
-    /// The value's entry.
     pub(super) fn value(&self, id: ValueId) -> &ValueEntry {
         &self.values[id as usize]
     }
 
-    /// The process' entry.
     pub(super) fn process(&self, id: ProcessId) -> &Process {
         &self.processes[id as usize]
     }
 
-    /// The key's name.
     pub(super) fn key(&self, id: KeyId) -> &str {
         &self.keys[id as usize]
     }

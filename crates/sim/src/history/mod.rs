@@ -38,11 +38,8 @@ pub struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// It begins.
     Invoke,
-    /// Acknowledged.
     Ok,
-    /// Certainly without effect.
     Fail,
     /// Unknown, or an event.
     Info,
@@ -52,9 +49,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// A JSON integer.
     Int(i64),
-    /// A JSON string.
     Text(String),
 }
 
@@ -72,7 +67,6 @@ impl fmt::Display for Value {
 pub struct Send {
     /// `topic/partition`.
     pub key: String,
-    /// What was sent.
     pub value: Value,
     /// Where the server says it lies.
     pub offset: Option<u64>,
@@ -87,7 +81,6 @@ pub struct Send {
 pub struct Record {
     /// Its offset.
     pub offset: u64,
-    /// What it holds.
     pub value: Value,
     /// What the batch header and the payload say, where the client shows it.
     pub detail: Detail,
@@ -100,10 +93,8 @@ pub struct Detail {
     /// Hash of the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// Producer id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i64>,
-    /// Producer epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
     /// Sequence of the record.
@@ -114,7 +105,6 @@ pub struct Detail {
 /// A micro-operation of `send`, `poll` or `txn`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Micro {
-    /// One record sent.
     Send(Send),
     /// One poll: per key the records in the order received; nothing on the invoke.
     Poll(BTreeMap<String, Vec<Record>>),
@@ -123,9 +113,7 @@ pub enum Micro {
 /// Which operation carries micro-operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Only sends.
     Send,
-    /// Only polls.
     Poll,
     /// Both, in a transaction.
     Txn,
@@ -135,10 +123,8 @@ pub enum Shape {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
-    /// Its producer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<Producer>,
-    /// Its consumer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Consumer>,
 }
@@ -147,16 +133,13 @@ pub struct Client {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Producer {
-    /// Producer id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
-    /// Producer epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
     /// Whether it numbers its batches; absent means yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotent: Option<bool>,
-    /// Its transactional id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactional: Option<String>,
 }
@@ -165,10 +148,8 @@ pub struct Producer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consumer {
-    /// Its group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Its isolation level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
 }
@@ -187,7 +168,6 @@ pub enum Isolation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Assign {
-    /// All keys assigned.
     pub keys: Vec<String>,
     /// Those whose position goes on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -209,7 +189,6 @@ pub enum From {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupOffsets {
-    /// The group.
     pub group: String,
     /// Offset per key.
     pub offsets: BTreeMap<String, Option<u64>>,
@@ -225,7 +204,6 @@ pub struct Bounds {
     /// Last stable offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lso: Option<u64>,
-    /// High watermark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hw: Option<u64>,
 }
@@ -265,17 +243,14 @@ pub enum Act {
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Grows strictly.
     pub index: u64,
     /// Microseconds of the history's clock.
     pub time_us: u64,
-    /// The client instance.
     pub process: String,
     /// Invoke or how it ended.
     pub kind: Kind,
     /// Joins invoke and completion; `None` on events.
     pub op: Option<u64>,
-    /// What it does.
     pub act: Act,
     /// Keys revoked or assigned meanwhile.
     pub rebalanced: Vec<String>,

@@ -16,7 +16,6 @@ use super::{
 /// Why a history cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source failed.
     #[error("cannot read: {0}")]
     Io(#[from] io::Error),
     /// A line is not what the format says.
@@ -24,7 +23,6 @@ pub enum Error {
     Malformed {
         /// Line number, from 1.
         line: usize,
-        /// What is wrong.
         what: String,
     },
 }
@@ -40,7 +38,6 @@ pub struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads the header.
     pub fn open(mut source: R) -> Result<Self, Error> {
         let mut text = String::new();
         source.read_line(&mut text)?;

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent::produce::file::Stored;
-use agent::produce::sequence::{Effect, Event, Failure, Sequence};
-use agent::produce::{Batch, Cut, Lane, Limits, Write};
+use agent::data::produce::file::Stored;
+use agent::data::produce::sequence::{Effect, Event, Failure, Sequence};
+use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
@@ -110,7 +110,6 @@ impl Desk {
         cx.time_out(self.place, self.life, patience_us, number);
     }
 
-    /// Asks the bucket.
     pub(super) fn ask(&mut self, cx: &mut Context, request: Request, purpose: Purpose) {
         let number = cx.ask_bucket(self.place, self.life, request);
         self.waiting.insert(number, purpose);
@@ -132,7 +131,6 @@ impl Desk {
         self.near = (self.near + 1) % self.controls.len();
     }
 
-    /// Answers a client.
     pub(super) fn tell(&self, cx: &mut Context, client: Place, number: Number, told: Told) {
         cx.send(self.place, client, Body::Told(number, told));
     }
@@ -173,7 +171,6 @@ impl Agent {
         }
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, input: Input) {
         match input {
             Input::Start => self.register(cx),
@@ -565,7 +562,7 @@ fn told(result: Result<Return, rpc::Error>) -> Option<Told> {
 
 /// The file's bytes, as an uploader lays them out.
 fn build(cut: &Cut, nonce: u32) -> Option<(Bytes, Stored)> {
-    let mut builder = FileBuilder::new(agent::fetch::read::stored_id(cut.file));
+    let mut builder = FileBuilder::new(agent::data::fetch::read::stored_id(cut.file));
     for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
         let pieces = slice.iter().map(|batch| Piece::from(batch.bytes.clone()));
         let counts = Counts {

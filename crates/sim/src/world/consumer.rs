@@ -23,7 +23,6 @@ enum Waiting {
     Offsets(Number, u64),
 }
 
-/// A consumer.
 pub(super) struct Consumer {
     place: Place,
     agents: Vec<Place>,
@@ -80,7 +79,6 @@ impl Consumer {
         self.done
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, life: Life, input: Input) {
         match input {
             Input::Start | Input::Wake => self.wake(cx, life),
@@ -317,7 +315,6 @@ impl Lister {
         }
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, life: Life, input: Input) {
         let process = format!("d{}", self.place);
         match input {

@@ -27,15 +27,12 @@ pub(super) type Life = u32;
 )]
 #[derive(Clone, Debug)]
 pub(super) enum Input {
-    /// It starts.
     Start,
     /// It asked to be woken.
     Wake,
-    /// A message came.
     Message(Place, Body),
     /// A request was not answered in time.
     TimedOut(Number),
-    /// The bucket answered.
     Bucket(Number, BucketAnswer),
     /// The journal's engine, or the snapshot store, answered.
     Journal(Number, JournalAnswer),
@@ -77,7 +74,6 @@ pub(super) enum Happening {
     Restart(Place),
     /// Faults that befall processes are drawn.
     Nemesis,
-    /// All faults end.
     Heal,
     /// The final readings begin.
     Final,
@@ -277,7 +273,7 @@ impl Context {
 
     /// The key of a file in the bucket.
     pub(super) fn file_key(&self, file: FileId, nonce: u32) -> String {
-        let mut id = agent::fetch::read::stored_id(file);
+        let mut id = agent::data::fetch::read::stored_id(file);
         if self.is(Mutation::OverwriteFiles) {
             id.incarnation = 0;
         }

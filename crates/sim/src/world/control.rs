@@ -43,7 +43,6 @@ const DIGEST_EVERY: u64 = 8;
 pub(super) struct Plan {
     /// Topics: name, partitions, configs.
     pub(super) topics: Vec<(String, u32, BTreeMap<String, String>)>,
-    /// The cluster's configs.
     pub(super) configs: BTreeMap<String, String>,
     /// The journal's settings but for the name.
     pub(super) journal: Settings,
@@ -63,7 +62,6 @@ enum Waiting {
     Group(control::coordinator::ProposalId),
     /// The coordinator, for a barrier.
     GroupBarrier(control::coordinator::Ticket),
-    /// Nobody: a chore.
     Chore,
 }
 
@@ -131,7 +129,6 @@ impl Control {
         }
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, input: Input) {
         match input {
             Input::Start => self.feed(cx, Event::Started),
@@ -148,7 +145,6 @@ impl Control {
         self.wall_skew_millis = millis;
     }
 
-    /// Whether it leads.
     pub(super) fn leads(&self) -> bool {
         self.node.role() == journal::node::Role::Leader
     }

@@ -25,7 +25,6 @@ const GROUP: &str = "g";
 const PATIENCE_US: u64 = 5_000_000;
 /// A join may wait for the others.
 const JOIN_PATIENCE_US: u64 = 25_000_000;
-/// Time between heartbeats.
 const HEARTBEAT_US: u64 = 300_000;
 const SESSION_MILLIS: i32 = 2_000;
 const REBALANCE_MILLIS: i32 = 4_000;
@@ -52,7 +51,6 @@ enum Stage {
     Reading,
 }
 
-/// A member.
 pub(super) struct Member {
     place: Place,
     agents: Vec<Place>,
@@ -96,7 +94,6 @@ impl Member {
         }
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, life: Life, input: Input) {
         match input {
             Input::Start | Input::Wake => self.wake(cx, life),

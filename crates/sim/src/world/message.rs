@@ -26,13 +26,11 @@ impl fmt::Debug for Blob {
 /// What a client asks an agent.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
-    /// Append a batch.
     Produce {
         lane: u64,
         partition: PartitionId,
         batch: Blob,
     },
-    /// A producer id.
     InitProducer,
     /// Records from these offsets on.
     Fetch(Vec<(PartitionId, i64)>),
@@ -66,7 +64,6 @@ pub(super) enum Read {
     Batches(Vec<(i64, Blob)>),
     /// The offset lies outside.
     OutOfRange,
-    /// Ask again.
     Failed,
 }
 
@@ -88,16 +85,11 @@ pub(super) enum Told {
 /// What an agent asks a control node.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    Register {
-        name: String,
-        nonce: u128,
-    },
+    Register { name: String, nonce: u128 },
     Commit(CommitFile),
     Skip(FileId),
     InitProducer,
-    /// As applied there.
     Locate(Vec<Locate>),
-    /// Current.
     LocateCurrent(Vec<Locate>),
     Bounds(Vec<PartitionId>),
     Collectable,

@@ -64,9 +64,7 @@ const FIRST_CLIENT: Place = 101;
 /// What a run is.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The seed.
     pub seed: u64,
-    /// The rule removed.
     pub mutation: Option<Mutation>,
 }
 
@@ -79,18 +77,14 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// (lines, hash) of the trace.
     pub trace: (u64, u64),
-    /// The faults injected.
     pub injected: BTreeMap<Fault, u64>,
-    /// The clients' history.
     pub header: Header,
-    /// Its lines.
     pub lines: Vec<Line>,
     /// Entries in the journal at the end.
     pub entries: u64,
 }
 
 impl Outcome {
-    /// Nothing went wrong.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty() && self.report.is_clean()
     }
@@ -126,7 +120,6 @@ struct World {
     buried: Option<(u64, State)>,
 }
 
-/// Runs a seed.
 pub fn run(settings: Settings, trace: Trace) -> Outcome {
     let mut world = World::new(settings, trace);
     let end_us = world.heal_us + QUIET_US + FINISH_US;

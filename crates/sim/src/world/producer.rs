@@ -43,7 +43,6 @@ struct Queue {
     not_before_us: u64,
 }
 
-/// A producer.
 pub(super) struct Producer {
     place: Place,
     idempotent: bool,
@@ -93,7 +92,6 @@ impl Producer {
         cx.now_us() >= self.stop_us && self.queues.values().all(|queue| queue.batches.is_empty())
     }
 
-    /// Takes an input.
     pub(super) fn handle(&mut self, cx: &mut Context, life: Life, input: Input) {
         match input {
             Input::Start | Input::Wake => self.wake(cx, life),

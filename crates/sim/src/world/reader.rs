@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use agent::cache::{Entry, read_file};
-use agent::fetch::plan::{Want, choose};
-use agent::fetch::read::stored_id;
+use agent::data::cache::{Entry, read_file};
+use agent::data::fetch::plan::{Want, choose};
+use agent::data::fetch::read::stored_id;
 use bytes::Bytes;
 use meta::ids::{FileId, PartitionId};
 use rpc::view::{Locate, Located, Place as FilePlace};
@@ -62,7 +62,6 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// A client asks.
     pub(super) fn start(
         &mut self,
         cx: &mut Context,
@@ -88,7 +87,6 @@ impl Reader {
         desk.call_near(cx, call, Purpose::Locate(self.next));
     }
 
-    /// The plan came.
     pub(super) fn located(
         &mut self,
         cx: &mut Context,

@@ -37,7 +37,6 @@ impl Recorder {
         self.next_op
     }
 
-    /// An operation ends.
     pub(super) fn end(&mut self, now_us: u64, process: &str, op: u64, kind: Kind, act: Act) {
         self.line(now_us, process, kind, Some(op), act);
     }

@@ -12,7 +12,6 @@ use journal::snapshot::Position;
 
 use crate::bucket::Request;
 
-/// What is asked.
 #[derive(Clone)]
 pub(super) enum JournalRequest {
     Append {
@@ -187,7 +186,6 @@ impl JournalStore {
         }
     }
 
-    /// The highest slot.
     pub(super) fn head(&self) -> u64 {
         self.slots.last_key_value().map_or(0, |(index, _)| *index)
     }

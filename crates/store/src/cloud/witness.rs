@@ -39,9 +39,7 @@ pub(crate) struct Seen {
 
 /// An operation's result, and for a failure what was seen on the wire.
 pub(crate) enum Reply<T> {
-    /// It succeeded.
     Done(T),
-    /// It failed.
     Failed(object_store::Error, Seen),
 }
 

@@ -46,12 +46,10 @@ pub struct Counts {
     pub max_timestamp_ms: i64,
 }
 
-/// A finished file.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// Its bytes, in the pieces in which they came where these are large.
     pub payload: Payload,
-    /// What it holds.
     pub index: FileIndex,
     /// Its length in bytes.
     pub length: u64,

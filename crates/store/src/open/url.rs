@@ -6,7 +6,6 @@ use std::path::PathBuf;
 const POSSIBLE: &str = "a directory (DIR or file:///DIR), mem:, s3://BUCKET/PREFIX, \
                         gs://BUCKET/PREFIX and az://CONTAINER/PREFIX are possible";
 
-/// A bucket's URL.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Url {
     /// `mem:`

@@ -24,7 +24,6 @@ const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(15),
 };
 
-/// See the module.
 pub(super) struct Patient {
     bucket: Arc<dyn Bucket>,
     retry: Retry,

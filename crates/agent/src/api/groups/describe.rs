@@ -19,7 +19,6 @@ const OPERATIONS_UNASKED: i32 = i32::MIN;
 /// The only kind of group there is.
 const CLASSIC: &str = "classic";
 
-/// Answers DescribeGroups.
 pub(crate) async fn describe(
     context: &Context,
     request: DescribeGroupsRequest,
@@ -88,7 +87,6 @@ fn described(group: rpc::group::DescribedGroup, version: i16) -> DescribedGroup 
     }
 }
 
-/// Answers ListGroups.
 pub(crate) async fn list(context: &Context, request: ListGroupsRequest) -> ListGroupsResponse {
     let types = &request.types_filter;
     if !types.is_empty() && !types.iter().any(|name| name.eq_ignore_ascii_case(CLASSIC)) {

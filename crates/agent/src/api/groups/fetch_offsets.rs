@@ -22,7 +22,6 @@ const IDS_SINCE: i16 = 10;
 /// There is a code for the whole answer from this version on.
 const GROUP_CODE_SINCE: i16 = 2;
 
-/// Answers OffsetFetch.
 pub(crate) async fn fetch_offsets(
     context: &Context,
     request: OffsetFetchRequest,

@@ -10,7 +10,7 @@ use wire::recompress::recompress;
 use wire::records::RecordError;
 
 use super::{Gap, Refusal, topic_key};
-use crate::memory::Room;
+use crate::edge::memory::Room;
 use crate::view::{Rules, View};
 
 /// What precedes the timestamp delta of a record.

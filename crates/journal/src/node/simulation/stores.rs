@@ -22,7 +22,6 @@ pub(super) struct Stores {
     pub(super) history: Vec<u64>,
     /// Every entry that was ever written, valid or not, and whether it is a claim.
     seen: Vec<(EntryId, bool)>,
-    /// Those that count.
     pub(super) valid: BTreeSet<EntryId>,
     snapshots: BTreeMap<u64, (Position, Vec<u64>)>,
 }

@@ -22,8 +22,8 @@ use host::net::TcpStream;
 use crate::api::produce::{Pending, Submitted};
 use crate::api::{self, Reply};
 use crate::context::Context;
-use crate::memory::{HALT_MAX, Pace};
-use crate::produce::Lane;
+use crate::data::produce::Lane;
+use crate::edge::memory::{HALT_MAX, Pace};
 
 mod inbox;
 
@@ -47,21 +47,17 @@ const OUTBOX_BYTES: usize = 64 << 10;
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// Its address.
     pub address: SocketAddr,
-    /// The connection's number.
     pub lane: Lane,
 }
 
 /// A request in its place in the order of answers.
 enum Slot {
-    /// In the pipeline.
     Produce(Box<Pending>),
     /// Looks for its topics; `Session::submitting` has it.
     Submitting,
     /// Begins when it is first in the order.
     Other(BoxFuture<'static, Reply>),
-    /// Answered.
     Done(Reply),
 }
 
@@ -106,7 +102,6 @@ struct Session {
 enum End {
     /// One side closed it, or the agent stops.
     Closed,
-    /// The socket failed.
     Broken(io::Error),
     /// The client sent what it may not send.
     Refused(String),

@@ -61,7 +61,6 @@ pub type Answer = Result<Vec<BatchOutcome>, Failure>;
 /// What the pipeline is told.
 #[derive(Debug)]
 pub enum Event<T> {
-    /// A request came.
     Write(Write<T>),
     /// Time passed; see [`Sequence::deadline`].
     Timer,
@@ -72,21 +71,16 @@ pub enum Event<T> {
     Replaced(Incarnation),
     /// A file is durable.
     Uploaded {
-        /// Which.
         file: FileId,
-        /// Where, and what.
         stored: Stored,
     },
     /// A file was not seen to become durable before its deadline; it may yet.
     UploadFailed {
-        /// Which.
         file: FileId,
     },
     /// A call of `commit` or `skip` ended.
     Called {
-        /// For which file.
         file: FileId,
-        /// How.
         result: Result<FileReply, rpc::Error>,
     },
     /// Nothing more will come: what waits is cut at once.
@@ -104,16 +98,12 @@ pub enum Effect<T> {
     Skip(FileId),
     /// The file is committed or never will be; `committed` says which, if it is known.
     Settled {
-        /// Which.
         file: FileId,
         /// Whether readers will ask for it.
         committed: bool,
     },
-    /// Answer a request.
     Answer {
-        /// Which.
         ticket: T,
-        /// With what.
         answer: Answer,
     },
     /// Register again: this incarnation is fenced.

@@ -13,7 +13,6 @@ pub struct Lane(pub u64);
 /// A checked record batch.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Where it goes.
     pub partition: PartitionId,
     /// The whole batch as it came.
     pub bytes: Bytes,
@@ -25,7 +24,6 @@ pub struct Batch {
     pub max_timestamp: i64,
     /// The producer's id; -1 if it is not idempotent.
     pub producer_id: i64,
-    /// The producer's epoch.
     pub producer_epoch: i16,
     /// The sequence of the first record.
     pub base_sequence: i32,
@@ -43,7 +41,6 @@ pub struct Write<T> {
     /// Bytes of memory that the batches keep alive: the frame they are parts of, and those that were
     /// made of it.
     pub pinned_bytes: u64,
-    /// When it came.
     pub at: Instant,
     /// Its share of the memory for requests in flight, held until its batches are settled.
     pub held: Vec<Held>,

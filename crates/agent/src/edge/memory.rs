@@ -62,7 +62,6 @@ pub(crate) struct Memory {
     /// For answers to produce requests, from before they are written until they are sent. It is the
     /// last that a request takes: whoever holds it waits for the pipeline, and for its client, alone.
     produce_answers: Budget,
-    /// For whoever decompresses.
     pub(crate) unpacking: Unpacking,
 }
 
@@ -77,11 +76,9 @@ struct Gates {
 struct Sizes {
     /// For beginnings of frames that are not large.
     beginnings_bytes: u64,
-    /// For whole frames.
     whole_bytes: u64,
     /// What large frames that arrive may take of that.
     large_bytes: u64,
-    /// The largest frame.
     frame_bytes_max: u64,
 }
 

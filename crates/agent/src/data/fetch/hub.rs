@@ -14,7 +14,6 @@ pub struct Hub {
     waiting: Mutex<HashMap<PartitionId, Vec<Arc<Waiter>>>>,
 }
 
-/// One long poll.
 #[derive(Debug, Default)]
 struct Waiter {
     woken: Notify,

@@ -13,8 +13,8 @@ use store::retry::{Limits, Retry};
 use wire::batch::Batch as WireBatch;
 
 use super::file::{Cut, Stored};
-use crate::cache::{Cache, Chunk, Entry, Part};
-use crate::fetch::read::stored_id;
+use crate::data::cache::{Cache, Chunk, Entry, Part};
+use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;
 
 /// Attempts within the deadline: the deadline is what ends an upload.

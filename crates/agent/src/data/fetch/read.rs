@@ -14,8 +14,8 @@ use store::layout::file_key;
 use store::retry::{Limits, Retry};
 
 use super::indexes::Indexes;
-use crate::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
-use crate::cache::{check_id, read_file, read_slice};
+use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
+use crate::data::cache::{check_id, read_file, read_slice};
 use crate::log_limit::{FileLogLimit, LogLimit};
 use crate::metrics::Metrics;
 
@@ -39,7 +39,6 @@ pub fn stored_id(file: FileId) -> store::layout::FileId {
     }
 }
 
-/// Reads slices.
 pub struct Reader {
     cache: Arc<Cache>,
     source: Arc<Source>,

@@ -35,7 +35,6 @@ const EVICT_AGAIN: Duration = Duration::from_millis(20);
 /// A part of a file: all of it, or one slice of a large one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Part {
-    /// The file.
     pub file: FileId,
     /// Position of the slice; `None` for the whole file.
     pub slice: Option<u64>,

@@ -18,16 +18,11 @@ use wire::messages::fetch::{
 use wire::rope::Rope;
 
 use crate::api::errors;
-use crate::cache::{Cache, Chunk, LoadError, Loaded, Part};
 use crate::context::Context;
+use crate::data::cache::{Cache, Chunk, LoadError, Loaded, Part};
+use crate::data::fetch::plan::{self, Want};
+use crate::data::fetch::read;
 use crate::view::{TopicKey, View};
-
-pub mod hub;
-mod indexes;
-pub mod plan;
-pub mod read;
-
-use plan::Want;
 
 /// Parts of files that one request loads side by side.
 const LOADS_MAX: usize = 8;
@@ -46,7 +41,6 @@ const IDS_SINCE: i16 = 13;
 
 /// An answer, and the memory that its records lie in: to be dropped when it is sent.
 pub(crate) struct Fetched {
-    /// The answer.
     pub response: FetchResponse,
     /// What of it is records.
     pub records_bytes: u64,
@@ -94,7 +88,6 @@ struct Fetch<'a> {
     items: Vec<Item>,
 }
 
-/// Answers a Fetch.
 pub(crate) async fn fetch(context: &Context, request: FetchRequest, version: i16) -> Fetched {
     context.metrics.fetch_requests.increment();
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));

@@ -15,7 +15,7 @@ use store::bucket::{Bucket, Key};
 use store::layout::{FILES, file_key, parse_file_key};
 use store::retry::{Limits as RetryLimits, Retry};
 
-use crate::fetch::read::stored_id;
+use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;
 
 /// Files handled in one step.
@@ -36,7 +36,6 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-/// Deletes files.
 pub struct Collector {
     bucket: Arc<dyn Bucket>,
     control: Arc<dyn Control>,
@@ -109,7 +108,6 @@ impl Collector {
         }
     }
 
-    /// Collects for ever.
     pub async fn run(mut self) {
         let mut listed: Option<Instant> = None;
         loop {

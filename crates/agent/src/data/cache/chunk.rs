@@ -7,7 +7,7 @@ use meta::ids::PartitionId;
 use store::file::{FileIndex, Slice};
 use wire::batch::Batch;
 
-use crate::batch_sum;
+use crate::data::batch_sum;
 
 /// What a batch costs beside its bytes.
 const ENTRY_BYTES: u64 = 56;
@@ -30,7 +30,6 @@ pub struct Entry {
     pub partition: PartitionId,
     /// Its first byte in the file.
     pub position: u64,
-    /// The batch.
     pub batch: Batch,
 }
 

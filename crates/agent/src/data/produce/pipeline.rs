@@ -19,7 +19,7 @@ use super::batch::Write;
 use super::batcher::Limits;
 use super::sequence::{Answer, Effect, Event, Sequence};
 use super::upload::Uploader;
-use crate::cache::{Cache, Part};
+use crate::data::cache::{Cache, Part};
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
@@ -51,11 +51,9 @@ struct Shared {
 pub(crate) struct Parts {
     /// Commits and skips files, registers.
     pub control: Arc<dyn Control>,
-    /// Uploads files.
     pub uploader: Arc<Uploader>,
     /// Forgets files that were not committed.
     pub cache: Arc<Cache>,
-    /// Counts.
     pub metrics: Arc<Metrics>,
     /// Stops the process in tests.
     pub fail_points: FailPoints,

@@ -20,11 +20,10 @@ use tokio::io::AsyncReadExt;
 
 use crate::api;
 use crate::context::Context;
-use crate::memory::{BEGINNING_BYTES, Gate, Grant, PREFIX_ROOM, Pace, Step, step_due};
+use crate::edge::memory::{BEGINNING_BYTES, Gate, Grant, PREFIX_ROOM, Pace, Step, step_due};
 
 /// A frame's length, and the number of its API, which says whose budget it is.
 const PREFIX_BYTES: usize = 6;
-/// The length alone.
 const LENGTH_BYTES: usize = 4;
 /// A buffer of up to so many bytes takes no memory: the prefix of the next frame may come with the
 /// rest of one that fills its room.
@@ -40,7 +39,6 @@ pub(super) struct Received {
 pub(super) enum Error {
     /// The client closed the connection.
     Closed,
-    /// The socket failed.
     Broken(io::Error),
     /// The client announced what it may not send.
     Refused(String),
@@ -108,7 +106,6 @@ impl Inbox {
         self.pace = Pace::begin(host::clock::now(), self.buffer.len());
     }
 
-    /// The next frame.
     pub(super) fn poll(
         &mut self,
         cx: &mut TaskContext<'_>,

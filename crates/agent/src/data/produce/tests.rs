@@ -58,7 +58,6 @@ fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-/// A registered pipeline.
 fn sequence() -> Sequence<usize> {
     let mut sequence = Sequence::new(LIMITS, 1);
     let mut effects = Vec::new();

@@ -16,7 +16,6 @@ use super::sequence::{Answer, Effect, Failure};
 /// A file as it is cut: what the shell uploads.
 #[derive(Debug)]
 pub struct Cut {
-    /// Its name.
     pub file: FileId,
     /// Its batches, sorted by partition; those of one partition in the order they came.
     pub batches: Vec<Batch>,
@@ -48,7 +47,6 @@ pub(super) enum Stage {
     Unstored,
     /// Commit or skip was sent, and is repeated until its outcome is known.
     Sent {
-        /// What is called.
         call: Call,
         /// When to call again; `None` while a call is under way.
         repeat_at: Option<Instant>,

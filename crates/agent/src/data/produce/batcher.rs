@@ -24,7 +24,6 @@ const IDLE_SHARE: u32 = 8;
 /// for any longer than for so many files.
 const CROWDS: usize = 8;
 
-/// When to cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A file with so many bytes of batches is full.
@@ -53,7 +52,6 @@ pub struct Batcher<T> {
 }
 
 impl<T> Batcher<T> {
-    /// Nothing waits.
     pub fn new(limits: Limits) -> Self {
         Batcher {
             limits,
@@ -67,7 +65,6 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Takes a request.
     pub fn add(&mut self, write: Write<T>) {
         self.bytes += write.batch_bytes();
         self.batches += write.batches.len();

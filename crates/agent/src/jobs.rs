@@ -1,3 +1,0 @@
-//! Work in the background, that no client waits for.
-
-pub mod collect;
