@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::Command;
-use crate::commit::Kept;
-use crate::ids::{FileId, PartitionId};
-use crate::member::KEPT_OUTCOMES;
-use crate::partition::Partition;
+use crate::nouns::kept::Kept;
+use crate::nouns::member::KEPT_OUTCOMES;
+use crate::nouns::partition::Partition;
+use crate::nouns::topic::Topic;
 use crate::state::State;
-use crate::topic::Topic;
+use crate::terms::command::Command;
+use crate::terms::ids::{FileId, PartitionId};
 
 /// What does not hold, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +136,7 @@ fn check_end(state: &State, partition: &Partition) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_topic_of(state: &State, id: crate::ids::TopicId) -> Result<(), Violation> {
+fn check_topic_of(state: &State, id: crate::terms::ids::TopicId) -> Result<(), Violation> {
     state
         .topics
         .get(id)

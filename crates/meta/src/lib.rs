@@ -1,51 +1,33 @@
 //! The metadata state machine: commands in, replies out. Pure: no clock, no randomness, no I/O,
 //! no async, ordered maps only, so that every replica that applies one journal holds one state.
+//!
+//! Floors, each of which knows those above it in this list only: `terms` (values), `nouns` (what a
+//! state is made of), `state`, `apply` and `query` (what changes it and what reads it), `bytes`.
 
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
 )]
 
-pub mod clock;
-pub mod command;
-pub mod commit;
-pub mod config;
-mod digest;
-pub mod encoding;
-mod feature;
-pub mod file;
-pub mod group;
-mod housekeep;
-pub mod ids;
+mod apply;
+mod bytes;
 pub mod invariants;
-pub mod member;
-pub mod offset;
-mod outcome;
-pub mod partition;
-mod placement;
-mod producer;
-#[allow(
-    unreachable_pub,
-    clippy::all,
-    reason = "generated: documented in proto/, and public whether anyone is outside or not"
-)]
-mod proto;
+mod nouns;
 pub mod query;
-pub mod reply;
 mod rule;
-mod slices;
-pub mod snapshot;
 pub mod state;
-mod table;
-pub mod topic;
+pub mod terms;
 
-pub use command::Command;
-pub use commit::{BatchOutcome, CommitFile, FileReply};
-pub use encoding::DecodeError;
-pub use feature::FEATURE_LEVEL;
-pub use file::{Fate, FileRef};
-pub use ids::Stamp;
+pub use bytes::encoding::DecodeError;
+pub use bytes::snapshot::{Capture, RestoreError};
+pub use bytes::{encoding, snapshot};
+pub use nouns::{clock, file, group, member, offset, partition, topic};
 pub use query::{Located, SlicePlace};
-pub use reply::{Applied, Event, Reply};
-pub use snapshot::{Capture, RestoreError};
 pub use state::{LEADER_EPOCH, State};
+pub use terms::command::Command;
+pub use terms::commit::{BatchOutcome, CommitFile, FileReply};
+pub use terms::ids::Stamp;
+pub use terms::level::FEATURE_LEVEL;
+pub use terms::places::{Fate, FileRef};
+pub use terms::reply::{Applied, Event, Reply};
+pub use terms::{command, commit, config, ids, reply};

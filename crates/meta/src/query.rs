@@ -1,75 +1,21 @@
 //! What can be asked of the state: views, never changes. All of it is cheap enough to be asked
 //! under the lock that keeps commands from being applied.
 
-use crate::clock::Hold;
-use crate::command::{ControlNode, CreateTopic};
-use crate::config::{self, Described};
-use crate::file::{Fate, File, FileRef};
-use crate::group::Groups;
-use crate::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
-use crate::member::Agent;
-use crate::partition::Partition;
-use crate::slices::Slice;
+use crate::nouns::clock::Hold;
+use crate::nouns::file::File;
+use crate::nouns::group::Groups;
+use crate::nouns::member::Agent;
+use crate::nouns::partition::Partition;
+use crate::nouns::slices::Slice;
+use crate::nouns::topic::{Topic, Topics};
 use crate::state::State;
-use crate::topic::{Refusal, Topic, Topics};
+use crate::terms::command::{ControlNode, CreateTopic};
+use crate::terms::config::{self, Described};
+use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+use crate::terms::places::{Fate, FileRef};
+use crate::terms::refusal::TopicRefusal;
 
-/// A slice, and where it lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlicePlace {
-    pub file: FileId,
-    /// The random part of the file's key.
-    pub nonce: u32,
-    /// Bytes of the whole file.
-    pub file_length: u64,
-    /// First byte of the slice in the file.
-    pub position: u64,
-    /// Bytes of the slice.
-    pub length: u32,
-    /// Offset of its first record.
-    pub base_offset: i64,
-    /// Offset of its last record.
-    pub last_offset: i64,
-    /// Largest timestamp of its records, in milliseconds since 1970; negative if they have none.
-    pub max_timestamp: i64,
-}
-
-impl SlicePlace {
-    pub(crate) fn new(slice: &Slice, nonce: u32, file_length: u64) -> Self {
-        SlicePlace {
-            file: slice.file,
-            nonce,
-            file_length,
-            position: slice.position,
-            length: slice.length,
-            base_offset: slice.base_offset,
-            last_offset: slice.end().saturating_sub(1),
-            max_timestamp: slice.max_timestamp,
-        }
-    }
-}
-
-/// Where the records from an offset on are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Located {
-    /// The partition's bounds and slices.
-    Found {
-        /// The first offset that can be read.
-        log_start: i64,
-        /// The offset after the last record.
-        high_watermark: i64,
-        /// Slices from the one that holds the offset, or the next that exists; none at the end.
-        places: Vec<SlicePlace>,
-    },
-    /// The offset lies outside the partition.
-    OutOfRange {
-        /// The first offset that can be read.
-        log_start: i64,
-        /// The offset after the last record.
-        high_watermark: i64,
-    },
-    /// There is no such partition.
-    UnknownPartition,
-}
+pub use crate::terms::places::{Located, SlicePlace};
 
 /// How much there is, for metrics and people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -146,12 +92,12 @@ impl State {
     }
 
     /// Whether a topic could be created now; what a later command finds may differ.
-    pub fn check_create_topic(&self, request: &CreateTopic) -> Result<(), Refusal> {
+    pub fn check_create_topic(&self, request: &CreateTopic) -> Result<(), TopicRefusal> {
         self.topics.check_new(request)
     }
 
     /// Whether a topic could be given this many partitions now.
-    pub fn check_create_partitions(&self, id: TopicId, total: u32) -> Result<(), Refusal> {
+    pub fn check_create_partitions(&self, id: TopicId, total: u32) -> Result<(), TopicRefusal> {
         self.topics.check_growth(id, total).map(|_| ())
     }
 
@@ -235,7 +181,7 @@ impl State {
 
     fn place(&self, slice: &Slice) -> Option<SlicePlace> {
         let file = self.files.get(slice.file)?;
-        Some(SlicePlace::new(slice, file.nonce, file.length))
+        Some(slice.place(file.nonce, file.length))
     }
 
     /// A committed file that is not forgotten.

@@ -44,11 +44,11 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::command::{Command, CreateTopic, RegisterAgent};
-    use crate::commit::{Batch, BatchOutcome, CommitFile, FileReply};
-    use crate::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
-    use crate::reply::Reply;
     use crate::state::State;
+    use crate::terms::command::{Command, CreateTopic, RegisterAgent};
+    use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};
+    use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+    use crate::terms::reply::Reply;
 
     const NOW: Stamp = Stamp {
         wall_millis: 1_764_000_000_000,

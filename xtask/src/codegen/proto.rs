@@ -1,5 +1,5 @@
 //! `codegen` of `proto/`: compiles the schemas of commands and snapshots into
-//! `crates/meta/src/proto.rs`. It must not know what a message means.
+//! `crates/meta/src/bytes/proto.rs`. It must not know what a message means.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) fn run(mode: Mode) -> anyhow::Result<()> {
         .compile_fds(set)?;
     let source = fs::read_to_string(scratch.path().join(format!("{PACKAGE}.rs")))?;
     let generated = without_header(&source);
-    let target = root.join("crates/meta/src/proto.rs");
+    let target = root.join("crates/meta/src/bytes/proto.rs");
     settle(
         &target,
         &format_source(&format!("{HEADER}{generated}"))?,

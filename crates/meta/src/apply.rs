@@ -1,0 +1,121 @@
+//! `apply`: one match over all commands. What concerns one noun is a call into its module, what
+//! concerns several is a file below this one. It must not read what is not in the state, the stamp
+//! or the command.
+
+mod commit;
+mod housekeep;
+mod topics;
+
+use crate::invariants;
+use crate::nouns::level;
+use crate::nouns::offset::OffsetRules;
+use crate::rule::Rule;
+use crate::state::State;
+use crate::terms::command::Command;
+use crate::terms::group;
+use crate::terms::ids::{FileId, Stamp, TopicId};
+use crate::terms::reply::{Applied, Event, Refusal, Reply};
+
+impl State {
+    /// Applies a command. Total: whatever a command says, the answer is a reply, and what is
+    /// refused changes nothing but the time.
+    pub fn apply(&mut self, stamp: Stamp, command: &Command) -> Applied {
+        let stamp = self.clock.advance(stamp);
+        let mut events = Vec::new();
+        let reply = self.dispatch(stamp, command, &mut events);
+        if cfg!(debug_assertions)
+            && self.rules.hold(Rule::AssertedInvariants)
+            && let Err(violation) = invariants::check_touched(self, command)
+        {
+            // A state that contradicts itself must not be built upon.
+            panic!("{command:?} broke an invariant: {violation}");
+        }
+        Applied { reply, events }
+    }
+
+    fn dispatch(&mut self, stamp: Stamp, command: &Command, events: &mut Vec<Event>) -> Reply {
+        let ticks = stamp.ticks_millis;
+        match command {
+            Command::RegisterAgent(request) => {
+                let (reply, changed) = self.members.register(self.feature_level, ticks, request);
+                self.agents_changed(changed, events);
+                reply
+            }
+            Command::FenceAgent { incarnation } => {
+                if !self.members.runs.contains_key(incarnation) {
+                    return Reply::Refused(Refusal::UnknownIncarnation);
+                }
+                let changed = self.members.fence(*incarnation, ticks);
+                self.agents_changed(changed, events);
+                Reply::Done
+            }
+            Command::CommitFile(command) => {
+                Reply::File(commit::commit(self, stamp, command, events))
+            }
+            Command::SkipFile { file } => Reply::File(commit::skip(self, stamp, *file)),
+            Command::CreateTopic(request) => self.create_topic(request, events),
+            Command::DeleteTopic { id } => self.delete_topic(*id, events),
+            Command::CreatePartitions { id, total } => self.create_partitions(*id, *total, events),
+            Command::SetTopicConfigs { id, changes } => self.configure(*id, changes, events),
+            Command::SetClusterConfigs { changes } => self.configure_cluster(changes, events),
+            Command::AllocateProducer { known } => self.producer_ids.allocate(*known),
+            Command::Housekeep => Reply::Housekept {
+                more: housekeep::step(self, stamp, events),
+            },
+            Command::FilesDeleted { files } => self.forget_files(ticks, files),
+            Command::RegisterControlNode(node) => {
+                self.members.register_control_node(self.feature_level, node)
+            }
+            Command::RemoveControlNode { name } => self.members.remove_control_node(name),
+            Command::SetFeatureLevel { level } => {
+                level::raise(&mut self.feature_level, &self.members, *level)
+            }
+            Command::SetPlacement(placement) => self.placement.replace(placement),
+            Command::Group(command) => self.apply_group(stamp, command, events),
+        }
+    }
+
+    fn agents_changed(&mut self, changed: bool, events: &mut Vec<Event>) {
+        if changed {
+            self.view_version += 1;
+            events.push(Event::AgentsChanged);
+        }
+    }
+
+    fn forget_files<'a>(
+        &mut self,
+        ticks: u64,
+        files: impl IntoIterator<Item = &'a FileId>,
+    ) -> Reply {
+        let until = ticks.checked_sub(self.grace_ticks());
+        let mut refused = Vec::new();
+        for file in files {
+            if !until.is_some_and(|until| self.files.forget(*file, until)) {
+                refused.push((*file, self.fate(*file)));
+            }
+        }
+        Reply::Forgotten { refused }
+    }
+
+    fn apply_group(
+        &mut self,
+        stamp: Stamp,
+        command: &group::Command,
+        events: &mut Vec<Event>,
+    ) -> Reply {
+        let topics = &self.topics;
+        let partitions = |id: TopicId| {
+            topics
+                .get(id)
+                .and_then(|topic| u32::try_from(topic.partitions.len()).ok())
+        };
+        let longest = topics.cluster_number("offset.metadata.max.bytes");
+        let rules = OffsetRules {
+            partitions: &partitions,
+            metadata_bytes_max: usize::try_from(longest.unwrap_or(0)).unwrap_or(usize::MAX),
+        };
+        let (reply, event) = self.groups.apply(stamp, rules, command);
+        events.extend(event.map(Event::Group));
+        Reply::Group(reply)
+    }
+}

@@ -1,0 +1,223 @@
+//! Housekeeping, in steps of bounded work: slices of deleted topics, retention, idle producers,
+//! members and groups that are past their time. It must not know how a slice came to be.
+
+use crate::nouns::partition::Partition;
+use crate::nouns::topic::Topics;
+use crate::state::State;
+use crate::terms::ids::{PartitionId, Stamp};
+use crate::terms::reply::Event;
+
+/// Most slices dropped by one command, which bounds its time to some milliseconds.
+const SLICES_PER_STEP: u32 = 20_000;
+
+/// Most partitions looked at by one command.
+const PARTITIONS_PER_STEP: u32 = 5_000;
+
+/// What one step may still do.
+struct Budget {
+    slices: u32,
+    partitions: u32,
+}
+
+/// What a partition's topic says about how long records are kept.
+struct Retention {
+    /// Records last written before this wall time may go.
+    until_wall_millis: Option<i64>,
+    bytes_max: Option<u64>,
+    producers_before_ticks: u64,
+}
+
+/// Does one step; true if there is more to do now.
+pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> bool {
+    let mut budget = Budget {
+        slices: SLICES_PER_STEP,
+        partitions: PARTITIONS_PER_STEP,
+    };
+    let mut tombstoned = false;
+    let buried = bury(state, stamp, &mut budget, &mut tombstoned);
+    let done = buried && sweep(state, stamp, &mut budget, &mut tombstoned, events);
+    if tombstoned {
+        events.push(Event::FilesTombstoned);
+    }
+    if done {
+        let until = stamp.ticks_millis.checked_sub(state.grace_ticks());
+        if let Some(until) = until {
+            let files = &state.files;
+            state
+                .members
+                .expire(until, |incarnation| files.any_of(incarnation));
+        }
+        let minutes = state.topics.cluster_number("offsets.retention.minutes");
+        let retention = minutes
+            .and_then(|minutes| u64::try_from(minutes).ok())
+            .unwrap_or(0);
+        let expired = state.groups.expire(stamp, retention.saturating_mul(60_000));
+        events.extend(expired.into_iter().map(Event::Group));
+    }
+    !done
+}
+
+/// Drops slices of deleted topics; true if none are left.
+fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut bool) -> bool {
+    while let Some(mut entry) = state.doomed.first_entry() {
+        let partition = std::sync::Arc::make_mut(entry.get_mut());
+        while budget.slices > 0
+            && let Some(slice) = partition.drop_first()
+        {
+            budget.slices -= 1;
+            *tombstoned |= state
+                .files
+                .release(slice.file, slice.length, stamp.ticks_millis);
+        }
+        if partition.slices.len() > 0 {
+            return false;
+        }
+        state.producers -= partition.producers.len();
+        entry.remove();
+    }
+    true
+}
+
+/// Looks at partitions from the cursor on; true if it came to the end.
+fn sweep(
+    state: &mut State,
+    stamp: Stamp,
+    budget: &mut Budget,
+    tombstoned: &mut bool,
+    events: &mut Vec<Event>,
+) -> bool {
+    loop {
+        let next = state.partitions.iter_from(state.cursor).next();
+        let Some((number, partition)) = next else {
+            state.cursor = 0;
+            return true;
+        };
+        state.cursor = number;
+        if budget.partitions == 0 || budget.slices == 0 {
+            return false;
+        }
+        budget.partitions -= 1;
+        let retention = retention(state, stamp, partition);
+        if retention.concerns(state, partition) {
+            retain(state, stamp, number, &retention, budget, tombstoned, events);
+            let left = state.partitions.get(number);
+            if left.is_some_and(|partition| retention.expires_first(state, partition)) {
+                return false;
+            }
+        }
+        state.cursor = number + 1;
+    }
+}
+
+/// How long an idle producer is remembered while more than half of the room for
+/// producers is taken: five times as long as clients go on repeating a batch
+/// (`delivery.timeout.ms`, two minutes).
+const PRESSED_IDLE_MILLIS: u64 = 600_000;
+
+fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
+    let topics: &Topics = &state.topics;
+    let number = |name: &str| {
+        topics
+            .get(partition.topic)
+            .and_then(|topic| topics.topic_number(topic, name))
+    };
+    let not_negative = |value: &i64| *value >= 0;
+    let wall = i64::try_from(stamp.wall_millis).unwrap_or(i64::MAX);
+    let by_time = number("retention.ms").filter(not_negative);
+    let until = by_time.and_then(|millis| wall.checked_sub(millis));
+    let idle = topics
+        .cluster_number("producer.id.expiration.ms")
+        .filter(not_negative);
+    let mut idle = idle.map_or(u64::MAX, i64::cast_unsigned);
+    let room = state.producer_room();
+    if room.taken > room.max / 2 {
+        idle = idle.min(PRESSED_IDLE_MILLIS);
+    }
+    Retention {
+        // After a jump the wall clock is not believed: what it would expire may be young.
+        until_wall_millis: until.filter(|_| state.clock.hold.is_none()),
+        bytes_max: number("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
+        producers_before_ticks: stamp.ticks_millis.saturating_sub(idle),
+    }
+}
+
+impl Retention {
+    fn concerns(&self, state: &State, partition: &Partition) -> bool {
+        partition.producers.any_expired(self.producers_before_ticks)
+            || self.expires_first(state, partition)
+    }
+
+    /// Whether the first slice is to go: as a whole, like Kafka's segments, when all of it is too
+    /// old, or when the rest alone is as much as may be kept.
+    fn expires_first(&self, state: &State, partition: &Partition) -> bool {
+        let Some(first) = partition.slices.first() else {
+            return false;
+        };
+        let rest = partition
+            .slices
+            .bytes()
+            .saturating_sub(u64::from(first.length));
+        if self
+            .bytes_max
+            .is_some_and(|max| rest >= max && partition.slices.bytes() > max)
+        {
+            return true;
+        }
+        let Some(until) = self.until_wall_millis else {
+            return false;
+        };
+        let written = if first.max_timestamp >= 0 {
+            first.max_timestamp
+        } else {
+            // Records without a timestamp are as old as their file.
+            let file = state.files.get(first.file);
+            file.map_or(i64::MAX, |file| {
+                i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX)
+            })
+        };
+        written < until
+    }
+}
+
+/// Drops what one partition need not keep.
+fn retain(
+    state: &mut State,
+    stamp: Stamp,
+    number: u64,
+    retention: &Retention,
+    budget: &mut Budget,
+    tombstoned: &mut bool,
+    events: &mut Vec<Event>,
+) {
+    let mut dropped = false;
+    while budget.slices > 0 {
+        let Some(partition) = state.partitions.get(number) else {
+            return;
+        };
+        if !retention.expires_first(state, partition) {
+            break;
+        }
+        let Some(partition) = state.partitions.get_mut(number) else {
+            return;
+        };
+        let Some(slice) = partition.drop_first() else {
+            break;
+        };
+        budget.slices -= 1;
+        dropped = true;
+        *tombstoned |= state
+            .files
+            .release(slice.file, slice.length, stamp.ticks_millis);
+    }
+    let Some(partition) = state.partitions.get_mut(number) else {
+        return;
+    };
+    state.producers -= partition.producers.expire(retention.producers_before_ticks);
+    if dropped {
+        let log_start = partition.log_start;
+        events.push(Event::LogStart {
+            partition: PartitionId(number),
+            log_start,
+        });
+    }
+}

@@ -1,0 +1,399 @@
+//! Commands as bytes, and back. Reading is strict: what was not written by this very encoding is
+//! refused, so that no replica silently drops a field that another one applies. It must not know
+//! what a command does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+
+use super::group::Malformed;
+use super::proto::{self, command::Kind};
+use crate::terms::command::{
+    Command, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent,
+};
+use crate::terms::commit::{BatchColumns, CommitFile, SliceColumns};
+use crate::terms::ids::{FileId, Incarnation, ProducerId, TopicId};
+
+/// Why bytes are no command, or no part of a snapshot. A replica that meets this in a journal
+/// halts: another one may have understood them.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are no protobuf message of the expected shape.
+    #[error("not the expected protobuf message: {0}")]
+    Shape(prost::DecodeError),
+    /// The bytes hold something this build does not know, or are written in another way than this
+    /// build writes them.
+    #[error("holds fields that this build does not know, or is not in canonical form")]
+    NotCanonical,
+    /// A value that no build writes.
+    #[error("{what}")]
+    Value { what: &'static str },
+    /// A group's part that no build writes.
+    #[error(transparent)]
+    Group(#[from] Malformed),
+}
+
+fn value(what: &'static str) -> DecodeError {
+    DecodeError::Value { what }
+}
+
+/// Reads a message, and refuses it unless writing it again gives the same bytes.
+pub(crate) fn decode_strictly<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
+    let message = M::decode(bytes).map_err(DecodeError::Shape)?;
+    if message.encode_to_vec() != bytes {
+        return Err(DecodeError::NotCanonical);
+    }
+    Ok(message)
+}
+
+impl Command {
+    /// The command as it stands in a journal entry (docs/formats/commands.md).
+    pub fn encode(&self) -> Vec<u8> {
+        proto::Command {
+            kind: Some(encode_kind(self)),
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads a command. Strict: unknown fields and variants, other encodings of the same values,
+    /// and values that no command has are errors.
+    pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
+        let command: proto::Command = decode_strictly(bytes)?;
+        decode_kind(command.kind.ok_or(value("the command has no kind"))?)
+    }
+}
+
+/// What a commit takes at most beside its batches: the fields of the file, numbers of 64 buckets, and
+/// tag and length of each column, which come to 176 bytes.
+const COMMIT_BYTES_MAX: usize = 256;
+/// What a batch takes at most in a commit: three numbers of up to 5 bytes, two of up to 10, an epoch
+/// of 3; and if it is alone in its slice, two of up to 5 and two of up to 10 more.
+const COMMIT_BATCH_BYTES_MAX: usize = (3 * 5 + 2 * 10 + 3) + (2 * 5 + 2 * 10);
+
+/// So many batches always fit into a commit of at most so many bytes, whatever they are.
+pub fn batches_in_commit(bytes: usize) -> usize {
+    bytes.saturating_sub(COMMIT_BYTES_MAX) / COMMIT_BATCH_BYTES_MAX
+}
+
+fn encode_kind(command: &Command) -> Kind {
+    match command {
+        Command::RegisterAgent(request) => Kind::RegisterAgent(encode_agent(request)),
+        Command::FenceAgent { incarnation } => Kind::FenceAgent(proto::FenceAgent {
+            incarnation: incarnation.0,
+        }),
+        Command::CommitFile(file) => Kind::CommitFile(encode_file(file)),
+        Command::SkipFile { file } => Kind::SkipFile(proto::SkipFile {
+            incarnation: file.incarnation.0,
+            number: file.number,
+        }),
+        Command::CreateTopic(topic) => Kind::CreateTopic(proto::CreateTopic {
+            id: encode_topic_id(topic.id),
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            configs: encode_pairs(&topic.configs),
+        }),
+        Command::DeleteTopic { id } => Kind::DeleteTopic(proto::DeleteTopic {
+            id: encode_topic_id(*id),
+        }),
+        Command::CreatePartitions { id, total } => {
+            Kind::CreatePartitions(proto::CreatePartitions {
+                id: encode_topic_id(*id),
+                total: *total,
+            })
+        }
+        Command::SetTopicConfigs { id, changes } => Kind::SetTopicConfigs(proto::SetTopicConfigs {
+            id: encode_topic_id(*id),
+            set: encode_pairs(&changes.set),
+            remove: changes.remove.iter().cloned().collect(),
+        }),
+        Command::SetClusterConfigs { changes } => {
+            Kind::SetClusterConfigs(proto::SetClusterConfigs {
+                set: encode_pairs(&changes.set),
+                remove: changes.remove.iter().cloned().collect(),
+            })
+        }
+        Command::AllocateProducer { known } => Kind::AllocateProducer(proto::AllocateProducer {
+            known: known.map(|(id, epoch)| proto::ProducerEpoch {
+                producer_id: id.0.cast_unsigned(),
+                epoch: u32::from(epoch.cast_unsigned()),
+            }),
+        }),
+        Command::Housekeep => Kind::Housekeep(proto::Housekeep {}),
+        Command::FilesDeleted { files } => Kind::FilesDeleted(proto::FilesDeleted {
+            files: encode_files(files),
+        }),
+        Command::RegisterControlNode(node) => Kind::RegisterControlNode(encode_control_node(node)),
+        Command::RemoveControlNode { name } => {
+            Kind::RemoveControlNode(proto::RemoveControlNode { name: name.clone() })
+        }
+        Command::SetFeatureLevel { level } => {
+            Kind::SetFeatureLevel(proto::SetFeatureLevel { level: *level })
+        }
+        Command::SetPlacement(placement) => {
+            Kind::SetPlacement(encode_placement(placement.copies, &placement.buckets))
+        }
+        Command::Group(command) => Kind::Group(command.into()),
+    }
+}
+
+fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
+    Ok(match kind {
+        Kind::RegisterAgent(request) => Command::RegisterAgent(decode_agent(request)?),
+        Kind::FenceAgent(fence) => Command::FenceAgent {
+            incarnation: Incarnation(fence.incarnation),
+        },
+        Kind::CommitFile(file) => Command::CommitFile(decode_file(file)),
+        Kind::SkipFile(skip) => Command::SkipFile {
+            file: file_id(skip.incarnation, skip.number),
+        },
+        Kind::CreateTopic(topic) => Command::CreateTopic(CreateTopic {
+            id: decode_topic_id(&topic.id)?,
+            name: topic.name,
+            partitions: topic.partitions,
+            configs: decode_pairs(topic.configs)?,
+        }),
+        Kind::DeleteTopic(delete) => Command::DeleteTopic {
+            id: decode_topic_id(&delete.id)?,
+        },
+        Kind::CreatePartitions(create) => {
+            let id = decode_topic_id(&create.id)?;
+            Command::CreatePartitions {
+                id,
+                total: create.total,
+            }
+        }
+        Kind::SetTopicConfigs(configs) => Command::SetTopicConfigs {
+            id: decode_topic_id(&configs.id)?,
+            changes: decode_changes(configs.set, configs.remove)?,
+        },
+        Kind::SetClusterConfigs(configs) => {
+            let changes = decode_changes(configs.set, configs.remove)?;
+            Command::SetClusterConfigs { changes }
+        }
+        Kind::AllocateProducer(allocate) => {
+            let known = allocate.known.map(decode_producer).transpose()?;
+            Command::AllocateProducer { known }
+        }
+        Kind::Housekeep(proto::Housekeep {}) => Command::Housekeep,
+        Kind::FilesDeleted(deleted) => Command::FilesDeleted {
+            files: decode_files(&deleted.files)?,
+        },
+        Kind::RegisterControlNode(node) => Command::RegisterControlNode(decode_control_node(node)),
+        Kind::RemoveControlNode(remove) => Command::RemoveControlNode { name: remove.name },
+        Kind::SetFeatureLevel(set) => Command::SetFeatureLevel { level: set.level },
+        Kind::SetPlacement(placement) => Command::SetPlacement(Placement {
+            copies: placement.copies,
+            buckets: decode_buckets(&placement)?,
+        }),
+        Kind::Group(command) => Command::Group(command.try_into()?),
+    })
+}
+
+fn encode_agent(request: &RegisterAgent) -> proto::RegisterAgent {
+    proto::RegisterAgent {
+        nonce: request.nonce.to_be_bytes().to_vec(),
+        name: request.name.clone(),
+        host: request.host.clone(),
+        port: u32::from(request.port),
+        region: request.region.clone(),
+        zone: request.zone.clone(),
+        features: request.features,
+    }
+}
+
+fn decode_agent(request: proto::RegisterAgent) -> Result<RegisterAgent, DecodeError> {
+    Ok(RegisterAgent {
+        nonce: decode_nonce(&request.nonce)?,
+        name: request.name,
+        host: request.host,
+        port: u16::try_from(request.port).map_err(|_| value("a port has more than 16 bits"))?,
+        region: request.region,
+        zone: request.zone,
+        features: request.features,
+    })
+}
+
+fn encode_file(command: &CommitFile) -> proto::CommitFile {
+    let (slices, batches) = (&command.slices, &command.batches);
+    proto::CommitFile {
+        incarnation: command.file.incarnation.0,
+        number: command.file.number,
+        nonce: command.nonce,
+        length: command.length,
+        checksum: command.checksum,
+        placement: command.placement.clone(),
+        slice_partition: slices.partition.clone(),
+        slice_position: slices.position.clone(),
+        slice_length: slices.length.clone(),
+        slice_batches: slices.batches.clone(),
+        batch_records: batches.records.clone(),
+        batch_bytes: batches.bytes.clone(),
+        batch_max_timestamp: batches.max_timestamp.clone(),
+        batch_producer_id: batches.producer_id.clone(),
+        batch_producer_epoch: batches.producer_epoch.clone(),
+        batch_base_sequence: batches.base_sequence.clone(),
+    }
+}
+
+fn decode_file(command: proto::CommitFile) -> CommitFile {
+    CommitFile {
+        file: file_id(command.incarnation, command.number),
+        nonce: command.nonce,
+        length: command.length,
+        checksum: command.checksum,
+        placement: command.placement,
+        slices: SliceColumns {
+            partition: command.slice_partition,
+            position: command.slice_position,
+            length: command.slice_length,
+            batches: command.slice_batches,
+        },
+        batches: BatchColumns {
+            records: command.batch_records,
+            bytes: command.batch_bytes,
+            max_timestamp: command.batch_max_timestamp,
+            producer_id: command.batch_producer_id,
+            producer_epoch: command.batch_producer_epoch,
+            base_sequence: command.batch_base_sequence,
+        },
+    }
+}
+
+fn decode_producer(known: proto::ProducerEpoch) -> Result<(ProducerId, i16), DecodeError> {
+    let epoch = u16::try_from(known.epoch).map_err(|_| value("an epoch has more than 16 bits"))?;
+    Ok((
+        ProducerId(known.producer_id.cast_signed()),
+        epoch.cast_signed(),
+    ))
+}
+
+fn encode_files(files: &BTreeSet<FileId>) -> Vec<proto::FileNumbers> {
+    let mut runs: Vec<proto::FileNumbers> = Vec::new();
+    for file in files {
+        match runs.last_mut() {
+            Some(run) if run.incarnation == file.incarnation.0 => run.numbers.push(file.number),
+            _ => runs.push(proto::FileNumbers {
+                incarnation: file.incarnation.0,
+                numbers: vec![file.number],
+            }),
+        }
+    }
+    runs
+}
+
+fn decode_files(runs: &[proto::FileNumbers]) -> Result<BTreeSet<FileId>, DecodeError> {
+    let all = |run: &proto::FileNumbers| {
+        let incarnation = run.incarnation;
+        run.numbers
+            .iter()
+            .map(move |number| file_id(incarnation, *number))
+            .collect::<Vec<_>>()
+    };
+    let files: Vec<FileId> = runs.iter().flat_map(all).collect();
+    let sorted = files.is_sorted_by(|a, b| a < b)
+        && runs.is_sorted_by(|a, b| a.incarnation < b.incarnation)
+        && runs.iter().all(|run| !run.numbers.is_empty());
+    if sorted {
+        Ok(files.into_iter().collect())
+    } else {
+        Err(value("files are not sorted"))
+    }
+}
+
+pub(crate) fn encode_control_node(node: &ControlNode) -> proto::RegisterControlNode {
+    proto::RegisterControlNode {
+        name: node.name.clone(),
+        region: node.region.clone(),
+        features: node.features,
+    }
+}
+
+pub(crate) fn decode_control_node(node: proto::RegisterControlNode) -> ControlNode {
+    ControlNode {
+        name: node.name,
+        region: node.region,
+        features: node.features,
+    }
+}
+
+pub(crate) fn encode_placement(copies: u32, buckets: &BTreeMap<u32, u32>) -> proto::SetPlacement {
+    let buckets = buckets.iter().map(|(bucket, domain)| proto::BucketDomain {
+        bucket: *bucket,
+        domain: *domain,
+    });
+    proto::SetPlacement {
+        copies,
+        buckets: buckets.collect(),
+    }
+}
+
+pub(crate) fn decode_buckets(
+    placement: &proto::SetPlacement,
+) -> Result<BTreeMap<u32, u32>, DecodeError> {
+    if !placement.buckets.is_sorted_by(|a, b| a.bucket < b.bucket) {
+        return Err(value("buckets are not sorted"));
+    }
+    Ok(placement
+        .buckets
+        .iter()
+        .map(|bucket| (bucket.bucket, bucket.domain))
+        .collect())
+}
+
+pub(crate) fn encode_pairs(pairs: &BTreeMap<String, String>) -> Vec<proto::Pair> {
+    let pair = |(name, value): (&String, &String)| proto::Pair {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    pairs.iter().map(pair).collect()
+}
+
+pub(crate) fn decode_pairs(
+    pairs: Vec<proto::Pair>,
+) -> Result<BTreeMap<String, String>, DecodeError> {
+    if !pairs.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(value("configs are not sorted by name"));
+    }
+    Ok(pairs
+        .into_iter()
+        .map(|pair| (pair.name, pair.value))
+        .collect())
+}
+
+fn decode_changes(
+    set: Vec<proto::Pair>,
+    remove: Vec<String>,
+) -> Result<ConfigChanges, DecodeError> {
+    if !remove.is_sorted_by(|a, b| a < b) {
+        return Err(value("names of configs are not sorted"));
+    }
+    Ok(ConfigChanges {
+        set: decode_pairs(set)?,
+        remove: remove.into_iter().collect(),
+    })
+}
+
+pub(crate) fn encode_topic_id(id: TopicId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+pub(crate) fn decode_topic_id(bytes: &[u8]) -> Result<TopicId, DecodeError> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| value("a topic id does not have 16 bytes"))?;
+    Ok(TopicId(u128::from_be_bytes(bytes)))
+}
+
+pub(crate) fn decode_nonce(bytes: &[u8]) -> Result<u128, DecodeError> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| value("a nonce does not have 16 bytes"))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+fn file_id(incarnation: u64, number: u64) -> FileId {
+    FileId {
+        incarnation: Incarnation(incarnation),
+        number,
+    }
+}

@@ -1,0 +1,539 @@
+//! Chunks as a state again. Nothing in them is believed: what contradicts itself is an error, and
+//! memory is taken only for what is there.
+
+use std::sync::Arc;
+
+use super::{FORMAT, RestoreError};
+use crate::bytes::encoding::{
+    DecodeError, decode_buckets, decode_control_node, decode_nonce, decode_pairs, decode_strictly,
+    decode_topic_id,
+};
+use crate::bytes::proto::{self, chunk::Section};
+use crate::invariants;
+use crate::nouns::clock::{Clock, Hold};
+use crate::nouns::file::File;
+use crate::nouns::kept::Kept;
+use crate::nouns::kept::Packed;
+use crate::nouns::member::{Agent, KEPT_OUTCOMES, Run};
+use crate::nouns::partition::Partition;
+use crate::nouns::producer::{Producer, Producers, Remembered};
+use crate::nouns::slices::{Slice, Slices};
+use crate::nouns::topic::{PARTITIONS_MAX, Topic};
+use crate::state::State;
+use crate::terms::ids::{
+    AgentId, COUNTER_MAX, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId,
+};
+use crate::terms::level::FEATURE_LEVEL;
+use crate::terms::outcome::BatchOutcome;
+
+/// Ordinals beyond this were never reached by counting.
+const ORDINAL_MAX: u64 = 1 << 62;
+
+fn value(what: &'static str) -> DecodeError {
+    DecodeError::Value { what }
+}
+
+impl State {
+    /// The state that was captured, from all chunks of a snapshot in order.
+    pub fn restore<B: AsRef<[u8]>>(chunks: &[B]) -> Result<State, RestoreError> {
+        let failed = |chunk| move |reason| RestoreError::Decode { chunk, reason };
+        let mut sections = chunks.iter().enumerate();
+        let Some((_, first)) = sections.next() else {
+            return Err(RestoreError::Incomplete {
+                what: "chunks",
+                expected: 1,
+                found: 0,
+            });
+        };
+        let header = read_header(first.as_ref())?;
+        let mut state = begin(&header).map_err(failed(0))?;
+        let mut found = Found {
+            chunks: 1,
+            ..Found::default()
+        };
+        for (at, chunk) in sections {
+            let chunk: proto::Chunk = decode_strictly(chunk.as_ref()).map_err(failed(at))?;
+            let section = chunk.section.ok_or(value("the chunk has no section"));
+            found
+                .take(&mut state, section.map_err(failed(at))?)
+                .map_err(failed(at))?;
+        }
+        found.check(&state, &header)?;
+        let partitions = state.partitions.iter().map(|(_, partition)| partition);
+        let partitions = partitions.chain(state.doomed.values().map(Arc::as_ref));
+        state.producers = partitions.map(|partition| partition.producers.len()).sum();
+        invariants::check_structure(&state)?;
+        Ok(state)
+    }
+}
+
+/// Reads the header; of a format or level of later versions only as much as says so.
+fn read_header(bytes: &[u8]) -> Result<proto::Header, RestoreError> {
+    let failed = |reason| RestoreError::Decode { chunk: 0, reason };
+    let lenient = <proto::Chunk as prost::Message>::decode(bytes);
+    if let Ok(proto::Chunk {
+        section: Some(Section::Header(header)),
+    }) = lenient
+        && (header.format > FORMAT || header.feature_level > FEATURE_LEVEL)
+    {
+        let (format, level) = (header.format, header.feature_level);
+        return Err(RestoreError::Newer { format, level });
+    }
+    let chunk: proto::Chunk = decode_strictly(bytes).map_err(failed)?;
+    match chunk.section {
+        Some(Section::Header(header)) if header.format == FORMAT => Ok(header),
+        _ => Err(failed(value(
+            "the first chunk is not a header of a known format",
+        ))),
+    }
+}
+
+fn begin(header: &proto::Header) -> Result<State, DecodeError> {
+    let mut state = State::genesis(header.cluster_id.clone());
+    state.feature_level = header.feature_level;
+    let clock = header.clock.as_ref().ok_or(value("there is no clock"))?;
+    state.clock = Clock {
+        last: stamp(clock.wall_millis, clock.ticks_millis),
+        hold: clock.hold.map(|hold| Hold {
+            since: stamp(hold.since_wall_millis, hold.since_ticks_millis),
+        }),
+    };
+    let past = |hold: Hold| {
+        hold.since.wall_millis <= state.clock.last.wall_millis
+            && hold.since.ticks_millis <= state.clock.last.ticks_millis
+    };
+    if !state.clock.hold.is_none_or(past) {
+        return Err(value("retention is held since a time to come"));
+    }
+    let counters = [header.last_partition, header.last_incarnation];
+    if counters.iter().any(|counter| *counter > COUNTER_MAX)
+        || header.next_producer > COUNTER_MAX + 1
+    {
+        return Err(value("a counter is beyond its end"));
+    }
+    state.last_partition = header.last_partition;
+    state.members.last_incarnation = header.last_incarnation;
+    state.members.last_agent = agent_id(header.last_agent)?.0;
+    state.producer_ids.next = header.next_producer;
+    state.view_version = header.view_version;
+    state.cursor = header.housekeep_cursor;
+    let placement = header
+        .placement
+        .as_ref()
+        .ok_or(value("there is no placement"))?;
+    state.placement.copies = placement.copies;
+    state.placement.buckets = decode_buckets(placement)?;
+    Arc::make_mut(&mut state.topics).cluster_configs =
+        Arc::new(decode_pairs(header.cluster_configs.clone())?);
+    for node in header
+        .control_nodes
+        .iter()
+        .cloned()
+        .map(decode_control_node)
+    {
+        state.members.control_nodes.insert(node.name.clone(), node);
+    }
+    Ok(state)
+}
+
+fn stamp(wall_millis: u64, ticks_millis: u64) -> Stamp {
+    Stamp {
+        wall_millis,
+        ticks_millis,
+    }
+}
+
+fn agent_id(id: u32) -> Result<AgentId, DecodeError> {
+    i32::try_from(id)
+        .map(AgentId)
+        .map_err(|_| value("an agent's id is too large"))
+}
+
+fn offset(value_: u64) -> Result<i64, DecodeError> {
+    i64::try_from(value_).map_err(|_| value("an offset is too large"))
+}
+
+fn one_less(value: u64) -> Option<u64> {
+    value.checked_sub(1)
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    chunks: u64,
+    slices: u64,
+}
+
+impl Found {
+    fn take(&mut self, state: &mut State, section: Section) -> Result<(), DecodeError> {
+        self.chunks += 1;
+        match section {
+            Section::Header(_) => Err(value("there is a second header")),
+            Section::Members(members) => take_members(state, members),
+            Section::Files(files) => take_files(state, &files),
+            Section::Partitions(part) => {
+                for topic in part.topics {
+                    take_topic(state, topic)?;
+                }
+                part.partitions
+                    .into_iter()
+                    .try_for_each(|part| self.take_partition(state, part))
+            }
+            Section::SliceRun(run) => self.take_run(state, &run),
+            Section::Groups(groups) => Ok(state.groups.restore(groups)?),
+        }
+    }
+
+    fn check(&self, state: &State, header: &proto::Header) -> Result<(), RestoreError> {
+        let size = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let counts = [
+            ("chunks", header.chunks, self.chunks),
+            ("topics", header.topics, size(state.topics.len())),
+            (
+                "partitions",
+                header.partitions,
+                size(state.partitions.len() + state.doomed.len()),
+            ),
+            ("slices", header.slices, self.slices),
+            ("files", header.files, state.files.len()),
+            ("agents", header.agents, size(state.members.agents.len())),
+            ("incarnations", header.runs, size(state.members.runs.len())),
+            ("groups", header.groups, size(state.groups.len())),
+            ("control nodes", size(header.control_nodes.len()), {
+                size(state.members.control_nodes.len())
+            }),
+        ];
+        match counts
+            .into_iter()
+            .find(|(_, expected, found)| expected != found)
+        {
+            Some((what, expected, found)) => Err(RestoreError::Incomplete {
+                what,
+                expected,
+                found,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn take_partition(
+        &mut self,
+        state: &mut State,
+        part: proto::Partition,
+    ) -> Result<(), DecodeError> {
+        let id = PartitionId(part.id);
+        if state.partitions.get(id.0).is_some() || state.doomed.contains_key(&id) {
+            return Err(value("a partition is there twice"));
+        }
+        if part.first_ordinal > ORDINAL_MAX {
+            return Err(value("a partition had more slices than can be"));
+        }
+        let mut partition = Partition::new(decode_topic_id(&part.topic)?, part.index);
+        partition.log_start = offset(part.log_start)?;
+        partition.high_watermark = offset(part.high_watermark)?;
+        partition.slices = Slices::starting_at(part.first_ordinal);
+        partition.producers = decode_producers(
+            &part
+                .producers
+                .ok_or(value("a partition has no producers"))?,
+        )?;
+        if let Some(slices) = &part.slices {
+            self.slices += decode_slices(slices, &mut partition.slices)?;
+        }
+        if part.doomed {
+            state.doomed.insert(id, Arc::new(partition));
+        } else {
+            state.partitions.insert(id.0, partition);
+        }
+        Ok(())
+    }
+
+    fn take_run(&mut self, state: &mut State, run: &proto::SliceRun) -> Result<(), DecodeError> {
+        let id = PartitionId(run.partition);
+        let partition = match state.doomed.get_mut(&id) {
+            Some(doomed) => Some(Arc::make_mut(doomed)),
+            None => state.partitions.get_mut(id.0),
+        };
+        let slices = &mut partition.ok_or(value("slices have no partition"))?.slices;
+        if slices.first_ordinal() + slices.len() != run.first_ordinal {
+            return Err(value(
+                "slices of a partition are missing, repeated or out of order",
+            ));
+        }
+        let message = run.slices.as_ref().ok_or(value("a run has no slices"))?;
+        self.slices += decode_slices(message, slices)?;
+        Ok(())
+    }
+}
+
+fn take_members(state: &mut State, part: proto::Members) -> Result<(), DecodeError> {
+    for agent in part.agents {
+        let agent = decode_agent(agent)?;
+        state.members.names.insert(agent.name.clone(), agent.id);
+        if state.members.agents.insert(agent.id, agent).is_some() {
+            return Err(value("an agent is there twice"));
+        }
+    }
+    for run in part.runs {
+        let (incarnation, run) = decode_run(run)?;
+        if state
+            .members
+            .runs
+            .insert(incarnation, Arc::new(run))
+            .is_some()
+        {
+            return Err(value("an incarnation is there twice"));
+        }
+    }
+    Ok(())
+}
+
+fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
+    Ok(Agent {
+        id: agent_id(agent.id)?,
+        name: agent.name,
+        host: agent.host,
+        port: u16::try_from(agent.port).map_err(|_| value("a port has more than 16 bits"))?,
+        region: agent.region,
+        zone: agent.zone,
+        features: agent.features,
+        nonce: decode_nonce(&agent.nonce)?,
+        incarnation: Incarnation(agent.incarnation),
+    })
+}
+
+fn decode_run(run: proto::Run) -> Result<(Incarnation, Run), DecodeError> {
+    let columns = run.skipped_number.len() == run.skipped_ticks.len();
+    if !columns || !run.skipped_number.is_sorted_by(|a, b| a < b) {
+        return Err(value(
+            "skipped numbers are not sorted, or without their times",
+        ));
+    }
+    if run.kept.len() > KEPT_OUTCOMES {
+        return Err(value("an incarnation keeps too many outcomes"));
+    }
+    let skipped = run
+        .skipped_number
+        .into_iter()
+        .zip(run.skipped_ticks)
+        .collect();
+    let decoded = Run {
+        agent: agent_id(run.agent)?,
+        next_number: run.next_number,
+        fenced_ticks: one_less(run.fenced),
+        skipped,
+        kept: run.kept.iter().map(decode_kept).collect::<Result<_, _>>()?,
+    };
+    Ok((Incarnation(run.incarnation), decoded))
+}
+
+fn decode_kept(kept: &proto::Kept) -> Result<Kept, DecodeError> {
+    if !kept.committed {
+        let nothing = *kept == proto::Kept::default();
+        return nothing
+            .then_some(Kept::Skipped)
+            .ok_or(value("a skipped number has outcomes"));
+    }
+    let mut offsets = kept.base_offset.iter().zip(&kept.log_start);
+    let decode = |code: &u32| {
+        let outcome = BatchOutcome::from_code(*code, || {
+            let (base_offset, log_start) = offsets.next()?;
+            Some((offset(*base_offset).ok()?, offset(*log_start).ok()?))
+        });
+        outcome.ok_or(value("an outcome is unknown or without its offsets"))
+    };
+    let outcomes: Vec<BatchOutcome> = kept.outcome.iter().map(decode).collect::<Result<_, _>>()?;
+    if kept.base_offset.len() != kept.log_start.len() || offsets.next().is_some() {
+        return Err(value("outcomes have too many offsets"));
+    }
+    Ok(Kept::Committed {
+        nonce: kept.nonce,
+        length: kept.length,
+        checksum: kept.checksum,
+        outcomes: Packed::new(&outcomes),
+    })
+}
+
+fn take_topic(state: &mut State, topic: proto::Topic) -> Result<(), DecodeError> {
+    let id: TopicId = decode_topic_id(&topic.id)?;
+    let mut partitions = Vec::new();
+    if topic.partition_first.len() != topic.partition_count.len() {
+        return Err(value("runs of partitions have no lengths"));
+    }
+    for (first, count) in topic.partition_first.iter().zip(&topic.partition_count) {
+        let total = u64::try_from(partitions.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(*count);
+        if *first > COUNTER_MAX || total > u64::from(PARTITIONS_MAX) {
+            return Err(value("a topic has more partitions than a topic can have"));
+        }
+        partitions.extend((*first..first + count).map(PartitionId));
+    }
+    if state.topics.get(id).is_some() || state.topics.named(&topic.name).is_some() {
+        return Err(value("a topic is there twice"));
+    }
+    let configs = decode_pairs(topic.configs)?;
+    let topic = Topic {
+        id,
+        name: topic.name,
+        partitions,
+        configs,
+    };
+    Arc::make_mut(&mut state.topics).insert(topic);
+    Ok(())
+}
+
+fn take_files(state: &mut State, part: &proto::Files) -> Result<(), DecodeError> {
+    let rows = part.number.len();
+    let columns = [
+        part.nonce.len(),
+        part.length.len(),
+        part.checksum.len(),
+        part.placement.len(),
+        part.committed_wall_millis.len(),
+        part.live_slices.len(),
+        part.live_bytes.len(),
+        part.tombstoned.len(),
+    ];
+    let counted = part
+        .incarnation_files
+        .iter()
+        .try_fold(0_u64, |sum, n| sum.checked_add(*n));
+    if columns.iter().any(|column| *column != rows)
+        || part.incarnation.len() != part.incarnation_files.len()
+        || counted.and_then(|sum| usize::try_from(sum).ok()) != Some(rows)
+    {
+        return Err(value("columns of files differ in length"));
+    }
+    let runs = part.incarnation.iter().zip(&part.incarnation_files);
+    let incarnations = runs.flat_map(|(incarnation, files)| {
+        std::iter::repeat_n(*incarnation, usize::try_from(*files).unwrap_or(0))
+    });
+    for (row, incarnation) in incarnations.enumerate() {
+        let (id, file) = file(part, row, incarnation).ok_or(value("a file lacks a column"))?;
+        if state.files.get(id).is_some() {
+            return Err(value("a file is there twice"));
+        }
+        state.files.insert(id, file);
+    }
+    Ok(())
+}
+
+fn file(part: &proto::Files, row: usize, incarnation: u64) -> Option<(FileId, File)> {
+    let id = FileId {
+        incarnation: Incarnation(incarnation),
+        number: *part.number.get(row)?,
+    };
+    let file = File {
+        nonce: *part.nonce.get(row)?,
+        length: *part.length.get(row)?,
+        checksum: *part.checksum.get(row)?,
+        placement: *part.placement.get(row)?,
+        committed_wall_millis: *part.committed_wall_millis.get(row)?,
+        live_slices: *part.live_slices.get(row)?,
+        live_bytes: *part.live_bytes.get(row)?,
+        tombstoned_ticks: one_less(*part.tombstoned.get(row)?),
+    };
+    Some((id, file))
+}
+
+fn decode_producers(part: &proto::Producers) -> Result<Producers, DecodeError> {
+    let rows = part.id.len();
+    let columns = [
+        part.epoch.len(),
+        part.touched_ticks.len(),
+        part.appended.len(),
+    ];
+    let batches = part.base_sequence.len();
+    let batch_columns = [part.last_sequence.len(), part.base_offset.len()];
+    let counted: u64 = part.window.iter().map(|window| u64::from(*window)).sum();
+    if columns.iter().any(|column| *column != rows)
+        || part.window.len() != rows
+        || batch_columns.iter().any(|column| *column != batches)
+        || usize::try_from(counted) != Ok(batches)
+    {
+        return Err(value("columns of producers differ in length"));
+    }
+    let mut next = 0;
+    let decode = |row| {
+        let window = usize::try_from(*part.window.get(row)?).ok()?;
+        let remembered: Vec<Remembered> = (next..next + window)
+            .map(|at| remembered(part, at))
+            .collect::<Option<_>>()?;
+        next += window;
+        let id = ProducerId(i64::try_from(*part.id.get(row)?).ok()?);
+        let epoch = i16::try_from(*part.epoch.get(row)?).ok()?;
+        let (touched, appended) = (*part.touched_ticks.get(row)?, *part.appended.get(row)?);
+        Producer::restored((id, epoch), touched, appended, &remembered)
+    };
+    let producers = (0..rows).map(decode).collect::<Option<Vec<_>>>();
+    producers
+        .and_then(Producers::restored)
+        .ok_or(value("a producer contradicts itself"))
+}
+
+fn remembered(part: &proto::Producers, at: usize) -> Option<Remembered> {
+    Some(Remembered {
+        base_sequence: i32::try_from(*part.base_sequence.get(at)?).ok()?,
+        last_sequence: i32::try_from(*part.last_sequence.get(at)?).ok()?,
+        base_offset: i64::try_from(*part.base_offset.get(at)?).ok()?,
+    })
+}
+
+/// Appends slices; how many they were.
+fn decode_slices(part: &proto::Slices, slices: &mut Slices) -> Result<u64, DecodeError> {
+    let rows = part.incarnation.len();
+    let columns = [
+        part.number.len(),
+        part.position.len(),
+        part.length.len(),
+        part.gap.len(),
+        part.span.len(),
+        part.max_timestamp.len(),
+    ];
+    if columns.iter().any(|column| *column != rows) {
+        return Err(value("columns of slices differ in length"));
+    }
+    let mut before = Slice {
+        file: FileId::default(),
+        position: 0,
+        base_offset: 0,
+        max_timestamp: 0,
+        length: 0,
+        span: 0,
+    };
+    for row in 0..rows {
+        let slice = slice(part, row, &before).ok_or(value("a slice has no possible offsets"))?;
+        slices.push(slice);
+        before = slice;
+    }
+    u64::try_from(rows).map_err(|_| value("there are too many slices"))
+}
+
+fn slice(part: &proto::Slices, row: usize, before: &Slice) -> Option<Slice> {
+    let gap = i64::try_from(*part.gap.get(row)?).ok()?;
+    let base_offset = before.end().checked_add(gap)?;
+    let span = *part.span.get(row)?;
+    base_offset.checked_add(i64::from(span))?;
+    let incarnation = before
+        .file
+        .incarnation
+        .0
+        .checked_add_signed(*part.incarnation.get(row)?)?;
+    Some(Slice {
+        file: FileId {
+            incarnation: Incarnation(incarnation),
+            number: before
+                .file
+                .number
+                .wrapping_add_signed(*part.number.get(row)?),
+        },
+        position: *part.position.get(row)?,
+        base_offset,
+        max_timestamp: before
+            .max_timestamp
+            .wrapping_add(*part.max_timestamp.get(row)?),
+        length: *part.length.get(row)?,
+        span,
+    })
+}

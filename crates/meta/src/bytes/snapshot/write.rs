@@ -1,0 +1,444 @@
+//! A captured state as chunks. Where a chunk begins and ends follows from ids alone, as far as
+//! sizes allow, so that what did not change is encoded to the same bytes as before.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{Capture, FORMAT, RUN_SLICES};
+use crate::bytes::encoding::{
+    encode_control_node, encode_pairs, encode_placement, encode_topic_id,
+};
+use crate::bytes::proto::{self, chunk::Section};
+use crate::nouns::file::File;
+use crate::nouns::kept::Kept;
+use crate::nouns::member::{Agent, Run};
+use crate::nouns::partition::Partition;
+use crate::nouns::producer::Producers;
+use crate::nouns::slices::Slice;
+use crate::nouns::topic::Topic;
+use crate::state::State;
+use crate::terms::ids::{FileId, Incarnation, PartitionId};
+
+/// Weight of a chunk of partitions, in slices: about 14 bytes each.
+const RANGE_WEIGHT_MAX: u64 = 131_072;
+
+/// Weight of a partition without slices, and of a producer.
+const RECORD_WEIGHT: u64 = 8;
+
+/// Bytes after which another chunk of members or groups begins.
+const PART_BYTES: usize = 1 << 20;
+
+/// One block of files in this many begins a chunk, by a hash of its id.
+const FILE_CHUNK_BLOCKS: u64 = 256;
+
+/// Most files in a chunk.
+const FILE_CHUNK_FILES_MAX: usize = 131_072;
+
+/// A partition to be written, with what decides about its chunk.
+struct Entry<'a> {
+    id: PartitionId,
+    partition: &'a Partition,
+    doomed: bool,
+    /// The topic, if this is its first partition.
+    topic: Option<&'a Topic>,
+}
+
+impl Entry<'_> {
+    /// Whether its slices are in chunks of their own.
+    fn has_runs(&self) -> bool {
+        self.partition.slices.len() > RUN_SLICES
+    }
+
+    fn weight(&self) -> u64 {
+        let slices = if self.has_runs() {
+            0
+        } else {
+            self.partition.slices.len()
+        };
+        let producers = self.partition.producers.as_slice().len();
+        let records = u64::try_from(producers)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        slices.saturating_add(records.saturating_mul(RECORD_WEIGHT))
+    }
+}
+
+impl Capture {
+    /// The chunks, of some MiB at most, the first of which is the header. Deterministic: equal
+    /// states give equal chunks, and parts that did not change give the chunks they gave before.
+    pub fn encode_chunks(&self) -> Vec<Bytes> {
+        let state = &self.state;
+        let mut chunks = Vec::new();
+        write_members(state, &mut chunks);
+        write_partitions(state, &mut chunks);
+        write_files(state, &mut chunks);
+        write_groups(state, &mut chunks);
+        let count = u64::try_from(chunks.len())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let mut all = vec![encode(Section::Header(header(state, count)))];
+        all.append(&mut chunks);
+        all
+    }
+}
+
+fn encode(section: Section) -> Bytes {
+    proto::Chunk {
+        section: Some(section),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+fn header(state: &State, chunks: u64) -> proto::Header {
+    let size = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+    let live = state
+        .partitions
+        .iter()
+        .map(|(_, partition)| partition.slices.len());
+    let doomed = state
+        .doomed
+        .values()
+        .map(|partition| partition.slices.len());
+    proto::Header {
+        format: FORMAT,
+        cluster_id: state.cluster_id.clone(),
+        feature_level: state.feature_level,
+        clock: Some(proto::Clock {
+            wall_millis: state.clock.last.wall_millis,
+            ticks_millis: state.clock.last.ticks_millis,
+            hold: state.clock.hold.map(|hold| proto::Hold {
+                since_wall_millis: hold.since.wall_millis,
+                since_ticks_millis: hold.since.ticks_millis,
+            }),
+        }),
+        last_partition: state.last_partition,
+        last_incarnation: state.members.last_incarnation,
+        last_agent: state.members.last_agent.cast_unsigned(),
+        next_producer: state.producer_ids.next,
+        view_version: state.view_version,
+        housekeep_cursor: state.cursor,
+        placement: Some(encode_placement(
+            state.placement.copies,
+            &state.placement.buckets,
+        )),
+        cluster_configs: encode_pairs(&state.topics.cluster_configs),
+        control_nodes: state
+            .members
+            .control_nodes
+            .values()
+            .map(encode_control_node)
+            .collect(),
+        chunks,
+        topics: size(state.topics.len()),
+        partitions: size(state.partitions.len() + state.doomed.len()),
+        slices: live.chain(doomed).sum(),
+        files: state.files.len(),
+        agents: size(state.members.agents.len()),
+        runs: size(state.members.runs.len()),
+        groups: size(state.groups.len()),
+    }
+}
+
+fn write_members(state: &State, chunks: &mut Vec<Bytes>) {
+    let mut part = proto::Members {
+        agents: state.members.agents.values().map(encode_agent).collect(),
+        runs: Vec::new(),
+    };
+    let mut bytes = 0_usize;
+    for (incarnation, run) in &state.members.runs {
+        let run = encode_run(*incarnation, run);
+        bytes = bytes.saturating_add(run.encoded_len());
+        part.runs.push(run);
+        if bytes >= PART_BYTES {
+            chunks.push(encode(Section::Members(std::mem::take(&mut part))));
+            bytes = 0;
+        }
+    }
+    if part != proto::Members::default() {
+        chunks.push(encode(Section::Members(part)));
+    }
+}
+
+fn encode_agent(agent: &Agent) -> proto::Agent {
+    proto::Agent {
+        id: agent.id.0.cast_unsigned(),
+        name: agent.name.clone(),
+        host: agent.host.clone(),
+        port: u32::from(agent.port),
+        region: agent.region.clone(),
+        zone: agent.zone.clone(),
+        features: agent.features,
+        nonce: agent.nonce.to_be_bytes().to_vec(),
+        incarnation: agent.incarnation.0,
+    }
+}
+
+fn encode_run(incarnation: Incarnation, run: &Run) -> proto::Run {
+    proto::Run {
+        incarnation: incarnation.0,
+        agent: run.agent.0.cast_unsigned(),
+        next_number: run.next_number,
+        fenced: one_more(run.fenced_ticks),
+        skipped_number: run.skipped.keys().copied().collect(),
+        skipped_ticks: run.skipped.values().copied().collect(),
+        kept: run.kept.iter().map(encode_kept).collect(),
+    }
+}
+
+/// 0 for nothing, else one more than the value: ticks never come near the end of 64 bits.
+fn one_more(value: Option<u64>) -> u64 {
+    value.map_or(0, |value| value.saturating_add(1))
+}
+
+fn encode_kept(kept: &Kept) -> proto::Kept {
+    let Kept::Committed {
+        nonce,
+        length,
+        checksum,
+        outcomes,
+    } = kept
+    else {
+        return proto::Kept::default();
+    };
+    let mut message = proto::Kept {
+        committed: true,
+        nonce: *nonce,
+        length: *length,
+        checksum: *checksum,
+        ..proto::Kept::default()
+    };
+    for outcome in outcomes.iter() {
+        message.outcome.push(outcome.code());
+        if let Some((base_offset, log_start)) = outcome.offsets() {
+            message.base_offset.push(base_offset.cast_unsigned());
+            message.log_start.push(log_start.cast_unsigned());
+        }
+    }
+    message
+}
+
+fn write_partitions(state: &State, chunks: &mut Vec<Bytes>) {
+    let live = state.partitions.iter().map(|(number, partition)| {
+        let topic = state
+            .topics
+            .get(partition.topic)
+            .filter(|_| partition.index == 0);
+        Entry {
+            id: PartitionId(number),
+            partition,
+            doomed: false,
+            topic,
+        }
+    });
+    let doomed = state.doomed.iter().map(|(id, partition)| Entry {
+        id: *id,
+        partition,
+        doomed: true,
+        topic: None,
+    });
+    let mut entries: Vec<Entry<'_>> = live.chain(doomed).collect();
+    entries.sort_by_key(|entry| entry.id);
+    let last = entries.last().map_or(0, |entry| entry.id.0);
+    write_range(&entries, 0, (last + 1).next_power_of_two(), chunks);
+    for entry in entries.iter().filter(|entry| entry.has_runs()) {
+        write_runs(entry, chunks);
+    }
+}
+
+/// Writes the partitions whose ids begin at `low`, cut in halves of the range of ids until each
+/// part is small enough: where it is cut does not depend on what lies outside.
+fn write_range(entries: &[Entry<'_>], low: u64, size: u64, chunks: &mut Vec<Bytes>) {
+    if entries.is_empty() {
+        return;
+    }
+    let weight: u64 = entries.iter().map(Entry::weight).sum();
+    if weight > RANGE_WEIGHT_MAX && size > 1 {
+        let half = size / 2;
+        let middle = entries.partition_point(|entry| entry.id.0 < low + half);
+        let (lower, upper) = entries.split_at(middle);
+        write_range(lower, low, half, chunks);
+        write_range(upper, low + half, half, chunks);
+        return;
+    }
+    chunks.push(encode(Section::Partitions(proto::Partitions {
+        topics: entries
+            .iter()
+            .filter_map(|entry| entry.topic)
+            .map(encode_topic)
+            .collect(),
+        partitions: entries.iter().map(encode_partition).collect(),
+    })));
+}
+
+fn encode_topic(topic: &Topic) -> proto::Topic {
+    let mut message = proto::Topic {
+        id: encode_topic_id(topic.id),
+        name: topic.name.clone(),
+        configs: encode_pairs(&topic.configs),
+        ..proto::Topic::default()
+    };
+    let mut next = None;
+    for partition in &topic.partitions {
+        match message.partition_count.last_mut() {
+            Some(count) if next == Some(partition.0) => *count += 1,
+            _ => {
+                message.partition_first.push(partition.0);
+                message.partition_count.push(1);
+            }
+        }
+        next = partition.0.checked_add(1);
+    }
+    message
+}
+
+fn encode_partition(entry: &Entry<'_>) -> proto::Partition {
+    let partition = entry.partition;
+    let slices = &partition.slices;
+    proto::Partition {
+        id: entry.id.0,
+        topic: encode_topic_id(partition.topic),
+        index: partition.index,
+        doomed: entry.doomed,
+        log_start: partition.log_start.cast_unsigned(),
+        high_watermark: partition.high_watermark.cast_unsigned(),
+        first_ordinal: slices.first_ordinal(),
+        producers: Some(encode_producers(&partition.producers)),
+        slices: (!entry.has_runs()).then(|| encode_slices(slices.iter())),
+    }
+}
+
+fn encode_producers(producers: &Producers) -> proto::Producers {
+    let mut message = proto::Producers::default();
+    for producer in producers.as_slice() {
+        message.id.push(producer.id.0.cast_unsigned());
+        message
+            .epoch
+            .push(u32::from(producer.epoch.cast_unsigned()));
+        message.touched_ticks.push(producer.touched_ticks);
+        message.appended.push(producer.appended);
+        message
+            .window
+            .push(u32::try_from(producer.window().len()).unwrap_or(0));
+        for batch in producer.window() {
+            message
+                .base_sequence
+                .push(batch.base_sequence.cast_unsigned());
+            message
+                .last_sequence
+                .push(batch.last_sequence.cast_unsigned());
+            message.base_offset.push(batch.base_offset.cast_unsigned());
+        }
+    }
+    message
+}
+
+fn encode_slices<'a>(slices: impl Iterator<Item = &'a Slice>) -> proto::Slices {
+    let mut message = proto::Slices::default();
+    let (mut incarnation, mut number, mut offset, mut timestamp) = (0_u64, 0_u64, 0_i64, 0_i64);
+    for slice in slices {
+        let file = slice.file;
+        let difference = |from: u64, to: u64| to.wrapping_sub(from).cast_signed();
+        message
+            .incarnation
+            .push(difference(incarnation, file.incarnation.0));
+        message.number.push(difference(number, file.number));
+        message.position.push(slice.position);
+        message.length.push(slice.length);
+        message
+            .gap
+            .push(slice.base_offset.wrapping_sub(offset).cast_unsigned());
+        message.span.push(slice.span);
+        message
+            .max_timestamp
+            .push(slice.max_timestamp.wrapping_sub(timestamp));
+        (incarnation, number) = (file.incarnation.0, file.number);
+        (offset, timestamp) = (slice.end(), slice.max_timestamp);
+    }
+    message
+}
+
+fn write_runs(entry: &Entry<'_>, chunks: &mut Vec<Bytes>) {
+    let slices = &entry.partition.slices;
+    let (mut first, end) = (
+        slices.first_ordinal(),
+        slices.first_ordinal() + slices.len(),
+    );
+    while first < end {
+        let next = ((first / RUN_SLICES + 1) * RUN_SLICES).min(end);
+        let count = usize::try_from(next - first).unwrap_or(usize::MAX);
+        chunks.push(encode(Section::SliceRun(proto::SliceRun {
+            partition: entry.id.0,
+            first_ordinal: first,
+            slices: Some(encode_slices(slices.iter_from(first).take(count))),
+        })));
+        first = next;
+    }
+}
+
+fn write_files(state: &State, chunks: &mut Vec<Bytes>) {
+    let mut part = proto::Files::default();
+    let mut block = None;
+    for (id, file) in state.files.iter() {
+        let here = (id.incarnation.0, id.number / 128);
+        let begins = block != Some(here) && mix(here).is_multiple_of(FILE_CHUNK_BLOCKS);
+        if !part.number.is_empty() && (begins || part.number.len() >= FILE_CHUNK_FILES_MAX) {
+            chunks.push(encode(Section::Files(std::mem::take(&mut part))));
+        }
+        block = Some(here);
+        push_file(&mut part, id, file);
+    }
+    if !part.number.is_empty() {
+        chunks.push(encode(Section::Files(part)));
+    }
+}
+
+/// Scatters the ids of blocks (the finaliser of SplitMix64).
+fn mix((incarnation, block): (u64, u64)) -> u64 {
+    let mut value = incarnation
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(block);
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+fn push_file(part: &mut proto::Files, id: FileId, file: &File) {
+    let known = part.incarnation.last() == Some(&id.incarnation.0);
+    match part.incarnation_files.last_mut() {
+        Some(files) if known => *files += 1,
+        _ => {
+            part.incarnation.push(id.incarnation.0);
+            part.incarnation_files.push(1);
+        }
+    }
+    part.number.push(id.number);
+    part.nonce.push(file.nonce);
+    part.length.push(file.length);
+    part.checksum.push(file.checksum);
+    part.placement.push(file.placement);
+    part.committed_wall_millis.push(file.committed_wall_millis);
+    part.live_slices.push(file.live_slices);
+    part.live_bytes.push(file.live_bytes);
+    part.tombstoned.push(one_more(file.tombstoned_ticks));
+}
+
+/// Sections go together while they are small: a cluster with few groups has one chunk of them.
+fn write_groups(state: &State, chunks: &mut Vec<Bytes>) {
+    let sections: Vec<proto::Groups> = state.groups.sections().collect();
+    let bytes: usize = sections.iter().map(prost::Message::encoded_len).sum();
+    if bytes > PART_BYTES {
+        chunks.extend(
+            sections
+                .into_iter()
+                .map(|section| encode(Section::Groups(section))),
+        );
+    } else if !sections.is_empty() {
+        let mut all = proto::Groups::default();
+        for mut section in sections {
+            all.groups.append(&mut section.groups);
+            all.offsets.append(&mut section.offsets);
+        }
+        chunks.push(encode(Section::Groups(all)));
+    }
+}

@@ -1,0 +1,16 @@
+//! The things a state is made of, each with its own rules: a noun changes itself only. They must
+//! not know the state, nor how they are written.
+
+pub mod clock;
+pub mod file;
+pub mod group;
+pub(crate) mod kept;
+pub(crate) mod level;
+pub mod member;
+pub mod offset;
+pub mod partition;
+pub(crate) mod placement;
+pub(crate) mod producer;
+pub(crate) mod slices;
+pub(crate) mod table;
+pub mod topic;

@@ -1,0 +1,277 @@
+//! Files and their life: live while a slice of theirs can be read, tombstoned from then on,
+//! forgotten once the collector has deleted them everywhere. It must not know partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::terms::ids::{FileId, Incarnation};
+
+pub use crate::terms::places::{Fate, FileRef};
+
+/// Files per block; see [`Files`].
+const BLOCK: u64 = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The random part of its key.
+    pub nonce: u32,
+    /// Bytes of the whole file.
+    pub length: u64,
+    /// CRC-32C of the whole file.
+    pub checksum: u32,
+    /// Bit b: bucket b held it when it was committed.
+    pub(crate) placement: u64,
+    /// Wall time of its commit: its age where records carry no timestamp.
+    pub(crate) committed_wall_millis: u64,
+    /// Slices that can be read.
+    pub live_slices: u32,
+    /// Bytes of slices that can be read.
+    pub live_bytes: u64,
+    /// When the last slice was gone, in ticks.
+    pub(crate) tombstoned_ticks: Option<u64>,
+}
+
+impl File {
+    /// Numbers of the buckets that held the file when it was committed, increasing.
+    pub fn placement(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..u64::BITS).filter(|bucket| self.placement & (1 << bucket) != 0)
+    }
+
+    /// Whether nothing in it can be read any more.
+    pub fn is_tombstoned(&self) -> bool {
+        self.tombstoned_ticks.is_some()
+    }
+}
+
+/// Some of the files with successive numbers, and how many of them are tombstoned.
+#[derive(Clone, Debug, Default)]
+struct Block {
+    files: Vec<(u64, File)>,
+    tombstoned: u32,
+}
+
+impl Block {
+    fn find(&self, number: u64) -> Result<usize, usize> {
+        self.files
+            .binary_search_by_key(&number, |(number, _)| *number)
+    }
+}
+
+/// A block's place: the incarnation, and the file numbers divided by [`BLOCK`].
+type BlockKey = (Incarnation, u64);
+
+/// All files that are not forgotten, in shared blocks, so that a clone copies pointers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files {
+    blocks: BTreeMap<BlockKey, Arc<Block>>,
+    /// Blocks that hold tombstoned files.
+    tombstoned: BTreeSet<BlockKey>,
+    len: u64,
+}
+
+fn key(file: FileId) -> BlockKey {
+    (file.incarnation, file.number / BLOCK)
+}
+
+impl Files {
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn get(&self, id: FileId) -> Option<&File> {
+        let block = self.blocks.get(&key(id))?;
+        block
+            .find(id.number)
+            .ok()
+            .and_then(|at| block.files.get(at))
+            .map(|(_, file)| file)
+    }
+
+    /// Adds a file that is not there; one without live slices is a tombstone at once.
+    pub(crate) fn insert(&mut self, id: FileId, file: File) {
+        let block = Arc::make_mut(self.blocks.entry(key(id)).or_default());
+        if let Err(at) = block.find(id.number) {
+            block.files.insert(at, (id.number, file));
+            self.len += 1;
+            if file.is_tombstoned() {
+                block.tombstoned += 1;
+                self.tombstoned.insert(key(id));
+            }
+        }
+    }
+
+    /// Takes a dropped slice off its file; true if that was the last one.
+    pub(crate) fn release(&mut self, id: FileId, length: u32, ticks: u64) -> bool {
+        let Some(block) = self.blocks.get_mut(&key(id)) else {
+            return false;
+        };
+        let block = Arc::make_mut(block);
+        let Ok(at) = block.find(id.number) else {
+            return false;
+        };
+        let Some((_, file)) = block.files.get_mut(at) else {
+            return false;
+        };
+        file.live_slices = file.live_slices.saturating_sub(1);
+        file.live_bytes = file.live_bytes.saturating_sub(u64::from(length));
+        if file.live_slices > 0 || file.is_tombstoned() {
+            return false;
+        }
+        file.tombstoned_ticks = Some(ticks);
+        block.tombstoned += 1;
+        self.tombstoned.insert(key(id));
+        true
+    }
+
+    /// Forgets a file if it was tombstoned at or before a time in ticks.
+    pub(crate) fn forget(&mut self, id: FileId, tombstoned_until_ticks: u64) -> bool {
+        let past = |file: &File| {
+            file.tombstoned_ticks
+                .is_some_and(|ticks| ticks <= tombstoned_until_ticks)
+        };
+        if !self.get(id).is_some_and(past) {
+            return false;
+        }
+        let Some(block) = self.blocks.get_mut(&key(id)) else {
+            return false;
+        };
+        let block = Arc::make_mut(block);
+        let Ok(at) = block.find(id.number) else {
+            return false;
+        };
+        block.files.remove(at);
+        block.tombstoned = block.tombstoned.saturating_sub(1);
+        self.len -= 1;
+        if block.tombstoned == 0 {
+            self.tombstoned.remove(&key(id));
+        }
+        if block.files.is_empty() {
+            self.blocks.remove(&key(id));
+        }
+        true
+    }
+
+    /// Files tombstoned at or before a time in ticks, by id, at most `max`.
+    pub(crate) fn tombstoned_until(&self, ticks: u64, max: usize) -> Vec<FileRef> {
+        let blocks = self
+            .tombstoned
+            .iter()
+            .filter_map(|key| Some((key.0, self.blocks.get(key)?)));
+        blocks
+            .flat_map(|(incarnation, block)| {
+                block.files.iter().map(move |(number, file)| {
+                    (
+                        FileId {
+                            incarnation,
+                            number: *number,
+                        },
+                        file,
+                    )
+                })
+            })
+            .filter(|(_, file)| file.tombstoned_ticks.is_some_and(|since| since <= ticks))
+            .map(|(id, file)| FileRef {
+                file: id,
+                nonce: file.nonce,
+            })
+            .take(max)
+            .collect()
+    }
+
+    /// Whether any file of an incarnation is not forgotten.
+    pub(crate) fn any_of(&self, incarnation: Incarnation) -> bool {
+        self.blocks
+            .range((incarnation, 0)..=(incarnation, u64::MAX))
+            .next()
+            .is_some()
+    }
+
+    /// All files, by id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
+        self.blocks.iter().flat_map(|((incarnation, _), block)| {
+            block.files.iter().map(|(number, file)| {
+                (
+                    FileId {
+                        incarnation: *incarnation,
+                        number: *number,
+                    },
+                    file,
+                )
+            })
+        })
+    }
+
+    /// How many tombstoned files there are.
+    pub(crate) fn tombstoned(&self) -> u64 {
+        let blocks = self
+            .tombstoned
+            .iter()
+            .filter_map(|key| self.blocks.get(key));
+        blocks.map(|block| u64::from(block.tombstoned)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(incarnation: u64, number: u64) -> FileId {
+        FileId {
+            incarnation: Incarnation(incarnation),
+            number,
+        }
+    }
+
+    fn file(live_slices: u32) -> File {
+        File {
+            nonce: 9,
+            length: 100,
+            checksum: 1,
+            placement: 0b101,
+            committed_wall_millis: 0,
+            live_slices,
+            live_bytes: u64::from(live_slices) * 10,
+            tombstoned_ticks: (live_slices == 0).then_some(50),
+        }
+    }
+
+    #[test]
+    fn a_file_is_a_tombstone_once_its_last_slice_is_gone_and_collectable_after_the_grace() {
+        let mut files = Files::default();
+        files.insert(id(1, 0), file(2));
+        files.insert(id(1, 300), file(0));
+        assert!(!files.release(id(1, 0), 10, 60));
+        assert!(files.tombstoned_until(49, 9).is_empty());
+        assert_eq!(
+            files.tombstoned_until(50, 9),
+            [FileRef {
+                file: id(1, 300),
+                nonce: 9
+            }]
+        );
+        assert!(files.release(id(1, 0), 10, 60));
+        assert_eq!(files.tombstoned_until(60, 9).len(), 2);
+        assert_eq!(files.tombstoned_until(60, 1).len(), 1);
+        assert_eq!(files.tombstoned(), 2);
+    }
+
+    #[test]
+    fn only_tombstones_past_the_grace_are_forgotten() {
+        let mut files = Files::default();
+        files.insert(id(1, 5), file(1));
+        assert!(!files.forget(id(1, 5), u64::MAX));
+        assert!(!files.forget(id(2, 5), u64::MAX));
+        assert!(files.release(id(1, 5), 10, 60));
+        assert!(!files.forget(id(1, 5), 59));
+        assert!(files.any_of(Incarnation(1)));
+        assert!(files.forget(id(1, 5), 60));
+        assert!(!files.forget(id(1, 5), 60));
+        assert!(!files.any_of(Incarnation(1)));
+        assert_eq!(files.len(), 0);
+    }
+
+    #[test]
+    fn placement_names_the_buckets() {
+        assert_eq!(file(1).placement().collect::<Vec<_>>(), [0, 2]);
+    }
+}

@@ -1,0 +1,557 @@
+//! Consumer groups: members, generations, assignments and committed offsets, with Kafka's classic
+//! group protocol as a pure state machine. All decisions are taken here, when a command is
+//! applied. Must not know deadlines, parked requests or what the members' metadata says.
+
+mod join;
+mod leave;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::offset::Offsets;
+use crate::terms::ids::{Stamp, TopicId};
+
+pub use super::offset::OffsetRules;
+pub use crate::terms::group::{
+    Action, Command, CommitOffsets, Completion, Event, Join, JoinOutcome, Joined, JoinedMember,
+    Leaving, OffsetEntry, Protocol, Refusal, Reply, Sync, SyncOutcome, Synced,
+};
+
+/// How long a group without members and offsets is kept, so that its generation goes on if
+/// members come back: Kafka forgets such groups in a sweep every ten minutes.
+const EMPTY_GROUP_KEPT_TICKS_MILLIS: u64 = 10 * 60 * 1_000;
+
+/// What a group, or a member, takes beside what is of any length in it.
+const FIXED_BYTES: u64 = 512;
+
+/// All groups of a cluster. A clone shares what is not changed afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    pub(crate) groups: BTreeMap<String, Arc<Group>>,
+    pub(crate) bytes: u64,
+}
+
+/// Where a group is in the protocol, with Kafka's names. A group that does not exist is Dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// No members; there may be offsets.
+    #[default]
+    Empty,
+    /// Members are awaited to join the next generation.
+    PreparingRebalance,
+    /// The members know the generation; the leader's assignments are awaited.
+    CompletingRebalance,
+    /// Members have their assignments.
+    Stable,
+}
+
+impl Phase {
+    /// Kafka's name of the state.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Empty => "Empty",
+            Phase::PreparingRebalance => "PreparingRebalance",
+            Phase::CompletingRebalance => "CompletingRebalance",
+            Phase::Stable => "Stable",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    pub(crate) phase: Phase,
+    /// Rises with every joining phase that completes, and when the last member goes; so it
+    /// names the joining phase that begins in it.
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: Option<String>,
+    /// The joining phase began with an empty group.
+    pub(crate) initial: bool,
+    pub(crate) emptied_ticks_millis: u64,
+    pub(crate) members: BTreeMap<String, Member>,
+    /// Static members: instance id to member id.
+    pub(crate) instances: BTreeMap<String, String>,
+    pub(crate) offsets: Offsets,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `group.instance.id` of a static member.
+    pub instance: Option<String>,
+    pub client_id: String,
+    /// Address of the client.
+    pub client_host: String,
+    /// Session timeout in milliseconds.
+    pub session_timeout_millis: u32,
+    /// Rebalance timeout in milliseconds.
+    pub rebalance_timeout_millis: u32,
+    /// Supported protocols, best first.
+    pub protocols: Vec<Protocol>,
+    /// What the leader assigned in this generation.
+    pub assignment: Bytes,
+    /// Has joined in the joining phase that goes on.
+    pub joined: bool,
+    /// Was not heard by a leader of the journal since that took over.
+    pub silent: bool,
+}
+
+impl Member {
+    /// The member's metadata for a protocol; empty if it does not support it.
+    pub fn metadata(&self, protocol: &str) -> Bytes {
+        self.protocols
+            .iter()
+            .find(|supported| supported.name == protocol)
+            .map(|supported| supported.metadata.clone())
+            .unwrap_or_default()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> u64 {
+        let texts = self.client_id.len() + self.client_host.len();
+        // It is found by its instance, too.
+        let instance = self
+            .instance
+            .as_ref()
+            .map_or(0, |instance| 2 * instance.len());
+        let kept = (texts + instance + self.assignment.len()) as u64;
+        FIXED_BYTES + kept + protocols_bytes(&self.protocols)
+    }
+
+    fn supports(&self, protocol: &str) -> bool {
+        self.protocols
+            .iter()
+            .any(|supported| supported.name == protocol)
+    }
+}
+
+/// Bytes of memory of a member's protocols.
+pub fn protocols_bytes(protocols: &[Protocol]) -> u64 {
+    let bytes = |protocol: &Protocol| protocol.name.len() + protocol.metadata.len() + 64;
+    protocols.iter().map(bytes).sum::<usize>() as u64
+}
+
+impl Groups {
+    /// Applies a command. Total: whatever a command asks for, the answer is a reply. At most the
+    /// named group changes, and there is an event if it did in a way that may concern a member.
+    pub fn apply(
+        &mut self,
+        stamp: Stamp,
+        rules: OffsetRules<'_>,
+        command: &Command,
+    ) -> (Reply, Option<Event>) {
+        let before = self.bytes_of(&command.group);
+        let outcome = self.apply_action(stamp, rules, command);
+        self.bytes = self.bytes - before + self.bytes_of(&command.group);
+        outcome
+    }
+
+    fn apply_action(
+        &mut self,
+        stamp: Stamp,
+        rules: OffsetRules<'_>,
+        command: &Command,
+    ) -> (Reply, Option<Event>) {
+        let id = &command.group;
+        match &command.action {
+            Action::Join(join) => self.apply_join(id, join),
+            Action::CompleteJoin { generation } => {
+                let completion = self.group_mut(id).map_or(Completion::Superseded, |group| {
+                    group.complete_join(*generation, stamp.ticks_millis)
+                });
+                let changed = completion != Completion::Superseded;
+                (
+                    Reply::CompleteJoin(completion),
+                    changed.then(|| Event::changed(id)),
+                )
+            }
+            Action::Sync(sync) => {
+                let result = match self.group_mut(id) {
+                    Some(group) => group.sync(sync),
+                    None => Err(Refusal::UnknownMemberId),
+                };
+                let event = result.is_ok().then(|| Event::changed(id));
+                (Reply::Sync(result), event)
+            }
+            Action::Leave(members) => {
+                let results = match self.group_mut(id) {
+                    Some(group) => group.leave(members, stamp.ticks_millis),
+                    None => vec![Err(Refusal::UnknownMemberId); members.len()],
+                };
+                let event = results
+                    .iter()
+                    .any(Result::is_ok)
+                    .then(|| Event::changed(id));
+                (Reply::Leave(results), event)
+            }
+            Action::Expire(members) => {
+                let expired = self
+                    .group_mut(id)
+                    .is_some_and(|group| group.expire(members, stamp.ticks_millis));
+                (Reply::Done, expired.then(|| Event::changed(id)))
+            }
+            Action::MarkSilence { silent, heard } => {
+                if let Some(group) = self.group_mut(id) {
+                    group.mark_silence(silent, heard);
+                }
+                (Reply::Done, None)
+            }
+            Action::Commit(commit) => (self.apply_commit(stamp, rules, id, commit), None),
+            Action::Delete => self.apply_delete(id),
+        }
+    }
+
+    fn apply_join(&mut self, id: &str, join: &Join) -> (Reply, Option<Event>) {
+        if let Some(group) = self.group_mut(id) {
+            let result = group.join(join);
+            let event = result.is_ok().then(|| Event::changed(id));
+            return (Reply::Join(result), event);
+        }
+        if !join.admitted {
+            return (Reply::Join(Err(Refusal::UnknownMemberId)), None);
+        }
+        let mut group = Group::default();
+        let result = group.join(join);
+        if result.is_err() {
+            return (Reply::Join(result), None);
+        }
+        self.groups.insert(id.to_owned(), Arc::new(group));
+        (Reply::Join(result), Some(Event::changed(id)))
+    }
+
+    fn apply_commit(
+        &mut self,
+        stamp: Stamp,
+        rules: OffsetRules<'_>,
+        id: &str,
+        commit: &CommitOffsets,
+    ) -> Reply {
+        let ticks = stamp.ticks_millis;
+        if let Some(group) = self.group_mut(id) {
+            let result = group.validate_commit(commit);
+            return Reply::Commit(
+                result.map(|()| group.offsets.commit(ticks, rules, &commit.offsets)),
+            );
+        }
+        if commit.generation >= 0 {
+            return Reply::Commit(Err(Refusal::GroupIdNotFound));
+        }
+        let mut group = Group {
+            emptied_ticks_millis: ticks,
+            ..Group::default()
+        };
+        let results = group.offsets.commit(ticks, rules, &commit.offsets);
+        if !group.offsets.is_empty() {
+            self.groups.insert(id.to_owned(), Arc::new(group));
+        }
+        Reply::Commit(Ok(results))
+    }
+
+    fn apply_delete(&mut self, id: &str) -> (Reply, Option<Event>) {
+        match self.groups.get(id) {
+            None => (Reply::Delete(Err(Refusal::GroupIdNotFound)), None),
+            Some(group) if group.phase != Phase::Empty => {
+                (Reply::Delete(Err(Refusal::NonEmptyGroup)), None)
+            }
+            Some(_) => {
+                self.groups.remove(id);
+                (Reply::Delete(Ok(())), Some(Event::changed(id)))
+            }
+        }
+    }
+
+    /// Part of housekeeping: drops offsets of empty groups that were committed, and whose group
+    /// emptied, `retention_millis` of ticks ago; and groups that have nothing left. Offsets of a
+    /// group with members are kept however old they are. Returns the groups dropped.
+    pub fn expire(&mut self, stamp: Stamp, retention_millis: u64) -> Vec<Event> {
+        let ticks = stamp.ticks_millis;
+        let mut dropped = Vec::new();
+        for (id, group) in &mut self.groups {
+            if group.phase != Phase::Empty {
+                continue;
+            }
+            let empty_for = ticks.saturating_sub(group.emptied_ticks_millis);
+            if empty_for >= retention_millis
+                && let Some(horizon) = ticks.checked_sub(retention_millis)
+                && group.offsets.has_committed_until(horizon)
+            {
+                self.bytes -= group.offsets.bytes();
+                Arc::make_mut(group).offsets.drop_committed_until(horizon);
+                self.bytes += group.offsets.bytes();
+            }
+            if group.offsets.is_empty() && empty_for >= EMPTY_GROUP_KEPT_TICKS_MILLIS {
+                dropped.push(id.clone());
+            }
+        }
+        dropped
+            .into_iter()
+            .map(|id| {
+                self.bytes -= self.bytes_of(&id);
+                self.groups.remove(&id);
+                Event { group: id }
+            })
+            .collect()
+    }
+
+    /// Part of deleting a topic: its offsets go in every group.
+    pub fn forget_topic(&mut self, topic: TopicId) {
+        for group in self.groups.values_mut() {
+            if group.offsets.has_topic(topic) {
+                self.bytes -= group.offsets.bytes();
+                Arc::make_mut(group).offsets.forget_topic(topic);
+                self.bytes += group.offsets.bytes();
+            }
+        }
+    }
+
+    /// The group of this id.
+    pub fn get(&self, id: &str) -> Option<&Group> {
+        self.groups.get(id).map(Arc::as_ref)
+    }
+
+    /// All groups, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
+        self.groups
+            .iter()
+            .map(|(id, group)| (id.as_str(), group.as_ref()))
+    }
+
+    /// Bytes of memory that they take, as far as clients decide it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn bytes_of(&self, id: &str) -> u64 {
+        self.groups
+            .get(id)
+            .map_or(0, |group| id.len() as u64 + group.bytes())
+    }
+
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// True if there are no groups.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Checks what must hold after every command; for debug builds and simulation.
+    ///
+    /// # Panics
+    /// If it does not hold.
+    pub fn assert_invariants(&self) {
+        for (id, group) in &self.groups {
+            group.assert_invariants(id);
+        }
+        let bytes: u64 = self.groups.keys().map(|id| self.bytes_of(id)).sum();
+        assert_eq!(self.bytes, bytes, "bytes of all groups");
+    }
+
+    fn group_mut(&mut self, id: &str) -> Option<&mut Group> {
+        self.groups.get_mut(id).map(Arc::make_mut)
+    }
+}
+
+impl Group {
+    /// Where the group is in the protocol.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// Kind of the group's protocols.
+    pub fn protocol_type(&self) -> Option<&str> {
+        self.protocol_type.as_deref()
+    }
+
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// Member id of the leader.
+    pub fn leader(&self) -> Option<&str> {
+        self.leader.as_deref()
+    }
+
+    /// True if the joining phase that goes on began with an empty group.
+    pub fn is_initial(&self) -> bool {
+        self.initial
+    }
+
+    /// The member of this id.
+    pub fn member(&self, id: &str) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// All members, by id.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (&str, &Member)> {
+        self.members
+            .iter()
+            .map(|(id, member)| (id.as_str(), member))
+    }
+
+    /// The member that holds a static instance.
+    pub fn instance_holder(&self, instance: &str) -> Option<&str> {
+        self.instances.get(instance).map(String::as_str)
+    }
+
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Bytes of memory that it takes, but for its id.
+    fn bytes(&self) -> u64 {
+        let members = self.members.iter();
+        // A member's id is where it is kept, where it leads and where its instance points to.
+        let members = members.map(|(id, member)| 3 * id.len() as u64 + member.bytes());
+        FIXED_BYTES + members.sum::<u64>() + self.offsets.bytes()
+    }
+
+    /// True if every member has joined in the joining phase that goes on.
+    pub fn all_joined(&self) -> bool {
+        self.members.values().all(|member| member.joined)
+    }
+
+    /// The longest rebalance timeout of the members, in milliseconds.
+    pub fn rebalance_timeout_millis(&self) -> u32 {
+        self.members
+            .values()
+            .map(|member| member.rebalance_timeout_millis)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Whether a request may speak for a member: static ones must hold their instance.
+    pub fn validate_member(&self, member: &str, instance: Option<&str>) -> Result<(), Refusal> {
+        match instance {
+            None if self.members.contains_key(member) => Ok(()),
+            None => Err(Refusal::UnknownMemberId),
+            Some(instance) => match self.instances.get(instance) {
+                None => Err(Refusal::UnknownMemberId),
+                Some(holder) if holder == member => Ok(()),
+                Some(_) => Err(Refusal::FencedInstanceId),
+            },
+        }
+    }
+
+    /// What a heartbeat is answered; changes nothing.
+    pub fn heartbeat(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), Refusal> {
+        self.validate_member(member, instance)?;
+        if generation != self.generation {
+            return Err(Refusal::IllegalGeneration);
+        }
+        match self.phase {
+            Phase::Empty => Err(Refusal::UnknownMemberId),
+            Phase::PreparingRebalance => Err(Refusal::RebalanceInProgress),
+            Phase::CompletingRebalance | Phase::Stable => Ok(()),
+        }
+    }
+
+    /// Members commit for their generation. Who is no member commits only while there are none.
+    fn validate_commit(&self, commit: &CommitOffsets) -> Result<(), Refusal> {
+        if commit.generation < 0 && self.phase == Phase::Empty {
+            return Ok(());
+        }
+        if commit.generation < 0 && commit.member.is_empty() && commit.instance.is_none() {
+            return Err(Refusal::UnknownMemberId);
+        }
+        self.validate_member(&commit.member, commit.instance.as_deref())?;
+        if commit.generation != self.generation {
+            return Err(Refusal::IllegalGeneration);
+        }
+        // While members are joining, those of the old generation may still commit what they
+        // processed; once the new one exists, they must join it first.
+        match self.phase {
+            Phase::CompletingRebalance => Err(Refusal::RebalanceInProgress),
+            Phase::Empty | Phase::PreparingRebalance | Phase::Stable => Ok(()),
+        }
+    }
+
+    fn next_generation(&mut self) {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+    }
+
+    /// The last member has gone.
+    fn become_empty(&mut self, ticks_millis: u64) {
+        self.next_generation();
+        self.phase = Phase::Empty;
+        self.protocol = None;
+        self.leader = None;
+        self.initial = false;
+        self.emptied_ticks_millis = ticks_millis;
+    }
+
+    fn mark_silence(&mut self, silent: &[String], heard: &[String]) {
+        for (members, flag) in [(silent, true), (heard, false)] {
+            for id in members {
+                if let Some(member) = self.members.get_mut(id) {
+                    member.silent = flag;
+                }
+            }
+        }
+    }
+
+    fn assert_invariants(&self, id: &str) {
+        assert_eq!(
+            self.phase == Phase::Empty,
+            self.members.is_empty(),
+            "group {id}: empty is the phase without members"
+        );
+        let leads = self
+            .leader
+            .as_ref()
+            .is_some_and(|leader| self.members.contains_key(leader));
+        assert_eq!(
+            leads,
+            !self.members.is_empty(),
+            "group {id}: a member leads"
+        );
+        assert!(self.generation >= 0, "group {id}: generations count from 0");
+        self.offsets.assert_counted(id);
+        let chosen = matches!(self.phase, Phase::CompletingRebalance | Phase::Stable);
+        assert!(
+            !chosen || self.protocol.is_some(),
+            "group {id}: a generation has a protocol"
+        );
+        for (instance, member) in &self.instances {
+            let holds = self
+                .members
+                .get(member)
+                .and_then(|member| member.instance.as_ref());
+            assert_eq!(
+                holds,
+                Some(instance),
+                "group {id}: an instance has its member"
+            );
+        }
+        let instances = self
+            .members
+            .values()
+            .filter(|member| member.instance.is_some())
+            .count();
+        assert_eq!(
+            instances,
+            self.instances.len(),
+            "group {id}: a static member has its instance"
+        );
+        if self.phase != Phase::PreparingRebalance {
+            let joined = self.members.values().any(|member| member.joined);
+            assert!(!joined, "group {id}: members join only while it prepares");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Agents and their incarnations, and control nodes: who takes part, and who may still commit.
+//! It must not know what is committed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::kept::Kept;
+use crate::terms::command::{ControlNode, RegisterAgent};
+use crate::terms::ids::{AgentId, COUNTER_MAX, Incarnation};
+use crate::terms::level;
+use crate::terms::reply::{Refusal, Reply};
+
+/// Outcomes kept per incarnation, so that a repeated commit is given its first outcome. More than
+/// an agent has in flight.
+pub const KEPT_OUTCOMES: usize = 64;
+
+/// Longest name, host, region or zone in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// An agent, alive or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    pub id: AgentId,
+    pub name: String,
+    /// Host that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    pub region: String,
+    pub zone: String,
+    /// The highest feature level it supports.
+    pub features: u32,
+    /// Nonce of its last registration.
+    pub(crate) nonce: u128,
+    pub incarnation: Incarnation,
+}
+
+/// One incarnation of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) agent: AgentId,
+    /// The only number that can be committed or skipped now.
+    pub(crate) next_number: u64,
+    /// When it was fenced, in ticks.
+    pub(crate) fenced_ticks: Option<u64>,
+    /// Skipped numbers and when they were, in ticks, until the grace is over.
+    pub(crate) skipped: BTreeMap<u64, u64>,
+    /// The outcomes of the last numbers; the last is that of `next_number - 1`.
+    pub(crate) kept: VecDeque<Kept>,
+}
+
+impl Run {
+    /// The outcome of a number below the next, if it is still kept.
+    pub(crate) fn kept(&self, number: u64) -> Option<&Kept> {
+        let behind = usize::try_from(self.next_number.checked_sub(number)?).ok()?;
+        self.kept.get(self.kept.len().checked_sub(behind)?)
+    }
+
+    /// Keeps the outcome of the next number and moves on.
+    pub(crate) fn settle(&mut self, outcome: Kept) {
+        if self.kept.len() == KEPT_OUTCOMES {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(outcome);
+        self.next_number = self.next_number.saturating_add(1);
+    }
+}
+
+/// Everyone who takes part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) names: BTreeMap<String, AgentId>,
+    pub(crate) runs: BTreeMap<Incarnation, Arc<Run>>,
+    pub(crate) control_nodes: BTreeMap<String, ControlNode>,
+    /// The last id given to an agent; 0 at first.
+    pub(crate) last_agent: i32,
+    /// The last incarnation given; 0 at first.
+    pub(crate) last_incarnation: u64,
+}
+
+impl Members {
+    /// Whether an agent may commit: its last incarnation is not fenced.
+    pub(crate) fn is_alive(&self, agent: &Agent) -> bool {
+        self.runs
+            .get(&agent.incarnation)
+            .is_some_and(|run| run.fenced_ticks.is_none())
+    }
+
+    pub(crate) fn run_mut(&mut self, incarnation: Incarnation) -> Option<&mut Run> {
+        self.runs.get_mut(&incarnation).map(Arc::make_mut)
+    }
+
+    /// Registers a run of an agent; true if anything changed.
+    pub(crate) fn register(
+        &mut self,
+        level: u32,
+        ticks: u64,
+        request: &RegisterAgent,
+    ) -> (Reply, bool) {
+        if let Err(refusal) = check_agent(level, request) {
+            return (Reply::Refused(refusal), false);
+        }
+        let known = self
+            .names
+            .get(&request.name)
+            .and_then(|id| self.agents.get(id));
+        if let Some(agent) = known
+            && agent.nonce == request.nonce
+        {
+            if !self.is_alive(agent) {
+                return (Reply::Refused(Refusal::Fenced), false);
+            }
+            return (
+                Reply::Registered {
+                    agent: agent.id,
+                    incarnation: agent.incarnation,
+                },
+                false,
+            );
+        }
+        let id = match known {
+            Some(agent) => agent.id,
+            None => AgentId(self.last_agent.saturating_add(1)),
+        };
+        if id.0 == i32::MAX || self.last_incarnation >= COUNTER_MAX {
+            return (Reply::Refused(Refusal::Exhausted { what: "agents" }), false);
+        }
+        if let Some(earlier) = known.map(|agent| agent.incarnation) {
+            self.fence(earlier, ticks);
+        }
+        self.last_agent = self.last_agent.max(id.0);
+        self.last_incarnation += 1;
+        let incarnation = Incarnation(self.last_incarnation);
+        self.names.insert(request.name.clone(), id);
+        self.agents.insert(id, agent(id, incarnation, request));
+        self.runs.insert(incarnation, Arc::new(Run::starting(id)));
+        (
+            Reply::Registered {
+                agent: id,
+                incarnation,
+            },
+            true,
+        )
+    }
+
+    /// Fences an incarnation; true if it was not fenced before.
+    pub(crate) fn fence(&mut self, incarnation: Incarnation, ticks: u64) -> bool {
+        let alive = |run: &&mut Run| run.fenced_ticks.is_none();
+        let Some(run) = self.run_mut(incarnation).filter(alive) else {
+            return false;
+        };
+        run.fenced_ticks = Some(ticks);
+        true
+    }
+
+    pub(crate) fn register_control_node(&mut self, level: u32, node: &ControlNode) -> Reply {
+        if let Err(refusal) = check_names([&node.name, &node.region]) {
+            return Reply::Refused(refusal);
+        }
+        if node.features < level {
+            return Reply::Refused(Refusal::LevelUnsupported { level });
+        }
+        self.control_nodes.insert(node.name.clone(), node.clone());
+        Reply::Done
+    }
+
+    pub(crate) fn remove_control_node(&mut self, name: &str) -> Reply {
+        match self.control_nodes.remove(name) {
+            Some(_) => Reply::Done,
+            None => Reply::Refused(Refusal::UnknownControlNode),
+        }
+    }
+
+    /// The first who does not support a feature level.
+    pub(crate) fn find_behind(&self, level: u32) -> Option<(String, u32)> {
+        let agents = self.agents.values().filter(|agent| self.is_alive(agent));
+        let agents = agents.map(|agent| (&agent.name, agent.features));
+        let nodes = self
+            .control_nodes
+            .values()
+            .map(|node| (&node.name, node.features));
+        agents
+            .chain(nodes)
+            .find(|(_, features)| *features < level)
+            .map(|(name, features)| (name.clone(), features))
+    }
+
+    /// Forgets what is not needed past the grace: kept outcomes and skips, then the incarnation
+    /// once none of its files is left, then its agent if it was the last one.
+    pub(crate) fn expire(&mut self, until_ticks: u64, has_files: impl Fn(Incarnation) -> bool) {
+        let past = |ticks: &u64| *ticks <= until_ticks;
+        let mut gone = Vec::new();
+        for (incarnation, run) in &mut self.runs {
+            if run.skipped.values().any(&past) {
+                Arc::make_mut(run).skipped.retain(|_, ticks| !past(ticks));
+            }
+            if !run.fenced_ticks.as_ref().is_some_and(&past) {
+                continue;
+            }
+            if !run.kept.is_empty() {
+                Arc::make_mut(run).kept.clear();
+            }
+            if run.skipped.is_empty() && !has_files(*incarnation) {
+                gone.push(*incarnation);
+            }
+        }
+        for incarnation in gone {
+            let Some(run) = self.runs.remove(&incarnation) else {
+                continue;
+            };
+            let last = |agent: &Agent| agent.incarnation == incarnation;
+            if self.agents.get(&run.agent).is_some_and(last)
+                && let Some(agent) = self.agents.remove(&run.agent)
+            {
+                self.names.remove(&agent.name);
+            }
+        }
+    }
+}
+
+impl Run {
+    fn starting(agent: AgentId) -> Self {
+        Run {
+            agent,
+            next_number: 0,
+            fenced_ticks: None,
+            skipped: BTreeMap::new(),
+            kept: VecDeque::new(),
+        }
+    }
+}
+
+fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agent {
+    Agent {
+        id,
+        name: request.name.clone(),
+        host: request.host.clone(),
+        port: request.port,
+        region: request.region.clone(),
+        zone: request.zone.clone(),
+        features: request.features,
+        nonce: request.nonce,
+        incarnation,
+    }
+}
+
+fn check_agent(level: u32, request: &RegisterAgent) -> Result<(), Refusal> {
+    check_names([&request.name, &request.host, &request.region])?;
+    if request.zone.len() > NAME_BYTES_MAX {
+        return Err(Refusal::Invalid {
+            what: "the zone is longer than 255 bytes",
+        });
+    }
+    level::check_supports(level, request.features)
+}
+
+fn check_names<const N: usize>(names: [&String; N]) -> Result<(), Refusal> {
+    if names
+        .iter()
+        .any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX)
+    {
+        return Err(Refusal::Invalid {
+            what: "name, host and region must each have between 1 and 255 bytes",
+        });
+    }
+    Ok(())
+}

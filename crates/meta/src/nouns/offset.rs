@@ -1,0 +1,159 @@
+//! Offsets that a group has committed. They belong to a topic id, so that a topic that is deleted
+//! and created again does not inherit them. Must not know who may commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::terms::group::{OffsetEntry, Refusal};
+use crate::terms::ids::TopicId;
+
+/// What an offset takes beside its metadata: its fields, and its place in two maps.
+const OFFSET_BYTES: u64 = 128;
+
+/// Bytes of memory of an offset with so much metadata.
+pub const fn offset_bytes(metadata_bytes: usize) -> u64 {
+    OFFSET_BYTES + metadata_bytes as u64
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Next offset to read.
+    pub offset: i64,
+    /// Leader epoch of the last record read, -1 if not known.
+    pub leader_epoch: i32,
+    /// What the client attached.
+    pub metadata: String,
+    /// When it was committed, in ticks.
+    pub committed_ticks_millis: u64,
+}
+
+impl CommittedOffset {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> u64 {
+        offset_bytes(self.metadata.len())
+    }
+}
+
+/// What the state machine around the groups says of offsets to commit.
+#[derive(Clone, Copy)]
+pub struct OffsetRules<'a> {
+    /// The number of partitions of a topic that exists.
+    pub partitions: &'a dyn Fn(TopicId) -> Option<u32>,
+    /// `offset.metadata.max.bytes`: longest metadata that a client may attach, in bytes.
+    pub metadata_bytes_max: usize,
+}
+
+/// The offsets of one group. A clone shares the topics that do not change afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    topics: BTreeMap<TopicId, Arc<BTreeMap<u32, CommittedOffset>>>,
+    bytes: u64,
+}
+
+impl Offsets {
+    /// The offset committed for a partition.
+    pub fn get(&self, topic: TopicId, partition: u32) -> Option<&CommittedOffset> {
+        self.topics.get(&topic)?.get(&partition)
+    }
+
+    /// Everything committed, by topic id and partition.
+    pub fn topics(
+        &self,
+    ) -> impl Iterator<Item = (TopicId, impl Iterator<Item = (u32, &CommittedOffset)>)> {
+        self.topics.iter().map(|(topic, partitions)| {
+            (
+                *topic,
+                partitions
+                    .iter()
+                    .map(|(partition, offset)| (*partition, offset)),
+            )
+        })
+    }
+
+    /// Bytes of memory that they take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// True if nothing is committed.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// Commits offsets, each on its own; outcomes in the order given.
+    pub(crate) fn commit(
+        &mut self,
+        ticks_millis: u64,
+        rules: OffsetRules<'_>,
+        entries: &[OffsetEntry],
+    ) -> Vec<Result<(), Refusal>> {
+        let commit = |entry: &OffsetEntry| {
+            if (rules.partitions)(entry.topic).is_none_or(|count| entry.partition >= count) {
+                return Err(Refusal::UnknownTopicOrPartition);
+            }
+            if entry.metadata.len() > rules.metadata_bytes_max {
+                return Err(Refusal::OffsetMetadataTooLarge);
+            }
+            let committed = CommittedOffset {
+                offset: entry.offset,
+                leader_epoch: entry.leader_epoch,
+                metadata: entry.metadata.clone(),
+                committed_ticks_millis: ticks_millis,
+            };
+            self.insert(entry.topic, entry.partition, committed);
+            Ok(())
+        };
+        entries.iter().map(commit).collect()
+    }
+
+    /// Sets one offset.
+    pub(crate) fn insert(&mut self, topic: TopicId, partition: u32, offset: CommittedOffset) {
+        self.bytes += offset.bytes();
+        let partitions = Arc::make_mut(self.topics.entry(topic).or_default());
+        if let Some(replaced) = partitions.insert(partition, offset) {
+            self.bytes -= replaced.bytes();
+        }
+    }
+
+    /// True if a partition of the topic has an offset.
+    pub(crate) fn has_topic(&self, topic: TopicId) -> bool {
+        self.topics.contains_key(&topic)
+    }
+
+    /// Drops a topic's offsets.
+    pub(crate) fn forget_topic(&mut self, topic: TopicId) {
+        let forgotten = self.topics.remove(&topic);
+        let offsets = forgotten.iter().flat_map(|topic| topic.values());
+        self.bytes -= offsets.map(CommittedOffset::bytes).sum::<u64>();
+    }
+
+    /// True if something was committed at `horizon` or before.
+    pub(crate) fn has_committed_until(&self, horizon_ticks_millis: u64) -> bool {
+        self.topics
+            .values()
+            .flat_map(|partitions| partitions.values())
+            .any(|offset| offset.committed_ticks_millis <= horizon_ticks_millis)
+    }
+
+    /// Drops what was committed at `horizon` or before.
+    pub(crate) fn drop_committed_until(&mut self, horizon_ticks_millis: u64) {
+        for partitions in self.topics.values_mut() {
+            Arc::make_mut(partitions).retain(|_, offset| {
+                let is_kept = offset.committed_ticks_millis > horizon_ticks_millis;
+                if !is_kept {
+                    self.bytes -= offset.bytes();
+                }
+                is_kept
+            });
+        }
+        self.topics.retain(|_, partitions| !partitions.is_empty());
+    }
+
+    /// Checks that the bytes are counted right.
+    pub(crate) fn assert_counted(&self, group: &str) {
+        let offsets = self.topics.values().flat_map(|topic| topic.values());
+        let bytes: u64 = offsets.map(CommittedOffset::bytes).sum();
+        assert_eq!(self.bytes, bytes, "group {group}: bytes of offsets");
+    }
+}

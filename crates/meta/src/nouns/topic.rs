@@ -1,0 +1,301 @@
+//! Topics: names, configs and which partitions they have. It must not know what partitions hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::terms::command::{ConfigChanges, CreateTopic};
+use crate::terms::config::{self, Configs};
+use crate::terms::ids::{COUNTER_MAX, PartitionId, TopicId};
+
+pub use crate::terms::refusal::TopicRefusal as Refusal;
+
+/// Most partitions of one topic: as many as one command can make without a noticeable pause.
+pub const PARTITIONS_MAX: u32 = 100_000;
+
+/// Most partitions of one cluster, those of deleted topics that are still being dropped included:
+/// what one process can hold in a few hundred MiB, with clients that ask for all of them.
+pub const CLUSTER_PARTITIONS_MAX: u64 = 1_000_000;
+
+/// Most topics of one cluster: what one process can hold in some 400 MiB, however long their names
+/// are and however much is set on them.
+pub const CLUSTER_TOPICS_MAX: usize = 100_000;
+
+/// Longest topic name, as Kafka's.
+pub const NAME_LENGTH_MAX: usize = 249;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: String,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionId>,
+    /// Configs set on the topic itself.
+    pub configs: Configs,
+}
+
+/// All topics, and the cluster's configs, which hold where topics say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topics {
+    by_id: BTreeMap<TopicId, Arc<Topic>>,
+    by_name: BTreeMap<String, TopicId>,
+    /// Names with every dot replaced: Kafka keeps names apart that differ only in `.` and `_`.
+    collisions: BTreeMap<String, TopicId>,
+    pub(crate) cluster_configs: Arc<Configs>,
+}
+
+impl Topics {
+    /// The topic of an id.
+    pub fn get(&self, id: TopicId) -> Option<&Topic> {
+        self.by_id.get(&id).map(Arc::as_ref)
+    }
+
+    /// The topic of a name.
+    pub fn named(&self, name: &str) -> Option<&Topic> {
+        self.get(*self.by_name.get(name)?)
+    }
+
+    /// All topics, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.shared().map(Arc::as_ref)
+    }
+
+    /// All topics, sorted by name, to be kept without being copied.
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// What is set for the cluster.
+    pub fn cluster_configs(&self) -> &Arc<Configs> {
+        &self.cluster_configs
+    }
+
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are no topics.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether every topic is found by its name, and nothing else is.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let found = |topic: &Arc<Topic>| {
+            self.by_name.get(&topic.name) == Some(&topic.id)
+                && self.collisions.get(&normalised(&topic.name)) == Some(&topic.id)
+        };
+        self.by_id.values().all(found)
+            && self.by_name.len() == self.by_id.len()
+            && self.collisions.len() == self.by_id.len()
+    }
+
+    /// The value in force of one of the cluster's configs, as a number.
+    pub fn cluster_number(&self, name: &str) -> Option<i64> {
+        config::number(config::cluster_value(&self.cluster_configs, name))
+    }
+
+    /// The value in force of one of a topic's configs, as a number.
+    pub(crate) fn topic_number(&self, topic: &Topic, name: &str) -> Option<i64> {
+        config::number(config::topic_value(
+            &self.cluster_configs,
+            &topic.configs,
+            name,
+        ))
+    }
+
+    /// Whether a topic could be created.
+    pub(crate) fn check_new(&self, request: &CreateTopic) -> Result<(), Refusal> {
+        check_name(&request.name)?;
+        if self.by_name.contains_key(&request.name) {
+            return Err(Refusal::Exists {
+                name: request.name.clone(),
+            });
+        }
+        let collides = self
+            .collisions
+            .get(&normalised(&request.name))
+            .and_then(|id| self.get(*id));
+        if let Some(other) = collides {
+            let (name, other) = (&request.name, &other.name);
+            let reason = format!("topic '{name}' collides with the existing topic '{other}'");
+            return Err(Refusal::InvalidName { reason });
+        }
+        if request.partitions == 0 || request.partitions > PARTITIONS_MAX {
+            let reason = format!("the number of partitions must be between 1 and {PARTITIONS_MAX}");
+            return Err(Refusal::InvalidPartitions { reason });
+        }
+        config::check_all(config::TOPIC, &request.configs)
+            .map_err(|reason| Refusal::InvalidConfig { reason })?;
+        if self.len() >= CLUSTER_TOPICS_MAX {
+            let reason = format!("a cluster has at most {CLUSTER_TOPICS_MAX} topics");
+            return Err(Refusal::Policy { reason });
+        }
+        if request.id == TopicId(0) || self.by_id.contains_key(&request.id) {
+            let reason = "the topic id is zero or taken".to_owned();
+            return Err(Refusal::Policy { reason });
+        }
+        Ok(())
+    }
+
+    /// Whether a topic could be given a number of partitions; how many those are more.
+    pub(crate) fn check_growth(&self, id: TopicId, total: u32) -> Result<u32, Refusal> {
+        let topic = self.get(id).ok_or(Refusal::Unknown)?;
+        let present = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        if total <= present || total > PARTITIONS_MAX {
+            let reason = format!(
+                "the topic has {present} partitions: it can be given more, up to {PARTITIONS_MAX}"
+            );
+            return Err(Refusal::InvalidPartitions { reason });
+        }
+        Ok(total - present)
+    }
+
+    /// Adds a topic that [`Topics::check_new`] found no fault with.
+    pub(crate) fn insert(&mut self, topic: Topic) {
+        self.by_name.insert(topic.name.clone(), topic.id);
+        self.collisions.insert(normalised(&topic.name), topic.id);
+        self.by_id.insert(topic.id, Arc::new(topic));
+    }
+
+    pub(crate) fn grow(&mut self, id: TopicId, partitions: impl IntoIterator<Item = PartitionId>) {
+        if let Some(topic) = self.by_id.get_mut(&id) {
+            Arc::make_mut(topic).partitions.extend(partitions);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
+        let topic = self.by_id.remove(&id)?;
+        self.by_name.remove(&topic.name);
+        self.collisions.remove(&normalised(&topic.name));
+        Some(topic)
+    }
+
+    /// Changes a topic's configs; true if anything is different then.
+    pub(crate) fn configure(
+        &mut self,
+        id: TopicId,
+        changes: &ConfigChanges,
+    ) -> Result<bool, Refusal> {
+        let topic = self.by_id.get_mut(&id).ok_or(Refusal::Unknown)?;
+        config::change(config::TOPIC, &mut Arc::make_mut(topic).configs, changes)
+            .map_err(|reason| Refusal::InvalidConfig { reason })
+    }
+
+    /// Changes the cluster's configs; true if anything is different then.
+    pub(crate) fn configure_cluster(&mut self, changes: &ConfigChanges) -> Result<bool, Refusal> {
+        config::change(
+            config::CLUSTER,
+            Arc::make_mut(&mut self.cluster_configs),
+            changes,
+        )
+        .map_err(|reason| Refusal::InvalidConfig { reason })
+    }
+}
+
+/// Gives out partition ids.
+pub(crate) fn number_partitions(
+    last: &mut u64,
+    present: u64,
+    count: u32,
+) -> Result<impl Iterator<Item = PartitionId> + Clone + use<>, Refusal> {
+    let first = *last + 1;
+    let end = *last + u64::from(count);
+    if end > COUNTER_MAX {
+        let reason = "no more partitions can be numbered".to_owned();
+        return Err(Refusal::Policy { reason });
+    }
+    if present.saturating_add(u64::from(count)) > CLUSTER_PARTITIONS_MAX {
+        let reason = format!("a cluster has at most {CLUSTER_PARTITIONS_MAX} partitions");
+        return Err(Refusal::Policy { reason });
+    }
+    *last = end;
+    Ok((first..=end).map(PartitionId))
+}
+
+/// Checks a name as Kafka does (`Topic.validate`).
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let reason = match name {
+        "" => "the empty string is not allowed as a topic name".to_owned(),
+        "." | ".." => "'.' and '..' are not allowed as topic names".to_owned(),
+        _ if name.len() > NAME_LENGTH_MAX => {
+            format!("a topic name has at most {NAME_LENGTH_MAX} characters")
+        }
+        _ if !name.bytes().all(allowed) => format!(
+            "topic name '{name}' holds other characters than ASCII letters, digits, '.', '_', '-'"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Refusal::InvalidName { reason })
+}
+
+fn normalised(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_as_kafka_does() {
+        let longest = "x".repeat(NAME_LENGTH_MAX);
+        for name in ["a", "A.b_c-9", "...", "__consumer_offsets", &longest] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        let too_long = "x".repeat(NAME_LENGTH_MAX + 1);
+        for name in ["", ".", "..", "a b", "a/b", "ä", "a\n", &too_long] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn partition_ids_end_before_the_shard_bits() {
+        let mut last = COUNTER_MAX - 2;
+        assert!(number_partitions(&mut last, 0, 3).is_err());
+        let ids: Vec<_> = number_partitions(&mut last, 0, 2)
+            .expect("two are left")
+            .collect();
+        assert_eq!(
+            ids,
+            [PartitionId(COUNTER_MAX - 1), PartitionId(COUNTER_MAX)]
+        );
+        assert!(number_partitions(&mut last, 0, 1).is_err());
+    }
+
+    #[test]
+    fn a_cluster_has_a_limit_of_topics() {
+        let mut topics = Topics::default();
+        let request = |n: usize| CreateTopic {
+            id: TopicId(n as u128 + 1),
+            name: format!("t{n}"),
+            partitions: 1,
+            configs: Configs::new(),
+        };
+        for n in 0..CLUSTER_TOPICS_MAX {
+            let CreateTopic { id, name, .. } = request(n);
+            topics.insert(Topic {
+                id,
+                name,
+                partitions: Vec::new(),
+                configs: Configs::new(),
+            });
+        }
+        let one_more = request(CLUSTER_TOPICS_MAX);
+        let refused = topics.check_new(&one_more);
+        assert!(
+            matches!(refused, Err(Refusal::Policy { .. })),
+            "{refused:?}"
+        );
+        topics.remove(TopicId(1));
+        assert_eq!(topics.check_new(&one_more), Ok(()));
+    }
+
+    #[test]
+    fn a_cluster_has_a_limit_of_partitions() {
+        let mut last = 0;
+        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX, 1).is_err());
+        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX - 1, 1).is_ok());
+    }
+}

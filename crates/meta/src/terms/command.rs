@@ -1,0 +1,128 @@
+//! Every input of the state machine. What a command does is in its noun's module; how it is
+//! written is in [`crate::bytes::encoding`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::commit::CommitFile;
+use super::group;
+use super::ids::{FileId, Incarnation, ProducerId, TopicId};
+
+/// One command, as it stands in an entry of the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// A new run of an agent.
+    RegisterAgent(RegisterAgent),
+    /// Ends an incarnation: it commits nothing more.
+    FenceAgent {
+        incarnation: Incarnation,
+    },
+    /// A durable file and what it holds.
+    CommitFile(CommitFile),
+    /// Gives up a file number: what the file would have held never is committed.
+    SkipFile {
+        file: FileId,
+    },
+    CreateTopic(CreateTopic),
+    /// Deletes a topic and all its records.
+    DeleteTopic {
+        id: TopicId,
+    },
+    /// Raises the number of partitions of a topic.
+    CreatePartitions {
+        id: TopicId,
+        /// How many it is to have.
+        total: u32,
+    },
+    /// Changes the configs of a topic.
+    SetTopicConfigs {
+        id: TopicId,
+        changes: ConfigChanges,
+    },
+    /// Changes the configs of the cluster.
+    SetClusterConfigs {
+        changes: ConfigChanges,
+    },
+    /// A new producer id with epoch 0, or the next epoch of a known one.
+    AllocateProducer {
+        /// The id and epoch that the producer has.
+        known: Option<(ProducerId, i16)>,
+    },
+    /// One bounded step of retention, expiry and deletion; repeat it while the reply says that
+    /// there is more.
+    Housekeep,
+    /// Tombstoned files that are gone from every bucket.
+    FilesDeleted {
+        files: BTreeSet<FileId>,
+    },
+    /// A control node, and what it supports.
+    RegisterControlNode(ControlNode),
+    /// A control node that will not come back.
+    RemoveControlNode {
+        name: String,
+    },
+    /// Switches on behaviour that every registered process supports.
+    SetFeatureLevel {
+        level: u32,
+    },
+    /// Which buckets there are, and how many failure domains a file must be in.
+    SetPlacement(Placement),
+    /// A command for a consumer group.
+    Group(group::Command),
+}
+
+/// A new run of an agent. It fences earlier runs of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterAgent {
+    /// New for every run, so that a repeated command is known as one.
+    pub nonce: u128,
+    /// The agent's own name; its node id follows it.
+    pub name: String,
+    /// Host that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    pub region: String,
+    pub zone: String,
+    /// The highest feature level it supports.
+    pub features: u32,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTopic {
+    /// Its id: random, never used before, not zero.
+    pub id: TopicId,
+    pub name: String,
+    /// Number of partitions, at least 1.
+    pub partitions: u32,
+    /// Configs set on the topic.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Changes of configs. A name in both is set.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConfigChanges {
+    /// Names and their new values.
+    pub set: BTreeMap<String, String>,
+    /// Names that go back to what holds without them.
+    pub remove: BTreeSet<String>,
+}
+
+/// A control node of this cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlNode {
+    /// Its name; a node registers again under it.
+    pub name: String,
+    pub region: String,
+    /// The highest feature level it supports.
+    pub features: u32,
+}
+
+/// Where files must be. Without buckets every bucket number counts as a failure domain of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Failure domains that must hold a file before it may be committed, at least 1.
+    pub copies: u32,
+    /// Bucket numbers (below 64), each with its failure domain.
+    pub buckets: BTreeMap<u32, u32>,
+}
