@@ -31,24 +31,24 @@ pub struct Effort {
 }
 
 /// A load and the servers it is for.
-struct Scenario {
-    name: &'static str,
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
     load: Load,
-    seaway: SeawayOptions,
+    pub(crate) seaway: SeawayOptions,
     with_kafka: bool,
 }
 
 /// What one run on one server came to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Figures {
+pub(crate) struct Figures {
     mib_per_second: f64,
     fetched_mib_per_second: f64,
-    cpu_seconds_per_gib: f64,
+    pub(crate) cpu_seconds_per_gib: f64,
     bucket_cpu_seconds_per_gib: f64,
     ack_p50_millis: f64,
     ack_p99_millis: f64,
     end_to_end_p50_millis: f64,
-    resident_max_mib: f64,
+    pub(crate) resident_max_mib: f64,
 }
 
 /// Runs everything whose name contains `filter` and prints the tables.
@@ -132,7 +132,7 @@ fn produce_load(effort: Effort, connections: usize, in_flight: usize, batch: usi
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 16 << 10;
 
-fn scenarios(effort: Effort) -> Vec<Scenario> {
+pub(crate) fn scenarios(effort: Effort) -> Vec<Scenario> {
     let produce =
         |connections, in_flight, batch| produce_load(effort, connections, in_flight, batch);
     let plain = |name, load| Scenario {
@@ -220,13 +220,13 @@ async fn measure(programs: &Programs, effort: Effort, scenario: &Scenario) -> Re
     Ok(())
 }
 
-fn slug(name: &str) -> String {
+pub(crate) fn slug(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect()
 }
 
-async fn once(peer: Peer, scenario: &Scenario) -> Result<Figures> {
+pub(crate) async fn once(peer: Peer, scenario: &Scenario) -> Result<Figures> {
     let load = Load {
         address: peer.address(),
         ..scenario.load.clone()

@@ -1,5 +1,6 @@
 //! Load generators, the in-memory S3 server, comparisons.
 
+pub mod against;
 pub mod compare;
 pub mod connection;
 pub mod latency;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench::against;
 use bench::compare::{self, Effort};
 use bench::load::{self, Load};
 use bench::servers::Programs;
@@ -37,6 +38,10 @@ enum Verb {
         /// The script that starts Apache Kafka; without it only Seaway is measured.
         #[arg(long)]
         kafka: Option<PathBuf>,
+        /// Another `seaway` binary: each run becomes a pair with it, and CPU and memory are compared pair by pair; from
+        /// ten pairs on (--runs 10) each row has a verdict, and the exit code says whether any is worse.
+        #[arg(long, conflicts_with = "kafka")]
+        against: Option<PathBuf>,
     },
     /// One load on a server that runs already.
     Load {
@@ -83,6 +88,7 @@ fn main() -> Result<()> {
                 warm_up,
                 only,
                 kafka,
+                against,
             } => {
                 let scratch =
                     std::env::temp_dir().join(format!("seaway-bench-{}", std::process::id()));
@@ -100,7 +106,10 @@ fn main() -> Result<()> {
                     measured: Duration::from_secs(seconds),
                     warm_up: Duration::from_secs(warm_up),
                 };
-                let result = compare::run(&programs, effort, &only).await;
+                let result = match &against {
+                    Some(other) => against::run(&programs, other, effort, &only).await,
+                    None => compare::run(&programs, effort, &only).await,
+                };
                 if result.is_ok() {
                     std::fs::remove_dir_all(&scratch)?;
                 }
