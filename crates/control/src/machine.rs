@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use journal::entry::ClusterNumber;
+use journal::entry::{ClusterNumber, EntryId};
 use journal::replica::{Poison, StateMachine, Unreadable};
 use meta::command::Command;
 use meta::ids::Stamp;
@@ -97,6 +97,7 @@ impl StateMachine for Machine {
 
     fn apply(
         &mut self,
+        _: EntryId,
         stamp: journal::entry::Stamp,
         cluster: ClusterNumber,
         command: &[u8],

@@ -143,7 +143,8 @@ impl Control for Node {
     }
 
     async fn barrier(&self) -> Result<(), Error> {
-        self.replica.barrier().await.map_err(not_applied)
+        let passed = self.replica.barrier().await;
+        passed.map(drop).map_err(not_applied)
     }
 
     async fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Option<Bounds>>, Error> {

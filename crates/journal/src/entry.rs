@@ -78,6 +78,11 @@ impl std::fmt::Debug for EntryId {
     }
 }
 
+/// How far a state has come: every entry up to this slot is applied, or is void. Answers carry it
+/// from one node to another, so that "at least as current as that" has a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
 /// Everything of an entry but its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

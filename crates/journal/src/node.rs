@@ -9,9 +9,9 @@ use host::clock::Instant;
 
 use crate::chain::Chain;
 use crate::engine::{self, Append};
-use crate::entry::{EntryId, Item, Stamp};
+use crate::entry::{EntryId, Item, Position, Stamp};
 use crate::rule::Rules;
-use crate::snapshot::Position;
+use crate::snapshot::Cut;
 
 mod flight;
 mod follow;
@@ -69,10 +69,10 @@ pub struct Slot {
 /// What a snapshot load found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
-    /// The state machine is now as it was at this position. The floor was read before.
+    /// The state machine is now as it was at this cut. The floor was read before.
     Restored {
         /// Where the snapshot was cut.
-        position: Box<Position>,
+        cut: Box<Cut>,
         floor: u64,
         /// Bytes of the snapshot's chunks.
         bytes: u64,
@@ -147,7 +147,7 @@ pub enum Effect {
     },
     /// Apply commands to the state machine.
     Apply {
-        index: u64,
+        id: EntryId,
         stamp: Stamp,
         /// Its commands, in order.
         items: Vec<Item>,
@@ -157,6 +157,8 @@ pub enum Effect {
     /// What everything before has been applied for.
     BarrierPassed {
         tickets: Vec<Ticket>,
+        /// What is applied by then: it rests on this.
+        position: Position,
     },
     /// These get no reply.
     Lost {
@@ -167,7 +169,7 @@ pub enum Effect {
     /// Capture the state machine as it is right here, write the snapshot, read it back.
     WriteSnapshot {
         /// What its manifest says.
-        position: Box<Position>,
+        cut: Box<Cut>,
         /// The older of the two verified snapshots from then on; those before it may go.
         older: Option<u64>,
     },
@@ -545,16 +547,12 @@ impl Node {
         }
         let refusal = match result {
             Err(_) => return self.ask_later(turn, Request::Load { above }),
-            Ok(Loaded::Restored {
-                position, floor, ..
-            }) if position.last.index < floor => {
-                let index = position.last.index;
+            Ok(Loaded::Restored { cut, floor, .. }) if cut.last.index < floor => {
+                let index = cut.last.index;
                 unreadable(floor, &[format!("the one at {index} is too old")])
             }
-            Ok(Loaded::Restored {
-                position, bytes, ..
-            }) => {
-                return self.adopt(turn, *position, bytes);
+            Ok(Loaded::Restored { cut, bytes, .. }) => {
+                return self.adopt(turn, *cut, bytes);
             }
             Ok(Loaded::Nothing { floor, damaged }) if floor > self.chain.next() => {
                 unreadable(floor, &damaged)
@@ -570,17 +568,16 @@ impl Node {
     }
 
     /// Goes on from a snapshot, once the journal is known to be the one it was cut from.
-    fn adopt(&mut self, turn: &mut Turn<'_>, position: Position, bytes: u64) {
-        if position.shard != self.settings.shard {
-            let found = position.shard;
+    fn adopt(&mut self, turn: &mut Turn<'_>, cut: Cut, bytes: u64) {
+        if cut.shard != self.settings.shard {
+            let found = cut.shard;
             let why = format!("the newest snapshot belongs to shard {found} of the journal");
             return self.halt(turn, why);
         }
-        let last = position.last;
-        self.chain =
-            Chain::resume(position.shard, position.claim, last, position.stamp).under(self.rules);
-        self.claimant = Some(position.claimant.clone());
-        self.retention.resume(turn.now.boot, position, bytes);
+        let last = cut.last;
+        self.chain = Chain::resume(cut.shard, cut.claim, last, cut.stamp).under(self.rules);
+        self.claimant = Some(cut.claimant.clone());
+        self.retention.resume(turn.now.boot, cut, bytes);
         self.state = State::Verifying(last);
         self.ask(turn, Request::ReadSlot { index: last.index });
     }

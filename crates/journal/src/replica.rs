@@ -14,7 +14,7 @@ use store::bucket::Bucket;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::Engine;
-use crate::entry::{ClusterNumber, Item, Stamp};
+use crate::entry::{ClusterNumber, EntryId, Item, Position, Stamp};
 use crate::node::{Node, ProposeError, Refusal, Role, Settings};
 
 mod apply;
@@ -38,10 +38,11 @@ pub trait StateMachine: Send + Sync + 'static {
     /// What a command answers.
     type Reply: Send + 'static;
 
-    /// Applies one command. An error leaves the state as it was and stops the replica; refusals
-    /// are replies.
+    /// Applies one command of the entry `entry`. An error leaves the state as it was and stops the
+    /// replica; refusals are replies.
     fn apply(
         &mut self,
+        entry: EntryId,
         stamp: Stamp,
         cluster: ClusterNumber,
         command: &[u8],
@@ -126,6 +127,8 @@ struct Shared<S> {
     /// In microseconds of the boot clock; 0 for no lead.
     leading_until: AtomicU64,
     roles: watch::Sender<Role>,
+    /// How far the state has come, told after it has.
+    applied: watch::Sender<Position>,
     budget: Budget,
 }
 
@@ -139,14 +142,14 @@ enum Input<R> {
         held: Held,
     },
     Barrier {
-        answer: Answer<()>,
+        answer: Answer<Position>,
     },
 }
 
 /// Who waits for a ticket.
 enum Waiting<R> {
     Reply { answer: Answer<R>, _held: Held },
-    Barrier { answer: Answer<()> },
+    Barrier { answer: Answer<Position> },
 }
 
 type Waiters<R> = BTreeMap<crate::node::Ticket, Waiting<R>>;
@@ -165,6 +168,7 @@ pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
         status: Mutex::new(Status::starting()),
         leading_until: AtomicU64::new(0),
         roles: watch::Sender::new(Role::Loading),
+        applied: watch::Sender::new(Position(0)),
         budget: Budget::of_bytes(settings.queue_bytes_max as u64),
     });
     let node = Node::new(settings.clone(), Box::new(host::rng::nonce));
@@ -210,8 +214,9 @@ impl<S: StateMachine> Handle<S> {
     }
 
     /// Resolves once an entry that was appended after the call has been applied here: what is read
-    /// afterwards is current. Many at a time share one entry.
-    pub async fn barrier(&self) -> Result<(), ProposeError> {
+    /// afterwards is current, here and on any node that has come to the position given. Many at a
+    /// time share one entry.
+    pub async fn barrier(&self) -> Result<Position, ProposeError> {
         let (answer, passed) = oneshot::channel();
         self.send(Input::Barrier { answer })?;
         passed.await.unwrap_or_else(|_| Err(gone()))
@@ -224,6 +229,36 @@ impl<S: StateMachine> Handle<S> {
                 ProposeError::Definite(Refusal::Halted(STOPPED.to_owned()))
             }
         })
+    }
+
+    /// How far the state has come. What is read afterwards is at least as current.
+    pub fn applied(&self) -> Position {
+        *self.shared.applied.borrow()
+    }
+
+    /// Waits until the state has come to `position`: what is read afterwards is at least as current
+    /// as it was where the position was given. It takes as long as it takes; whoever asks sets the
+    /// limit. An error says that it never will.
+    pub async fn reach(&self, position: Position) -> Result<(), Refusal> {
+        let mut applied = self.shared.applied.subscribe();
+        let mut roles = self.roles();
+        loop {
+            if *applied.borrow_and_update() >= position {
+                return Ok(());
+            }
+            if *roles.borrow_and_update() == Role::Halted {
+                let why = self.shared.status().halted.clone();
+                return Err(Refusal::Halted(why.unwrap_or_else(|| STOPPED.to_owned())));
+            }
+            if self.inputs.is_closed() {
+                return Err(Refusal::Halted(STOPPED.to_owned()));
+            }
+            tokio::select! {
+                changed = applied.changed() => drop(changed),
+                changed = roles.changed() => drop(changed),
+                () = self.inputs.closed() => {}
+            }
+        }
     }
 
     /// True while this node leads, as far as it knows; never a promise that nobody else does.

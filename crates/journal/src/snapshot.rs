@@ -9,7 +9,7 @@ pub mod manifest;
 
 /// Where in the journal a snapshot is cut, and what a node must know to go on from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct Cut {
     pub shard: u16,
     /// The last valid entry, which the snapshot includes.
     pub last: EntryId,

@@ -6,7 +6,7 @@ use journal::chain::Chain;
 use journal::entry::{
     Body, ClusterNumber, Entry, EntryId, Header, Item, Stamp, put_elsewhere, take_from_elsewhere,
 };
-use journal::snapshot::Position;
+use journal::snapshot::Cut;
 use journal::snapshot::manifest::{Chunk, Manifest};
 use sim::mutate::fuzz;
 use store::checksum::crc32c;
@@ -113,7 +113,7 @@ fn bodies_belong_to_their_references() {
 #[test]
 fn manifests_decode_to_what_they_encode() {
     let manifest = Manifest {
-        position: Position {
+        cut: Cut {
             shard: 0,
             last: EntryId {
                 index: 90,

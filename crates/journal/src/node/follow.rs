@@ -154,13 +154,13 @@ impl Node {
                     Accepted::ClaimOrVoid
                 }
                 Body::Commands(items) => {
-                    apply(turn, slot.index, stamp, items);
+                    apply(turn, entry.header.id, stamp, items);
                     Accepted::Commands
                 }
                 Body::Elsewhere(reference) => {
                     let nonce = entry.header.id.nonce;
                     let items = body_of(slot, nonce, &reference)?;
-                    apply(turn, slot.index, stamp, items);
+                    apply(turn, entry.header.id, stamp, items);
                     Accepted::CommandsElsewhere(reference.sha256)
                 }
             },
@@ -272,9 +272,9 @@ impl Node {
     }
 }
 
-fn apply(turn: &mut Turn<'_>, index: u64, stamp: Stamp, items: Vec<entry::Item>) {
+fn apply(turn: &mut Turn<'_>, id: EntryId, stamp: Stamp, items: Vec<entry::Item>) {
     turn.out.push(Effect::Apply {
-        index,
+        id,
         stamp,
         items,
         tickets: Vec::new(),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::chain::{SLOTS_AHEAD_MAX, Verdict};
 use crate::engine;
-use crate::entry::{self, Body, Entry, EntryId, Header, Item, Stamp};
+use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
 use crate::rule::Rule;
 
 /// What a leader remembers besides the chain.
@@ -267,14 +267,15 @@ impl Node {
         self.confirmed_at = Some(flight.started);
         self.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         turn.out.push(Effect::Apply {
-            index: flight.id.index,
+            id: flight.id,
             stamp,
             items: flight.items,
             tickets: flight.tickets,
         });
         if !flight.barriers.is_empty() {
             let tickets = flight.barriers;
-            turn.out.push(Effect::BarrierPassed { tickets });
+            let position = Position(flight.id.index);
+            turn.out.push(Effect::BarrierPassed { tickets, position });
         }
         self.maintain(turn);
     }
@@ -409,9 +410,9 @@ impl Node {
         let now = turn.now.boot;
         let policy = &self.settings.snapshot;
         let name = &self.settings.name;
-        if let Some(position) = self.retention.cut(now, policy, &self.chain, name) {
+        if let Some(cut) = self.retention.cut(now, policy, &self.chain, name) {
             turn.out.push(Effect::WriteSnapshot {
-                position: Box::new(position),
+                cut: Box::new(cut),
                 older: self.retention.newest(),
             });
         }

@@ -9,7 +9,7 @@ use host::clock::Instant;
 use super::settings::SnapshotPolicy;
 use crate::chain::Chain;
 use crate::rule::{Rule, Rules};
-use crate::snapshot::Position;
+use crate::snapshot::Cut;
 
 /// Slots trimmed by one request.
 const TRIM_AT_ONCE: u64 = 256;
@@ -81,13 +81,13 @@ impl Retention {
     }
 
     /// Goes on from a snapshot that was loaded, hence whole.
-    pub(super) fn resume(&mut self, now: Instant, position: Position, bytes: u64) {
+    pub(super) fn resume(&mut self, now: Instant, cut: Cut, bytes: u64) {
         self.older = None;
         self.size = bytes;
-        self.newest = Some(position.last.index);
-        self.trimmed_below = position.trimmed_below;
-        self.spared = position.spared.into_iter().collect();
-        self.bodies = position.bodies.into_iter().collect();
+        self.newest = Some(cut.last.index);
+        self.trimmed_below = cut.trimmed_below;
+        self.spared = cut.spared.into_iter().collect();
+        self.bodies = cut.bodies.into_iter().collect();
         self.entries_since = 0;
         self.bytes_since = 0;
         self.cut_at = now;
@@ -117,7 +117,7 @@ impl Retention {
         policy: &SnapshotPolicy,
         chain: &Chain,
         claimant: &str,
-    ) -> Option<Position> {
+    ) -> Option<Cut> {
         let due = self.failed
             || self.has_grown(policy)
             || (self.entries_since > 0 && now.since(self.cut_at) >= policy.interval);
@@ -128,7 +128,7 @@ impl Retention {
         self.entries_since = 0;
         self.bytes_since = 0;
         self.cut_at = now;
-        Some(Position {
+        Some(Cut {
             shard: chain.shard(),
             last: chain.last(),
             claim: chain.claim(),
@@ -215,9 +215,9 @@ mod tests {
         Instant::from_millis(1_000)
     }
 
-    fn position() -> Position {
+    fn position() -> Cut {
         let last = EntryId { index: 7, nonce: 7 };
-        Position {
+        Cut {
             shard: 0,
             last,
             claim: last,

@@ -36,7 +36,7 @@ enum Happening {
     /// An append takes effect; who waits for the answer, and when it hears.
     Lands(EntryId, Bytes, Option<(usize, u64, u64)>),
     Deletes(Vec<u64>),
-    SnapshotNamed(usize, u64, Box<Position>, Vec<u64>),
+    SnapshotNamed(usize, u64, Box<Cut>, Vec<u64>),
     Client,
     Nemesis,
     Restart(usize),
@@ -180,9 +180,9 @@ impl World {
                 let floor = self.stores.slots.floor();
                 self.stores.slots.trim(floor, &indices);
             }
-            Happening::SnapshotNamed(place, life, position, applied) => {
-                let index = position.last.index;
-                self.stores.name(*position, applied);
+            Happening::SnapshotNamed(place, life, cut, applied) => {
+                let index = cut.last.index;
+                self.stores.name(*cut, applied);
                 let event = Event::SnapshotWritten(index, Ok(0));
                 self.at(self.now, Happening::Heard(place, life, event));
             }
@@ -360,12 +360,12 @@ impl World {
         let event = match effect {
             Effect::Append { id, bytes, .. } => return self.append(place, life, id, bytes),
             Effect::Apply {
-                index,
+                id,
                 stamp,
                 items,
                 tickets,
-            } => return self.apply(place, index, stamp, &items, &tickets),
-            Effect::BarrierPassed { tickets } => {
+            } => return self.apply(place, id.index, stamp, &items, &tickets),
+            Effect::BarrierPassed { tickets, .. } => {
                 let applied = &self.places[place].applied;
                 return self.oracle.passed(place, &tickets, applied);
             }
@@ -374,12 +374,12 @@ impl World {
                 return self.oracle.lost(place, &tickets, definite);
             }
             Effect::Halt { why } => return Err(format!("n{place} halts: {why}")),
-            Effect::WriteSnapshot { position, .. } => {
+            Effect::WriteSnapshot { cut, .. } => {
                 let applied = self.places[place].applied.clone();
                 if failed {
-                    Event::SnapshotWritten(position.last.index, Err("a fault".to_owned()))
+                    Event::SnapshotWritten(cut.last.index, Err("a fault".to_owned()))
                 } else {
-                    let named = Happening::SnapshotNamed(place, life, position, applied);
+                    let named = Happening::SnapshotNamed(place, life, cut, applied);
                     self.at(reply_at, named);
                     return Ok(());
                 }
@@ -437,12 +437,12 @@ impl World {
                 floor,
                 damaged: Vec::new(),
             },
-            Some((position, applied)) => {
+            Some((cut, applied)) => {
                 self.places[place].applied = applied;
-                self.places[place].stamp = position.stamp;
-                let position = Box::new(position);
+                self.places[place].stamp = cut.stamp;
+                let cut = Box::new(cut);
                 Loaded::Restored {
-                    position,
+                    cut,
                     floor,
                     bytes: 0,
                 }

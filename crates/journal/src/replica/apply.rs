@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::sync::PoisonError;
 
 use super::{Shared, StateMachine};
-use crate::entry::{Item, Stamp};
+use crate::entry::{EntryId, Item, Stamp};
 use crate::node::{Effect, Event};
 
 /// Entries with this many bytes of commands take long enough to apply for a thread of their own;
@@ -14,7 +14,7 @@ const MANY_BYTES: usize = 128 << 10;
 
 /// One entry to apply, for whose replies nobody waits.
 struct Unheard {
-    index: u64,
+    id: EntryId,
     stamp: Stamp,
     items: Vec<Item>,
 }
@@ -61,12 +61,12 @@ impl Entries {
         };
         for entry in self.0 {
             let count = |_, _| applied.commands += 1;
-            let outcome = apply(shared, entry.index, entry.stamp, &entry.items, count);
+            let outcome = apply(shared, entry.id, entry.stamp, &entry.items, count);
             if let Err(poisoned) = outcome {
                 applied.poisoned = Some(poisoned);
                 break;
             }
-            applied.index = entry.index;
+            applied.index = entry.id.index;
         }
         applied
     }
@@ -75,7 +75,7 @@ impl Entries {
 /// Applies one entry; `told` gets the replies with the numbers of their commands.
 pub(super) fn apply<S: StateMachine>(
     shared: &Shared<S>,
-    index: u64,
+    id: EntryId,
     stamp: Stamp,
     items: &[Item],
     mut told: impl FnMut(usize, S::Reply),
@@ -84,14 +84,14 @@ pub(super) fn apply<S: StateMachine>(
         let outcome = {
             let state = shared.state.write();
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
-            state.apply(stamp, item.cluster, &item.command)
+            state.apply(id, stamp, item.cluster, &item.command)
         };
         match outcome {
             Ok(reply) => told(number, reply),
             Err(poison) => {
                 let cluster = item.cluster.0;
                 let why = format!("command {number}, of cluster {cluster}: {poison}");
-                return Err(Event::Poisoned(index, why));
+                return Err(Event::Poisoned(id.index, why));
             }
         }
     }
@@ -112,15 +112,8 @@ fn unheard_bytes(effect: &Effect) -> Option<usize> {
 fn unheard(effect: Effect) -> Option<Unheard> {
     match effect {
         Effect::Apply {
-            index,
-            stamp,
-            items,
-            ..
-        } => Some(Unheard {
-            index,
-            stamp,
-            items,
-        }),
+            id, stamp, items, ..
+        } => Some(Unheard { id, stamp, items }),
         _ => None,
     }
 }

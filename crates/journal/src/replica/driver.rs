@@ -14,7 +14,7 @@ use super::apply::{Entries, apply};
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::Append;
-use crate::entry::{EntryId, Item, Stamp};
+use crate::entry::{EntryId, Item, Position, Stamp};
 use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
 
 /// Inputs taken in one turn.
@@ -176,15 +176,15 @@ impl<S: StateMachine> Driver<S> {
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Apply {
-                index,
+                id,
                 stamp,
                 items,
                 tickets,
-            } => return self.apply(index, stamp, &items, &tickets),
-            Effect::BarrierPassed { tickets } => {
+            } => return self.apply(id, stamp, &items, &tickets),
+            Effect::BarrierPassed { tickets, position } => {
                 for ticket in tickets {
                     if let Some(Waiting::Barrier { answer }) = self.waiters.remove(&ticket) {
-                        reply(answer, Ok(()));
+                        reply(answer, Ok(position));
                     }
                 }
             }
@@ -216,12 +216,12 @@ impl<S: StateMachine> Driver<S> {
                     requests.load_snapshot(above).await
                 });
             }
-            Effect::WriteSnapshot { position, older } => {
+            Effect::WriteSnapshot { cut, older } => {
                 let state = self.shared.state.read();
                 let capture = state.unwrap_or_else(PoisonError::into_inner).snapshot();
                 let requests = Arc::clone(&self.requests);
                 self.start_apart("journal snapshot", async move {
-                    requests.write_snapshot(*position, older, capture).await
+                    requests.write_snapshot(*cut, older, capture).await
                 });
             }
             Effect::Trim {
@@ -261,7 +261,7 @@ impl<S: StateMachine> Driver<S> {
 
     fn apply(
         &mut self,
-        index: u64,
+        id: EntryId,
         stamp: Stamp,
         items: &[Item],
         tickets: &[Ticket],
@@ -272,7 +272,7 @@ impl<S: StateMachine> Driver<S> {
             commands_applied,
             ..
         } = self;
-        let outcome = apply(shared, index, stamp, items, |number, answer| {
+        let outcome = apply(shared, id, stamp, items, |number, answer| {
             *commands_applied += 1;
             let ticket = tickets.get(number);
             if let Some(Waiting::Reply { answer: to, .. }) =
@@ -284,7 +284,7 @@ impl<S: StateMachine> Driver<S> {
         if let Err(poisoned) = outcome {
             return Some(poisoned);
         }
-        self.applied = index;
+        self.applied = id.index;
         None
     }
 
@@ -331,12 +331,22 @@ impl<S: StateMachine> Driver<S> {
         self.told = claim;
     }
 
+    /// How far the state has come: to the end of the chain, void entries and claims included, unless
+    /// an entry cannot be applied.
+    fn come_to(&self) -> Position {
+        match self.node.role() {
+            Role::Halted | Role::Loading => Position(self.applied),
+            _ => Position(self.node.chain().next() - 1),
+        }
+    }
+
     /// Shows handles what has changed.
     fn publish(&mut self) {
         self.warn_if_deposed();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
         self.shared.leading_until.store(until, Ordering::Release);
         let role = self.node.role();
+        let applied = self.come_to();
         {
             let mut status = self.shared.status();
             status.role = role;
@@ -348,12 +358,17 @@ impl<S: StateMachine> Driver<S> {
                 status.deposed_by = deposed_by.map(str::to_owned);
             }
             status.claim_index = self.node.chain().claim().index;
-            status.index = self.applied.max(self.node.chain().last().index);
+            status.index = applied.0;
             status.confirmed_at = self.node.confirmed_at();
             status.snapshot_index = self.node.snapshot_index();
             status.commands_applied = self.commands_applied;
             status.entries_appended = self.entries_appended;
         }
+        self.shared.applied.send_if_modified(|shown| {
+            let further = applied > *shown;
+            *shown = applied.max(*shown);
+            further
+        });
         let changed = self.shared.roles.send_if_modified(|shown| {
             let changed = *shown != role;
             *shown = role;

@@ -18,7 +18,7 @@ use crate::chain::SLOTS_AHEAD_MAX;
 use crate::engine::{Append, Engine, Error};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
 use crate::node::{Event, Loaded, Slot};
-use crate::snapshot::Position;
+use crate::snapshot::Cut;
 use crate::snapshot::archive::{Archive, Read};
 use crate::snapshot::manifest::Chunk;
 
@@ -252,8 +252,8 @@ impl<S: StateMachine> Requests<S> {
         let floor = limited(self.engine.floor()).await?;
         let mut damaged = Vec::new();
         for found in self.archive.list(above).await.map_err(unavailable)? {
-            let (position, chunks) = match self.archive.read(&found).await.map_err(unavailable)? {
-                Read::Whole(position, chunks) => (position, chunks),
+            let (cut, chunks) = match self.archive.read(&found).await.map_err(unavailable)? {
+                Read::Whole(cut, chunks) => (cut, chunks),
                 Read::Damaged(why) => {
                     tracing::error!(%why, "a snapshot cannot be used; an older one is tried");
                     damaged.push(why);
@@ -270,12 +270,8 @@ impl<S: StateMachine> Requests<S> {
             });
             match restored.await {
                 Ok(()) => {
-                    let position = Box::new(position);
-                    return Ok(Loaded::Restored {
-                        position,
-                        floor,
-                        bytes,
-                    });
+                    let cut = Box::new(cut);
+                    return Ok(Loaded::Restored { cut, floor, bytes });
                 }
                 Err(why) => {
                     tracing::error!(%why, key = %found.key, "a snapshot cannot be restored");
@@ -288,18 +284,18 @@ impl<S: StateMachine> Requests<S> {
 
     pub(super) async fn write_snapshot(
         &self,
-        position: Position,
+        cut: Cut,
         older: Option<u64>,
         capture: Box<dyn FnOnce() -> Vec<Bytes> + Send>,
     ) -> Event {
-        let (index, claim) = (position.last.index, position.claim.index);
+        let (index, claim) = (cut.last.index, cut.claim.index);
         let chunks = host::task::spawn_blocking(move || {
             let describe = |bytes: Bytes| (Chunk::of(&bytes), bytes);
             capture().into_iter().map(describe).collect::<Vec<_>>()
         });
         let chunks = chunks.await;
         let bytes = chunks.iter().map(|(chunk, _)| chunk.length).sum();
-        let written = self.archive.write(position, chunks).await;
+        let written = self.archive.write(cut, chunks).await;
         if written.is_ok()
             && let Some(older) = older
             && let Err(error) = self.archive.sweep(older, claim).await

@@ -12,7 +12,7 @@ use store::faulty::{Fault, Faulty, Rule};
 
 use super::{Handle, Parts, Poison, Replica, StateMachine, Unreadable, start};
 use crate::engine::{self, Append, Engine, Limits};
-use crate::entry::{ClusterNumber, Stamp};
+use crate::entry::{ClusterNumber, EntryId, Position, Stamp};
 use crate::memory;
 use crate::node::{ProposeError, Refusal, Role, Settings};
 use crate::object::Object;
@@ -28,7 +28,13 @@ struct Sum {
 impl StateMachine for Sum {
     type Reply = u64;
 
-    fn apply(&mut self, stamp: Stamp, _: ClusterNumber, command: &[u8]) -> Result<u64, Poison> {
+    fn apply(
+        &mut self,
+        _: EntryId,
+        stamp: Stamp,
+        _: ClusterNumber,
+        command: &[u8],
+    ) -> Result<u64, Poison> {
         let text = std::str::from_utf8(command).map_err(|e| Poison(e.to_string()))?;
         let number: u64 = text.parse().map_err(|_| Poison(format!("{text:?}")))?;
         assert!(stamp >= self.stamp, "time went back");
@@ -230,11 +236,17 @@ struct Watched {
 impl StateMachine for std::sync::Mutex<Watched> {
     type Reply = u64;
 
-    fn apply(&mut self, stamp: Stamp, cluster: ClusterNumber, bytes: &[u8]) -> Result<u64, Poison> {
+    fn apply(
+        &mut self,
+        entry: EntryId,
+        stamp: Stamp,
+        cluster: ClusterNumber,
+        bytes: &[u8],
+    ) -> Result<u64, Poison> {
         let watched = self.get_mut().expect("nobody panics with it");
         let seen = watched.seen.recv_timeout(Duration::from_secs(20));
         seen.map_err(|_| Poison("the async threads stand still".to_owned()))?;
-        watched.sum.apply(stamp, cluster, bytes)
+        watched.sum.apply(entry, stamp, cluster, bytes)
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
@@ -314,6 +326,35 @@ async fn a_barrier_sees_what_was_answered_before_it() {
         handle.status().index <= before + 3,
         "barriers share entries"
     );
+}
+
+#[tokio::test]
+async fn a_position_given_by_one_node_is_reached_on_another() {
+    let world = World::new();
+    let (first, first_replica) = world.start();
+    role(&first, Role::Leader).await;
+    let mut other = World::new();
+    other.bucket = Arc::clone(&world.bucket);
+    other.settings = Settings {
+        name: "c2".to_owned(),
+        takeover: crate::node::Takeover::AfterSilence,
+        ..other.settings
+    };
+    let (second, second_replica) = other.start();
+    for number in 1..=20 {
+        add(&first, 1).await.expect("added");
+        let position = first.barrier().await.expect("it leads");
+        second.reach(position).await.expect("it reads on");
+        assert_eq!(second.with_state(|sum| sum.sum), number);
+        assert!(second.applied() >= position);
+    }
+    drop(first_replica);
+    let beyond = Position(second.applied().0 + 100);
+    let (reached, ()) = tokio::join!(second.reach(beyond), async {
+        clock::sleep(Duration::from_millis(5)).await;
+        drop(second_replica);
+    });
+    assert!(matches!(reached, Err(Refusal::Halted(_))), "{reached:?}");
 }
 
 #[tokio::test]

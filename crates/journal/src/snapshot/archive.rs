@@ -14,7 +14,7 @@ use store::bucket::{self, Bucket, Key, Op, Payload};
 use store::layout::{CHUNKS, SNAPSHOTS};
 use store::retry::{Limits, Retry};
 
-use super::Position;
+use super::Cut;
 use super::manifest::{Chunk, Manifest};
 use crate::entry::DecodeError;
 
@@ -46,7 +46,7 @@ pub struct Found {
 /// What became of reading a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    Whole(Position, Vec<Bytes>),
+    Whole(Cut, Vec<Bytes>),
     /// It cannot be used; why, for people.
     Damaged(String),
 }
@@ -62,14 +62,10 @@ impl Archive {
     }
 
     /// Writes a snapshot, reads every new part of it back, and names it by its manifest.
-    pub async fn write(
-        &self,
-        position: Position,
-        chunks: Vec<(Chunk, Bytes)>,
-    ) -> Result<(), bucket::Error> {
-        let claim = position.claim.index;
+    pub async fn write(&self, cut: Cut, chunks: Vec<(Chunk, Bytes)>) -> Result<(), bucket::Error> {
+        let claim = cut.claim.index;
         let manifest = Manifest {
-            position,
+            cut,
             chunks: chunks.iter().map(|(chunk, _)| *chunk).collect(),
         };
         stream::iter(chunks)
@@ -138,14 +134,14 @@ impl Archive {
             Ok(manifest) => manifest,
             Err(why) => return Ok(Read::Damaged(why)),
         };
-        let claim = manifest.position.claim.index;
+        let claim = manifest.cut.claim.index;
         let chunks: Result<Vec<Bytes>, Unread> = stream::iter(manifest.chunks)
             .map(|chunk| async move { self.chunk(claim, &chunk).await })
             .buffered(AT_ONCE)
             .try_collect()
             .await;
         match chunks {
-            Ok(chunks) => Ok(Read::Whole(manifest.position, chunks)),
+            Ok(chunks) => Ok(Read::Whole(manifest.cut, chunks)),
             Err(Unread::Damaged(why)) => Ok(Read::Damaged(format!("{}: {why}", found.key))),
             Err(Unread::Failed(error)) => Err(error),
         }
@@ -204,7 +200,7 @@ impl Archive {
             let Ok(manifest) = self.manifest(&found.key).await? else {
                 return Ok(());
             };
-            let claim = manifest.position.claim.index;
+            let claim = manifest.cut.claim.index;
             named.extend(manifest.chunks.iter().map(|chunk| chunk_key(claim, chunk)));
         }
         for key in unreferenced_chunks(&self.keys(CHUNKS).await?, &named, claim) {
@@ -242,7 +238,7 @@ pub fn unreferenced_chunks<'a>(keys: &'a [Key], named: &BTreeSet<Key>, claim: u6
 
 fn manifest_key(manifest: &Manifest) -> Key {
     let digest = hex(&manifest.digest()[..8]);
-    let index = manifest.position.last.index;
+    let index = manifest.cut.last.index;
     key(format!("{SNAPSHOTS}{index:020}-{digest}"))
 }
 

@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use store::checksum::crc32c;
 
-use super::Position;
+use super::Cut;
 use crate::entry::{DecodeError, EntryId, NODE_NAME_BYTES_MAX, Stamp};
 
 const MAGIC: [u8; 4] = *b"SWJS";
@@ -25,7 +25,7 @@ pub struct Chunk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Where it was cut.
-    pub position: Position,
+    pub cut: Cut,
     /// Its pieces, in order.
     pub chunks: Vec<Chunk>,
 }
@@ -58,31 +58,31 @@ impl Manifest {
 
     /// The manifest as an object.
     pub fn encode(&self) -> Bytes {
-        let position = &self.position;
+        let cut = &self.cut;
         let mut out = BytesMut::new();
         out.put_slice(&MAGIC);
         out.put_u8(FORMAT);
         out.put_u8(0);
-        out.put_u16_le(position.shard);
-        for id in [position.last, position.claim] {
+        out.put_u16_le(cut.shard);
+        for id in [cut.last, cut.claim] {
             out.put_u64_le(id.index);
             out.put_u128_le(id.nonce);
         }
-        out.put_u64_le(position.stamp.wall_millis);
-        out.put_u64_le(position.stamp.ticks_millis);
-        out.put_u64_le(position.trimmed_below);
+        out.put_u64_le(cut.stamp.wall_millis);
+        out.put_u64_le(cut.stamp.ticks_millis);
+        out.put_u64_le(cut.trimmed_below);
         assert!(
-            position.claimant.len() <= NODE_NAME_BYTES_MAX,
+            cut.claimant.len() <= NODE_NAME_BYTES_MAX,
             "a node's name is short"
         );
-        out.put_u8(position.claimant.len() as u8);
-        out.put_slice(position.claimant.as_bytes());
-        put_count(&mut out, position.spared.len());
-        for index in &position.spared {
+        out.put_u8(cut.claimant.len() as u8);
+        out.put_slice(cut.claimant.as_bytes());
+        put_count(&mut out, cut.spared.len());
+        for index in &cut.spared {
             out.put_u64_le(*index);
         }
-        put_count(&mut out, position.bodies.len());
-        for (index, sha256) in &position.bodies {
+        put_count(&mut out, cut.bodies.len());
+        for (index, sha256) in &cut.bodies {
             out.put_u64_le(*index);
             out.put_slice(sha256);
         }
@@ -188,7 +188,7 @@ fn read(rest: &mut Bytes, reserved: u8) -> Result<Option<Manifest>, bytes::TryGe
         && spared.is_sorted_by(|a, b| a < b)
         && bodies.is_sorted_by(|a, b| a.0 < b.0);
     Ok(sensible.then_some(Manifest {
-        position: Position {
+        cut: Cut {
             shard,
             last,
             claim,
@@ -212,7 +212,7 @@ mod tests {
     fn example() -> Manifest {
         let id = |index, nonce| EntryId { index, nonce };
         Manifest {
-            position: Position {
+            cut: Cut {
                 shard: 0,
                 last: id(4_097, 0x22),
                 claim: id(3, 0x11),

@@ -375,7 +375,7 @@ impl Control {
                 );
             }
             Effect::Apply {
-                index,
+                id,
                 stamp,
                 items,
                 tickets,
@@ -384,9 +384,9 @@ impl Control {
                     wall_millis: stamp.wall_millis,
                     ticks_millis: stamp.ticks_millis,
                 };
-                self.apply(cx, index, stamp, items, tickets);
+                self.apply(cx, id.index, stamp, items, tickets);
             }
-            Effect::BarrierPassed { tickets } => {
+            Effect::BarrierPassed { tickets, .. } => {
                 tickets
                     .into_iter()
                     .for_each(|ticket| self.passed(cx, ticket));
@@ -396,8 +396,8 @@ impl Control {
                     .into_iter()
                     .for_each(|ticket| self.lost(cx, ticket, &why));
             }
-            Effect::WriteSnapshot { position, older } => {
-                let index = position.last.index;
+            Effect::WriteSnapshot { cut, older } => {
+                let index = cut.last.index;
                 let captured = if cx.is(Mutation::SnapshotMislabelled) {
                     with_next(&self.state)
                 } else {
@@ -405,11 +405,7 @@ impl Control {
                 };
                 let chunks = captured.capture().encode_chunks();
                 let bytes = size_of_all(&chunks);
-                let write = JournalRequest::WriteSnapshot {
-                    position,
-                    chunks,
-                    older,
-                };
+                let write = JournalRequest::WriteSnapshot { cut, chunks, older };
                 self.ask(cx, Asked::Write(index, bytes), write);
             }
             Effect::Trim {
@@ -481,10 +477,10 @@ impl Control {
     fn restore(
         &mut self,
         cx: &mut Context,
-        found: Option<(Box<journal::snapshot::Position>, Vec<Bytes>)>,
+        found: Option<(Box<journal::snapshot::Cut>, Vec<Bytes>)>,
         floor: u64,
     ) -> Loaded {
-        let Some((position, chunks)) = found else {
+        let Some((cut, chunks)) = found else {
             return Loaded::Nothing {
                 floor,
                 damaged: Vec::new(),
@@ -494,12 +490,8 @@ impl Control {
         match State::restore(&chunks) {
             Ok(state) => {
                 self.state = state;
-                self.applied = position.last.index;
-                Loaded::Restored {
-                    position,
-                    floor,
-                    bytes,
-                }
+                self.applied = cut.last.index;
+                Loaded::Restored { cut, floor, bytes }
             }
             Err(error) => {
                 cx.violation(format!("a snapshot cannot be restored: {error}"));
@@ -668,7 +660,7 @@ fn size_of_all(chunks: &[Bytes]) -> u64 {
     chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
-/// A state that was cut an entry later than its position says.
+/// A state that was cut an entry later than its cut says.
 fn with_next(state: &State) -> State {
     let mut later = state.clone();
     later.apply(state.stamp(), &Command::AllocateProducer { known: None });

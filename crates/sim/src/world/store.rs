@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use journal::entry::{Body, Entry, EntryId};
 use journal::node::Slot;
-use journal::snapshot::Position;
+use journal::snapshot::Cut;
 
 use crate::bucket::Request;
 
@@ -36,7 +36,7 @@ pub(super) enum JournalRequest {
         above: u64,
     },
     WriteSnapshot {
-        position: Box<Position>,
+        cut: Box<Cut>,
         chunks: Vec<Bytes>,
         older: Option<u64>,
     },
@@ -52,7 +52,7 @@ pub(super) enum JournalAnswer {
     Floor(u64),
     Trimmed,
     Snapshot {
-        found: Option<(Box<Position>, Vec<Bytes>)>,
+        found: Option<(Box<Cut>, Vec<Bytes>)>,
         floor: u64,
     },
     SnapshotWritten,
@@ -70,11 +70,7 @@ impl fmt::Debug for JournalAnswer {
             JournalAnswer::Floor(floor) => write!(f, "Floor({floor})"),
             JournalAnswer::Trimmed => write!(f, "Trimmed"),
             JournalAnswer::Snapshot { found, .. } => {
-                write!(
-                    f,
-                    "Snapshot<{:?}>",
-                    found.as_ref().map(|(position, _)| position.last)
-                )
+                write!(f, "Snapshot<{:?}>", found.as_ref().map(|(cut, _)| cut.last))
             }
             JournalAnswer::SnapshotWritten => write!(f, "SnapshotWritten"),
             JournalAnswer::Failed => write!(f, "Failed"),
@@ -104,7 +100,7 @@ pub(super) struct JournalStore {
     slots: BTreeMap<u64, Bytes>,
     bodies: BTreeMap<[u8; 32], Bytes>,
     floor: u64,
-    snapshots: BTreeMap<u64, (Box<Position>, Vec<Bytes>)>,
+    snapshots: BTreeMap<u64, (Box<Cut>, Vec<Bytes>)>,
 }
 
 impl JournalStore {
@@ -151,16 +147,12 @@ impl JournalStore {
                     floor: self.floor,
                 }
             }
-            JournalRequest::WriteSnapshot {
-                position,
-                chunks,
-                older,
-            } => {
+            JournalRequest::WriteSnapshot { cut, chunks, older } => {
                 if let Some(older) = older {
                     self.snapshots = self.snapshots.split_off(older);
                 }
                 self.snapshots
-                    .insert(position.last.index, (position.clone(), chunks.clone()));
+                    .insert(cut.last.index, (cut.clone(), chunks.clone()));
                 JournalAnswer::SnapshotWritten
             }
         }

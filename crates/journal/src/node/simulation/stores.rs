@@ -23,7 +23,7 @@ pub(super) struct Stores {
     /// Every entry that was ever written, valid or not, and whether it is a claim.
     seen: Vec<(EntryId, bool)>,
     pub(super) valid: BTreeSet<EntryId>,
-    snapshots: BTreeMap<u64, (Position, Vec<u64>)>,
+    snapshots: BTreeMap<u64, (Cut, Vec<u64>)>,
 }
 
 impl Default for Stores {
@@ -68,15 +68,14 @@ impl Stores {
             .find(|slot| self.slots.read(*slot).is_none() && !sent.contains(slot))
     }
 
-    pub(super) fn name(&mut self, position: Position, applied: Vec<u64>) {
-        self.snapshots
-            .insert(position.last.index, (position, applied));
+    pub(super) fn name(&mut self, cut: Cut, applied: Vec<u64>) {
+        self.snapshots.insert(cut.last.index, (cut, applied));
         while self.snapshots.len() > 2 {
             self.snapshots.pop_first();
         }
     }
 
-    pub(super) fn newest_above(&self, above: u64) -> Option<(Position, Vec<u64>)> {
+    pub(super) fn newest_above(&self, above: u64) -> Option<(Cut, Vec<u64>)> {
         let (index, snapshot) = self.snapshots.last_key_value()?;
         (*index > above).then(|| snapshot.clone())
     }

@@ -9,11 +9,11 @@ use store::memory::Memory;
 
 use super::{Archive, Read};
 use crate::entry::{EntryId, Stamp};
-use crate::snapshot::Position;
+use crate::snapshot::Cut;
 use crate::snapshot::manifest::Chunk;
 
-fn position(index: u64, claim: u64) -> Position {
-    Position {
+fn position(index: u64, claim: u64) -> Cut {
+    Cut {
         shard: 0,
         last: EntryId { index, nonce: 1 },
         claim: EntryId {
@@ -58,7 +58,7 @@ async fn a_snapshot_comes_back_as_it_was_written() {
 async fn objects_have_the_names_of_the_worked_example() {
     let page = include_str!("../../../../../docs/formats/journal-snapshot.md");
     let manifest = crate::snapshot::manifest::Manifest {
-        position: position(4_097, 3),
+        cut: position(4_097, 3),
         chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
     };
     for key in [
