@@ -156,6 +156,22 @@ def stops_within_five_seconds_and_starts_again_with_everything(directory):
 
 
 @check
+def a_log_that_cannot_be_written_does_not_end_the_node(directory):
+    server = seaway(directory / "one", settings={"log.level": "debug"})
+    with open("/dev/full", "ab") as full:
+        server.process = subprocess.Popen(server.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=full)
+    wait_until(lambda: servers.reference.answers(server.port), 20, "a node whose log is full")
+    create(server, "kept")
+    values = values_of("kept")
+    produce(server, "kept", values)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as garbage:
+            garbage.sendall(b"garbage\r\n")
+    expect_equal(fetch(server, "kept"), (0, values), "the records of a node whose log is full")
+    expect(server.alive(), "the node ended when its log could not be written")
+
+
+@check
 def refuses_what_it_cannot_serve_with_one_line(directory):
     server = seaway(directory / "one")
     server.start()

@@ -62,6 +62,9 @@ pub fn start(settings: &Settings) -> Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // The library tells of a line that it could not write on standard error, and panics where that fails too: a full
+        // disk under the log, or a reader of it that went away, would end the node.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if settings.text("log.format") == "json" {
         builder.json().init();
