@@ -20,6 +20,7 @@ import time
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "reference"))
 import kafka as reference  # noqa: E402
+import patience  # noqa: E402
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TESTS.parent / "target"))
 SEAWAY = pathlib.Path(os.environ.get("SEAWAY", TARGET / "release" / "seaway"))
@@ -76,11 +77,11 @@ class Seaway:
 
     def start(self, environment=None, ready_timeout_s=20):
         self.launch(environment)
-        deadline = time.monotonic() + ready_timeout_s
+        deadline = patience.now_s() + ready_timeout_s
         while not reference.answers(self.port):
             if self.process.poll() is not None:
                 raise RuntimeError(f"seaway ended with {self.process.returncode}; {self.log} ends:\n{self.log_tail()}")
-            if time.monotonic() > deadline:
+            if patience.now_s() > deadline:
                 self.kill()
                 raise RuntimeError(f"seaway not ready after {ready_timeout_s} s; {self.log} ends:\n{self.log_tail()}")
             time.sleep(0.02)
@@ -148,6 +149,15 @@ def panics(log):
     return [line for line in text.splitlines() if "panicked at" in line or "RUST_BACKTRACE" in line]
 
 
+def kept(log, command):
+    """Copies the log of a failed run to where logs of tests are; gives the copy's path."""
+    name = pathlib.Path(command[1] if len(command) > 1 else command[0]).parent.name or "test"
+    copy = TARGET / "test-logs" / f"{name}-server.log"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(log, copy)
+    return copy
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", action="store_true", help="Apache Kafka instead of Seaway")
@@ -181,6 +191,8 @@ def main():
     finally:
         if server.pid and server.alive():
             server.kill()
+        if code:
+            print(f"the server's log is kept: {kept(server.log, command)}")
         if not options.keep:
             shutil.rmtree(directory, ignore_errors=True)
     sys.exit(code)

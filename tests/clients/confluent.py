@@ -6,7 +6,6 @@
 
 import sys
 import threading
-import time
 
 from confluent_kafka import (
     Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition, OFFSET_BEGINNING,
@@ -16,7 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, Ne
 import members
 from harness import (
     BOOTSTRAP, CODECS, VALUE_BYTES_MAX, Suite, an_hour_ago_ms, expect, expect_equal, expect_same_records, mixed_records,
-    payload, unique, wait_until,
+    patience, payload, unique, wait_until,
 )
 
 suite = Suite("confluent-kafka")
@@ -75,9 +74,9 @@ def consumer(group=None, **settings):
 def read(client, count, timeout_s=30):
     """The next `count` messages of an assigned or subscribed consumer."""
     messages = []
-    deadline = time.monotonic() + timeout_s
+    deadline = patience.now_s() + timeout_s
     while len(messages) < count:
-        expect(time.monotonic() < deadline, f"{len(messages)} of {count} records within {timeout_s} s")
+        expect(patience.now_s() < deadline, f"{len(messages)} of {count} records within {timeout_s} s")
         for message in client.consume(count - len(messages), 0.5):
             if message.error():
                 raise KafkaException(message.error())
@@ -310,10 +309,10 @@ def a_waiting_reader_gets_a_record_soon():
     sender = producer(acks="all", linger_ms=0)
     slowest_s = 0
     for index in range(5):
-        started = time.monotonic()
+        started = patience.now_s()
         produce(sender, topic, [(None, b"%d" % index, [])])
         expect_equal(read(client, 1)[0].value(), b"%d" % index, "the record")
-        slowest_s = max(slowest_s, time.monotonic() - started)
+        slowest_s = max(slowest_s, patience.now_s() - started)
     expect(slowest_s < 2.5, f"send to arrival took {slowest_s:.2f} s; a long poll of 5 s was not woken")
     client.close()
 

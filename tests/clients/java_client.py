@@ -46,7 +46,7 @@ def checks_command(*arguments):
 def tool(main, *arguments, stdin=""):
     done = subprocess.run(
         reference.java_command(f"org.apache.kafka.tools.{main}", *arguments, heap="256m"),
-        input=stdin, capture_output=True, text=True, timeout=80,
+        input=stdin, capture_output=True, text=True,
     )
     expect_equal(done.returncode, 0, f"exit code of {main}: {done.stderr[-800:]}{done.stdout[-300:]}")
     return done.stdout
@@ -54,7 +54,7 @@ def tool(main, *arguments, stdin=""):
 
 @suite.check
 def the_java_client():
-    done = subprocess.run(checks_command(), timeout=85)
+    done = subprocess.run(checks_command())
     expect_equal(done.returncode, 0, "exit code of Checks")
 
 

@@ -39,11 +39,11 @@ def run(name):
     try:
         done = subprocess.run(
             PROGRAMS[name], cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", timeout=900,
+            errors="replace", timeout=1800,
         )
         code, output = done.returncode, done.stdout
     except subprocess.TimeoutExpired as expired:
-        code, output = -1, (expired.stdout or b"").decode(errors="replace") + "\nnot done after 900 s"
+        code, output = -1, (expired.stdout or b"").decode(errors="replace") + "\nnot done after 1800 s"
     return name, code, time.monotonic() - started, output
 
 

@@ -94,7 +94,7 @@ def a_corpus_comes_back_byte_for_byte():
         done = subprocess.run(
             ["kcat", "-b", BOOTSTRAP, "-q", "-P", "-t", topic, "-K", "\t", "-z", "zstd", "-X", "enable.idempotence=true",
              "-X", "linger.ms=20"],
-            input=b"".join(key + b"\t" + line + b"\n" for key, line in lines), capture_output=True, timeout=80,
+            input=b"".join(key + b"\t" + line + b"\n" for key, line in lines), capture_output=True,
         )
         expect_equal(done.returncode, 0, f"exit code of the producing kcat: {done.stderr[-500:]}")
         wait_until(lambda: sum(len(reader.records) for reader in readers) >= len(lines), 60, "every line read")

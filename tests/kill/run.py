@@ -29,6 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
+import patience  # noqa: E402
 import protocol  # noqa: E402
 import server as servers  # noqa: E402
 
@@ -163,8 +164,8 @@ class Sender(Client):
         for _ in range(self.random.randrange(1, 12)):
             self.send()
         self.producer.poll(self.random.random() * 0.05)
-        deadline = time.monotonic() + 60
-        while len(self.producer) > 200 and time.monotonic() < deadline and not self.broken:
+        deadline = patience.now_s() + 60
+        while len(self.producer) > 200 and patience.now_s() < deadline and not self.broken:
             self.producer.poll(0.05)
         if self.broken:
             self.drop()
@@ -381,13 +382,13 @@ class KillTest:
         topics = [NewTopic(topic, PARTITIONS, 1) for topic in sorted({topic for topic, _ in KEYS})]
         for future in admin.create_topics(topics).values():
             future.result(30)
-        deadline = time.monotonic() + 15
+        deadline = patience.now_s() + 15
         while True:
             try:
                 partition_ends(self.bootstrap)
                 return
             except (OSError, ValueError, KeyError):
-                if time.monotonic() > deadline:
+                if patience.now_s() > deadline:
                     raise
                 time.sleep(0.1)
 
@@ -435,9 +436,9 @@ class KillTest:
             if self.server.alive():
                 raise  # else the point was passed before the server was seen to answer
         self.history.event("fault", f"{point}=kill@{count}")
-        deadline = time.monotonic() + 30
+        deadline = patience.now_s() + 30
         while self.server.alive():
-            if time.monotonic() > deadline:
+            if patience.now_s() > deadline:
                 raise AssertionError(f"the fail point {point}=kill@{count} was not passed within 30 s of load")
             time.sleep(0.01)
         # By SIGKILL or SIGABRT: no handler runs either way. A panic that aborts is told from it by the log, at the end.
@@ -448,16 +449,16 @@ class KillTest:
 
     def await_acknowledgements(self, count=5):
         """The server serves again: some records are acknowledged in time."""
-        started, before = time.monotonic(), self.history.acknowledged
+        started, before = patience.now_s(), self.history.acknowledged
         while self.history.acknowledged < before + count:
             self.look_after_clients()
-            if time.monotonic() - started > AVAILABLE_AGAIN_S:
+            if patience.now_s() - started > AVAILABLE_AGAIN_S:
                 raise AssertionError(
                     f"no records acknowledged for {AVAILABLE_AGAIN_S} s after a start; client errors: {dict(self.errors)}; "
                     f"the server's log ends:\n{self.server.log_tail()}"
                 )
             time.sleep(0.02)
-        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+        self.slowest_s = max(self.slowest_s, patience.now_s() - started)
 
     def look_after_clients(self):
         for client in self.clients:
@@ -487,10 +488,10 @@ class KillTest:
                     found.append(f"group before {ends[key]} in {key}")
             return found
 
-        deadline = time.monotonic() + 60
+        deadline = patience.now_s() + 60
         while waiting := behind():
             self.look_after_clients()
-            if time.monotonic() > deadline:
+            if patience.now_s() > deadline:
                 raise AssertionError(f"60 s after the last record: {waiting}")
             time.sleep(0.05)
 
@@ -517,9 +518,9 @@ class KillTest:
             self.history.write(process, "ok", "assign", None, 1)
             self.history.write(process, "invoke", "final", {"keys": keys}, 2)
             positions = dict.fromkeys(KEYS, 0)
-            deadline = time.monotonic() + 100
+            deadline = patience.now_s() + 100
             while any(positions[key] < ends[key] for key in KEYS):
-                if time.monotonic() > deadline:
+                if patience.now_s() > deadline:
                     unreached = [key_name(*key) for key in KEYS if positions[key] < ends[key]]
                     self.history.write(process, "info", "final", {"unreached": unreached}, 2)
                     return

@@ -1,0 +1,21 @@
+"""A clock for deadlines, so that no verdict depends on an idle machine: time for which processes wait for a processor
+counts a tenth (Linux pressure stall information; where the kernel does not tell, all time counts)."""
+
+import time
+
+PRESSURE = "/proc/pressure/cpu"
+STALLED_COUNTS = 0.1
+
+
+def stalled_s():
+    """Seconds since boot for which at least one runnable process had no processor."""
+    try:
+        with open(PRESSURE, encoding="ascii") as told:
+            return int(told.readline().rsplit("total=", 1)[1]) / 1e6
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def now_s():
+    """Seconds that never go back, and go slower while the machine has less to give than is asked of it."""
+    return time.monotonic() - (1 - STALLED_COUNTS) * stalled_s()
