@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::backoff::Backoff;
 use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::ids::AgentId;
@@ -35,8 +36,8 @@ use crate::view::Views;
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// How often it is looked whether they have ended.
 const STOP_POLL: Duration = Duration::from_millis(10);
-/// Pause before something that failed at the start is tried again.
-const START_PAUSE: Duration = Duration::from_millis(100);
+/// The pauses before something that failed at the start is tried again.
+const START: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 /// Pause after a connection could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -279,13 +280,14 @@ async fn register(
     control: &dyn Control,
     registration: &Registration,
 ) -> Result<Registered, StartError> {
+    let mut pauses = START.start();
     loop {
         match control.register(registration.clone()).await {
             Ok(registered) => return Ok(registered),
             Err(rpc::Error::Refused { reason }) => return Err(StartError::Refused { reason }),
             Err(error) => {
                 tracing::info!(%error, "the agent waits to be registered");
-                host::clock::sleep(START_PAUSE).await;
+                pauses.pause().await;
             }
         }
     }
@@ -293,12 +295,13 @@ async fn register(
 
 /// The view, with this agent in it.
 async fn open_views(control: &Arc<dyn Control>) -> Views {
+    let mut pauses = START.start();
     loop {
         match Views::open(Arc::clone(control)).await {
             Ok(views) => return views,
             Err(error) => {
                 tracing::info!(%error, "the agent waits for the topics");
-                host::clock::sleep(START_PAUSE).await;
+                pauses.pause().await;
             }
         }
     }

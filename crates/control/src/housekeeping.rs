@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::backoff::Backoff;
 use host::task::Task;
 use meta::command::{Command, ConfigChanges};
 use meta::config::{self, Source};
@@ -13,8 +14,8 @@ use rpc::Error;
 
 use crate::node::Node;
 
-/// Pause after a step failed: the journal is away, or somebody else leads.
-const RETRY: Duration = Duration::from_secs(1);
+/// The pauses after steps that failed: the journal is away, or somebody else leads.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// Starts the leader's chores.
 pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
@@ -22,13 +23,14 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
         loop {
             host::clock::sleep(interval).await;
             warn_of_producers(&node);
+            let mut pauses = RETRY.start();
             while node.leads() {
                 match node.propose(&Command::Housekeep).await {
                     Ok(Reply::Housekept { more: true }) => {}
                     Ok(_) => break,
                     Err(error) => {
                         tracing::warn!(%error, "housekeeping is put off");
-                        host::clock::sleep(RETRY).await;
+                        pauses.pause().await;
                     }
                 }
             }

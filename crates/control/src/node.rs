@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::backoff::Backoff;
 use host::task::Task;
 use journal::entry::ClusterNumber;
 use journal::node::Role;
@@ -38,8 +39,8 @@ pub struct Settings {
     pub cluster_configs: BTreeMap<String, String>,
 }
 
-/// When configs that could not be set are tried again.
-const CONFIGURE_AGAIN: Duration = Duration::from_millis(500);
+/// The pauses before configs that could not be set are tried again.
+const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
 /// A running control node.
 pub struct Node {
@@ -88,6 +89,7 @@ impl Node {
     /// Waits until this node leads, then makes the cluster's configs what it was started with. It
     /// begins again if the lead is lost meanwhile, or the journal falters.
     pub async fn lead(&self, settings: &Settings) -> Result<(), Error> {
+        let mut pauses = CONFIGURE.start();
         loop {
             if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
                 return Err(Error::Refused {
@@ -99,7 +101,7 @@ impl Node {
                 Ok(()) | Err(Error::Refused { .. }) => return configured,
                 Err(error) => {
                     tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
-                    host::clock::sleep(CONFIGURE_AGAIN).await;
+                    pauses.pause().await;
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! get them here, so that the simulator can stand in for the whole machine. This crate knows
 //! nothing of Kafka, buckets or journals.
 
+pub mod backoff;
 pub mod budget;
 pub mod clock;
 pub mod net;

@@ -1,8 +1,6 @@
 //! Randomness: entropy from the OS for nonces, and a small seeded generator for jitter and for
 //! the simulator. It must not know what the numbers are used for.
 
-use std::time::Duration;
-
 /// 128 bits of OS entropy.
 ///
 /// # Panics
@@ -66,12 +64,6 @@ impl Rng {
     /// True once in `one_in` calls, on average; never if zero.
     pub fn once_in(&mut self, one_in: u64) -> bool {
         one_in != 0 && self.below(one_in) == 0
-    }
-
-    /// A duration between half of `base` and one and a half of it.
-    pub fn jitter(&mut self, base: Duration) -> Duration {
-        let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(micros / 2 + self.below(micros.saturating_add(1)))
     }
 }
 

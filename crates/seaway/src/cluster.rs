@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use host::backoff::Backoff;
 use store::bucket::Bucket;
 use store::layout::{FILES, JOURNAL, SNAPSHOTS};
 use store::marker::{self, Marker, Watch};
@@ -18,9 +19,10 @@ use crate::health::{self, Health, Parts};
 use crate::settings::Settings;
 use crate::tuning;
 
-/// The first pause after the bucket did not answer, and the longest.
-const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The pauses after the bucket did not answer.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often it is said why a start takes long.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -152,14 +154,14 @@ async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
     host::clock::sleep(CLIENTS_WAIT).await;
     loop {
         if host::net::accept(kafka).await.is_err() {
-            host::clock::sleep(RETRY_MIN).await;
+            host::clock::sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
 /// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
 async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -> Result<String> {
-    let mut pause = RETRY_MIN;
+    let mut pauses = RETRY.start();
     loop {
         let why = match try_admit(bucket, directory).await? {
             Ok(cluster_id) => return Ok(cluster_id),
@@ -167,8 +169,7 @@ async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -
         };
         health.waiting(&why);
         tracing::warn!(%why, "the bucket does not answer; trying again");
-        host::clock::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        pauses.pause().await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use host::backoff::Backoff;
 use host::rng::Rng;
 
 use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
@@ -24,9 +25,8 @@ pub struct Limits {
     pub attempts: u32,
     /// How long one attempt may take; its outcome is unknown after that.
     pub attempt_timeout: Duration,
-    /// The wait before the second attempt; it doubles for each further one, with jitter.
-    pub first_delay: Duration,
-    pub max_delay: Duration,
+    /// The pauses between attempts.
+    pub backoff: Backoff,
     /// No attempt starts later than this after the first.
     pub deadline: Duration,
 }
@@ -34,10 +34,9 @@ pub struct Limits {
 impl Limits {
     /// For files and other objects of some MiB.
     pub const FILES: Limits = Limits {
-        attempts: 5,
+        attempts: 8,
         attempt_timeout: Duration::from_secs(10),
-        first_delay: Duration::from_millis(50),
-        max_delay: Duration::from_secs(2),
+        backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(500)),
         deadline: Duration::from_secs(30),
     };
 }
@@ -172,16 +171,11 @@ impl Retry {
     }
 
     fn wait_after(&self, attempts: u32) -> Duration {
-        let doubled = self
-            .limits
-            .first_delay
-            .saturating_mul(1 << (attempts - 1).min(16));
-        let base = doubled.min(self.limits.max_delay);
         if !self.holds(Rule::Jitter) {
-            return base;
+            return self.limits.backoff.bound(attempts);
         }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.rng.jitter(base)
+        self.limits.backoff.after(attempts, &mut shared.rng)
     }
 }
 
@@ -231,8 +225,7 @@ mod tests {
     const QUICK: Limits = Limits {
         attempts: 4,
         attempt_timeout: Duration::from_secs(5),
-        first_delay: Duration::from_millis(1),
-        max_delay: Duration::from_millis(2),
+        backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(2)),
         deadline: Duration::from_secs(5),
     };
 

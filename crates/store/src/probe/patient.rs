@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use host::backoff::Backoff;
 
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::layout::{MARKER, known};
@@ -17,10 +18,9 @@ use crate::retry::{Limits, Retry};
 
 /// A bucket that is away for longer is waited for by whoever runs the probe.
 const LIMITS: Limits = Limits {
-    attempts: 3,
+    attempts: 6,
     attempt_timeout: Duration::from_secs(10),
-    first_delay: Duration::from_millis(100),
-    max_delay: Duration::from_secs(1),
+    backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
     deadline: Duration::from_secs(15),
 };
 

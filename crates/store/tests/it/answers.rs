@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bench::s3::{Config, Effect, Kind, Rule, Server};
 use bytes::Bytes;
+use host::backoff::Backoff;
 use store::bucket::{Bucket, Error, Key, Payload, Put};
 use store::open::{Options, open};
 use store::probe;
@@ -135,7 +136,7 @@ async fn a_conflict_is_no_proof_and_a_lost_reply_is_recognised() {
     );
 
     let limits = Limits {
-        first_delay: Duration::from_millis(1),
+        backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(2)),
         ..Limits::FILES
     };
     let retry = Retry::new(limits);

@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use host::backoff::Backoff;
 use host::clock::Instant;
+use host::rng::Rng;
 use meta::ids::Incarnation;
 use rpc::Control;
 use rpc::view::Registration;
@@ -23,13 +25,11 @@ use crate::data::cache::{Cache, Part};
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
-/// The first pause before registering is tried again, and the longest: it may have to wait for as
-/// long as another process leads.
-const REGISTER_PAUSE_MIN: Duration = Duration::from_millis(50);
-const REGISTER_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How often the pause before the first try doubles at most, once for each time that the agent was
-/// fenced: two agents of one name that both live would fence each other in turns.
-const REGISTER_DOUBLINGS: u32 = 7;
+/// The pauses between attempts to register: another process may lead for a while.
+const REGISTER: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+/// The pause before the first attempt, which grows with each time that the agent was fenced: two
+/// agents of one name that both live would fence each other in turns.
+const FENCED: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(6_400));
 
 /// Where a request's answer goes.
 pub type Ticket = oneshot::Sender<Answer>;
@@ -264,8 +264,8 @@ impl Task {
                     "this agent's incarnation is fenced: it was started again, here or elsewhere; it \
                      registers again"
                 );
-                let before = u32::try_from(parts.metrics.fenced.get() - 1).unwrap_or(u32::MAX);
-                let pause = REGISTER_PAUSE_MIN * (1 << before.min(REGISTER_DOUBLINGS));
+                let fenced = u32::try_from(parts.metrics.fenced.get()).unwrap_or(u32::MAX);
+                let pause = FENCED.after(fenced, &mut Rng::from_entropy());
                 self.running.push(register(parts, pause).boxed());
             }
         }
@@ -288,16 +288,15 @@ async fn register(parts: Arc<Parts>, pause: Duration) -> Event<Ticket> {
         nonce: host::rng::nonce(),
         ..parts.registration.clone()
     };
-    let mut pause = REGISTER_PAUSE_MIN;
+    let mut pauses = REGISTER.start();
     loop {
         match parts.control.register(registration.clone()).await {
             Ok(registered) => return Event::Registered(registered.incarnation),
-            Err(error) if pause == REGISTER_PAUSE_MIN => {
+            Err(error) if pauses.is_first() => {
                 tracing::warn!(%error, "registering failed; it is tried again until it succeeds");
             }
             Err(error) => tracing::debug!(%error, "registering failed again"),
         }
-        host::clock::sleep(pause).await;
-        pause = (pause * 2).min(REGISTER_PAUSE_MAX);
+        pauses.pause().await;
     }
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::backoff::Backoff;
 use host::clock::Instant;
 use host::rng::Rng;
 use meta::commit::{BatchOutcome, CommitFile, FileReply};
@@ -24,10 +25,8 @@ use super::file::{Cut, File, Stage, Stored};
 /// Calls of `commit` and `skip` under way at one time: well below the 64 outcomes that the state
 /// machine keeps per incarnation, so that every repeat finds its own.
 const CALLS_MAX: usize = 16;
-/// The first pause before a call is repeated; it doubles.
-const REPEAT_MIN: Duration = Duration::from_millis(5);
-/// The longest pause before a call is repeated.
-const REPEAT_MAX: Duration = Duration::from_secs(1);
+/// The pauses before a call is repeated.
+const REPEAT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 
 /// Why a request's batches were not, or may not have been, written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,8 +327,7 @@ impl<T> Sequence<T> {
         let Some(file) = self.files.get_mut(&id.number) else {
             return;
         };
-        let doubled = REPEAT_MIN * 2_u32.pow(file.attempts.min(16));
-        file.pause_until(now + self.rng.jitter(doubled.min(REPEAT_MAX)));
+        file.pause_until(now + REPEAT.after(file.attempts, &mut self.rng));
     }
 
     fn committed(&mut self, id: FileId, outcomes: &[BatchOutcome], effects: &mut Vec<Effect<T>>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use host::backoff::Backoff;
 use store::bucket::{Bucket, Payload};
 use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
 use store::layout::file_key;
@@ -19,10 +20,9 @@ use crate::metrics::Metrics;
 
 /// Attempts within the deadline: the deadline is what ends an upload.
 const ATTEMPTS: u32 = 1_000;
-/// The first wait between attempts; it doubles.
-const FIRST_DELAY: Duration = Duration::from_millis(20);
-/// The longest wait between attempts.
-const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The pauses between attempts: short ones, since later files wait for this one, and service is back
+/// this soon after a bucket that was away.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 /// The longest that one attempt may take: S3 answers one PUT in 640 after more than ten seconds, and
 /// a fresh attempt is quicker then.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,8 +49,7 @@ impl Uploader {
         let limits = Limits {
             attempts: ATTEMPTS,
             attempt_timeout: ATTEMPT_TIMEOUT.min(deadline),
-            first_delay: FIRST_DELAY,
-            max_delay: MAX_DELAY,
+            backoff: BACKOFF,
             deadline,
         };
         let retry = Retry::new(limits);
