@@ -9,3 +9,4 @@ pub mod load;
 pub mod process;
 pub mod s3;
 pub mod servers;
+pub mod tails;

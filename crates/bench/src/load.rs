@@ -344,7 +344,7 @@ fn wall_millis() -> i64 {
 /// Follows all partitions from their ends.
 async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     let mut client = Client::dial(load.address).await?;
-    let mut positions = ends(&mut client, &load).await?;
+    let mut positions = offsets(&mut client, &load.topic, load.partitions, LATEST).await?;
     let mut latencies = Latencies::default();
     let timed = load.is_timed();
     while !shared.stopping.load(Ordering::Relaxed) {
@@ -391,17 +391,68 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     Ok(latencies)
 }
 
-async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
-    let partitions = (0..load.partitions)
-        .map(|index| ListOffsetsPartition {
-            partition_index: index,
-            timestamp: -1,
-            ..ListOffsetsPartition::default()
-        })
-        .collect();
+/// Writes one batch on a connection of its own, and waits for its acknowledgement.
+pub async fn write_once(
+    address: SocketAddr,
+    topic: &str,
+    partition: i32,
+    batch_bytes: usize,
+) -> Result<()> {
+    let (mut reader, mut writer) = dial(address).await?;
+    writer
+        .send(frame(topic, partition, batch(batch_bytes))?)
+        .await?;
+    check_produced(&reader.frame().await?)
+}
+
+/// Reads a topic from its beginning to the end that it has now: MiB per second.
+pub async fn read_all(address: SocketAddr, topic: &str, partitions: i32) -> Result<f64> {
+    let mut client = Client::dial(address).await?;
+    let ends = offsets(&mut client, topic, partitions, LATEST).await?;
+    let mut positions = offsets(&mut client, topic, partitions, EARLIEST).await?;
+    let begin = Instant::now();
+    let mut bytes = 0;
+    while positions.iter().zip(&ends).any(|(at, end)| at < end) {
+        let request = fetch_request(topic, &positions);
+        let response = client.call(&request, FETCH_VERSION).await?;
+        let topics = response.responses.into_iter();
+        for partition in topics.flat_map(|topic| topic.partitions) {
+            let (index, error) = (partition.partition_index, partition.error_code);
+            ensure!(error == 0, "fetch of {index} answers error {error}");
+            let Some(rope) = partition.records else {
+                continue;
+            };
+            bytes += rope.len();
+            for batch in batches(rope.to_bytes()) {
+                let batch = match batch {
+                    Err(BatchError::Truncated) => break,
+                    batch => batch?,
+                };
+                positions[usize::try_from(index)?] = batch.next_offset()?;
+            }
+        }
+    }
+    Ok(bytes as f64 / (1 << 20) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// The timestamps by which offsets are asked for.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+async fn offsets(
+    client: &mut Client,
+    topic: &str,
+    partitions: i32,
+    timestamp: i64,
+) -> Result<Vec<i64>> {
+    let asked = (0..partitions).map(|index| ListOffsetsPartition {
+        partition_index: index,
+        timestamp,
+        ..ListOffsetsPartition::default()
+    });
     let topic = ListOffsetsTopic {
-        name: Str::from(load.topic.as_str()),
-        partitions,
+        name: Str::from(topic),
+        partitions: asked.collect(),
     };
     let request = ListOffsetsRequest {
         replica_id: -1,
@@ -409,7 +460,7 @@ async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
         ..Default::default()
     };
     let response = client.call(&request, 5).await?;
-    let mut ends = vec![0; usize::try_from(load.partitions)?];
+    let mut found = vec![0; usize::try_from(partitions)?];
     for partition in response
         .topics
         .into_iter()
@@ -420,9 +471,9 @@ async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
             "offsets answer error {}",
             partition.error_code
         );
-        ends[usize::try_from(partition.partition_index)?] = partition.offset;
+        found[usize::try_from(partition.partition_index)?] = partition.offset;
     }
-    Ok(ends)
+    Ok(found)
 }
 
 fn fetch_request(topic: &str, positions: &[i64]) -> FetchRequest {

@@ -9,6 +9,7 @@ use bench::against;
 use bench::compare::{self, Effort};
 use bench::load::{self, Load};
 use bench::servers::Programs;
+use bench::tails;
 use clap::{Parser, Subcommand};
 
 /// Loads and comparisons.
@@ -42,6 +43,15 @@ enum Verb {
         /// ten pairs on (--runs 10) each row has a verdict, and the exit code says whether any is worse.
         #[arg(long, conflicts_with = "kafka")]
         against: Option<PathBuf>,
+    },
+    /// What the tail of a bucket's latency, its errors and its absence do to Seaway; prints a table.
+    Tails {
+        /// Seconds in which acknowledgements are measured, for each fault.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Only figures whose name contains this: acks, restart, outage.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// One load on a server that runs already.
     Load {
@@ -90,17 +100,7 @@ fn main() -> Result<()> {
                 kafka,
                 against,
             } => {
-                let scratch =
-                    std::env::temp_dir().join(format!("seaway-bench-{}", std::process::id()));
-                std::fs::create_dir_all(&scratch)?;
-                let here = std::env::current_exe()?;
-                let beside = here.parent().context("this program has no directory")?;
-                let programs = Programs {
-                    seaway: beside.join("seaway"),
-                    s3_server: beside.join("s3-server"),
-                    kafka,
-                    scratch: scratch.clone(),
-                };
+                let programs = programs(kafka)?;
                 let effort = Effort {
                     runs,
                     measured: Duration::from_secs(seconds),
@@ -110,10 +110,13 @@ fn main() -> Result<()> {
                     Some(other) => against::run(&programs, other, effort, &only).await,
                     None => compare::run(&programs, effort, &only).await,
                 };
-                if result.is_ok() {
-                    std::fs::remove_dir_all(&scratch)?;
-                }
-                result.with_context(|| format!("logs are in {}", scratch.display()))
+                clean(&programs, result)
+            }
+            Verb::Tails { seconds, only } => {
+                let programs = programs(None)?;
+                let measured = Duration::from_secs(seconds);
+                let result = tails::run(&programs, measured, &only).await;
+                clean(&programs, result)
             }
             Verb::Load {
                 address,
@@ -142,6 +145,29 @@ fn main() -> Result<()> {
             }
         }
     })
+}
+
+/// The programs beside this one, and a directory for what they write.
+fn programs(kafka: Option<PathBuf>) -> Result<Programs> {
+    let scratch = std::env::temp_dir().join(format!("seaway-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch)?;
+    let here = std::env::current_exe()?;
+    let beside = here.parent().context("this program has no directory")?;
+    Ok(Programs {
+        seaway: beside.join("seaway"),
+        s3_server: beside.join("s3-server"),
+        kafka,
+        scratch,
+    })
+}
+
+/// Removes what the programs wrote, unless something went wrong.
+fn clean(programs: &Programs, result: Result<()>) -> Result<()> {
+    let scratch = &programs.scratch;
+    if result.is_ok() {
+        std::fs::remove_dir_all(scratch)?;
+    }
+    result.with_context(|| format!("logs are in {}", scratch.display()))
 }
 
 async fn one_load(load: &Load) -> Result<()> {

@@ -63,11 +63,16 @@ impl Server {
         usage(self.child.id())
     }
 
-    /// Ends it, and waits until it is gone.
-    pub fn stop(mut self) -> Result<()> {
+    /// Kills it, and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Ends it for good.
+    pub fn stop(mut self) -> Result<()> {
+        self.kill()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{Server, Usage, usage};
 
@@ -35,6 +35,10 @@ pub enum Peer {
         s3: Server,
         /// Where Kafka clients connect.
         address: SocketAddr,
+        bucket: SocketAddr,
+        http: SocketAddr,
+        name: String,
+        options: SeawayOptions,
     },
     Kafka {
         process: u32,
@@ -105,38 +109,51 @@ impl Peer {
             .arg(options.put_delay_millis.to_string());
         let mut s3 = Server::start("s3-server", &mut command, &log("s3"))?;
         s3.wait_until(START_LIMIT, || answers(bucket))?;
-        let mut command = Command::new(&programs.seaway);
-        command
-            .arg("dev")
-            .arg("--data-dir")
-            .arg(programs.scratch.join(name));
-        command
-            .arg("--kafka")
-            .arg(kafka.to_string())
-            .arg("--http")
-            .arg(http.to_string());
-        command.arg("--bucket");
-        command.arg(format!(
-            "s3://bench/{name}?endpoint=http://{bucket}&region=local&allow_http=true"
-        ));
-        for setting in SEAWAY_SETTINGS
-            .iter()
-            .copied()
-            .chain(options.settings.iter().map(|s| &**s))
-        {
-            command.arg("--set").arg(setting);
-        }
-        command
-            .env("AWS_ACCESS_KEY_ID", "bench")
-            .env("AWS_SECRET_ACCESS_KEY", "bench-secret");
-        let mut seaway = Server::start("seaway", &mut command, &log("seaway"))?;
-        let endpoints = programs.scratch.join(name).join("endpoints.json");
-        seaway.wait_until(START_LIMIT, || endpoints.exists())?;
+        let seaway = start_seaway(programs, name, options, [bucket, kafka, http])?;
         Ok(Peer::Seaway {
             seaway,
             s3,
             address: kafka,
+            bucket,
+            http,
+            name: name.to_owned(),
+            options: options.clone(),
         })
+    }
+
+    /// Kills Seaway and starts it again on the same bucket; it may not be ready yet then.
+    pub fn restart_seaway(&mut self, programs: &Programs) -> Result<()> {
+        let Peer::Seaway {
+            seaway,
+            address,
+            bucket,
+            http,
+            name,
+            options,
+            ..
+        } = self
+        else {
+            bail!("only Seaway is restarted");
+        };
+        seaway.kill()?;
+        *seaway = start_seaway(programs, name, options, [*bucket, *address, *http])?;
+        Ok(())
+    }
+
+    /// Where the bucket under Seaway answers.
+    pub fn bucket(&self) -> Result<SocketAddr> {
+        match self {
+            Peer::Seaway { bucket, .. } => Ok(*bucket),
+            Peer::Kafka { .. } => bail!("Kafka has no bucket"),
+        }
+    }
+
+    /// Where Seaway says how it is.
+    pub fn http(&self) -> Result<SocketAddr> {
+        match self {
+            Peer::Seaway { http, .. } => Ok(*http),
+            Peer::Kafka { .. } => bail!("Kafka has no pages"),
+        }
     }
 
     pub fn kafka(programs: &Programs, name: &str) -> Result<Self> {
@@ -215,6 +232,36 @@ impl Peer {
             }
         }
     }
+}
+
+fn start_seaway(
+    programs: &Programs,
+    name: &str,
+    options: &SeawayOptions,
+    [bucket, kafka, http]: [SocketAddr; 3],
+) -> Result<Server> {
+    let directory = programs.scratch.join(name);
+    let endpoints = directory.join("endpoints.json");
+    // Left behind by one that was killed.
+    drop(std::fs::remove_file(&endpoints));
+    let mut command = Command::new(&programs.seaway);
+    command.arg("dev").arg("--data-dir").arg(&directory);
+    command.arg("--kafka").arg(kafka.to_string());
+    command.arg("--http").arg(http.to_string());
+    command.arg("--bucket").arg(format!(
+        "s3://bench/{name}?endpoint=http://{bucket}&region=local&allow_http=true"
+    ));
+    let own = options.settings.iter().map(|setting| &**setting);
+    for setting in SEAWAY_SETTINGS.iter().copied().chain(own) {
+        command.arg("--set").arg(setting);
+    }
+    command
+        .env("AWS_ACCESS_KEY_ID", "bench")
+        .env("AWS_SECRET_ACCESS_KEY", "bench-secret");
+    let log = programs.scratch.join(format!("{name}-seaway.log"));
+    let mut seaway = Server::start("seaway", &mut command, &log)?;
+    seaway.wait_until(START_LIMIT, || endpoints.exists())?;
+    Ok(seaway)
 }
 
 fn stop_kafka(script: &Path, directory: &Path) -> Result<()> {

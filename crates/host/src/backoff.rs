@@ -84,9 +84,14 @@ mod tests {
         let mut rng = Rng::seeded(1);
         for failures in [1, 3, 9] {
             let bound = BACKOFF.bound(failures);
-            let drawn: BTreeSet<Duration> =
-                (0..1_000).map(|_| BACKOFF.after(failures, &mut rng)).collect();
-            assert!(drawn.iter().all(|pause| (bound / 2..=bound).contains(pause)));
+            let drawn: BTreeSet<Duration> = (0..1_000)
+                .map(|_| BACKOFF.after(failures, &mut rng))
+                .collect();
+            assert!(
+                drawn
+                    .iter()
+                    .all(|pause| (bound / 2..=bound).contains(pause))
+            );
             assert!(drawn.len() > 500, "{}", drawn.len());
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use host::backoff::Backoff;
 use store::bucket::Bucket;
+use store::hedge::Hedged;
 use store::layout::{FILES, JOURNAL, SNAPSHOTS};
 use store::marker::{self, Marker, Watch};
 use store::meter::{Counters, Meter};
@@ -100,7 +101,7 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let bucket = open::open(&plan.bucket, &options).await?;
     let meter = Meter::new(bucket);
     let counters = Arc::clone(meter.counters());
-    let bucket: Arc<dyn Bucket> = Arc::new(meter);
+    let bucket: Arc<dyn Bucket> = Arc::new(Hedged::new(Arc::new(meter), Arc::clone(&counters)));
     let cluster_id = admit(&bucket, directory, health).await?;
     directory.bind(&cluster_id)?;
     health.waiting("reading the journal");

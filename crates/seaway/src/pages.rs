@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use store::meter::Count;
+use store::meter::{Count, Extra};
 use store::outage::Kind;
 
 use crate::health::{Health, Parts};
@@ -246,5 +246,23 @@ fn bucket_metrics(text: &mut String, parts: &Parts) {
                 value(&count)
             ));
         }
+    }
+    let Extra {
+        hedges,
+        hedges_won,
+        repeats,
+    } = parts.bucket.extra();
+    let (name, help) = (
+        "seaway_bucket_extra_requests_total",
+        "Requests beyond those that were needed: second copies of slow ones (of which some were \
+         answered first), and repeats of what failed or was most likely lost.",
+    );
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
+    for (kind, value) in [
+        ("hedge", hedges),
+        ("hedge_won", hedges_won),
+        ("repeat", repeats),
+    ] {
+        text.push_str(&format!("{name}{{kind=\"{kind}\"}} {value}\n"));
     }
 }

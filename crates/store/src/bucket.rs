@@ -9,6 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::received::Received;
+
 /// The longest key, in bytes. Object stores allow 1,024 with the cluster's prefix included.
 pub const MAX_KEY_BYTES: usize = 512;
 /// The longest part of a key between slashes: file systems allow 255.
@@ -361,6 +363,25 @@ pub trait Bucket: Send + Sync + 'static {
     /// not exist. An object that ends before the range does is a [`Error::Definite`].
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error>;
 
+    /// Reads the object, or exactly the bytes of a range, as [`Bucket::get`] and
+    /// [`Bucket::get_range`] do, but leaves what comes in `received` as it comes: it is still there
+    /// if this future is dropped.
+    async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        let read = match range {
+            None => self.get(key).await?,
+            Some(range) => self.get_range(key, range).await?,
+        };
+        Ok(read.map(|bytes| {
+            received.expect(bytes.len() as u64);
+            received.push(bytes);
+        }))
+    }
+
     /// The object's size in bytes; `None` only on the store's definite word that it does not
     /// exist.
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error>;
@@ -377,6 +398,11 @@ pub trait Bucket: Send + Sync + 'static {
 
     /// Deletes the object; one that does not exist is fine.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// Whether a network lies between, on which one request may take far longer than the next.
+    fn is_remote(&self) -> bool {
+        true
+    }
 }
 
 /// Refuses a prefix that no key can begin with.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
@@ -18,6 +19,7 @@ use object_store::{PutMode, PutOptions, PutPayload};
 
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::bucket::{check_prefix, check_range, short_object};
+use crate::received::Received;
 
 pub(crate) mod sign;
 pub(crate) mod witness;
@@ -74,15 +76,24 @@ impl Cloud {
         op: Op,
         key: &Key,
         range: Option<Range<u64>>,
-    ) -> Result<Option<Bytes>, Error> {
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
         let path = self.path(op, key)?;
         let options = GetOptions {
             range: range.map(GetRange::Bounded),
             ..GetOptions::default()
         };
-        let work = async { self.client.get_opts(&path, options).await?.bytes().await };
+        let work = async {
+            let answer = self.client.get_opts(&path, options).await?;
+            received.expect(answer.range.end - answer.range.start);
+            let mut body = answer.into_stream();
+            while let Some(piece) = body.try_next().await? {
+                received.push(piece);
+            }
+            Ok(())
+        };
         match witness::watch(work).await {
-            Reply::Done(bytes) => Ok(Some(bytes)),
+            Reply::Done(()) => Ok(Some(())),
             Reply::Failed(_, seen) if seen.says_absent() => Ok(None),
             Reply::Failed(error, seen) => Err(seen.classify(op, key, &error)),
         }
@@ -111,7 +122,9 @@ impl Bucket for Cloud {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        self.fetch(Op::Get, key, None).await
+        let received = Received::default();
+        let read = self.read(key, None, &received).await?;
+        Ok(read.map(|()| received.whole()))
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
@@ -124,15 +137,27 @@ impl Bucket for Cloud {
                 Some(size) => Err(short_object(key, &range, size)),
             };
         }
-        let found = self.fetch(Op::GetRange, key, Some(range.clone())).await?;
-        let Some(bytes) = found else {
-            return Ok(None);
+        let received = Received::default();
+        let read = self.read(key, Some(range), &received).await?;
+        Ok(read.map(|()| received.whole()))
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        let Some(range) = range else {
+            return self.fetch(Op::Get, key, None, received).await;
         };
-        if bytes.len() as u64 != range.end - range.start {
-            let size = range.start + bytes.len() as u64;
+        let asked = Some(range.clone());
+        let found = self.fetch(Op::GetRange, key, asked, received).await?;
+        if found.is_some() && received.length() != range.end - range.start {
+            let size = range.start + received.length();
             return Err(short_object(key, &range, size));
         }
-        Ok(Some(bytes))
+        Ok(found)
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
@@ -142,10 +167,10 @@ impl Bucket for Cloud {
             // The answer to HEAD has no body, so that a missing object looks like a missing
             // bucket. Absence must be certain: a GET's answer says which it is.
             Reply::Failed(error, seen) if seen.status == Some(404) => {
-                let byte = self.fetch(Op::Head, key, Some(0..1)).await?;
-                match byte {
+                let byte = Received::default();
+                match self.fetch(Op::Head, key, Some(0..1), &byte).await? {
                     None => Ok(None),
-                    Some(_) => Err(Error::unknown(Op::Head, key, error)),
+                    Some(()) => Err(Error::unknown(Op::Head, key, error)),
                 }
             }
             Reply::Failed(error, seen) => Err(seen.classify(Op::Head, key, &error)),

@@ -163,6 +163,10 @@ impl Bucket for Directory {
         .await
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         let key = key.clone();
         self.run(move |inner| inner.delete(&key)).await

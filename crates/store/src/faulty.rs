@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use host::rng::Rng;
 
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::received::Received;
 
 /// What goes wrong in an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub enum Fault {
     Corrupt,
     /// A read returns all but the last byte.
     Truncate,
+    /// The request is never answered; nothing happens.
+    Silence,
+    /// What is read stops halfway, for ever.
+    Stall,
     /// It goes on as usual after this time.
     Delay(Duration),
 }
@@ -237,6 +242,7 @@ impl Faulty {
             Some(Fault::Definite) => Err(Error::definite(op, key, "injected: refused")),
             Some(Fault::Unknown) => Err(Error::unknown(op, key, "injected: request lost")),
             Some(Fault::Throttled) => Err(Error::throttled(op, key, "injected: slow down")),
+            Some(Fault::Silence) => std::future::pending().await,
             other => Ok(other),
         }
     }
@@ -267,22 +273,44 @@ impl Bucket for Faulty {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        match self.strike(Op::Get, key.as_str()).await? {
-            Some(Fault::Missing) => Ok(None),
-            Some(Fault::LoseReply) => Faulty::lost(Op::Get, key.as_str()),
-            fault => Ok(self.inner.get(key).await?.map(|bytes| spoil(fault, bytes))),
-        }
+        let received = Received::default();
+        let read = self.read(key, None, &received).await?;
+        Ok(read.map(|()| received.whole()))
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
-        match self.strike(Op::GetRange, key.as_str()).await? {
-            Some(Fault::Missing) => Ok(None),
-            Some(Fault::LoseReply) => Faulty::lost(Op::GetRange, key.as_str()),
-            fault => {
-                let bytes = self.inner.get_range(key, range).await?;
-                Ok(bytes.map(|bytes| spoil(fault, bytes)))
-            }
+        let received = Received::default();
+        let read = self.read(key, Some(range), &received).await?;
+        Ok(read.map(|()| received.whole()))
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        let op = range.as_ref().map_or(Op::Get, |_| Op::GetRange);
+        let fault = self.strike(op, key.as_str()).await?;
+        match fault {
+            Some(Fault::Missing) => return Ok(None),
+            Some(Fault::LoseReply) => return Faulty::lost(op, key.as_str()),
+            _ => {}
         }
+        let read = match range {
+            None => self.inner.get(key).await?,
+            Some(range) => self.inner.get_range(key, range).await?,
+        };
+        let Some(bytes) = read.map(|bytes| spoil(fault, bytes)) else {
+            return Ok(None);
+        };
+        received.expect(bytes.len() as u64);
+        if fault == Some(Fault::Stall) {
+            received.push(bytes.slice(..bytes.len() / 2));
+            std::future::pending::<()>().await;
+        }
+        received.push(bytes);
+        Ok(Some(()))
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {

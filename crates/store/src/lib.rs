@@ -6,6 +6,7 @@
     allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
 )]
 
+mod allowance;
 pub mod bucket;
 pub mod checksum;
 mod cloud;
@@ -13,6 +14,7 @@ pub mod conformance;
 pub mod directory;
 pub mod faulty;
 pub mod file;
+pub mod hedge;
 pub mod layout;
 pub mod marker;
 pub mod memory;
@@ -20,4 +22,5 @@ pub mod meter;
 pub mod open;
 pub mod outage;
 pub mod probe;
+pub mod received;
 pub mod retry;

@@ -82,6 +82,10 @@ impl Bucket for Memory {
             .collect())
     }
 
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         self.objects().remove(key);
         Ok(())

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use host::clock::Instant;
 
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::hedge::race::Why;
 use crate::outage::{Kind, Outage, Outcomes};
+use crate::received::Received;
 
 /// A request that was given up unanswered after this long counts as failed; before, whoever asked
 /// may just have gone away.
@@ -27,6 +29,17 @@ struct Counter {
     throttled: AtomicU64,
     bytes: AtomicU64,
     micros: AtomicU64,
+}
+
+/// Requests beyond those that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// Second copies of requests that took long.
+    pub hedges: u64,
+    /// Those of them that were answered first.
+    pub hedges_won: u64,
+    /// Requests sent again because one failed, or was most likely lost.
+    pub repeats: u64,
 }
 
 /// What was counted for one operation since the start.
@@ -53,6 +66,9 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub struct Counters {
     counters: [Counter; Op::ALL.len()],
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
+    repeats: AtomicU64,
     outcomes: Outcomes,
 }
 
@@ -73,6 +89,33 @@ impl Counters {
                 micros: read(&counter.micros),
             }
         })
+    }
+
+    /// How often the bucket was asked more than once.
+    pub fn extra(&self) -> Extra {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        Extra {
+            hedges: read(&self.hedges),
+            hedges_won: read(&self.hedges_won),
+            repeats: read(&self.repeats),
+        }
+    }
+
+    /// Counts a request by why it is made.
+    pub(crate) fn sent(&self, why: Why) {
+        let counter = match why {
+            Why::First => return,
+            Why::Hedge => &self.hedges,
+            Why::Repeat => &self.repeats,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the request whose answer counts.
+    pub(crate) fn won(&self, why: Why) {
+        if why == Why::Hedge {
+            self.hedges_won.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Why the bucket is of no use now, if nothing of `kind` has succeeded for a while.
@@ -190,6 +233,23 @@ impl Bucket for Meter {
         let bytes = length(&result);
         request.answered(&result, bytes);
         result
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        let op = range.as_ref().map_or(Op::Get, |_| Op::GetRange);
+        let request = self.begin(op, key.as_str());
+        let result = self.inner.read(key, range, received).await;
+        request.answered(&result, received.length());
+        result
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {

@@ -9,22 +9,14 @@ use std::time::Duration;
 use host::backoff::Backoff;
 use host::rng::Rng;
 
+use crate::allowance::{Allowance, Terms};
 use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
-
-/// Repetitions that may be saved up, in thousandths.
-const BUDGET_CAP: u64 = 20_000;
-/// What each first attempt earns: one repetition in five requests over the long run.
-const BUDGET_EARNED: u64 = 200;
-/// What each repetition costs.
-const BUDGET_SPENT: u64 = 1_000;
 
 /// How often and how long to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Attempts in all, at least one.
     pub attempts: u32,
-    /// How long one attempt may take; its outcome is unknown after that.
-    pub attempt_timeout: Duration,
     /// The pauses between attempts.
     pub backoff: Backoff,
     /// No attempt starts later than this after the first.
@@ -35,7 +27,6 @@ impl Limits {
     /// For files and other objects of some MiB.
     pub const FILES: Limits = Limits {
         attempts: 8,
-        attempt_timeout: Duration::from_secs(10),
         backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(500)),
         deadline: Duration::from_secs(30),
     };
@@ -64,7 +55,7 @@ pub struct Retry {
 
 #[derive(Debug)]
 struct Shared {
-    budget: u64,
+    allowance: Allowance,
     rng: Rng,
 }
 
@@ -73,7 +64,7 @@ impl Retry {
         Retry {
             limits,
             shared: Mutex::new(Shared {
-                budget: BUDGET_CAP,
+                allowance: Allowance::new(Terms::REPEATS),
                 rng: Rng::from_entropy(),
             }),
             #[cfg(test)]
@@ -105,25 +96,30 @@ impl Retry {
     {
         let start = host::clock::now();
         let mut in_doubt = false;
+        let mut made = 0;
         self.earn();
-        for made in 1.. {
-            let timed = host::clock::timeout(self.limits.attempt_timeout, attempt()).await;
-            let error = match timed {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(elapsed) => Error::unknown(op, key, elapsed),
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
             };
             in_doubt |= error.may_have_happened();
-            let wait = self.wait_after(made);
-            let late = host::clock::now().since(start) + wait > self.limits.deadline
-                && self.holds(Rule::Deadline);
-            if !error.worth_repeating() || made >= self.limits.attempts || late || !self.spend() {
-                return Err(settle(op, key, error, in_doubt));
+            // What the budget does not pay for counts as another attempt that failed.
+            loop {
+                made += 1;
+                let wait = self.wait_after(made);
+                let late = host::clock::now().since(start) + wait > self.limits.deadline
+                    && self.holds(Rule::Deadline);
+                if !error.worth_repeating() || made >= self.limits.attempts || late {
+                    return Err(settle(op, key, error, in_doubt));
+                }
+                host::clock::sleep(wait).await;
+                if self.spend() {
+                    break;
+                }
             }
             tracing::debug!(%op, %key, %error, attempt = made, "a bucket operation is repeated");
-            host::clock::sleep(wait).await;
         }
-        unreachable!("the last attempt returns")
     }
 
     /// [`Bucket::get`], repeated.
@@ -148,7 +144,12 @@ impl Retry {
         self.run(Op::PutNew, key, || async {
             match bucket.put_new(key, payload.clone()).await? {
                 Put::Created => Ok(()),
-                Put::Conflict => is_ours(bucket, key, payload).await,
+                Put::Conflict if is_ours(bucket, key, payload).await? => Ok(()),
+                Put::Conflict => {
+                    let detail =
+                        "an object with other content has this name, which only we should use";
+                    Err(Error::definite(Op::PutNew, key, detail))
+                }
             }
         })
         .await
@@ -156,18 +157,12 @@ impl Retry {
 
     fn earn(&self) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.budget = (shared.budget + BUDGET_EARNED).min(BUDGET_CAP);
+        shared.allowance.earn();
     }
 
     fn spend(&self) -> bool {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        match shared.budget.checked_sub(BUDGET_SPENT) {
-            Some(left) => {
-                shared.budget = left;
-                true
-            }
-            None => !self.holds(Rule::Budget),
-        }
+        shared.allowance.spend(host::clock::now()) || !self.holds(Rule::Budget)
     }
 
     fn wait_after(&self, attempts: u32) -> Duration {
@@ -181,23 +176,22 @@ impl Retry {
 
 /// After a conflict: whether the object holds our bytes. The size is asked first, since most
 /// strangers differ in it.
-async fn is_ours(bucket: &dyn Bucket, key: &Key, payload: &Payload) -> Result<(), Error> {
-    let other = || {
-        let detail = "an object with other content has this name, which only we should use";
-        Err(Error::definite(Op::PutNew, key, detail))
-    };
+pub(crate) async fn is_ours(
+    bucket: &dyn Bucket,
+    key: &Key,
+    payload: &Payload,
+) -> Result<bool, Error> {
     match bucket.head(key).await? {
         // The store answered a conflict with nothing there: it may be there yet.
         None => {
             let detail = "the store reported a conflict, but there is no object";
             return Err(Error::unknown(Op::PutNew, key, detail));
         }
-        Some(size) if size != payload.len() => return other(),
+        Some(size) if size != payload.len() => return Ok(false),
         Some(_) => {}
     }
     match bucket.get(key).await? {
-        Some(bytes) if payload.equals(&bytes) => Ok(()),
-        Some(_) => other(),
+        Some(bytes) => Ok(payload.equals(&bytes)),
         None => Err(Error::unknown(Op::PutNew, key, "the object vanished")),
     }
 }
@@ -224,7 +218,6 @@ mod tests {
 
     const QUICK: Limits = Limits {
         attempts: 4,
-        attempt_timeout: Duration::from_secs(5),
         backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(2)),
         deadline: Duration::from_secs(5),
     };
@@ -308,8 +301,9 @@ mod tests {
             bucket.faults().calls(Op::Get)
         };
         let mut missed = Vec::new();
-        // 100 requests, 20 repetitions saved up and 20 earned; four times as many without budget.
-        if asked(&retry(QUICK), 100).await > 140 {
+        // 100 requests, 20 repetitions saved up, 30 earned by requests and a few by time; four times as
+        // many without budget.
+        if asked(&retry(QUICK), 100).await > 200 {
             missed.push(Rule::Budget);
         }
         let waiting = retry(Limits::FILES);

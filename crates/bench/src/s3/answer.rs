@@ -188,6 +188,8 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
             });
             later.await.unwrap_or(Err(Dropped))
         }
+        Some(Effect::Silence) => std::future::pending().await,
+        Some(Effect::Stall) => Ok(perform(shared, request)?.map(Frames::stalled)),
         Some(Effect::Corrupt) => Ok(perform(shared, request)?.map(Frames::corrupted)),
         Some(Effect::Truncate) => Ok(perform(shared, request)?.map(Frames::truncated)),
         // Drawn as the delay above.

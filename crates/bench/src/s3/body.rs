@@ -25,13 +25,23 @@ pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {
     Ok(frames)
 }
 
+/// What comes after the last frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Proper,
+    /// The connection breaks.
+    BreaksOff,
+    /// Nothing ever comes.
+    Stalls,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     frames: VecDeque<Bytes>,
     /// Bytes still to come, as announced.
     left: u64,
-    /// Whether the connection breaks where the frames end.
-    breaks_off: bool,
+    end: End,
 }
 
 impl Frames {
@@ -40,7 +50,7 @@ impl Frames {
         Frames {
             left: text.len() as u64,
             frames: [text].into(),
-            breaks_off: false,
+            end: End::Proper,
         }
     }
 
@@ -60,7 +70,7 @@ impl Frames {
         Frames {
             frames: cut,
             left: range.end - range.start,
-            breaks_off: false,
+            end: End::Proper,
         }
     }
 
@@ -80,8 +90,20 @@ impl Frames {
     pub(super) fn truncated(mut self) -> Self {
         if let Some(last) = self.frames.back_mut() {
             last.truncate(last.len() - 1);
-            self.breaks_off = true;
+            self.end = End::BreaksOff;
         }
+        self
+    }
+
+    /// The first half of the same: the length is announced in full, and the rest never comes.
+    pub(super) fn stalled(mut self) -> Self {
+        let mut left = self.left / 2;
+        for frame in &mut self.frames {
+            frame.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= frame.len() as u64;
+        }
+        self.frames.retain(|frame| !frame.is_empty());
+        self.end = End::Stalls;
         self
     }
 
@@ -104,13 +126,16 @@ impl Body for Frames {
                 self.left -= frame.len() as u64;
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
-            None if self.breaks_off => Poll::Ready(Some(Err(Dropped))),
-            None => Poll::Ready(None),
+            None => match self.end {
+                End::Proper => Poll::Ready(None),
+                End::BreaksOff => Poll::Ready(Some(Err(Dropped))),
+                End::Stalls => Poll::Pending,
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty() && !self.breaks_off
+        self.frames.is_empty() && self.end == End::Proper
     }
 
     fn size_hint(&self) -> SizeHint {

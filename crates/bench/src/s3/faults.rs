@@ -53,6 +53,10 @@ pub enum Effect {
         /// Milliseconds.
         ms: u64,
     },
+    /// Nothing happens, and no answer ever comes.
+    Silence,
+    /// What is read stops halfway; the connection stays open.
+    Stall,
     /// One bit of what is read is flipped.
     Corrupt,
     /// What is read breaks off one byte before its end.
@@ -76,6 +80,8 @@ impl Effect {
             Effect::Conflict => "conflict",
             Effect::Reset => "reset",
             Effect::Hold { .. } => "hold",
+            Effect::Silence => "silence",
+            Effect::Stall => "stall",
             Effect::Corrupt => "corrupt",
             Effect::Truncate => "truncate",
             Effect::Missing => "missing",
@@ -128,6 +134,12 @@ impl Rule {
             kind: Some(kind),
             ..Rule::new(effect)
         }
+    }
+
+    /// Strikes only this share of requests, from 0 to 1.
+    pub fn share(mut self, share: f64) -> Self {
+        self.share = share;
+        self
     }
 
     /// Only so many times.

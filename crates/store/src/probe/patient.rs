@@ -19,7 +19,6 @@ use crate::retry::{Limits, Retry};
 /// A bucket that is away for longer is waited for by whoever runs the probe.
 const LIMITS: Limits = Limits {
     attempts: 6,
-    attempt_timeout: Duration::from_secs(10),
     backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
     deadline: Duration::from_secs(15),
 };

@@ -23,9 +23,6 @@ const ATTEMPTS: u32 = 1_000;
 /// The pauses between attempts: short ones, since later files wait for this one, and service is back
 /// this soon after a bucket that was away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
-/// The longest that one attempt may take: S3 answers one PUT in 640 after more than ten seconds, and
-/// a fresh attempt is quicker then.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Uploads files to one bucket.
 pub struct Uploader {
@@ -48,7 +45,6 @@ impl Uploader {
     ) -> Self {
         let limits = Limits {
             attempts: ATTEMPTS,
-            attempt_timeout: ATTEMPT_TIMEOUT.min(deadline),
             backoff: BACKOFF,
             deadline,
         };

@@ -1,0 +1,332 @@
+//! A bucket behind a network, made steady: a request that takes longer than such requests lately took
+//! is sent again on another connection, the same key and the same bytes, and the first answer counts;
+//! one that the store refused for load, or that was lost, is repeated soon. What came of a body that
+//! stopped is kept. All of it is bounded ([`pace`]), and decided without I/O ([`race`]). It must not
+//! know what the objects mean.
+//!
+//! Several copies of a create may end in a conflict with each other, so that the object is read back
+//! then: [`Put::Created`] also says that it holds these bytes and one of the copies may have put them
+//! there.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use host::clock::Instant;
+use host::rng::Rng;
+
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::meter::Counters;
+use crate::received::{Received, join};
+use crate::retry::is_ours;
+
+pub mod pace;
+pub mod race;
+
+use pace::{Pace, Work};
+use race::{Attempt, Effect, Event, Failure, Race, Why};
+
+#[cfg(test)]
+mod tests;
+
+/// A steady bucket. One that is not remote is used as it is.
+pub struct Hedged {
+    inner: Arc<dyn Bucket>,
+    counters: Arc<Counters>,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    pace: Pace,
+    rng: Rng,
+}
+
+/// A request under way.
+struct Try<'a, T> {
+    attempt: Attempt,
+    why: Why,
+    request: BoxFuture<'a, Result<T, Error>>,
+    received: Option<Arc<Received>>,
+}
+
+impl Hedged {
+    /// A steady `inner`; `counters` learn how often it was asked more than once.
+    pub fn new(inner: Arc<dyn Bucket>, counters: Arc<Counters>) -> Self {
+        Hedged {
+            inner,
+            counters,
+            shared: Mutex::new(Shared {
+                pace: Pace::default(),
+                rng: Rng::from_entropy(),
+            }),
+        }
+    }
+
+    /// Makes requests until one is answered or nothing is left to be tried.
+    async fn race<'a, T>(
+        &self,
+        work: Work,
+        whose: (Op, &str),
+        mut make: impl FnMut() -> (BoxFuture<'a, Result<T, Error>>, Option<Arc<Received>>),
+    ) -> Result<T, Error> {
+        let (op, key) = whose;
+        let mut race = Race::new(work);
+        let mut running: Vec<Try<'a, T>> = Vec::new();
+        let mut failed: Option<Error> = None;
+        let mut events = vec![Event::Begun];
+        loop {
+            for effect in self.decide(&mut race, &mut events) {
+                match effect {
+                    Effect::Start(attempt, why) => {
+                        self.counters.sent(why);
+                        let (request, received) = make();
+                        running.push(Try {
+                            attempt,
+                            why,
+                            request,
+                            received,
+                        });
+                    }
+                    Effect::Drop(attempt) => {
+                        running.retain(|request| request.attempt != attempt);
+                        let lost = Error::unknown(op, key, "no answer");
+                        failed = Some(worse(failed, lost));
+                    }
+                    Effect::End => {
+                        let unsaid = || Error::unknown(op, key, "no answer");
+                        return Err(failed.unwrap_or_else(unsaid));
+                    }
+                }
+            }
+            match next(&mut running, race.deadline()).await {
+                Some((at, Ok(answer))) => {
+                    self.answered(&race, &running[at]);
+                    return Ok(answer);
+                }
+                Some((at, Err(error))) => {
+                    let attempt = running.remove(at).attempt;
+                    events.push(Event::Failed(attempt, failure(&error)));
+                    failed = Some(worse(failed, error));
+                }
+                None => {
+                    let moved = running.iter().filter_map(|request| {
+                        let at = request.received.as_ref()?.moved_at()?;
+                        Some(Event::Moved(request.attempt, at))
+                    });
+                    events.extend(moved);
+                    events.push(Event::Timer);
+                }
+            }
+        }
+    }
+
+    fn decide(&self, race: &mut Race, events: &mut Vec<Event>) -> Vec<Effect> {
+        let now = host::clock::now();
+        let mut effects = Vec::new();
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { pace, rng } = &mut *shared;
+        for event in events.drain(..) {
+            race.handle(now, event, pace, rng, &mut effects);
+        }
+        effects
+    }
+
+    fn answered<T>(&self, race: &Race, winner: &Try<'_, T>) {
+        let now = host::clock::now();
+        let received = winner.received.as_ref();
+        let began = received.and_then(|received| received.began_at());
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        race.answered(now, winner.attempt, began.unwrap_or(now), &mut shared.pace);
+        drop(shared);
+        self.counters.won(winner.why);
+    }
+
+    /// Reads an object or a range of one.
+    async fn fetch(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Bytes>, Error> {
+        let op = range.as_ref().map_or(Op::Get, |_| Op::GetRange);
+        let mut parts: Vec<Arc<Part>> = Vec::new();
+        let make = || {
+            let furthest = parts.iter().max_by_key(|part| part.length());
+            let part = Arc::new(Part::after(furthest.map(AsRef::as_ref)));
+            parts.push(Arc::clone(&part));
+            let received = Arc::clone(&part.received);
+            let wanted = part.wanted(range.as_ref());
+            let request = async move {
+                let read = self.inner.read(key, wanted, &part.received).await?;
+                Ok(read.map(|()| part.whole()))
+            };
+            let request: BoxFuture<'_, Result<Option<Bytes>, Error>> = Box::pin(request);
+            (request, Some(received))
+        };
+        self.race(Work::read(op), (op, key.as_str()), make).await
+    }
+}
+
+/// One request's share of an object: what requests before it brought, and what it brings.
+struct Part {
+    before: Vec<Bytes>,
+    before_length: u64,
+    /// The length of all that is wanted, if it is known.
+    total: Option<u64>,
+    received: Arc<Received>,
+}
+
+impl Part {
+    /// A request that goes on where `other` is, if that is known.
+    fn after(other: Option<&Part>) -> Self {
+        let mut part = Part {
+            before: Vec::new(),
+            before_length: 0,
+            total: None,
+            received: Arc::default(),
+        };
+        if let Some(other) = other
+            && let Some(total) = other.total()
+        {
+            let before = other.before.iter().cloned();
+            part.before = before.chain(other.received.pieces()).collect();
+            part.before_length = part.before.iter().map(|piece| piece.len() as u64).sum();
+            part.total = Some(total);
+        }
+        part
+    }
+
+    fn length(&self) -> u64 {
+        self.before_length + self.received.length()
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.total.or_else(|| self.received.expected())
+    }
+
+    /// What is still to be asked for, if `range` is wanted.
+    fn wanted(&self, range: Option<&Range<u64>>) -> Option<Range<u64>> {
+        match self.total.filter(|_| self.before_length > 0) {
+            None => range.cloned(),
+            Some(total) => {
+                let start = range.map_or(0, |range| range.start);
+                Some(start + self.before_length..start + total)
+            }
+        }
+    }
+
+    fn whole(&self) -> Bytes {
+        let before = self.before.iter().cloned();
+        join(before.chain(self.received.pieces()).collect())
+    }
+}
+
+/// Waits for one of the requests to end, but not beyond `deadline`: which, and how.
+async fn next<T>(
+    running: &mut [Try<'_, T>],
+    deadline: Option<Instant>,
+) -> Option<(usize, Result<T, Error>)> {
+    let ended = poll_fn(|context| {
+        for (at, request) in running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = request.request.as_mut().poll(context) {
+                return Poll::Ready((at, result));
+            }
+        }
+        Poll::Pending
+    });
+    tokio::select! {
+        biased;
+        ended = ended => Some(ended),
+        () = host::clock::sleep_until(deadline?) => None,
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::Definite { .. } => Failure::Final,
+        Error::Unknown { .. } => Failure::Unknown,
+        Error::Throttled { .. } => Failure::Throttled,
+    }
+}
+
+/// Of several failures the one that says of the whole what happened: if one of them may have had an
+/// effect, so may the whole.
+fn worse(before: Option<Error>, error: Error) -> Error {
+    match before {
+        Some(before) if before.may_have_happened() => before,
+        _ => error,
+    }
+}
+
+#[async_trait]
+impl Bucket for Hedged {
+    async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
+        if !self.inner.is_remote() {
+            return self.inner.put_new(key, body).await;
+        }
+        let made = AtomicU32::new(0);
+        let make = || {
+            made.fetch_add(1, Relaxed);
+            let (body, made) = (body.clone(), &made);
+            let request = async move {
+                match self.inner.put_new(key, body.clone()).await? {
+                    Put::Conflict if made.load(Relaxed) > 1 => {
+                        let ours = is_ours(&*self.inner, key, &body).await?;
+                        Ok(if ours { Put::Created } else { Put::Conflict })
+                    }
+                    put => Ok(put),
+                }
+            };
+            let request: BoxFuture<'_, Result<Put, Error>> = Box::pin(request);
+            (request, None)
+        };
+        self.race(Work::put(body.len()), (Op::PutNew, key.as_str()), make)
+            .await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        if !self.inner.is_remote() {
+            return self.inner.get(key).await;
+        }
+        self.fetch(key, None).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        // HTTP has no empty range, and a reversed one is refused.
+        if !self.inner.is_remote() || range.is_empty() {
+            return self.inner.get_range(key, range).await;
+        }
+        self.fetch(key, Some(range)).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        if !self.inner.is_remote() {
+            return self.inner.head(key).await;
+        }
+        let make = || (self.inner.head(key), None);
+        self.race(Work::read(Op::Head), (Op::Head, key.as_str()), make)
+            .await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        if !self.inner.is_remote() {
+            return self.inner.list(prefix, start_after, limit).await;
+        }
+        let make = || (self.inner.list(prefix, start_after, limit), None);
+        self.race(Work::read(Op::List), (Op::List, prefix), make)
+            .await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.inner.delete(key).await
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+}

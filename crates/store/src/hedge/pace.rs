@@ -1,0 +1,238 @@
+//! How fast a bucket was lately, by kind of request and size, and how many extra requests it may be
+//! sent. Pure: times come in as arguments. It must not know how requests are made.
+
+use std::time::Duration;
+
+use host::clock::Instant;
+
+use crate::allowance::{Allowance, Terms};
+use crate::bucket::Op;
+
+/// Requests of a class that are remembered: enough that a few slow ones do not move the median.
+const REMEMBERED: usize = 32;
+/// With fewer than these, a class is not known.
+const KNOWN_FROM: usize = 4;
+/// A second copy waits this long at least: less is what a busy machine takes to look at an answer.
+const HEDGE_MIN: Duration = Duration::from_millis(20);
+/// The same while the class is not known, and the longest.
+const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
+/// A request that has not been answered is sent again after this long at least, whether or not there
+/// are hedges left: what was sent to a bucket that was away is never answered.
+const REPEAT_MIN: Duration = Duration::from_millis(500);
+const REPEAT_UNKNOWN: Duration = Duration::from_secs(1);
+/// The longest that either waits.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Bytes a second that are expected of an upload of which nothing is known.
+const UPLOAD_RATE: u64 = 8 << 20;
+/// After the store said "slow down", nothing is hedged for so long.
+const THROTTLED_FOR: Duration = Duration::from_secs(1);
+/// After this long without one answer, the first one means that the bucket is back.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Bands of size that uploads are told apart by: up to 64 KiB, 512 KiB, 4 MiB, 32 MiB, more.
+const BANDS: usize = 5;
+const CLASSES: usize = BANDS + 3;
+
+/// What a request does, as far as that says how long it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    class: usize,
+    /// Bytes sent.
+    bytes: u64,
+}
+
+impl Work {
+    /// Creating an object of so many bytes.
+    pub fn put(bytes: u64) -> Self {
+        let class = match bytes >> 16 {
+            0 => 0,
+            1..8 => 1,
+            8..64 => 2,
+            64..512 => 3,
+            _ => BANDS - 1,
+        };
+        Work { class, bytes }
+    }
+
+    /// Reading: of objects and their ranges, the time until the answer begins counts.
+    pub fn read(op: Op) -> Self {
+        let class = match op {
+            Op::Head => BANDS,
+            Op::List => BANDS + 1,
+            _ => BANDS + 2,
+        };
+        Work { class, bytes: 0 }
+    }
+}
+
+/// The latencies of the last requests of a class.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    micros: [u32; REMEMBERED],
+    noted: usize,
+}
+
+impl Recent {
+    fn note(&mut self, took: Duration) {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.micros[self.noted % REMEMBERED] = micros;
+        self.noted = self.noted.wrapping_add(1).max(1);
+    }
+
+    fn median(&self) -> Option<Duration> {
+        let known = self.noted.min(REMEMBERED);
+        if known < KNOWN_FROM {
+            return None;
+        }
+        let mut sorted = self.micros;
+        let (_, median, _) = sorted[..known].select_nth_unstable(known / 2);
+        Some(Duration::from_micros(u64::from(*median)))
+    }
+}
+
+/// The pace of one bucket, shared by all its users.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    recent: [Recent; CLASSES],
+    hedges: Allowance,
+    repeats: Allowance,
+    throttled_until: Instant,
+    answered_at: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            recent: Default::default(),
+            hedges: Allowance::new(Terms::HEDGES),
+            repeats: Allowance::new(Terms::REPEATS),
+            throttled_until: Instant::default(),
+            answered_at: Instant::default(),
+        }
+    }
+}
+
+impl Pace {
+    /// Somebody asked for a request.
+    pub fn asked(&mut self) {
+        self.hedges.earn();
+        self.repeats.earn();
+    }
+
+    /// A request was answered after `took`.
+    pub fn answered(&mut self, now: Instant, work: Work, took: Duration) {
+        self.recent[work.class].note(took);
+        if now.since(self.answered_at) >= SILENCE {
+            // Whatever was sent before may be lost: all of it may be sent again.
+            self.repeats.fill();
+        }
+        self.answered_at = now;
+    }
+
+    /// The store asked for fewer requests.
+    pub fn throttled(&mut self, now: Instant) {
+        self.throttled_until = now + THROTTLED_FOR;
+    }
+
+    /// After how long without a sign of life a second copy is worth its price.
+    pub fn hedge_after(&self, work: Work) -> Duration {
+        match self.recent[work.class].median() {
+            Some(median) => (median * 2).clamp(HEDGE_MIN, WAIT_MAX),
+            None => (HEDGE_UNKNOWN + upload_time(work)).min(WAIT_MAX),
+        }
+    }
+
+    /// After how long without a sign of life a request is most likely lost.
+    pub fn repeat_after(&self, work: Work) -> Duration {
+        match self.recent[work.class].median() {
+            Some(median) => (median * 8).clamp(REPEAT_MIN, WAIT_MAX),
+            None => (REPEAT_UNKNOWN + upload_time(work) * 4).min(WAIT_MAX),
+        }
+    }
+
+    /// Whether a second copy may be sent now; it is paid for.
+    pub fn may_hedge(&mut self, now: Instant) -> bool {
+        now >= self.throttled_until && self.hedges.spend(now)
+    }
+
+    /// Whether a request that failed, or is most likely lost, may be sent again now; it is paid for.
+    pub fn may_repeat(&mut self, now: Instant) -> bool {
+        self.repeats.spend(now)
+    }
+}
+
+fn upload_time(work: Work) -> Duration {
+    Duration::from_micros(work.bytes.saturating_mul(1_000_000) / UPLOAD_RATE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn a_hedge_waits_twice_the_median_of_its_kind_and_size() {
+        let mut pace = Pace::default();
+        let (small, large) = (Work::put(1_000), Work::put(8 << 20));
+        assert_eq!(pace.hedge_after(small), 250 * MS + upload_time(small));
+        assert_eq!(pace.hedge_after(large), 1_250 * MS);
+        for _ in 0..20 {
+            pace.answered(at(1), small, 50 * MS);
+            pace.answered(at(1), large, 400 * MS);
+            pace.answered(at(1), Work::read(Op::Get), MS);
+        }
+        // One in three is slow, and the median stays.
+        (0..6).for_each(|_| pace.answered(at(1), small, 3_000 * MS));
+        assert_eq!(pace.hedge_after(small), 100 * MS);
+        assert_eq!(pace.hedge_after(large), 800 * MS);
+        assert_eq!(pace.hedge_after(Work::read(Op::GetRange)), HEDGE_MIN);
+        assert_eq!(pace.hedge_after(Work::read(Op::List)), HEDGE_UNKNOWN);
+        assert_eq!(pace.repeat_after(small), REPEAT_MIN);
+        assert_eq!(pace.repeat_after(large), 3_200 * MS);
+    }
+
+    #[test]
+    fn a_store_that_became_slow_is_waited_for() {
+        let mut pace = Pace::default();
+        let work = Work::put(1_000);
+        (0..100).for_each(|_| pace.answered(at(1), work, 20 * MS));
+        (0..17).for_each(|_| pace.answered(at(1), work, 900 * MS));
+        assert_eq!(pace.hedge_after(work), 1_800 * MS);
+        assert_eq!(pace.repeat_after(work), WAIT_MAX);
+    }
+
+    #[test]
+    fn hedges_are_a_tenth_of_all_requests_and_stop_while_the_store_is_throttling() {
+        let mut pace = Pace::default();
+        let mut hedges = 0;
+        for _ in 0..1_000 {
+            pace.asked();
+            hedges += usize::from(pace.may_hedge(at(10)));
+        }
+        assert_eq!(hedges, 109);
+        (0..100).for_each(|_| pace.asked());
+        pace.throttled(at(20));
+        assert!(!pace.may_hedge(at(21)));
+        assert!(!pace.may_hedge(at(1_019)));
+        assert!(pace.may_hedge(at(1_020)));
+    }
+
+    #[test]
+    fn the_first_answer_after_a_silence_lets_everything_be_sent_again() {
+        let mut pace = Pace::default();
+        let work = Work::put(1);
+        pace.answered(at(1_000), work, MS);
+        let spend = |pace: &mut Pace, now| (0..100).filter(|_| pace.may_repeat(now)).count();
+        assert_eq!(spend(&mut pace, at(1_000)), 20);
+        pace.answered(at(2_000), work, MS);
+        assert_eq!(spend(&mut pace, at(2_000)), 10, "ten a second");
+        assert_eq!(spend(&mut pace, at(4_000)), 20);
+        pace.answered(at(4_000), work, MS);
+        assert_eq!(spend(&mut pace, at(4_000)), 20);
+    }
+}

@@ -1,0 +1,159 @@
+use std::time::Duration;
+
+use super::*;
+use crate::faulty::{Fault, Faulty, Rule};
+use crate::memory::Memory;
+use crate::meter::{Extra, Meter};
+
+/// A bucket in memory that counts as remote, its faults, and what it was asked.
+struct Case {
+    bucket: Hedged,
+    faulty: Faulty,
+    counters: Arc<Counters>,
+    key: Key,
+}
+
+impl Case {
+    fn new() -> Self {
+        let faulty = Faulty::new(Arc::new(Memory::new()), 1);
+        let meter = Meter::new(Arc::new(faulty.clone()));
+        let counters = Arc::clone(meter.counters());
+        Case {
+            bucket: Hedged::new(Arc::new(meter), Arc::clone(&counters)),
+            faulty,
+            counters,
+            key: Key::new("a/b").unwrap(),
+        }
+    }
+
+    fn fault(&self, rule: Rule) {
+        self.faulty.faults().add(rule);
+    }
+
+    async fn put(&self, text: &'static str) -> Result<Put, Error> {
+        let put = self.bucket.put_new(&self.key, Bytes::from(text).into());
+        in_time(put).await
+    }
+}
+
+/// Far less than what never ends.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    let ended = host::clock::timeout(Duration::from_secs(60), work).await;
+    ended.expect("it ends")
+}
+
+#[tokio::test]
+async fn a_request_that_is_never_answered_is_overtaken_by_a_second_copy() {
+    for op in [Op::PutNew, Op::Get, Op::GetRange, Op::Head, Op::List] {
+        let case = Case::new();
+        if op != Op::PutNew {
+            case.put("0123456789").await.unwrap();
+        }
+        case.fault(Rule::on(op, Fault::Silence).times(1));
+        let (bucket, key) = (&case.bucket, &case.key);
+        match op {
+            Op::PutNew => assert_eq!(case.put("0123456789").await, Ok(Put::Created)),
+            Op::Get => {
+                let got = in_time(bucket.get(key)).await.unwrap();
+                assert_eq!(got.as_deref(), Some(b"0123456789".as_slice()));
+            }
+            Op::GetRange => {
+                let got = in_time(bucket.get_range(key, 2..5)).await.unwrap();
+                assert_eq!(got.as_deref(), Some(b"234".as_slice()));
+            }
+            Op::Head => assert_eq!(in_time(bucket.head(key)).await, Ok(Some(10))),
+            _ => assert_eq!(in_time(bucket.list("", None, 10)).await.unwrap().len(), 1),
+        }
+        let once = Extra {
+            hedges: 1,
+            hedges_won: 1,
+            repeats: 0,
+        };
+        assert_eq!(case.counters.extra(), once, "{op}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_read_on_from_where_it_stopped() {
+    for ranged in [false, true] {
+        let case = Case::new();
+        case.put("0123456789").await.unwrap();
+        let op = if ranged { Op::GetRange } else { Op::Get };
+        case.fault(Rule::on(op, Fault::Stall).times(1));
+        let (got, expected) = match ranged {
+            true => (
+                in_time(case.bucket.get_range(&case.key, 2..8)).await,
+                "234567",
+            ),
+            false => (in_time(case.bucket.get(&case.key)).await, "0123456789"),
+        };
+        assert_eq!(got.unwrap().unwrap(), expected);
+        let second = case.counters.counts()[Op::GetRange as usize];
+        assert_eq!(second.bytes, expected.len() as u64 / 2, "only the rest");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_with_a_copy_of_its_own_is_a_success() {
+    let case = Case::new();
+    case.fault(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+    assert_eq!(case.put("ours").await, Ok(Put::Created));
+    let conflicts = case.counters.counts()[Op::PutNew as usize].conflicts;
+    assert_eq!(conflicts, 1, "the second copy met the first");
+}
+
+#[tokio::test]
+async fn a_conflict_with_somebody_else_is_one() {
+    let case = Case::new();
+    case.put("theirs").await.unwrap();
+    for text in ["ours", "OTHERS"] {
+        case.fault(Rule::on(Op::PutNew, Fault::Unknown).times(1));
+        assert_eq!(case.put(text).await, Ok(Put::Conflict), "{text}");
+    }
+    assert_eq!(
+        case.put("theirs").await,
+        Ok(Put::Conflict),
+        "one request, one word"
+    );
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_for_load_comes_again_soon() {
+    let case = Case::new();
+    case.fault(Rule::on(Op::PutNew, Fault::Throttled).times(3));
+    assert_eq!(case.put("ours").await, Ok(Put::Created));
+    assert_eq!(case.counters.extra().repeats, 3);
+    case.fault(Rule::on(Op::Get, Fault::Throttled));
+    let refused = in_time(case.bucket.get(&case.key)).await;
+    assert!(
+        matches!(refused, Err(Error::Throttled { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn if_one_copy_may_have_happened_so_may_the_whole() {
+    let case = Case::new();
+    case.fault(Rule::on(Op::PutNew, Fault::Unknown).times(1));
+    case.fault(Rule::on(Op::PutNew, Fault::Definite));
+    let failed = case.put("ours").await;
+    assert!(matches!(failed, Err(Error::Unknown { .. })), "{failed:?}");
+}
+
+#[tokio::test]
+async fn absence_is_the_word_of_whoever_answers() {
+    let case = Case::new();
+    case.fault(Rule::on(Op::Get, Fault::Silence).times(1));
+    assert_eq!(in_time(case.bucket.get(&case.key)).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_remote_is_asked_once() {
+    let meter = Meter::new(Arc::new(Memory::new()));
+    let counters = Arc::clone(meter.counters());
+    let bucket = Hedged::new(Arc::new(meter), counters);
+    assert!(!bucket.is_remote());
+    let key = Key::new("a").unwrap();
+    assert_eq!(bucket.put_new(&key, vec![1].into()).await, Ok(Put::Created));
+    assert_eq!(bucket.get(&key).await.unwrap().unwrap(), [1].as_slice());
+}
