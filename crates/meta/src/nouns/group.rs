@@ -4,6 +4,7 @@
 
 mod join;
 mod leave;
+mod roster;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use super::offset::Offsets;
 use crate::terms::ids::{Stamp, TopicId};
+use roster::Roster;
 
 pub use super::offset::OffsetRules;
 pub use crate::terms::group::{
@@ -74,7 +76,7 @@ pub struct Group {
     /// The joining phase began with an empty group.
     pub(crate) initial: bool,
     pub(crate) emptied_ticks_millis: u64,
-    pub(crate) members: BTreeMap<String, Member>,
+    pub(crate) members: Roster,
     /// Static members: instance id to member id.
     pub(crate) instances: BTreeMap<String, String>,
     pub(crate) offsets: Offsets,
@@ -122,12 +124,6 @@ impl Member {
             .map_or(0, |instance| 2 * instance.len());
         let kept = (texts + instance + self.assignment.len()) as u64;
         FIXED_BYTES + kept + protocols_bytes(&self.protocols)
-    }
-
-    fn supports(&self, protocol: &str) -> bool {
-        self.protocols
-            .iter()
-            .any(|supported| supported.name == protocol)
     }
 }
 
@@ -395,9 +391,7 @@ impl Group {
 
     /// All members, by id.
     pub fn members(&self) -> impl ExactSizeIterator<Item = (&str, &Member)> {
-        self.members
-            .iter()
-            .map(|(id, member)| (id.as_str(), member))
+        self.members.iter()
     }
 
     /// The member that holds a static instance.
@@ -411,30 +405,23 @@ impl Group {
 
     /// Bytes of memory that it takes, but for its id.
     fn bytes(&self) -> u64 {
-        let members = self.members.iter();
-        // A member's id is where it is kept, where it leads and where its instance points to.
-        let members = members.map(|(id, member)| 3 * id.len() as u64 + member.bytes());
-        FIXED_BYTES + members.sum::<u64>() + self.offsets.bytes()
+        FIXED_BYTES + self.members.bytes() + self.offsets.bytes()
     }
 
     /// True if every member has joined in the joining phase that goes on.
     pub fn all_joined(&self) -> bool {
-        self.members.values().all(|member| member.joined)
+        self.members.joined() == self.members.len()
     }
 
     /// The longest rebalance timeout of the members, in milliseconds.
     pub fn rebalance_timeout_millis(&self) -> u32 {
-        self.members
-            .values()
-            .map(|member| member.rebalance_timeout_millis)
-            .max()
-            .unwrap_or(0)
+        self.members.rebalance_timeout_millis()
     }
 
     /// Whether a request may speak for a member: static ones must hold their instance.
     pub fn validate_member(&self, member: &str, instance: Option<&str>) -> Result<(), Refusal> {
         match instance {
-            None if self.members.contains_key(member) => Ok(()),
+            None if self.members.contains(member) => Ok(()),
             None => Err(Refusal::UnknownMemberId),
             Some(instance) => match self.instances.get(instance) {
                 None => Err(Refusal::UnknownMemberId),
@@ -499,9 +486,7 @@ impl Group {
     fn mark_silence(&mut self, silent: &[String], heard: &[String]) {
         for (members, flag) in [(silent, true), (heard, false)] {
             for id in members {
-                if let Some(member) = self.members.get_mut(id) {
-                    member.silent = flag;
-                }
+                self.members.set_silent(id, flag);
             }
         }
     }
@@ -515,7 +500,7 @@ impl Group {
         let leads = self
             .leader
             .as_ref()
-            .is_some_and(|leader| self.members.contains_key(leader));
+            .is_some_and(|leader| self.members.contains(leader));
         assert_eq!(
             leads,
             !self.members.is_empty(),
@@ -523,6 +508,7 @@ impl Group {
         );
         assert!(self.generation >= 0, "group {id}: generations count from 0");
         self.offsets.assert_counted(id);
+        self.members.assert_counted(id);
         let chosen = matches!(self.phase, Phase::CompletingRebalance | Phase::Stable);
         assert!(
             !chosen || self.protocol.is_some(),
@@ -541,8 +527,8 @@ impl Group {
         }
         let instances = self
             .members
-            .values()
-            .filter(|member| member.instance.is_some())
+            .iter()
+            .filter(|(_, member)| member.instance.is_some())
             .count();
         assert_eq!(
             instances,
@@ -550,8 +536,11 @@ impl Group {
             "group {id}: a static member has its instance"
         );
         if self.phase != Phase::PreparingRebalance {
-            let joined = self.members.values().any(|member| member.joined);
-            assert!(!joined, "group {id}: members join only while it prepares");
+            assert_eq!(
+                self.members.joined(),
+                0,
+                "group {id}: members join only while it prepares"
+            );
         }
     }
 }

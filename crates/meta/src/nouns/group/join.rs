@@ -33,7 +33,7 @@ impl Group {
     }
 
     fn standing(&self, join: &Join) -> Result<Standing, Refusal> {
-        let known = self.members.contains_key(&join.member);
+        let known = self.members.contains(&join.member);
         let holder = join
             .instance
             .as_ref()
@@ -61,16 +61,14 @@ impl Group {
         let member = holder.unwrap_or(&join.member);
         let taken = match self.phase {
             Phase::Empty => return true,
-            Phase::PreparingRebalance => {
-                self.members.values().filter(|member| member.joined).count()
-            }
+            Phase::PreparingRebalance => self.members.joined(),
             Phase::CompletingRebalance | Phase::Stable => self.members.len(),
         };
         let has_place = match self.phase {
             Phase::PreparingRebalance => {
                 self.members.get(member).is_some_and(|member| member.joined)
             }
-            _ => self.members.contains_key(member),
+            _ => self.members.contains(member),
         };
         has_place || taken < usize::try_from(join.members_max).unwrap_or(usize::MAX)
     }
@@ -82,11 +80,9 @@ impl Group {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|protocol| {
-                self.members
-                    .values()
-                    .all(|member| member.supports(&protocol.name))
-            })
+            && protocols
+                .iter()
+                .any(|protocol| self.members.all_support(&protocol.name))
     }
 
     fn add(&mut self, join: &Join) -> JoinOutcome {
@@ -133,8 +129,9 @@ impl Group {
         if leader_before == old {
             self.leader = Some(join.member.clone());
         }
-        self.update(join);
-        if self.phase == Phase::Stable && Some(self.choose_protocol()) == self.protocol {
+        let same = self.update(join);
+        let keeps_protocol = || same || Some(self.choose_protocol()) == self.protocol;
+        if self.phase == Phase::Stable && keeps_protocol() {
             return JoinOutcome::Joined(self.taken_over(join, &leader_before));
         }
         self.await_joins(&join.member)
@@ -156,25 +153,23 @@ impl Group {
 
     /// Takes what the request says of the member; true if its protocols are the same as before.
     fn update(&mut self, join: &Join) -> bool {
-        let Some(member) = self.members.get_mut(&join.member) else {
-            return false;
-        };
-        let same = member.protocols == join.protocols;
-        member.protocols.clone_from(&join.protocols);
-        member.client_id.clone_from(&join.client_id);
-        member.client_host.clone_from(&join.client_host);
-        member.session_timeout_millis = join.session_timeout_millis;
-        member.rebalance_timeout_millis = join.rebalance_timeout_millis;
-        member.silent = false;
-        same
+        let updated = self.members.update(&join.member, |member| {
+            let same = member.protocols == join.protocols;
+            member.protocols.clone_from(&join.protocols);
+            member.client_id.clone_from(&join.client_id);
+            member.client_host.clone_from(&join.client_host);
+            member.session_timeout_millis = join.session_timeout_millis;
+            member.rebalance_timeout_millis = join.rebalance_timeout_millis;
+            member.silent = false;
+            same
+        });
+        updated.unwrap_or(false)
     }
 
     /// The member waits for the joining phase, which begins if it does not go on already.
     fn await_joins(&mut self, member: &str) -> JoinOutcome {
         self.prepare_rebalance();
-        if let Some(member) = self.members.get_mut(member) {
-            member.joined = true;
-        }
+        self.members.update(member, |member| member.joined = true);
         JoinOutcome::Waits {
             generation: self.generation,
         }
@@ -196,8 +191,7 @@ impl Group {
         if self.phase != Phase::PreparingRebalance || self.generation != generation {
             return Completion::Superseded;
         }
-        self.members
-            .retain(|_, member| member.joined || member.instance.is_some());
+        self.members.drop_absent();
         if self.members.is_empty() {
             self.become_empty(ticks_millis);
             return Completion::Emptied;
@@ -209,10 +203,7 @@ impl Group {
         self.protocol = Some(self.choose_protocol());
         self.initial = false;
         self.phase = Phase::CompletingRebalance;
-        for member in self.members.values_mut() {
-            member.joined = false;
-            member.assignment.clear();
-        }
+        self.members.begin_generation();
         Completion::Completed
     }
 
@@ -230,7 +221,7 @@ impl Group {
         let joined = self.members.iter().find(|(_, member)| member.joined);
         let found = joined.is_some();
         let next = joined.or_else(|| self.members.iter().next());
-        self.leader = next.map(|(id, _)| id.clone());
+        self.leader = next.map(|(id, _)| id.to_owned());
         found
     }
 
@@ -238,12 +229,11 @@ impl Group {
     /// first by name.
     fn choose_protocol(&self) -> String {
         let mut votes: BTreeMap<&str, u32> = BTreeMap::new();
-        for member in self.members.values() {
-            let vote = member.protocols.iter().find(|protocol| {
-                self.members
-                    .values()
-                    .all(|other| other.supports(&protocol.name))
-            });
+        for (_, member) in self.members.iter() {
+            let vote = member
+                .protocols
+                .iter()
+                .find(|protocol| self.members.all_support(&protocol.name));
             if let Some(protocol) = vote {
                 *votes.entry(protocol.name.as_str()).or_default() += 1;
             }
@@ -276,7 +266,7 @@ impl Group {
         self.members
             .iter()
             .map(|(id, member)| JoinedMember {
-                member: id.clone(),
+                member: id.to_owned(),
                 instance: member.instance.clone(),
                 metadata: member.metadata(protocol),
             })

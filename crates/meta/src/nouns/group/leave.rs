@@ -66,9 +66,9 @@ impl Group {
         let leads = self
             .leader
             .as_ref()
-            .is_some_and(|leader| self.members.contains_key(leader));
+            .is_some_and(|leader| self.members.contains(leader));
         if !leads {
-            self.leader = self.members.keys().next().cloned();
+            self.leader = self.members.first_id().map(str::to_owned);
         }
     }
 }

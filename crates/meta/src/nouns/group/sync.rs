@@ -13,9 +13,7 @@ impl Group {
         if self.phase == Phase::CompletingRebalance && leads {
             self.assign(sync);
         }
-        if let Some(member) = self.members.get_mut(&sync.member) {
-            member.silent = false;
-        }
+        self.members.set_silent(&sync.member, false);
         Ok(match self.phase {
             Phase::Stable => SyncOutcome::Synced(self.synced(&sync.member)),
             _ => SyncOutcome::Waits,
@@ -50,10 +48,10 @@ impl Group {
             .iter()
             .map(|(member, assignment)| (member.as_str(), assignment))
             .collect();
-        for (id, member) in &mut self.members {
-            let assignment = assignments.get(id.as_str());
-            member.assignment = assignment.map(|bytes| (*bytes).clone()).unwrap_or_default();
-        }
+        self.members.assign(|id| {
+            let assignment = assignments.get(id);
+            assignment.map(|bytes| (*bytes).clone()).unwrap_or_default()
+        });
         self.phase = Phase::Stable;
     }
 

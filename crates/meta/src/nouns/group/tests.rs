@@ -1,6 +1,7 @@
 //! The classic group protocol, transition by transition, as members see it.
 
 mod kept;
+mod many;
 mod statics;
 
 use bytes::Bytes;
