@@ -8,7 +8,11 @@ const PROTOCOLS: u32 = 20;
 /// A member that supports all protocols; the last one of the group supports the last protocol alone, so that each
 /// member's favourites are looked at in vain.
 fn join_of(number: u32) -> Join {
-    let first = if number == MEMBERS - 1 { PROTOCOLS - 1 } else { 0 };
+    let first = if number == MEMBERS - 1 {
+        PROTOCOLS - 1
+    } else {
+        0
+    };
     let protocols = (first..PROTOCOLS).map(|protocol| Protocol {
         name: format!("protocol-{protocol:02}"),
         metadata: Bytes::from_static(b"topics"),
