@@ -1,11 +1,13 @@
-//! A plain Kafka client for the command line: one connection, one question at a time, every error
-//! told as a sentence. It knows no more than any client would.
+//! A plain Kafka client for the command line: one connection, one question at a time, repeated while the cluster says
+//! that it cannot answer just now; every error told as a sentence. It knows no more than any client would.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
+use host::backoff::Backoff;
+use host::clock::{self, Instant};
 use host::net::TcpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::errors::ErrorCode;
@@ -21,6 +23,10 @@ use crate::data_dir;
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// Time an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// For how long a question is repeated that the cluster cannot answer just now.
+const REPEAT_LIMIT: Duration = Duration::from_secs(60);
+/// Pauses before it is repeated.
+const REPEAT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Which cluster a command is for.
 #[derive(clap::Args)]
@@ -34,8 +40,54 @@ pub struct Target {
     data_dir: PathBuf,
 }
 
+/// What the cluster answered instead of doing what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refused {
+    sentence: String,
+    /// Kafka's clients ask again.
+    pub passes: bool,
+}
+
+/// Time in which something is repeated, and the pauses between.
+pub struct Patience {
+    deadline: Instant,
+    pauses: host::backoff::Pauses,
+}
+
+impl Patience {
+    pub fn start() -> Self {
+        Patience {
+            deadline: clock::now() + REPEAT_LIMIT,
+            pauses: REPEAT_BACKOFF.start(),
+        }
+    }
+
+    /// Pauses if there is time left for another try after `error`; else gives the error back.
+    pub async fn pause_after(&mut self, error: anyhow::Error) -> Result<()> {
+        if clock::now() >= self.deadline {
+            return Err(error.context(format!("for {} s", REPEAT_LIMIT.as_secs())));
+        }
+        self.pauses.pause().await;
+        Ok(())
+    }
+}
+
+/// True if the cluster refused for the moment only.
+pub fn passes(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Refused>()
+        .is_some_and(|refused| refused.passes)
+}
+
+/// True if a connection broke, or none could be made: a question that changes nothing may be asked again.
+fn is_lost(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some()
+}
+
 /// A connection to the cluster.
 pub struct Client {
+    addresses: Vec<String>,
     stream: TcpStream,
     buffer: BytesMut,
     correlation_id: i32,
@@ -50,13 +102,60 @@ impl Client {
         };
         Ok(Client {
             stream: dial_any(&addresses).await?,
+            addresses,
             buffer: BytesMut::new(),
             correlation_id: 0,
         })
     }
 
-    /// Asks, and waits for the answer.
-    pub async fn call<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+    /// Asks something that may be asked twice, until `read` finds an answer in the response; on another connection if
+    /// this one breaks.
+    pub async fn ask<R: RequestBody, T>(
+        &mut self,
+        request: &R,
+        version: i16,
+        read: impl Fn(R::Response) -> Result<T>,
+    ) -> Result<T> {
+        let mut patience = Patience::start();
+        loop {
+            match self.call(request, version).await.and_then(&read) {
+                Ok(answer) => return Ok(answer),
+                Err(error) if passes(&error) => patience.pause_after(error).await?,
+                Err(error) if is_lost(&error) => {
+                    patience.pause_after(error).await?;
+                    self.reconnect().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Orders something, again if the cluster refuses for the moment: then it has not been done. Where a connection
+    /// breaks, it may have been, and that is told.
+    pub async fn order<R: RequestBody, T>(
+        &mut self,
+        request: &R,
+        version: i16,
+        read: impl Fn(R::Response) -> Result<T>,
+    ) -> Result<T> {
+        let mut patience = Patience::start();
+        loop {
+            match self.call(request, version).await.and_then(&read) {
+                Err(error) if passes(&error) => patience.pause_after(error).await?,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Another connection, without what is left of the old one.
+    async fn reconnect(&mut self) -> Result<()> {
+        self.stream = dial_any(&self.addresses).await?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Asks once, and waits for the answer.
+    async fn call<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
         match host::clock::timeout(ANSWER_LIMIT, self.exchange(request, version)).await {
             Ok(response) => response,
             Err(_) => bail!("no answer within {} s", ANSWER_LIMIT.as_secs()),
@@ -86,7 +185,10 @@ impl Client {
                 Split::More { reserve_bytes } => self.buffer.reserve(reserve_bytes),
             }
             let count = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(count > 0, "the cluster closed the connection");
+            if count == 0 {
+                let closed = "the cluster closed the connection";
+                return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, closed).into());
+            }
         }
     }
 }
@@ -111,20 +213,39 @@ async fn dial_any(addresses: &[String]) -> Result<TcpStream> {
 }
 
 /// Turns an error code of an answer into an error that names it; `what` was asked for.
-pub fn check(code: i16, message: Option<&Str>, what: &str) -> Result<()> {
+pub fn check(code: i16, message: Option<&Str>, what: &str) -> Result<(), Refused> {
     if code == 0 {
         return Ok(());
     }
-    let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
-    match message {
-        Some(message) if !message.is_empty() => bail!("{what}: {} ({name})", message.as_str()),
-        _ => bail!("{what}: {name} ({code})"),
-    }
+    let known = ErrorCode::from_code(code);
+    let name = known.map_or("an unknown error", ErrorCode::name);
+    let sentence = match message {
+        Some(message) if !message.is_empty() => format!("{what}: {} ({name})", message.as_str()),
+        _ => format!("{what}: {name} ({code})"),
+    };
+    // That something is not there is said only of what is current here: asking again does not help.
+    let passes = known.is_some_and(|code| {
+        code.is_retriable()
+            && !matches!(
+                code,
+                ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
+            )
+    });
+    Err(Refused { sentence, passes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not() {
+        let passes = |code| check(code, None, "t").expect_err("an error").passes;
+        assert!(passes(ErrorCode::KafkaStorageError.code()));
+        assert!(passes(ErrorCode::LeaderNotAvailable.code()));
+        assert!(!passes(ErrorCode::UnknownTopicOrPartition.code()));
+        assert!(!passes(ErrorCode::TopicAuthorizationFailed.code()));
+    }
 
     #[tokio::test]
     async fn addresses_are_tried_in_turn() {

@@ -9,7 +9,7 @@ use wire::records::{Record, records};
 use wire::text::Str;
 
 use super::topic::{offsets, topic_metadata};
-use crate::client::{Client, Target, check};
+use crate::client::{Client, Patience, Refused, Target, check};
 use crate::output;
 use crate::runtime;
 
@@ -49,10 +49,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     runtime::small()?.block_on(async {
         let mut client = Client::connect(&arguments.target).await?;
         let mut reader = Reader::new(&mut client, arguments).await?;
+        let mut patience = Patience::start();
         while !reader.is_done() {
             let request = reader.request();
-            let response = client.call(&request, 11).await?;
-            reader.print(response)?;
+            let response = client.ask(&request, 11, Ok).await?;
+            match reader.print(response)? {
+                None => patience = Patience::start(),
+                Some(refused) => patience.pause_after(refused.into()).await?,
+            }
         }
         Ok(())
     })
@@ -68,11 +72,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     async fn new(client: &mut Client, arguments: &'a Arguments) -> Result<Self> {
         let name = &arguments.topic;
-        let metadata = topic_metadata(client, name, false).await?;
-        let topic = metadata
-            .topics
-            .first()
-            .context("the answer names no topic")?;
+        let topic = topic_metadata(client, name, false).await?;
         let count = i32::try_from(topic.partitions.len())?;
         let ends = offsets(client, name, count, LATEST).await?;
         let positions = if arguments.from_beginning {
@@ -128,8 +128,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn print(&mut self, response: FetchResponse) -> Result<()> {
+    /// Prints what came; gives what the cluster could not read just now, to be asked for again.
+    fn print(&mut self, response: FetchResponse) -> Result<Option<Refused>> {
         check(response.error_code, None, &self.arguments.topic)?;
+        let mut refused = None;
         for partition in response
             .responses
             .into_iter()
@@ -137,7 +139,14 @@ impl<'a> Reader<'a> {
         {
             let index = partition.partition_index;
             let what = format!("{} partition {index}", self.arguments.topic);
-            check(partition.error_code, None, &what)?;
+            match check(partition.error_code, None, &what) {
+                Ok(()) => {}
+                Err(error) if error.passes => {
+                    refused = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
             let slot = usize::try_from(index)?;
             ensure!(slot < self.positions.len(), "{what} was not asked for");
             let Some(rope) = partition.records else {
@@ -157,7 +166,7 @@ impl<'a> Reader<'a> {
                 self.positions[slot] = self.positions[slot].max(next);
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     fn print_record(&mut self, partition: i32, offset: i64, record: &Record) -> Result<()> {

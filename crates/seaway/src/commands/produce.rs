@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
-use wire::errors::ErrorCode;
+use wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::text::Str;
 
 use super::topic::topic_metadata;
-use crate::client::{Client, Target, check};
+use crate::client::{Client, Patience, Refused, Target, check};
 use crate::runtime;
 
 /// Bytes of batches that go into one request, unless one record has more: half of what Kafka's
@@ -23,8 +24,6 @@ const REQUEST_BYTES: usize = 512 << 10;
 const LINE_BYTES_MAX: usize = (100 << 20) - (4 << 10);
 /// Time the cluster may take to make records durable.
 const TIMEOUT_MS: i32 = 30_000;
-/// Times a topic that was just created by asking for it is asked for again.
-const METADATA_TRIES: u32 = 20;
 
 /// What to send, and where.
 #[derive(clap::Args)]
@@ -105,8 +104,13 @@ fn separator(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Sends as an idempotent producer, so that what is sent again is never stored twice.
 struct Producer<'a> {
     arguments: &'a Arguments,
+    id: i64,
+    epoch: i16,
+    /// The sequence of the next record of each partition.
+    sequences: BTreeMap<i32, i32>,
     partitions: i32,
     next: i32,
     pending: BTreeMap<i32, BatchBuilder>,
@@ -124,12 +128,20 @@ impl<'a> Producer<'a> {
                 partitions - 1
             );
         }
-        let pending = BTreeMap::new();
+        let given = |response: InitProducerIdResponse| {
+            check(response.error_code, None, "an id for the producer")?;
+            Ok((response.producer_id, response.producer_epoch))
+        };
+        let request = InitProducerIdRequest::default();
+        let (id, epoch) = client.ask(&request, 4, given).await?;
         Ok(Producer {
             arguments,
+            id,
+            epoch,
+            sequences: BTreeMap::new(),
             partitions,
             next: 0,
-            pending,
+            pending: BTreeMap::new(),
             pending_bytes: 0,
         })
     }
@@ -166,20 +178,36 @@ impl<'a> Producer<'a> {
 
     async fn flush(&mut self, client: &mut Client) -> Result<()> {
         self.pending_bytes = 0;
-        let partition_data: Vec<_> = std::mem::take(&mut self.pending)
-            .into_iter()
-            .map(|(index, builder)| PartitionProduceData {
-                index,
-                records: Some(builder.build()),
-            })
-            .collect();
-        if partition_data.is_empty() {
-            return Ok(());
+        let mut unsent = BTreeMap::new();
+        for (index, builder) in std::mem::take(&mut self.pending) {
+            let sequence = self.sequences.entry(index).or_default();
+            let count = builder.count();
+            let batch = builder.producer(self.id, self.epoch, *sequence).build();
+            *sequence = sequence.checked_add(count).unwrap_or_default();
+            unsent.insert(index, batch);
         }
-        let name = Str::from(self.arguments.topic.as_str());
+        let mut patience = Patience::start();
+        while !unsent.is_empty() {
+            if let Some(refused) = self.send(client, &mut unsent).await? {
+                patience.pause_after(refused.into()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all batches once, and drops those that were acknowledged; gives what was refused for the moment.
+    async fn send(
+        &self,
+        client: &mut Client,
+        unsent: &mut BTreeMap<i32, Bytes>,
+    ) -> Result<Option<Refused>> {
+        let partition_data = unsent.iter().map(|(index, batch)| PartitionProduceData {
+            index: *index,
+            records: Some(batch.clone()),
+        });
         let topic = TopicProduceData {
-            name,
-            partition_data,
+            name: Str::from(self.arguments.topic.as_str()),
+            partition_data: partition_data.collect(),
             ..TopicProduceData::default()
         };
         let request = ProduceRequest {
@@ -188,20 +216,22 @@ impl<'a> Producer<'a> {
             timeout_ms: TIMEOUT_MS,
             topic_data: vec![topic],
         };
-        let response = client.call(&request, 9).await?;
+        let response = client.ask(&request, 9, Ok).await?;
+        let mut refused = None;
         for partition in response
             .responses
             .iter()
             .flat_map(|topic| &topic.partition_responses)
         {
             let what = format!("{} partition {}", self.arguments.topic, partition.index);
-            check(
-                partition.error_code,
-                partition.error_message.as_ref(),
-                &what,
-            )?;
+            let message = partition.error_message.as_ref();
+            match check(partition.error_code, message, &what) {
+                Ok(()) => drop(unsent.remove(&partition.index)),
+                Err(error) if error.passes => refused = Some(error),
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 
@@ -211,29 +241,8 @@ fn empty_batch() -> BatchBuilder {
 
 /// Number of partitions; asking creates the topic if the cluster is set so.
 async fn partition_count(client: &mut Client, topic: &str) -> Result<i32> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match topic_metadata(client, topic, true).await {
-            Ok(metadata) => {
-                let topic = metadata
-                    .topics
-                    .first()
-                    .context("the answer names no topic")?;
-                return Ok(i32::try_from(topic.partitions.len())?);
-            }
-            Err(error) if tries < METADATA_TRIES && being_created(&error) => {
-                host::clock::sleep(std::time::Duration::from_millis(100)).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn being_created(error: &anyhow::Error) -> bool {
-    error
-        .to_string()
-        .contains(ErrorCode::LeaderNotAvailable.name())
+    let topic = topic_metadata(client, topic, true).await?;
+    Ok(i32::try_from(topic.partitions.len())?)
 }
 
 /// FNV-1a: a key's records always go to one partition.

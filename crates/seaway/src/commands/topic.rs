@@ -2,11 +2,19 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use wire::messages::delete_topics::DeleteTopicsRequest;
-use wire::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
-use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
-use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use wire::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
+};
+use wire::messages::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
+use wire::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
+};
+use wire::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
+use wire::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+};
 use wire::text::Str;
 
 use crate::client::{Client, Target, check};
@@ -133,12 +141,13 @@ async fn create(
         timeout_ms: TIMEOUT_MS,
         validate_only: false,
     };
-    let response = client.call(&request, 7).await?;
-    let result = response
-        .topics
-        .first()
-        .context("the answer names no topic")?;
-    check(result.error_code, result.error_message.as_ref(), name)?;
+    let created = |response: CreateTopicsResponse| {
+        let result = response.topics.into_iter().next();
+        let result = result.context("the answer names no topic")?;
+        check(result.error_code, result.error_message.as_ref(), name)?;
+        Ok(result)
+    };
+    let result = client.order(&request, 7, created).await?;
     say!(
         "created {name} with {} partitions, id {}",
         result.num_partitions,
@@ -152,7 +161,7 @@ async fn list(client: &mut Client, as_json: bool) -> Result<()> {
         topics: None,
         ..MetadataRequest::default()
     };
-    let response = client.call(&request, 12).await?;
+    let response = client.ask(&request, 12, Ok).await?;
     let mut rows: Vec<_> = response
         .topics
         .iter()
@@ -188,7 +197,7 @@ pub async fn topic_metadata(
     client: &mut Client,
     name: &str,
     create: bool,
-) -> Result<MetadataResponse> {
+) -> Result<MetadataResponseTopic> {
     let topic = MetadataRequestTopic {
         name: Some(Str::from(name)),
         ..Default::default()
@@ -198,13 +207,13 @@ pub async fn topic_metadata(
         allow_auto_topic_creation: create,
         ..MetadataRequest::default()
     };
-    let response = client.call(&request, 12).await?;
-    let topic = response
-        .topics
-        .first()
-        .context("the answer names no topic")?;
-    check(topic.error_code, None, name)?;
-    Ok(response)
+    let found = |response: MetadataResponse| {
+        let topic = response.topics.into_iter().next();
+        let topic = topic.context("the answer names no topic")?;
+        check(topic.error_code, None, name)?;
+        Ok(topic)
+    };
+    client.ask(&request, 12, found).await
 }
 
 /// The offsets of `partitions` at a (special) timestamp.
@@ -230,22 +239,20 @@ pub async fn offsets(
         topics: vec![topic],
         ..Default::default()
     };
-    let response = client.call(&request, 7).await?;
-    let mut offsets = vec![-1; usize::try_from(partitions)?];
-    for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-        check(partition.error_code, None, name)?;
-        let slot = offsets.get_mut(usize::try_from(partition.partition_index)?);
-        *slot.context("the answer names a partition that does not exist")? = partition.offset;
-    }
-    Ok(offsets)
+    let read = |response: ListOffsetsResponse| {
+        let mut offsets = vec![-1; usize::try_from(partitions)?];
+        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            check(partition.error_code, None, name)?;
+            let slot = offsets.get_mut(usize::try_from(partition.partition_index)?);
+            *slot.context("the answer names a partition that does not exist")? = partition.offset;
+        }
+        Ok(offsets)
+    };
+    client.ask(&request, 7, read).await
 }
 
 async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> {
-    let metadata = topic_metadata(client, name, false).await?;
-    let topic = metadata
-        .topics
-        .first()
-        .context("the answer names no topic")?;
+    let topic = topic_metadata(client, name, false).await?;
     let count = i32::try_from(topic.partitions.len())?;
     let starts = offsets(client, name, count, EARLIEST).await?;
     let ends = offsets(client, name, count, LATEST).await?;
@@ -258,12 +265,13 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
         resources: vec![resource],
         ..DescribeConfigsRequest::default()
     };
-    let configs = client.call(&request, 4).await?;
-    let configs = configs
-        .results
-        .first()
-        .context("the answer names no topic")?;
-    check(configs.error_code, configs.error_message.as_ref(), name)?;
+    let described = |response: DescribeConfigsResponse| {
+        let result = response.results.into_iter().next();
+        let result = result.context("the answer names no topic")?;
+        check(result.error_code, result.error_message.as_ref(), name)?;
+        Ok(result)
+    };
+    let configs = client.ask(&request, 4, described).await?;
     let shown = |value: &Option<Str>| value.as_ref().map_or("", |value| value.as_str()).to_owned();
     if as_json {
         let partitions = starts.iter().zip(&ends).enumerate();
@@ -324,12 +332,16 @@ async fn delete(client: &mut Client, name: &str) -> Result<()> {
         timeout_ms: TIMEOUT_MS,
         ..DeleteTopicsRequest::default()
     };
-    let response = client.call(&request, 5).await?;
-    let result = response
-        .responses
-        .first()
-        .context("the answer names no topic")?;
-    check(result.error_code, result.error_message.as_ref(), name)?;
+    let deleted = |response: DeleteTopicsResponse| {
+        let result = response.responses.first();
+        let result = result.context("the answer names no topic")?;
+        Ok(check(
+            result.error_code,
+            result.error_message.as_ref(),
+            name,
+        )?)
+    };
+    client.order(&request, 5, deleted).await?;
     say!("deleted {name}");
     Ok(())
 }
