@@ -354,6 +354,31 @@ def a_bucket_that_is_wiped_or_exchanged_under_a_process_ends_it(directory):
 
 
 @check
+def idle_connections_leave_open_files_for_the_bucket(directory):
+    server = seaway(directory / "one")
+    command = server.command
+    server.command = lambda: ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *command()]
+    server.start()
+    create(server, "kept")
+    with protocol.Connection(server.bootstrap, timeout_s=20) as producer:
+        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(600)]
+        refused = "seaway_agent_connections_refused_total "
+        wait_until(
+            lambda: any(line.startswith(refused) and int(line.split()[1]) > 400 for line in page(server, "/metrics")[1].splitlines()),
+            20, "refused connections",
+        )
+        for number in range(20):
+            data = protocol.batch(values_of(f"kept {number}"), timestamp_ms=int(time.time() * 1000))
+            expect_equal(protocol.produce(producer, "kept", 0, data), (0, number * 20), "a produce beside idle connections")
+        expect_equal(page(server, "/readyz")[0], 200, "/readyz")
+    lines = server.log.read_text().count("too many connections")
+    expect(0 < lines < 30, f"{lines} lines about refused connections")
+    for one in idle:
+        one.close()
+    wait_until(lambda: len(fetch(server, "kept")[1]) == 400, 20, "a connection once the idle ones are gone")
+
+
+@check
 def the_client_verbs(directory):
     server = seaway(directory / "one")
     server.start()

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use host::log_limit::LogLimit;
 use meta::ids::AgentId;
 use rpc::Control;
 use tokio::sync::watch;
@@ -12,7 +13,6 @@ use crate::data::fetch::read::Reader;
 use crate::data::produce::Pipeline;
 use crate::edge::answers::Answers;
 use crate::edge::memory::Memory;
-use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Views;

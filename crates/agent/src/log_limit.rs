@@ -1,47 +1,20 @@
-//! Keeps what a client or a sick bucket can cause at will from filling the log. It must not know
-//! what is logged.
+//! Keeps damaged files from filling the log, each on its own, so that one does not hide another. It must
+//! not know what is logged.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use host::clock::Instant;
+use host::log_limit::LogLimit;
 use meta::ids::FileId;
 
-/// At most one line in this time.
-const EVERY: Duration = Duration::from_secs(1);
 /// At most one line of a file in this time: its readers ask again and again.
 const EVERY_OF_A_FILE: Duration = Duration::from_secs(10);
 /// Files whose lines are limited each on its own: some KiB of memory, and six lines a second.
 const FILES_MAX: usize = 64;
 
-/// Lets one line through in a while, and counts the others.
-#[derive(Debug, Default)]
-pub(crate) struct LogLimit {
-    next_micros: AtomicU64,
-    left_out: AtomicU64,
-}
-
-impl LogLimit {
-    /// Whether to write a line now: how many were left out since the last one.
-    pub(crate) fn pass(&self, now: Instant) -> Option<u64> {
-        let next = self.next_micros.load(Relaxed);
-        let later = (now + EVERY).as_micros();
-        let won = now.as_micros() >= next
-            && self
-                .next_micros
-                .compare_exchange(next, later, Relaxed, Relaxed)
-                .is_ok();
-        if won {
-            return Some(self.left_out.swap(0, Relaxed));
-        }
-        self.left_out.fetch_add(1, Relaxed);
-        None
-    }
-}
-
-/// The same for each file on its own, so that one damaged file does not hide another. Files beyond
+/// Lets one line about each file through in a while, and counts the others. Files beyond
 /// [`FILES_MAX`] share one limit.
 #[derive(Debug, Default)]
 pub(crate) struct FileLogLimit {
@@ -86,16 +59,6 @@ mod tests {
     use meta::ids::Incarnation;
 
     use super::*;
-
-    #[test]
-    fn one_line_a_second_and_a_count_of_the_others() {
-        let limit = LogLimit::default();
-        let at = Instant::from_millis;
-        assert_eq!(limit.pass(at(5_000)), Some(0));
-        assert_eq!(limit.pass(at(5_001)), None);
-        assert_eq!(limit.pass(at(5_999)), None);
-        assert_eq!(limit.pass(at(6_000)), Some(2));
-    }
 
     fn file(number: u64) -> FileId {
         let incarnation = Incarnation(1);

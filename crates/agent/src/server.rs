@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::ids::AgentId;
@@ -24,10 +25,10 @@ use crate::data::fetch::read::Reader;
 use crate::data::produce::pipeline::Parts;
 use crate::data::produce::upload::Uploader;
 use crate::data::produce::{Lane, Limits, Pipeline};
+use crate::edge::admission::Admission;
 use crate::edge::answers::Answers;
 use crate::edge::memory::Memory;
 use crate::edge::session::{self, Peer};
-use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Views;
@@ -351,35 +352,43 @@ async fn refresh(context: &Context, version: u64) {
 
 /// Accepts connections, for ever.
 async fn accept(listener: TcpListener, context: Arc<Context>) {
+    let settings = &context.settings;
+    let admission = Admission::new(settings.max_connections, settings.max_connections_per_ip);
+    let admission = Arc::new(admission);
     let mut lanes = (0..).map(Lane);
     loop {
         match host::net::accept(&listener).await {
             Ok((stream, address)) => {
                 let Some(lane) = lanes.next() else { return };
-                admit(&context, stream, Peer { address, lane });
+                admit(&context, &admission, stream, Peer { address, lane });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(left_out) = context.log.pass(host::clock::now()) {
+                    tracing::warn!(%error, left_out, "a connection could not be accepted");
+                }
                 host::clock::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn admit(context: &Arc<Context>, stream: TcpStream, peer: Peer) {
-    let open = usize::try_from(context.metrics.connections.get()).unwrap_or(0);
-    if open >= context.settings.max_connections {
-        context.metrics.connections_refused.increment();
-        if let Some(left_out) = context.log.pass(host::clock::now()) {
-            tracing::warn!(peer = %peer.address, left_out, "max.connections is reached");
+fn admit(context: &Arc<Context>, admission: &Arc<Admission>, stream: TcpStream, peer: Peer) {
+    let admitted = match admission.admit(peer.address.ip()) {
+        Ok(admitted) => admitted,
+        Err(limit) => {
+            context.metrics.connections_refused.increment();
+            if let Some(left_out) = context.log.pass(host::clock::now()) {
+                tracing::warn!(peer = %peer.address, limit, left_out, "too many connections: one is closed");
+            }
+            return;
         }
-        return;
-    }
+    };
     context.metrics.connections.add(1);
     let context = Arc::clone(context);
     host::task::spawn_detached("session", async move {
         let metrics = Arc::clone(&context.metrics);
         session::serve(context, stream, peer).await;
+        drop(admitted);
         metrics.connections.add(-1);
     });
 }

@@ -26,8 +26,11 @@ pub struct Settings {
     pub num_partitions: u32,
     /// `socket.request.max.bytes`: a connection that announces a larger request is closed.
     pub socket_request_max_bytes: u32,
-    /// `max.connections`: more are closed as they come.
+    /// `max.connections`, or fewer, so that the process has file descriptors for other things: more are
+    /// closed as they come.
     pub max_connections: usize,
+    /// `max.connections.per.ip`: the same for those from one address.
+    pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`
     pub connections_max_idle: Duration,
     /// `produce.buffer.bytes`: produce requests in flight, over all connections.

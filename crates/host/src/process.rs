@@ -1,10 +1,10 @@
-//! The end of the process, as tests of crashes want it, and the name of its machine. It must not know
-//! why.
+//! The process itself: its end, as tests of crashes want it, its limit of open files, and the name of its
+//! machine. It must not know why.
 
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 /// Ends the process as `kill -9` does: nothing is flushed, closed or unwound.
 pub fn kill_now() -> ! {
@@ -23,6 +23,25 @@ pub fn exit_after(limit: Duration, tell: impl FnOnce() + Send + 'static) -> io::
         std::process::exit(0);
     })?;
     Ok(())
+}
+
+/// What a process without a limit of open files asks for: the most that Linux gives by default.
+const FILES_MAX: u64 = 1 << 20;
+
+/// Raises the limit of open files as far as the process may, and tells what it is then. Shells and
+/// service managers start processes with 1,024, for the sake of programs that use `select`.
+pub fn raise_file_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(FILES_MAX);
+    if current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum,
+        };
+        // The limit that was there serves too: whoever asked looks at what it is.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(FILES_MAX)
 }
 
 /// What the machine calls itself, for people.

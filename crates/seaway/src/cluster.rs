@@ -42,6 +42,8 @@ const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 pub struct Plan {
     pub settings: Settings,
     pub bucket: String,
+    /// Files and sockets that may be open at one time.
+    pub files: u64,
     /// Where Kafka clients connect.
     pub kafka: host::net::TcpListener,
 }
@@ -78,7 +80,7 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         never = send_away(&plan.kafka) => match never {},
     };
     health.waiting("starting the agent");
-    let agent_settings = tuning::agent(&plan.settings)?;
+    let agent_settings = tuning::agent(&plan.settings, plan.files)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
     let bucket = Arc::clone(&base.bucket);
     let agent = agent::Agent::start(agent_settings, plan.kafka, base.bucket, shared).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use host::log_limit::LogLimit;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
@@ -20,6 +21,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const GET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest page that [`get`] takes.
 const PAGE_BYTES_MAX: usize = 64 << 20;
+/// Connections at one time: some scrapers and some people, with keep-alive. More are closed as they come, since
+/// what they take of open files the bucket does not get.
+const CONNECTIONS_MAX: usize = 64;
 /// Pause after a failed accept, so that a shortage of file handles does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,13 +50,28 @@ pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 /// Serves `pages` on `listener` until the returned task is dropped.
 pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task<()> {
     host::task::spawn("http listener", async move {
+        let log = LogLimit::default();
+        // Each connection keeps one.
+        let open = Arc::new(());
         loop {
             match host::net::accept(&listener).await {
-                Ok((stream, _)) => {
-                    host::task::spawn_detached("http", connection(stream, Arc::clone(&pages)));
+                Ok((stream, _)) if Arc::strong_count(&open) <= CONNECTIONS_MAX => {
+                    let (pages, open) = (Arc::clone(&pages), Arc::clone(&open));
+                    host::task::spawn_detached("http", async move {
+                        connection(stream, pages).await;
+                        drop(open);
+                    });
+                }
+                Ok((_, peer)) => {
+                    if let Some(left_out) = log.pass(host::clock::now()) {
+                        let max = CONNECTIONS_MAX;
+                        tracing::warn!(%peer, max, left_out, "too many HTTP connections: one is closed");
+                    }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    if let Some(left_out) = log.pass(host::clock::now()) {
+                        tracing::warn!(%error, left_out, "cannot accept an HTTP connection");
+                    }
                     host::clock::sleep(ACCEPT_PAUSE).await;
                 }
             }

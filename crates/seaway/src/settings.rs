@@ -333,7 +333,14 @@ pub const SPECS: &[Spec] = &[
         "10000",
         "",
         (1, 1_000_000),
-        "Most connections at one time.",
+        "Most connections at one time; fewer if the limit of open files (ulimit -Hn) leaves no more.",
+    ),
+    integer(
+        "max.connections.per.ip",
+        "2147483647",
+        "",
+        (1, INT_MAX),
+        "Most connections from one address at one time.",
     ),
     integer(
         "message.max.bytes",

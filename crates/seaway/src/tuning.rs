@@ -50,7 +50,31 @@ fn name(kafka: &str) -> String {
     name.chars().filter(char::is_ascii).take(255).collect()
 }
 
-pub fn agent(settings: &Settings) -> Result<agent::Settings> {
+/// Open files that are not for clients' connections: a quarter of what the process may have.
+const FILES_RESERVE_SHARE: u64 = 4;
+/// The least of them: the listeners, the journal and its directory, 64 of HTTP, some requests to the bucket.
+const FILES_RESERVE_MIN: u64 = 128;
+/// The most of them: as many requests to the bucket as no node makes at one time.
+const FILES_RESERVE_MAX: u64 = 1_024;
+
+/// How many of `files` that may be open can be connections.
+fn connections_max(settings: &Settings, files: u64) -> usize {
+    let reserve = (files / FILES_RESERVE_SHARE).clamp(FILES_RESERVE_MIN, FILES_RESERVE_MAX);
+    let left = (files - reserve.min(files / 2)).max(1);
+    let wanted = settings.unsigned("max.connections");
+    if left < wanted {
+        tracing::info!(
+            connections = left,
+            wanted,
+            open_files = files,
+            "max.connections is lowered, since the process may open no more files (ulimit -Hn)"
+        );
+    }
+    usize::try_from(left.min(wanted)).unwrap_or(usize::MAX)
+}
+
+/// The agent's settings; `files` may be open at one time.
+pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
     let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
     let advertised = settings.text("advertised.host");
     Ok(agent::Settings {
@@ -65,7 +89,8 @@ pub fn agent(settings: &Settings) -> Result<agent::Settings> {
         auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
         num_partitions: narrow("num.partitions"),
         socket_request_max_bytes: narrow("socket.request.max.bytes"),
-        max_connections: settings.size("max.connections"),
+        max_connections: connections_max(settings, files),
+        max_connections_per_ip: settings.size("max.connections.per.ip"),
         connections_max_idle: settings.millis("connections.max.idle.ms"),
         produce_buffer_bytes: settings.unsigned("produce.buffer.bytes"),
         fetch_buffer_bytes: settings.unsigned("fetch.buffer.bytes"),
@@ -140,6 +165,19 @@ fn fail_points() -> Result<FailPoints> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_bucket() {
+        let connections = |files| {
+            let settings = Settings::parse(&["max.connections=10000"]).expect("valid");
+            connections_max(&settings, files)
+        };
+        assert_eq!(connections(1 << 20), 10_000);
+        assert_eq!(connections(4_096), 3_072);
+        assert_eq!(connections(1_024), 768);
+        assert_eq!(connections(256), 128);
+        assert_eq!(connections(64), 32);
+    }
 
     #[test]
     fn a_file_has_as_many_batches_as_an_entry_can_name() {

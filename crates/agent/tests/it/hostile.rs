@@ -185,6 +185,30 @@ async fn connections_beyond_the_limit_are_closed() {
 }
 
 #[tokio::test]
+async fn connections_beyond_the_limit_of_their_address_are_closed() {
+    let stand = Stand::with(agent::Settings {
+        max_connections_per_ip: 1,
+        ..settings()
+    })
+    .await;
+    let mut first = stand.client().await;
+    first.call(&MetadataRequest::default(), 9).await;
+    assert!(stand.client().await.frame().await.is_none());
+    drop(first);
+    let again = async {
+        loop {
+            let mut client = stand.client().await;
+            client.send(&MetadataRequest::default(), 9).await;
+            if client.frame().await.is_some() {
+                return;
+            }
+        }
+    };
+    let again = host::clock::timeout(10 * PACE, again).await;
+    again.expect("a place for another");
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed() {
     let idle = std::time::Duration::from_millis(50);
     let stand = Stand::with(agent::Settings {

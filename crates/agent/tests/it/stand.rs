@@ -34,6 +34,7 @@ pub fn settings() -> Settings {
         num_partitions: 2,
         socket_request_max_bytes: 8 << 20,
         max_connections: 100,
+        max_connections_per_ip: usize::MAX,
         connections_max_idle: Duration::from_secs(60),
         produce_buffer_bytes: 64 << 20,
         fetch_buffer_bytes: 32 << 20,

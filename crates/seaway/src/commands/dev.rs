@@ -81,6 +81,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     let plan = cluster::Plan {
         settings,
         bucket,
+        files: host::process::raise_file_limit(),
         kafka,
     };
     let cluster = tokio::select! {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use host::budget::Held;
+use host::log_limit::LogLimit;
 use meta::ids::{FileId, PartitionId};
 use rpc::view::Place;
 use store::bucket::{Bucket, Key, Op};
@@ -16,7 +17,7 @@ use store::retry::{Limits, Retry};
 use super::indexes::Indexes;
 use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
 use crate::data::cache::{check_id, read_file, read_slice};
-use crate::log_limit::{FileLogLimit, LogLimit};
+use crate::log_limit::FileLogLimit;
 use crate::metrics::Metrics;
 
 /// Files up to this size are loaded whole: one request for all partitions in them, and the file's

@@ -1,0 +1,50 @@
+//! Keeps what a client or a sick bucket can cause at will from filling the log. It must not know
+//! what is logged.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// At most one line in this time.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Lets one line through in a while, and counts the others.
+#[derive(Debug, Default)]
+pub struct LogLimit {
+    next_micros: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl LogLimit {
+    /// Whether to write a line now: how many were left out since the last one.
+    pub fn pass(&self, now: Instant) -> Option<u64> {
+        let next = self.next_micros.load(Relaxed);
+        let later = (now + EVERY).as_micros();
+        let won = now.as_micros() >= next
+            && self
+                .next_micros
+                .compare_exchange(next, later, Relaxed, Relaxed)
+                .is_ok();
+        if won {
+            return Some(self.left_out.swap(0, Relaxed));
+        }
+        self.left_out.fetch_add(1, Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_and_a_count_of_the_others() {
+        let limit = LogLimit::default();
+        let at = Instant::from_millis;
+        assert_eq!(limit.pass(at(5_000)), Some(0));
+        assert_eq!(limit.pass(at(5_001)), None);
+        assert_eq!(limit.pass(at(5_999)), None);
+        assert_eq!(limit.pass(at(6_000)), Some(2));
+    }
+}
