@@ -1,26 +1,26 @@
 //! Kafka's APIs, a file per family: from a decoded request to an encoded answer. Error codes are
-//! chosen in `errors` alone. It must not know sockets or the order of answers.
+//! chosen in `errors` alone. It is the `Service` of the edge, and must not know sockets or the order of answers.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
-use host::budget::Held;
+use host::clock::Instant;
 use meta::ids::TopicId;
 use wire::errors::ErrorCode;
 use wire::frame::{RequestError, RequestHeader};
 use wire::messages::{ApiKey, Request, Response};
-use wire::rope::Rope;
 use wire::text::Str;
 use wire::uuid::Uuid;
 
 use crate::context::Context;
-use crate::data::cache::Chunk;
-use crate::edge::memory::DECODED_BYTES_MAX;
-use crate::edge::session::Peer;
+use crate::edge::connection::Kind;
+use crate::edge::memory::{DECODED_BYTES_MAX, Kept, Lease};
+use crate::edge::service::{Begun, Job, Peer, Reply, Service};
 
 pub(crate) mod cluster;
 pub(crate) mod configs;
@@ -33,46 +33,32 @@ pub(crate) mod producers;
 pub(crate) mod topics;
 pub(crate) mod versions;
 
-/// Memory that an answer's bytes lie in, counted until it is sent.
-#[derive(Default)]
-pub(crate) struct Keep {
-    _chunks: Vec<Arc<Chunk>>,
-    /// What was written for the answer alone.
-    held: Vec<Held>,
-    /// Memory for the answer to a produce request.
-    pub of_produce: Option<Held>,
-}
+/// Requests above this are looked at off the async threads, on which other connections wait: to walk over two MiB of
+/// tiny records takes some milliseconds.
+const PRODUCE_INLINE_BYTES: usize = 2 << 20;
+/// The same for others, in which much smaller things are counted.
+const OTHER_INLINE_BYTES: usize = 256 << 10;
 
-/// What a request comes to.
-#[derive(Default)]
-pub(crate) enum Reply {
-    Frame {
-        frame: Rope,
-        /// What it keeps alive.
-        keep: Keep,
-    },
-    #[default]
-    Silence,
-    /// No answer, and the end of the connection; why, for the log.
-    Close(String),
-}
-
-impl Reply {
-    /// Counts memory for the answer to a produce request until it is sent.
-    fn holding(mut self, mut held: Held) -> Self {
-        held.shrink_to(self.bytes() as u64);
-        if let Reply::Frame { keep, .. } = &mut self {
-            keep.of_produce = Some(held);
+impl Service for Context {
+    fn kind_of(prefix: &[u8]) -> Kind {
+        if prefix == ApiKey::Produce.code().to_be_bytes() {
+            Kind::Bulk
+        } else {
+            Kind::Other
         }
-        self
     }
 
-    /// The size of its frame.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Reply::Frame { frame, .. } => frame.len(),
-            Reply::Silence | Reply::Close(_) => 0,
+    fn begin(self: &Arc<Self>, peer: &Peer, frame: Bytes, lease: Lease, now: Instant) -> Begun {
+        let (context, peer) = (Arc::clone(self), peer.clone());
+        if Context::kind_of(frame.get(..2).unwrap_or_default()) == Kind::Other {
+            let reply = serve(context, peer, frame, lease);
+            return Begun::InTurn(Job::Future(async { Begun::Done(reply.await) }.boxed()));
         }
+        if frame.len() <= PRODUCE_INLINE_BYTES {
+            return produce::begin(&context, &peer, frame, lease, now);
+        }
+        let begun = move || produce::begin(&context, &peer, frame, lease, now);
+        Begun::Entering(Job::Future(host::task::spawn_blocking(begun).boxed()))
     }
 }
 
@@ -98,13 +84,17 @@ fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> 
     named.filter(|name| !seen.insert(name.clone())).collect()
 }
 
-pub(crate) fn encode(response: impl Into<Response>, correlation_id: i32, version: i16) -> Reply {
-    encode_keeping(response.into(), correlation_id, version, Keep::default())
-}
-
-fn encode_keeping(response: Response, correlation_id: i32, version: i16, keep: Keep) -> Reply {
-    match response.encode(correlation_id, version) {
-        Ok(frame) => Reply::Frame { frame, keep },
+fn encode(
+    response: impl Into<Response>,
+    correlation_id: i32,
+    version: i16,
+    kept: impl FnOnce(u64) -> Kept,
+) -> Reply {
+    match response.into().encode(correlation_id, version) {
+        Ok(frame) => {
+            let kept = kept(frame.len() as u64);
+            Reply::Frame { frame, kept }
+        }
         Err(error) => Reply::Close(format!("an answer cannot be written: {error}")),
     }
 }
@@ -115,22 +105,18 @@ fn unsupported_api_versions(correlation_id: i32) -> Reply {
         wire::versions::unsupported_api_versions(),
         correlation_id,
         0,
+        |_| Kept::default(),
     )
 }
 
-/// True if a frame is that of a produce request.
-pub(crate) fn is_produce(frame: &[u8]) -> bool {
-    frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
-}
-
-/// Answers every request but Produce. `held` is the memory of its frame.
-pub(crate) async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, held: Held) -> Reply {
-    match decode(&context, &frame).await {
-        Ok((mut header, request, room)) => {
+/// Answers every request but Produce.
+async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, mut lease: Lease) -> Reply {
+    match decode(&context, &frame, &mut lease).await {
+        Ok((mut header, request)) => {
             // Not as a slice of the frame, which would last as long.
             header.client_id = header.client_id.as_deref().map(Str::from);
             drop(frame);
-            answer(&context, &peer, (header, request), vec![held, room]).await
+            answer(&context, &peer, (header, request), lease).await
         }
         Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => {
             unsupported_api_versions(correlation_id)
@@ -144,57 +130,62 @@ pub(crate) async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, held:
 async fn decode(
     context: &Context,
     frame: &Bytes,
-) -> Result<(RequestHeader, Request, Held), RequestError> {
-    let decode = || wire::frame::decode_request_within(frame, DECODED_BYTES_MAX);
-    let memory = context.memory.decoded();
-    let (header, request, bytes) = decode()?;
-    if let Some(room) = memory.try_hold(bytes as u64) {
-        return Ok((header, request, room));
+    lease: &mut Lease,
+) -> Result<(RequestHeader, Request), RequestError> {
+    let decode = async || {
+        let bytes = frame.clone();
+        let decode = move || wire::frame::decode_request_within(&bytes, DECODED_BYTES_MAX);
+        if frame.len() > OTHER_INLINE_BYTES {
+            host::task::spawn_blocking(decode).await
+        } else {
+            decode()
+        }
+    };
+    let memory = &context.memory.decoded;
+    let (header, request, bytes) = decode().await?;
+    lease.decoded = memory.try_hold(bytes as u64);
+    if lease.decoded.is_some() {
+        return Ok((header, request));
     }
     drop((header, request));
-    let room = memory.hold(bytes as u64).await;
-    let (header, request, _) = decode()?;
-    Ok((header, request, room))
+    lease.decoded = Some(memory.hold(bytes as u64).await);
+    let (header, request, _) = decode().await?;
+    Ok((header, request))
 }
 
 async fn answer(
     context: &Context,
     peer: &Peer,
     (header, request): (RequestHeader, Request),
-    memory: Vec<Held>,
+    lease: Lease,
 ) -> Reply {
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
+    let answers = &context.memory.answers;
     if let Request::Fetch(request) = request {
-        let fetched = crate::api::fetch::fetch(context, request, version).await;
-        let keep = Keep {
-            _chunks: fetched.chunks,
-            held: fetched.held,
-            of_produce: None,
-        };
-        let mut reply = encode_keeping(fetched.response.into(), correlation_id, version, keep);
-        if let Reply::Frame { frame, keep } = &mut reply {
+        let fetched = fetch::fetch(context, request, version).await;
+        return encode(fetched.response, correlation_id, version, |bytes| Kept {
             // Records are counted already; what is said of partitions is not.
-            let bytes = (frame.len() as u64).saturating_sub(fetched.records_bytes);
-            keep.held.push(context.answers.hold(bytes).await);
-        }
-        return reply;
+            answer: answers.fit(bytes.saturating_sub(fetched.records_bytes), fetched.answer),
+            records: fetched.held,
+            chunks: Some(Box::new(fetched.chunks)),
+            ..Kept::default()
+        });
     }
     // Those that wait for others would keep it from these.
     let waits = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
-    let room = if waits {
+    let held = if waits {
         None
     } else {
-        Some(context.answers.room(api).await)
+        Some(answers.expect(api).await)
     };
-    let Some(response) = respond(context, peer, &header, request, memory).await else {
+    let Some(response) = respond(context, peer, &header, request, lease).await else {
         return Reply::Close("a request out of its way".to_owned());
     };
-    let mut reply = encode(response, correlation_id, version);
-    if let Reply::Frame { frame, keep } = &mut reply {
-        keep.held = context.answers.settle(api, frame.len() as u64, room);
-    }
-    reply
+    encode(response, correlation_id, version, |bytes| Kept {
+        answer: answers.settle(api, bytes, held),
+        ..Kept::default()
+    })
 }
 
 /// The response to everything but Produce and Fetch, which have ways of their own. The memory of
@@ -204,7 +195,7 @@ async fn respond(
     peer: &Peer,
     header: &RequestHeader,
     request: Request,
-    memory: Vec<Held>,
+    lease: Lease,
 ) -> Option<Response> {
     let version = header.version;
     Some(match request {
@@ -238,10 +229,10 @@ async fn respond(
         Request::FindCoordinator(request) => {
             groups::find_coordinator(context, request, version).into()
         }
-        Request::JoinGroup(request) => groups::join(context, peer, header, request, memory)
+        Request::JoinGroup(request) => groups::join(context, peer, header, request, lease)
             .await
             .into(),
-        Request::SyncGroup(request) => groups::sync(context, request, memory).await.into(),
+        Request::SyncGroup(request) => groups::sync(context, request, lease).await.into(),
         Request::Heartbeat(request) => groups::heartbeat(context, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
         Request::DescribeGroups(request) => {

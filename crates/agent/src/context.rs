@@ -5,14 +5,12 @@ use std::sync::Arc;
 use host::log_limit::LogLimit;
 use meta::ids::AgentId;
 use rpc::Control;
-use tokio::sync::watch;
 
 use crate::data::cache::Cache;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::Pipeline;
-use crate::edge::answers::Answers;
-use crate::edge::memory::Memory;
+use crate::edge::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Views;
@@ -26,17 +24,12 @@ pub(crate) struct Context {
     pub control: Arc<dyn Control>,
     pub views: Views,
     /// The way in for produce requests.
-    pub pipeline: Arc<Pipeline>,
+    pub pipeline: Arc<Pipeline<Lease>>,
     pub cache: Arc<Cache>,
     pub reader: Reader,
     pub hub: Arc<Hub>,
-    /// Memory for requests on their way in, and in flight.
-    pub memory: Memory,
-    /// Memory for answers on their way out, but for records.
-    pub answers: Answers,
+    pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
     /// Keeps clients from filling the log.
     pub log: LogLimit,
-    /// True once the agent stops: connections end when their requests are answered.
-    pub stopping: watch::Receiver<bool>,
 }

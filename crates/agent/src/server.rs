@@ -24,11 +24,12 @@ use crate::data::fetch::hub::Hub;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::pipeline::Parts;
 use crate::data::produce::upload::Uploader;
-use crate::data::produce::{Lane, Limits, Pipeline};
+use crate::data::produce::{Limits, Pipeline};
 use crate::edge::admission::Admission;
-use crate::edge::answers::Answers;
-use crate::edge::memory::Memory;
-use crate::edge::session::{self, Peer};
+use crate::edge::connection::Limits as ConnectionLimits;
+use crate::edge::memory::{Memory, OTHER_BYTES_MAX, Sizes};
+use crate::edge::service::{Peer, Service};
+use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Views;
@@ -81,9 +82,14 @@ impl Agent {
         let registered = register(&*control, &registration).await?;
         let views = open_views(&control).await;
         let metrics = Arc::new(Metrics::zero());
+        let memory = Arc::new(Memory::new(&Sizes {
+            bulk_bytes: settings.produce_buffer_bytes,
+            bulk_frame_bytes_max: u64::from(settings.socket_request_max_bytes),
+            records_bytes: settings.fetch_cache_bytes + settings.fetch_buffer_bytes,
+        }));
         let cache = Arc::new(Cache::new(
             settings.fetch_cache_bytes,
-            settings.fetch_buffer_bytes,
+            memory.records.clone(),
             Arc::clone(&metrics),
         ));
         let limits = Limits {
@@ -102,11 +108,7 @@ impl Agent {
                 Arc::clone(&metrics),
             ),
             hub: Arc::new(Hub::default()),
-            memory: Memory::new(
-                settings.produce_buffer_bytes,
-                u64::from(settings.socket_request_max_bytes),
-            ),
-            answers: Answers::new(),
+            memory,
             log: LogLimit::default(),
             settings,
             control,
@@ -114,10 +116,10 @@ impl Agent {
             pipeline,
             cache,
             metrics,
-            stopping,
         });
         let tasks = start_tasks(&context, &bucket, registration, notices);
-        let accepting = host::task::spawn("accept", accept(listener, Arc::clone(&context)));
+        let accepting = accept(listener, Arc::clone(&context), stopping);
+        let accepting = host::task::spawn("accept", accepting);
         Ok(Agent {
             context,
             address,
@@ -184,7 +186,7 @@ impl Probe {
         let metrics = &self.context.metrics;
         metrics
             .produce_buffer_free_bytes
-            .set(self.context.memory.produce_free_bytes());
+            .set(self.context.memory.bulk_free_bytes());
         metrics.render()
     }
 
@@ -351,19 +353,38 @@ async fn refresh(context: &Context, version: u64) {
 }
 
 /// Accepts connections, for ever.
-async fn accept(listener: TcpListener, context: Arc<Context>) {
+async fn accept(listener: TcpListener, context: Arc<Context>, stopping: watch::Receiver<bool>) {
     let settings = &context.settings;
     let admission = Admission::new(settings.max_connections, settings.max_connections_per_ip);
     let admission = Arc::new(admission);
-    let mut lanes = (0..).map(Lane);
+    let edge = Arc::new(Edge {
+        memory: Arc::clone(&context.memory),
+        metrics: Arc::clone(&context.metrics),
+        log: LogLimit::default(),
+        limits: ConnectionLimits {
+            bulk_bytes_max: settings.socket_request_max_bytes as usize,
+            other_bytes_max: OTHER_BYTES_MAX.min(settings.socket_request_max_bytes as usize),
+            idle_max: settings.connections_max_idle,
+            kind_of: Context::kind_of,
+        },
+        stopping,
+        service: context,
+    });
+    let mut numbers = 0..;
     loop {
         match host::net::accept(&listener).await {
             Ok((stream, address)) => {
-                let Some(lane) = lanes.next() else { return };
-                admit(&context, &admission, stream, Peer { address, lane });
+                let Some(connection) = numbers.next() else {
+                    return;
+                };
+                let peer = Peer {
+                    address,
+                    connection,
+                };
+                admit(&edge, &admission, stream, peer);
             }
             Err(error) => {
-                if let Some(left_out) = context.log.pass(host::clock::now()) {
+                if let Some(left_out) = edge.log.pass(host::clock::now()) {
                     tracing::warn!(%error, left_out, "a connection could not be accepted");
                 }
                 host::clock::sleep(ACCEPT_PAUSE).await;
@@ -372,22 +393,27 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-fn admit(context: &Arc<Context>, admission: &Arc<Admission>, stream: TcpStream, peer: Peer) {
+fn admit<S: Service>(
+    edge: &Arc<Edge<S>>,
+    admission: &Arc<Admission>,
+    stream: TcpStream,
+    peer: Peer,
+) {
     let admitted = match admission.admit(peer.address.ip()) {
         Ok(admitted) => admitted,
         Err(limit) => {
-            context.metrics.connections_refused.increment();
-            if let Some(left_out) = context.log.pass(host::clock::now()) {
+            edge.metrics.connections_refused.increment();
+            if let Some(left_out) = edge.log.pass(host::clock::now()) {
                 tracing::warn!(peer = %peer.address, limit, left_out, "too many connections: one is closed");
             }
             return;
         }
     };
-    context.metrics.connections.add(1);
-    let context = Arc::clone(context);
+    edge.metrics.connections.add(1);
+    let edge = Arc::clone(edge);
     host::task::spawn_detached("session", async move {
-        let metrics = Arc::clone(&context.metrics);
-        session::serve(context, stream, peer).await;
+        let metrics = Arc::clone(&edge.metrics);
+        session::serve(edge, stream, peer).await;
         drop(admitted);
         metrics.connections.add(-1);
     });

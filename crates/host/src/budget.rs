@@ -38,6 +38,14 @@ impl Held {
         self.permit.num_permits() as u64 * GRAIN
     }
 
+    /// Takes over what is held of the same budget.
+    ///
+    /// # Panics
+    /// If it is of another budget.
+    pub fn merge(&mut self, more: Held) {
+        self.permit.merge(more.permit);
+    }
+
     /// Gives back what is held beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let kept = usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(usize::MAX);
@@ -95,10 +103,15 @@ impl Budget {
         u64::from(self.grains) * GRAIN
     }
 
-    /// True if someone waits for bytes of it, or did at any time since `instant`.
+    /// True if someone waits for bytes of it, or did at any time since `instant`, or had to do with less.
     pub fn is_wanted_since(&self, instant: Instant) -> bool {
         let ended = Instant::from_micros(self.want.ended_micros.load(Relaxed));
         self.want.waiting.load(Relaxed) > 0 || ended > instant
+    }
+
+    /// Says that someone had to do with less than he wanted.
+    pub fn note_short(&self, now: Instant) {
+        self.want.ended_micros.store(now.as_micros(), Relaxed);
     }
 
     fn permits(&self, bytes: u64) -> u32 {
@@ -158,6 +171,8 @@ mod tests {
         assert_eq!((held.bytes(), budget.free_bytes()), (2048, 6144));
         held.shrink_to(0);
         assert_eq!((held.bytes(), budget.free_bytes()), (1024, 7168));
+        held.merge(budget.hold(2048).await);
+        assert_eq!((held.bytes(), budget.free_bytes()), (3072, 5120));
     }
 
     #[tokio::test]

@@ -32,6 +32,8 @@ const COPIED_BYTES: u64 = INLINE_PIECE_BYTES as u64 + 16;
 const PIECES_BYTES: u64 = 192;
 /// Memory for that is taken in steps: a few hundred batches.
 const ROOM_BYTES: u64 = 64 << 10;
+/// What is said of a partition, beside its records.
+const SAID_BYTES: u64 = 64;
 /// How often a long poll looks whether it keeps other requests waiting.
 const YIELD_POLL: Duration = Duration::from_secs(1);
 /// Zstandard came with this version (KIP-110).
@@ -46,8 +48,10 @@ pub(crate) struct Fetched {
     pub records_bytes: u64,
     /// What it keeps alive.
     pub chunks: Vec<Arc<Chunk>>,
-    /// Memory for what is in no chunk.
-    pub held: Vec<Held>,
+    /// Memory for what is said of partitions.
+    pub answer: Option<Held>,
+    /// Memory for records that are in no chunk.
+    pub held: Option<Held>,
 }
 
 /// One partition of a request on its way to an answer.
@@ -302,6 +306,9 @@ impl Fetch<'_> {
 
     /// Reads what was found.
     async fn answer(mut self, request: FetchRequest) -> Fetched {
+        // Before any records are held: who holds those waits for no answer's memory.
+        let said_bytes = self.items.len() as u64 * SAID_BYTES;
+        let answer = self.context.memory.answers.hold(said_bytes).await;
         let mut records = self.read().await;
         if records.is_missing() && self.look_again().await {
             records = self.read().await;
@@ -329,6 +336,7 @@ impl Fetch<'_> {
             response,
             records_bytes: records.bytes,
             chunks: records.chunks,
+            answer: Some(answer),
             held: records.held,
         }
     }
@@ -593,7 +601,7 @@ struct Records {
     chunks: Vec<Arc<Chunk>>,
     bytes: u64,
     /// Memory for what is in no chunk, and how much of it is left.
-    held: Vec<Held>,
+    held: Option<Held>,
     room_bytes: u64,
 }
 
@@ -603,7 +611,7 @@ impl Records {
             partitions: (0..partitions).map(|_| Read::default()).collect(),
             chunks: Vec::new(),
             bytes: 0,
-            held: Vec::new(),
+            held: None,
             room_bytes: 0,
         }
     }
@@ -622,7 +630,10 @@ impl Records {
                 return false;
             };
             self.room_bytes += held.bytes();
-            self.held.push(held);
+            match &mut self.held {
+                Some(before) => before.merge(held),
+                None => self.held = Some(held),
+            }
         }
         self.room_bytes -= cost;
         true

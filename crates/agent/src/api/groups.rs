@@ -2,7 +2,6 @@
 //! agent answers for every group, since the coordinator is the control plane's. It must not know
 //! how groups work.
 
-use host::budget::Held;
 use rpc::group::{
     CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, GroupError,
     GroupProtocol, GroupReply, GroupRequest, JoinGroup, LeavingMember, TopicName,
@@ -25,7 +24,8 @@ use wire::uuid::Uuid;
 
 use super::{errors, topic_id, uuid};
 use crate::context::Context;
-use crate::edge::session::Peer;
+use crate::edge::memory::Lease;
+use crate::edge::service::Peer;
 
 mod describe;
 mod fetch_offsets;
@@ -122,20 +122,8 @@ pub(crate) fn find_coordinator(
 
 /// Asks the coordinator; what it does not answer is an error code.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
-    ask_and_wait(context, request, Vec::new()).await
-}
-
-/// Asks the coordinator what may wait for other members, not holding the request's memory then.
-async fn ask_and_wait(
-    context: &Context,
-    request: GroupRequest,
-    memory: Vec<Held>,
-) -> Result<GroupReply, ErrorCode> {
-    context
-        .control
-        .group(request, memory)
-        .await
-        .map_err(|error| errors::of_coordinator(&error))
+    let reply = context.control.group(request, Vec::new()).await;
+    reply.map_err(|error| errors::of_coordinator(&error))
 }
 
 /// A reply of another kind than the request: a mistake of ours that a client can only repeat.
@@ -158,16 +146,18 @@ pub(crate) async fn join(
     peer: &Peer,
     header: &RequestHeader,
     request: JoinGroupRequest,
-    memory: Vec<Held>,
+    lease: Lease,
 ) -> JoinGroupResponse {
     let join = join_of(peer, header, request);
     let member_id = Str::from(&join.member_id);
+    // Whoever waits for others must not keep them from coming.
+    drop(lease);
     let failed = |code: ErrorCode, member_id: Str| JoinGroupResponse {
         error_code: code.code(),
         member_id,
         ..JoinGroupResponse::default()
     };
-    match ask_and_wait(context, GroupRequest::Join(join), memory).await {
+    match ask(context, GroupRequest::Join(join)).await {
         Ok(GroupReply::Join(Ok(joined))) => JoinGroupResponse {
             generation_id: joined.generation,
             protocol_type: Some(joined.protocol_type.into()),
@@ -230,10 +220,12 @@ fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> Jo
 pub(crate) async fn sync(
     context: &Context,
     request: SyncGroupRequest,
-    memory: Vec<Held>,
+    lease: Lease,
 ) -> SyncGroupResponse {
     let sync = sync_of(request);
-    let code = match ask_and_wait(context, GroupRequest::Sync(sync), memory).await {
+    // Whoever waits for others must not keep them from coming.
+    drop(lease);
+    let code = match ask(context, GroupRequest::Sync(sync)).await {
         Ok(GroupReply::Sync(Ok(synced))) => {
             return SyncGroupResponse {
                 protocol_type: Some(synced.protocol_type.into()),

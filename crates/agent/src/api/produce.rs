@@ -1,12 +1,14 @@
 //! Produce: checks batches and puts them into the pipeline, in the order of their connection. It
 //! must not know files or commits.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use host::budget::Held;
 use host::clock::Instant;
 use meta::commit::BatchOutcome;
@@ -14,16 +16,18 @@ use tokio::sync::oneshot;
 use wire::batch::{CheckedBatch, ProduceLimits, TimestampType, check_produce};
 use wire::errors::ErrorCode;
 use wire::frame::RequestHeader;
+use wire::messages::Request;
 use wire::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
     ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use wire::text::Str;
 
-use super::{Reply, encode, errors, topic_id};
+use super::{PRODUCE_INLINE_BYTES, encode, errors, topic_id};
 use crate::context::Context;
-use crate::data::produce::{Answer, Batch, Write};
-use crate::edge::session::Peer;
+use crate::data::produce::{Answer, Batch, Lane, Write};
+use crate::edge::memory::{Kept, Lease};
+use crate::edge::service::{Begun, Job, Outcome, Peer, Reply};
 use crate::metrics::Metrics;
 use crate::view::{Rules, Topic, TopicKey, View};
 
@@ -45,32 +49,22 @@ const TOO_MANY_BATCHES: &str = "the request has more batches than one entry of t
                                 send it in parts, or raise journal.entry.max.bytes";
 
 /// A produce request as it was read.
-pub(crate) struct Incoming {
-    pub header: RequestHeader,
-    pub request: ProduceRequest,
-    /// The memory it is given.
-    pub held: Vec<Held>,
+struct Incoming {
+    header: RequestHeader,
+    request: ProduceRequest,
+    lease: Lease,
     /// The size of its frame, and of what was made of it.
-    pub bytes: u64,
-    pub at: Instant,
+    bytes: u64,
+    at: Instant,
     /// Its batches that are compressed otherwise than they came.
     recompressed: content::Recompressed,
 }
 
-/// What became of a request as it was put in.
-pub(crate) enum Submitted {
-    /// Its batches are in the pipeline.
-    Waiting(Box<Pending>),
-    /// It is answered already.
-    Answered(Reply),
-}
-
 /// A request that waits for its outcome.
-pub(crate) struct Pending {
+struct Pending {
     outcome: oneshot::Receiver<Answer>,
     answer: Draft,
     started: Instant,
-    deadline: Instant,
     gave_up: bool,
     metrics: Arc<Metrics>,
 }
@@ -86,42 +80,62 @@ struct Draft {
     correlation_id: i32,
     version: i16,
     acks: i16,
-    room: Option<Held>,
+    /// Memory for the answer.
+    held: Option<Held>,
 }
 
+/// What is decoded from a request is never larger than its frame: every batch is longer than its struct. Requests without
+/// batches get this much extra.
+const DECODED_BYTES_FREE: usize = 4 << 10;
+
 /// Puts a request into the pipeline. If one of its topics is not known here, that is found out
-/// first, in the future that is returned instead.
-pub(crate) fn submit(
+/// first, and nothing overtakes it meanwhile.
+pub(crate) fn begin(
     context: &Arc<Context>,
     peer: &Peer,
-    incoming: Incoming,
-) -> Result<Submitted, BoxFuture<'static, Submitted>> {
+    frame: Bytes,
+    lease: Lease,
+    now: Instant,
+) -> Begun {
     context.metrics.produce_requests.increment();
+    let bytes_max = frame.len() + DECODED_BYTES_FREE;
+    let refused = |why: String| Begun::Done(Reply::Close(why));
+    let (header, request) = match wire::frame::decode_request_within(&frame, bytes_max) {
+        Ok((header, Request::Produce(request), _)) => (header, request),
+        Ok(_) => return refused("a request out of its way".to_owned()),
+        Err(error) => return refused(error.to_string()),
+    };
+    let mut incoming = Incoming {
+        header,
+        request,
+        lease,
+        bytes: frame.len() as u64,
+        at: now,
+        recompressed: content::Recompressed::new(),
+    };
     let entries = incoming.entries();
-    let answers = context.memory.produce_answers();
-    let room_bytes = entries * ANSWER_BYTES;
+    let answers = &context.memory.bulk_answers;
+    let answer_bytes = entries * ANSWER_BYTES;
     if entries > ENTRIES_FREE + incoming.bytes / ENTRY_BYTES_MIN
-        || room_bytes > answers.total_bytes()
+        || answer_bytes > answers.total_bytes()
     {
-        let why = format!(
+        return refused(format!(
             "a produce request of {entries} partitions is not answered: so many have no room for records in it, or their answers none in memory"
-        );
-        return Ok(Submitted::Answered(Reply::Close(why)));
+        ));
     }
-    let room = answers.try_hold(room_bytes);
+    let held = answers.try_hold(answer_bytes);
     let view = context.views.latest();
-    let room = match room {
-        Some(room) if knows_all(&view, &incoming) && !incoming.is_unlike(&view) => {
-            return Ok(put(context, peer, Ok(&view), incoming, room));
+    let held = match held {
+        Some(held) if knows_all(&view, &incoming) && !incoming.is_unlike(&view) => {
+            return put(context, peer, Ok(&view), incoming, held);
         }
-        room => room,
+        held => held,
     };
     let (context, peer) = (Arc::clone(context), peer.clone());
-    let mut incoming = incoming;
-    Err(async move {
-        let room = match room {
-            Some(room) => room,
-            None => context.memory.produce_answers().hold(room_bytes).await,
+    let entering = async move {
+        let held = match held {
+            Some(held) => held,
+            None => context.memory.bulk_answers.hold(answer_bytes).await,
         };
         let view = context.views.latest();
         let view = if knows_all(&view, &incoming) {
@@ -129,19 +143,29 @@ pub(crate) fn submit(
         } else {
             context.views.refresh_current().await
         };
-        let view = match view {
-            Ok(view) => view,
-            Err(error) => {
-                let code = errors::of_read(&error);
-                return put(&context, &peer, Err(code), incoming, room);
-            }
-        };
-        if incoming.is_unlike(&view) {
-            recompress(&context, Arc::clone(&view), &mut incoming).await;
+        let view = view.map_err(|error| errors::of_read(&error));
+        if let Ok(view) = &view
+            && incoming.is_unlike(view)
+        {
+            recompress(&context, Arc::clone(view), &mut incoming).await;
         }
-        put(&context, &peer, Ok(&view), incoming, room)
-    }
-    .boxed())
+        let is_large = incoming.bytes > PRODUCE_INLINE_BYTES as u64;
+        let put = move || {
+            put(
+                &context,
+                &peer,
+                view.as_ref().map_err(|code| *code),
+                incoming,
+                held,
+            )
+        };
+        if is_large {
+            host::task::spawn_blocking(put).await
+        } else {
+            put()
+        }
+    };
+    Begun::Entering(Job::Future(entering.boxed()))
 }
 
 /// Compresses batches as their topics want them. What comes out has memory of its own until they
@@ -157,27 +181,11 @@ async fn recompress(context: &Context, view: Arc<View>, incoming: &mut Incoming)
     let bytes = batches.map(|batch| batch.length_bytes() as u64).sum();
     held.shrink_to(bytes);
     incoming.bytes += bytes;
-    incoming.held.push(held);
+    incoming.lease.unpacked = Some(held);
     incoming.recompressed = recompressed;
 }
 
 impl Incoming {
-    /// A request as it was read: a frame of `bytes`, for which memory is held.
-    pub(crate) fn new(
-        (header, request): (RequestHeader, ProduceRequest),
-        (held, bytes): (Held, u64),
-        at: Instant,
-    ) -> Self {
-        Incoming {
-            header,
-            request,
-            held: vec![held],
-            bytes,
-            at,
-            recompressed: content::Recompressed::new(),
-        }
-    }
-
     /// True if a topic wants a batch compressed otherwise.
     fn is_unlike(&self, view: &View) -> bool {
         content::is_unlike(view, &self.request, self.header.version)
@@ -217,12 +225,12 @@ fn put(
     peer: &Peer,
     view: Result<&Arc<View>, ErrorCode>,
     incoming: Incoming,
-    room: Held,
-) -> Submitted {
+    held: Held,
+) -> Begun {
     let Incoming {
         header,
         request,
-        held,
+        lease,
         bytes,
         at,
         recompressed,
@@ -250,36 +258,39 @@ fn put(
         correlation_id: header.correlation_id,
         version: header.version,
         acks: request.acks,
-        room: Some(room),
+        held: Some(held),
     };
     if batches.is_empty() {
-        return Submitted::Answered(answer.finish(&context.metrics));
+        return Begun::Done(answer.finish(&context.metrics));
     }
     if batches.len() > context.settings.file_batches_max {
         answer.fail(ErrorCode::RecordListTooLarge, Some(TOO_MANY_BATCHES));
-        return Submitted::Answered(answer.finish(&context.metrics));
+        return Begun::Done(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);
     let (ticket, outcome) = oneshot::channel();
     let write = Write {
         ticket,
-        lane: peer.lane,
+        lane: Lane(peer.connection),
         batches,
         pinned_bytes: bytes,
         at,
-        held,
+        memory: lease,
     };
     context.metrics.produce_bytes.add(write.batch_bytes());
     context.pipeline.submit(at, write);
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1));
-    Submitted::Waiting(Box::new(Pending {
+    let pending = Pending {
         outcome,
         answer,
         started: at,
-        deadline: at + timeout,
         gave_up: false,
         metrics: Arc::clone(&context.metrics),
-    }))
+    };
+    Begun::Ahead {
+        job: Job::Outcome(Box::new(pending)),
+        overdue_at: at + timeout,
+    }
 }
 
 /// Why nothing of a request can be written, whatever its batches are.
@@ -471,9 +482,11 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
     }
 }
 
-impl Pending {
+impl Future for Pending {
+    type Output = Reply;
+
     /// The answer, once the outcome is known.
-    pub(crate) fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Reply> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Reply> {
         let outcome = match self.outcome.poll_unpin(cx) {
             Poll::Ready(Ok(Ok(outcomes))) => Ok(outcomes),
             Poll::Ready(Ok(Err(failure))) => Err(errors::of_failure(failure)),
@@ -491,14 +504,10 @@ impl Pending {
         }
         Poll::Ready(self.answer.take().finish(&self.metrics))
     }
+}
 
-    /// When the sender stops waiting.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Answers that the outcome is not known, when next polled.
-    pub(crate) fn give_up(&mut self) {
+impl Outcome for Pending {
+    fn give_up(&mut self) {
         self.gave_up = true;
     }
 }
@@ -539,7 +548,7 @@ impl Draft {
         Draft {
             response: std::mem::take(&mut self.response),
             gaps: std::mem::take(&mut self.gaps),
-            room: self.room.take(),
+            held: self.held.take(),
             ..*self
         }
     }
@@ -560,11 +569,16 @@ impl Draft {
         }
         match failed {
             _ if self.acks != 0 => {
-                let reply = encode(self.response, self.correlation_id, self.version);
-                match self.room {
-                    Some(room) => reply.holding(room),
-                    None => reply,
-                }
+                let (response, mut held) = (self.response, self.held);
+                encode(response, self.correlation_id, self.version, |bytes| {
+                    if let Some(held) = &mut held {
+                        held.shrink_to(bytes);
+                    }
+                    Kept {
+                        bulk_answer: held,
+                        ..Kept::default()
+                    }
+                })
             }
             None => Reply::Silence,
             Some(code) => Reply::Close(format!(

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,8 +65,6 @@ pub struct Cache {
     loading: Mutex<HashMap<Part, Shared<BoxFuture<'static, Loaded>>>>,
     capacity_bytes: u64,
     budget: Budget,
-    /// When there was too little of the budget for an answer, in microseconds of the clock.
-    short_micros: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -81,28 +78,20 @@ struct Kept {
 }
 
 impl Cache {
-    /// An empty cache that keeps `cache_bytes`, and lets readers hold `buffer_bytes` more.
-    pub fn new(cache_bytes: u64, buffer_bytes: u64, metrics: Arc<Metrics>) -> Self {
+    /// An empty cache that keeps `cache_bytes`; `budget` is for these and for what readers hold beyond.
+    pub fn new(cache_bytes: u64, budget: Budget, metrics: Arc<Metrics>) -> Self {
         Cache {
             kept: Mutex::default(),
             loading: Mutex::default(),
             capacity_bytes: cache_bytes,
-            budget: Budget::of_bytes(cache_bytes.saturating_add(buffer_bytes)),
-            short_micros: AtomicU64::new(0),
+            budget,
             metrics,
         }
     }
 
-    /// True if readers wait for memory that others hold, or did since `since`, or had to do with
-    /// less than they asked for.
-    pub fn is_wanted(&self, since: Instant) -> bool {
-        let short = Instant::from_micros(self.short_micros.load(Relaxed));
-        self.budget.is_wanted_since(since) || short > since
-    }
-
     /// Says that an answer has less than was asked for, for want of memory.
     pub fn note_short(&self, now: Instant) {
-        self.short_micros.store(now.as_micros(), Relaxed);
+        self.budget.note_short(now);
     }
 
     /// The chunk that holds a slice: the whole file, or just this slice of it.

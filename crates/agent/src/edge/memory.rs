@@ -1,85 +1,84 @@
-//! Memory for requests on their way in, and who has to give it back. Connections take it in steps,
-//! so that what a frame announces costs nothing until bytes of it have come:
+//! The memory of an agent: every budget that connections take from, in the order in which one request takes them.
 //!
-//! 1. [`PREFIX_ROOM`] bytes, which every connection has;
-//! 2. a *beginning*, up to [`BEGINNING_BYTES`], once the first step is full;
-//! 3. the *whole* frame, once its beginning is full, or at once while memory is ample.
+//! | budget | for | who holds it waits for |
+//! |---|---|---|
+//! | beginnings | the first 64 KiB of frames that arrive | its client; what follows |
+//! | frames | whole frames, and chunks of them, until they are settled | what follows, or the pipeline |
+//! | decoded | what is decoded from requests without records | what follows, the journal, other members |
+//! | answers | answers but for records, until they are sent | what follows; its client |
+//! | records | parts of files in the cache and in answers, until they are sent | unpacking; its client |
+//! | unpacking | codecs, and what they compress anew until it is settled | the pipeline |
 //!
-//! Each step has a budget of its own, and whoever waits for one holds memory of earlier steps only.
-//! So a holder of the last step waits for nothing but its client, or for the pipeline, which waits
-//! for no connection: nobody waits in a circle. A client that keeps its memory waiting while others
-//! wait for it loses its connection: see [`Pace`].
+//! Each kind of request has beginnings, frames and answers of its own. Who waits for one holds budgets above it only,
+//! and the last of them waits for no connection but its own client: nobody waits in a circle. A client that keeps
+//! its memory waiting while others wait for it loses its connection (`connection::pace`).
 //!
 //! Frames above [`LARGE_BYTES`] have beginnings of their own, and no more than a share of the whole
 //! while they arrive: whoever announces those keeps only those from coming.
 //!
 //! It must not know sockets, or what is in a frame.
 
+mod answers;
+mod lease;
 mod unpacking;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 
+pub(crate) use answers::AnswerBudget;
+pub(crate) use lease::{Kept, Lease};
 pub(crate) use unpacking::{Room, Unpacking};
 
-/// What a connection may read without taking memory: enough for most requests that are not
-/// Produce, and at `max.connections` of 10,000 no more than 40 MiB.
-pub(crate) const PREFIX_ROOM: usize = 4 << 10;
-/// What a frame's memory begins with: a sixteenth of the batch that clients send at most by
-/// default, so that to hold memory costs a client at least a sixteenth of it in bytes sent.
-pub(crate) const BEGINNING_BYTES: usize = 64 << 10;
+use super::connection::{Ask, BEGINNING_BYTES, Kind, Others, Step};
+
 /// Frames above this are large: twice the largest request that clients send by default.
 const LARGE_BYTES: usize = 2 << 20;
-/// Memory for beginnings of produce requests: 256 that arrive at one time.
-const PRODUCE_BEGINNINGS_BYTES: u64 = 16 << 20;
+/// Memory for beginnings of requests with records: 256 that arrive at one time.
+const BULK_BEGINNINGS_BYTES: u64 = 16 << 20;
 /// Memory for beginnings of others, few of which are larger than what every connection has.
 const OTHER_BEGINNINGS_BYTES: u64 = 4 << 20;
 /// Memory for beginnings of large frames, of which few arrive at one time.
 const LARGE_BEGINNINGS_BYTES: u64 = 4 << 20;
-/// Memory for whole requests other than Produce: they are small.
+/// Memory for whole requests without records: they are small.
 const OTHER_BYTES: u64 = 16 << 20;
-/// The largest request other than Produce: half of the memory for them, so that two fit.
-const OTHER_BYTES_MAX: u64 = OTHER_BYTES / 2;
+/// The largest request without records: half of the memory for them, so that two fit.
+pub(crate) const OTHER_BYTES_MAX: usize = OTHER_BYTES as usize / 2;
 
 /// Memory for what is decoded from them.
 const DECODED_BYTES: u64 = 16 << 20;
 /// The most that one may come to: half of it, so that two fit. That is 170,000 names.
 pub(crate) const DECODED_BYTES_MAX: usize = DECODED_BYTES as usize / 2;
 
-/// Memory for answers to produce requests: 32,000 partitions in flight.
-const PRODUCE_ANSWERS_BYTES: u64 = 16 << 20;
+/// Memory for answers to requests with records: 32,000 partitions in flight.
+const BULK_ANSWERS_BYTES: u64 = 16 << 20;
 
-/// The budgets of an agent.
+/// The budgets of an agent, in the order in which one request takes them.
 pub(crate) struct Memory {
-    produce: Gates,
+    bulk: Gates,
     other: Gates,
-    /// For what is decoded from requests other than Produce, beside their frames. Whoever waits for
-    /// it holds a frame; whoever holds it waits for the journal, for other answers, or yields.
-    decoded: Budget,
-    /// For answers to produce requests, from before they are written until they are sent. It is the
-    /// last that a request takes: whoever holds it waits for the pipeline, and for its client, alone.
-    produce_answers: Budget,
+    pub(crate) decoded: Budget,
+    pub(crate) bulk_answers: Budget,
+    pub(crate) answers: AnswerBudget,
+    /// The cache takes from it too, and lets go of what nobody reads when others want it.
+    pub(crate) records: Budget,
     pub(crate) unpacking: Unpacking,
+}
+
+/// How much of it the operator decides.
+pub(crate) struct Sizes {
+    /// Requests with records, and the largest of them.
+    pub(crate) bulk_bytes: u64,
+    pub(crate) bulk_frame_bytes_max: u64,
+    /// Parts of files, those included that are kept for readers to come.
+    pub(crate) records_bytes: u64,
 }
 
 /// The budgets of one kind of requests.
 struct Gates {
     usual: Arc<Gate>,
     large: Arc<Gate>,
-    frame_bytes_max: u64,
-}
-
-/// How much the budgets of one kind of requests have.
-struct Sizes {
-    /// For beginnings of frames that are not large.
-    beginnings_bytes: u64,
-    whole_bytes: u64,
-    /// What large frames that arrive may take of that.
-    large_bytes: u64,
-    frame_bytes_max: u64,
 }
 
 /// What a frame has to pass.
@@ -91,150 +90,143 @@ pub(crate) struct Gate {
     whole: Budget,
 }
 
-/// A step of a frame's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
-    /// What every connection has.
-    Prefix,
-    /// Room for a beginning.
-    Beginning,
-    /// Room for the whole frame.
-    Whole,
-}
-
 /// Memory that was taken for a step.
 #[derive(Debug)]
 pub(crate) struct Grant {
     /// For as long as the bytes are in memory.
-    pub(crate) held: Held,
+    _held: Held,
     /// While the frame arrives.
-    _share: Option<Held>,
+    share: Option<Held>,
 }
 
 impl Memory {
     /// All of it is free.
-    pub(crate) fn new(produce_bytes: u64, frame_bytes_max: u64) -> Self {
+    pub(crate) fn new(sizes: &Sizes) -> Self {
+        // Half, unless one frame may be larger.
+        let large_bytes = sizes.bulk_frame_bytes_max.max(sizes.bulk_bytes / 2);
         Memory {
-            produce: Gates::new(&Sizes {
-                beginnings_bytes: PRODUCE_BEGINNINGS_BYTES,
-                whole_bytes: produce_bytes,
-                // Half, unless one frame may be larger.
-                large_bytes: frame_bytes_max.max(produce_bytes / 2),
-                frame_bytes_max,
-            }),
-            other: Gates::new(&Sizes {
-                beginnings_bytes: OTHER_BEGINNINGS_BYTES,
-                whole_bytes: OTHER_BYTES,
-                large_bytes: OTHER_BYTES_MAX,
-                frame_bytes_max: OTHER_BYTES_MAX,
-            }),
+            bulk: Gates::new(BULK_BEGINNINGS_BYTES, sizes.bulk_bytes, large_bytes),
+            other: Gates::new(OTHER_BEGINNINGS_BYTES, OTHER_BYTES, OTHER_BYTES / 2),
             decoded: Budget::of_bytes(DECODED_BYTES),
-            produce_answers: Budget::of_bytes(PRODUCE_ANSWERS_BYTES),
+            bulk_answers: Budget::of_bytes(BULK_ANSWERS_BYTES),
+            answers: AnswerBudget::new(),
+            records: Budget::of_bytes(sizes.records_bytes),
             unpacking: Unpacking::new(),
         }
     }
 
-    /// What a frame of so many bytes has to pass; the largest size allowed if it is larger.
-    pub(crate) fn gate(&self, is_produce: bool, bytes: usize) -> Result<&Arc<Gate>, u64> {
-        let gates = if is_produce {
-            &self.produce
-        } else {
-            &self.other
+    /// What a frame of so many bytes has to pass.
+    pub(crate) fn gate(&self, kind: Kind, bytes: usize) -> &Arc<Gate> {
+        let gates = match kind {
+            Kind::Bulk => &self.bulk,
+            Kind::Other => &self.other,
         };
-        if bytes as u64 > gates.frame_bytes_max {
-            return Err(gates.frame_bytes_max);
-        }
-        Ok(if bytes > LARGE_BYTES {
+        if bytes > LARGE_BYTES {
             &gates.large
         } else {
             &gates.usual
-        })
+        }
     }
 
-    /// True if requests other than Produce wait for memory.
+    /// True if requests without records wait for memory.
     pub(crate) fn is_other_wanted(&self) -> bool {
         let now = host::clock::now();
         self.other.usual.is_wanted(Step::Whole, now) || self.decoded.is_wanted_since(now)
     }
 
-    /// Memory for what is decoded from requests other than Produce.
-    pub(crate) fn decoded(&self) -> &Budget {
-        &self.decoded
+    /// Bytes left for requests with records.
+    pub(crate) fn bulk_free_bytes(&self) -> u64 {
+        self.bulk.usual.whole.free_bytes()
+    }
+}
+
+impl Others<Kept> for Memory {
+    fn want_frame(&self, kind: Kind, length: usize, step: Step, since: Instant) -> bool {
+        self.gate(kind, length).is_wanted(step, since)
     }
 
-    /// Memory for answers to produce requests.
-    pub(crate) fn produce_answers(&self) -> &Budget {
-        &self.produce_answers
-    }
-
-    /// Bytes left for produce requests.
-    pub(crate) fn produce_free_bytes(&self) -> u64 {
-        self.produce.usual.whole.free_bytes()
+    fn want_answer(&self, kept: &Kept, since: Instant) -> bool {
+        kept.is_wanted(self, since)
     }
 }
 
 impl Gates {
-    fn new(sizes: &Sizes) -> Self {
-        let whole = Budget::of_bytes(sizes.whole_bytes);
+    /// `beginnings_bytes` are for frames that are not large; `large_bytes` are what large ones that arrive may take of
+    /// `whole_bytes`.
+    fn new(beginnings_bytes: u64, whole_bytes: u64, large_bytes: u64) -> Self {
+        let whole = Budget::of_bytes(whole_bytes);
         Gates {
             usual: Arc::new(Gate {
-                beginnings: Budget::of_bytes(sizes.beginnings_bytes),
+                beginnings: Budget::of_bytes(beginnings_bytes),
                 share: None,
                 whole: whole.clone(),
             }),
             large: Arc::new(Gate {
                 beginnings: Budget::of_bytes(LARGE_BEGINNINGS_BYTES),
-                share: Some(Budget::of_bytes(sizes.large_bytes)),
+                share: Some(Budget::of_bytes(large_bytes)),
                 whole,
             }),
-            frame_bytes_max: sizes.frame_bytes_max,
         }
     }
 }
 
+impl Grant {
+    /// The frame is there.
+    fn arrived(&mut self) {
+        self.share = None;
+    }
+}
+
 impl Gate {
-    /// Takes memory for a step of a frame of so many bytes, if it is free.
-    pub(crate) fn try_take(&self, step: Step, bytes: usize) -> Option<Grant> {
-        if step <= Step::Beginning {
-            return self.try_take_beginning();
+    /// Takes memory that a frame asks for, if it is free: all of it at once while memory is ample.
+    pub(crate) fn try_take(&self, ask: &Ask) -> Option<(Step, Grant)> {
+        if ask.step == Step::Whole || ask.length > BEGINNING_BYTES && self.is_ample(ask.cost) {
+            let whole = self.try_take_whole(ask.cost);
+            if whole.is_some() || ask.step == Step::Whole {
+                return Some((Step::Whole, whole?));
+            }
         }
-        let _share = match &self.share {
+        Some((Step::Beginning, self.try_take_beginning()?))
+    }
+
+    fn try_take_whole(&self, bytes: usize) -> Option<Grant> {
+        let share = match &self.share {
             Some(share) => Some(share.try_hold(bytes as u64)?),
             None => None,
         };
-        let held = self.whole.try_hold(bytes as u64)?;
-        Some(Grant { held, _share })
+        let _held = self.whole.try_hold(bytes as u64)?;
+        Some(Grant { _held, share })
     }
 
     /// Takes memory for a beginning, if it is free.
     pub(crate) fn try_take_beginning(&self) -> Option<Grant> {
-        let held = self.beginnings.try_hold(BEGINNING_BYTES as u64)?;
-        Some(Grant { held, _share: None })
+        let _held = self.beginnings.try_hold(BEGINNING_BYTES as u64)?;
+        Some(Grant { _held, share: None })
     }
 
-    /// Takes memory for a step when it is free.
-    pub(crate) async fn take(self: Arc<Self>, step: Step, bytes: usize) -> Grant {
-        if step <= Step::Beginning {
-            let held = self.beginnings.hold(BEGINNING_BYTES as u64).await;
-            return Grant { held, _share: None };
+    /// Takes memory that a frame asks for, when it is free.
+    pub(crate) async fn take(self: Arc<Self>, ask: Ask) -> (Step, Grant) {
+        if ask.step <= Step::Beginning {
+            let _held = self.beginnings.hold(BEGINNING_BYTES as u64).await;
+            return (Step::Beginning, Grant { _held, share: None });
         }
-        let _share = match &self.share {
-            Some(share) => Some(share.hold(bytes as u64).await),
+        let share = match &self.share {
+            Some(share) => Some(share.hold(ask.cost as u64).await),
             None => None,
         };
-        let held = self.whole.hold(bytes as u64).await;
-        Grant { held, _share }
+        let _held = self.whole.hold(ask.cost as u64).await;
+        (Step::Whole, Grant { _held, share })
     }
 
     /// True if a frame may have all its memory before its beginning is full, which saves moving it:
     /// half of the memory is left for those who have sent more than that.
-    pub(crate) fn is_ample(&self, bytes: usize) -> bool {
+    fn is_ample(&self, bytes: usize) -> bool {
         let needed = self.whole.total_bytes() / 2 + bytes as u64;
         self.share.is_none() && self.whole.free_bytes() >= needed
     }
 
     /// True if others wait for memory of a step, or did since `since`.
-    pub(crate) fn is_wanted(&self, step: Step, since: Instant) -> bool {
+    fn is_wanted(&self, step: Step, since: Instant) -> bool {
         match step {
             Step::Prefix => false,
             Step::Beginning => self.beginnings.is_wanted_since(since),
@@ -244,90 +236,6 @@ impl Gate {
                     || share.is_some_and(|share| share.is_wanted_since(since))
             }
         }
-    }
-}
-
-/// The step that a frame of `bytes` needs as soon as `come` of them have come.
-pub(crate) fn step_due(come: usize, bytes: usize) -> Step {
-    if come >= bytes || come >= BEGINNING_BYTES {
-        Step::Whole
-    } else if come >= PREFIX_ROOM {
-        Step::Beginning
-    } else {
-        Step::Prefix
-    }
-}
-
-/// How quickly a frame comes, or goes. Pure.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// When some of it came last.
-    came_at: Instant,
-    /// When the time began over which its bytes are counted.
-    since: Instant,
-    /// What had come then.
-    come_then: usize,
-}
-
-/// The time over which a frame's bytes are counted: longer than a lost packet takes to be sent
-/// again, and short beside the time that producers wait for an answer.
-const PACE_WINDOW: Duration = Duration::from_secs(1);
-/// The part of a frame that must come in that time while others wait for memory: so a frame of the
-/// usual size is there after 16 seconds, or gone.
-const PACE_SHARE: usize = 16;
-/// What is enough of a larger one: two Mbit a second, which any path to a broker carries.
-const PACE_BYTES: usize = 256 << 10;
-/// How long a frame may come to a halt, whether others wait or not.
-pub(crate) const HALT_MAX: Duration = Duration::from_secs(30);
-
-impl Pace {
-    /// `come` bytes have come of a frame, and more can come from now on.
-    pub(crate) fn begin(now: Instant, come: usize) -> Self {
-        Pace {
-            came_at: now,
-            since: now,
-            come_then: come,
-        }
-    }
-
-    /// Some bytes came.
-    pub(crate) fn advance(&mut self, now: Instant) {
-        self.came_at = now;
-    }
-
-    /// Since when its bytes are counted.
-    pub(crate) fn since(&self) -> Instant {
-        self.since
-    }
-
-    /// When to judge it next.
-    pub(crate) fn look_at(&self, halt_max: Duration) -> Instant {
-        (self.since + PACE_WINDOW).min(self.came_at + halt_max)
-    }
-
-    /// Whether it comes too slowly; to be asked at [`Pace::look_at`], or later. `is_wanted` says
-    /// that others wait for memory that it holds, or did since [`Pace::since`]: if only those were
-    /// closed that are slow at the instant when somebody waits, the next would wait for the others.
-    pub(crate) fn is_too_slow(
-        &mut self,
-        now: Instant,
-        (come, bytes): (usize, usize),
-        is_wanted: bool,
-        halt_max: Duration,
-    ) -> bool {
-        if now >= self.came_at + halt_max {
-            return true;
-        }
-        if now < self.since + PACE_WINDOW {
-            return false;
-        }
-        let came = come.saturating_sub(self.come_then);
-        if is_wanted && came < bytes.div_ceil(PACE_SHARE).min(PACE_BYTES) {
-            return true;
-        }
-        self.since = now;
-        self.come_then = come;
-        false
     }
 }
 

@@ -68,6 +68,11 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// The next frame; `None` once the connection is closed.
     pub async fn frame(&mut self) -> Option<Bytes> {
         let length = self.stream.read_i32().await.ok()?;

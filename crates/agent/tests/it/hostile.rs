@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use wire::errors::ErrorCode;
 use wire::frame::decode_response;
 use wire::messages::api_versions::ApiVersionsRequest;
+use wire::messages::fetch::FetchRequest;
 use wire::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use wire::messages::metadata::MetadataRequest;
-use wire::messages::produce::PartitionProduceData;
+use wire::messages::produce::{PartitionProduceData, ProduceRequest};
 
 use crate::client::{Client, fetch_request, large_batch, partition_of, produce_request, values_of};
 use crate::stand::{Stand, settings};
@@ -169,6 +170,27 @@ async fn frames_come_whole_however_they_are_cut() {
         let (id, _) = decode_response::<MetadataRequest>(&frame, 9).unwrap();
         assert_eq!(id, expected);
     }
+}
+
+#[tokio::test]
+async fn whoever_closes_his_sending_side_gets_the_answers_of_what_came_whole() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    client
+        .send(&produce_request("t", 0, large_batch(10)), 9)
+        .await;
+    let mut fetch = fetch_request("t", &[(0, 1)]);
+    fetch.max_wait_ms = 300;
+    client.send(&fetch, 12).await;
+    client.send(&MetadataRequest::default(), 9).await;
+    client.raw(b"\0\0\0\x09half").await;
+    client.end().await;
+    let produced = partition_of(client.receive::<ProduceRequest>(9).await);
+    assert_eq!((produced.error_code, produced.base_offset), (0, 0));
+    client.receive::<FetchRequest>(12).await;
+    client.receive::<MetadataRequest>(9).await;
+    assert!(client.frame().await.is_none());
 }
 
 #[tokio::test]

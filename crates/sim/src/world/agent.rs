@@ -286,7 +286,7 @@ impl Agent {
             batches: vec![batch],
             pinned_bytes,
             at: cx.now(),
-            held: Vec::new(),
+            memory: (),
         };
         self.feed(cx, Event::Write(write));
     }

@@ -9,7 +9,7 @@ use super::*;
 fn cache(cache_bytes: u64, buffer_bytes: u64) -> Arc<Cache> {
     Arc::new(Cache::new(
         cache_bytes,
-        buffer_bytes,
+        Budget::of_bytes(cache_bytes + buffer_bytes),
         Arc::new(Metrics::zero()),
     ))
 }

@@ -2,7 +2,6 @@
 //! must not know Kafka's frames: only what placing and committing a batch takes.
 
 use bytes::Bytes;
-use host::budget::Held;
 use host::clock::Instant;
 use meta::ids::PartitionId;
 
@@ -31,7 +30,7 @@ pub struct Batch {
 
 /// A produce request: all its batches go into one file, so that one outcome answers it.
 #[derive(Debug)]
-pub struct Write<T> {
+pub struct Write<T, M = ()> {
     /// What its answer is addressed to.
     pub ticket: T,
     /// The connection it came on.
@@ -42,11 +41,11 @@ pub struct Write<T> {
     /// made of it.
     pub pinned_bytes: u64,
     pub at: Instant,
-    /// Its share of the memory for requests in flight, held until its batches are settled.
-    pub held: Vec<Held>,
+    /// What keeps the memory of its batches from others: dropped when they are settled.
+    pub memory: M,
 }
 
-impl<T> Write<T> {
+impl<T, M> Write<T, M> {
     /// Bytes of all its batches.
     pub fn batch_bytes(&self) -> u64 {
         self.batches

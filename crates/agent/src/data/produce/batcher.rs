@@ -39,9 +39,9 @@ pub struct Limits {
 
 /// Requests that are in no file yet.
 #[derive(Debug)]
-pub struct Batcher<T> {
+pub struct Batcher<T, M> {
     limits: Limits,
-    waiting: VecDeque<Write<T>>,
+    waiting: VecDeque<Write<T, M>>,
     bytes: u64,
     batches: usize,
     draining: bool,
@@ -51,7 +51,7 @@ pub struct Batcher<T> {
     oldest_crowd: usize,
 }
 
-impl<T> Batcher<T> {
+impl<T, M> Batcher<T, M> {
     pub fn new(limits: Limits) -> Self {
         Batcher {
             limits,
@@ -65,7 +65,7 @@ impl<T> Batcher<T> {
         }
     }
 
-    pub fn add(&mut self, write: Write<T>) {
+    pub fn add(&mut self, write: Write<T, M>) {
         self.bytes += write.batch_bytes();
         self.batches += write.batches.len();
         self.waiting.push_back(write);
@@ -115,14 +115,14 @@ impl<T> Batcher<T> {
 
     /// The requests of the next file, which is due, oldest first. `unsettled` requests are in files
     /// that were cut before.
-    pub fn cut(&mut self, unsettled: usize) -> Vec<Write<T>> {
+    pub fn cut(&mut self, unsettled: usize) -> Vec<Write<T, M>> {
         self.crowds[self.oldest_crowd] = self.waiting.len() + unsettled;
         self.oldest_crowd = (self.oldest_crowd + 1) % CROWDS;
         let mut taken = Vec::new();
         let (mut bytes, mut batches) = (0, 0);
         while bytes < self.limits.flush_bytes {
             let batches_max = self.limits.batches_max.saturating_sub(batches);
-            let fits = |write: &mut Write<T>| batches == 0 || write.batches.len() <= batches_max;
+            let fits = |write: &mut Write<T, M>| batches == 0 || write.batches.len() <= batches_max;
             let Some(write) = self.waiting.pop_front_if(fits) else {
                 break;
             };
@@ -136,7 +136,7 @@ impl<T> Batcher<T> {
     }
 
     /// Takes back every waiting request for which `unwanted` holds, oldest first.
-    pub fn withdraw(&mut self, mut unwanted: impl FnMut(&Write<T>) -> bool) -> Vec<Write<T>> {
+    pub fn withdraw(&mut self, mut unwanted: impl FnMut(&Write<T, M>) -> bool) -> Vec<Write<T, M>> {
         let (out, kept): (Vec<_>, Vec<_>) =
             self.waiting.drain(..).partition(|write| unwanted(write));
         self.waiting = kept.into();

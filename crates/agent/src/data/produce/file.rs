@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use host::budget::Held;
 use host::clock::Instant;
 use meta::commit::{BatchOutcome, CommitFile};
 use meta::ids::FileId;
@@ -68,14 +67,14 @@ pub(super) enum Call {
 
 /// A request in a file.
 #[derive(Debug)]
-struct Request<T> {
+struct Request<T, M> {
     /// Gone once it is answered.
     ticket: Option<T>,
     lane: Lane,
     batches: usize,
     /// Left out of the commit, since an earlier request of its lane failed.
     excluded: bool,
-    _held: Vec<Held>,
+    _memory: M,
 }
 
 /// Whose batch it is: request and place within the request, as indexes.
@@ -87,7 +86,7 @@ pub(super) struct Owner {
 
 /// A file that is not settled.
 #[derive(Debug)]
-pub(super) struct File<T> {
+pub(super) struct File<T, M> {
     pub(super) cut: Arc<Cut>,
     pub(super) stage: Stage,
     /// Calls made so far.
@@ -98,14 +97,14 @@ pub(super) struct File<T> {
     pub(super) failed_lanes: bool,
     /// True if the control plane refused its commit.
     pub(super) refused: bool,
-    requests: Vec<Request<T>>,
+    requests: Vec<Request<T, M>>,
     /// The owners of `cut.batches`.
     owners: Vec<Owner>,
 }
 
-impl<T> File<T> {
+impl<T, M> File<T, M> {
     /// Lays out the batches of `writes`.
-    pub(super) fn cut(file: FileId, writes: Vec<Write<T>>) -> Self {
+    pub(super) fn cut(file: FileId, writes: Vec<Write<T, M>>) -> Self {
         let mut requests = Vec::with_capacity(writes.len());
         let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
         let mut pinned_bytes = 0;
@@ -117,7 +116,7 @@ impl<T> File<T> {
                 lane: write.lane,
                 batches: write.batches.len(),
                 excluded: false,
-                _held: write.held,
+                _memory: write.memory,
             });
             let owners = (0_u32..).map(|slot| Owner { request, slot });
             placed.extend(write.batches.into_iter().zip(owners));
@@ -265,7 +264,7 @@ impl<T> File<T> {
     }
 }
 
-impl<T> Request<T> {
+impl<T, M> Request<T, M> {
     /// Answers the request, unless that was done before.
     fn answer(&mut self, answer: Answer, effects: &mut Vec<Effect<T>>) {
         if let Some(ticket) = self.ticket.take() {

@@ -34,14 +34,14 @@ const FENCED: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_m
 /// Where a request's answer goes.
 pub type Ticket = oneshot::Sender<Answer>;
 
-/// The way in for requests.
-pub struct Pipeline {
-    shared: Mutex<Shared>,
+/// The way in for requests, whose memory is an `M`.
+pub struct Pipeline<M> {
+    shared: Mutex<Shared<M>>,
     wake: Notify,
 }
 
-struct Shared {
-    sequence: Sequence<Ticket>,
+struct Shared<M> {
+    sequence: Sequence<Ticket, M>,
     /// When the task will look again by itself.
     armed: Option<Instant>,
     effects: Vec<Effect<Ticket>>,
@@ -61,7 +61,7 @@ pub(crate) struct Parts {
     pub registration: Registration,
 }
 
-impl Pipeline {
+impl<M: Send + 'static> Pipeline<M> {
     /// A pipeline that has registered as `incarnation`.
     pub fn new(limits: Limits, incarnation: Incarnation) -> Self {
         let mut sequence = Sequence::new(limits, host::rng::nonce() as u64);
@@ -82,7 +82,7 @@ impl Pipeline {
     }
 
     /// Takes a request; its answer comes by its ticket.
-    pub fn submit(&self, now: Instant, write: Write<Ticket>) {
+    pub fn submit(&self, now: Instant, write: Write<Ticket, M>) {
         let mut shared = self.shared();
         let Shared {
             sequence,
@@ -118,7 +118,7 @@ impl Pipeline {
         self.tell(Event::Replaced(latest));
     }
 
-    fn tell(&self, event: Event<Ticket>) {
+    fn tell(&self, event: Event<Ticket, M>) {
         let mut shared = self.shared();
         let Shared {
             sequence, effects, ..
@@ -138,7 +138,7 @@ impl Pipeline {
         self.shared().sequence.is_registered()
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, Shared<M>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,7 +149,7 @@ impl Pipeline {
             parts: Arc::new(parts),
             running: FuturesUnordered::new(),
         };
-        let mut events: Vec<Event<Ticket>> = Vec::new();
+        let mut events: Vec<Event<Ticket, M>> = Vec::new();
         loop {
             let deadline = task.step(&mut events);
             let pipeline = Arc::clone(&task.pipeline);
@@ -176,15 +176,15 @@ impl Pipeline {
     }
 }
 
-struct Task {
-    pipeline: Arc<Pipeline>,
+struct Task<M> {
+    pipeline: Arc<Pipeline<M>>,
     parts: Arc<Parts>,
-    running: FuturesUnordered<BoxFuture<'static, Event<Ticket>>>,
+    running: FuturesUnordered<BoxFuture<'static, Event<Ticket, M>>>,
 }
 
-impl Task {
+impl<M: Send + 'static> Task<M> {
     /// Hands over events and performs what comes of them. Returns when to look again.
-    fn step(&mut self, events: &mut Vec<Event<Ticket>>) -> Option<Instant> {
+    fn step(&mut self, events: &mut Vec<Event<Ticket, M>>) -> Option<Instant> {
         let now = host::clock::now();
         let pipeline = Arc::clone(&self.pipeline);
         let (effects, deadline) = {
@@ -282,7 +282,7 @@ impl Parts {
 }
 
 /// Registers under a new nonce, after a pause, until it succeeds.
-async fn register(parts: Arc<Parts>, pause: Duration) -> Event<Ticket> {
+async fn register<M>(parts: Arc<Parts>, pause: Duration) -> Event<Ticket, M> {
     host::clock::sleep(pause).await;
     let registration = Registration {
         nonce: host::rng::nonce(),

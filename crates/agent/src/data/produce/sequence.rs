@@ -59,8 +59,8 @@ pub type Answer = Result<Vec<BatchOutcome>, Failure>;
 
 /// What the pipeline is told.
 #[derive(Debug)]
-pub enum Event<T> {
-    Write(Write<T>),
+pub enum Event<T, M = ()> {
+    Write(Write<T, M>),
     /// Time passed; see [`Sequence::deadline`].
     Timer,
     /// The agent is registered and may name files.
@@ -111,11 +111,11 @@ pub enum Effect<T> {
 
 /// The pipeline from requests to answers.
 #[derive(Debug)]
-pub struct Sequence<T> {
-    batcher: Batcher<T>,
+pub struct Sequence<T, M = ()> {
+    batcher: Batcher<T, M>,
     incarnation: Option<Incarnation>,
     /// Files cut and not settled, by number.
-    files: BTreeMap<u64, File<T>>,
+    files: BTreeMap<u64, File<T, M>>,
     next_number: u64,
     /// The lowest number for which neither commit nor skip was sent.
     next_to_send: u64,
@@ -125,7 +125,7 @@ pub struct Sequence<T> {
     rng: Rng,
 }
 
-impl<T> Sequence<T> {
+impl<T, M> Sequence<T, M> {
     /// A pipeline that waits to be registered. `seed` is for the jitter of repeats.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Sequence {
@@ -141,7 +141,7 @@ impl<T> Sequence<T> {
     }
 
     /// Takes an event; what is to be done is appended to `effects`.
-    pub fn handle(&mut self, now: Instant, event: Event<T>, effects: &mut Vec<Effect<T>>) {
+    pub fn handle(&mut self, now: Instant, event: Event<T, M>, effects: &mut Vec<Effect<T>>) {
         match event {
             Event::Write(write) => self.take(write, effects),
             Event::Timer => {}
@@ -179,7 +179,7 @@ impl<T> Sequence<T> {
         self.incarnation.is_some()
     }
 
-    fn take(&mut self, write: Write<T>, effects: &mut Vec<Effect<T>>) {
+    fn take(&mut self, write: Write<T, M>, effects: &mut Vec<Effect<T>>) {
         if self.failing.contains_key(&write.lane) {
             let answer = Err(Failure::Overtaking);
             effects.push(Effect::Answer {

@@ -41,7 +41,7 @@ fn write(ticket: usize, lane: u64, at: Instant, batches: Vec<Batch>) -> Write<us
         batches,
         pinned_bytes: 0,
         at,
-        held: Vec::new(),
+        memory: (),
     }
 }
 

@@ -12,57 +12,62 @@ use host::clock::Instant;
 const ANSWERS_BYTES: u64 = 32 << 20;
 /// APIs have numbers below this.
 const APIS: usize = 128;
-/// The part of what is expected that is forgotten by an answer that was smaller: what many topics
-/// needed once is not kept for ever, and not forgotten by a few requests for one of them.
+/// A smaller answer lowers the expected size by a 64th: one huge answer fades, a few small ones do not hide it.
 const FORGET_SHARE: u64 = 64;
 
 /// Memory for answers, and how large they were.
-pub(crate) struct Answers {
+pub(crate) struct AnswerBudget {
     budget: Budget,
     expected: [AtomicU64; APIS],
 }
 
-impl Answers {
+impl AnswerBudget {
     /// All of it is free.
     pub(crate) fn new() -> Self {
-        Answers {
+        AnswerBudget {
             budget: Budget::of_bytes(ANSWERS_BYTES),
             expected: [const { AtomicU64::new(0) }; APIS],
         }
     }
 
-    /// Waits for room for an answer to `api`. Who holds it waits for no other.
-    pub(crate) async fn room(&self, api: i16) -> Held {
+    /// Waits for memory for an answer to `api`. Who holds it waits for no other.
+    pub(crate) async fn expect(&self, api: i16) -> Held {
         let expected = self.of(api).map_or(0, |bytes| bytes.load(Relaxed));
         self.budget.hold(expected).await
     }
 
-    /// Waits for memory for an answer that is made already, and may be waited for: it holds nothing
-    /// that the others before it wait for.
+    /// Waits for memory for an answer of a size that is known.
     pub(crate) async fn hold(&self, bytes: u64) -> Held {
         self.budget.hold(bytes).await
     }
 
-    /// The memory of an answer of so many bytes, given the room that was waited for. An answer that
+    /// The memory of an answer of so many bytes, given what was waited for. An answer that
     /// is larger than any before goes out even if there is no memory for the rest of it: the next
     /// one waits for as much.
-    pub(crate) fn settle(&self, api: i16, bytes: u64, room: Option<Held>) -> Vec<Held> {
+    pub(crate) fn settle(&self, api: i16, bytes: u64, held: Option<Held>) -> Option<Held> {
         if let Some(expected) = self.of(api) {
             let before = expected.load(Relaxed);
             expected.store(bytes.max(before - before / FORGET_SHARE), Relaxed);
         }
-        let Some(mut room) = room else {
-            return self.budget.try_hold(bytes).into_iter().collect();
-        };
-        let missing = bytes.saturating_sub(room.bytes());
-        room.shrink_to(bytes);
-        let more = (missing > 0)
-            .then(|| self.budget.try_hold(missing))
-            .flatten();
-        std::iter::once(room).chain(more).collect()
+        self.fit(bytes, held)
     }
 
-    /// True if someone waits for room, or did since `since`.
+    /// The memory of an answer of so many bytes, given what was waited for, as far as there is memory for the rest of it.
+    pub(crate) fn fit(&self, bytes: u64, held: Option<Held>) -> Option<Held> {
+        let Some(mut held) = held else {
+            return self.budget.try_hold(bytes);
+        };
+        let missing = bytes.saturating_sub(held.bytes());
+        held.shrink_to(bytes);
+        if missing > 0
+            && let Some(more) = self.budget.try_hold(missing)
+        {
+            held.merge(more);
+        }
+        Some(held)
+    }
+
+    /// True if someone waits for memory, or did since `since`.
     pub(crate) fn is_wanted(&self, since: Instant) -> bool {
         self.budget.is_wanted_since(since)
     }
@@ -80,21 +85,21 @@ mod tests {
 
     #[test]
     fn an_answer_is_expected_to_be_as_large_as_the_last_ones() {
-        let answers = Answers::new();
-        let room = answers.room(3).now_or_never().unwrap();
-        assert_eq!(room.bytes(), 1024);
-        let first = answers.settle(3, 20 << 20, Some(room));
+        let answers = AnswerBudget::new();
+        let held = answers.expect(3).now_or_never().unwrap();
+        assert_eq!(held.bytes(), 1024);
+        let first = answers.settle(3, 20 << 20, Some(held));
         assert_eq!(answers.budget.free_bytes(), 12 << 20);
-        let mut second = answers.room(3).boxed();
+        let mut second = answers.expect(3).boxed();
         assert!((&mut second).now_or_never().is_none());
         assert!(answers.is_wanted(Instant::from_micros(u64::MAX)));
         assert!(
-            answers.room(18).now_or_never().is_none(),
+            answers.expect(18).now_or_never().is_none(),
             "first come first served"
         );
         drop(first);
-        let room = second.now_or_never().unwrap();
-        let held = answers.settle(3, 1 << 20, Some(room));
+        let held = second.now_or_never().unwrap();
+        let held = answers.settle(3, 1 << 20, Some(held));
         assert_eq!(answers.budget.free_bytes(), 31 << 20);
         drop(held);
         assert_eq!(answers.budget.free_bytes(), 32 << 20);
