@@ -82,8 +82,11 @@ pub(crate) async fn configure(node: &Node, wanted: &BTreeMap<String, String>) ->
     if changes == ConfigChanges::default() {
         return Ok(());
     }
+    let replaces = node
+        .replica
+        .with_state(|machine| machine.state().configs_version());
     match node
-        .propose(&Command::SetClusterConfigs { changes })
+        .propose(&Command::SetClusterConfigs { replaces, changes })
         .await?
     {
         Reply::TopicRefused(refusal) => Err(Error::Refused {

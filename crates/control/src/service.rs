@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use host::budget::Held;
 use journal::node::{ProposeError, Refusal};
+use meta::FileRef;
 use meta::command::{Command, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, TopicId};
@@ -16,8 +17,8 @@ use rpc::Error;
 use rpc::control::{Control, Producer, TopicRefusal, TopicSpec};
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::view::{
-    Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place, Registered,
-    Registration, TimeQuery,
+    Bounds, ClusterView, FileFate, Locate, Located, Notice, Place, Registered, Registration,
+    TimeQuery,
 };
 use tokio::sync::broadcast;
 
@@ -100,7 +101,7 @@ impl Control for Node {
             port: registration.port,
             region: registration.region,
             zone: registration.zone,
-            features: meta::FEATURE_LEVEL,
+            level: meta::FEATURE_LEVEL,
         });
         match self.propose(&command).await? {
             Reply::Registered { agent, incarnation } => Ok(Registered {
@@ -240,23 +241,16 @@ impl Control for Node {
         self.notices.subscribe()
     }
 
-    async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error> {
+    async fn collectable(&self, limit: usize) -> Result<Vec<FileRef>, Error> {
         // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a while:
         // an idle cluster has none. What is not applied here yet is found by the next look.
         if self.read(|state| state.collectable(1).is_empty()) {
             return Ok(Vec::new());
         }
-        let files = self.read_current(|state| state.collectable(limit)).await?;
-        let files = files.iter();
-        Ok(files
-            .map(|found| Collectable {
-                file: found.file,
-                nonce: found.nonce,
-            })
-            .collect())
+        self.read_current(|state| state.collectable(limit)).await
     }
 
-    async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error> {
+    async fn forget_files(&self, files: Vec<FileRef>) -> Result<(), Error> {
         let files = files.into_iter().collect();
         match self.propose(&Command::FilesDeleted { files }).await? {
             Reply::Forgotten { refused } if refused.is_empty() => Ok(()),
@@ -267,8 +261,8 @@ impl Control for Node {
         }
     }
 
-    async fn fates(&self, files: &[FileId]) -> Result<Vec<FileFate>, Error> {
-        let fate = |state: &State, file: &FileId| convert::fate(state.fate(*file));
+    async fn fates(&self, files: &[FileRef]) -> Result<Vec<FileFate>, Error> {
+        let fate = |state: &State, file: &FileRef| convert::fate(state.fate(*file));
         self.read_current(|state| files.iter().map(|file| fate(state, file)).collect())
             .await
     }

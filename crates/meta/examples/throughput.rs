@@ -207,7 +207,7 @@ fn register(state: &mut State, agent: u128) -> Incarnation {
         port: 9_092,
         region: "local".to_owned(),
         zone: "local".to_owned(),
-        features: meta::FEATURE_LEVEL,
+        level: meta::FEATURE_LEVEL,
     };
     match state.apply(STAMP, &Command::RegisterAgent(request)).reply {
         Reply::Registered { incarnation, .. } => incarnation,

@@ -13,7 +13,8 @@ use crate::rule::Rule;
 use crate::state::State;
 use crate::terms::command::Command;
 use crate::terms::group;
-use crate::terms::ids::{FileId, Stamp, TopicId};
+use crate::terms::ids::{Stamp, TopicId};
+use crate::terms::places::FileRef;
 use crate::terms::reply::{Applied, Event, Refusal, Reply};
 
 impl State {
@@ -53,11 +54,15 @@ impl State {
                 Reply::File(commit::commit(self, stamp, command, events))
             }
             Command::SkipFile { file } => Reply::File(commit::skip(self, stamp, *file)),
-            Command::CreateTopic(request) => self.create_topic(request, events),
-            Command::DeleteTopic { id } => self.delete_topic(*id, events),
-            Command::CreatePartitions { id, total } => self.create_partitions(*id, *total, events),
-            Command::SetTopicConfigs { id, changes } => self.configure(*id, changes, events),
-            Command::SetClusterConfigs { changes } => self.configure_cluster(changes, events),
+            Command::CreateTopic(request) => topics::create(self, request, events),
+            Command::DeleteTopic { id } => topics::delete(self, *id, events),
+            Command::CreatePartitions { id, total } => topics::grow(self, *id, *total, events),
+            Command::SetTopicConfigs { id, changes } => {
+                topics::configure(self, *id, changes, events)
+            }
+            Command::SetClusterConfigs { replaces, changes } => {
+                topics::configure_cluster(self, *replaces, changes, events)
+            }
             Command::AllocateProducer { known } => self.producer_ids.allocate(*known),
             Command::Housekeep => Reply::Housekept {
                 more: housekeep::step(self, stamp, events),
@@ -66,18 +71,27 @@ impl State {
             Command::RegisterControlNode(node) => {
                 self.members.register_control_node(self.feature_level, node)
             }
-            Command::RemoveControlNode { name } => self.members.remove_control_node(name),
-            Command::SetFeatureLevel { level } => {
-                level::raise(&mut self.feature_level, &self.members, *level)
+            Command::RemoveControlNode { name, nonce } => {
+                self.members.remove_control_node(name, *nonce)
             }
-            Command::SetPlacement(placement) => self.placement.replace(placement),
+            Command::SetFeatureLevel { level } => {
+                let reply = level::raise(&mut self.feature_level, &self.members, *level);
+                if reply == Reply::Done {
+                    self.versions.next();
+                    events.push(Event::AgentsChanged);
+                }
+                reply
+            }
+            Command::SetPlacement(placement) => self
+                .policy
+                .replace(placement, |bucket| self.files.any_in(bucket)),
             Command::Group(command) => self.apply_group(stamp, command, events),
         }
     }
 
     fn agents_changed(&mut self, changed: bool, events: &mut Vec<Event>) {
         if changed {
-            self.view_version += 1;
+            self.versions.agents_changed();
             events.push(Event::AgentsChanged);
         }
     }
@@ -85,7 +99,7 @@ impl State {
     fn forget_files<'a>(
         &mut self,
         ticks: u64,
-        files: impl IntoIterator<Item = &'a FileId>,
+        files: impl IntoIterator<Item = &'a FileRef>,
     ) -> Reply {
         let until = ticks.checked_sub(self.grace_ticks());
         let mut refused = Vec::new();

@@ -14,3 +14,4 @@ pub(crate) mod producer;
 pub(crate) mod slices;
 pub(crate) mod table;
 pub mod topic;
+pub(crate) mod view;

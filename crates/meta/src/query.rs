@@ -1,19 +1,21 @@
 //! What can be asked of the state: views, never changes. All of it is cheap enough to be asked
 //! under the lock that keeps commands from being applied.
 
+use std::sync::Arc;
+
 use crate::nouns::clock::Hold;
 use crate::nouns::file::File;
 use crate::nouns::group::Groups;
-use crate::nouns::member::Agent;
 use crate::nouns::partition::Partition;
 use crate::nouns::slices::Slice;
 use crate::nouns::topic::{Topic, Topics};
 use crate::state::State;
-use crate::terms::command::{ControlNode, CreateTopic};
+use crate::terms::command::{ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
-use crate::terms::places::{Fate, FileRef};
+use crate::terms::places::{Bounds, Fate, FileRef, TimeQuery};
 use crate::terms::refusal::TopicRefusal;
+use crate::terms::view::{Agent, ViewChange};
 
 pub use crate::terms::places::{Located, SlicePlace};
 
@@ -46,6 +48,12 @@ impl State {
         self.feature_level
     }
 
+    /// The version of the view in which the cluster's configs changed last: what a change of them
+    /// says that it replaces. 0 if nothing was ever set.
+    pub fn configs_version(&self) -> u64 {
+        self.versions.configs
+    }
+
     /// The last stamp applied.
     pub fn stamp(&self) -> Stamp {
         self.clock.last
@@ -58,7 +66,33 @@ impl State {
 
     /// Rises with every change of topics, configs or agents.
     pub fn view_version(&self) -> u64 {
-        self.view_version
+        self.versions.last
+    }
+
+    /// What changed since a version of the view; all there is for who knows none, or one from
+    /// before what is remembered. `None` if nothing changed.
+    pub fn view_since(&self, known: Option<u64>) -> Option<ViewChange> {
+        let versions = &self.versions;
+        if known.is_some_and(|known| known >= versions.last) {
+            return None;
+        }
+        let since = known.filter(|known| versions.reach_back_to(*known));
+        let changed = |version: u64| since.is_none_or(|since| version > since);
+        let deleted = since.map(|since| versions.deleted.range(since + 1..));
+        Some(ViewChange {
+            version: versions.last,
+            level: self.feature_level,
+            whole: since.is_none(),
+            topics: self
+                .topics
+                .changed_since(since.unwrap_or(0))
+                .cloned()
+                .collect(),
+            deleted: deleted.into_iter().flatten().map(|(_, id)| *id).collect(),
+            agents: changed(versions.agents).then(|| self.agents().cloned().collect()),
+            cluster_configs: changed(versions.configs)
+                .then(|| Arc::clone(self.topics.cluster_configs())),
+        })
     }
 
     /// How much there is.
@@ -153,11 +187,28 @@ impl State {
             .iter_from(first)
             .take_while(within)
             .take(max_slices.max(1));
-        let places = slices.filter_map(|slice| self.place(slice)).collect();
+        let places = slices.map(|slice| self.place(slice)).collect();
         Located::Found {
             log_start,
             high_watermark,
             places,
+        }
+    }
+
+    /// The offsets between which a partition can be read.
+    pub fn bounds(&self, id: PartitionId) -> Option<Bounds> {
+        let partition = self.partition(id)?;
+        Some(Bounds {
+            log_start: partition.log_start,
+            high_watermark: partition.high_watermark,
+        })
+    }
+
+    /// The slice in which to look for a time.
+    pub fn find_time(&self, id: PartitionId, query: TimeQuery) -> Option<SlicePlace> {
+        match query {
+            TimeQuery::AtOrAfter(timestamp) => self.slice_at_or_after_timestamp(id, timestamp),
+            TimeQuery::Largest => self.max_timestamp_slice(id),
         }
     }
 
@@ -167,21 +218,23 @@ impl State {
         id: PartitionId,
         timestamp: i64,
     ) -> Option<SlicePlace> {
-        self.place(
-            self.partition(id)?
-                .slices
-                .at_or_after_timestamp(timestamp)?,
-        )
+        let slices = &self.partition(id)?.slices;
+        Some(self.place(slices.at_or_after_timestamp(timestamp)?))
     }
 
     /// The first slice that has the largest timestamp.
     pub fn max_timestamp_slice(&self, id: PartitionId) -> Option<SlicePlace> {
-        self.place(self.partition(id)?.slices.max_timestamp()?)
+        Some(self.place(self.partition(id)?.slices.max_timestamp()?))
     }
 
-    fn place(&self, slice: &Slice) -> Option<SlicePlace> {
-        let file = self.files.get(slice.file)?;
-        Some(slice.place(file.nonce, file.length))
+    /// # Panics
+    /// If the slice's file is not known. A plan without the slice would be a plausible answer to
+    /// a question that cannot be answered (rule 20).
+    fn place(&self, slice: &Slice) -> SlicePlace {
+        match self.files.get(slice.file) {
+            Some(file) => slice.place(file.nonce, file.length),
+            None => panic!("a slice lies in file {}, which is not known", slice.file),
+        }
     }
 
     /// A committed file that is not forgotten.
@@ -190,12 +243,13 @@ impl State {
     }
 
     /// What may become of a file found in a bucket. `Dead` is final.
-    pub fn fate(&self, id: FileId) -> Fate {
+    pub fn fate(&self, found: FileRef) -> Fate {
+        let id = found.file;
         if let Some(file) = self.files.get(id) {
-            return if file.is_tombstoned() {
-                Fate::Tombstoned
-            } else {
-                Fate::Live
+            return match file.is_tombstoned() {
+                _ if file.nonce != found.nonce => Fate::Dead,
+                true => Fate::Tombstoned,
+                false => Fate::Live,
             };
         }
         let past = |ticks: u64| {
@@ -230,6 +284,11 @@ impl State {
             Some(until) => self.files.tombstoned_until(until, max),
             None => Vec::new(),
         }
+    }
+
+    /// Where files must be.
+    pub fn placement(&self) -> &Placement {
+        &self.policy.placement
     }
 
     /// Agents whose last incarnation is not fenced, by node id.

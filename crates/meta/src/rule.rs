@@ -76,7 +76,7 @@ mod tests {
             port: 9092,
             region: "r".to_owned(),
             zone: "z".to_owned(),
-            features: crate::FEATURE_LEVEL,
+            level: crate::FEATURE_LEVEL,
         };
         state.apply(NOW, &Command::CreateTopic(topic));
         state.apply(NOW, &Command::RegisterAgent(agent));

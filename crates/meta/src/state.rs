@@ -12,6 +12,7 @@ use crate::nouns::placement::Policy;
 use crate::nouns::producer::{ProducerIds, Room};
 use crate::nouns::table::Table;
 use crate::nouns::topic::Topics;
+use crate::nouns::view::Versions;
 use crate::rule::Rules;
 use crate::terms::ids::PartitionId;
 use crate::terms::level;
@@ -27,7 +28,7 @@ pub struct State {
     pub(crate) feature_level: u32,
     pub(crate) clock: Clock,
     pub(crate) members: Members,
-    pub(crate) placement: Policy,
+    pub(crate) policy: Policy,
     pub(crate) topics: Arc<Topics>,
     pub(crate) partitions: Table<Partition>,
     /// Partitions of deleted topics that still have slices.
@@ -39,8 +40,7 @@ pub struct State {
     pub(crate) producer_ids: ProducerIds,
     /// The partition at which housekeeping goes on.
     pub(crate) cursor: u64,
-    /// Rises with every change of topics, configs or agents.
-    pub(crate) view_version: u64,
+    pub(crate) versions: Versions,
     /// Producers remembered by all partitions; follows from those.
     pub(crate) producers: u64,
     /// No part of the state: what tests removed of the rules.
@@ -55,7 +55,7 @@ impl State {
             feature_level: level::FEATURE_LEVEL,
             clock: Clock::default(),
             members: Members::default(),
-            placement: Policy::default(),
+            policy: Policy::default(),
             topics: Arc::default(),
             partitions: Table::default(),
             doomed: BTreeMap::new(),
@@ -64,7 +64,7 @@ impl State {
             last_partition: 0,
             producer_ids: ProducerIds::default(),
             cursor: 0,
-            view_version: 0,
+            versions: Versions::default(),
             producers: 0,
             rules: Rules::default(),
         }

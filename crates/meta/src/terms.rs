@@ -11,3 +11,4 @@ pub(crate) mod outcome;
 pub mod places;
 pub mod refusal;
 pub mod reply;
+pub mod view;

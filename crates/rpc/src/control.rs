@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use host::budget::Held;
+use meta::FileRef;
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, ProducerId, TopicId};
 use tokio::sync::broadcast;
@@ -13,8 +14,8 @@ use tokio::sync::broadcast;
 use crate::error::Error;
 use crate::group::{GroupReply, GroupRequest};
 use crate::view::{
-    Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place, Registered,
-    Registration, TimeQuery,
+    Bounds, ClusterView, FileFate, Locate, Located, Notice, Place, Registered, Registration,
+    TimeQuery,
 };
 
 /// A topic to create.
@@ -111,11 +112,11 @@ pub trait Control: Send + Sync + 'static {
     fn notices(&self) -> broadcast::Receiver<Arc<[Notice]>>;
 
     /// Files that may be deleted now, at most `limit`, current.
-    async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error>;
+    async fn collectable(&self, limit: usize) -> Result<Vec<FileRef>, Error>;
 
     /// Reports that files are deleted from every bucket, so that they can be forgotten.
-    async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error>;
+    async fn forget_files(&self, files: Vec<FileRef>) -> Result<(), Error>;
 
     /// What may be done with files found in a bucket, current; in the order asked.
-    async fn fates(&self, files: &[FileId]) -> Result<Vec<FileFate>, Error>;
+    async fn fates(&self, files: &[FileRef]) -> Result<Vec<FileFate>, Error>;
 }

@@ -186,11 +186,3 @@ pub enum FileFate {
     /// It can never be committed and holds nothing that can be read.
     Dead,
 }
-
-/// A file that may be deleted now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Collectable {
-    pub file: FileId,
-    /// The random part of its key.
-    pub nonce: u32,
-}

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
+use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
 use rpc::Control;
-use rpc::view::{Collectable, FileFate};
+use rpc::view::FileFate;
 use store::bucket::{Bucket, Key};
 use store::layout::{FILES, file_key, parse_file_key};
 use store::retry::{Limits as RetryLimits, Retry};
@@ -152,12 +153,12 @@ impl Collector {
     }
 
     /// Deletes files; yields those that are certainly gone.
-    async fn delete_all(&self, files: &[Collectable]) -> Vec<FileId> {
+    async fn delete_all(&self, files: &[FileRef]) -> Vec<FileRef> {
         stream::iter(files.to_vec())
-            .map(|Collectable { file, nonce }| async move {
-                self.delete(&file_key(stored_id(file), nonce))
+            .map(|found| async move {
+                self.delete(&file_key(stored_id(found.file), found.nonce))
                     .await
-                    .then_some(file)
+                    .then_some(found)
             })
             .buffer_unordered(DELETIONS_MAX)
             .filter_map(|deleted| async move { deleted })
@@ -202,8 +203,8 @@ impl Collector {
 
     /// Asks what became of files, and deletes those that have been dead for a grace.
     async fn judge(&mut self, keys: impl Iterator<Item = Key>) -> Result<(), Error> {
-        let (keys, ids): (Vec<Key>, Vec<FileId>) = keys
-            .filter_map(|key| file_id(&key).map(|id| (key, id)))
+        let (keys, ids): (Vec<Key>, Vec<FileRef>) = keys
+            .filter_map(|key| file_of(&key).map(|found| (key, found)))
             .unzip();
         let fates = self.control.fates(&ids).await?;
         let now = host::clock::now();
@@ -217,12 +218,13 @@ impl Collector {
     }
 }
 
-fn file_id(key: &Key) -> Option<FileId> {
-    let (id, _) = parse_file_key(key)?;
-    Some(FileId {
+fn file_of(key: &Key) -> Option<FileRef> {
+    let (id, nonce) = parse_file_key(key)?;
+    let file = FileId {
         incarnation: Incarnation(id.incarnation),
         number: id.number,
-    })
+    };
+    Some(FileRef { file, nonce })
 }
 
 #[cfg(test)]

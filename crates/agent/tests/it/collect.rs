@@ -8,6 +8,7 @@ use std::time::Duration;
 use agent::Settings;
 use async_trait::async_trait;
 use bytes::Bytes;
+use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
 use rpc::Control;
 use rpc::view::FileFate;
@@ -66,12 +67,13 @@ impl Bucket for Witness {
     }
 }
 
-fn file_of(key: &Key) -> Option<FileId> {
-    let (id, _) = parse_file_key(key)?;
-    Some(FileId {
+fn file_of(key: &Key) -> Option<FileRef> {
+    let (id, nonce) = parse_file_key(key)?;
+    let file = FileId {
         incarnation: Incarnation(id.incarnation),
         number: id.number,
-    })
+    };
+    Some(FileRef { file, nonce })
 }
 
 struct Scene {
@@ -118,23 +120,27 @@ impl Scene {
     }
 
     /// Deletes the topic "gone"; the files of which nothing can be read then.
-    async fn expire(&self) -> Vec<FileId> {
+    async fn expire(&self) -> Vec<FileRef> {
         let control = &self.stand.control;
-        let all: Vec<FileId> = self.files().await.iter().filter_map(file_of).collect();
+        let all: Vec<FileRef> = self.files().await.iter().filter_map(file_of).collect();
         let deleted = control.delete_topic(control.find("gone").id).await;
         deleted.unwrap().unwrap();
         control.housekeep();
         let fates = control.fates(&all).await.unwrap();
         let expired = all.into_iter().zip(fates);
         let expired = expired.filter(|(_, fate)| *fate != FileFate::Live);
-        let expired: Vec<FileId> = expired.map(|(file, _)| file).collect();
+        let expired: Vec<FileRef> = expired.map(|(file, _)| file).collect();
         assert_eq!(expired.len(), 3);
         expired
     }
 
     /// Waits until nobody remembers some files.
-    async fn until_forgotten(&self, files: &[FileId]) {
-        let forgotten = async || !files.iter().any(|file| self.stand.control.remembers(*file));
+    async fn until_forgotten(&self, files: &[FileRef]) {
+        let forgotten = async || {
+            !files
+                .iter()
+                .any(|file| self.stand.control.remembers(file.file))
+        };
         self.until("they are forgotten", forgotten).await;
     }
 
@@ -244,18 +250,19 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
     let FileId {
         incarnation,
         number,
-    } = run.unwrap();
+    } = run.unwrap().file;
     let stored = |incarnation: Incarnation, number| store::layout::FileId {
         shard: 0,
         incarnation: incarnation.0,
         number,
     };
-    // A second copy of a committed number cannot be told from it by its number: it is let be. What
-    // this run may yet commit is let be, too, and what is no file of ours.
+    // What this run may yet commit is let be, and what is no file of ours; a second object of a
+    // committed number goes, since only one of them is ever committed.
+    let second = file_key(stored(incarnation, number), 7);
     let undecided = file_key(stored(incarnation, number + 1_000), 7);
     let dead = file_key(stored(Incarnation(0), 5), 7);
     let stranger = Key::new(format!("{FILES}00/readme")).unwrap();
-    for key in [&undecided, &dead, &stranger] {
+    for key in [&undecided, &dead, &second, &stranger] {
         let body = Payload::from(Bytes::from_static(b"x"));
         scene.witness.inner.put_new(key, body).await.unwrap();
     }
@@ -266,8 +273,9 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
     faults.add(Rule::on(Op::List, Fault::Unknown).times(1));
     faults.add(Rule::on(Op::Delete, Fault::Definite).times(2));
     scene
-        .until("the orphan goes", async || {
-            !scene.files().await.contains(&dead)
+        .until("the orphans go", async || {
+            let files = scene.files().await;
+            !files.contains(&dead) && !files.contains(&second)
         })
         .await;
     assert_eq!(faults.injected(), 5);
@@ -280,6 +288,6 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
     let files = scene.files().await;
     assert!(files.contains(&undecided) && files.contains(&stranger));
     assert_eq!(files.len(), 6 + 2);
-    assert!(scene.counted("seaway_agent_orphans_deleted_total 1"));
+    assert!(scene.counted("seaway_agent_orphans_deleted_total 2"));
     scene.check().await;
 }

@@ -8,17 +8,17 @@ use async_trait::async_trait;
 use host::budget::Held;
 use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
-use meta::file::Fate;
 use meta::ids::{FileId, PartitionId, Stamp, TopicId};
 use meta::query::SlicePlace;
 use meta::reply::{Event, Reply};
 use meta::state::State;
 use meta::topic::{Refusal, Topic};
+use meta::{Fate, FileRef};
 use rpc::control::{Producer, TopicRefusal, TopicSpec};
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::view::{
-    AgentView, Bounds, ClusterView, Collectable, FileFate, Locate, Located, Notice, Place,
-    Registered, Registration, TimeQuery, TopicView,
+    AgentView, Bounds, ClusterView, FileFate, Locate, Located, Notice, Place, Registered,
+    Registration, TimeQuery, TopicView,
 };
 use rpc::{Control, Error};
 use tokio::sync::broadcast;
@@ -86,7 +86,8 @@ impl Fake {
             set: configs(&[(name, value)]),
             ..ConfigChanges::default()
         };
-        self.apply(&Command::SetClusterConfigs { changes });
+        let replaces = self.state().configs_version();
+        self.apply(&Command::SetClusterConfigs { replaces, changes });
     }
 
     /// Expires and tombstones all that is due.
@@ -169,7 +170,7 @@ impl Control for Fake {
             port: registration.port,
             region: registration.region,
             zone: registration.zone,
-            features: meta::FEATURE_LEVEL,
+            level: meta::FEATURE_LEVEL,
         }));
         match reply {
             Reply::Registered { agent, incarnation } => {
@@ -378,27 +379,20 @@ impl Control for Fake {
         self.notices.subscribe()
     }
 
-    async fn collectable(&self, limit: usize) -> Result<Vec<Collectable>, Error> {
-        let files = self.state().collectable(limit);
-        Ok(files
-            .iter()
-            .map(|found| Collectable {
-                file: found.file,
-                nonce: found.nonce,
-            })
-            .collect())
+    async fn collectable(&self, limit: usize) -> Result<Vec<FileRef>, Error> {
+        Ok(self.state().collectable(limit))
     }
 
-    async fn forget_files(&self, files: Vec<FileId>) -> Result<(), Error> {
+    async fn forget_files(&self, files: Vec<FileRef>) -> Result<(), Error> {
         self.apply(&Command::FilesDeleted {
             files: files.into_iter().collect(),
         });
         Ok(())
     }
 
-    async fn fates(&self, files: &[FileId]) -> Result<Vec<FileFate>, Error> {
+    async fn fates(&self, files: &[FileRef]) -> Result<Vec<FileFate>, Error> {
         let state = self.state();
-        let fate = |file: &FileId| match state.fate(*file) {
+        let fate = |file: &FileRef| match state.fate(*file) {
             Fate::Live => FileFate::Live,
             Fate::Tombstoned => FileFate::Tombstoned,
             Fate::Undecided => FileFate::Undecided,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::nouns::file::File;
+use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
 use crate::nouns::partition::Partition;
 use crate::nouns::producer::{Header, Room, Verdict};
@@ -28,7 +28,7 @@ pub(crate) fn commit(
     if !command.is_well_formed() {
         return FileReply::Malformed;
     }
-    let Some(placement) = state.placement.covered(&command.placement) else {
+    let Some(placement) = state.policy.covered(&command.placement) else {
         return FileReply::PlacementRefused;
     };
     let room = state.producer_room();
@@ -41,7 +41,7 @@ pub(crate) fn commit(
         nonce: command.nonce,
         length: command.length,
         checksum: command.checksum,
-        placement,
+        home: Home::Buckets(placement),
         committed_wall_millis: stamp.wall_millis,
         live_slices,
         live_bytes,

@@ -5,13 +5,14 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::nouns::file::Home;
 use crate::nouns::kept::Kept;
-use crate::nouns::member::{Agent, Run};
+use crate::nouns::member::Run;
 use crate::nouns::partition::Partition;
-use crate::nouns::topic::Topic;
 use crate::state::State;
 use crate::terms::ids::FileId;
 use crate::terms::outcome::BatchOutcome;
+use crate::terms::view::{Agent, Topic};
 
 /// Bytes gathered before they are hashed: hashing field by field would cost several times more.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -120,12 +121,24 @@ impl State {
         hasher.number(self.last_partition);
         hasher.number(self.producer_ids.next);
         hasher.number(self.cursor);
-        hasher.number(self.view_version);
-        hasher.number(u64::from(self.placement.copies));
-        hasher.size(self.placement.buckets.len());
-        for (bucket, domain) in &self.placement.buckets {
-            hasher.number(u64::from(*bucket));
-            hasher.number(u64::from(*domain));
+        hasher.number(self.versions.last);
+        hasher.number(self.versions.agents);
+        hasher.number(self.versions.configs);
+        hasher.number(self.versions.complete_since);
+        hasher.size(self.versions.deleted.len());
+        for (version, topic) in &self.versions.deleted {
+            hasher.number(*version);
+            hasher.wide(topic.0);
+        }
+        let placement = &self.policy.placement;
+        hasher.number(self.policy.used);
+        hasher.number(placement.number);
+        hasher.number(u64::from(placement.copies));
+        hasher.size(placement.buckets.len());
+        for (number, bucket) in &placement.buckets {
+            hasher.number(u64::from(*number));
+            hasher.number(u64::from(bucket.domain));
+            hasher.number(bucket.generation);
         }
         hasher.pairs(self.topics.cluster_configs.iter());
     }
@@ -136,9 +149,11 @@ impl State {
         hasher.number(members.last_incarnation);
         hasher.size(members.control_nodes.len());
         for node in members.control_nodes.values() {
-            hasher.text(&node.name);
-            hasher.text(&node.region);
-            hasher.number(u64::from(node.features));
+            hasher.wide(node.nonce);
+            for text in [&node.name, &node.address, &node.region, &node.zone] {
+                hasher.text(text);
+            }
+            hasher.number(u64::from(node.level));
         }
         hasher.size(members.agents.len());
         for agent in members.agents.values() {
@@ -158,7 +173,8 @@ impl State {
             hasher.number(u64::from(file.nonce));
             hasher.number(file.length);
             hasher.number(u64::from(file.checksum));
-            hasher.number(file.placement);
+            let Home::Buckets(buckets) = file.home;
+            hasher.number(buckets);
             hasher.number(file.committed_wall_millis);
             hasher.number(u64::from(file.live_slices));
             hasher.number(file.live_bytes);
@@ -174,13 +190,13 @@ fn digest_agent(hasher: &mut Hasher, agent: &Agent) {
     hasher.number(u64::from(agent.port));
     hasher.text(&agent.region);
     hasher.text(&agent.zone);
-    hasher.number(u64::from(agent.features));
-    hasher.wide(agent.nonce);
+    hasher.number(u64::from(agent.level));
     hasher.number(agent.incarnation.0);
 }
 
 fn digest_run(hasher: &mut Hasher, run: &Run) {
     hasher.signed(i64::from(run.agent.0));
+    hasher.wide(run.nonce);
     hasher.number(run.next_number);
     hasher.optional(run.fenced_ticks);
     hasher.size(run.skipped.len());
@@ -227,6 +243,7 @@ fn digest_topic(hasher: &mut Hasher, topic: &Topic) {
         hasher.number(partition.0);
     }
     hasher.pairs(topic.configs.iter());
+    hasher.number(topic.version);
 }
 
 fn digest_partition(hasher: &mut Hasher, number: u64, partition: &Partition) {

@@ -9,10 +9,11 @@ use prost::Message as _;
 use super::group::Malformed;
 use super::proto::{self, command::Kind};
 use crate::terms::command::{
-    Command, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent,
+    Bucket, Command, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent,
 };
 use crate::terms::commit::{BatchColumns, CommitFile, SliceColumns};
 use crate::terms::ids::{FileId, Incarnation, ProducerId, TopicId};
+use crate::terms::places::FileRef;
 
 /// Why bytes are no command, or no part of a snapshot. A replica that meets this in a journal
 /// halts: another one may have understood them.
@@ -106,8 +107,9 @@ fn encode_kind(command: &Command) -> Kind {
             set: encode_pairs(&changes.set),
             remove: changes.remove.iter().cloned().collect(),
         }),
-        Command::SetClusterConfigs { changes } => {
+        Command::SetClusterConfigs { replaces, changes } => {
             Kind::SetClusterConfigs(proto::SetClusterConfigs {
+                replaces: *replaces,
                 set: encode_pairs(&changes.set),
                 remove: changes.remove.iter().cloned().collect(),
             })
@@ -123,15 +125,16 @@ fn encode_kind(command: &Command) -> Kind {
             files: encode_files(files),
         }),
         Command::RegisterControlNode(node) => Kind::RegisterControlNode(encode_control_node(node)),
-        Command::RemoveControlNode { name } => {
-            Kind::RemoveControlNode(proto::RemoveControlNode { name: name.clone() })
+        Command::RemoveControlNode { name, nonce } => {
+            Kind::RemoveControlNode(proto::RemoveControlNode {
+                name: name.clone(),
+                nonce: encode_nonce(*nonce),
+            })
         }
         Command::SetFeatureLevel { level } => {
             Kind::SetFeatureLevel(proto::SetFeatureLevel { level: *level })
         }
-        Command::SetPlacement(placement) => {
-            Kind::SetPlacement(encode_placement(placement.copies, &placement.buckets))
-        }
+        Command::SetPlacement(placement) => Kind::SetPlacement(encode_placement(placement)),
         Command::Group(command) => Kind::Group(command.into()),
     }
 }
@@ -167,8 +170,11 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
             changes: decode_changes(configs.set, configs.remove)?,
         },
         Kind::SetClusterConfigs(configs) => {
-            let changes = decode_changes(configs.set, configs.remove)?;
-            Command::SetClusterConfigs { changes }
+            let (replaces, changes) = (
+                configs.replaces,
+                decode_changes(configs.set, configs.remove)?,
+            );
+            Command::SetClusterConfigs { replaces, changes }
         }
         Kind::AllocateProducer(allocate) => {
             let known = allocate.known.map(decode_producer).transpose()?;
@@ -178,26 +184,26 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::FilesDeleted(deleted) => Command::FilesDeleted {
             files: decode_files(&deleted.files)?,
         },
-        Kind::RegisterControlNode(node) => Command::RegisterControlNode(decode_control_node(node)),
-        Kind::RemoveControlNode(remove) => Command::RemoveControlNode { name: remove.name },
+        Kind::RegisterControlNode(node) => Command::RegisterControlNode(decode_control_node(node)?),
+        Kind::RemoveControlNode(remove) => Command::RemoveControlNode {
+            nonce: decode_nonce(&remove.nonce)?,
+            name: remove.name,
+        },
         Kind::SetFeatureLevel(set) => Command::SetFeatureLevel { level: set.level },
-        Kind::SetPlacement(placement) => Command::SetPlacement(Placement {
-            copies: placement.copies,
-            buckets: decode_buckets(&placement)?,
-        }),
+        Kind::SetPlacement(placement) => Command::SetPlacement(decode_placement(&placement)?),
         Kind::Group(command) => Command::Group(command.try_into()?),
     })
 }
 
 fn encode_agent(request: &RegisterAgent) -> proto::RegisterAgent {
     proto::RegisterAgent {
-        nonce: request.nonce.to_be_bytes().to_vec(),
+        nonce: encode_nonce(request.nonce),
         name: request.name.clone(),
         host: request.host.clone(),
         port: u32::from(request.port),
         region: request.region.clone(),
         zone: request.zone.clone(),
-        features: request.features,
+        level: request.level,
     }
 }
 
@@ -209,7 +215,7 @@ fn decode_agent(request: proto::RegisterAgent) -> Result<RegisterAgent, DecodeEr
         port: u16::try_from(request.port).map_err(|_| value("a port has more than 16 bits"))?,
         region: request.region,
         zone: request.zone,
-        features: request.features,
+        level: request.level,
     })
 }
 
@@ -267,32 +273,39 @@ fn decode_producer(known: proto::ProducerEpoch) -> Result<(ProducerId, i16), Dec
     ))
 }
 
-fn encode_files(files: &BTreeSet<FileId>) -> Vec<proto::FileNumbers> {
+fn encode_files(files: &BTreeSet<FileRef>) -> Vec<proto::FileNumbers> {
     let mut runs: Vec<proto::FileNumbers> = Vec::new();
-    for file in files {
-        match runs.last_mut() {
-            Some(run) if run.incarnation == file.incarnation.0 => run.numbers.push(file.number),
-            _ => runs.push(proto::FileNumbers {
+    for FileRef { file, nonce } in files {
+        if runs.last().map(|run| run.incarnation) != Some(file.incarnation.0) {
+            runs.push(proto::FileNumbers {
                 incarnation: file.incarnation.0,
-                numbers: vec![file.number],
-            }),
+                ..proto::FileNumbers::default()
+            });
+        }
+        if let Some(run) = runs.last_mut() {
+            run.numbers.push(file.number);
+            run.nonces.push(*nonce);
         }
     }
     runs
 }
 
-fn decode_files(runs: &[proto::FileNumbers]) -> Result<BTreeSet<FileId>, DecodeError> {
+fn decode_files(runs: &[proto::FileNumbers]) -> Result<BTreeSet<FileRef>, DecodeError> {
     let all = |run: &proto::FileNumbers| {
         let incarnation = run.incarnation;
-        run.numbers
-            .iter()
-            .map(move |number| file_id(incarnation, *number))
-            .collect::<Vec<_>>()
+        let rows = run.numbers.iter().zip(&run.nonces);
+        rows.map(move |(number, nonce)| FileRef {
+            file: file_id(incarnation, *number),
+            nonce: *nonce,
+        })
+        .collect::<Vec<_>>()
     };
-    let files: Vec<FileId> = runs.iter().flat_map(all).collect();
+    let files: Vec<FileRef> = runs.iter().flat_map(all).collect();
+    let sound =
+        |run: &proto::FileNumbers| !run.numbers.is_empty() && run.numbers.len() == run.nonces.len();
     let sorted = files.is_sorted_by(|a, b| a < b)
         && runs.is_sorted_by(|a, b| a.incarnation < b.incarnation)
-        && runs.iter().all(|run| !run.numbers.is_empty());
+        && runs.iter().all(sound);
     if sorted {
         Ok(files.into_iter().collect())
     } else {
@@ -302,42 +315,55 @@ fn decode_files(runs: &[proto::FileNumbers]) -> Result<BTreeSet<FileId>, DecodeE
 
 pub(crate) fn encode_control_node(node: &ControlNode) -> proto::RegisterControlNode {
     proto::RegisterControlNode {
+        nonce: encode_nonce(node.nonce),
         name: node.name.clone(),
+        address: node.address.clone(),
         region: node.region.clone(),
-        features: node.features,
+        zone: node.zone.clone(),
+        level: node.level,
     }
 }
 
-pub(crate) fn decode_control_node(node: proto::RegisterControlNode) -> ControlNode {
-    ControlNode {
+pub(crate) fn decode_control_node(
+    node: proto::RegisterControlNode,
+) -> Result<ControlNode, DecodeError> {
+    Ok(ControlNode {
+        nonce: decode_nonce(&node.nonce)?,
         name: node.name,
+        address: node.address,
         region: node.region,
-        features: node.features,
-    }
+        zone: node.zone,
+        level: node.level,
+    })
 }
 
-pub(crate) fn encode_placement(copies: u32, buckets: &BTreeMap<u32, u32>) -> proto::SetPlacement {
-    let buckets = buckets.iter().map(|(bucket, domain)| proto::BucketDomain {
-        bucket: *bucket,
-        domain: *domain,
+pub(crate) fn encode_placement(placement: &Placement) -> proto::SetPlacement {
+    let buckets = placement.buckets.iter();
+    let buckets = buckets.map(|(number, bucket)| proto::PlacedBucket {
+        bucket: *number,
+        domain: bucket.domain,
+        generation: bucket.generation,
     });
     proto::SetPlacement {
-        copies,
+        number: placement.number,
+        copies: placement.copies,
         buckets: buckets.collect(),
     }
 }
 
-pub(crate) fn decode_buckets(
-    placement: &proto::SetPlacement,
-) -> Result<BTreeMap<u32, u32>, DecodeError> {
+pub(crate) fn decode_placement(placement: &proto::SetPlacement) -> Result<Placement, DecodeError> {
     if !placement.buckets.is_sorted_by(|a, b| a.bucket < b.bucket) {
         return Err(value("buckets are not sorted"));
     }
-    Ok(placement
-        .buckets
-        .iter()
-        .map(|bucket| (bucket.bucket, bucket.domain))
-        .collect())
+    let bucket = |placed: &proto::PlacedBucket| {
+        let (domain, generation) = (placed.domain, placed.generation);
+        (placed.bucket, Bucket { domain, generation })
+    };
+    Ok(Placement {
+        number: placement.number,
+        copies: placement.copies,
+        buckets: placement.buckets.iter().map(bucket).collect(),
+    })
 }
 
 pub(crate) fn encode_pairs(pairs: &BTreeMap<String, String>) -> Vec<proto::Pair> {
@@ -382,6 +408,10 @@ pub(crate) fn decode_topic_id(bytes: &[u8]) -> Result<TopicId, DecodeError> {
         .try_into()
         .map_err(|_| value("a topic id does not have 16 bytes"))?;
     Ok(TopicId(u128::from_be_bytes(bytes)))
+}
+
+pub(crate) fn encode_nonce(nonce: u128) -> Vec<u8> {
+    nonce.to_be_bytes().to_vec()
 }
 
 pub(crate) fn decode_nonce(bytes: &[u8]) -> Result<u128, DecodeError> {

@@ -299,7 +299,7 @@ pub struct RegisterAgent {
     pub zone: ::prost::alloc::string::String,
     /// The highest feature level the run supports.
     #[prost(uint32, tag = "7")]
-    pub features: u32,
+    pub level: u32,
 }
 /// Ends an incarnation: it commits nothing more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -398,6 +398,9 @@ pub struct SetClusterConfigs {
     pub set: ::prost::alloc::vec::Vec<Pair>,
     #[prost(string, repeated, tag = "2")]
     pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The version of the cluster's configs that this was made from; 0: nothing was set before.
+    #[prost(uint64, tag = "3")]
+    pub replaces: u64,
 }
 /// A new producer id, or the next epoch of a known one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -421,27 +424,42 @@ pub struct FilesDeleted {
     #[prost(message, repeated, tag = "1")]
     pub files: ::prost::alloc::vec::Vec<FileNumbers>,
 }
-/// Files of one incarnation; numbers increase.
+/// Files of one incarnation, in columns: number and the random part of the key, both increasing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileNumbers {
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
     #[prost(uint64, repeated, tag = "2")]
     pub numbers: ::prost::alloc::vec::Vec<u64>,
+    #[prost(fixed32, repeated, tag = "3")]
+    pub nonces: ::prost::alloc::vec::Vec<u32>,
 }
+/// A run of a control node; takes the place of earlier runs of the same name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterControlNode {
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
+    /// 16 bytes, new for every run.
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Where agents and other control nodes reach it.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
     pub region: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "3")]
-    pub features: u32,
+    #[prost(string, tag = "5")]
+    pub zone: ::prost::alloc::string::String,
+    /// The highest feature level the run supports.
+    #[prost(uint32, tag = "6")]
+    pub level: u32,
 }
+/// A run of a control node that will not come back; a later run of the name stays.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveControlNode {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetFeatureLevel {
@@ -455,15 +473,21 @@ pub struct SetPlacement {
     pub copies: u32,
     /// Increasing by number.
     #[prost(message, repeated, tag = "2")]
-    pub buckets: ::prost::alloc::vec::Vec<BucketDomain>,
+    pub buckets: ::prost::alloc::vec::Vec<PlacedBucket>,
+    /// One more than that of the placement in force.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BucketDomain {
+pub struct PlacedBucket {
     #[prost(uint32, tag = "1")]
     pub bucket: u32,
-    /// Buckets of one domain may be lost together.
+    /// Buckets of one domain may be lost together. A bucket's domain never changes.
     #[prost(uint32, tag = "2")]
     pub domain: u32,
+    /// Which life of the bucket it is: one that was wiped has a higher one. It never falls.
+    #[prost(uint64, tag = "3")]
+    pub generation: u64,
 }
 /// One chunk. Exactly one section is set.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -521,6 +545,21 @@ pub struct Header {
     pub cluster_configs: ::prost::alloc::vec::Vec<Pair>,
     #[prost(message, repeated, tag = "13")]
     pub control_nodes: ::prost::alloc::vec::Vec<RegisterControlNode>,
+    /// Bit b: a bucket had number b once.
+    #[prost(uint64, tag = "14")]
+    pub buckets_used: u64,
+    /// The version of the view in which agents and the cluster's configs changed last.
+    #[prost(uint64, tag = "15")]
+    pub agents_version: u64,
+    #[prost(uint64, tag = "16")]
+    pub configs_version: u64,
+    /// Topics deleted lately, and in which version of the view: all since `deleted_since`.
+    #[prost(uint64, repeated, tag = "17")]
+    pub deleted_version: ::prost::alloc::vec::Vec<u64>,
+    #[prost(bytes = "vec", repeated, tag = "18")]
+    pub deleted_topic: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint64, tag = "19")]
+    pub deleted_since: u64,
     #[prost(uint64, tag = "32")]
     pub chunks: u64,
     #[prost(uint64, tag = "33")]
@@ -577,10 +616,8 @@ pub struct Agent {
     #[prost(string, tag = "6")]
     pub zone: ::prost::alloc::string::String,
     #[prost(uint32, tag = "7")]
-    pub features: u32,
-    #[prost(bytes = "vec", tag = "8")]
-    pub nonce: ::prost::alloc::vec::Vec<u8>,
-    #[prost(uint64, tag = "9")]
+    pub level: u32,
+    #[prost(uint64, tag = "8")]
     pub incarnation: u64,
 }
 /// One incarnation of an agent.
@@ -603,6 +640,8 @@ pub struct Run {
     /// What was answered for the last numbers; the last is next_number - 1.
     #[prost(message, repeated, tag = "7")]
     pub kept: ::prost::alloc::vec::Vec<Kept>,
+    #[prost(bytes = "vec", tag = "8")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Kept {
@@ -616,7 +655,7 @@ pub struct Kept {
     #[prost(fixed32, tag = "4")]
     pub checksum: u32,
     /// One value per batch. 0 accepted, 1 duplicate, 2 duplicate sequence, 3 out of order,
-    /// 4 invalid producer epoch, 5 unknown partition, 6 offsets exhausted.
+    /// 4 invalid producer epoch, 5 unknown partition, 6 offsets exhausted, 7 too many producers.
     #[prost(uint32, repeated, tag = "5")]
     pub outcome: ::prost::alloc::vec::Vec<u32>,
     /// For accepted and duplicate, in order.
@@ -675,6 +714,9 @@ pub struct Topic {
     pub partition_count: ::prost::alloc::vec::Vec<u64>,
     #[prost(message, repeated, tag = "5")]
     pub configs: ::prost::alloc::vec::Vec<Pair>,
+    /// The version of the view in which it changed last.
+    #[prost(uint64, tag = "6")]
+    pub version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Partition {

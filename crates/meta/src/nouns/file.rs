@@ -19,8 +19,7 @@ pub struct File {
     pub length: u64,
     /// CRC-32C of the whole file.
     pub checksum: u32,
-    /// Bit b: bucket b held it when it was committed.
-    pub(crate) placement: u64,
+    pub(crate) home: Home,
     /// Wall time of its commit: its age where records carry no timestamp.
     pub(crate) committed_wall_millis: u64,
     /// Slices that can be read.
@@ -31,10 +30,24 @@ pub struct File {
     pub(crate) tombstoned_ticks: Option<u64>,
 }
 
+/// Where a file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Bit b: bucket b held it when it was committed.
+    Buckets(u64),
+}
+
+impl Home {
+    fn buckets(self) -> impl Iterator<Item = u32> {
+        let Home::Buckets(bits) = self;
+        (0..u64::BITS).filter(move |bucket| bits & (1 << bucket) != 0)
+    }
+}
+
 impl File {
     /// Numbers of the buckets that held the file when it was committed, increasing.
-    pub fn placement(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..u64::BITS).filter(|bucket| self.placement & (1 << bucket) != 0)
+    pub fn placement(&self) -> impl Iterator<Item = u32> {
+        self.home.buckets()
     }
 
     /// Whether nothing in it can be read any more.
@@ -67,6 +80,8 @@ pub(crate) struct Files {
     /// Blocks that hold tombstoned files.
     tombstoned: BTreeSet<BlockKey>,
     len: u64,
+    /// How many files name a bucket; follows from the files.
+    in_bucket: BTreeMap<u32, u64>,
 }
 
 fn key(file: FileId) -> BlockKey {
@@ -93,6 +108,9 @@ impl Files {
         if let Err(at) = block.find(id.number) {
             block.files.insert(at, (id.number, file));
             self.len += 1;
+            for bucket in file.placement() {
+                *self.in_bucket.entry(bucket).or_default() += 1;
+            }
             if file.is_tombstoned() {
                 block.tombstoned += 1;
                 self.tombstoned.insert(key(id));
@@ -124,10 +142,13 @@ impl Files {
     }
 
     /// Forgets a file if it was tombstoned at or before a time in ticks.
-    pub(crate) fn forget(&mut self, id: FileId, tombstoned_until_ticks: u64) -> bool {
+    pub(crate) fn forget(&mut self, gone: FileRef, tombstoned_until_ticks: u64) -> bool {
+        let id = gone.file;
         let past = |file: &File| {
-            file.tombstoned_ticks
-                .is_some_and(|ticks| ticks <= tombstoned_until_ticks)
+            file.nonce == gone.nonce
+                && file
+                    .tombstoned_ticks
+                    .is_some_and(|ticks| ticks <= tombstoned_until_ticks)
         };
         if !self.get(id).is_some_and(past) {
             return false;
@@ -139,7 +160,11 @@ impl Files {
         let Ok(at) = block.find(id.number) else {
             return false;
         };
-        block.files.remove(at);
+        let (_, file) = block.files.remove(at);
+        for bucket in file.placement() {
+            let files = self.in_bucket.entry(bucket).or_default();
+            *files = files.saturating_sub(1);
+        }
         block.tombstoned = block.tombstoned.saturating_sub(1);
         self.len -= 1;
         if block.tombstoned == 0 {
@@ -176,6 +201,11 @@ impl Files {
             })
             .take(max)
             .collect()
+    }
+
+    /// Whether any file that is not forgotten names a bucket.
+    pub(crate) fn any_in(&self, bucket: u32) -> bool {
+        self.in_bucket.get(&bucket).is_some_and(|files| *files > 0)
     }
 
     /// Whether any file of an incarnation is not forgotten.
@@ -222,12 +252,16 @@ mod tests {
         }
     }
 
+    fn named(file: FileId) -> FileRef {
+        FileRef { file, nonce: 9 }
+    }
+
     fn file(live_slices: u32) -> File {
         File {
             nonce: 9,
             length: 100,
             checksum: 1,
-            placement: 0b101,
+            home: Home::Buckets(0b101),
             committed_wall_millis: 0,
             live_slices,
             live_bytes: u64::from(live_slices) * 10,
@@ -259,13 +293,18 @@ mod tests {
     fn only_tombstones_past_the_grace_are_forgotten() {
         let mut files = Files::default();
         files.insert(id(1, 5), file(1));
-        assert!(!files.forget(id(1, 5), u64::MAX));
-        assert!(!files.forget(id(2, 5), u64::MAX));
+        assert!(!files.forget(named(id(1, 5)), u64::MAX));
+        assert!(!files.forget(named(id(2, 5)), u64::MAX));
         assert!(files.release(id(1, 5), 10, 60));
-        assert!(!files.forget(id(1, 5), 59));
+        assert!(!files.forget(named(id(1, 5)), 59));
+        let other = FileRef {
+            file: id(1, 5),
+            nonce: 8,
+        };
+        assert!(!files.forget(other, 60), "another object of that number");
         assert!(files.any_of(Incarnation(1)));
-        assert!(files.forget(id(1, 5), 60));
-        assert!(!files.forget(id(1, 5), 60));
+        assert!(files.forget(named(id(1, 5)), 60));
+        assert!(!files.forget(named(id(1, 5)), 60));
         assert!(!files.any_of(Incarnation(1)));
         assert_eq!(files.len(), 0);
     }
@@ -273,5 +312,10 @@ mod tests {
     #[test]
     fn placement_names_the_buckets() {
         assert_eq!(file(1).placement().collect::<Vec<_>>(), [0, 2]);
+        let mut files = Files::default();
+        files.insert(id(1, 5), file(0));
+        assert!(files.any_in(0) && !files.any_in(1) && files.any_in(2));
+        assert!(files.forget(named(id(1, 5)), 50));
+        assert!(!files.any_in(0) && !files.any_in(2));
     }
 }

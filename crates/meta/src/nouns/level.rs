@@ -6,7 +6,7 @@ use crate::terms::reply::{Refusal, Reply};
 
 /// Raises the level, if everyone who takes part supports the new one.
 pub(crate) fn raise(current: &mut u32, members: &Members, level: u32) -> Reply {
-    if level < *current {
+    if level <= *current {
         return Reply::Refused(Refusal::LevelBehind { level: *current });
     }
     if members.control_nodes.is_empty() {
@@ -28,10 +28,13 @@ mod tests {
     fn the_level_rises_only_when_everyone_supports_it_and_never_falls() {
         let mut members = Members::default();
         let mut level = 1;
-        let node = |name: &str, features| ControlNode {
+        let node = |name: &str, level| ControlNode {
+            nonce: 1,
             name: name.to_owned(),
+            address: "c:1".to_owned(),
             region: "r".to_owned(),
-            features,
+            zone: "z".to_owned(),
+            level,
         };
         members.register_control_node(1, &node("a", 2));
         members.register_control_node(1, &node("b", 1));

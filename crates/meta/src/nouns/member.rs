@@ -10,6 +10,8 @@ use crate::terms::ids::{AgentId, COUNTER_MAX, Incarnation};
 use crate::terms::level;
 use crate::terms::reply::{Refusal, Reply};
 
+pub use crate::terms::view::Agent;
+
 /// Outcomes kept per incarnation, so that a repeated commit is given its first outcome. More than
 /// an agent has in flight.
 pub const KEPT_OUTCOMES: usize = 64;
@@ -17,28 +19,12 @@ pub const KEPT_OUTCOMES: usize = 64;
 /// Longest name, host, region or zone in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
-/// An agent, alive or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agent {
-    pub id: AgentId,
-    pub name: String,
-    /// Host that clients connect to.
-    pub host: String,
-    /// Port that clients connect to.
-    pub port: u16,
-    pub region: String,
-    pub zone: String,
-    /// The highest feature level it supports.
-    pub features: u32,
-    /// Nonce of its last registration.
-    pub(crate) nonce: u128,
-    pub incarnation: Incarnation,
-}
-
 /// One incarnation of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) agent: AgentId,
+    /// What its agent registered it with.
+    pub(crate) nonce: u128,
     /// The only number that can be committed or skipped now.
     pub(crate) next_number: u64,
     /// When it was fenced, in ticks.
@@ -106,9 +92,10 @@ impl Members {
             .get(&request.name)
             .and_then(|id| self.agents.get(id));
         if let Some(agent) = known
-            && agent.nonce == request.nonce
+            && let Some(run) = self.runs.get(&agent.incarnation)
+            && run.nonce == request.nonce
         {
-            if !self.is_alive(agent) {
+            if run.fenced_ticks.is_some() {
                 return (Reply::Refused(Refusal::Fenced), false);
             }
             return (
@@ -134,7 +121,8 @@ impl Members {
         let incarnation = Incarnation(self.last_incarnation);
         self.names.insert(request.name.clone(), id);
         self.agents.insert(id, agent(id, incarnation, request));
-        self.runs.insert(incarnation, Arc::new(Run::starting(id)));
+        let run = Run::starting(id, request.nonce);
+        self.runs.insert(incarnation, Arc::new(run));
         (
             Reply::Registered {
                 agent: id,
@@ -155,35 +143,36 @@ impl Members {
     }
 
     pub(crate) fn register_control_node(&mut self, level: u32, node: &ControlNode) -> Reply {
-        if let Err(refusal) = check_names([&node.name, &node.region]) {
+        let checked = check_names([&node.name, &node.address, &node.region], &node.zone)
+            .and_then(|()| level::check_supports(level, node.level));
+        if let Err(refusal) = checked {
             return Reply::Refused(refusal);
-        }
-        if node.features < level {
-            return Reply::Refused(Refusal::LevelUnsupported { level });
         }
         self.control_nodes.insert(node.name.clone(), node.clone());
         Reply::Done
     }
 
-    pub(crate) fn remove_control_node(&mut self, name: &str) -> Reply {
-        match self.control_nodes.remove(name) {
-            Some(_) => Reply::Done,
-            None => Reply::Refused(Refusal::UnknownControlNode),
+    pub(crate) fn remove_control_node(&mut self, name: &str, nonce: u128) -> Reply {
+        let found = self.control_nodes.get(name);
+        if found.is_none_or(|node| node.nonce != nonce) {
+            return Reply::Refused(Refusal::UnknownControlNode);
         }
+        self.control_nodes.remove(name);
+        Reply::Done
     }
 
     /// The first who does not support a feature level.
     pub(crate) fn find_behind(&self, level: u32) -> Option<(String, u32)> {
         let agents = self.agents.values().filter(|agent| self.is_alive(agent));
-        let agents = agents.map(|agent| (&agent.name, agent.features));
+        let agents = agents.map(|agent| (&agent.name, agent.level));
         let nodes = self
             .control_nodes
             .values()
-            .map(|node| (&node.name, node.features));
+            .map(|node| (&node.name, node.level));
         agents
             .chain(nodes)
-            .find(|(_, features)| *features < level)
-            .map(|(name, features)| (name.clone(), features))
+            .find(|(_, supported)| *supported < level)
+            .map(|(name, supported)| (name.clone(), supported))
     }
 
     /// Forgets what is not needed past the grace: kept outcomes and skips, then the incarnation
@@ -220,9 +209,10 @@ impl Members {
 }
 
 impl Run {
-    fn starting(agent: AgentId) -> Self {
+    fn starting(agent: AgentId, nonce: u128) -> Self {
         Run {
             agent,
+            nonce,
             next_number: 0,
             fenced_ticks: None,
             skipped: BTreeMap::new(),
@@ -239,30 +229,25 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
         port: request.port,
         region: request.region.clone(),
         zone: request.zone.clone(),
-        features: request.features,
-        nonce: request.nonce,
+        level: request.level,
         incarnation,
     }
 }
 
 fn check_agent(level: u32, request: &RegisterAgent) -> Result<(), Refusal> {
-    check_names([&request.name, &request.host, &request.region])?;
-    if request.zone.len() > NAME_BYTES_MAX {
-        return Err(Refusal::Invalid {
-            what: "the zone is longer than 255 bytes",
-        });
-    }
-    level::check_supports(level, request.features)
+    check_names(
+        [&request.name, &request.host, &request.region],
+        &request.zone,
+    )?;
+    level::check_supports(level, request.level)
 }
 
-fn check_names<const N: usize>(names: [&String; N]) -> Result<(), Refusal> {
-    if names
-        .iter()
-        .any(|name| name.is_empty() || name.len() > NAME_BYTES_MAX)
-    {
-        return Err(Refusal::Invalid {
-            what: "name, host and region must each have between 1 and 255 bytes",
-        });
+fn check_names(names: [&String; 3], zone: &str) -> Result<(), Refusal> {
+    let fits = |name: &&String| (1..=NAME_BYTES_MAX).contains(&name.len());
+    if names.iter().all(fits) && zone.len() <= NAME_BYTES_MAX {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::Invalid {
+        what: "name, address and region must have between 1 and 255 bytes each, a zone at most 255",
+    })
 }

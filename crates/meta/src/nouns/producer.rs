@@ -30,10 +30,8 @@ impl ProducerIds {
             && u64::try_from(id.0).is_ok_and(|id| id < self.next)
             && (0..i16::MAX - 1).contains(&epoch)
         {
-            return Reply::Producer {
-                id,
-                epoch: epoch + 1,
-            };
+            let epoch = epoch + 1;
+            return Reply::Producer { id, epoch };
         }
         match i64::try_from(self.next) {
             Ok(id) if self.next <= COUNTER_MAX => {

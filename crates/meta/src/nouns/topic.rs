@@ -8,6 +8,7 @@ use crate::terms::config::{self, Configs};
 use crate::terms::ids::{COUNTER_MAX, PartitionId, TopicId};
 
 pub use crate::terms::refusal::TopicRefusal as Refusal;
+pub use crate::terms::view::Topic;
 
 /// Most partitions of one topic: as many as one command can make without a noticeable pause.
 pub const PARTITIONS_MAX: u32 = 100_000;
@@ -23,21 +24,13 @@ pub const CLUSTER_TOPICS_MAX: usize = 100_000;
 /// Longest topic name, as Kafka's.
 pub const NAME_LENGTH_MAX: usize = 249;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topic {
-    pub id: TopicId,
-    pub name: String,
-    /// Its partitions, by index.
-    pub partitions: Vec<PartitionId>,
-    /// Configs set on the topic itself.
-    pub configs: Configs,
-}
-
 /// All topics, and the cluster's configs, which hold where topics say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topics {
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_name: BTreeMap<String, TopicId>,
+    /// By the version in which they changed last.
+    by_version: BTreeMap<u64, TopicId>,
     /// Names with every dot replaced: Kafka keeps names apart that differ only in `.` and `_`.
     collisions: BTreeMap<String, TopicId>,
     pub(crate) cluster_configs: Arc<Configs>,
@@ -64,6 +57,12 @@ impl Topics {
         self.by_name.values().filter_map(|id| self.by_id.get(id))
     }
 
+    /// The topics that changed after a version of the view, in the order in which they did.
+    pub(crate) fn changed_since(&self, version: u64) -> impl Iterator<Item = &Arc<Topic>> {
+        let changed = self.by_version.range(version.saturating_add(1)..);
+        changed.filter_map(|(_, id)| self.by_id.get(id))
+    }
+
     /// What is set for the cluster.
     pub fn cluster_configs(&self) -> &Arc<Configs> {
         &self.cluster_configs
@@ -84,10 +83,12 @@ impl Topics {
         let found = |topic: &Arc<Topic>| {
             self.by_name.get(&topic.name) == Some(&topic.id)
                 && self.collisions.get(&normalised(&topic.name)) == Some(&topic.id)
+                && self.by_version.get(&topic.version) == Some(&topic.id)
         };
         self.by_id.values().all(found)
             && self.by_name.len() == self.by_id.len()
             && self.collisions.len() == self.by_id.len()
+            && self.by_version.len() == self.by_id.len()
     }
 
     /// The value in force of one of the cluster's configs, as a number.
@@ -155,6 +156,7 @@ impl Topics {
     pub(crate) fn insert(&mut self, topic: Topic) {
         self.by_name.insert(topic.name.clone(), topic.id);
         self.collisions.insert(normalised(&topic.name), topic.id);
+        self.by_version.insert(topic.version, topic.id);
         self.by_id.insert(topic.id, Arc::new(topic));
     }
 
@@ -164,9 +166,20 @@ impl Topics {
         }
     }
 
+    /// Notes that a topic changed in a version of the view.
+    pub(crate) fn touch(&mut self, id: TopicId, version: u64) {
+        if let Some(topic) = self.by_id.get_mut(&id) {
+            let topic = Arc::make_mut(topic);
+            self.by_version.remove(&topic.version);
+            topic.version = version;
+            self.by_version.insert(version, id);
+        }
+    }
+
     pub(crate) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
         let topic = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
+        self.by_version.remove(&topic.version);
         self.collisions.remove(&normalised(&topic.name));
         Some(topic)
     }
@@ -280,6 +293,7 @@ mod tests {
                 name,
                 partitions: Vec::new(),
                 configs: Configs::new(),
+                version: n as u64 + 1,
             });
         }
         let one_more = request(CLUSTER_TOPICS_MAX);

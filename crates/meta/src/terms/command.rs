@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::commit::CommitFile;
 use super::group;
 use super::ids::{FileId, Incarnation, ProducerId, TopicId};
+use super::places::FileRef;
 
 /// One command, as it stands in an entry of the journal.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,11 +41,13 @@ pub enum Command {
     },
     /// Changes the configs of the cluster.
     SetClusterConfigs {
+        /// The version of the cluster's configs that this was made from, so that nobody takes back
+        /// what he has not seen.
+        replaces: u64,
         changes: ConfigChanges,
     },
     /// A new producer id with epoch 0, or the next epoch of a known one.
     AllocateProducer {
-        /// The id and epoch that the producer has.
         known: Option<(ProducerId, i16)>,
     },
     /// One bounded step of retention, expiry and deletion; repeat it while the reply says that
@@ -52,13 +55,14 @@ pub enum Command {
     Housekeep,
     /// Tombstoned files that are gone from every bucket.
     FilesDeleted {
-        files: BTreeSet<FileId>,
+        files: BTreeSet<FileRef>,
     },
-    /// A control node, and what it supports.
+    /// A run of a control node, and what it supports.
     RegisterControlNode(ControlNode),
-    /// A control node that will not come back.
+    /// A run of a control node that will not come back; a later run of the name stays.
     RemoveControlNode {
         name: String,
+        nonce: u128,
     },
     /// Switches on behaviour that every registered process supports.
     SetFeatureLevel {
@@ -84,7 +88,7 @@ pub struct RegisterAgent {
     pub region: String,
     pub zone: String,
     /// The highest feature level it supports.
-    pub features: u32,
+    pub level: u32,
 }
 
 /// A topic to create.
@@ -111,18 +115,34 @@ pub struct ConfigChanges {
 /// A control node of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlNode {
+    /// New for every run.
+    pub nonce: u128,
     /// Its name; a node registers again under it.
     pub name: String,
+    /// Where agents and other control nodes reach it.
+    pub address: String,
     pub region: String,
+    pub zone: String,
     /// The highest feature level it supports.
-    pub features: u32,
+    pub level: u32,
 }
 
 /// Where files must be. Without buckets every bucket number counts as a failure domain of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
+    /// One more than that of the placement in force; 0 is that of a new cluster.
+    pub number: u64,
     /// Failure domains that must hold a file before it may be committed, at least 1.
     pub copies: u32,
-    /// Bucket numbers (below 64), each with its failure domain.
-    pub buckets: BTreeMap<u32, u32>,
+    /// The buckets by number (below 64). A number is never used again for another bucket.
+    pub buckets: BTreeMap<u32, Bucket>,
+}
+
+/// A bucket of a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its failure domain, which never changes: buckets of one domain may be lost together.
+    pub domain: u32,
+    /// Which life of the bucket it is: one that was wiped has a higher one.
+    pub generation: u64,
 }

@@ -6,8 +6,8 @@ use super::refusal::Refusal;
 pub const FEATURE_LEVEL: u32 = 1;
 
 /// Refuses a process that does not support the cluster's level.
-pub(crate) fn check_supports(level: u32, features: u32) -> Result<(), Refusal> {
-    if features < level {
+pub(crate) fn check_supports(level: u32, supported: u32) -> Result<(), Refusal> {
+    if supported < level {
         Err(Refusal::LevelUnsupported { level })
     } else {
         Ok(())

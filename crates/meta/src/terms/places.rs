@@ -1,7 +1,7 @@
 //! Where records are, and what may become of the files that hold them. It must not know how that
 //! is found out.
 
-use super::ids::FileId;
+use super::ids::{FileId, PartitionId};
 
 /// A slice, and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct SlicePlace {
     pub file: FileId,
     /// The random part of the file's key.
     pub nonce: u32,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, so that a reader can take all of a small one at once.
     pub file_length: u64,
     /// First byte of the slice in the file.
     pub position: u64,
@@ -23,6 +23,16 @@ pub struct SlicePlace {
     pub max_timestamp: i64,
 }
 
+/// What to read of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locate {
+    pub partition: PartitionId,
+    /// The first offset wanted.
+    pub offset: i64,
+    /// Bytes after which no further slice is named; the first is always named.
+    pub max_bytes: u64,
+}
+
 /// Where the records from an offset on are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
@@ -32,18 +42,46 @@ pub enum Located {
         log_start: i64,
         /// The offset after the last record.
         high_watermark: i64,
-        /// Slices from the one that holds the offset, or the next that exists; none at the end.
+        /// In offset order; the first holds the offset asked for, or the next that exists. None
+        /// at the end of the partition.
         places: Vec<SlicePlace>,
     },
-    /// The offset lies outside the partition.
+    /// The offset lies outside the partition, as far as is known where it was asked.
     OutOfRange {
         /// The first offset that can be read.
         log_start: i64,
         /// The offset after the last record.
         high_watermark: i64,
     },
-    /// There is no such partition.
+    /// There is no such partition, as far as is known where it was asked.
     UnknownPartition,
+}
+
+/// The offsets between which a partition can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset that can be read.
+    pub log_start: i64,
+    /// The offset after the last record.
+    pub high_watermark: i64,
+}
+
+/// What a look-up by time is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeQuery {
+    /// The first slice that may hold a record at or after this time (milliseconds since 1970).
+    AtOrAfter(i64),
+    /// The first slice that holds the largest timestamp.
+    Largest,
+}
+
+/// A file as it lies in a bucket: its number, and the random part of its key. Two objects of one
+/// number are two files, of which at most one is ever committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileRef {
+    pub file: FileId,
+    /// The random part of its key.
+    pub nonce: u32,
 }
 
 /// What may become of a file found in a bucket.
@@ -51,18 +89,11 @@ pub enum Located {
 pub enum Fate {
     /// It holds records that can be read.
     Live,
-    /// Nothing in it can be read; once the grace is over it may be deleted, and reported so.
+    /// Nothing in it can be read, but a reader may still hold a plan that names it; once the grace
+    /// is over it may be deleted, and reported so.
     Tombstoned,
     /// It may still be committed, or its upload may still be on its way.
     Undecided,
     /// It never will be committed, or is forgotten: whatever is found of it may be deleted.
     Dead,
-}
-
-/// A file that may be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileRef {
-    pub file: FileId,
-    /// The random part of its key.
-    pub nonce: u32,
 }

@@ -39,9 +39,16 @@ pub enum Refusal {
     /// The incarnation was never registered, or is forgotten.
     #[error("there is no such incarnation")]
     UnknownIncarnation,
-    /// There is no control node of that name.
-    #[error("there is no control node of that name")]
+    /// There is no such run of a control node.
+    #[error("there is no such run of a control node")]
     UnknownControlNode,
+    /// What was to be replaced is not what is in force.
+    #[error("{what} changed meanwhile, and have version {version} now: look at them again")]
+    Outdated {
+        what: &'static str,
+        /// The version in force.
+        version: u64,
+    },
     /// The nonce belongs to an earlier run of this agent that was fenced since.
     #[error("this run of the agent was fenced: start again with a new nonce")]
     Fenced,

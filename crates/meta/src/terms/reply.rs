@@ -3,8 +3,8 @@
 
 use super::commit::FileReply;
 use super::group;
-use super::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use super::places::{Fate, SlicePlace};
+use super::ids::{AgentId, Incarnation, PartitionId, ProducerId, TopicId};
+use super::places::{Fate, FileRef, SlicePlace};
 use super::refusal::TopicRefusal;
 
 pub use super::refusal::Refusal;
@@ -49,7 +49,7 @@ pub enum Reply {
     /// To `FilesDeleted`.
     Forgotten {
         /// Files that were not forgotten, since they are not tombstoned or not past the grace.
-        refused: Vec<(FileId, Fate)>,
+        refused: Vec<(FileRef, Fate)>,
     },
     /// To a command about members or features that was refused: nothing changed.
     Refused(Refusal),

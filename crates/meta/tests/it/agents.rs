@@ -1,11 +1,11 @@
 //! Agents, incarnations, control nodes, features, producer ids.
 
-use meta::command::{ControlNode, Placement};
+use meta::command::{Bucket, Placement};
 use meta::ids::{AgentId, Incarnation, ProducerId};
 use meta::reply::Refusal;
 use meta::{Command, Event, Fate, FileReply, Reply};
 
-use crate::support::{Cluster, GRACE, accepted, agent, file, file_id, plain};
+use crate::support::{Cluster, GRACE, accepted, agent, control_node, file, file_id, plain};
 
 #[test]
 fn a_new_run_fences_the_earlier_one_and_keeps_the_node_id() {
@@ -88,7 +88,7 @@ fn registrations_are_checked() {
         );
     }
     let old = meta::command::RegisterAgent {
-        features: 0,
+        level: 0,
         ..agent("a", 1)
     };
     let reply = cluster.apply(&Command::RegisterAgent(old));
@@ -114,12 +114,12 @@ fn what_is_kept_of_a_fenced_incarnation_goes_once_nothing_needs_it() {
         [accepted(0)],
         "kept during the grace"
     );
-    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+    assert_eq!(cluster.fate(file_id(run, 1)), Fate::Undecided);
     cluster.pass(1);
     cluster.housekeep();
     assert_eq!(cluster.commit(&committed), FileReply::Decided);
-    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Dead);
-    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Live);
+    assert_eq!(cluster.fate(file_id(run, 1)), Fate::Dead);
+    assert_eq!(cluster.fate(file_id(run, 0)), Fate::Live);
     assert!(
         cluster.state.incarnation(run).is_some(),
         "a file of it is left"
@@ -133,7 +133,7 @@ fn what_is_kept_of_a_fenced_incarnation_goes_once_nothing_needs_it() {
     assert_eq!(cluster.forget([file_id(run, 0)]).len(), 0);
     cluster.housekeep();
     assert_eq!(cluster.state.incarnation(run), None);
-    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Dead);
+    assert_eq!(cluster.fate(file_id(run, 0)), Fate::Dead);
     assert_eq!(cluster.commit(&committed), FileReply::Decided);
     assert_eq!(cluster.register("a", 2), {
         Reply::Registered {
@@ -149,25 +149,18 @@ fn an_incarnation_that_was_never_given_is_unknown() {
     let id = file_id(Incarnation(5), 0);
     assert_eq!(cluster.skip(id), FileReply::UnknownIncarnation);
     assert_eq!(
-        cluster.state.fate(id),
+        cluster.fate(id),
         Fate::Undecided,
         "it may be registered yet"
     );
-    assert_eq!(cluster.state.fate(file_id(Incarnation(0), 0)), Fate::Dead);
+    assert_eq!(cluster.fate(file_id(Incarnation(0), 0)), Fate::Dead);
 }
 
 #[test]
 fn the_feature_level_waits_for_everyone() {
     let mut cluster = Cluster::new();
     let raise = Command::SetFeatureLevel { level: 2 };
-    let node = |features| {
-        let (name, region) = ("c".to_owned(), "r".to_owned());
-        Command::RegisterControlNode(ControlNode {
-            name,
-            region,
-            features,
-        })
-    };
+    let node = |level| Command::RegisterControlNode(control_node("c", level));
     assert_eq!(
         cluster.apply(&raise),
         Reply::Refused(Refusal::UnknownControlNode)
@@ -180,8 +173,13 @@ fn the_feature_level_waits_for_everyone() {
     };
     assert_eq!(cluster.apply(&raise), Reply::Refused(behind));
     cluster.apply(&Command::FenceAgent { incarnation });
+    let seen = cluster.state.view_version();
     assert_eq!(cluster.apply(&raise), Reply::Done);
     assert_eq!(cluster.state.feature_level(), 2);
+    let told = cluster.state.view_since(Some(seen)).expect("it changed");
+    assert_eq!((told.level, told.topics.len(), told.agents), (2, 0, None));
+    let again = Reply::Refused(Refusal::LevelBehind { level: 2 });
+    assert_eq!(cluster.apply(&raise), again);
     assert_eq!(cluster.register("old", 2), {
         Reply::Refused(Refusal::LevelUnsupported { level: 2 })
     });
@@ -189,9 +187,13 @@ fn the_feature_level_waits_for_everyone() {
         cluster.apply(&node(1)),
         Reply::Refused(Refusal::LevelUnsupported { level: 2 })
     );
-    let remove = Command::RemoveControlNode {
+    let remove = |nonce| Command::RemoveControlNode {
         name: "c".to_owned(),
+        nonce,
     };
+    let unknown = Reply::Refused(Refusal::UnknownControlNode);
+    assert_eq!(cluster.apply(&remove(8)), unknown, "another run of it");
+    let remove = remove(7);
     assert_eq!(cluster.apply(&remove), Reply::Done);
     assert_eq!(
         cluster.apply(&remove),
@@ -228,9 +230,14 @@ fn a_file_must_be_in_enough_failure_domains() {
     let mut cluster = Cluster::new();
     let partition = cluster.topic("t", 1)[0];
     let run = cluster.agent("a", 1);
+    let bucket = |domain| Bucket {
+        domain,
+        generation: 1,
+    };
     let placement = Placement {
+        number: 1,
         copies: 2,
-        buckets: [(0, 0), (1, 1), (2, 2)].into(),
+        buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
     };
     assert_eq!(
         cluster.apply(&Command::SetPlacement(placement)),

@@ -151,13 +151,13 @@ fn a_file_of_which_nothing_was_accepted_is_dead_from_the_start() {
     let again = file(file_id(run, 1), &[(partition, &[idempotent(7, 0, 0, 2)])]);
     assert_eq!(*cluster.outcomes(&again), [duplicate(0)]);
     assert_eq!(cluster.events, [Event::FilesTombstoned]);
-    assert_eq!(cluster.state.fate(again.file), Fate::Tombstoned);
+    assert_eq!(cluster.fate(again.file), Fate::Tombstoned);
     let elsewhere = file(file_id(run, 2), &[(PartitionId(50), &[plain(1), plain(1)])]);
     assert_eq!(
         *cluster.outcomes(&elsewhere),
         [BatchOutcome::UnknownPartition; 2]
     );
-    assert_eq!(cluster.state.fate(elsewhere.file), Fate::Tombstoned);
+    assert_eq!(cluster.fate(elsewhere.file), Fate::Tombstoned);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
 
-use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::command::{Bucket, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
 use meta::commit::Batch;
 use meta::group;
-use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
+use meta::ids::{Incarnation, PartitionId, ProducerId, TopicId};
 use meta::{Command, CommitFile, DecodeError};
 
-use crate::support::{file, file_id, hex, idempotent, page, plain, set};
+use crate::support::{file, file_id, hex, idempotent, named, page, plain, set};
 
 const FORMAT: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -18,6 +18,10 @@ fn examples() -> Vec<(&'static str, Command)> {
     let topic = TopicId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
     let run = Incarnation(3);
     let batches = [plain(2), idempotent(7, 0, 40, 3)];
+    let bucket = |domain| Bucket {
+        domain,
+        generation: 1,
+    };
     let changes = ConfigChanges {
         remove: ["flush.ms".to_owned()].into(),
         ..set("retention.ms", "9")
@@ -29,7 +33,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         port: 9_092,
         region: "eu-1".to_owned(),
         zone: "a".to_owned(),
-        features: 1,
+        level: 1,
     };
     let create = CreateTopic {
         id: topic,
@@ -38,11 +42,14 @@ fn examples() -> Vec<(&'static str, Command)> {
         configs: [("retention.ms".to_owned(), "3600000".to_owned())].into(),
     };
     let node = ControlNode {
+        nonce: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
         name: "c-0".to_owned(),
+        address: "10.0.0.6:9094".to_owned(),
         region: "eu-1".to_owned(),
-        features: 1,
+        zone: "a".to_owned(),
+        level: 1,
     };
-    let files: [FileId; 3] = [file_id(run, 4), file_id(run, 6), file_id(Incarnation(5), 0)];
+    let files = [file_id(run, 4), file_id(run, 6), file_id(Incarnation(5), 0)].map(named);
     let commit = file(
         file_id(run, 4),
         &[(PartitionId(1), &batches), (PartitionId(300), &[plain(1)])],
@@ -73,6 +80,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         (
             "SetClusterConfigs",
             Command::SetClusterConfigs {
+                replaces: 3,
                 changes: set("num.partitions", "4"),
             },
         ),
@@ -94,14 +102,16 @@ fn examples() -> Vec<(&'static str, Command)> {
             "RemoveControlNode",
             Command::RemoveControlNode {
                 name: "c-0".to_owned(),
+                nonce: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
             },
         ),
         ("SetFeatureLevel", Command::SetFeatureLevel { level: 2 }),
         (
             "SetPlacement",
             Command::SetPlacement(Placement {
+                number: 1,
                 copies: 2,
-                buckets: [(0, 0), (1, 1), (2, 2)].into(),
+                buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
             }),
         ),
         (

@@ -157,8 +157,8 @@ fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_delet
     let (dead, live) = (file_id(run, 0), file_id(run, 1));
     cluster.configure("t", "retention.bytes", "100");
     cluster.housekeep();
-    assert_eq!(cluster.state.fate(dead), Fate::Tombstoned);
-    assert_eq!(cluster.state.fate(live), Fate::Live);
+    assert_eq!(cluster.fate(dead), Fate::Tombstoned);
+    assert_eq!(cluster.fate(live), Fate::Live);
     cluster.pass(GRACE - 1);
     cluster.housekeep();
     assert_eq!(cluster.state.collectable(9), []);
@@ -177,12 +177,12 @@ fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_delet
         .collect();
     assert_eq!(collectable, [dead]);
     assert_eq!(
-        cluster.state.fate(dead),
+        cluster.fate(dead),
         Fate::Tombstoned,
         "it may be there still"
     );
     assert_eq!(cluster.forget([dead, live]), [live].into());
-    assert_eq!(cluster.state.fate(dead), Fate::Dead);
+    assert_eq!(cluster.fate(dead), Fate::Dead);
     assert_eq!(cluster.state.collectable(9), []);
     assert_eq!(cluster.state.totals().files, 1);
 }
@@ -206,15 +206,15 @@ fn an_upload_that_was_skipped_is_dead_only_after_the_grace() {
     let run = cluster.agent("a", 1);
     cluster.skip(file_id(run, 0));
     assert_eq!(
-        cluster.state.fate(file_id(run, 0)),
+        cluster.fate(file_id(run, 0)),
         Fate::Undecided,
         "its PUT may be on its way"
     );
-    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+    assert_eq!(cluster.fate(file_id(run, 1)), Fate::Undecided);
     cluster.pass(GRACE);
     cluster.housekeep();
-    assert_eq!(cluster.state.fate(file_id(run, 0)), Fate::Dead);
-    assert_eq!(cluster.state.fate(file_id(run, 1)), Fate::Undecided);
+    assert_eq!(cluster.fate(file_id(run, 0)), Fate::Dead);
+    assert_eq!(cluster.fate(file_id(run, 1)), Fate::Undecided);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement};
+use meta::command::{Bucket, ConfigChanges, CreateTopic, Placement};
 use meta::commit::Batch;
 use meta::group;
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use meta::{Command, CommitFile, Reply, Stamp, State};
+use meta::{Command, CommitFile, FileRef, Reply, Stamp, State};
 
-use crate::support::{WALL, agent, file, set};
+use crate::support::{WALL, agent, control_node, file, set};
 
 pub(crate) struct Load {
     random: u64,
@@ -75,9 +75,11 @@ impl Load {
                 changes: self.any_retention("retention.ms", "retention.bytes"),
             },
             19 => Command::SetClusterConfigs {
+                replaces: state.configs_version(),
                 changes: self.any_retention("log.retention.ms", "log.retention.bytes"),
             },
             20 => Command::SetClusterConfigs {
+                replaces: state.configs_version().saturating_sub(self.below(2)),
                 changes: set("file.delete.grace.ms", "30000"),
             },
             21..=23 => self.allocate_producer(),
@@ -86,9 +88,10 @@ impl Load {
             36 => self.any_control_node(),
             37 => Command::RemoveControlNode {
                 name: format!("c{}", self.below(3)),
+                nonce: 7,
             },
             38 => Command::SetFeatureLevel { level: 1 },
-            39 => self.any_placement(),
+            39 => self.any_placement(state),
             40..=47 => self.any_group(state),
             48..=51 => Command::SkipFile {
                 file: self.any_file(state),
@@ -173,32 +176,30 @@ impl Load {
     }
 
     fn files_deleted(&mut self, state: &State) -> Command {
-        let mut files: std::collections::BTreeSet<FileId> = state
-            .collectable(5)
-            .iter()
-            .map(|found| found.file)
-            .collect();
+        let mut files: std::collections::BTreeSet<FileRef> =
+            state.collectable(5).into_iter().collect();
         if self.one_in(3) {
-            files.insert(self.any_file(state));
+            let nonce = 76 + u32::from(self.one_in(2));
+            let file = self.any_file(state);
+            files.insert(FileRef { file, nonce });
         }
         Command::FilesDeleted { files }
     }
 
     fn any_control_node(&mut self) -> Command {
         let name = format!("c{}", self.below(3));
-        let features = u32::try_from(self.below(3)).expect("small");
-        Command::RegisterControlNode(ControlNode {
-            name,
-            region: "r".to_owned(),
-            features,
-        })
+        let level = u32::try_from(self.below(3)).expect("small");
+        Command::RegisterControlNode(control_node(&name, level))
     }
 
-    fn any_placement(&mut self) -> Command {
+    fn any_placement(&mut self, state: &State) -> Command {
         let copies = u32::try_from(self.below(3)).expect("small");
+        let generation = 1 + self.below(2);
+        let bucket = |domain| Bucket { domain, generation };
         Command::SetPlacement(Placement {
+            number: state.placement().number + self.below(2),
             copies,
-            buckets: [(0, 0), (1, 1)].into(),
+            buckets: [(0, bucket(0)), (1, bucket(1))].into(),
         })
     }
 

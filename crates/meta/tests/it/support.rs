@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meta::command::{ConfigChanges, CreateTopic, RegisterAgent};
+use meta::command::{ConfigChanges, ControlNode, CreateTopic, RegisterAgent};
 use meta::commit::Batch;
 use meta::ids::{FileId, Incarnation, PartitionId, TopicId};
 use meta::invariants::check_all;
-use meta::{Applied, BatchOutcome, Command, CommitFile, Event, FileReply, Reply, Stamp, State};
+use meta::{
+    Applied, BatchOutcome, Command, CommitFile, Event, Fate, FileRef, FileReply, Reply, Stamp,
+    State,
+};
 
 /// The wall time at which tests begin, in milliseconds since 1970.
 pub(crate) const WALL: u64 = 1_700_000_000_000;
@@ -83,6 +86,7 @@ impl Cluster {
 
     pub(crate) fn configure_cluster(&mut self, name: &str, value: &str) -> Reply {
         self.apply(&Command::SetClusterConfigs {
+            replaces: self.state.configs_version(),
             changes: set(name, value),
         })
     }
@@ -125,11 +129,16 @@ impl Cluster {
 
     /// Reports files deleted; those that were not forgotten.
     pub(crate) fn forget(&mut self, files: impl IntoIterator<Item = FileId>) -> BTreeSet<FileId> {
-        let files = files.into_iter().collect();
+        let files = files.into_iter().map(named).collect();
         match self.apply(&Command::FilesDeleted { files }) {
-            Reply::Forgotten { refused } => refused.into_iter().map(|(file, _)| file).collect(),
+            Reply::Forgotten { refused } => refused.iter().map(|(found, _)| found.file).collect(),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The fate of a file as [`file`] makes it.
+    pub(crate) fn fate(&self, file: FileId) -> Fate {
+        self.state.fate(named(file))
     }
 
     pub(crate) fn bounds(&self, partition: PartitionId) -> (i64, i64) {
@@ -146,7 +155,18 @@ pub(crate) fn agent(name: &str, nonce: u128) -> RegisterAgent {
         port: 9_092,
         region: "r".to_owned(),
         zone: "z".to_owned(),
-        features: meta::FEATURE_LEVEL,
+        level: meta::FEATURE_LEVEL,
+    }
+}
+
+pub(crate) fn control_node(name: &str, level: u32) -> ControlNode {
+    ControlNode {
+        nonce: 7,
+        name: name.to_owned(),
+        address: "c:9000".to_owned(),
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+        level,
     }
 }
 
@@ -176,6 +196,11 @@ pub(crate) fn file_id(incarnation: Incarnation, number: u64) -> FileId {
         incarnation,
         number,
     }
+}
+
+/// A file as [`file`] makes it.
+pub(crate) fn named(file: FileId) -> FileRef {
+    FileRef { file, nonce: 77 }
 }
 
 /// A batch without a producer.

@@ -221,12 +221,12 @@ fn what_was_written_for_a_deleted_topic_never_appears_under_a_new_one() {
     assert_eq!(*cluster.outcomes(&late), [BatchOutcome::UnknownPartition]);
 
     assert_eq!(
-        cluster.state.fate(first.file),
+        cluster.fate(first.file),
         Fate::Live,
         "until housekeeping comes to it"
     );
     cluster.housekeep();
-    assert_eq!(cluster.state.fate(first.file), Fate::Tombstoned);
+    assert_eq!(cluster.fate(first.file), Fate::Tombstoned);
     assert_eq!(cluster.state.collectable(9), []);
     cluster.pass(GRACE);
     cluster.housekeep();
@@ -238,7 +238,7 @@ fn what_was_written_for_a_deleted_topic_never_appears_under_a_new_one() {
         .collect();
     assert_eq!(files, [first.file, late.file]);
     assert_eq!(cluster.forget(files).len(), 0);
-    assert_eq!(cluster.state.fate(first.file), Fate::Dead);
+    assert_eq!(cluster.fate(first.file), Fate::Dead);
 }
 
 #[test]

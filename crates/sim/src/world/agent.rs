@@ -9,6 +9,7 @@ use agent::data::produce::file::Stored;
 use agent::data::produce::sequence::{Effect, Event, Failure, Sequence};
 use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
+use meta::FileRef;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
 use rpc::group::GroupRequest;
@@ -43,12 +44,12 @@ pub(super) enum Purpose {
     Client(Place, Number, Told),
     Locate(u64),
     Collectable,
-    Fates(Vec<(FileId, u32)>),
+    Fates(Vec<FileRef>),
     Forget,
     Put(FileId),
     Compare(FileId),
     Get(u64, FileId),
-    Delete(Option<FileId>),
+    Delete(Option<FileRef>),
     List,
     PutAgain(FileId),
     RegisterAgain,

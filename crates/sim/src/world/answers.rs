@@ -6,7 +6,7 @@ use meta::ids::PartitionId;
 use meta::query;
 use meta::reply::Reply;
 use meta::state::State;
-use rpc::view::{Bounds, Collectable, FileFate, Located, Place};
+use rpc::view::{Bounds, FileFate, Located, Place};
 
 use super::message::{Call, Return};
 
@@ -41,16 +41,7 @@ pub(super) fn read(state: &State, call: &Call, fresh: bool) -> Option<Return> {
         Call::Bounds(partitions) => {
             Return::Bounds(partitions.iter().map(|&id| bounds(state, id)).collect())
         }
-        Call::Collectable => Return::Collectable(
-            state
-                .collectable(100)
-                .iter()
-                .map(|found| Collectable {
-                    file: found.file,
-                    nonce: found.nonce,
-                })
-                .collect(),
-        ),
+        Call::Collectable => Return::Collectable(state.collectable(100)),
         Call::Fates(files) => {
             Return::Fates(files.iter().map(|&file| fate(state.fate(file))).collect())
         }

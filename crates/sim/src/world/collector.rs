@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
-use rpc::view::{Collectable, FileFate};
+use rpc::view::FileFate;
 
 use crate::bucket::{Answer, Request};
 use crate::mutation::Mutation;
@@ -48,10 +49,10 @@ impl Collector {
     }
 
     /// These may be deleted now.
-    pub(super) fn collect(&mut self, cx: &mut Context, desk: &mut Desk, files: &[Collectable]) {
+    pub(super) fn collect(&mut self, cx: &mut Context, desk: &mut Desk, files: &[FileRef]) {
         for found in files {
             let key = cx.file_key(found.file, found.nonce);
-            desk.ask(cx, Request::Delete(key), Purpose::Delete(Some(found.file)));
+            desk.ask(cx, Request::Delete(key), Purpose::Delete(Some(*found)));
         }
     }
 
@@ -60,7 +61,7 @@ impl Collector {
         &mut self,
         cx: &mut Context,
         desk: &mut Desk,
-        file: FileId,
+        file: FileRef,
         answer: &Answer,
     ) {
         if *answer == Answer::Deleted {
@@ -80,18 +81,15 @@ impl Collector {
             self.first_seen_us.entry(key.clone()).or_insert(now_us);
             let key = store::bucket::Key::new(key.clone()).ok();
             if let Some((id, nonce)) = key.and_then(|key| store::layout::parse_file_key(&key)) {
-                let incarnation = Incarnation(id.incarnation);
-                files.push((
-                    FileId {
-                        incarnation,
-                        number: id.number,
-                    },
-                    nonce,
-                ));
+                let file = FileId {
+                    incarnation: Incarnation(id.incarnation),
+                    number: id.number,
+                };
+                files.push(FileRef { file, nonce });
             }
         }
         if !files.is_empty() {
-            let call = Call::Fates(files.iter().map(|(file, _)| *file).collect());
+            let call = Call::Fates(files.clone());
             desk.call(cx, call, Purpose::Fates(files));
         }
     }
@@ -101,10 +99,10 @@ impl Collector {
         &mut self,
         cx: &mut Context,
         desk: &mut Desk,
-        files: &[(FileId, u32)],
+        files: &[FileRef],
         fates: &[FileFate],
     ) {
-        for (&(file, nonce), fate) in files.iter().zip(fates) {
+        for (&FileRef { file, nonce }, fate) in files.iter().zip(fates) {
             let key = cx.file_key(file, nonce);
             let seen_us = self.first_seen_us.get(&key).copied().unwrap_or(u64::MAX);
             let old = cx.now_us().saturating_sub(seen_us) > OLD_US;

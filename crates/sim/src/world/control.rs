@@ -222,7 +222,12 @@ impl Control {
                 set,
                 ..ConfigChanges::default()
             };
-            self.propose(cx, Waiting::Chore, &Command::SetClusterConfigs { changes });
+            let replaces = self.state.configs_version();
+            self.propose(
+                cx,
+                Waiting::Chore,
+                &Command::SetClusterConfigs { replaces, changes },
+            );
         }
         self.propose(cx, Waiting::Chore, &Command::Housekeep);
     }
@@ -280,7 +285,7 @@ impl Control {
                 port: 9092,
                 region: "r".to_owned(),
                 zone: "z".to_owned(),
-                features: meta::FEATURE_LEVEL,
+                level: meta::FEATURE_LEVEL,
             }),
             Call::Commit(mut file) => {
                 if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
@@ -675,7 +680,11 @@ fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Repl
     let Reply::File(meta::FileReply::Committed { .. }) = reply else {
         return;
     };
-    if state.fate(file.file) != meta::Fate::Live {
+    let found = meta::FileRef {
+        file: file.file,
+        nonce: file.nonce,
+    };
+    if state.fate(found) != meta::Fate::Live {
         return;
     }
     let key = cx.file_key(file.file, file.nonce);

@@ -5,10 +5,11 @@
 use std::fmt;
 
 use bytes::Bytes;
+use meta::FileRef;
 use meta::commit::{BatchOutcome, CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
 use rpc::group::{GroupReply, GroupRequest};
-use rpc::view::{Bounds, Collectable, FileFate, Locate, Located};
+use rpc::view::{Bounds, FileFate, Locate, Located};
 
 /// Numbers requests of all kinds, once in a run.
 pub(super) type Number = u64;
@@ -93,8 +94,8 @@ pub(super) enum Call {
     LocateCurrent(Vec<Locate>),
     Bounds(Vec<PartitionId>),
     Collectable,
-    Fates(Vec<FileId>),
-    Forget(Vec<FileId>),
+    Fates(Vec<FileRef>),
+    Forget(Vec<FileRef>),
     Group(GroupRequest),
 }
 
@@ -107,7 +108,7 @@ pub(super) enum Return {
     /// And whether no replica was further then, which only a simulator can know.
     Located(Vec<Located>, bool),
     Bounds(Vec<Option<Bounds>>),
-    Collectable(Vec<Collectable>),
+    Collectable(Vec<FileRef>),
     Fates(Vec<FileFate>),
     Forgotten,
     Group(GroupReply),

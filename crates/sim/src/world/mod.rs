@@ -343,7 +343,7 @@ impl World {
     fn check_delete(&mut self, key: &str) {
         let parsed = ::store::bucket::Key::new(key).ok();
         let parsed = parsed.and_then(|key| ::store::layout::parse_file_key(&key));
-        let Some((id, _)) = parsed else { return };
+        let Some((id, nonce)) = parsed else { return };
         let incarnation = meta::ids::Incarnation(id.incarnation);
         let file = FileId {
             incarnation,
@@ -351,7 +351,7 @@ impl World {
         };
         let live = self
             .newest()
-            .is_some_and(|state| state.fate(file) == meta::Fate::Live);
+            .is_some_and(|state| state.fate(meta::FileRef { file, nonce }) == meta::Fate::Live);
         if live && self.cx.bucket.peek(key).is_some() {
             self.cx
                 .violation(format!("the live file {key} was deleted"));

@@ -5,26 +5,28 @@ use std::sync::Arc;
 
 use super::{FORMAT, RestoreError};
 use crate::bytes::encoding::{
-    DecodeError, decode_buckets, decode_control_node, decode_nonce, decode_pairs, decode_strictly,
-    decode_topic_id,
+    DecodeError, decode_control_node, decode_nonce, decode_pairs, decode_placement,
+    decode_strictly, decode_topic_id,
 };
 use crate::bytes::proto::{self, chunk::Section};
 use crate::invariants;
 use crate::nouns::clock::{Clock, Hold};
-use crate::nouns::file::File;
-use crate::nouns::kept::Kept;
-use crate::nouns::kept::Packed;
-use crate::nouns::member::{Agent, KEPT_OUTCOMES, Run};
+use crate::nouns::file::{File, Home};
+use crate::nouns::kept::{Kept, Packed};
+use crate::nouns::member::{KEPT_OUTCOMES, Run};
 use crate::nouns::partition::Partition;
+use crate::nouns::placement::Policy;
 use crate::nouns::producer::{Producer, Producers, Remembered};
 use crate::nouns::slices::{Slice, Slices};
-use crate::nouns::topic::{PARTITIONS_MAX, Topic};
+use crate::nouns::topic::PARTITIONS_MAX;
+use crate::nouns::view::Versions;
 use crate::state::State;
 use crate::terms::ids::{
     AgentId, COUNTER_MAX, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId,
 };
 use crate::terms::level::FEATURE_LEVEL;
 use crate::terms::outcome::BatchOutcome;
+use crate::terms::view::{Agent, Topic};
 
 /// Ordinals beyond this were never reached by counting.
 const ORDINAL_MAX: u64 = 1 << 62;
@@ -115,25 +117,49 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
     state.members.last_incarnation = header.last_incarnation;
     state.members.last_agent = agent_id(header.last_agent)?.0;
     state.producer_ids.next = header.next_producer;
-    state.view_version = header.view_version;
+    state.versions = decode_versions(header)?;
     state.cursor = header.housekeep_cursor;
     let placement = header
         .placement
         .as_ref()
         .ok_or(value("there is no placement"))?;
-    state.placement.copies = placement.copies;
-    state.placement.buckets = decode_buckets(placement)?;
+    state.policy = Policy {
+        placement: decode_placement(placement)?,
+        used: header.buckets_used,
+    };
     Arc::make_mut(&mut state.topics).cluster_configs =
         Arc::new(decode_pairs(header.cluster_configs.clone())?);
-    for node in header
-        .control_nodes
-        .iter()
-        .cloned()
-        .map(decode_control_node)
-    {
+    for node in header.control_nodes.iter().cloned() {
+        let node = decode_control_node(node)?;
         state.members.control_nodes.insert(node.name.clone(), node);
     }
     Ok(state)
+}
+
+fn decode_versions(header: &proto::Header) -> Result<Versions, DecodeError> {
+    let (versions, topics) = (&header.deleted_version, &header.deleted_topic);
+    let known = [header.agents_version, header.configs_version];
+    let past = |version: &u64| *version <= header.view_version;
+    let sound = versions.len() == topics.len()
+        && versions.is_sorted_by(|a, b| a < b)
+        && versions.iter().chain(&known).all(past)
+        && versions
+            .iter()
+            .all(|version| *version > header.deleted_since);
+    if !sound {
+        return Err(value("versions of the view contradict one another"));
+    }
+    let topics = topics.iter().map(|topic| decode_topic_id(topic));
+    let deleted = versions.iter().zip(topics);
+    Ok(Versions {
+        last: header.view_version,
+        agents: header.agents_version,
+        configs: header.configs_version,
+        deleted: deleted
+            .map(|(version, topic)| Ok((*version, topic?)))
+            .collect::<Result<_, DecodeError>>()?,
+        complete_since: header.deleted_since,
+    })
 }
 
 fn stamp(wall_millis: u64, ticks_millis: u64) -> Stamp {
@@ -296,8 +322,7 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
         port: u16::try_from(agent.port).map_err(|_| value("a port has more than 16 bits"))?,
         region: agent.region,
         zone: agent.zone,
-        features: agent.features,
-        nonce: decode_nonce(&agent.nonce)?,
+        level: agent.level,
         incarnation: Incarnation(agent.incarnation),
     })
 }
@@ -319,6 +344,7 @@ fn decode_run(run: proto::Run) -> Result<(Incarnation, Run), DecodeError> {
         .collect();
     let decoded = Run {
         agent: agent_id(run.agent)?,
+        nonce: decode_nonce(&run.nonce)?,
         next_number: run.next_number,
         fenced_ticks: one_less(run.fenced),
         skipped,
@@ -378,6 +404,7 @@ fn take_topic(state: &mut State, topic: proto::Topic) -> Result<(), DecodeError>
         name: topic.name,
         partitions,
         configs,
+        version: topic.version,
     };
     Arc::make_mut(&mut state.topics).insert(topic);
     Ok(())
@@ -428,7 +455,7 @@ fn file(part: &proto::Files, row: usize, incarnation: u64) -> Option<(FileId, Fi
         nonce: *part.nonce.get(row)?,
         length: *part.length.get(row)?,
         checksum: *part.checksum.get(row)?,
-        placement: *part.placement.get(row)?,
+        home: Home::Buckets(*part.placement.get(row)?),
         committed_wall_millis: *part.committed_wall_millis.get(row)?,
         live_slices: *part.live_slices.get(row)?,
         live_bytes: *part.live_bytes.get(row)?,

@@ -6,18 +6,18 @@ use prost::Message as _;
 
 use super::{Capture, FORMAT, RUN_SLICES};
 use crate::bytes::encoding::{
-    encode_control_node, encode_pairs, encode_placement, encode_topic_id,
+    encode_control_node, encode_nonce, encode_pairs, encode_placement, encode_topic_id,
 };
 use crate::bytes::proto::{self, chunk::Section};
-use crate::nouns::file::File;
+use crate::nouns::file::{File, Home};
 use crate::nouns::kept::Kept;
-use crate::nouns::member::{Agent, Run};
+use crate::nouns::member::Run;
 use crate::nouns::partition::Partition;
 use crate::nouns::producer::Producers;
 use crate::nouns::slices::Slice;
-use crate::nouns::topic::Topic;
 use crate::state::State;
 use crate::terms::ids::{FileId, Incarnation, PartitionId};
+use crate::terms::view::{Agent, Topic};
 
 /// Weight of a chunk of partitions, in slices: about 14 bytes each.
 const RANGE_WEIGHT_MAX: u64 = 131_072;
@@ -100,6 +100,7 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         .doomed
         .values()
         .map(|partition| partition.slices.len());
+    let deleted = state.versions.deleted.values().copied();
     proto::Header {
         format: FORMAT,
         cluster_id: state.cluster_id.clone(),
@@ -116,12 +117,15 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         last_incarnation: state.members.last_incarnation,
         last_agent: state.members.last_agent.cast_unsigned(),
         next_producer: state.producer_ids.next,
-        view_version: state.view_version,
+        view_version: state.versions.last,
+        agents_version: state.versions.agents,
+        configs_version: state.versions.configs,
+        deleted_version: state.versions.deleted.keys().copied().collect(),
+        deleted_topic: deleted.map(encode_topic_id).collect(),
+        deleted_since: state.versions.complete_since,
+        buckets_used: state.policy.used,
         housekeep_cursor: state.cursor,
-        placement: Some(encode_placement(
-            state.placement.copies,
-            &state.placement.buckets,
-        )),
+        placement: Some(encode_placement(&state.policy.placement)),
         cluster_configs: encode_pairs(&state.topics.cluster_configs),
         control_nodes: state
             .members
@@ -168,8 +172,7 @@ fn encode_agent(agent: &Agent) -> proto::Agent {
         port: u32::from(agent.port),
         region: agent.region.clone(),
         zone: agent.zone.clone(),
-        features: agent.features,
-        nonce: agent.nonce.to_be_bytes().to_vec(),
+        level: agent.level,
         incarnation: agent.incarnation.0,
     }
 }
@@ -183,6 +186,7 @@ fn encode_run(incarnation: Incarnation, run: &Run) -> proto::Run {
         skipped_number: run.skipped.keys().copied().collect(),
         skipped_ticks: run.skipped.values().copied().collect(),
         kept: run.kept.iter().map(encode_kept).collect(),
+        nonce: encode_nonce(run.nonce),
     }
 }
 
@@ -276,6 +280,7 @@ fn encode_topic(topic: &Topic) -> proto::Topic {
         id: encode_topic_id(topic.id),
         name: topic.name.clone(),
         configs: encode_pairs(&topic.configs),
+        version: topic.version,
         ..proto::Topic::default()
     };
     let mut next = None;
@@ -416,7 +421,8 @@ fn push_file(part: &mut proto::Files, id: FileId, file: &File) {
     part.nonce.push(file.nonce);
     part.length.push(file.length);
     part.checksum.push(file.checksum);
-    part.placement.push(file.placement);
+    let Home::Buckets(buckets) = file.home;
+    part.placement.push(buckets);
     part.committed_wall_millis.push(file.committed_wall_millis);
     part.live_slices.push(file.live_slices);
     part.live_bytes.push(file.live_bytes);

@@ -1,0 +1,60 @@
+//! What agents see of a cluster: agents, topics, configs, and how they changed. Values, never
+//! references into a state, which may be in another process; one in the same process may share
+//! their memory. It must not know how they are found out.
+
+use std::sync::Arc;
+
+use super::config::Configs;
+use super::ids::{AgentId, Incarnation, PartitionId, TopicId};
+
+/// An agent that clients can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its Kafka node id.
+    pub id: AgentId,
+    /// Its own name, kept across starts.
+    pub name: String,
+    /// Host that clients connect to.
+    pub host: String,
+    /// Port that clients connect to.
+    pub port: u16,
+    pub region: String,
+    /// Its zone; Kafka's `broker.rack`.
+    pub zone: String,
+    /// The highest feature level it supports.
+    pub level: u32,
+    /// Its latest start; earlier ones commit nothing.
+    pub incarnation: Incarnation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: String,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionId>,
+    /// Configs set on the topic itself.
+    pub configs: Configs,
+    /// The version of the view in which it changed last; no two topics have the same.
+    pub version: u64,
+}
+
+/// How the view of a cluster differs from an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewChange {
+    /// The version of the view that has the change; versions only grow, and views of equal
+    /// versions are equal.
+    pub version: u64,
+    /// The feature level in force.
+    pub level: u32,
+    /// This is the whole view: what is not in it does not exist.
+    pub whole: bool,
+    /// Topics that came or changed, in the order in which they did.
+    pub topics: Vec<Arc<Topic>>,
+    /// Topics that went.
+    pub deleted: Vec<TopicId>,
+    /// All agents that may commit, by id, if any of them changed.
+    pub agents: Option<Vec<Agent>>,
+    /// What is set for the cluster and holds where topics say nothing, if that changed.
+    pub cluster_configs: Option<Arc<Configs>>,
+}
