@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use host::backoff::Backoff;
 use host::task::Task;
+use journal::engine::Engine;
 use journal::entry::ClusterNumber;
 use journal::node::Role;
-use journal::object::Object;
 use journal::replica::{self, Handle, Parts, Replica};
 use meta::state::State;
 use rpc::Error;
@@ -57,15 +57,19 @@ pub struct Tasks {
 }
 
 impl Node {
-    /// Starts a control node whose journal lies in `bucket`. It follows or claims by itself, and
-    /// goes on trying while the bucket is away.
-    pub fn start(settings: &Settings, bucket: Arc<dyn Bucket>) -> (Arc<Node>, Tasks) {
+    /// Starts a control node on an engine of its own, with snapshots in `bucket`. It follows or
+    /// claims by itself, and goes on trying while either is away.
+    pub fn start(
+        settings: &Settings,
+        engine: Box<dyn Engine>,
+        bucket: Arc<dyn Bucket>,
+    ) -> (Arc<Node>, Tasks) {
         let (group_events, changed) = mpsc::unbounded_channel();
         let state = State::genesis(settings.cluster_id.clone());
         let machine = Machine::new(CLUSTER, state, group_events);
         let notices = machine.notices();
         let parts = Parts {
-            engine: Arc::new(Object::new(Arc::clone(&bucket), settings.journal.shard)),
+            engine,
             bucket,
             settings: settings.journal.clone(),
         };
@@ -179,7 +183,8 @@ mod tests {
             ..Rule::on(Op::PutNew, Fault::Definite)
         });
         let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
-        let (node, _tasks) = Node::start(&settings, shared);
+        let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+        let (node, _tasks) = Node::start(&settings, engine, shared);
         assert_eq!(node.lead(&settings).await, Ok(()));
         node.with_state(|state| assert_eq!(state.cluster_config("num.partitions"), "3"));
     }

@@ -9,10 +9,6 @@ use crate::rule::{Rule, Rules};
 #[cfg(test)]
 mod tests;
 
-/// Entries that a leader has in flight at most. So no more slots than these, less one, are occupied
-/// beyond the first free one: where there are more, a slot has been lost.
-pub const SLOTS_AHEAD_MAX: u64 = 8;
-
 /// How far a reader has come, and what the next entry must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -119,6 +115,11 @@ impl Chain {
         };
         let stamp = self.stamp;
         Ok(Verdict::Valid { entry, stamp })
+    }
+
+    /// Passes a slot that will never hold an entry.
+    pub fn skip(&mut self) {
+        self.next += 1;
     }
 
     /// A slot holds an entry that was made for it: whatever else lies there was put by no writer.

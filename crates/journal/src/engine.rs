@@ -1,19 +1,56 @@
-//! What an engine is: numbered slots, each created once, in a strongly consistent store. It must
-//! not know what entries mean, nor who leads.
+//! What an engine is: numbered slots, each decided once, in a strongly consistent store. It must
+//! not know what entries mean, nor why somebody wants to lead.
+//!
+//! Whoever reads, scans. Whoever writes, takes: that settles what others left behind and gives a
+//! [`Tenure`], and only a tenure appends. Every sign of another writer ends a tenure; then the way
+//! on is to take again. So no engine ever meets two different entries of one writer for one slot.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub(crate) mod window;
+
+/// Slots that a tenure may have in flight beyond those that it knows to be decided. So no slot is
+/// occupied this far beyond the first free one: where there are more, a slot has been lost.
+pub const WINDOW: u64 = 8;
+
+/// What a decided slot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    Entry(Bytes),
+    /// The slot was closed by somebody who took the journal: it will never hold an entry.
+    Filler,
+}
+
+/// What a scan found: decided slots in order without a gap, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    pub slots: Vec<(u64, Content)>,
+    pub end: End,
+}
+
+/// Why a scan gives no more slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The next slot is free, on the store's definite word, given after the scan began.
+    Free,
+    /// There may be more: scan again from the next slot.
+    More,
+    /// Whether the next slot is free is not known just now, and why. It never means that it is.
+    Undecided(String),
+}
+
 /// What came of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Append {
-    /// The slot was free and holds these bytes now, durably; or it held exactly these bytes
-    /// already, from an earlier attempt.
+    /// The slot holds these bytes now, durably.
     Appended,
-    /// The slot holds other bytes, which are given.
-    Occupied(Bytes),
-    /// The slot may hold the bytes now, or later, or never: a timeout, a reset, a refusal that
-    /// the engine does not vouch for. Only reading the slot settles it.
+    /// The tenure is over: somebody else is at work, or the caller asked for what a tenure does not
+    /// do. Whether the slot holds these bytes, or may yet, the next take tells.
+    Superseded,
+    /// The slot may hold the bytes now, or later, or never. Repeating the same append settles it.
     Unknown(String),
 }
 
@@ -28,6 +65,20 @@ pub enum Error {
     Corrupt(String),
 }
 
+/// Why a take gave no tenure. It may have closed slots all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// Another owner is at work: read on, and follow.
+    #[error("another owner is at work")]
+    Superseded,
+    /// Slots below this floor may be gone, the first one asked for among them.
+    #[error("the journal is trimmed below {0}")]
+    Trimmed(u64),
+    /// Taking again may succeed.
+    #[error("the journal's engine did not answer: {0}")]
+    Unavailable(String),
+}
+
 /// What an engine can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -35,24 +86,21 @@ pub struct Limits {
     pub slot_bytes_max: usize,
 }
 
-/// The slots of one journal, numbered from 1.
-///
-/// Writers keep the journal dense: a slot is appended only by someone who knows every slot before
-/// it, or has sent an append to it. So slots may be free below others that are not, for a while;
-/// a reader stops at the first. Slots disappear only by [`Engine::trim`]. Dropping a future leaves its outcome unknown.
+/// What a take gives.
+pub struct Taken {
+    pub tenure: Arc<dyn Tenure>,
+    /// Every slot from the one asked for to the one before the tenure's first, decided. They are
+    /// the truth only if the floor, read afterwards, is not above the first of them.
+    pub settled: Vec<(u64, Content)>,
+}
+
+/// The slots of one journal, numbered from 1, as one node sees them: each node has an engine of its
+/// own. Slots disappear only by [`Tenure::trim`]. Dropping a future leaves its outcome unknown.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Creates slot `index` if it is free. `nonce` is the entry's own, also inside `bytes`, for
-    /// engines that tell entries apart by it. Never overwrites. Calling it again with the same
-    /// bytes is safe, whatever came of earlier calls.
-    async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append;
-
-    /// The slot's bytes; `None` only on the store's definite word that it is free just now.
-    async fn read(&self, index: u64) -> Result<Option<Bytes>, Error>;
-
-    /// An unbroken run of occupied slots that begins at `from`: at most `limit`, perhaps fewer
-    /// than there are, and none only if slot `from` was read and found free.
-    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error>;
+    /// Decided slots from `from` on: at most `limit`, perhaps fewer than there are. What was read
+    /// before something failed is given, not lost.
+    async fn scan(&self, from: u64, limit: usize) -> Scan;
 
     /// Some occupied slot above `index`; `None` if a listing, which may lag, shows none.
     async fn above(&self, index: u64) -> Result<Option<u64>, Error>;
@@ -61,10 +109,40 @@ pub trait Engine: Send + Sync + 'static {
     /// call began.
     async fn floor(&self) -> Result<u64, Error>;
 
-    /// Raises the floor to `floor` unless it is higher, durably and visibly to every later
-    /// [`Engine::floor`], and then deletes the slots `indices`, all of which lie below `floor`.
-    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error>;
+    /// Settles the slots from `from` on, all at the same time, and begins a tenure at the first one
+    /// after them; the tenure before, if there was one, is over. Free slots below occupied ones are
+    /// closed, and so is every free slot below `through`, so that what is on its way there from
+    /// others cannot land any more.
+    async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError>;
 
-    /// What it can take.
+    /// What the engine must know, beside the journal's own state, to go on after the entry in slot
+    /// `index`: opaque bytes that a snapshot carries.
+    fn mark(&self, index: u64) -> Bytes;
+
+    /// Takes the mark of a snapshot that was loaded.
+    fn adopt(&self, mark: &[u8]) -> Result<(), Error>;
+
     fn limits(&self) -> Limits;
+}
+
+/// The right to append, from one take to the first sign of another writer.
+///
+/// Its first slot takes the caller's claim, one claim and nothing else; once the caller has made
+/// sure that it counts ([`Tenure::confirmed`]), the slots after it are appended in any order
+/// within [`WINDOW`] of those that this tenure has itself appended.
+#[async_trait]
+pub trait Tenure: Send + Sync + 'static {
+    /// Puts an entry into slot `index`. `nonce` is the entry's own, also inside `bytes`, for engines
+    /// that tell entries apart by it. The same bytes may be sent to a slot again and again; other
+    /// bytes for a slot to which this tenure has sent some are refused, and so is what lies outside
+    /// the window or comes too early: that ends the tenure, and nothing is sent.
+    async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append;
+
+    /// The claim counts: slots after it may be appended from now on.
+    fn confirmed(&self);
+
+    /// Raises the floor to `floor` unless it is higher, durably and visibly to every later
+    /// [`Engine::floor`], and then deletes the slots `indices`, all of which lie below `floor`. A
+    /// tenure that is over trims nothing.
+    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error>;
 }

@@ -11,14 +11,14 @@ mod tests;
 
 /// The first bytes of every entry.
 const MAGIC: [u8; 4] = *b"SWJE";
-/// The format that this code writes, and the only one that it reads.
-const FORMAT: u8 = 1;
+/// The format that this code writes, and the highest that it reads: its claims say so.
+pub const FORMAT: u8 = 1;
 /// Bytes before the body.
-const HEADER_BYTES: usize = 96;
-/// Bytes of the checksum at the end.
+const HEADER_BYTES: usize = 104;
+/// Bytes of the checksum at the end of the head.
 const CHECKSUM_BYTES: usize = 4;
 /// Bytes of an item besides its command.
-pub const ITEM_BYTES: usize = 8;
+pub const ITEM_BYTES: usize = 12;
 /// The longest name of a node, in bytes.
 pub const NODE_NAME_BYTES_MAX: usize = 255;
 
@@ -112,6 +112,8 @@ pub enum Body {
     Claim {
         /// The node's name, 1 to 255 bytes.
         node: String,
+        /// The highest format of entries that the node reads.
+        reads: u8,
     },
     /// Commands, in order; none in a heartbeat.
     Commands(Vec<Item>),
@@ -144,6 +146,9 @@ impl Entry {
         out.put_u8(FORMAT);
         out.put_u8(self.body.kind());
         out.put_u16_le(self.header.shard);
+        let head = HEADER_BYTES + self.body.len() + CHECKSUM_BYTES;
+        out.put_u32_le(narrow(head));
+        out.put_u32_le(0);
         for id in [self.header.id, self.header.claim, self.header.predecessor] {
             out.put_u64_le(id.index);
             out.put_u128_le(id.nonce);
@@ -159,13 +164,28 @@ impl Entry {
     /// The entry in `slot`. Strict: whatever [`Entry::encode`] would not have written is an error.
     /// Commands are views into `slot`.
     pub fn decode(slot: &Bytes) -> Result<Entry, DecodeError> {
+        let entry = Entry::decode_head(slot)?;
+        // No item has a payload in this format, so nothing follows the head.
+        let head = HEADER_BYTES + entry.body.len() + CHECKSUM_BYTES;
+        if slot.len() != head {
+            return Err(DecodeError::Corrupt("something follows its head"));
+        }
+        Ok(entry)
+    }
+
+    /// The entry whose head `slot` begins with; payloads may be missing.
+    pub fn decode_head(slot: &Bytes) -> Result<Entry, DecodeError> {
         if slot.len() < HEADER_BYTES + CHECKSUM_BYTES {
             return Err(DecodeError::Corrupt("it is too short"));
         }
-        let (covered, mut checksum) = slot.split_at(slot.len() - CHECKSUM_BYTES);
-        if covered[..4] != MAGIC {
+        if slot[..4] != MAGIC {
             return Err(DecodeError::Corrupt("it does not begin with SWJE"));
         }
+        let head = (&slot[8..12]).get_u32_le() as usize;
+        if head < HEADER_BYTES + CHECKSUM_BYTES || head > slot.len() {
+            return Err(DecodeError::Corrupt("its head has a wrong length"));
+        }
+        let (covered, mut checksum) = slot[..head].split_at(head - CHECKSUM_BYTES);
         if crc32c(covered) != checksum.get_u32_le() {
             return Err(DecodeError::Corrupt("its checksum does not match"));
         }
@@ -175,6 +195,10 @@ impl Entry {
         let kind = covered[5];
         let mut rest = slot.slice(6..covered.len());
         let shard = rest.get_u16_le();
+        rest.advance(4);
+        if rest.get_u32_le() != 0 {
+            return Err(DecodeError::Corrupt("reserved bytes are not zero"));
+        }
         let mut next_id = || EntryId {
             index: rest.get_u64_le(),
             nonce: rest.get_u128_le(),
@@ -207,7 +231,7 @@ impl Body {
 
     fn len(&self) -> usize {
         match self {
-            Body::Claim { node } => 1 + node.len(),
+            Body::Claim { node, .. } => 2 + node.len(),
             Body::Commands(items) => items_len(items),
             Body::Elsewhere(_) => 40,
         }
@@ -215,11 +239,12 @@ impl Body {
 
     fn encode(&self, out: &mut BytesMut) {
         match self {
-            Body::Claim { node } => {
+            Body::Claim { node, reads } => {
                 assert!(
                     (1..=NODE_NAME_BYTES_MAX).contains(&node.len()),
                     "a node's name has 1 to 255 bytes"
                 );
+                out.put_u8(*reads);
                 out.put_u8(node.len() as u8);
                 out.put_slice(node.as_bytes());
             }
@@ -234,7 +259,11 @@ impl Body {
     fn decode(kind: u8, mut rest: Bytes) -> Result<Body, DecodeError> {
         match kind {
             KIND_CLAIM => {
+                let reads = rest.try_get_u8().unwrap_or(0);
                 let length = rest.try_get_u8().unwrap_or(0);
+                if reads == 0 {
+                    return Err(DecodeError::Corrupt("the claimant reads no format"));
+                }
                 if length == 0 || rest.len() != usize::from(length) {
                     return Err(DecodeError::Corrupt(
                         "the claimant's name has a wrong length",
@@ -244,6 +273,7 @@ impl Body {
                     .map_err(|_| DecodeError::Corrupt("the claimant's name is not UTF-8"))?;
                 Ok(Body::Claim {
                     node: node.to_owned(),
+                    reads,
                 })
             }
             KIND_COMMANDS => decode_items(rest).map(Body::Commands),
@@ -312,6 +342,7 @@ fn encode_items(items: &[Item], out: &mut BytesMut) {
     for item in items {
         out.put_u32_le(item.cluster.0);
         out.put_u32_le(narrow(item.command.len()));
+        out.put_u32_le(0);
         out.put_slice(&item.command);
     }
 }
@@ -326,6 +357,9 @@ fn decode_items(mut rest: Bytes) -> Result<Vec<Item>, DecodeError> {
     for _ in 0..count {
         let cluster = ClusterNumber(rest.try_get_u32_le().map_err(|_| SHORT)?);
         let length = rest.try_get_u32_le().map_err(|_| SHORT)? as usize;
+        if rest.try_get_u32_le().map_err(|_| SHORT)? != 0 {
+            return Err(DecodeError::Corrupt("an item has a payload"));
+        }
         if length > rest.len() {
             return Err(SHORT);
         }

@@ -1,19 +1,20 @@
-//! An engine in this process's memory, shared by whoever holds a clone, with faults on demand. It
-//! must not know what entries mean.
+//! Engines in this process's memory, for tests and simulators. They must not know what entries mean.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::engine::{Append, Engine, Error, Limits};
+use crate::engine::window::Window;
+use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
-/// Slots without any asynchrony: what an engine is once everything else is taken away. The
-/// simulator uses it directly.
+/// Slots and tenures without any asynchrony: what an engine is once everything else is taken away.
+/// The simulators use it directly.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
-    slots: BTreeMap<u64, Bytes>,
+    slots: BTreeMap<u64, Content>,
     floor: u64,
 }
 
@@ -23,25 +24,23 @@ impl Slots {
         Slots::default()
     }
 
-    /// See [`Engine::append`].
-    pub fn append(&mut self, index: u64, bytes: Bytes) -> Append {
-        match self.slots.get(&index) {
-            None => {
-                self.slots.insert(index, bytes);
-                Append::Appended
-            }
-            Some(found) if *found == bytes => Append::Appended,
-            Some(found) => Append::Occupied(found.clone()),
-        }
+    /// Puts an entry into a slot unless it holds something; whether it holds the entry now.
+    pub fn put(&mut self, index: u64, bytes: Bytes) -> bool {
+        let entry = Content::Entry(bytes);
+        *self.slots.entry(index).or_insert_with(|| entry.clone()) == entry
     }
 
-    /// See [`Engine::read`].
-    pub fn read(&self, index: u64) -> Option<Bytes> {
+    /// Closes a slot unless it holds something; what it holds now.
+    pub fn fill(&mut self, index: u64) -> Content {
+        self.slots.entry(index).or_insert(Content::Filler).clone()
+    }
+
+    pub fn read(&self, index: u64) -> Option<Content> {
         self.slots.get(&index).cloned()
     }
 
-    /// See [`Engine::scan`].
-    pub fn scan(&self, from: u64, limit: usize) -> Vec<(u64, Bytes)> {
+    /// The unbroken run from a slot on.
+    pub fn run(&self, from: u64, limit: usize) -> Vec<(u64, Content)> {
         (from..)
             .take(limit)
             .map_while(|index| Some((index, self.read(index)?)))
@@ -53,12 +52,12 @@ impl Slots {
         self.slots.last_key_value().map(|(index, _)| *index)
     }
 
-    /// See [`Engine::floor`].
+    /// See [`crate::engine::Engine::floor`].
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// See [`Engine::trim`].
+    /// See [`crate::engine::Tenure::trim`].
     pub fn trim(&mut self, floor: u64, indices: &[u64]) {
         self.floor = self.floor.max(floor);
         for index in indices {
@@ -66,43 +65,63 @@ impl Slots {
             self.slots.remove(index);
         }
     }
+
+    /// See [`crate::engine::Engine::take`]: what is settled, and the books of the tenure.
+    pub fn take(
+        &mut self,
+        from: u64,
+        through: u64,
+    ) -> Result<(Vec<(u64, Content)>, Books), TakeError> {
+        if self.floor > from {
+            return Err(TakeError::Trimmed(self.floor));
+        }
+        let occupied = self.head().map_or(from, |head| head + 1);
+        let end = occupied.max(through).max(from);
+        let settled = (from..end).map(|index| (index, self.fill(index)));
+        Ok((settled.collect(), Books::starting_at(end)))
+    }
 }
 
-/// What happens to an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    None,
-    /// It happens, but its answer is lost.
-    LostReply,
-    /// It does not happen, and that is not known.
-    Dropped,
-    /// An append that happens when [`Memory::release`] is called, its answer lost long before.
-    Delayed,
+/// What a tenure may send, for whoever keeps slots in memory.
+#[derive(Clone, Debug)]
+pub struct Books(Window);
+
+impl Books {
+    /// Of a tenure that begins with slot `first`.
+    pub fn starting_at(first: u64) -> Self {
+        Books(Window::starting_at(first))
+    }
+
+    /// Whether the tenure sends this; why it does not, and is over.
+    pub fn admit(&mut self, index: u64, bytes: &Bytes) -> Result<(), &'static str> {
+        self.0.admit(index, bytes)
+    }
+
+    /// Takes the answer of the slots to what was admitted: see [`Slots::put`].
+    pub fn answered(&mut self, index: u64, holds: bool) -> Append {
+        if holds {
+            self.0.appended(index);
+            return Append::Appended;
+        }
+        self.0.end();
+        Append::Superseded
+    }
+
+    pub fn confirmed(&mut self) {
+        self.0.confirm();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
 }
 
-/// The operations of an engine, as fault plans see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// [`Engine::append`] at this index.
-    Append(u64),
-    Read,
-    /// [`Engine::trim`]
-    Trim,
-}
-
-type Plan = Box<dyn FnMut(Op) -> Fault + Send>;
-
+/// The engine of one node. Those made by [`Memory::beside`] share its slots.
 #[derive(Default)]
-struct Inner {
-    slots: Slots,
-    delayed: Vec<(u64, Bytes)>,
-    plan: Option<Plan>,
-}
-
-/// The engine. Clones share their slots.
-#[derive(Clone, Default)]
 pub struct Memory {
-    inner: Arc<Mutex<Inner>>,
+    slots: Arc<Mutex<Slots>>,
+    /// Tenures begun by this engine.
+    tenures: Arc<AtomicU64>,
 }
 
 impl Memory {
@@ -111,103 +130,103 @@ impl Memory {
         Memory::default()
     }
 
-    /// From now on `plan` decides what happens to each operation.
-    pub fn plan(&self, plan: impl FnMut(Op) -> Fault + Send + 'static) {
-        self.lock().plan = Some(Box::new(plan));
-    }
-
-    /// From now on everything works.
-    pub fn heal(&self) {
-        self.lock().plan = None;
-    }
-
-    /// Lets every delayed append happen, in the order in which they were made.
-    pub fn release(&self) {
-        let mut inner = self.lock();
-        for (index, bytes) in std::mem::take(&mut inner.delayed) {
-            inner.slots.append(index, bytes);
-        }
-    }
-
-    /// The slots as they are.
-    pub fn slots(&self) -> Slots {
-        self.lock().slots.clone()
-    }
-
-    /// Overwrites or clears a slot, as no engine would: damage, for tests.
-    pub fn damage(&self, index: u64, bytes: Option<Bytes>) {
-        let mut inner = self.lock();
-        match bytes {
-            Some(bytes) => inner.slots.slots.insert(index, bytes),
-            None => inner.slots.slots.remove(&index),
-        };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A plan that panicked has failed its test already; the slots are whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reading<T>(&self, read: impl FnOnce(&Slots) -> T) -> Result<T, Error> {
-        let mut inner = self.lock();
-        match inner.fault(Op::Read) {
-            Fault::None => Ok(read(&inner.slots)),
-            _ => Err(Error::Unavailable("a planned fault".to_owned())),
+    /// Another node's engine on the same journal.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Memory {
+            slots: Arc::clone(&self.slots),
+            tenures: Arc::default(),
         }
     }
 }
 
-impl Inner {
-    fn fault(&mut self, op: Op) -> Fault {
-        self.plan.as_mut().map_or(Fault::None, |plan| plan(op))
-    }
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whole at any time.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Engine for Memory {
-    async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
-        let mut inner = self.lock();
-        let fault = inner.fault(Op::Append(index));
-        match fault {
-            Fault::None => return inner.slots.append(index, bytes),
-            Fault::LostReply => drop(inner.slots.append(index, bytes)),
-            Fault::Dropped => {}
-            Fault::Delayed => inner.delayed.push((index, bytes)),
-        }
-        Append::Unknown("a planned fault".to_owned())
-    }
-
-    async fn read(&self, index: u64) -> Result<Option<Bytes>, Error> {
-        self.reading(|slots| slots.read(index))
-    }
-
-    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error> {
-        self.reading(|slots| slots.scan(from, limit))
+    async fn scan(&self, from: u64, limit: usize) -> Scan {
+        let slots = lock(&self.slots).run(from, limit);
+        let end = match slots.len() < limit {
+            true => End::Free,
+            false => End::More,
+        };
+        Scan { slots, end }
     }
 
     async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
-        self.reading(|slots| slots.head().filter(|head| *head > index))
+        Ok(lock(&self.slots).head().filter(|head| *head > index))
     }
 
     async fn floor(&self) -> Result<u64, Error> {
-        self.reading(Slots::floor)
+        Ok(lock(&self.slots).floor())
     }
 
-    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
-        let mut inner = self.lock();
-        let fault = inner.fault(Op::Trim);
-        if matches!(fault, Fault::None | Fault::LostReply) {
-            inner.slots.trim(floor, indices);
-        }
-        match fault {
-            Fault::None => Ok(()),
-            _ => Err(Error::Unavailable("a planned fault".to_owned())),
-        }
+    async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError> {
+        let number = self.tenures.fetch_add(1, Ordering::AcqRel) + 1;
+        let (settled, books) = lock(&self.slots).take(from, through)?;
+        let tenure = Held {
+            slots: Arc::clone(&self.slots),
+            tenures: Arc::clone(&self.tenures),
+            number,
+            books: Mutex::new(books),
+        };
+        Ok(Taken {
+            tenure: Arc::new(tenure),
+            settled,
+        })
+    }
+
+    fn mark(&self, _: u64) -> Bytes {
+        Bytes::new()
+    }
+
+    fn adopt(&self, _: &[u8]) -> Result<(), Error> {
+        Ok(())
     }
 
     fn limits(&self) -> Limits {
         Limits {
             slot_bytes_max: 256 * 1024,
         }
+    }
+}
+
+/// A tenure in memory.
+struct Held {
+    slots: Arc<Mutex<Slots>>,
+    tenures: Arc<AtomicU64>,
+    number: u64,
+    books: Mutex<Books>,
+}
+
+impl Held {
+    fn is_over(&self) -> bool {
+        self.tenures.load(Ordering::Acquire) != self.number || lock(&self.books).is_over()
+    }
+}
+
+#[async_trait]
+impl Tenure for Held {
+    async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
+        if self.is_over() || lock(&self.books).admit(index, &bytes).is_err() {
+            return Append::Superseded;
+        }
+        let holds = lock(&self.slots).put(index, bytes);
+        lock(&self.books).answered(index, holds)
+    }
+
+    fn confirmed(&self) {
+        lock(&self.books).confirmed();
+    }
+
+    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
+        if self.is_over() {
+            return Err(Error::Unavailable("the tenure is over".to_owned()));
+        }
+        lock(&self.slots).trim(floor, indices);
+        Ok(())
     }
 }

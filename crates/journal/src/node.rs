@@ -1,21 +1,30 @@
-//! The role of a node: follows the journal, claims the lead, appends, falls back. It is sans-IO:
-//! an event goes in with the time, effects come out, and every effect that asks for something is
-//! answered by exactly one event. It must not know engines, buckets or what commands mean.
+//! The role of a node: follows the journal, takes it, leads, falls back. It is sans-IO: an event
+//! goes in with the time, effects come out, and every effect that asks for something is answered
+//! by exactly one event. It must not know engines, buckets or what commands mean.
+//!
+//! Each state owns its data and turns into the next one by itself; what outlives states is in
+//! [`Lasting`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
 
 use crate::chain::Chain;
-use crate::engine::{self, Append};
+use crate::engine::{self, Append, Content, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
 use crate::rule::Rules;
 use crate::snapshot::Cut;
 
+mod accept;
+mod claiming;
+mod context;
 mod flight;
-mod follow;
-mod lead;
+mod following;
+mod leading;
+mod loading;
+mod queue;
 mod retention;
 mod settings;
 
@@ -24,18 +33,16 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use flight::{Flight, entry_id};
-use follow::Following;
-use lead::Leading;
-use retention::Retention;
+use claiming::{Claiming, Confirming, Taking};
+use context::{Cx, Lasting};
+use following::Following;
+use leading::Leading;
+use loading::{Loading, Verifying};
 pub use settings::{Settings, SnapshotPolicy, Takeover};
 
 /// For how long after the start of an append that succeeded a leader answers from memory
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.
 pub const ANSWER_FROM_MEMORY_FOR: Duration = Duration::from_secs(1);
-
-/// How often snapshots are looked for again before a node refuses to go on without one.
-const LOOKS_FOR_SNAPSHOTS: u32 = 5;
 
 /// The time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +68,39 @@ pub struct Proposal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     pub index: u64,
-    pub bytes: Bytes,
-    /// The object that it refers to.
+    pub content: Content,
+    /// The object that its entry refers to.
     pub body: Option<Bytes>,
+}
+
+/// What a scan found, bodies included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub slots: Vec<Slot>,
+    pub end: End,
+}
+
+/// What is wanted with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To begin with a snapshot.
+    Start,
+    /// To see that the journal holds the entry at which a snapshot was cut.
+    Verify,
+    /// To follow.
+    Follow,
+    /// To lead: what is settled by a take, and the floor after the claim.
+    Lead,
+    /// To see that nobody else has taken the lead.
+    Look,
+}
+
+/// One question; its answer carries it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub purpose: Purpose,
+    /// New for every question.
+    pub number: u64,
 }
 
 /// What a snapshot load found.
@@ -93,24 +130,27 @@ pub enum Event {
     /// The time of [`Node::deadline`] has come.
     Timer,
     /// Answer to [`Effect::LoadSnapshot`].
-    SnapshotLoaded(Result<Loaded, engine::Error>),
-    /// Answer to [`Effect::ReadSlot`].
-    SlotRead(u64, Result<Option<Bytes>, engine::Error>),
+    SnapshotLoaded(Ask, Result<Loaded, engine::Error>),
     /// Answer to [`Effect::Scan`]: the unbroken run from the slot asked for.
-    Scanned(u64, Result<Vec<Slot>, engine::Error>),
+    Scanned(Ask, Run),
     /// Answer to [`Effect::ReadFloor`].
-    FloorRead(Result<u64, engine::Error>),
+    FloorRead(Ask, Result<u64, engine::Error>),
+    /// Answer to [`Effect::Take`]: what is settled. The tenure is the shell's to keep.
+    Taken(Ask, Result<Vec<Slot>, TakeError>),
     /// Answer to [`Effect::Append`] of this entry.
     AppendDone(EntryId, Append),
     /// Commands were proposed together.
     Propose(Vec<Proposal>),
     /// Somebody wants to know when an entry appended from now on has been applied.
     Barrier(Ticket),
+    /// Somebody wants to know when everything appended before now has been applied here, whoever
+    /// leads.
+    Confirm(Ticket),
     /// Answer to [`Effect::WriteSnapshot`] at this index: it was written and read back, and has so
     /// many bytes; or why not.
     SnapshotWritten(u64, Result<u64, String>),
-    /// Answer to [`Effect::Trim`].
-    Trimmed(Result<(), engine::Error>),
+    /// Answer to [`Effect::Trim`] of the slots below this one.
+    Trimmed(u64, Result<(), engine::Error>),
     /// The state machine could not apply the entry at this index.
     Poisoned(u64, String),
 }
@@ -120,24 +160,29 @@ pub enum Event {
 pub enum Effect {
     /// Restore the newest whole snapshot with an index above this.
     LoadSnapshot {
+        ask: Ask,
         /// Only newer ones are of use.
         above: u64,
     },
-    ReadSlot {
-        index: u64,
-    },
     /// Read the unbroken run of slots from here.
     Scan {
+        ask: Ask,
         from: u64,
         /// The most to give.
         limit: usize,
     },
     /// Read the engine's floor, and look whether a slot was lost at the end of the chain.
     ReadFloor {
+        ask: Ask,
         /// The slot after the last one known.
         end: u64,
     },
-    /// Write the body to the bucket if there is one, then append.
+    /// Settle the slots from here on, close those below `through`, and begin a tenure, in place of
+    /// the one before.
+    Take { ask: Ask, from: u64, through: u64 },
+    /// Tell the tenure that its claim counts.
+    Confirmed,
+    /// Write the body to the bucket if there is one, then append in the last tenure.
     Append {
         id: EntryId,
         /// The slot's bytes.
@@ -173,9 +218,11 @@ pub enum Effect {
         /// The older of the two verified snapshots from then on; those before it may go.
         older: Option<u64>,
     },
-    /// Raise the floor, then delete slots and bodies.
+    /// In the last tenure, raise the floor, then delete slots and bodies.
     Trim {
         floor: u64,
+        /// All that is to go below this slot goes with this trim.
+        through: u64,
         indices: Vec<u64>,
         /// The bodies, by SHA-256.
         bodies: Vec<[u8; 32]>,
@@ -233,79 +280,30 @@ pub enum Role {
     Loading,
     /// It reads what others append.
     Follower,
-    /// It tries to append a claim.
+    /// It settles what others left, and tries to append a claim.
     Candidate,
     /// Its claim is in the journal; it makes sure that the claim counts.
     BecomingLeader,
+    /// It leads, or renews its claim after something came in its way.
     Leader,
     /// It has stopped for good.
     Halted,
 }
 
-/// What is asked and not answered yet, or to be asked again; appends are asked for besides
-/// ([`flight`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Request {
-    Load { above: u64 },
-    ReadSlot { index: u64 },
-    Scan { from: u64 },
-    ReadFloor,
-}
-
 enum State {
-    Loading,
-    /// A snapshot is restored; the journal must still hold the entry at which it was cut.
-    Verifying(EntryId),
+    Loading(Loading),
+    Verifying(Verifying),
     Following(Following),
-    Claiming(Flight),
-    Confirming(Flight),
+    Taking(Taking),
+    Claiming(Claiming),
+    Confirming(Confirming),
     Leading(Box<Leading>),
     Halted(String),
 }
 
-/// Time, and where effects go, during one event.
-struct Turn<'a> {
-    now: Now,
-    out: &'a mut Vec<Effect>,
-}
-
-/// Proposals whose entry lost its slot, until it is certain to whom.
-struct Limbo {
-    index: u64,
-    tickets: Vec<Ticket>,
-}
-
 pub struct Node {
-    settings: Settings,
-    rules: Rules,
-    entropy: Box<dyn FnMut() -> u128 + Send>,
-    chain: Chain,
-    retention: Retention,
+    lasting: Lasting,
     state: State,
-    request: Option<Request>,
-    retry_at: Option<Instant>,
-    failures: u32,
-    /// When somebody here last proposed or asked for a barrier.
-    used_at: Option<Instant>,
-    /// Whose claim is the last valid one.
-    claimant: Option<String>,
-    leading_until: Option<Instant>,
-    limbo: Option<Limbo>,
-    /// Somebody else has led since this node last did.
-    deposed: bool,
-    /// Claims in a row whose slot held an entry of the leader so far.
-    claims_beaten: u64,
-    /// Somebody else has claimed during this life of the node, and may do so again.
-    contested: bool,
-    /// The last claim of this node that counted.
-    own_claim: Option<EntryId>,
-    /// Looks for a snapshot that found none that can be used, in a row.
-    looks: u32,
-    /// When the open request was made.
-    asked_at: Instant,
-    /// When the look at the journal began that found its end.
-    looked_at: Instant,
-    confirmed_at: Option<Instant>,
 }
 
 impl Node {
@@ -317,27 +315,8 @@ impl Node {
 
     fn under(rules: Rules, settings: Settings, entropy: Box<dyn FnMut() -> u128 + Send>) -> Self {
         Node {
-            chain: Chain::genesis(settings.shard).under(rules),
-            settings,
-            rules,
-            entropy,
-            retention: Retention::new(rules),
-            state: State::Loading,
-            request: None,
-            retry_at: None,
-            failures: 0,
-            used_at: None,
-            claimant: None,
-            leading_until: None,
-            limbo: None,
-            deposed: false,
-            claims_beaten: 0,
-            contested: false,
-            own_claim: None,
-            looks: 0,
-            asked_at: Instant::default(),
-            looked_at: Instant::default(),
-            confirmed_at: None,
+            lasting: Lasting::new(rules, settings, entropy),
+            state: State::Loading(Loading::default()),
         }
     }
 
@@ -353,332 +332,189 @@ impl Node {
 
     pub fn role(&self) -> Role {
         match &self.state {
-            State::Loading | State::Verifying(_) => Role::Loading,
+            State::Loading(_) | State::Verifying(_) => Role::Loading,
             State::Following(_) => Role::Follower,
-            State::Claiming(_) => Role::Candidate,
+            State::Taking(Taking {
+                mandate: Some(_), ..
+            })
+            | State::Claiming(Claiming {
+                mandate: Some(_), ..
+            })
+            | State::Confirming(Confirming {
+                mandate: Some(_), ..
+            })
+            | State::Leading(_) => Role::Leader,
+            State::Taking(_) | State::Claiming(_) => Role::Candidate,
             State::Confirming(_) => Role::BecomingLeader,
-            State::Leading(_) => Role::Leader,
             State::Halted(_) => Role::Halted,
         }
     }
 
     /// How far the journal is known here.
     pub fn chain(&self) -> &Chain {
-        &self.chain
+        &self.lasting.chain
     }
 
     /// The node whose claim is the last valid one known here.
     pub fn claimant(&self) -> Option<&str> {
-        self.claimant.as_deref()
+        self.lasting.claimant.as_deref()
     }
 
     /// Whose lead keeps this node from leading, and the claim by which that node took it: it claims
     /// again only after a silence. `None` while it leads, or has no such reason to wait.
     pub fn deposed_by(&self) -> Option<(EntryId, &str)> {
-        let claim = self.chain.claim();
-        let theirs = self.deposed && self.own_claim != Some(claim);
-        let name = self.claimant.as_deref().filter(|_| theirs)?;
+        let claim = self.lasting.chain.claim();
+        let theirs = self.lasting.deposed && self.lasting.own_claim != Some(claim);
+        let name = self.lasting.claimant.as_deref().filter(|_| theirs)?;
         Some((claim, name))
     }
 
     /// Until when this node may answer from memory as the leader; `None` if it does not lead.
     pub fn leading_until(&self) -> Option<Instant> {
-        match &self.state {
-            State::Leading(_) => self.leading_until,
-            _ => None,
-        }
+        let leads = self.role() == Role::Leader;
+        leads.then_some(self.lasting.leading_until).flatten()
     }
 
     /// The last moment of which this node knows everything that was appended before it; `None` if
     /// it has not read to the end yet.
     pub fn confirmed_at(&self) -> Option<Instant> {
-        self.confirmed_at
+        self.lasting.confirmed_at
     }
 
     /// Index of the newest snapshot that is known to be whole.
     pub fn snapshot_index(&self) -> Option<u64> {
-        self.retention.newest()
+        self.lasting.retention.newest()
     }
 
     /// When to give [`Event::Timer`]; `None` if only other events can change anything.
     pub fn deadline(&self) -> Option<Instant> {
+        let lasting = &self.lasting;
         let of_state = match &self.state {
-            State::Following(following) => following.poll_at(),
-            State::Claiming(flight) => flight.retry_at(),
-            State::Leading(leading) => self.leading_deadline(leading),
-            _ => None,
+            State::Loading(loading) => loading.deadline(),
+            State::Verifying(verifying) => verifying.deadline(),
+            State::Following(following) => following.deadline(lasting),
+            State::Taking(taking) => taking.deadline(lasting),
+            State::Claiming(claiming) => claiming.deadline(lasting),
+            State::Confirming(confirming) => confirming.deadline(lasting),
+            State::Leading(leading) => leading.deadline(lasting),
+            State::Halted(_) => None,
         };
-        [self.retry_at, of_state].into_iter().flatten().min()
+        [lasting.limbo_expires_at(), of_state]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes one event; appends what is to be done to `out`.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
-        let turn = &mut Turn { now, out };
-        if let State::Halted(why) = &self.state {
-            let why = why.clone();
-            return self.refuse_all(turn, event, Refusal::Halted(why));
+        let lasting = &mut self.lasting;
+        let cx = &mut Cx { now, out, lasting };
+        let state = std::mem::replace(&mut self.state, State::Halted(String::new()));
+        if matches!(event, Event::Timer) {
+            cx.expire_limbo();
         }
-        match event {
-            Event::Started => self.ask(turn, Request::Load { above: 0 }),
-            Event::Timer => self.timer(turn),
-            Event::SnapshotLoaded(result) => self.snapshot_loaded(turn, result),
-            Event::SlotRead(index, result) => self.slot_read(turn, index, result),
-            Event::Scanned(from, result) => self.scanned(turn, from, result),
-            Event::FloorRead(result) => self.floor_read(turn, result),
-            Event::AppendDone(id, outcome) => self.append_done(turn, id, outcome),
-            Event::Propose(_) | Event::Barrier(_) => self.wanted(turn, event),
-            Event::SnapshotWritten(index, result) => {
-                self.retention.written(now.boot, index, result.ok());
-                self.maintain(turn);
+        self.state = match (state, event) {
+            (State::Halted(why), event) => {
+                cx.refuse(event, &Refusal::Halted(why.clone()));
+                State::Halted(why)
             }
-            Event::Trimmed(result) => {
-                self.retention.trimmed(now.boot, result.is_ok());
-                self.maintain(turn);
-            }
-            Event::Poisoned(index, why) => {
+            (state, Event::Poisoned(index, why)) => {
                 let why = format!(
                     "entry {index} of the journal cannot be applied: {why}. Nothing after it is \
                      applied here; run a version that can apply it"
                 );
-                self.halt(turn, why);
+                state.halt(cx, why)
             }
-        }
-    }
-
-    fn timer(&mut self, turn: &mut Turn<'_>) {
-        if self.retry_at.is_some_and(|at| at <= turn.now.boot) {
-            self.retry_at = None;
-            self.issue(turn);
-        }
-        self.flights_timer(turn);
-        match &self.state {
-            State::Following(_) => self.following_timer(turn),
-            State::Leading(_) => self.leading_timer(turn),
-            _ => {}
-        }
-    }
-
-    /// A proposal or a barrier.
-    fn wanted(&mut self, turn: &mut Turn<'_>, event: Event) {
-        self.used_at = Some(turn.now.boot);
-        if let State::Leading(_) = &self.state {
-            return self.lead(turn, event);
-        }
-        let leader = self.claimant.clone();
-        self.refuse_all(turn, event, Refusal::NotLeader { leader });
-        if let State::Following(_) = &self.state {
-            // Whoever wants a leader may have ended a silence that did not matter before.
-            self.following_timer(turn);
-        }
-    }
-
-    fn refuse_all(&mut self, turn: &mut Turn<'_>, event: Event, refusal: Refusal) {
-        let tickets = match event {
-            Event::Propose(proposals) => proposals.iter().map(|p| p.ticket).collect(),
-            Event::Barrier(ticket) => vec![ticket],
-            _ => return,
-        };
-        let why = ProposeError::Definite(refusal);
-        turn.out.push(Effect::Lost { tickets, why });
-    }
-
-    /// Asks for something, in place of anything asked before.
-    fn ask(&mut self, turn: &mut Turn<'_>, request: Request) {
-        self.request = Some(request);
-        self.retry_at = None;
-        self.failures = 0;
-        self.issue(turn);
-    }
-
-    /// Asks for the same again, after a pause that grows.
-    fn ask_later(&mut self, turn: &mut Turn<'_>, request: Request) {
-        self.request = Some(request);
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(turn.now.boot + self.pause_after(self.failures));
-    }
-
-    /// How long to wait after so many failures in a row, at least one.
-    fn pause_after(&mut self, failures: u32) -> Duration {
-        let doubled = self.settings.retry_min * (1 << (failures - 1).min(16));
-        self.jitter(doubled.min(self.settings.retry_max))
-    }
-
-    fn issue(&mut self, turn: &mut Turn<'_>) {
-        let Some(request) = self.request else {
-            return;
-        };
-        self.asked_at = turn.now.boot;
-        let effect = match request {
-            Request::Load { above } => Effect::LoadSnapshot { above },
-            Request::ReadSlot { index } => Effect::ReadSlot { index },
-            Request::Scan { from } => Effect::Scan {
-                from,
-                limit: self.settings.scan_limit,
-            },
-            Request::ReadFloor => Effect::ReadFloor {
-                end: self.chain.next(),
-            },
-        };
-        turn.out.push(effect);
-    }
-
-    /// Whether an answer is to the question that is open; closes it.
-    fn answers(&mut self, request: Request) -> bool {
-        let open = self.request == Some(request) && self.retry_at.is_none();
-        if open {
-            self.request = None;
-        }
-        open
-    }
-
-    /// Between half of `base` and one and a half of it.
-    fn jitter(&mut self, base: Duration) -> Duration {
-        let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
-        let draw = ((self.entropy)() as u64) % micros.saturating_add(1);
-        Duration::from_micros(micros / 2 + draw)
-    }
-
-    fn snapshot_loaded(&mut self, turn: &mut Turn<'_>, result: Result<Loaded, engine::Error>) {
-        let Some(Request::Load { above }) = self.request else {
-            return;
-        };
-        if !self.answers(Request::Load { above }) {
-            return;
-        }
-        let refusal = match result {
-            Err(_) => return self.ask_later(turn, Request::Load { above }),
-            Ok(Loaded::Restored { cut, floor, .. }) if cut.last.index < floor => {
-                let index = cut.last.index;
-                unreadable(floor, &[format!("the one at {index} is too old")])
+            (state, Event::SnapshotWritten(index, written)) => {
+                cx.lasting.retention.written(now.boot, index, written.ok());
+                state.go_on(cx)
             }
-            Ok(Loaded::Restored { cut, bytes, .. }) => {
-                return self.adopt(turn, *cut, bytes);
+            (state, Event::Trimmed(through, result)) => {
+                let retention = &mut cx.lasting.retention;
+                retention.trimmed(now.boot, through, result.is_ok());
+                state.go_on(cx)
             }
-            Ok(Loaded::Nothing { floor, damaged }) if floor > self.chain.next() => {
-                unreadable(floor, &damaged)
-            }
-            Ok(Loaded::Nothing { .. }) => return self.follow(turn),
+            (State::Loading(state), event) => state.handle(cx, event),
+            (State::Verifying(state), event) => state.handle(cx, event),
+            (State::Following(state), event) => state.handle(cx, event),
+            (State::Taking(state), event) => state.handle(cx, event),
+            (State::Claiming(state), event) => state.handle(cx, event),
+            (State::Confirming(state), event) => state.handle(cx, event),
+            (State::Leading(state), event) => state.handle(cx, event),
         };
-        // A listing may lag and bytes may be altered on the way: one look is not enough to stop.
-        self.looks += 1;
-        if self.looks < LOOKS_FOR_SNAPSHOTS {
-            return self.ask_later(turn, Request::Load { above });
-        }
-        self.halt(turn, refusal);
-    }
-
-    /// Goes on from a snapshot, once the journal is known to be the one it was cut from.
-    fn adopt(&mut self, turn: &mut Turn<'_>, cut: Cut, bytes: u64) {
-        if cut.shard != self.settings.shard {
-            let found = cut.shard;
-            let why = format!("the newest snapshot belongs to shard {found} of the journal");
-            return self.halt(turn, why);
-        }
-        let last = cut.last;
-        self.chain = Chain::resume(cut.shard, cut.claim, last, cut.stamp).under(self.rules);
-        self.claimant = Some(cut.claimant.clone());
-        self.retention.resume(turn.now.boot, cut, bytes);
-        self.state = State::Verifying(last);
-        self.ask(turn, Request::ReadSlot { index: last.index });
-    }
-
-    /// Reads the snapshots again, because slots that come next may be trimmed.
-    fn reload(&mut self, turn: &mut Turn<'_>) {
-        self.lose_lead(turn);
-        self.lose_limbo(turn, ProposeError::Unknown(SLEPT.to_owned()));
-        self.contested |= self.own_claim == Some(self.chain.claim());
-        self.deposed = true;
-        self.state = State::Loading;
-        let above = self.chain.last().index;
-        self.ask(turn, Request::Load { above });
-    }
-
-    fn slot_read(
-        &mut self,
-        turn: &mut Turn<'_>,
-        index: u64,
-        result: Result<Option<Bytes>, engine::Error>,
-    ) {
-        let State::Verifying(expected) = self.state else {
-            self.look_answered(turn, index, &result);
-            return self.flight_slot_read(turn, index, result);
-        };
-        if !self.answers(Request::ReadSlot { index }) {
-            return;
-        }
-        let Ok(slot) = result else {
-            return self.ask_later(turn, Request::ReadSlot { index });
-        };
-        match slot.as_ref().and_then(entry_id) {
-            Some(found) if found == expected => self.follow(turn),
-            // Gone, or a sleeper's: it may have been trimmed since.
-            _ => self.ask(turn, Request::ReadFloor),
-        }
-    }
-
-    fn floor_read(&mut self, turn: &mut Turn<'_>, result: Result<u64, engine::Error>) {
-        if !self.answers(Request::ReadFloor) {
-            return;
-        }
-        let floor = match result {
-            Ok(floor) => floor,
-            Err(engine::Error::Corrupt(why)) => return self.halt(turn, why),
-            Err(engine::Error::Unavailable(_)) => return self.ask_later(turn, Request::ReadFloor),
-        };
-        match &self.state {
-            State::Verifying(last) if last.index < floor => self.reload(turn),
-            State::Verifying(last) => {
-                let why = format!(
-                    "a snapshot was cut at entry {last:?}, which the journal does not hold: the \
-                     journal is older than its snapshots or another cluster's. Point to the right \
-                     bucket, or restore the journal and the snapshots together"
-                );
-                self.halt(turn, why);
-            }
-            State::Following(_) => self.following_floor(turn, floor),
-            State::Confirming(_) => self.confirm(turn, floor),
-            State::Leading(_) => self.leading_floor(turn, floor),
-            _ => {}
-        }
-    }
-
-    fn lose_limbo(&mut self, turn: &mut Turn<'_>, why: ProposeError) {
-        if let Some(Limbo { tickets, .. }) = self.limbo.take() {
-            lose(turn, tickets, why);
-        }
-    }
-
-    fn halt(&mut self, turn: &mut Turn<'_>, why: String) {
-        let refusal = ProposeError::Definite(Refusal::Halted(why.clone()));
-        let doubt = ProposeError::Unknown(why.clone());
-        self.lose_limbo(turn, doubt.clone());
-        if let State::Leading(leading) = &mut self.state {
-            let (flying, waiting) = leading.abandon();
-            lose(turn, flying, doubt);
-            lose(turn, waiting, refusal);
-        }
-        self.state = State::Halted(why.clone());
-        self.request = None;
-        self.retry_at = None;
-        turn.out.push(Effect::Halt { why });
     }
 }
 
 const SLEPT: &str = "this node slept while others went on";
 
-fn lose(turn: &mut Turn<'_>, tickets: Vec<Ticket>, why: ProposeError) {
-    if !tickets.is_empty() {
-        turn.out.push(Effect::Lost { tickets, why });
+impl State {
+    /// After something that concerns only a leader's chores.
+    fn go_on(self, cx: &mut Cx<'_>) -> State {
+        if let State::Leading(leading) = &self {
+            leading.maintain(cx);
+        }
+        self
+    }
+
+    /// Stops for good.
+    fn halt(self, cx: &mut Cx<'_>, why: String) -> State {
+        let doubt = ProposeError::Unknown(why.clone());
+        let refusal = ProposeError::Definite(Refusal::Halted(why.clone()));
+        self.abandon(cx, &refusal);
+        cx.lose_limbo(doubt);
+        cx.out.push(Effect::Halt { why: why.clone() });
+        State::Halted(why)
+    }
+
+    /// Starts from a snapshot, because slots that come next may be trimmed.
+    fn reload(self, cx: &mut Cx<'_>) -> State {
+        self.abandon(cx, &not_leader());
+        cx.lose_limbo(ProposeError::Unknown(SLEPT.to_owned()));
+        let lasting = &mut cx.lasting;
+        lasting.contested |= lasting.own_claim == Some(lasting.chain.claim());
+        lasting.deposed = true;
+        let above = lasting.chain.last().index;
+        State::Loading(Loading::begin(cx, above))
+    }
+
+    /// Falls back from the lead, or from trying to get it, since somebody else has it.
+    fn stand_down(self, cx: &mut Cx<'_>) -> State {
+        self.abandon(cx, &not_leader());
+        cx.lasting.deposed = true;
+        State::Following(Following::begin(cx))
+    }
+
+    /// Refuses whoever waits for something that was not sent; what was sent is in limbo.
+    fn abandon(self, cx: &mut Cx<'_>, why: &ProposeError) {
+        cx.lasting.leading_until = None;
+        let mandate = match self {
+            State::Taking(taking) => taking.mandate,
+            State::Claiming(claiming) => claiming.mandate,
+            State::Confirming(confirming) => confirming.mandate,
+            State::Leading(leading) => Some(leading.give_up(cx)),
+            State::Following(following) => return following.give_up(cx, why),
+            State::Loading(_) | State::Verifying(_) | State::Halted(_) => None,
+        };
+        if let Some(mandate) = mandate {
+            cx.lose(mandate.queue.into_tickets(), why.clone());
+        }
     }
 }
 
-fn unreadable(floor: u64, damaged: &[String]) -> String {
-    let found = match damaged {
-        [] => "there is no snapshot".to_owned(),
-        some => format!("no snapshot can be used: {}", some.join("; ")),
-    };
-    format!(
-        "the journal begins at {floor} and {found}. This node does not start with an empty state; \
-         restore the objects below snapshots/ and chunks/ from a copy of the bucket"
-    )
+fn not_leader() -> ProposeError {
+    ProposeError::Definite(Refusal::NotLeader { leader: None })
+}
+
+/// Flights whose fate is open after the lead that sent them, in the order of their slots.
+type Limbo = VecDeque<flight::Flight>;
+
+impl Slot {
+    /// Its bytes, with those of its body.
+    pub(crate) fn len(&self) -> usize {
+        let content = match &self.content {
+            Content::Entry(bytes) => bytes.len(),
+            Content::Filler => 0,
+        };
+        content + self.body.as_ref().map_or(0, Bytes::len)
+    }
 }

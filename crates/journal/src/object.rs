@@ -1,19 +1,30 @@
 //! The engine on one bucket: a slot is an object, created if absent; the floor is a chain of such
 //! objects. It must not know what entries mean.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::{join, try_join_all};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use host::clock;
 use store::bucket::{self, Bucket, Key, Payload, Put};
 use store::layout::JOURNAL;
+use store::retry::{Limits as Attempts, Retry};
 
-use crate::engine::{Append, Engine, Error, Limits};
+use crate::engine::window::Window;
+use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
+mod filler;
 mod floor;
+pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
+
+use settle::{Settle, Step};
 
 /// The largest slot. Objects may be far larger, but a reader holds several at a time.
 const SLOT_BYTES_MAX: usize = 8 << 20;
@@ -21,27 +32,53 @@ const SLOT_BYTES_MAX: usize = 8 << 20;
 const READS_AT_ONCE: usize = 64;
 /// About how many bytes one scan holds.
 const SCAN_BYTES: u64 = 32 << 20;
+/// After so long a scan gives what it has, so that it is applied while the rest is read.
+const SCAN_FOR: Duration = Duration::from_secs(5);
 /// Slots deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
+/// How one object is read: a slot is small, and an answer that takes longer will not come.
+const READS: Attempts = Attempts {
+    attempts: 4,
+    attempt_timeout: Duration::from_secs(3),
+    first_delay: Duration::from_millis(20),
+    max_delay: Duration::from_millis(500),
+    deadline: Duration::from_secs(8),
+};
+/// How often a slot is closed before the take is given up, if the store contradicts itself.
+const FILLS: u32 = 4;
 
 /// The journal of one shard in a bucket.
 pub struct Object {
+    shared: Arc<Shared>,
+}
+
+/// What an engine and its tenures share.
+struct Shared {
     bucket: Arc<dyn Bucket>,
+    reads: Retry,
     shard: u16,
     /// The last floor known to be in the chain: its number there and its value.
     floor: Mutex<floor::Link>,
+    /// Tenures begun; only the last one may be at work.
+    tenures: AtomicU64,
 }
 
 impl Object {
     /// The journal of `shard` in `bucket`.
     pub fn new(bucket: Arc<dyn Bucket>, shard: u16) -> Self {
         Object {
-            bucket,
-            shard,
-            floor: Mutex::new(floor::Link::default()),
+            shared: Arc::new(Shared {
+                bucket,
+                reads: Retry::new(READS),
+                shard,
+                floor: Mutex::new(floor::Link::default()),
+                tenures: AtomicU64::new(0),
+            }),
         }
     }
+}
 
+impl Shared {
     fn prefix(&self) -> String {
         prefix(self.shard)
     }
@@ -67,48 +104,81 @@ impl Object {
             .filter_map(|object| Some((self.index_of(&object.key)?, object.size)))
             .collect())
     }
+
+    async fn read(&self, index: u64) -> Result<Option<Content>, Error> {
+        let key = self.slot(index);
+        let read = self.reads.get(self.bucket.as_ref(), &key).await;
+        let bytes = read.map_err(unavailable)?;
+        Ok(bytes.map(|bytes| self.content(index, bytes)))
+    }
+
+    fn content(&self, index: u64, bytes: Bytes) -> Content {
+        if bytes == filler::encode(self.shard, index) {
+            return Content::Filler;
+        }
+        Content::Entry(bytes)
+    }
+
+    /// Closes the slot if it is free; what it holds then.
+    async fn fill(&self, index: u64) -> Result<Content, Error> {
+        let key = self.slot(index);
+        for _ in 0..FILLS {
+            let filler = Payload::from(filler::encode(self.shard, index));
+            if let Ok(Put::Created) = self.bucket.put_new(&key, filler).await {
+                return Ok(Content::Filler);
+            }
+            // Neither a conflict nor an error says what the slot holds, nor that it holds anything.
+            if let Some(content) = self.read(index).await? {
+                return Ok(content);
+            }
+        }
+        Err(Error::Unavailable(format!("{key} is taken and not there")))
+    }
+
+    async fn step(&self, step: Step) -> Result<(Step, Option<Content>), Error> {
+        let content = match step {
+            Step::Read(index) => self.read(index).await?,
+            Step::Fill(index) => Some(self.fill(index).await?),
+        };
+        Ok((step, content))
+    }
+
+    async fn floor(&self) -> Result<u64, Error> {
+        let known = *self.known_floor();
+        let last = floor::last(self.bucket.as_ref(), self.shard, known).await?;
+        self.note_floor(last);
+        Ok(last.floor)
+    }
+
+    fn known_floor(&self) -> MutexGuard<'_, floor::Link> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_floor(&self, link: floor::Link) {
+        let mut known = self.known_floor();
+        if known.number < link.number {
+            *known = link;
+        }
+    }
 }
 
 #[async_trait]
 impl Engine for Object {
-    async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
-        let key = self.slot(index);
-        match self
-            .bucket
-            .put_new(&key, Payload::from(bytes.clone()))
-            .await
-        {
-            Ok(Put::Created) => return Append::Appended,
-            Ok(Put::Conflict) => {}
-            Err(error) => return Append::Unknown(error.to_string()),
-        }
-        // A conflict proves nothing: it may be our own write after a lost reply, or another
-        // create that is still under way and may yet fail.
-        match self.bucket.get(&key).await {
-            Ok(Some(found)) if found == bytes => Append::Appended,
-            Ok(Some(found)) => Append::Occupied(found),
-            Ok(None) => Append::Unknown(format!("{key} is taken and not there")),
-            Err(error) => Append::Unknown(error.to_string()),
-        }
-    }
-
-    async fn read(&self, index: u64) -> Result<Option<Bytes>, Error> {
-        let read = self.bucket.get(&self.slot(index)).await;
-        read.map_err(unavailable)
-    }
-
-    async fn scan(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Error> {
-        let Some(first) = self.read(from).await? else {
-            return Ok(Vec::new());
+    async fn scan(&self, from: u64, limit: usize) -> Scan {
+        let shared = &self.shared;
+        let first = match shared.read(from).await {
+            Ok(Some(first)) => first,
+            Ok(None) => return ending(Vec::new(), End::Free),
+            Err(error) => return ending(Vec::new(), End::Undecided(error.to_string())),
         };
-        let mut size = first.len() as u64;
         let mut slots = vec![(from, first)];
         if limit <= 1 {
-            return Ok(slots);
+            return ending(slots, End::More);
         }
-        // The listing only says how many slots to read at once. A short one, or a slot that does
-        // not answer, costs another scan and nothing else.
-        let listed = self.listed(from, limit - 1).await.unwrap_or_default();
+        // The listing only says how many slots to read at once. A short one costs another scan and
+        // nothing else.
+        let listed = shared.listed(from, limit - 1).await.unwrap_or_default();
+        let mut size = 0;
         let run = (from + 1..)
             .zip(listed)
             .map_while(|(expected, (index, bytes))| {
@@ -116,42 +186,84 @@ impl Engine for Object {
                 (index == expected && size <= SCAN_BYTES).then_some(index)
             });
         let run: Vec<u64> = run.collect();
+        // In any order, so that one that is slow keeps no other from being read.
         let mut reads = stream::iter(run)
-            .map(|index| async move { (index, self.read(index).await) })
-            .buffered(READS_AT_ONCE);
-        while let Some((index, Ok(Some(bytes)))) = reads.next().await {
-            slots.push((index, bytes));
+            .map(|index| async move { (index, shared.read(index).await) })
+            .buffer_unordered(READS_AT_ONCE);
+        let until = clock::now() + SCAN_FOR;
+        let (mut read, mut end) = (BTreeMap::new(), End::More);
+        loop {
+            let left = until.since(clock::now());
+            match clock::timeout(left, reads.next()).await {
+                Ok(Some((index, Ok(Some(content))))) => drop(read.insert(index, content)),
+                Ok(Some((_, Ok(None)))) => {}
+                Ok(Some((_, Err(error)))) => end = End::Undecided(error.to_string()),
+                Ok(None) | Err(_) => break,
+            }
         }
-        Ok(slots)
+        let run = (from + 1..).map_while(|index| Some((index, read.remove(&index)?)));
+        slots.extend(run);
+        if slots.len() > 1 {
+            // Something was read: whoever asks again goes on behind it.
+            end = End::More;
+        }
+        ending(slots, end)
     }
 
     async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
-        let listed = self.listed(index, 1).await?;
+        let listed = self.shared.listed(index, 1).await?;
         Ok(listed.first().map(|(index, _)| *index))
     }
 
     async fn floor(&self) -> Result<u64, Error> {
-        let known = *self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = floor::last(self.bucket.as_ref(), self.shard, known).await?;
-        self.note_floor(last);
-        Ok(last.floor)
+        self.shared.floor().await
     }
 
-    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
-        let known = *self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = floor::raise(self.bucket.as_ref(), self.shard, known, floor).await?;
-        self.note_floor(last);
-        let delete = |index: u64| async move {
-            assert!(index < floor, "only slots below the floor are trimmed");
-            self.bucket
-                .delete(&self.slot(index))
-                .await
-                .map_err(unavailable)
+    async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError> {
+        let number = self.shared.tenures.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut settle = Settle::new(from, through);
+        let first = settle.round();
+        let steps = |round: Vec<Step>| try_join_all(round.into_iter().map(|s| self.shared.step(s)));
+        let (floor, answers) = join(self.shared.floor(), steps(first)).await;
+        // Whoever slept finds trimmed slots free: no use in closing them.
+        let floor = floor.map_err(not_taken)?;
+        if floor > from {
+            return Err(TakeError::Trimmed(floor));
+        }
+        let mut answers = answers.map_err(not_taken)?;
+        loop {
+            for (step, content) in answers {
+                settle.answer(step, content);
+            }
+            let round = settle.round();
+            if round.is_empty() {
+                break;
+            }
+            answers = steps(round).await.map_err(not_taken)?;
+        }
+        let (settled, first) = settle.settled();
+        let tenure = Held {
+            shared: Arc::clone(&self.shared),
+            number,
+            window: Mutex::new(Window::starting_at(first)),
         };
-        stream::iter(indices.iter().copied())
-            .map(Ok)
-            .try_for_each_concurrent(DELETES_AT_ONCE, delete)
-            .await
+        Ok(Taken {
+            tenure: Arc::new(tenure),
+            settled,
+        })
+    }
+
+    /// A slot in a bucket is decided by its name alone.
+    fn mark(&self, _: u64) -> Bytes {
+        Bytes::new()
+    }
+
+    fn adopt(&self, mark: &[u8]) -> Result<(), Error> {
+        if mark.is_empty() {
+            return Ok(());
+        }
+        let why = "the snapshot carries the mark of another engine".to_owned();
+        Err(Error::Corrupt(why))
     }
 
     fn limits(&self) -> Limits {
@@ -161,17 +273,91 @@ impl Engine for Object {
     }
 }
 
-impl Object {
-    fn note_floor(&self, link: floor::Link) {
-        let mut known = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.number < link.number {
-            *known = link;
+/// A tenure on a bucket.
+struct Held {
+    shared: Arc<Shared>,
+    number: u64,
+    window: Mutex<Window>,
+}
+
+impl Held {
+    /// The books, if the tenure is not over.
+    fn window(&self) -> MutexGuard<'_, Window> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.tenures.load(Ordering::Acquire) != self.number {
+            window.end();
+        }
+        window
+    }
+}
+
+#[async_trait]
+impl Tenure for Held {
+    async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
+        if let Err(why) = self.window().admit(index, &bytes) {
+            tracing::debug!(index, why, "an append was not sent");
+            return Append::Superseded;
+        }
+        let key = self.shared.slot(index);
+        let bucket = self.shared.bucket.as_ref();
+        match bucket.put_new(&key, Payload::from(bytes.clone())).await {
+            Ok(Put::Created) => {
+                self.window().appended(index);
+                return Append::Appended;
+            }
+            Ok(Put::Conflict) => {}
+            Err(error) => return Append::Unknown(error.to_string()),
+        }
+        // A conflict proves nothing: it may be our own write after a lost reply, or another
+        // create that is still under way and may yet fail.
+        match bucket.get(&key).await {
+            Ok(Some(found)) if found == bytes => {
+                self.window().appended(index);
+                Append::Appended
+            }
+            Ok(Some(_)) => {
+                self.window().end();
+                Append::Superseded
+            }
+            Ok(None) => Append::Unknown(format!("{key} is taken and not there")),
+            Err(error) => Append::Unknown(error.to_string()),
         }
     }
+
+    fn confirmed(&self) {
+        self.window().confirm();
+    }
+
+    async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
+        if self.window().is_over() {
+            return Err(Error::Unavailable("the tenure is over".to_owned()));
+        }
+        let shared = &self.shared;
+        let known = *shared.known_floor();
+        let last = floor::raise(shared.bucket.as_ref(), shared.shard, known, floor).await?;
+        shared.note_floor(last);
+        let delete = |index: u64| async move {
+            assert!(index < floor, "only slots below the floor are trimmed");
+            let deleted = shared.bucket.delete(&shared.slot(index)).await;
+            deleted.map_err(unavailable)
+        };
+        stream::iter(indices.iter().copied())
+            .map(Ok)
+            .try_for_each_concurrent(DELETES_AT_ONCE, delete)
+            .await
+    }
+}
+
+fn ending(slots: Vec<(u64, Content)>, end: End) -> Scan {
+    Scan { slots, end }
 }
 
 fn unavailable(error: bucket::Error) -> Error {
     Error::Unavailable(error.to_string())
+}
+
+fn not_taken(error: Error) -> TakeError {
+    TakeError::Unavailable(error.to_string())
 }
 
 fn prefix(shard: u16) -> String {

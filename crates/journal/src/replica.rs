@@ -61,9 +61,9 @@ pub trait StateMachine: Send + Sync + 'static {
 }
 
 /// What a replica works on.
-#[derive(Clone)]
 pub struct Parts {
-    pub engine: Arc<dyn Engine>,
+    /// The node's own.
+    pub engine: Box<dyn Engine>,
     /// Where snapshots and large bodies go.
     pub bucket: Arc<dyn Bucket>,
     /// The node's settings; the engine's limits override those that are too large for it.
@@ -144,6 +144,9 @@ enum Input<R> {
     Barrier {
         answer: Answer<Position>,
     },
+    Confirm {
+        answer: Answer<Position>,
+    },
 }
 
 /// Who waits for a ticket.
@@ -219,6 +222,14 @@ impl<S: StateMachine> Handle<S> {
     pub async fn barrier(&self) -> Result<Position, ProposeError> {
         let (answer, passed) = oneshot::channel();
         self.send(Input::Barrier { answer })?;
+        passed.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Resolves once everything that was appended before the call has been applied here, whoever
+    /// leads: what is read afterwards is current. A follower looks for itself, and asks nobody.
+    pub async fn confirm(&self) -> Result<Position, ProposeError> {
+        let (answer, passed) = oneshot::channel();
+        self.send(Input::Confirm { answer })?;
         passed.await.unwrap_or_else(|_| Err(gone()))
     }
 

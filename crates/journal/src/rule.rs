@@ -19,10 +19,12 @@ pub enum Rule {
     ReaderReadsFloor,
     /// Claims and void entries are never trimmed.
     TrimSparesClaims,
-    /// An append of unknown outcome is settled by reading the slot, and repeated only with the
-    /// same bytes.
+    /// An append of unknown outcome is repeated with the same bytes only, and given up only once a
+    /// take has settled its slot.
     SettleByReading,
-    /// An occupied slot may hold one's own entry.
+    /// What comes after a tenure is over comes after a claim of its own.
+    OneTenureOneClaim,
+    /// A slot that a take found occupied may hold one's own entry.
     OccupiedMayBeOurs,
     /// One's own entry counts once it and every slot before it are known to be appended.
     KnownInOrder,
@@ -34,7 +36,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 14] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -43,6 +45,7 @@ impl Rule {
         Rule::ReaderReadsFloor,
         Rule::TrimSparesClaims,
         Rule::SettleByReading,
+        Rule::OneTenureOneClaim,
         Rule::OccupiedMayBeOurs,
         Rule::KnownInOrder,
         Rule::LeadFromFirstAttempt,

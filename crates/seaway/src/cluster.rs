@@ -109,7 +109,9 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     health.waiting("reading the journal");
     let kafka = plan.kafka.local_addr()?.to_string();
     let settings = tuning::control(&plan.settings, &cluster_id, &kafka);
-    let (control, control_tasks) = control::Node::start(&settings, Arc::clone(&bucket));
+    let engine = journal::object::Object::new(Arc::clone(&bucket), settings.journal.shard);
+    let (control, control_tasks) =
+        control::Node::start(&settings, Box::new(engine), Arc::clone(&bucket));
     let led = tokio::select! {
         led = control.lead(&settings) => led,
         never = tell(&control, health) => match never {},

@@ -24,6 +24,7 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
         entries: settings.unsigned("journal.snapshot.entries"),
         bytes: settings.unsigned("journal.snapshot.bytes"),
         interval: SNAPSHOT_INTERVAL,
+        ..journal.snapshot
     };
     control::Settings {
         cluster_id: cluster_id.to_owned(),

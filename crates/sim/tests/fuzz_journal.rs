@@ -24,6 +24,7 @@ fn entries() -> Vec<Entry> {
     let (reference, _) = put_elsewhere(3, &items());
     let claim = Body::Claim {
         node: "control-1".to_owned(),
+        reads: 1,
     };
     let genesis = EntryId::GENESIS;
     let first = EntryId { index: 1, nonce: 9 };

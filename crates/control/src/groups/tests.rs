@@ -35,7 +35,7 @@ async fn led() -> (
     let (group_events, changed) = mpsc::unbounded_channel();
     let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
     let parts = Parts {
-        engine: Arc::new(Object::new(Arc::clone(&bucket), 0)),
+        engine: Box::new(Object::new(Arc::clone(&bucket), 0)),
         bucket,
         settings: journal::node::Settings::alone("c1"),
     };

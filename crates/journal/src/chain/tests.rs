@@ -27,6 +27,7 @@ fn entry(id: EntryId, claim: EntryId, predecessor: EntryId, is_claim: bool) -> E
         body: if is_claim {
             Body::Claim {
                 node: "n".to_owned(),
+                reads: 1,
             }
         } else {
             Body::Commands(vec![item])

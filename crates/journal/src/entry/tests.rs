@@ -40,6 +40,7 @@ fn documented() -> Entry {
 fn examples() -> Vec<Entry> {
     let claim = Body::Claim {
         node: "c1".to_owned(),
+        reads: FORMAT,
     };
     let (reference, _) = put_elsewhere(0xb2, &[command(1, "large")]);
     [
@@ -91,9 +92,22 @@ fn any_changed_or_missing_byte_is_noticed() {
 /// Bytes whose checksum holds, so that the rest of the decoder is reached.
 fn summed(mut bytes: Vec<u8>) -> Bytes {
     bytes.truncate(bytes.len().saturating_sub(4));
+    let head = bytes.len() as u32 + 4;
+    bytes[8..12].copy_from_slice(&head.to_le_bytes());
     let checksum = crc32c(&bytes);
     bytes.extend(checksum.to_le_bytes());
     bytes.into()
+}
+
+#[test]
+fn a_head_is_read_without_what_follows_it() {
+    for entry in examples() {
+        let mut bytes = entry.encode().to_vec();
+        bytes.extend(b"the parts of a payload");
+        let bytes = Bytes::from(bytes);
+        assert_eq!(Entry::decode_head(&bytes), Ok(entry));
+        assert!(Entry::decode(&bytes).is_err());
+    }
 }
 
 #[test]
@@ -108,7 +122,16 @@ fn a_newer_format_is_told_from_damage() {
 
 #[test]
 fn what_would_not_be_written_is_refused() {
-    for (at, value) in [(5, 0), (5, 4), (96, 3), (96, 1), (99, 0xff), (104, 0xff)] {
+    for (at, value) in [
+        (5, 0),
+        (5, 4),
+        (12, 1),
+        (104, 3),
+        (104, 1),
+        (107, 0xff),
+        (112, 0xff),
+        (116, 1),
+    ] {
         let mut bytes = documented().encode().to_vec();
         bytes[at] = value;
         let error = Entry::decode(&summed(bytes)).expect_err("an invalid field");
@@ -141,7 +164,7 @@ fn random_bytes_with_a_good_checksum_decode_to_what_they_encode() {
     let mut rng = Rng::seeded(1);
     let mut decoded = 0;
     for _ in 0..20_000 {
-        let mut bytes = documented().encode()[..96].to_vec();
+        let mut bytes = documented().encode()[..104].to_vec();
         bytes[5] = rng.below(5) as u8;
         // Small numbers make lengths and counts that are sometimes right.
         let largest = 1 << rng.below(9);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use host::clock::Instant;
 
+use super::Effect;
 use super::settings::SnapshotPolicy;
 use crate::chain::Chain;
 use crate::rule::{Rule, Rules};
@@ -46,13 +47,9 @@ pub(super) struct Retention {
     /// The last attempt to write one failed.
     failed: bool,
     trimming_to: Option<u64>,
+    /// The floor as this node read it last while it followed.
+    floor: u64,
     paused_until: Instant,
-}
-
-pub(super) struct Trim {
-    pub(super) floor: u64,
-    pub(super) indices: Vec<u64>,
-    pub(super) bodies: Vec<[u8; 32]>,
 }
 
 impl Retention {
@@ -71,6 +68,7 @@ impl Retention {
             writing: false,
             failed: false,
             trimming_to: None,
+            floor: 0,
             paused_until: Instant::default(),
         }
     }
@@ -91,7 +89,29 @@ impl Retention {
         self.entries_since = 0;
         self.bytes_since = 0;
         self.cut_at = now;
-        self.trimming_to = None;
+    }
+
+    /// A follower has read this floor. Whoever raised it has trimmed what lies below the one before,
+    /// and needs nothing of it any more.
+    pub(super) fn follow(&mut self, floor: u64) {
+        if floor > self.floor {
+            let before = std::mem::replace(&mut self.floor, floor);
+            self.forget_below(before);
+        }
+    }
+
+    fn forget_below(&mut self, end: u64) {
+        if end > self.trimmed_below {
+            self.trimmed_below = end;
+            self.spared = self.spared.split_off(&end);
+            self.bodies = self.bodies.split_off(&end);
+        }
+    }
+
+    /// This node leads from now on. What it would write under its claim is a whole snapshot: not at
+    /// the moment when everybody waits for it.
+    pub(super) fn lead(&mut self, now: Instant, policy: &SnapshotPolicy) {
+        self.paused_until = self.paused_until.max(now + policy.first_after);
     }
 
     pub(super) fn accepted(&mut self, index: u64, bytes: usize, accepted: &Accepted) {
@@ -164,7 +184,7 @@ impl Retention {
     }
 
     /// What to trim next, if anything.
-    pub(super) fn next_trim(&mut self, now: Instant) -> Option<Trim> {
+    pub(super) fn next_trim(&mut self, now: Instant) -> Option<Effect> {
         let floor = self.older?;
         if self.trimming_to.is_some() || self.trimmed_below >= floor || now < self.paused_until {
             return None;
@@ -172,8 +192,9 @@ impl Retention {
         let end = floor.min(self.trimmed_below + TRIM_AT_ONCE);
         self.trimming_to = Some(end);
         let range = self.trimmed_below..end;
-        Some(Trim {
+        Some(Effect::Trim {
             floor,
+            through: end,
             indices: range
                 .clone()
                 .filter(|index| !self.spared.contains(index))
@@ -186,17 +207,17 @@ impl Retention {
         })
     }
 
-    pub(super) fn trimmed(&mut self, now: Instant, done: bool) {
-        let Some(end) = self.trimming_to.take() else {
-            return;
-        };
-        if !done {
-            self.paused_until = now + PAUSE;
+    /// A trim of what lies below `end` was answered.
+    pub(super) fn trimmed(&mut self, now: Instant, end: u64, done: bool) {
+        if self.trimming_to != Some(end) {
             return;
         }
-        self.trimmed_below = end;
-        self.spared = self.spared.split_off(&end);
-        self.bodies = self.bodies.split_off(&end);
+        self.trimming_to = None;
+        if done {
+            self.forget_below(end);
+        } else {
+            self.paused_until = now + PAUSE;
+        }
     }
 }
 
@@ -209,6 +230,7 @@ mod tests {
         entries: 100,
         bytes: 1_000,
         interval: Duration::from_secs(600),
+        first_after: Duration::ZERO,
     };
 
     fn now() -> Instant {

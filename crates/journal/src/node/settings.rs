@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chain::SLOTS_AHEAD_MAX;
+use crate::engine::WINDOW;
 
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct SnapshotPolicy {
     pub bytes: u64,
     /// Time since the last one.
     pub interval: Duration,
+    /// How long a new leader does without a snapshot of its own, and without trimming: its first one
+    /// is a whole one, and comes when nobody waits for the failover any more.
+    pub first_after: Duration,
 }
 
 /// The settings of a node.
@@ -60,7 +63,7 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// The largest slot of the engine, in bytes.
     pub slot_bytes_max: usize,
-    /// The most entries in flight at one time, at most [`SLOTS_AHEAD_MAX`]. More than one help where
+    /// The most entries in flight at one time, at most [`WINDOW`]. More than one help where
     /// an append takes long; each that is in flight when the lead is lost may leave a void entry.
     pub appends_in_flight_max: usize,
     /// The pause between the starts of two appends while one is in flight, so that commands share
@@ -99,7 +102,7 @@ impl Settings {
             queue_items_max: 16_384,
             queue_bytes_max: 64 << 20,
             slot_bytes_max: 8 << 20,
-            appends_in_flight_max: SLOTS_AHEAD_MAX as usize,
+            appends_in_flight_max: WINDOW as usize,
             append_spacing: Duration::from_millis(10),
             proposal_deadline: Duration::from_secs(20),
             poll_min: Duration::from_millis(20),
@@ -111,6 +114,7 @@ impl Settings {
                 entries: 10_000,
                 bytes: 8 << 20,
                 interval: Duration::from_secs(600),
+                first_after: Duration::from_secs(30),
             },
         }
     }

@@ -12,12 +12,15 @@ use host::rng::Rng;
 
 use super::*;
 use crate::entry::{Body, ClusterNumber, Entry, Header};
-use crate::memory::Slots;
+use crate::memory::{Books, Slots};
+use crate::object::settle::{Settle, Step};
 use crate::rule::Rule;
 
+mod engine_side;
 mod oracle;
 mod stores;
 
+use engine_side::Side;
 use oracle::Oracle;
 use stores::{Stores, stray};
 
@@ -33,9 +36,15 @@ enum Happening {
     Heard(usize, u64, Event),
     /// A node's own deadline may have come.
     Deadline(usize, u64),
-    /// An append takes effect; who waits for the answer, and when it hears.
-    Lands(EntryId, Bytes, Option<(usize, u64, u64)>),
-    Deletes(Vec<u64>),
+    /// An append takes effect; who waits for the answer, in which tenure, and when it hears.
+    Lands(EntryId, Bytes, Option<(usize, u64, u64)>, u64),
+    /// One step of a node's take.
+    Step(usize, u64, Step),
+    /// A slot is closed for somebody who does not wait for it any more.
+    Fills(u64),
+    /// The bodies of slots that were read are read.
+    Bodies(usize, u64, Ask, Vec<(u64, Content)>),
+    Deletes(Vec<u64>, Vec<[u8; 32]>),
     SnapshotNamed(usize, u64, Box<Cut>, Vec<u64>),
     Client,
     Nemesis,
@@ -53,6 +62,7 @@ struct Place {
     offset: u64,
     /// The slots for which this life of it has sent an entry.
     sent: BTreeSet<u64>,
+    engine: Side,
 }
 
 struct World {
@@ -69,7 +79,7 @@ struct World {
 }
 
 /// Entries in flight at most.
-const IN_FLIGHT: u64 = 4;
+const IN_FLIGHT: u64 = 8;
 
 fn settings(name: usize, alone: bool) -> Settings {
     let name = format!("n{name}");
@@ -91,6 +101,9 @@ fn settings(name: usize, alone: bool) -> Settings {
     settings.entry_items_max = 4;
     settings.scan_limit = 16;
     settings.snapshot.entries = 4;
+    settings.snapshot.first_after = Duration::ZERO;
+    // Entries of two commands and more have their body elsewhere.
+    settings.slot_bytes_max = 150;
     settings
 }
 
@@ -107,6 +120,7 @@ impl World {
                 stamp: Stamp::default(),
                 offset: rng.below(100 * SECONDS),
                 sent: BTreeSet::new(),
+                engine: Side::default(),
             })
             .collect();
         let mut world = World {
@@ -169,16 +183,26 @@ impl World {
         match happening {
             Happening::Heard(place, life, event) => self.hear(place, life, event)?,
             Happening::Deadline(place, life) => self.deadline(place, life)?,
-            Happening::Lands(id, bytes, waiting) => {
-                let outcome = self.stores.append(id.index, bytes)?;
+            Happening::Lands(id, bytes, waiting, tenure) => {
+                let holds = self.stores.append(id.index, bytes)?;
                 if let Some((place, life, at)) = waiting {
+                    let outcome = self.places[place].engine.answered(tenure, id.index, holds);
                     let event = Event::AppendDone(id, outcome);
                     self.at(at, Happening::Heard(place, life, event));
                 }
             }
-            Happening::Deletes(indices) => {
+            Happening::Step(place, life, step) => self.take_step(place, life, step)?,
+            Happening::Fills(index) => drop(self.stores.fill(index)?),
+            Happening::Bodies(place, life, ask, slots) => {
+                let slots = self.stores.complete(slots);
+                let end = End::More;
+                let event = Event::Scanned(ask, Run { slots, end });
+                self.at(self.now, Happening::Heard(place, life, event));
+            }
+            Happening::Deletes(indices, bodies) => {
                 let floor = self.stores.slots.floor();
                 self.stores.slots.trim(floor, &indices);
+                self.stores.delete_bodies(&bodies);
             }
             Happening::SnapshotNamed(place, life, cut, applied) => {
                 let index = cut.last.index;
@@ -212,6 +236,7 @@ impl World {
         slot.applied.clear();
         slot.stamp = Stamp::default();
         slot.sent.clear();
+        slot.engine = Side::default();
         let life = slot.life;
         self.hear(place, life, Event::Started)
     }
@@ -358,7 +383,19 @@ impl World {
         let failed = self.faults && self.rng.once_in(15);
         let error = || engine::Error::Unavailable("a fault".to_owned());
         let event = match effect {
-            Effect::Append { id, bytes, .. } => return self.append(place, life, id, bytes),
+            Effect::Append { id, bytes, body } => {
+                if let Some((sha256, object)) = body {
+                    self.stores.put_body(sha256, object);
+                }
+                return self.append(place, life, id, bytes);
+            }
+            Effect::Take { ask, from, through } => {
+                return self.take(place, life, ask, (from, through));
+            }
+            Effect::Confirmed => {
+                self.places[place].engine.confirmed();
+                return Ok(());
+            }
             Effect::Apply {
                 id,
                 stamp,
@@ -384,34 +421,48 @@ impl World {
                     return Ok(());
                 }
             }
-            Effect::Trim { floor, indices, .. } => {
+            Effect::Trim { through, .. } if self.places[place].engine.is_over() => {
+                Event::Trimmed(through, Err(error()))
+            }
+            Effect::Trim {
+                floor,
+                through,
+                indices,
+                bodies,
+            } => {
                 let deletes_at = reply_at + self.delay();
                 self.stores.slots.trim(floor, &[]);
-                self.at(deletes_at, Happening::Deletes(indices));
-                self.at(
-                    deletes_at,
-                    Happening::Heard(place, life, Event::Trimmed(Ok(()))),
-                );
+                self.at(deletes_at, Happening::Deletes(indices, bodies));
+                let trimmed = Event::Trimmed(through, Ok(()));
+                self.at(deletes_at, Happening::Heard(place, life, trimmed));
                 return Ok(());
             }
-            Effect::LoadSnapshot { .. } if failed => Event::SnapshotLoaded(Err(error())),
-            Effect::LoadSnapshot { above } => self.load(place, above),
-            Effect::ReadSlot { index } if failed => Event::SlotRead(index, Err(error())),
-            Effect::ReadSlot { index } => Event::SlotRead(index, Ok(self.stores.slots.read(index))),
-            Effect::Scan { from, .. } if failed => Event::Scanned(from, Err(error())),
-            Effect::Scan { from, limit } => {
-                let slots = self.stores.slots.scan(from, limit).into_iter();
-                let slots = slots.map(|(index, bytes)| Slot {
-                    index,
-                    bytes,
-                    body: None,
-                });
-                Event::Scanned(from, Ok(slots.collect()))
+            Effect::LoadSnapshot { ask, .. } if failed => Event::SnapshotLoaded(ask, Err(error())),
+            Effect::LoadSnapshot { ask, above } => self.load(place, ask, above),
+            Effect::Scan { ask, .. } if failed => {
+                let end = End::Undecided("a fault".to_owned());
+                Event::Scanned(
+                    ask,
+                    Run {
+                        slots: Vec::new(),
+                        end,
+                    },
+                )
             }
-            Effect::ReadFloor { .. } if failed => Event::FloorRead(Err(error())),
-            Effect::ReadFloor { end } => {
+            Effect::Scan { ask, from, limit } => {
+                let slots = self.stores.slots.run(from, limit);
+                if !slots.is_empty() {
+                    let bodies = Happening::Bodies(place, life, ask, slots);
+                    self.at(reply_at, bodies);
+                    return Ok(());
+                }
+                let (slots, end) = (Vec::new(), End::Free);
+                Event::Scanned(ask, Run { slots, end })
+            }
+            Effect::ReadFloor { ask, .. } if failed => Event::FloorRead(ask, Err(error())),
+            Effect::ReadFloor { ask, end } => {
                 self.check_ahead(end)?;
-                Event::FloorRead(Ok(self.stores.slots.floor()))
+                Event::FloorRead(ask, Ok(self.stores.slots.floor()))
             }
         };
         self.at(reply_at, Happening::Heard(place, life, event));
@@ -430,7 +481,7 @@ impl World {
         Ok(())
     }
 
-    fn load(&mut self, place: usize, above: u64) -> Event {
+    fn load(&mut self, place: usize, ask: Ask, above: u64) -> Event {
         let floor = self.stores.slots.floor();
         let loaded = match self.stores.newest_above(above) {
             None => Loaded::Nothing {
@@ -448,46 +499,7 @@ impl World {
                 }
             }
         };
-        Event::SnapshotLoaded(Ok(loaded))
-    }
-
-    fn append(&mut self, place: usize, life: u64, id: EntryId, bytes: Bytes) -> Result<(), String> {
-        let sent = &mut self.places[place].sent;
-        if let Some(hole) = self.stores.hole_below(id.index, sent) {
-            let index = id.index;
-            return Err(format!(
-                "n{place} sends slot {index} and nobody sent {hole}"
-            ));
-        }
-        sent.insert(id.index);
-        let lands_at = self.now + self.delay();
-        let heard_at = lands_at + self.delay();
-        let unknown = Event::AppendDone(id, Append::Unknown("a fault".to_owned()));
-        let far = self.now + self.rng.below(15 * SECONDS);
-        match self.rng.below(if self.faults { 12 } else { 1 }) {
-            // The reply is lost.
-            8 => {
-                self.at(lands_at, Happening::Lands(id, bytes, None));
-                self.at(heard_at, Happening::Heard(place, life, unknown));
-            }
-            // The request is lost.
-            9 => self.at(heard_at, Happening::Heard(place, life, unknown)),
-            // It lands when nobody waits for it any more.
-            10 => {
-                self.at(far, Happening::Lands(id, bytes, None));
-                self.at(heard_at, Happening::Heard(place, life, unknown));
-            }
-            // It takes long, and whoever waits is patient, or asleep.
-            11 => self.at(
-                far,
-                Happening::Lands(id, bytes, Some((place, life, far + MILLIS))),
-            ),
-            _ => {
-                let waiting = Some((place, life, heard_at));
-                self.at(lands_at, Happening::Lands(id, bytes, waiting));
-            }
-        }
-        Ok(())
+        Event::SnapshotLoaded(ask, Ok(loaded))
     }
 
     fn apply(

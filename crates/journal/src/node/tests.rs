@@ -6,17 +6,29 @@ use bytes::Bytes;
 use host::clock::Instant;
 
 use super::*;
-use crate::entry::{ClusterNumber, Entry};
-use crate::memory::Slots;
+use crate::engine::WINDOW;
+use crate::entry::{ClusterNumber, Entry, Header};
+use crate::memory::{Books, Slots};
 
 /// A node over slots that answer at once, unless told otherwise.
 struct Bench {
     node: Node,
     slots: Slots,
+    books: Option<Books>,
     now: Now,
     effects: Vec<Effect>,
     /// Effects other than requests, in order.
     seen: Vec<Effect>,
+    takes: u64,
+}
+
+fn complete(slots: Vec<(u64, Content)>) -> Vec<Slot> {
+    let complete = |(index, content)| Slot {
+        index,
+        content,
+        body: None,
+    };
+    slots.into_iter().map(complete).collect()
 }
 
 impl Bench {
@@ -29,12 +41,14 @@ impl Bench {
         Bench {
             node: Node::new(settings, entropy),
             slots: Slots::new(),
+            books: None,
             now: Now {
                 boot: Instant::from_millis(1_000),
                 wall_millis: 1_700_000_000_000,
             },
             effects: Vec::new(),
             seen: Vec::new(),
+            takes: 0,
         }
     }
 
@@ -68,23 +82,33 @@ impl Bench {
         while !self.effects.is_empty() {
             let effect = self.effects.remove(0);
             let event = match effect {
-                Effect::LoadSnapshot { .. } => Event::SnapshotLoaded(Ok(Loaded::Nothing {
-                    floor: self.slots.floor(),
-                    damaged: Vec::new(),
-                })),
-                Effect::ReadSlot { index } => Event::SlotRead(index, Ok(self.slots.read(index))),
-                Effect::Scan { from, limit } => {
-                    let slots = self.slots.scan(from, limit).into_iter();
-                    let slots = slots.map(|(index, bytes)| Slot {
-                        index,
-                        bytes,
-                        body: None,
-                    });
-                    Event::Scanned(from, Ok(slots.collect()))
+                Effect::LoadSnapshot { ask, .. } => {
+                    let floor = self.slots.floor();
+                    let damaged = Vec::new();
+                    Event::SnapshotLoaded(ask, Ok(Loaded::Nothing { floor, damaged }))
                 }
-                Effect::ReadFloor { .. } => Event::FloorRead(Ok(self.slots.floor())),
+                Effect::Scan { ask, from, limit } => {
+                    let slots = complete(self.slots.run(from, limit));
+                    let end = End::Free;
+                    Event::Scanned(ask, Run { slots, end })
+                }
+                Effect::ReadFloor { ask, .. } => Event::FloorRead(ask, Ok(self.slots.floor())),
+                Effect::Take { ask, from, through } => {
+                    self.takes += 1;
+                    let taken = self.slots.take(from, through);
+                    let settled = taken.map(|(settled, books)| {
+                        self.books = Some(books);
+                        complete(settled)
+                    });
+                    Event::Taken(ask, settled)
+                }
+                Effect::Confirmed => {
+                    self.books.as_mut().expect("a tenure").confirmed();
+                    continue;
+                }
                 Effect::Append { id, bytes, .. } => {
-                    Event::AppendDone(id, self.slots.append(id.index, bytes))
+                    let outcome = self.send(id, bytes);
+                    Event::AppendDone(id, outcome)
                 }
                 other => {
                     self.seen.push(other);
@@ -94,6 +118,24 @@ impl Bench {
             return Some(event);
         }
         None
+    }
+
+    /// What the engine makes of an append.
+    fn send(&mut self, id: EntryId, bytes: Bytes) -> Append {
+        let books = self.books.as_mut().expect("a tenure");
+        match books.admit(id.index, &bytes) {
+            Ok(()) => books.answered(id.index, self.slots.put(id.index, bytes)),
+            Err(why) if books.is_over() => {
+                assert_eq!(why, "the tenure is over", "at {id:?}");
+                Append::Superseded
+            }
+            Err(why) => panic!("{id:?}: {why}"),
+        }
+    }
+
+    /// The append reaches the engine, and is answered.
+    fn land(&mut self, (id, bytes): (EntryId, Bytes)) -> Event {
+        Event::AppendDone(id, self.send(id, bytes))
     }
 
     /// The append that the node wants now.
@@ -135,8 +177,8 @@ fn what_comes_together_shares_an_entry() {
     bench.give(propose(1..4));
     bench.give(Event::Barrier(Ticket(9)));
     assert!(bench.effects.is_empty(), "{:?}", bench.effects);
-    bench.slots.append(id.index, bytes);
-    bench.run(Event::AppendDone(id, Append::Appended));
+    let done = bench.land((id, bytes));
+    bench.run(done);
     let applied: Vec<usize> = bench
         .seen
         .iter()
@@ -180,11 +222,11 @@ fn entries_in_flight_count_in_order() {
     let header = Entry::decode(&two).expect("an entry").header;
     assert_eq!(header.predecessor, first);
     assert_eq!(second.index, first.index + 1);
-    bench.slots.append(second.index, two);
-    bench.run(Event::AppendDone(second, Append::Appended));
+    let done = bench.land((second, two));
+    bench.run(done);
     assert_eq!(applied(&bench), [0; 0]);
-    bench.slots.append(first.index, one);
-    bench.run(Event::AppendDone(first, Append::Appended));
+    let done = bench.land((first, one));
+    bench.run(done);
     assert_eq!(applied(&bench), [0, 1]);
     assert_eq!(bench.node.chain().last(), second);
 }
@@ -203,7 +245,7 @@ fn no_more_entries_fly_than_may() {
 
 /// An entry of somebody else right after `chain`, under this claim.
 fn foreign(chain: &Chain, claim: EntryId, body: crate::entry::Body) -> Bytes {
-    let header = crate::entry::Header {
+    let header = Header {
         shard: 0,
         id: EntryId {
             index: chain.next(),
@@ -219,7 +261,11 @@ fn foreign(chain: &Chain, claim: EntryId, body: crate::entry::Body) -> Bytes {
 /// A claim of somebody else, which counts.
 fn rival_claim(chain: &Chain) -> Bytes {
     let node = "rival".to_owned();
-    foreign(chain, chain.claim(), crate::entry::Body::Claim { node })
+    foreign(
+        chain,
+        chain.claim(),
+        crate::entry::Body::Claim { node, reads: 1 },
+    )
 }
 
 /// Commands of somebody else under a claim that does not count.
@@ -232,11 +278,13 @@ fn void_entry(chain: &Chain) -> Bytes {
 fn what_follows_a_lost_slot_is_lost_with_it_wherever_it_lands() {
     let mut bench = Bench::leader();
     let rival = rival_claim(bench.node.chain());
-    let [(first, _), (second, two)] = two_in_flight(&mut bench);
-    bench.slots.append(first.index, rival.clone());
-    bench.slots.append(second.index, two);
-    bench.run(Event::AppendDone(second, Append::Appended));
-    bench.run(Event::AppendDone(first, Append::Occupied(rival)));
+    let [one, two] = two_in_flight(&mut bench);
+    let (first, second) = (one.0, two.0);
+    bench.slots.put(first.index, rival);
+    let done = bench.land(two);
+    bench.run(done);
+    let done = bench.land(one);
+    bench.run(done);
     assert_eq!(bench.node.role(), Role::Follower);
     assert_eq!(bench.node.claimant(), Some("rival"));
     assert_eq!(bench.node.chain().next(), second.index + 1, "it is void");
@@ -248,29 +296,64 @@ fn what_follows_a_lost_slot_is_lost_with_it_wherever_it_lands() {
 }
 
 #[test]
-fn a_void_entry_in_the_way_costs_its_slot_and_not_the_lead() {
+fn a_void_entry_in_the_way_costs_a_take_a_claim_and_a_floor_and_not_the_lead() {
     let mut bench = Bench::leader();
     let void = void_entry(bench.node.chain());
-    let [(first, _), (second, two)] = two_in_flight(&mut bench);
-    bench.slots.append(first.index, void.clone());
+    let [one, two] = two_in_flight(&mut bench);
+    let second = two.0;
+    bench.slots.put(one.0.index, void);
     // The entry that was sent after it lands, and is void now too.
-    bench.slots.append(second.index, two);
-    bench.run(Event::AppendDone(second, Append::Appended));
-    bench.run(Event::AppendDone(first, Append::Occupied(void)));
+    let done = bench.land(two);
+    bench.run(done);
+    bench.give(Event::Barrier(Ticket(7)));
+    let done = bench.land(one);
+    bench.give(done);
+    let [Effect::Take { from, through, .. }] = bench.effects[..] else {
+        panic!("{:?}", bench.effects);
+    };
+    assert_eq!((from, through), (2, 2), "nothing is on its way any more");
+    assert_eq!(bench.node.role(), Role::Leader);
+    let claim = next_claim(&mut bench);
+    assert_eq!(claim.0.index, second.index + 1);
+    let done = bench.land(claim);
+    bench.run(done);
     assert_eq!(bench.node.role(), Role::Leader);
     assert_eq!(applied(&bench), [0, 1]);
-    assert_eq!(bench.node.chain().last().index, second.index + 1);
+    assert_eq!(bench.node.chain().last().index, second.index + 2);
+    let passed = |e: &Effect| matches!(e, Effect::BarrierPassed { .. });
+    assert!(bench.seen.iter().any(passed), "who asked meanwhile waits");
+}
+
+#[test]
+fn what_landed_before_a_void_entry_is_answered_when_it_is_found() {
+    let mut bench = Bench::leader();
+    let [one, two] = two_in_flight(&mut bench);
+    let (first, second) = (one.0, two.0);
+    // The first lands and its answer is lost; something else lies in the slot of the second.
+    bench.land(one);
+    let unknown = Append::Unknown("lost".to_owned());
+    bench.give(Event::AppendDone(first, unknown));
+    let mut chain = bench.node.chain().clone();
+    chain.skip();
+    bench.slots.put(second.index, void_entry(&chain));
+    let done = bench.land(two);
+    bench.run(done);
+    assert_eq!(applied(&bench), [0, 1]);
+    assert_eq!(bench.node.role(), Role::Leader);
 }
 
 #[test]
 fn a_void_entry_in_a_slot_that_was_trimmed_tells_a_sleeper_that_it_slept() {
     let mut bench = Bench::leader();
     let void = void_entry(bench.node.chain());
-    let [(first, _), _] = two_in_flight(&mut bench);
-    bench.slots.append(first.index, void.clone());
+    let [one, two] = two_in_flight(&mut bench);
+    bench.slots.put(one.0.index, void);
+    let done = bench.land(one);
+    bench.give(done);
+    let done = bench.land(two);
     bench.slots.trim(9, &[]);
-    bench.give(Event::AppendDone(first, Append::Occupied(void)));
-    let event = bench.answer().expect("the floor is read");
+    bench.give(done);
+    let event = bench.answer().expect("it takes");
     bench.give(event);
     assert_eq!(bench.node.role(), Role::Loading);
     assert!(
@@ -289,9 +372,6 @@ fn an_unknown_append_is_repeated_with_the_same_bytes_only() {
     bench.give(propose(0..1));
     let (id, first) = bench.append();
     bench.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
-    assert!(matches!(bench.effects[..], [Effect::ReadSlot { index: 2 }]));
-    bench.effects.clear();
-    bench.give(Event::SlotRead(2, Ok(None)));
     assert!(bench.effects.is_empty(), "it waits before it tries again");
     let at = bench.node.deadline().expect("a retry");
     bench.now.boot = at;
@@ -305,11 +385,11 @@ fn a_slot_taken_by_another_claim_loses_what_was_in_flight_for_good() {
     let mut bench = Bench::leader();
     let chain = bench.node.chain().clone();
     bench.give(propose(0..1));
-    let (id, _) = bench.append();
+    let sent = bench.append();
     bench.give(propose(1..2));
-    let rival = rival_claim(&chain);
-    bench.slots.append(2, rival.clone());
-    bench.run(Event::AppendDone(id, Append::Occupied(rival)));
+    bench.slots.put(2, rival_claim(&chain));
+    let done = bench.land(sent);
+    bench.run(done);
     assert_eq!(bench.node.role(), Role::Follower);
     assert_eq!(bench.node.leading_until(), None);
     let lost: Vec<&Effect> = bench.seen.iter().collect();
@@ -331,8 +411,8 @@ fn a_leader_answers_from_memory_for_a_second_from_the_start_of_its_append() {
     bench.give(propose(0..1));
     let (id, bytes) = bench.append();
     bench.pass(400);
-    bench.slots.append(id.index, bytes);
-    bench.run(Event::AppendDone(id, Append::Appended));
+    let done = bench.land((id, bytes));
+    bench.run(done);
     let until = started + Duration::from_secs(1);
     assert_eq!(bench.node.leading_until(), Some(until));
 }
@@ -346,7 +426,7 @@ fn heartbeats_go_on_while_in_use_and_then_stop() {
     while let Some(at) = bench.node.deadline().filter(|at| *at < end) {
         bench.now.boot = at;
         bench.give(Event::Timer);
-        let look = |effect: &&Effect| matches!(effect, Effect::ReadSlot { .. });
+        let look = |effect: &&Effect| matches!(effect, Effect::Scan { .. });
         looks += bench.effects.iter().filter(look).count();
         while let Some(event) = bench.answer() {
             bench.give(event);
@@ -443,9 +523,10 @@ fn next_claim(bench: &mut Bench) -> (EntryId, Bytes) {
 }
 
 /// Something else lands in the slot of a claim.
-fn beat(bench: &mut Bench, claim: EntryId, entry: Bytes) {
-    bench.slots.append(claim.index, entry.clone());
-    bench.give(Event::AppendDone(claim, Append::Occupied(entry)));
+fn beat(bench: &mut Bench, claim: (EntryId, Bytes), entry: Bytes) {
+    bench.slots.put(claim.0.index, entry);
+    let done = bench.land(claim);
+    bench.give(done);
 }
 
 fn late_entry(chain: &Chain) -> Bytes {
@@ -456,38 +537,61 @@ fn late_entry(chain: &Chain) -> Bytes {
     )
 }
 
-#[test]
-fn a_lone_node_claims_again_at_once_when_what_the_dead_had_on_its_way_beats_its_claim() {
-    let (mut bench, mut claim) = restarted();
-    for _ in 0..crate::chain::SLOTS_AHEAD_MAX {
-        let late = late_entry(bench.node.chain());
-        beat(&mut bench, claim.0, late);
-        assert_eq!(bench.node.deposed_by(), None);
-        claim = next_claim(&mut bench);
+/// The chain as it is right before the slot of a claim.
+fn before(bench: &Bench, claim: EntryId) -> Chain {
+    let mut chain = bench.node.chain().clone();
+    while chain.next() < claim.index {
+        match bench.slots.read(chain.next()) {
+            Some(Content::Entry(bytes)) => drop(chain.feed(&bytes)),
+            _ => chain.skip(),
+        }
     }
-    let (id, bytes) = claim;
-    let done = bench.slots.append(id.index, bytes);
-    bench.run(Event::AppendDone(id, done));
-    assert_eq!(bench.node.role(), Role::Leader);
+    chain
+}
+
+#[test]
+fn what_the_dead_had_on_its_way_is_shut_out_before_the_claim() {
+    let (bench, claim) = restarted();
+    // Slot 1 held the claim of the one that died.
+    assert_eq!(claim.0.index, 2 + WINDOW);
+    let closed = (2..2 + WINDOW).map(|index| bench.slots.read(index));
+    assert!(closed.into_iter().all(|slot| slot == Some(Content::Filler)));
+}
+
+#[test]
+fn a_node_claims_again_at_once_when_what_beats_its_claim_is_no_claim() {
+    for name in ["alone", "several"] {
+        let (mut bench, claim) = restarted();
+        if name == "several" {
+            bench.node.lasting.settings.takeover = Takeover::AfterSilence;
+        }
+        let late = late_entry(&before(&bench, claim.0));
+        beat(&mut bench, claim, late);
+        assert_eq!(bench.node.deposed_by(), None);
+        let again = next_claim(&mut bench);
+        let done = bench.land(again);
+        bench.run(done);
+        assert_eq!(bench.node.role(), Role::Leader, "{name}");
+    }
 }
 
 #[test]
 fn a_lone_node_waits_for_one_that_lives() {
     let (mut bench, mut claim) = restarted();
-    for _ in 0..crate::chain::SLOTS_AHEAD_MAX {
-        let late = late_entry(bench.node.chain());
-        beat(&mut bench, claim.0, late);
+    for _ in 0..3 {
+        let late = late_entry(&before(&bench, claim.0));
+        beat(&mut bench, claim, late);
         claim = next_claim(&mut bench);
     }
-    let one_more = late_entry(bench.node.chain());
-    beat(&mut bench, claim.0, one_more);
+    let one_more = late_entry(&before(&bench, claim.0));
+    beat(&mut bench, claim, one_more);
     bench.run(Event::Timer);
     assert_eq!(bench.node.role(), Role::Follower);
     assert!(bench.node.deposed_by().is_some());
 
     let (mut bench, claim) = restarted();
-    let rival = rival_claim(bench.node.chain());
-    beat(&mut bench, claim.0, rival);
+    let rival = rival_claim(&before(&bench, claim.0));
+    beat(&mut bench, claim, rival);
     bench.run(Event::Timer);
     assert_eq!(bench.node.role(), Role::Follower);
     assert_eq!(bench.node.deposed_by().map(|(_, name)| name), Some("rival"));
@@ -507,7 +611,10 @@ fn two_lone_nodes_that_live_on_do_not_take_the_lead_in_turns() {
         }
         let claims = benches[0].slots.clone();
         let claims = (1..=claims.head().expect("entries"))
-            .filter_map(|slot| Entry::decode(&claims.read(slot)?).ok())
+            .filter_map(|slot| match claims.read(slot)? {
+                Content::Entry(bytes) => Entry::decode(&bytes).ok(),
+                Content::Filler => None,
+            })
             .filter(|entry| matches!(entry.body, crate::entry::Body::Claim { .. }));
         let claims = claims.count();
         assert!(claims <= 3, "seed {seed}: {claims} claims in ten minutes");
@@ -582,6 +689,21 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
         bench.run(Event::Timer);
     }
     assert_eq!(bench.node.role(), Role::Follower, "nobody wants a leader");
+    // One stray request deposes no idle leader, however long it has been silent.
+    bench.run(propose(0..1));
+    run_for(&mut bench, Duration::from_secs(10));
+    assert_eq!(bench.node.role(), Role::Follower, "nobody asks again");
+    assert_eq!(bench.takes, 0);
+    // Somebody who goes on asking is waited for as long as a silence lasts.
+    bench.run(propose(0..1));
+    run_for(&mut bench, Duration::from_millis(1_000));
+    bench.run(propose(0..1));
+    assert_eq!(
+        bench.node.role(),
+        Role::Follower,
+        "the silence is too short"
+    );
+    run_for(&mut bench, Duration::from_millis(1_500));
     bench.run(propose(0..1));
     assert_eq!(bench.node.role(), Role::Leader);
     let refused = bench
@@ -589,6 +711,42 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
         .iter()
         .any(|effect| matches!(effect, Effect::Lost { .. }));
     assert!(refused, "what came before the lead is refused");
+}
+
+/// Lets time pass as the node's deadlines want it.
+fn run_for(bench: &mut Bench, time: Duration) {
+    let end = bench.now.boot + time;
+    while let Some(at) = bench.node.deadline().filter(|at| *at <= end) {
+        bench.now.boot = bench.now.boot.max(at);
+        bench.run(Event::Timer);
+    }
+    bench.now.boot = end;
+}
+
+#[test]
+fn a_follower_confirms_its_position_by_a_look_that_begins_after_the_question() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    run_for(&mut bench, Duration::from_secs(3));
+    leader.run(propose(3..4));
+    // A look that began before the question says nothing of now.
+    bench.now.boot = bench.node.deadline().expect("it looks again");
+    bench.give(Event::Timer);
+    let stale = bench.answer().expect("the look");
+    bench.slots = leader.slots.clone();
+    bench.give(Event::Confirm(Ticket(5)));
+    bench.run(stale);
+    assert_eq!(bench.node.chain().next(), leader.node.chain().next());
+    let passed = bench.seen.iter().find_map(|effect| match effect {
+        Effect::BarrierPassed { tickets, position } => Some((tickets.clone(), *position)),
+        _ => None,
+    });
+    let position = Position(leader.node.chain().last().index);
+    assert_eq!(passed, Some((vec![Ticket(5)], position)));
+    assert_eq!(bench.takes, 0);
 }
 
 #[test]
@@ -607,9 +765,9 @@ fn a_claim_below_the_floor_does_not_count() {
         let event = bench.answer().expect("a request");
         bench.give(event);
     };
+    let done = bench.land((id, bytes));
     bench.slots.trim(5, &[]);
-    bench.slots.append(id.index, bytes);
-    bench.give(Event::AppendDone(id, Append::Appended));
+    bench.give(done);
     assert_eq!(bench.node.role(), Role::BecomingLeader);
     let event = bench.answer().expect("the floor is read");
     bench.give(event);
@@ -653,7 +811,7 @@ fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
         bench.give(Event::Timer);
         while let Some(event) = bench.answer() {
             bench.give(event);
-            let load = |e: &Effect| matches!(e, Effect::LoadSnapshot { above: 2 });
+            let load = |e: &Effect| matches!(e, Effect::LoadSnapshot { above: 2, .. });
             if bench.effects.iter().any(load) {
                 return;
             }

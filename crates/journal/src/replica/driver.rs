@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::apply::{Entries, apply};
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
-use crate::engine::Append;
+use crate::engine::{Append, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
 use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
 
@@ -77,7 +77,7 @@ impl<S: StateMachine> Driver<S> {
     /// share an entry.
     async fn take(&mut self, batch: &mut Vec<Input<S::Reply>>) {
         let mut proposals = Vec::new();
-        let mut barriers = Vec::new();
+        let mut others = Vec::new();
         for input in batch.drain(..) {
             let ticket = Ticket(self.next_ticket);
             self.next_ticket += 1;
@@ -90,7 +90,11 @@ impl<S: StateMachine> Driver<S> {
                     }
                 }
                 Input::Barrier { answer } => {
-                    barriers.push(ticket);
+                    others.push(Event::Barrier(ticket));
+                    Waiting::Barrier { answer }
+                }
+                Input::Confirm { answer } => {
+                    others.push(Event::Confirm(ticket));
                     Waiting::Barrier { answer }
                 }
             };
@@ -99,8 +103,8 @@ impl<S: StateMachine> Driver<S> {
         if !proposals.is_empty() {
             self.event(Event::Propose(proposals)).await;
         }
-        for ticket in barriers {
-            self.event(Event::Barrier(ticket)).await;
+        for event in others {
+            self.event(event).await;
         }
     }
 
@@ -108,17 +112,22 @@ impl<S: StateMachine> Driver<S> {
     async fn answered(&mut self, event: Event) {
         let trouble = match &event {
             Event::AppendDone(_, Append::Unknown(why)) => Some(Some(why.clone())),
-            Event::AppendDone(..) => {
+            Event::AppendDone(_, Append::Appended) => {
                 self.entries_appended += 1;
                 Some(None)
             }
-            Event::SlotRead(_, Err(error))
-            | Event::Scanned(_, Err(error))
-            | Event::FloorRead(Err(error))
-            | Event::Trimmed(Err(error))
-            | Event::SnapshotLoaded(Err(error)) => Some(Some(error.to_string())),
+            Event::Taken(_, Err(error @ TakeError::Unavailable(_))) => {
+                Some(Some(error.to_string()))
+            }
+            Event::Scanned(_, run) => match &run.end {
+                End::Undecided(why) => Some(Some(why.clone())),
+                End::Free | End::More => Some(None),
+            },
+            Event::FloorRead(_, Err(error))
+            | Event::Trimmed(_, Err(error))
+            | Event::SnapshotLoaded(_, Err(error)) => Some(Some(error.to_string())),
             Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
-            Event::Scanned(..) | Event::SnapshotLoaded(_) => Some(None),
+            Event::SnapshotLoaded(..) => Some(None),
             _ => None,
         };
         match trouble {
@@ -198,22 +207,23 @@ impl<S: StateMachine> Driver<S> {
                 let requests = Arc::clone(&self.requests);
                 self.start(async move { requests.append(id, bytes, body).await });
             }
-            Effect::ReadSlot { index } => {
+            Effect::Scan { ask, from, limit } => {
                 let requests = Arc::clone(&self.requests);
-                self.start(async move { requests.read_slot(index).await });
+                self.start(async move { requests.scan(ask, from, limit).await });
             }
-            Effect::Scan { from, limit } => {
+            Effect::ReadFloor { ask, end } => {
                 let requests = Arc::clone(&self.requests);
-                self.start(async move { requests.scan(from, limit).await });
+                self.start(async move { requests.read_floor(ask, end).await });
             }
-            Effect::ReadFloor { end } => {
+            Effect::Take { ask, from, through } => {
                 let requests = Arc::clone(&self.requests);
-                self.start(async move { requests.read_floor(end).await });
+                self.start(async move { requests.take(ask, from, through).await });
             }
-            Effect::LoadSnapshot { above } => {
+            Effect::Confirmed => self.requests.confirmed(),
+            Effect::LoadSnapshot { ask, above } => {
                 let requests = Arc::clone(&self.requests);
                 self.start_apart("journal snapshot load", async move {
-                    requests.load_snapshot(above).await
+                    requests.load_snapshot(ask, above).await
                 });
             }
             Effect::WriteSnapshot { cut, older } => {
@@ -226,12 +236,13 @@ impl<S: StateMachine> Driver<S> {
             }
             Effect::Trim {
                 floor,
+                through,
                 indices,
                 bodies,
             } => {
                 let requests = Arc::clone(&self.requests);
                 self.start_apart("journal trim", async move {
-                    requests.trim(floor, indices, bodies).await
+                    requests.trim((floor, through), indices, bodies).await
                 });
             }
         }

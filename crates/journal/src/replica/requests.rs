@@ -1,7 +1,6 @@
 //! What a node asks for, done on the engine, the bucket and the state machine; each gives the
 //! event that answers it, within a time limit. It must not know why it is asked.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,27 +13,30 @@ use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
 use super::{Parts, Shared, StateMachine};
-use crate::chain::SLOTS_AHEAD_MAX;
-use crate::engine::{Append, Engine, Error};
+use crate::engine::{Append, Content, End, Engine, Error, TakeError, Tenure, WINDOW};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
-use crate::node::{Event, Loaded, Slot};
+use crate::node::{Ask, Event, Loaded, Run, Slot};
 use crate::snapshot::Cut;
 use crate::snapshot::archive::{Archive, Read};
 use crate::snapshot::manifest::Chunk;
 
-/// How long an append may take before its slot is read.
+/// How long an append may take before it is sent again.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read may take.
+/// How long a read of the floor, or a take, may take before it begins again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often what is damaged is read, since bytes may be altered on the way.
 const READS_OF_DAMAGE: u32 = 3;
 
 /// A run of slots of this many bytes has more behind it, most likely.
 const LONG_RUN_BYTES: usize = 16 << 20;
+/// The most bytes that a run holds, bodies included: one more slot is not completed beyond.
+const RUN_BYTES: usize = 32 << 20;
 
 /// Everything that requests need.
 pub(super) struct Requests<S> {
     engine: Arc<dyn Engine>,
+    /// The last tenure; in no other anything is appended or trimmed.
+    tenure: Mutex<Option<Arc<dyn Tenure>>>,
     bucket: Arc<dyn Bucket>,
     archive: Archive,
     retry: Retry,
@@ -42,27 +44,24 @@ pub(super) struct Requests<S> {
     /// The next run, which is read while the one before is applied: one at most, hence as much
     /// memory again as a scan takes.
     ahead: Mutex<Option<Ahead>>,
-    /// Slots that one scan asks for: halved when one fails, so that each reads what can be read in
-    /// its time, however slow the bucket is.
-    scan_slots: AtomicUsize,
 }
 
 /// A run that nobody has asked for yet.
 struct Ahead {
     from: u64,
-    run: Task<Result<Vec<Slot>, Error>>,
+    run: Task<Run>,
 }
 
 impl<S: StateMachine> Requests<S> {
     pub(super) fn new(parts: Parts, shared: Arc<Shared<S>>) -> Self {
         Requests {
             archive: Archive::new(Arc::clone(&parts.bucket)),
-            engine: parts.engine,
+            engine: parts.engine.into(),
+            tenure: Mutex::new(None),
             bucket: parts.bucket,
             retry: Retry::new(Limits::FILES),
             shared,
             ahead: Mutex::new(None),
-            scan_slots: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -81,22 +80,15 @@ impl<S: StateMachine> Requests<S> {
                     return Append::Unknown(error.to_string());
                 }
             }
+            let Some(tenure) = self.tenure() else {
+                return Append::Superseded;
+            };
             let began = clock::now();
-            match clock::timeout(
-                APPEND_TIMEOUT,
-                self.engine.append(id.index, id.nonce, bytes),
-            )
-            .await
-            {
+            let sent = tenure.append(id.index, id.nonce, bytes);
+            match clock::timeout(APPEND_TIMEOUT, sent).await {
                 Ok(outcome) => {
                     self.shared.status().append_latency = Some(clock::now().since(began));
-                    match outcome {
-                        // It may be this very entry, altered on the way: the slot is read again.
-                        Append::Occupied(found) if is_damaged(&found) => {
-                            Append::Unknown("what its slot holds came back damaged".to_owned())
-                        }
-                        outcome => outcome,
-                    }
+                    outcome
                 }
                 Err(elapsed) => Append::Unknown(elapsed.to_string()),
             }
@@ -104,11 +96,41 @@ impl<S: StateMachine> Requests<S> {
         Event::AppendDone(id, append.await)
     }
 
-    pub(super) async fn read_slot(&self, index: u64) -> Event {
-        Event::SlotRead(index, limited(self.read_checked(index)).await)
+    fn tenure(&self) -> Option<Arc<dyn Tenure>> {
+        // It is whole at any time.
+        let tenure = self.tenure.lock();
+        tenure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) async fn read_floor(&self, end: u64) -> Event {
+    /// The last tenure's claim counts.
+    pub(super) fn confirmed(&self) {
+        if let Some(tenure) = self.tenure() {
+            tenure.confirmed();
+        }
+    }
+
+    pub(super) async fn take(&self, ask: Ask, from: u64, through: u64) -> Event {
+        let taken = clock::timeout(READ_TIMEOUT, self.engine.take(from, through)).await;
+        let taken = match taken {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(error)) => return Event::Taken(ask, Err(error)),
+            Err(elapsed) => {
+                let why = elapsed.to_string();
+                return Event::Taken(ask, Err(TakeError::Unavailable(why)));
+            }
+        };
+        *self.tenure.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken.tenure);
+        let run = self
+            .complete_all(taken.settled, usize::MAX, End::Free)
+            .await;
+        let settled = match run.end {
+            End::Undecided(why) => Err(TakeError::Unavailable(why)),
+            End::Free | End::More => Ok(run.slots),
+        };
+        Event::Taken(ask, settled)
+    }
+
+    pub(super) async fn read_floor(&self, ask: Ask, end: u64) -> Event {
         let mut read = limited(self.floor_and_gap(end)).await;
         for _ in 1..READS_OF_DAMAGE {
             match read {
@@ -116,7 +138,7 @@ impl<S: StateMachine> Requests<S> {
                 _ => break,
             }
         }
-        Event::FloorRead(read)
+        Event::FloorRead(ask, read)
     }
 
     /// The floor; damage if slot `end` is free although more slots follow than were ever in flight.
@@ -125,12 +147,15 @@ impl<S: StateMachine> Requests<S> {
         if floor > end {
             return Ok(floor);
         }
-        let Some(above) = self.engine.above(end + SLOTS_AHEAD_MAX - 1).await? else {
+        let Some(above) = self.engine.above(end + WINDOW - 1).await? else {
             return Ok(floor);
         };
         // Others may have gone on since `end` was read, or have trimmed.
-        if self.engine.read(end).await?.is_some() {
-            return Ok(floor);
+        let scan = self.engine.scan(end, 1).await;
+        match scan.end {
+            _ if !scan.slots.is_empty() => return Ok(floor),
+            End::Undecided(why) => return Err(Error::Unavailable(why)),
+            End::Free | End::More => {}
         }
         let floor = self.engine.floor().await?;
         if floor > end {
@@ -143,30 +168,28 @@ impl<S: StateMachine> Requests<S> {
     }
 
     /// The run of slots from here. If there is most likely more behind it, that is read meanwhile.
-    pub(super) async fn scan(self: &Arc<Self>, from: u64, limit: usize) -> Event {
+    pub(super) async fn scan(self: &Arc<Self>, ask: Ask, from: u64, limit: usize) -> Event {
         let run = match self.take_ahead(from).await {
-            Some(run) => Ok(run),
+            Some(run) => run,
             None => self.run(from, limit).await,
         };
-        if let Ok(slots) = &run
-            && let Some(last) = slots.last()
-        {
-            let bytes: usize = slots.iter().map(|slot| slot.bytes.len()).sum();
-            if slots.len() >= limit || bytes >= LONG_RUN_BYTES {
+        if let Some(last) = run.slots.last() {
+            let bytes: usize = run.slots.iter().map(Slot::len).sum();
+            if (run.slots.len() >= limit && limit > 1) || bytes >= LONG_RUN_BYTES {
                 self.read_ahead(last.index + 1, limit);
             }
         }
-        Event::Scanned(from, run)
+        Event::Scanned(ask, run)
     }
 
     /// What was read ahead from this slot, if anything. That a slot was free then says nothing
     /// about now, and an error may have passed; what a slot held it holds still, and whether that
     /// may have been put where a slot was trimmed is decided by the floor, which is read after.
-    async fn take_ahead(&self, from: u64) -> Option<Vec<Slot>> {
+    async fn take_ahead(&self, from: u64) -> Option<Run> {
         let ahead = self.ahead().take();
         let ahead = ahead.filter(|ahead| ahead.from == from)?;
         let run = ahead.run.join().await?;
-        run.ok().filter(|slots| !slots.is_empty())
+        (!run.slots.is_empty()).then_some(run)
     }
 
     fn read_ahead(self: &Arc<Self>, from: u64, limit: usize) {
@@ -182,51 +205,65 @@ impl<S: StateMachine> Requests<S> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, from: u64, limit: usize) -> Result<Vec<Slot>, Error> {
-        let limit = limit.min(self.scan_slots.load(Relaxed));
-        let found = limited(self.engine.scan(from, limit)).await;
-        let next = match found {
-            Ok(_) => limit.saturating_mul(2),
-            Err(_) => (limit / 2).max(1),
-        };
-        self.scan_slots.store(next, Relaxed);
-        let found = found?;
-        let mut slots = Vec::with_capacity(found.len());
-        for (index, bytes) in found {
-            slots.push(self.complete(index, bytes).await?);
-        }
-        Ok(slots)
+    async fn run(&self, from: u64, limit: usize) -> Run {
+        let scan = self.engine.scan(from, limit).await;
+        self.complete_all(scan.slots, RUN_BYTES, scan.end).await
     }
 
-    /// The slot, read again if it does not decode.
-    async fn read_checked(&self, index: u64) -> Result<Option<Bytes>, Error> {
-        let mut read = self.engine.read(index).await?;
+    /// The slots with their bodies, as many as have so many bytes, at least one. What cannot be
+    /// completed ends the run: what comes before it is kept.
+    async fn complete_all(&self, found: Vec<(u64, Content)>, most: usize, end: End) -> Run {
+        let mut run = Run {
+            slots: Vec::with_capacity(found.len()),
+            end,
+        };
+        let mut bytes = 0;
+        for (index, content) in found {
+            if bytes >= most {
+                run.end = End::More;
+                break;
+            }
+            match self.complete(index, content).await {
+                Ok(slot) => {
+                    bytes += slot.len();
+                    run.slots.push(slot);
+                }
+                Err(error) => {
+                    run.end = End::Undecided(error.to_string());
+                    break;
+                }
+            }
+        }
+        run
+    }
+
+    /// The slot, read again if it does not decode, with its body if that lies elsewhere.
+    async fn complete(&self, index: u64, content: Content) -> Result<Slot, Error> {
+        let mut content = content;
         for _ in 1..READS_OF_DAMAGE {
-            match &read {
-                Some(bytes) if is_damaged(bytes) => read = self.engine.read(index).await?,
-                _ => break,
+            if !is_damaged(&content) {
+                break;
+            }
+            let again = self.engine.scan(index, 1).await.slots;
+            if let Some((_, read)) = again.into_iter().next() {
+                content = read;
             }
         }
-        Ok(read)
-    }
-
-    /// The slot with its body, if that lies elsewhere.
-    async fn complete(&self, index: u64, bytes: Bytes) -> Result<Slot, Error> {
-        let bytes = match is_damaged(&bytes) {
-            true => limited(self.read_checked(index)).await?.unwrap_or(bytes),
-            false => bytes,
+        let body = match &content {
+            Content::Entry(bytes) => match Entry::decode(bytes).map(|entry| entry.body) {
+                Ok(Body::Elsewhere(reference)) => {
+                    let key = body_key(&reference.sha256);
+                    self.read_body(&key, &reference.sha256).await?
+                }
+                _ => None,
+            },
+            Content::Filler => None,
         };
-        let body = match Entry::decode(&bytes) {
-            Ok(Entry {
-                body: Body::Elsewhere(reference),
-                ..
-            }) => {
-                let key = body_key(&reference.sha256);
-                self.read_body(&key, &reference.sha256).await?
-            }
-            _ => None,
-        };
-        Ok(Slot { index, bytes, body })
+        Ok(Slot {
+            index,
+            content,
+            body,
+        })
     }
 
     /// A body that lies elsewhere, read again if it came back damaged.
@@ -243,8 +280,8 @@ impl<S: StateMachine> Requests<S> {
         Ok(body)
     }
 
-    pub(super) async fn load_snapshot(&self, above: u64) -> Event {
-        Event::SnapshotLoaded(self.load(above).await)
+    pub(super) async fn load_snapshot(&self, ask: Ask, above: u64) -> Event {
+        Event::SnapshotLoaded(ask, self.load(above).await)
     }
 
     async fn load(&self, above: u64) -> Result<Loaded, Error> {
@@ -307,9 +344,17 @@ impl<S: StateMachine> Requests<S> {
         Event::SnapshotWritten(index, written)
     }
 
-    pub(super) async fn trim(&self, floor: u64, indices: Vec<u64>, bodies: Vec<[u8; 32]>) -> Event {
+    pub(super) async fn trim(
+        &self,
+        (floor, through): (u64, u64),
+        indices: Vec<u64>,
+        bodies: Vec<[u8; 32]>,
+    ) -> Event {
         let trim = async {
-            self.engine.trim(floor, &indices).await?;
+            let Some(tenure) = self.tenure() else {
+                return Err(Error::Unavailable("there is no tenure".to_owned()));
+            };
+            tenure.trim(floor, &indices).await?;
             for sha256 in &bodies {
                 let key = body_key(sha256);
                 let deleted = self.retry.delete(self.bucket.as_ref(), &key).await;
@@ -317,7 +362,7 @@ impl<S: StateMachine> Requests<S> {
             }
             Ok(())
         };
-        Event::Trimmed(trim.await)
+        Event::Trimmed(through, trim.await)
     }
 }
 
@@ -326,8 +371,11 @@ fn body_key(sha256: &[u8; 32]) -> Key {
     Key::new(format!("{BODIES}{hash}")).expect("a key of a body is a key")
 }
 
-fn is_damaged(bytes: &Bytes) -> bool {
-    matches!(Entry::decode(bytes), Err(DecodeError::Corrupt(_)))
+fn is_damaged(content: &Content) -> bool {
+    match content {
+        Content::Entry(bytes) => matches!(Entry::decode(bytes), Err(DecodeError::Corrupt(_))),
+        Content::Filler => false,
+    }
 }
 
 fn unavailable(error: store::bucket::Error) -> Error {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::rng::Rng;
-use journal::engine::{Append, Error as EngineError};
+use journal::engine::{Append, End, Error as EngineError, TakeError};
 use journal::entry::{ClusterNumber, EntryId, Item};
+use journal::memory::Books;
 use journal::node::{
-    Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Settings, Ticket,
+    Ask, Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Run, Settings, Ticket,
 };
 use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::ids::{Stamp, TopicId};
@@ -67,12 +68,14 @@ enum Waiting {
 
 /// What was asked of the journal's stores.
 enum Asked {
-    Append(EntryId),
-    Read(u64),
-    Scan(u64),
-    Floor,
-    Trim,
-    Load,
+    /// In which tenure.
+    Append(EntryId, u64),
+    Take(Ask),
+    Scan(Ask),
+    Floor(Ask),
+    /// Of the slots below this one.
+    Trim(u64),
+    Load(Ask),
     /// A snapshot at this index, of so many bytes.
     Write(u64, u64),
 }
@@ -83,6 +86,9 @@ pub(super) struct Control {
     life: Life,
     plan: Plan,
     node: Node,
+    /// Tenures so far, and the books of the last one.
+    tenures: u64,
+    books: Option<Books>,
     pub(super) state: State,
     pub(super) applied: u64,
     waiting: BTreeMap<Ticket, Waiting>,
@@ -115,6 +121,8 @@ impl Control {
             life,
             plan,
             node,
+            tenures: 0,
+            books: None,
             state: genesis(),
             applied: 0,
             waiting: BTreeMap::new(),
@@ -362,22 +370,29 @@ impl Control {
 
     fn perform(&mut self, cx: &mut Context, effect: Effect) {
         match effect {
-            Effect::LoadSnapshot { above } => {
-                self.ask(cx, Asked::Load, JournalRequest::LoadSnapshot { above });
+            Effect::LoadSnapshot { ask, above } => {
+                self.ask(cx, Asked::Load(ask), JournalRequest::LoadSnapshot { above });
             }
-            Effect::ReadSlot { index } => {
-                self.ask(cx, Asked::Read(index), JournalRequest::Read { index });
+            Effect::Scan { ask, from, limit } => {
+                self.ask(cx, Asked::Scan(ask), JournalRequest::Scan { from, limit });
             }
-            Effect::Scan { from, limit } => {
-                self.ask(cx, Asked::Scan(from), JournalRequest::Scan { from, limit });
+            Effect::ReadFloor { ask, .. } => self.ask(cx, Asked::Floor(ask), JournalRequest::Floor),
+            Effect::Take { ask, from, through } => {
+                self.books = None;
+                self.tenures += 1;
+                self.ask(cx, Asked::Take(ask), JournalRequest::Take { from, through });
             }
-            Effect::ReadFloor { .. } => self.ask(cx, Asked::Floor, JournalRequest::Floor),
+            Effect::Confirmed => {
+                if let Some(books) = &mut self.books {
+                    books.confirmed();
+                }
+            }
             Effect::Append { id, bytes, body } => {
-                self.ask(
-                    cx,
-                    Asked::Append(id),
-                    JournalRequest::Append { id, bytes, body },
-                );
+                let request = match self.admit(cx, id, &bytes) {
+                    true => JournalRequest::Append { id, bytes, body },
+                    false => JournalRequest::Over,
+                };
+                self.ask(cx, Asked::Append(id, self.tenures), request);
             }
             Effect::Apply {
                 id,
@@ -415,12 +430,13 @@ impl Control {
             }
             Effect::Trim {
                 floor,
+                through,
                 indices,
                 bodies,
             } => {
                 self.ask(
                     cx,
-                    Asked::Trim,
+                    Asked::Trim(through),
                     JournalRequest::Trim {
                         floor,
                         indices,
@@ -435,6 +451,26 @@ impl Control {
         }
     }
 
+    /// Whether the tenure sends an entry; what it must refuse breaks its contract.
+    fn admit(&mut self, cx: &mut Context, id: EntryId, bytes: &Bytes) -> bool {
+        let Some(books) = self.books.as_mut().filter(|books| !books.is_over()) else {
+            return false;
+        };
+        if let Err(why) = books.admit(id.index, bytes) {
+            cx.violation(format!("{id:?} breaks the contract of its tenure: {why}"));
+            return false;
+        }
+        true
+    }
+
+    fn appended(&mut self, id: EntryId, tenure: u64, holds: bool) -> Append {
+        match &mut self.books {
+            Some(books) if tenure == self.tenures => books.answered(id.index, holds),
+            _ if holds => Append::Appended,
+            _ => Append::Superseded,
+        }
+    }
+
     fn ask(&mut self, cx: &mut Context, asked: Asked, request: JournalRequest) {
         let number = cx.ask_journal(self.place, self.life, request);
         self.asked.insert(number, asked);
@@ -446,29 +482,46 @@ impl Control {
         };
         let failed = || EngineError::Unavailable("simulated".to_owned());
         let event = match (asked, answer) {
-            (Asked::Append(id), JournalAnswer::Appended) => Event::AppendDone(id, Append::Appended),
-            (Asked::Append(id), JournalAnswer::Occupied(bytes)) => {
-                Event::AppendDone(id, Append::Occupied(bytes))
+            (Asked::Append(id, tenure), JournalAnswer::Holds(holds)) => {
+                Event::AppendDone(id, self.appended(id, tenure, holds))
             }
-            (Asked::Append(id), _) => {
+            (Asked::Append(id, _), _) => {
                 Event::AppendDone(id, Append::Unknown("simulated".to_owned()))
             }
-            (Asked::Read(index), JournalAnswer::Read(slot)) => Event::SlotRead(index, Ok(slot)),
-            (Asked::Read(index), _) => Event::SlotRead(index, Err(failed())),
-            (Asked::Scan(from), JournalAnswer::Scanned(slots)) => Event::Scanned(from, Ok(slots)),
-            (Asked::Scan(from), _) => Event::Scanned(from, Err(failed())),
-            (Asked::Floor, JournalAnswer::Floor(floor)) => Event::FloorRead(Ok(floor)),
-            (Asked::Floor, _) => Event::FloorRead(Err(failed())),
-            (Asked::Trim, JournalAnswer::Trimmed) => Event::Trimmed(Ok(())),
-            (Asked::Trim, _) => Event::Trimmed(Err(failed())),
-            (Asked::Load, JournalAnswer::Snapshot { found, floor }) => {
-                Event::SnapshotLoaded(Ok(self.restore(cx, found, floor)))
+            (Asked::Take(ask), JournalAnswer::Taken(taken)) => {
+                let taken = taken.map(|(slots, books)| {
+                    self.books = Some(books);
+                    slots
+                });
+                Event::Taken(ask, taken)
             }
-            (Asked::Load, _) if cx.is(Mutation::MissingAtStartEnds) => {
+            (Asked::Take(ask), _) => {
+                let why = "simulated".to_owned();
+                Event::Taken(ask, Err(TakeError::Unavailable(why)))
+            }
+            (Asked::Scan(ask), JournalAnswer::Scanned(slots)) => {
+                let end = match slots.is_empty() {
+                    true => End::Free,
+                    false => End::More,
+                };
+                Event::Scanned(ask, Run { slots, end })
+            }
+            (Asked::Scan(ask), _) => {
+                let (slots, end) = (Vec::new(), End::Undecided("simulated".to_owned()));
+                Event::Scanned(ask, Run { slots, end })
+            }
+            (Asked::Floor(ask), JournalAnswer::Floor(floor)) => Event::FloorRead(ask, Ok(floor)),
+            (Asked::Floor(ask), _) => Event::FloorRead(ask, Err(failed())),
+            (Asked::Trim(through), JournalAnswer::Trimmed) => Event::Trimmed(through, Ok(())),
+            (Asked::Trim(through), _) => Event::Trimmed(through, Err(failed())),
+            (Asked::Load(ask), JournalAnswer::Snapshot { found, floor }) => {
+                Event::SnapshotLoaded(ask, Ok(self.restore(cx, found, floor)))
+            }
+            (Asked::Load(_), _) if cx.is(Mutation::MissingAtStartEnds) => {
                 let why = "the snapshots cannot be read".to_owned();
                 return self.perform(cx, Effect::Halt { why });
             }
-            (Asked::Load, _) => Event::SnapshotLoaded(Err(failed())),
+            (Asked::Load(ask), _) => Event::SnapshotLoaded(ask, Err(failed())),
             (Asked::Write(index, bytes), JournalAnswer::SnapshotWritten) => {
                 Event::SnapshotWritten(index, Ok(bytes))
             }
@@ -707,6 +760,7 @@ pub(super) fn journal_settings(rng: &mut Rng) -> Settings {
     settings.takeover_after = Duration::from_millis(500 + rng.below(1500));
     settings.heartbeat_interval = Duration::from_millis(100 + rng.below(300));
     settings.snapshot.entries = 16 + rng.below(200);
+    settings.snapshot.first_after = Duration::from_millis(rng.below(2_000));
     if rng.below(2) == 0 {
         // Bodies that lie in the bucket.
         settings.slot_bytes_max = 400;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use journal::engine::{Content, TakeError};
 use journal::entry::{Body, Entry, EntryId};
+use journal::memory::{Books, Slots};
 use journal::node::Slot;
 use journal::snapshot::Cut;
 
@@ -19,8 +21,11 @@ pub(super) enum JournalRequest {
         bytes: Bytes,
         body: Option<([u8; 32], Bytes)>,
     },
-    Read {
-        index: u64,
+    /// An append in a tenure that is over: nothing is sent.
+    Over,
+    Take {
+        from: u64,
+        through: u64,
     },
     Scan {
         from: u64,
@@ -45,9 +50,9 @@ pub(super) enum JournalRequest {
 /// What the effect came to.
 #[derive(Clone)]
 pub(super) enum JournalAnswer {
-    Appended,
-    Occupied(Bytes),
-    Read(Option<Bytes>),
+    /// Whether the slot of an append holds its entry then.
+    Holds(bool),
+    Taken(Result<(Vec<Slot>, Books), TakeError>),
     Scanned(Vec<Slot>),
     Floor(u64),
     Trimmed,
@@ -63,9 +68,9 @@ pub(super) enum JournalAnswer {
 impl fmt::Debug for JournalAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            JournalAnswer::Appended => write!(f, "Appended"),
-            JournalAnswer::Occupied(bytes) => write!(f, "Occupied<{}>", bytes.len()),
-            JournalAnswer::Read(slot) => write!(f, "Read<{:?}>", slot.as_ref().map(Bytes::len)),
+            JournalAnswer::Holds(holds) => write!(f, "Holds({holds})"),
+            JournalAnswer::Taken(Ok((slots, _))) => write!(f, "Taken<{}>", slots.len()),
+            JournalAnswer::Taken(Err(error)) => write!(f, "Taken({error})"),
             JournalAnswer::Scanned(slots) => write!(f, "Scanned<{}>", slots.len()),
             JournalAnswer::Floor(floor) => write!(f, "Floor({floor})"),
             JournalAnswer::Trimmed => write!(f, "Trimmed"),
@@ -83,7 +88,8 @@ impl JournalRequest {
     pub(super) fn like(&self) -> Request {
         match self {
             JournalRequest::Append { .. } => Request::Put(String::new(), Bytes::new()),
-            JournalRequest::Read { .. }
+            JournalRequest::Over
+            | JournalRequest::Take { .. }
             | JournalRequest::Scan { .. }
             | JournalRequest::Floor
             | JournalRequest::LoadSnapshot { .. } => Request::Get(String::new()),
@@ -97,9 +103,8 @@ impl JournalRequest {
 /// The journal's slots and snapshots.
 #[derive(Default)]
 pub(super) struct JournalStore {
-    slots: BTreeMap<u64, Bytes>,
+    slots: Slots,
     bodies: BTreeMap<[u8; 32], Bytes>,
-    floor: u64,
     snapshots: BTreeMap<u64, (Box<Cut>, Vec<Bytes>)>,
 }
 
@@ -111,29 +116,24 @@ impl JournalStore {
                 if let Some((name, object)) = body {
                     self.bodies.entry(*name).or_insert_with(|| object.clone());
                 }
-                match self.slots.get(&id.index) {
-                    None => {
-                        self.slots.insert(id.index, bytes.clone());
-                        JournalAnswer::Appended
-                    }
-                    Some(held) if held == bytes => JournalAnswer::Appended,
-                    Some(held) => JournalAnswer::Occupied(held.clone()),
-                }
+                JournalAnswer::Holds(self.slots.put(id.index, bytes.clone()))
             }
-            JournalRequest::Read { index } => JournalAnswer::Read(self.slots.get(index).cloned()),
+            JournalRequest::Over => JournalAnswer::Holds(false),
+            JournalRequest::Take { from, through } => {
+                let taken = self.slots.take(*from, *through);
+                let taken = taken.map(|(settled, books)| (self.complete(settled), books));
+                JournalAnswer::Taken(taken)
+            }
             JournalRequest::Scan { from, limit } => {
-                JournalAnswer::Scanned(self.scan(*from, *limit))
+                JournalAnswer::Scanned(self.complete(self.slots.run(*from, *limit)))
             }
-            JournalRequest::Floor => JournalAnswer::Floor(self.floor),
+            JournalRequest::Floor => JournalAnswer::Floor(self.slots.floor()),
             JournalRequest::Trim {
                 floor,
                 indices,
                 bodies,
             } => {
-                self.floor = self.floor.max(*floor);
-                indices
-                    .iter()
-                    .for_each(|index| drop(self.slots.remove(index)));
+                self.slots.trim(*floor, indices);
                 bodies
                     .iter()
                     .for_each(|name| drop(self.bodies.remove(name)));
@@ -144,7 +144,7 @@ impl JournalStore {
                 let found = newest.map(|(_, snapshot)| snapshot.clone());
                 JournalAnswer::Snapshot {
                     found,
-                    floor: self.floor,
+                    floor: self.slots.floor(),
                 }
             }
             JournalRequest::WriteSnapshot { cut, chunks, older } => {
@@ -158,27 +158,29 @@ impl JournalStore {
         }
     }
 
-    fn scan(&self, from: u64, limit: usize) -> Vec<Slot> {
-        let slots = self.slots.range(from..).zip(from..);
-        let run = slots
-            .take_while(|((index, _), expected)| *index == expected)
-            .take(limit);
-        run.map(|((&index, bytes), _)| Slot {
-            index,
-            bytes: bytes.clone(),
-            body: self.body(bytes),
-        })
-        .collect()
+    fn complete(&self, slots: Vec<(u64, Content)>) -> Vec<Slot> {
+        let complete = |(index, content)| {
+            let body = self.body(&content);
+            Slot {
+                index,
+                content,
+                body,
+            }
+        };
+        slots.into_iter().map(complete).collect()
     }
 
-    fn body(&self, slot: &Bytes) -> Option<Bytes> {
-        match Entry::decode(slot).ok()?.body {
+    fn body(&self, slot: &Content) -> Option<Bytes> {
+        let Content::Entry(bytes) = slot else {
+            return None;
+        };
+        match Entry::decode(bytes).ok()?.body {
             Body::Elsewhere(reference) => self.bodies.get(&reference.sha256).cloned(),
             _ => None,
         }
     }
 
     pub(super) fn head(&self) -> u64 {
-        self.slots.last_key_value().map_or(0, |(index, _)| *index)
+        self.slots.head().unwrap_or(0)
     }
 }

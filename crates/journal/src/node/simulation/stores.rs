@@ -24,6 +24,9 @@ pub(super) struct Stores {
     seen: Vec<(EntryId, bool)>,
     pub(super) valid: BTreeSet<EntryId>,
     snapshots: BTreeMap<u64, (Cut, Vec<u64>)>,
+    bodies: BTreeMap<[u8; 32], Bytes>,
+    /// Every body that was ever written.
+    all_bodies: BTreeMap<[u8; 32], Bytes>,
 }
 
 impl Default for Stores {
@@ -35,14 +38,32 @@ impl Default for Stores {
             seen: Vec::new(),
             valid: BTreeSet::from([EntryId::GENESIS]),
             snapshots: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            all_bodies: BTreeMap::new(),
         }
     }
 }
 
 impl Stores {
-    pub(super) fn append(&mut self, index: u64, bytes: Bytes) -> Result<Append, String> {
-        let outcome = self.slots.append(index, bytes);
-        while let Some(bytes) = self.slots.read(self.truth.next()) {
+    /// Whether the slot holds these bytes then.
+    pub(super) fn append(&mut self, index: u64, bytes: Bytes) -> Result<bool, String> {
+        let holds = self.slots.put(index, bytes);
+        self.read_on()?;
+        Ok(holds)
+    }
+
+    pub(super) fn fill(&mut self, index: u64) -> Result<Content, String> {
+        let content = self.slots.fill(index);
+        self.read_on()?;
+        Ok(content)
+    }
+
+    fn read_on(&mut self) -> Result<(), String> {
+        while let Some(content) = self.slots.read(self.truth.next()) {
+            let Content::Entry(bytes) = content else {
+                self.truth.skip();
+                continue;
+            };
             let verdict = self.truth.feed(&bytes).map_err(|error| error.to_string())?;
             let entry = Entry::decode(&bytes).map_err(|error| error.to_string())?;
             let is_claim = matches!(entry.body, Body::Claim { .. });
@@ -51,15 +72,52 @@ impl Stores {
                 continue;
             };
             self.valid.insert(entry.header.id);
-            if let Body::Commands(items) = entry.body {
-                let values = items.iter().map(|item| {
-                    let bytes = item.command.as_ref().try_into().unwrap_or_default();
-                    u64::from_le_bytes(bytes)
-                });
-                self.history.extend(values);
-            }
+            let items = match entry.body {
+                Body::Claim { .. } => continue,
+                Body::Commands(items) => items,
+                Body::Elsewhere(reference) => {
+                    let object = &self.all_bodies[&reference.sha256];
+                    let nonce = entry.header.id.nonce;
+                    crate::entry::take_from_elsewhere(nonce, &reference, object)
+                        .map_err(|error| error.to_string())?
+                }
+            };
+            let values = items.iter().map(|item| {
+                let bytes = item.command.as_ref().try_into().unwrap_or_default();
+                u64::from_le_bytes(bytes)
+            });
+            self.history.extend(values);
         }
-        Ok(outcome)
+        Ok(())
+    }
+
+    pub(super) fn put_body(&mut self, sha256: [u8; 32], object: Bytes) {
+        self.bodies.insert(sha256, object.clone());
+        self.all_bodies.insert(sha256, object);
+    }
+
+    pub(super) fn delete_bodies(&mut self, bodies: &[[u8; 32]]) {
+        self.bodies.retain(|sha256, _| !bodies.contains(sha256));
+    }
+
+    /// Slots with the bodies that are there now.
+    pub(super) fn complete(&self, slots: Vec<(u64, Content)>) -> Vec<Slot> {
+        let complete = |(index, content): (u64, Content)| {
+            let entry = match &content {
+                Content::Entry(bytes) => Entry::decode(bytes).ok(),
+                Content::Filler => None,
+            };
+            let body = match entry.map(|entry| entry.body) {
+                Some(Body::Elsewhere(reference)) => self.bodies.get(&reference.sha256).cloned(),
+                _ => None,
+            };
+            Slot {
+                index,
+                content,
+                body,
+            }
+        };
+        slots.into_iter().map(complete).collect()
     }
 
     /// The first free slot below `index` for which the writer has `sent` nothing.
@@ -104,6 +162,7 @@ pub(super) fn stray(stores: &Stores, rng: &mut Rng) -> (u64, Bytes) {
     let body = if rng.once_in(2) {
         Body::Claim {
             node: STRAY.to_owned(),
+            reads: 1,
         }
     } else {
         Body::Commands(vec![Item {

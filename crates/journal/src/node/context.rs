@@ -1,0 +1,243 @@
+//! What every state works with: the time, where effects go, and what outlives states. It must not
+//! know the states.
+
+use std::time::Duration;
+
+use host::clock::Instant;
+
+use super::retention::Retention;
+use super::{Ask, Effect, Event, Limbo, Now, ProposeError, Purpose, Refusal, Settings, Ticket};
+use crate::chain::Chain;
+use crate::entry::{EntryId, Stamp};
+use crate::rule::{Rule, Rules};
+
+/// What a node keeps from state to state.
+pub(super) struct Lasting {
+    pub(super) settings: Settings,
+    pub(super) rules: Rules,
+    entropy: Box<dyn FnMut() -> u128 + Send>,
+    pub(super) chain: Chain,
+    pub(super) retention: Retention,
+    asks: u64,
+    /// When somebody here first wanted a leader, and last, without a pause between.
+    wants: Option<(Instant, Instant)>,
+    /// Whose claim is the last valid one.
+    pub(super) claimant: Option<String>,
+    pub(super) leading_until: Option<Instant>,
+    pub(super) limbo: Limbo,
+    /// Somebody else has led since this node last did.
+    pub(super) deposed: bool,
+    /// Somebody else has claimed during this life of the node, and may do so again.
+    pub(super) contested: bool,
+    /// The last claim of this node that counted.
+    pub(super) own_claim: Option<EntryId>,
+    pub(super) confirmed_at: Option<Instant>,
+}
+
+impl Lasting {
+    pub(super) fn new(
+        rules: Rules,
+        settings: Settings,
+        entropy: Box<dyn FnMut() -> u128 + Send>,
+    ) -> Self {
+        Lasting {
+            chain: Chain::genesis(settings.shard).under(rules),
+            settings,
+            rules,
+            entropy,
+            retention: Retention::new(rules),
+            asks: 0,
+            wants: None,
+            claimant: None,
+            leading_until: None,
+            limbo: Limbo::new(),
+            deposed: false,
+            contested: false,
+            own_claim: None,
+            confirmed_at: None,
+        }
+    }
+
+    pub(super) fn nonce(&mut self) -> u128 {
+        (self.entropy)()
+    }
+
+    /// When somebody here last wanted a leader.
+    pub(super) fn wanted_at(&self) -> Option<Instant> {
+        self.wants.map(|(_, last)| last)
+    }
+
+    /// Whether somebody here still wanted a leader after a silence of this length, which began no
+    /// earlier than `since`, nor before anybody wanted one.
+    pub(super) fn wants_after(&self, silence: Duration, since: Instant, now: Instant) -> bool {
+        self.wants.is_some_and(|(first, last)| {
+            now.since(last) < self.settings.in_use_for && last.since(first.max(since)) >= silence
+        })
+    }
+
+    /// When the first of those in limbo has waited as long as anybody does.
+    pub(super) fn limbo_expires_at(&self) -> Option<Instant> {
+        let mut waiting = self.limbo.iter().filter(|flight| flight.is_waited_for());
+        let first = waiting.next()?;
+        Some(first.started + self.settings.proposal_deadline)
+    }
+
+    /// `stamp`, or that of the entry before if that is later.
+    pub(super) fn growing(&self, stamp: Stamp, before: Stamp) -> Stamp {
+        if self.rules.hold(Rule::StampsGrow) {
+            stamp.max(before)
+        } else {
+            stamp
+        }
+    }
+}
+
+/// One event's time, effects and node.
+pub(super) struct Cx<'a> {
+    pub(super) now: Now,
+    pub(super) out: &'a mut Vec<Effect>,
+    pub(super) lasting: &'a mut Lasting,
+}
+
+impl Cx<'_> {
+    /// Somebody wants a leader.
+    pub(super) fn want(&mut self) {
+        let now = self.now.boot;
+        let in_use_for = self.lasting.settings.in_use_for;
+        let first = match self.lasting.wants {
+            Some((first, last)) if now.since(last) < in_use_for => first,
+            _ => now,
+        };
+        self.lasting.wants = Some((first, now));
+    }
+
+    pub(super) fn lose(&mut self, tickets: Vec<Ticket>, why: ProposeError) {
+        if !tickets.is_empty() {
+            self.out.push(Effect::Lost { tickets, why });
+        }
+    }
+
+    /// Tells everybody in limbo that it is over with them.
+    pub(super) fn lose_limbo(&mut self, why: ProposeError) {
+        let flights = std::mem::take(&mut self.lasting.limbo);
+        let tickets = flights.into_iter().flat_map(|mut flight| flight.waiting());
+        self.lose(tickets.collect(), why);
+    }
+
+    pub(super) fn expire_limbo(&mut self) {
+        let patience = self.lasting.settings.proposal_deadline;
+        let mut late = Vec::new();
+        for flight in &mut self.lasting.limbo {
+            if self.now.boot.since(flight.started) >= patience {
+                late.append(&mut flight.waiting());
+            }
+        }
+        self.lose(late, ProposeError::Unknown(LATE.to_owned()));
+    }
+
+    /// Refuses what an event asks for, if it asks for anything.
+    pub(super) fn refuse(&mut self, event: Event, refusal: &Refusal) {
+        let tickets = match event {
+            Event::Propose(proposals) => proposals.iter().map(|p| p.ticket).collect(),
+            Event::Barrier(ticket) | Event::Confirm(ticket) => vec![ticket],
+            _ => return,
+        };
+        self.lose(tickets, ProposeError::Definite(refusal.clone()));
+    }
+
+    /// Notes a wish for a leader, and says that there is none here.
+    pub(super) fn refuse_for_want_of_lead(&mut self, event: Event) {
+        if matches!(event, Event::Propose(_) | Event::Barrier(_)) {
+            self.want();
+        }
+        let leader = self.lasting.claimant.clone();
+        self.refuse(event, &Refusal::NotLeader { leader });
+    }
+
+    /// Between half of `base` and one and a half of it.
+    pub(super) fn jitter(&mut self, base: Duration) -> Duration {
+        let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
+        let draw = (self.lasting.nonce() as u64) % micros.saturating_add(1);
+        Duration::from_micros(micros / 2 + draw)
+    }
+
+    /// When to try again after so many failures in a row, at least one.
+    pub(super) fn again_at(&mut self, failures: u32) -> Instant {
+        let settings = &self.lasting.settings;
+        let doubled = settings.retry_min * (1 << (failures - 1).min(16));
+        let pause = doubled.min(settings.retry_max);
+        self.now.boot + self.jitter(pause)
+    }
+}
+
+/// What is told of an entry that takes too long.
+pub(super) const LATE: &str = "the journal has not answered in time";
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request {
+    Load { above: u64 },
+    Scan { from: u64, limit: usize },
+    Floor { end: u64 },
+    Take { from: u64, through: u64 },
+}
+
+/// A question that is open, or to be asked again after a failure.
+pub(super) struct Question {
+    ask: Ask,
+    request: Request,
+    /// When it was asked, the last time.
+    pub(super) asked_at: Instant,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Question {
+    pub(super) fn ask(cx: &mut Cx<'_>, purpose: Purpose, request: Request) -> Question {
+        let mut question = Question {
+            ask: Ask { purpose, number: 0 },
+            request,
+            asked_at: cx.now.boot,
+            failures: 0,
+            retry_at: None,
+        };
+        question.issue(cx);
+        question
+    }
+
+    fn issue(&mut self, cx: &mut Cx<'_>) {
+        cx.lasting.asks += 1;
+        self.ask.number = cx.lasting.asks;
+        self.asked_at = cx.now.boot;
+        self.retry_at = None;
+        let ask = self.ask;
+        cx.out.push(match self.request {
+            Request::Load { above } => Effect::LoadSnapshot { ask, above },
+            Request::Scan { from, limit } => Effect::Scan { ask, from, limit },
+            Request::Floor { end } => Effect::ReadFloor { ask, end },
+            Request::Take { from, through } => Effect::Take { ask, from, through },
+        });
+    }
+
+    /// Whether this is the answer that is waited for.
+    pub(super) fn is(&self, ask: Ask) -> bool {
+        self.ask == ask && self.retry_at.is_none()
+    }
+
+    /// It failed: it is asked again after a pause that grows.
+    pub(super) fn failed(&mut self, cx: &mut Cx<'_>) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(cx.again_at(self.failures));
+    }
+
+    /// Asks again if it is time.
+    pub(super) fn timer(&mut self, cx: &mut Cx<'_>) {
+        if self.retry_at.is_some_and(|at| at <= cx.now.boot) {
+            self.issue(cx);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+}

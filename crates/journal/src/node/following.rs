@@ -1,0 +1,253 @@
+//! Following the journal: reading on, confirming how far one has come, and deciding to take the
+//! lead. It must not know how slots are read, nor how the lead is taken.
+
+use std::time::Duration;
+
+use host::clock::Instant;
+
+use super::accept::look_over;
+use super::context::{Cx, Lasting, Question, Request};
+use super::{Event, ProposeError, Purpose, Refusal, Run, Slot, State, Takeover, Taking, Ticket};
+use crate::engine::{self, End};
+use crate::entry::Position;
+use crate::rule::Rule;
+
+/// How old a follower's certainty that it has read to the end may grow.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) struct Following {
+    /// When the journal last grew, as far as is known here.
+    grew_at: Instant,
+    /// How much silence it takes to claim.
+    patience: Duration,
+    /// The pause before the next look.
+    poll: Duration,
+    stage: Stage,
+    /// Those who asked for a confirmation since the look that is under way began, with the time.
+    asked: Vec<(Instant, Ticket)>,
+    /// Those who asked before it.
+    served: Vec<(Instant, Ticket)>,
+}
+
+enum Stage {
+    /// The next look begins then.
+    Pausing(Instant),
+    Looking(Question),
+    /// The floor is read, for slots that wait until it is known to lie below them, or for the
+    /// free one after the last; the look began at this time.
+    Flooring(Question, Vec<Slot>, Instant),
+}
+
+impl Following {
+    /// Reads on from the end of the chain.
+    pub(super) fn begin(cx: &mut Cx<'_>) -> Self {
+        let mut following = Following::quiet(cx);
+        following.look(cx);
+        following
+    }
+
+    /// Goes on with slots that were read already.
+    pub(super) fn with(cx: &mut Cx<'_>, slots: Vec<Slot>) -> Self {
+        let mut following = Following::quiet(cx);
+        following.ask_floor(cx, slots, cx.now.boot);
+        following
+    }
+
+    fn quiet(cx: &mut Cx<'_>) -> Self {
+        let settings = &cx.lasting.settings;
+        let silence = match settings.takeover {
+            Takeover::AtOnce if !cx.lasting.deposed => Duration::ZERO,
+            Takeover::AtOnce => settings.return_after,
+            Takeover::AfterSilence => settings.takeover_after,
+        };
+        let poll = settings.poll_min;
+        // Not the same for all, so that they do not all claim at one time.
+        let patience = silence + cx.jitter(silence / 2);
+        Following {
+            grew_at: cx.now.boot,
+            patience,
+            poll,
+            stage: Stage::Pausing(cx.now.boot),
+            asked: Vec::new(),
+            served: Vec::new(),
+        }
+    }
+
+    /// Refuses those who wait for a confirmation.
+    pub(super) fn give_up(self, cx: &mut Cx<'_>, why: &ProposeError) {
+        let tickets = self.served.into_iter().chain(self.asked);
+        cx.lose(tickets.map(|(_, ticket)| ticket).collect(), why.clone());
+    }
+
+    pub(super) fn deadline(&self, lasting: &Lasting) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Pausing(at) => Some(*at),
+            Stage::Looking(question) | Stage::Flooring(question, ..) => question.deadline(),
+        };
+        let first = self.served.iter().chain(&self.asked).next();
+        let expiry = first.map(|(since, _)| *since + lasting.settings.proposal_deadline);
+        stage.into_iter().chain(expiry).min()
+    }
+
+    pub(super) fn handle(mut self, cx: &mut Cx<'_>, event: Event) -> State {
+        match (event, &mut self.stage) {
+            (Event::Scanned(ask, run), Stage::Looking(question)) if question.is(ask) => {
+                return self.looked(cx, run);
+            }
+            (Event::FloorRead(ask, floor), Stage::Flooring(question, ..)) if question.is(ask) => {
+                match floor {
+                    Ok(floor) => return self.floored(cx, floor),
+                    Err(engine::Error::Corrupt(why)) => {
+                        return State::Following(self).halt(cx, why);
+                    }
+                    Err(engine::Error::Unavailable(_)) => question.failed(cx),
+                }
+            }
+            (Event::Timer, _) => self.timer(cx),
+            (Event::Confirm(ticket), _) => self.confirm(cx, ticket),
+            (event, _) => {
+                cx.refuse_for_want_of_lead(event);
+                // Whoever wants a leader may have ended a silence that did not matter before.
+                self.timer(cx);
+            }
+        }
+        State::Following(self)
+    }
+
+    fn look(&mut self, cx: &mut Cx<'_>) {
+        self.served.append(&mut self.asked);
+        let from = cx.lasting.chain.next();
+        let limit = cx.lasting.settings.scan_limit;
+        let request = Request::Scan { from, limit };
+        self.stage = Stage::Looking(Question::ask(cx, Purpose::Follow, request));
+    }
+
+    fn ask_floor(&mut self, cx: &mut Cx<'_>, doubtful: Vec<Slot>, looked_at: Instant) {
+        let end = cx.lasting.chain.next();
+        let question = Question::ask(cx, Purpose::Follow, Request::Floor { end });
+        self.stage = Stage::Flooring(question, doubtful, looked_at);
+    }
+
+    /// Takes slots that carry on a chain beyond doubt; asks for the floor if others are among them.
+    fn looked(mut self, cx: &mut Cx<'_>, run: Run) -> State {
+        let Stage::Looking(question) = &mut self.stage else {
+            return State::Following(self);
+        };
+        let looked_at = question.asked_at;
+        if run.slots.is_empty() {
+            match run.end {
+                End::Undecided(_) => question.failed(cx),
+                End::More => self.look(cx),
+                End::Free => self.at_the_end(cx, looked_at),
+            }
+            return State::Following(self);
+        }
+        match look_over(&mut cx.lasting.chain.clone(), &run.slots) {
+            Err(why) => return State::Following(self).halt(cx, why),
+            Ok(outlook) if outlook.is_doubtful && cx.lasting.rules.hold(Rule::ReaderReadsFloor) => {
+                self.ask_floor(cx, run.slots, looked_at);
+            }
+            Ok(_) => return self.accept(cx, &run.slots),
+        }
+        State::Following(self)
+    }
+
+    fn accept(mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
+        if let Err(why) = cx.accept(slots) {
+            return State::Following(self).halt(cx, why);
+        }
+        cx.settle_limbo();
+        self.grew_at = cx.now.boot;
+        self.poll = cx.lasting.settings.poll_min;
+        self.look(cx);
+        State::Following(self)
+    }
+
+    /// The next slot looks free. It may have been trimmed instead, so now and then, and before a
+    /// claim, which would only be litter there, the floor is read.
+    fn at_the_end(&mut self, cx: &mut Cx<'_>, looked_at: Instant) {
+        let unsure = cx
+            .lasting
+            .confirmed_at
+            .is_none_or(|at| cx.now.boot.since(at) >= CONFIRM_EVERY);
+        if unsure || !self.served.is_empty() || self.may_take(cx) {
+            return self.ask_floor(cx, Vec::new(), looked_at);
+        }
+        self.pause(cx);
+    }
+
+    /// The floor, read after doubtful slots or at the end.
+    fn floored(mut self, cx: &mut Cx<'_>, floor: u64) -> State {
+        if floor > cx.lasting.chain.next() {
+            return State::Following(self).reload(cx);
+        }
+        let (slots, looked_at) = match &mut self.stage {
+            Stage::Flooring(_, slots, looked_at) => (std::mem::take(slots), *looked_at),
+            _ => return State::Following(self),
+        };
+        cx.lasting.retention.follow(floor);
+        if !slots.is_empty() {
+            return self.accept(cx, &slots);
+        }
+        cx.lasting.confirmed_at = Some(looked_at);
+        let served = std::mem::take(&mut self.served).into_iter();
+        let position = Position(cx.lasting.chain.next() - 1);
+        cx.pass(served.map(|(_, ticket)| ticket).collect(), position);
+        if self.may_take(cx) {
+            self.give_up(cx, &super::not_leader());
+            return State::Taking(Taking::begin(cx));
+        }
+        self.pause(cx);
+        State::Following(self)
+    }
+
+    /// Looks again after a while, or at once if somebody has asked since the last look began.
+    fn pause(&mut self, cx: &mut Cx<'_>) {
+        if !self.asked.is_empty() {
+            return self.look(cx);
+        }
+        let at = cx.now.boot + cx.jitter(self.poll);
+        self.poll = (self.poll * 2).min(cx.lasting.settings.poll_max);
+        self.stage = Stage::Pausing(at);
+    }
+
+    /// Whether there has been a silence long enough to take the lead. An idle leader is silent too:
+    /// so it counts from when a leader was wanted, and only if one is wanted still, after it.
+    fn may_take(&self, cx: &Cx<'_>) -> bool {
+        let now = cx.now.boot;
+        let lasting = &cx.lasting;
+        let alone = lasting.settings.takeover == Takeover::AtOnce || lasting.chain.next() == 1;
+        if alone {
+            return now.since(self.grew_at) >= self.patience;
+        }
+        lasting.wants_after(self.patience, self.grew_at, now)
+    }
+
+    fn confirm(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {
+        if self.asked.len() >= cx.lasting.settings.queue_items_max {
+            let busy = ProposeError::Definite(Refusal::Busy);
+            return cx.lose(vec![ticket], busy);
+        }
+        self.asked.push((cx.now.boot, ticket));
+        if matches!(self.stage, Stage::Pausing(_)) {
+            self.look(cx);
+        }
+    }
+
+    /// Looks again if it is time, or if the silence has lasted long enough to claim.
+    fn timer(&mut self, cx: &mut Cx<'_>) {
+        let (now, patience) = (cx.now.boot, cx.lasting.settings.proposal_deadline);
+        let mut late = Vec::new();
+        for waiting in [&mut self.served, &mut self.asked] {
+            let is_late = |(since, _): &mut (Instant, Ticket)| now.since(*since) >= patience;
+            late.extend(waiting.extract_if(.., is_late).map(|(_, ticket)| ticket));
+        }
+        cx.lose(late, ProposeError::Definite(Refusal::Expired));
+        let may_take = self.may_take(cx);
+        match &mut self.stage {
+            Stage::Pausing(at) if *at <= now || may_take => self.look(cx),
+            Stage::Pausing(_) => {}
+            Stage::Looking(question) | Stage::Flooring(question, ..) => question.timer(cx),
+        }
+    }
+}

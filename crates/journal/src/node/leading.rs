@@ -1,0 +1,303 @@
+//! Leading: what is proposed is packed into entries, several of which may be in flight, and counts
+//! in their order. It must not know what commands mean.
+//!
+//! An entry names the one before it, in flight or not. So one that loses its slot takes with it
+//! all that were sent after it: wherever those land they are void. Then the tenure is over, and the
+//! lead is renewed by a claim in a new one, which settles what became of them.
+
+use std::collections::VecDeque;
+
+use host::clock::Instant;
+
+use super::context::{Cx, LATE, Lasting, Question, Request};
+use super::flight::Flight;
+use super::queue::Queue;
+use super::retention::Accepted;
+use super::{ANSWER_FROM_MEMORY_FOR, Effect, Event, ProposeError, Purpose, State, Taking};
+use crate::chain::Verdict;
+use crate::engine::{Append, WINDOW};
+use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
+use crate::rule::Rule;
+
+/// What a leader has promised; it outlives a claim that is renewed.
+#[derive(Default)]
+pub(super) struct Mandate {
+    pub(super) queue: Queue,
+}
+
+pub(super) struct Leading {
+    mandate: Box<Mandate>,
+    led_since: Instant,
+    ticks_before: u64,
+    /// In the order of their slots, which follow the chain without a gap.
+    flights: VecDeque<Flight>,
+    /// The tenure is over: nothing more is sent in it.
+    over: bool,
+    /// When the last append began.
+    appended_at: Instant,
+    /// When the next slot was last looked at.
+    looked_at: Instant,
+    look: Option<Question>,
+}
+
+impl Leading {
+    /// Leads by a claim that was sent at this time. What was in flight before it can never count any
+    /// more, unless it was found among what was settled: it waits again.
+    pub(super) fn begin(cx: &mut Cx<'_>, mut mandate: Box<Mandate>, claimed_at: Instant) -> State {
+        let limbo = std::mem::take(&mut cx.lasting.limbo);
+        mandate.queue.put_back(limbo.into_iter());
+        let mut leading = Box::new(Leading {
+            mandate,
+            led_since: cx.now.boot,
+            ticks_before: cx.lasting.chain.stamp().ticks_millis,
+            flights: VecDeque::new(),
+            over: false,
+            appended_at: claimed_at,
+            looked_at: cx.now.boot,
+            look: None,
+        });
+        leading.pack(cx, false);
+        leading.maintain(cx);
+        State::Leading(leading)
+    }
+
+    /// Stops leading: what is in flight is in limbo.
+    pub(super) fn give_up(self, cx: &mut Cx<'_>) -> Box<Mandate> {
+        cx.lasting.limbo.extend(self.flights);
+        self.mandate
+    }
+
+    pub(super) fn handle(mut self: Box<Self>, cx: &mut Cx<'_>, event: Event) -> State {
+        match event {
+            Event::AppendDone(id, outcome) => self.append_done(cx, id, &outcome),
+            Event::Scanned(ask, run) if self.look.as_ref().is_some_and(|look| look.is(ask)) => {
+                self.look = None;
+                // Nothing of ours is on its way there: somebody else is at work.
+                self.over |= !run.slots.is_empty() && self.flights.is_empty();
+            }
+            Event::Timer => self.timer(cx),
+            Event::Barrier(ticket) if !cx.lasting.rules.hold(Rule::BarrierBeforeAppend) => {
+                match self.flights.back_mut() {
+                    Some(flight) => flight.barriers.push(ticket),
+                    None => self.mandate.queue.take(cx, event),
+                }
+            }
+            event => self.mandate.queue.take(cx, event),
+        }
+        self.advance(cx)
+    }
+
+    fn append_done(&mut self, cx: &mut Cx<'_>, id: EntryId, outcome: &Append) {
+        let Some(at) = self.flights.iter().position(|flight| flight.awaits(id)) else {
+            return;
+        };
+        if matches!(outcome, Append::Unknown(_)) && !cx.lasting.rules.hold(Rule::SettleByReading) {
+            // What the rule forbids: the same commands as other entries, though the first may land.
+            let flights = self.flights.drain(..);
+            return self.mandate.queue.put_back(flights);
+        }
+        self.flights[at].answered(cx, outcome);
+        self.over |= matches!(outcome, Append::Superseded);
+    }
+
+    /// Goes on as far as the entries in flight are settled, in order.
+    fn advance(mut self: Box<Self>, cx: &mut Cx<'_>) -> State {
+        let in_order = cx.lasting.rules.hold(Rule::KnownInOrder);
+        while let Some(landed) = self.flights.iter().position(Flight::has_landed)
+            && (landed == 0 || !in_order)
+            && let Some(flight) = self.flights.remove(landed)
+        {
+            self.count(cx, flight);
+        }
+        if self.over {
+            if self.flights.iter().any(Flight::is_asked) {
+                // Its answer comes soon, and leaves less to settle.
+                return State::Leading(self);
+            }
+            let doubts = self.flights.iter().filter(|flight| flight.is_in_doubt());
+            let through = doubts.map(|flight| flight.id.index + 1).max();
+            let through = through.unwrap_or(cx.lasting.chain.next());
+            let mandate = self.give_up(cx);
+            return State::Taking(Taking::renew(cx, through, mandate));
+        }
+        self.pack(cx, false);
+        self.maintain(cx);
+        State::Leading(self)
+    }
+
+    /// Our entry is in its slot, and so are all before it.
+    fn count(&mut self, cx: &mut Cx<'_>, flight: Flight) {
+        let lasting = &mut cx.lasting;
+        let stamp = match lasting.chain.feed(&flight.bytes) {
+            Ok(Verdict::Valid { stamp, .. }) => stamp,
+            _ if !lasting.rules.hold(Rule::KnownInOrder) => flight.stamp,
+            other => unreachable!("a leader's own entry in its place is valid: {other:?}"),
+        };
+        let kind = match &flight.body {
+            None => Accepted::Commands,
+            Some((sha256, _)) => Accepted::CommandsElsewhere(*sha256),
+        };
+        let length = flight.bytes.len() + flight.body.as_ref().map_or(0, |(_, b)| b.len());
+        lasting.retention.accepted(flight.id.index, length, &kind);
+        lasting.confirmed_at = Some(flight.started);
+        lasting.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
+        cx.out.push(Effect::Apply {
+            id: flight.id,
+            stamp,
+            items: flight.items,
+            tickets: flight.tickets,
+        });
+        cx.pass(flight.barriers, Position(flight.id.index));
+        self.maintain(cx);
+    }
+
+    /// Starts the next entry with what waits, if it may start now. `heartbeat`: even if nothing
+    /// waits.
+    fn pack(&mut self, cx: &mut Cx<'_>, heartbeat: bool) {
+        let now = cx.now.boot;
+        let may = self.may_append_at(cx.lasting).is_some_and(|at| at <= now);
+        if !may || (self.mandate.queue.is_empty() && !heartbeat) {
+            return;
+        }
+        self.appended_at = now;
+        let led = u64::try_from(now.since(self.led_since).as_millis()).unwrap_or(u64::MAX);
+        let time = Stamp {
+            wall_millis: cx.now.wall_millis,
+            ticks_millis: self.ticks_before.saturating_add(led),
+        };
+        let (items, tickets, barriers) = self.mandate.queue.pack(&cx.lasting.settings);
+        let mut flight = self.write(cx, time, items);
+        flight.tickets = tickets;
+        flight.barriers = barriers;
+        cx.out.push(flight.effect());
+        self.flights.push_back(flight);
+    }
+
+    /// The next entry, with these commands, after whatever is in flight.
+    fn write(&self, cx: &mut Cx<'_>, time: Stamp, items: Vec<Item>) -> Flight {
+        let lasting = &mut cx.lasting;
+        let nonce = lasting.nonce();
+        let chain = &lasting.chain;
+        let (index, predecessor, after) = match self.flights.back() {
+            Some(flight) => (flight.id.index + 1, flight.id, flight.stamp),
+            None => (chain.next(), chain.last(), chain.stamp()),
+        };
+        let id = EntryId { index, nonce };
+        let stamp = lasting.growing(time, after);
+        let header = Header {
+            shard: lasting.settings.shard,
+            id,
+            claim: chain.claim(),
+            predecessor,
+            stamp,
+        };
+        let (body, object) = if entry::slot_len(&items) > lasting.settings.slot_bytes_max {
+            let (reference, object) = entry::put_elsewhere(id.nonce, &items);
+            (Body::Elsewhere(reference), Some((reference.sha256, object)))
+        } else {
+            (Body::Commands(items.clone()), None)
+        };
+        let bytes = Entry { header, body }.encode();
+        let mut flight = Flight::new(id, bytes, stamp, cx.now.boot);
+        flight.body = object;
+        flight.items = items;
+        flight
+    }
+
+    /// When another entry may be sent: at once if none is in flight; else a while after the last
+    /// one, so that what comes together shares an entry; not at all while as many are in flight as
+    /// may be, or in a tenure that is over.
+    fn may_append_at(&self, lasting: &Lasting) -> Option<Instant> {
+        let most = lasting.settings.appends_in_flight_max.min(WINDOW as usize);
+        if self.over || self.flights.len() >= most {
+            return None;
+        }
+        if self.flights.is_empty() {
+            return Some(self.appended_at);
+        }
+        Some(self.appended_at + lasting.settings.append_spacing)
+    }
+
+    /// Cuts a snapshot or trims, if it is time.
+    pub(super) fn maintain(&self, cx: &mut Cx<'_>) {
+        let now = cx.now.boot;
+        let lasting = &mut cx.lasting;
+        let policy = &lasting.settings.snapshot;
+        let name = &lasting.settings.name;
+        if let Some(cut) = lasting.retention.cut(now, policy, &lasting.chain, name) {
+            cx.out.push(Effect::WriteSnapshot {
+                cut: Box::new(cut),
+                older: lasting.retention.newest(),
+            });
+        }
+        if let Some(trim) = lasting.retention.next_trim(now) {
+            cx.out.push(trim);
+        }
+    }
+
+    /// When a leader has something to do without being asked.
+    pub(super) fn deadline(&self, lasting: &Lasting) -> Option<Instant> {
+        let patience = lasting.settings.proposal_deadline;
+        let queue = &self.mandate.queue;
+        let flying = self.flights.iter().find(|flight| flight.is_waited_for());
+        let flying = flying.map(|flight| flight.started + patience);
+        let append = self.may_append_at(lasting).filter(|_| !queue.is_empty());
+        // In a tenure that is over nothing is repeated.
+        let retries = self.flights.iter().filter(|_| !self.over);
+        let retry = retries.filter_map(Flight::retry_at).min();
+        [
+            queue.expires_at(&lasting.settings),
+            flying,
+            append,
+            retry,
+            self.heartbeat_at(lasting),
+            self.look_at(lasting),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// When the next heartbeat is due: none while an append is under way or nobody needs one.
+    fn heartbeat_at(&self, lasting: &Lasting) -> Option<Instant> {
+        let settings = &lasting.settings;
+        let at = self.appended_at + settings.heartbeat_interval;
+        let used = lasting.wanted_at();
+        let used = used.filter(|used| at <= *used + settings.in_use_for);
+        let contested = self.appended_at + settings.contested_heartbeat_interval;
+        let wanted = used.map(|_| at).or(lasting.contested.then_some(contested));
+        wanted.filter(|_| self.flights.is_empty())
+    }
+
+    /// When to look whether somebody else has claimed: never while appends are under way, which
+    /// tell as much.
+    fn look_at(&self, lasting: &Lasting) -> Option<Instant> {
+        let last = self.appended_at.max(self.looked_at);
+        let at = last + lasting.settings.look_interval;
+        self.flights.is_empty().then_some(at)
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.boot;
+        self.mandate.queue.expire(cx);
+        let patience = cx.lasting.settings.proposal_deadline;
+        let mut unsettled = Vec::new();
+        for flight in &mut self.flights {
+            if !self.over {
+                flight.timer(cx);
+            }
+            if now.since(flight.started) >= patience {
+                unsettled.append(&mut flight.waiting());
+            }
+        }
+        cx.lose(unsettled, ProposeError::Unknown(LATE.to_owned()));
+        let beat = self.heartbeat_at(cx.lasting).is_some_and(|at| at <= now);
+        self.pack(cx, beat);
+        if self.look_at(cx.lasting).is_some_and(|at| at <= now) {
+            self.looked_at = now;
+            let (from, limit) = (cx.lasting.chain.next(), 1);
+            let request = Request::Scan { from, limit };
+            self.look = Some(Question::ask(cx, Purpose::Look, request));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What waits for a leader's next entry. It must not know entries in flight.
+
+use std::collections::VecDeque;
+
+use host::clock::Instant;
+
+use super::context::Cx;
+use super::flight::Flight;
+use super::{Event, Proposal, ProposeError, Refusal, Settings, Ticket};
+use crate::entry::{self, Item};
+
+/// Proposals and barriers, each with the time since which it waits.
+#[derive(Default)]
+pub(super) struct Queue {
+    proposals: VecDeque<(Instant, Proposal)>,
+    bytes: usize,
+    barriers: Vec<(Instant, Ticket)>,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.proposals.is_empty() && self.barriers.is_empty()
+    }
+
+    /// Takes what an event brings, or refuses it.
+    pub(super) fn take(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Propose(proposals) => {
+                cx.want();
+                for proposal in proposals {
+                    self.propose(cx, proposal);
+                }
+            }
+            Event::Barrier(ticket) | Event::Confirm(ticket) => {
+                cx.want();
+                if self.barriers.len() < cx.lasting.settings.queue_items_max {
+                    return self.barriers.push((cx.now.boot, ticket));
+                }
+                cx.lose(vec![ticket], ProposeError::Definite(Refusal::Busy));
+            }
+            _ => {}
+        }
+    }
+
+    fn propose(&mut self, cx: &mut Cx<'_>, proposal: Proposal) {
+        let settings = &cx.lasting.settings;
+        let bytes = entry::item_len(&proposal.item);
+        let max = settings.entry_bytes_max;
+        let refusal = if bytes > max {
+            Refusal::TooLarge { bytes, max }
+        } else if self.proposals.len() >= settings.queue_items_max
+            || self.bytes + bytes > settings.queue_bytes_max
+        {
+            Refusal::Busy
+        } else {
+            self.bytes += bytes;
+            return self.proposals.push_back((cx.now.boot, proposal));
+        };
+        cx.lose(vec![proposal.ticket], ProposeError::Definite(refusal));
+    }
+
+    /// What the next entry holds.
+    pub(super) fn pack(&mut self, settings: &Settings) -> (Vec<Item>, Vec<Ticket>, Vec<Ticket>) {
+        let (mut items, mut tickets, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let fits = |items: &Vec<Item>, bytes: usize, next: usize| {
+            items.is_empty()
+                || (items.len() < settings.entry_items_max
+                    && bytes + next <= settings.entry_bytes_max)
+        };
+        while let Some((_, proposal)) = self.proposals.pop_front_if(|(_, proposal)| {
+            let next = entry::item_len(&proposal.item);
+            fits(&items, bytes, next)
+        }) {
+            bytes += entry::item_len(&proposal.item);
+            items.push(proposal.item);
+            tickets.push(proposal.ticket);
+        }
+        self.bytes -= bytes;
+        let barriers = self.barriers.drain(..).map(|(_, ticket)| ticket);
+        (items, tickets, barriers.collect())
+    }
+
+    /// Puts what was in flight, and can never count, back before all else, in order. Commands whose
+    /// proposers were told that their outcome is not known are left out: nobody waits for them.
+    pub(super) fn put_back(&mut self, flights: impl DoubleEndedIterator<Item = Flight>) {
+        for flight in flights.rev() {
+            let since = flight.started;
+            let proposals = flight.tickets.into_iter().zip(flight.items);
+            for (ticket, item) in proposals.rev() {
+                self.bytes += entry::item_len(&item);
+                self.proposals
+                    .push_front((since, Proposal { ticket, item }));
+            }
+            let barriers = flight.barriers.into_iter().map(|ticket| (since, ticket));
+            self.barriers.splice(0..0, barriers);
+        }
+    }
+
+    /// When the first who waits has waited long enough.
+    pub(super) fn expires_at(&self, settings: &Settings) -> Option<Instant> {
+        let proposal = self.proposals.front().map(|(since, _)| *since);
+        let barrier = self.barriers.first().map(|(since, _)| *since);
+        let first = proposal.into_iter().chain(barrier).min()?;
+        Some(first + settings.proposal_deadline)
+    }
+
+    pub(super) fn expire(&mut self, cx: &mut Cx<'_>) {
+        let (now, patience) = (cx.now.boot, cx.lasting.settings.proposal_deadline);
+        let is_late = |since: Instant| now.since(since) >= patience;
+        let mut late = Vec::new();
+        while let Some((_, proposal)) = self.proposals.pop_front_if(|(since, _)| is_late(*since)) {
+            self.bytes -= entry::item_len(&proposal.item);
+            late.push(proposal.ticket);
+        }
+        let barriers = self.barriers.extract_if(.., |(since, _)| is_late(*since));
+        late.extend(barriers.map(|(_, ticket)| ticket));
+        cx.lose(late, ProposeError::Definite(Refusal::Expired));
+    }
+
+    pub(super) fn into_tickets(self) -> Vec<Ticket> {
+        let proposals = self.proposals.into_iter().map(|(_, p)| p.ticket);
+        let barriers = self.barriers.into_iter().map(|(_, ticket)| ticket);
+        proposals.chain(barriers).collect()
+    }
+}
