@@ -36,14 +36,8 @@ const SCAN_BYTES: u64 = 32 << 20;
 const SCAN_FOR: Duration = Duration::from_secs(5);
 /// Slots deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
-/// How one object is read: a slot is small, and an answer that takes longer will not come.
-const READS: Attempts = Attempts {
-    attempts: 4,
-    attempt_timeout: Duration::from_secs(3),
-    first_delay: Duration::from_millis(20),
-    max_delay: Duration::from_millis(500),
-    deadline: Duration::from_secs(8),
-};
+/// How long one slot may take to be read, repetitions included.
+const READ_FOR: Duration = Duration::from_secs(8);
 /// How often a slot is closed before the take is given up, if the store contradicts itself.
 const FILLS: u32 = 4;
 
@@ -69,7 +63,7 @@ impl Object {
         Object {
             shared: Arc::new(Shared {
                 bucket,
-                reads: Retry::new(READS),
+                reads: Retry::new(Attempts::FILES),
                 shard,
                 floor: Mutex::new(floor::Link::default()),
                 tenures: AtomicU64::new(0),
@@ -107,7 +101,9 @@ impl Shared {
 
     async fn read(&self, index: u64) -> Result<Option<Content>, Error> {
         let key = self.slot(index);
-        let read = self.reads.get(self.bucket.as_ref(), &key).await;
+        let read = self.reads.get(self.bucket.as_ref(), &key);
+        let read = clock::timeout(READ_FOR, read).await;
+        let read = read.map_err(|elapsed| Error::Unavailable(elapsed.to_string()))?;
         let bytes = read.map_err(unavailable)?;
         Ok(bytes.map(|bytes| self.content(index, bytes)))
     }
