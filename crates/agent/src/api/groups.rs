@@ -150,12 +150,13 @@ pub(crate) async fn join(
 ) -> JoinGroupResponse {
     let join = join_of(peer, header, request);
     let member_id = Str::from(&join.member_id);
-    // Whoever waits for others must not keep them from coming.
-    drop(lease);
     let failed = |code: ErrorCode, member_id: Str| JoinGroupResponse {
         error_code: code.code(),
         member_id,
         ..JoinGroupResponse::default()
+    };
+    let Some(_waiting) = lease.park(&context.memory) else {
+        return failed(ErrorCode::CoordinatorLoadInProgress, member_id);
     };
     match ask(context, GroupRequest::Join(join)).await {
         Ok(GroupReply::Join(Ok(joined))) => JoinGroupResponse {
@@ -222,10 +223,13 @@ pub(crate) async fn sync(
     request: SyncGroupRequest,
     lease: Lease,
 ) -> SyncGroupResponse {
-    let sync = sync_of(request);
-    // Whoever waits for others must not keep them from coming.
-    drop(lease);
-    let code = match ask(context, GroupRequest::Sync(sync)).await {
+    let Some(_waiting) = lease.park(&context.memory) else {
+        return SyncGroupResponse {
+            error_code: ErrorCode::CoordinatorLoadInProgress.code(),
+            ..SyncGroupResponse::default()
+        };
+    };
+    let code = match ask(context, GroupRequest::Sync(sync_of(request))).await {
         Ok(GroupReply::Sync(Ok(synced))) => {
             return SyncGroupResponse {
                 protocol_type: Some(synced.protocol_type.into()),

@@ -98,20 +98,9 @@ pub(crate) fn begin(
     now: Instant,
 ) -> Begun {
     context.metrics.produce_requests.increment();
-    let bytes_max = frame.len() + DECODED_BYTES_FREE;
-    let refused = |why: String| Begun::Done(Reply::Close(why));
-    let (header, request) = match wire::frame::decode_request_within(&frame, bytes_max) {
-        Ok((header, Request::Produce(request), _)) => (header, request),
-        Ok(_) => return refused("a request out of its way".to_owned()),
-        Err(error) => return refused(error.to_string()),
-    };
-    let mut incoming = Incoming {
-        header,
-        request,
-        lease,
-        bytes: frame.len() as u64,
-        at: now,
-        recompressed: content::Recompressed::new(),
+    let incoming = match Incoming::decode(&frame, lease, now) {
+        Ok(incoming) => incoming,
+        Err(why) => return Begun::Done(Reply::Close(why)),
     };
     let entries = incoming.entries();
     let answers = &context.memory.bulk_answers;
@@ -119,53 +108,59 @@ pub(crate) fn begin(
     if entries > ENTRIES_FREE + incoming.bytes / ENTRY_BYTES_MIN
         || answer_bytes > answers.total_bytes()
     {
-        return refused(format!(
+        return Begun::Done(Reply::Close(format!(
             "a produce request of {entries} partitions is not answered: so many have no room for records in it, or their answers none in memory"
-        ));
+        )));
     }
-    let held = answers.try_hold(answer_bytes);
     let view = context.views.latest();
-    let held = match held {
+    match answers.try_hold(answer_bytes) {
         Some(held) if knows_all(&view, &incoming) && !incoming.is_unlike(&view) => {
-            return put(context, peer, Ok(&view), incoming, held);
+            put(context, peer, Ok(&view), incoming, held)
         }
-        held => held,
-    };
-    let (context, peer) = (Arc::clone(context), peer.clone());
-    let entering = async move {
-        let held = match held {
-            Some(held) => held,
-            None => context.memory.bulk_answers.hold(answer_bytes).await,
-        };
-        let view = context.views.latest();
-        let view = if knows_all(&view, &incoming) {
-            Ok(view)
-        } else {
-            context.views.refresh_current().await
-        };
-        let view = view.map_err(|error| errors::of_read(&error));
-        if let Ok(view) = &view
-            && incoming.is_unlike(view)
-        {
-            recompress(&context, Arc::clone(view), &mut incoming).await;
+        held => {
+            let entering = enter(Arc::clone(context), peer.clone(), incoming, held);
+            Begun::Entering(Job::Future(entering.boxed()))
         }
-        let is_large = incoming.bytes > PRODUCE_INLINE_BYTES as u64;
-        let put = move || {
-            put(
-                &context,
-                &peer,
-                view.as_ref().map_err(|code| *code),
-                incoming,
-                held,
-            )
-        };
-        if is_large {
-            host::task::spawn_blocking(put).await
-        } else {
-            put()
+    }
+}
+
+/// Waits for memory for the answer unless some is `held`, for a view that knows all topics, and for codecs; then puts
+/// the request in.
+async fn enter(
+    context: Arc<Context>,
+    peer: Peer,
+    mut incoming: Incoming,
+    held: Option<Held>,
+) -> Begun {
+    let held = match held {
+        Some(held) => held,
+        None => {
+            let answers = &context.memory.bulk_answers;
+            answers.hold(incoming.entries() * ANSWER_BYTES).await
         }
     };
-    Begun::Entering(Job::Future(entering.boxed()))
+    let view = context.views.latest();
+    let view = if knows_all(&view, &incoming) {
+        Ok(view)
+    } else {
+        context.views.refresh_current().await
+    };
+    let view = view.map_err(|error| errors::of_read(&error));
+    if let Ok(view) = &view
+        && incoming.is_unlike(view)
+    {
+        recompress(&context, Arc::clone(view), &mut incoming).await;
+    }
+    let is_large = incoming.bytes > PRODUCE_INLINE_BYTES as u64;
+    let put = move || {
+        let view = view.as_ref().map_err(|code| *code);
+        put(&context, &peer, view, incoming, held)
+    };
+    if is_large {
+        host::task::spawn_blocking(put).await
+    } else {
+        put()
+    }
 }
 
 /// Compresses batches as their topics want them. What comes out has memory of its own until they
@@ -186,6 +181,24 @@ async fn recompress(context: &Context, view: Arc<View>, incoming: &mut Incoming)
 }
 
 impl Incoming {
+    /// Reads a request; why the connection is to be closed, if it is none.
+    fn decode(frame: &Bytes, lease: Lease, at: Instant) -> Result<Self, String> {
+        let bytes_max = frame.len() + DECODED_BYTES_FREE;
+        let decoded = wire::frame::decode_request_within(frame, bytes_max);
+        let (header, Request::Produce(request), _) = decoded.map_err(|error| error.to_string())?
+        else {
+            return Err("a request out of its way".to_owned());
+        };
+        Ok(Incoming {
+            header,
+            request,
+            lease,
+            bytes: frame.len() as u64,
+            at,
+            recompressed: content::Recompressed::new(),
+        })
+    }
+
     /// True if a topic wants a batch compressed otherwise.
     fn is_unlike(&self, view: &View) -> bool {
         content::is_unlike(view, &self.request, self.header.version)
@@ -227,17 +240,10 @@ fn put(
     incoming: Incoming,
     held: Held,
 ) -> Begun {
-    let Incoming {
-        header,
-        request,
-        lease,
-        bytes,
-        at,
-        recompressed,
-    } = incoming;
+    let (header, request, at) = (incoming.header, incoming.request, incoming.at);
     let mut checks = Checks {
         version: header.version,
-        recompressed,
+        recompressed: incoming.recompressed,
         refusal: refusal_of(&request),
         batches: Vec::new(),
         gaps: Vec::new(),
@@ -273,9 +279,9 @@ fn put(
         ticket,
         lane: Lane(peer.connection),
         batches,
-        pinned_bytes: bytes,
+        pinned_bytes: incoming.bytes,
         at,
-        memory: lease,
+        memory: incoming.lease,
     };
     context.metrics.produce_bytes.add(write.batch_bytes());
     context.pipeline.submit(at, write);

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | beginnings | the first 64 KiB of frames that arrive | its client; what follows |
 //! | frames | whole frames, and chunks of them, until they are settled | what follows, or the pipeline |
-//! | decoded | what is decoded from requests without records | what follows, the journal, other members |
+//! | decoded | what is decoded from requests without records | what follows, the journal |
+//! | members | what waits for other members, which gives back what it held before | other members |
 //! | answers | answers but for records, until they are sent | what follows; its client |
 //! | records | parts of files in the cache and in answers, until they are sent | unpacking; its client |
 //! | unpacking | codecs, and what they compress anew until it is settled | the pipeline |
@@ -51,6 +52,10 @@ const DECODED_BYTES: u64 = 16 << 20;
 /// The most that one may come to: half of it, so that two fit. That is 170,000 names.
 pub(crate) const DECODED_BYTES_MAX: usize = DECODED_BYTES as usize / 2;
 
+/// Memory for what members say of themselves, or are assigned, while they wait for other members: as much as groups may
+/// remember by default.
+const MEMBERS_BYTES: u64 = 64 << 20;
+
 /// Memory for answers to requests with records: 32,000 partitions in flight.
 const BULK_ANSWERS_BYTES: u64 = 16 << 20;
 
@@ -59,6 +64,8 @@ pub(crate) struct Memory {
     bulk: Gates,
     other: Gates,
     pub(crate) decoded: Budget,
+    /// Nobody waits for it: who waits for others must not keep them from coming.
+    pub(crate) members: Budget,
     pub(crate) bulk_answers: Budget,
     pub(crate) answers: AnswerBudget,
     /// The cache takes from it too, and lets go of what nobody reads when others want it.
@@ -94,7 +101,7 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 pub(crate) struct Grant {
     /// For as long as the bytes are in memory.
-    _held: Held,
+    held: Held,
     /// While the frame arrives.
     share: Option<Held>,
 }
@@ -108,6 +115,7 @@ impl Memory {
             bulk: Gates::new(BULK_BEGINNINGS_BYTES, sizes.bulk_bytes, large_bytes),
             other: Gates::new(OTHER_BEGINNINGS_BYTES, OTHER_BYTES, OTHER_BYTES / 2),
             decoded: Budget::of_bytes(DECODED_BYTES),
+            members: Budget::of_bytes(MEMBERS_BYTES),
             bulk_answers: Budget::of_bytes(BULK_ANSWERS_BYTES),
             answers: AnswerBudget::new(),
             records: Budget::of_bytes(sizes.records_bytes),
@@ -194,28 +202,28 @@ impl Gate {
             Some(share) => Some(share.try_hold(bytes as u64)?),
             None => None,
         };
-        let _held = self.whole.try_hold(bytes as u64)?;
-        Some(Grant { _held, share })
+        let held = self.whole.try_hold(bytes as u64)?;
+        Some(Grant { held, share })
     }
 
     /// Takes memory for a beginning, if it is free.
     pub(crate) fn try_take_beginning(&self) -> Option<Grant> {
-        let _held = self.beginnings.try_hold(BEGINNING_BYTES as u64)?;
-        Some(Grant { _held, share: None })
+        let held = self.beginnings.try_hold(BEGINNING_BYTES as u64)?;
+        Some(Grant { held, share: None })
     }
 
     /// Takes memory that a frame asks for, when it is free.
     pub(crate) async fn take(self: Arc<Self>, ask: Ask) -> (Step, Grant) {
         if ask.step <= Step::Beginning {
-            let _held = self.beginnings.hold(BEGINNING_BYTES as u64).await;
-            return (Step::Beginning, Grant { _held, share: None });
+            let held = self.beginnings.hold(BEGINNING_BYTES as u64).await;
+            return (Step::Beginning, Grant { held, share: None });
         }
         let share = match &self.share {
             Some(share) => Some(share.hold(ask.cost as u64).await),
             None => None,
         };
-        let _held = self.whole.hold(ask.cost as u64).await;
-        (Step::Whole, Grant { _held, share })
+        let held = self.whole.hold(ask.cost as u64).await;
+        (Step::Whole, Grant { held, share })
     }
 
     /// True if a frame may have all its memory before its beginning is full, which saves moving it:

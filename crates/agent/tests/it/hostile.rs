@@ -64,6 +64,19 @@ async fn who_waits_for_other_members_keeps_no_memory_from_others() {
         member.send(&join, 5).await;
         members.push(member);
     }
+    let refused = async {
+        loop {
+            let mut member = stand.client().await;
+            member.send(&join, 5).await;
+            let answer = host::clock::timeout(PACE, member.receive::<JoinGroupRequest>(5)).await;
+            match answer {
+                Ok(answer) => return answer.error_code,
+                Err(_) => members.push(member),
+            }
+        }
+    };
+    let code = host::clock::timeout(10 * PACE, refused).await;
+    assert_eq!(code, Ok(ErrorCode::CoordinatorLoadInProgress.code()));
     let mut other = stand.client().await;
     let request = MetadataRequest::default();
     let answered = other.call(&request, 9);

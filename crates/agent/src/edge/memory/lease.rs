@@ -11,7 +11,7 @@ use super::{Grant, Memory};
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// The frame, or the chunk that it shares with others.
-    _frame: Arc<Grant>,
+    frame: Arc<Grant>,
     pub(crate) decoded: Option<Held>,
     /// What came out of codecs.
     pub(crate) unpacked: Option<Held>,
@@ -38,10 +38,16 @@ impl Lease {
             frame.arrived();
         }
         Lease {
-            _frame: frame,
+            frame,
             decoded: None,
             unpacked: None,
         }
+    }
+
+    /// Exchanges what it holds for memory of one who waits for others, if some is free.
+    pub(crate) fn park(self, memory: &Memory) -> Option<Held> {
+        let decoded = self.decoded.as_ref().map_or(0, Held::bytes);
+        memory.members.try_hold(self.frame.held.bytes() + decoded)
     }
 }
 
