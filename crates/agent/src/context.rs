@@ -10,6 +10,7 @@ use crate::data::cache::Cache;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::Pipeline;
+use crate::data::reserve::Reserve;
 use crate::edge::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub pipeline: Arc<Pipeline<Lease>>,
     pub cache: Arc<Cache>,
     pub reader: Reader,
+    /// Room that is kept free in the bucket.
+    pub reserve: Reserve,
     pub hub: Arc<Hub>,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,

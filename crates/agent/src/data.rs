@@ -6,3 +6,4 @@ pub mod cache;
 pub(crate) mod collect;
 pub mod fetch;
 pub mod produce;
+pub(crate) mod reserve;

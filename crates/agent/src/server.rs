@@ -25,6 +25,7 @@ use crate::data::fetch::read::Reader;
 use crate::data::produce::pipeline::Parts;
 use crate::data::produce::upload::Uploader;
 use crate::data::produce::{Limits, Pipeline};
+use crate::data::reserve::Reserve;
 use crate::edge::admission::Admission;
 use crate::edge::connection::Limits as ConnectionLimits;
 use crate::edge::memory::{Memory, OTHER_BYTES_MAX, Sizes};
@@ -107,6 +108,7 @@ impl Agent {
                 Arc::clone(&cache),
                 Arc::clone(&metrics),
             ),
+            reserve: Reserve::new(settings.bucket_reserve_bytes),
             hub: Arc::new(Hub::default()),
             memory,
             log: LogLimit::default(),
@@ -208,8 +210,9 @@ impl Probe {
 
     /// Why it cannot serve clients now; `None` if it can.
     pub fn obstacle(&self) -> Option<String> {
-        (!self.context.pipeline.is_registered())
-            .then(|| "the agent waits to be registered again".to_owned())
+        let waits = !self.context.pipeline.is_registered();
+        let waits = waits.then(|| "the agent waits to be registered again".to_owned());
+        waits.or_else(|| self.context.reserve.obstacle())
     }
 }
 
@@ -247,6 +250,10 @@ fn start_tasks(
     );
     vec![
         host::task::spawn("produce", Arc::clone(&context.pipeline).run(parts)),
+        host::task::spawn(
+            "reserve",
+            watch_reserve(Arc::clone(context), Arc::clone(bucket)),
+        ),
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
         host::task::spawn("collect", collector.run()),
     ]
@@ -308,6 +315,10 @@ async fn open_views(control: &Arc<dyn Control>) -> Views {
             }
         }
     }
+}
+
+async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
+    context.reserve.watch(&*bucket).await;
 }
 
 /// Passes notices on, for ever.

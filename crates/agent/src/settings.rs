@@ -52,6 +52,9 @@ pub struct Settings {
     pub upload_concurrency: usize,
     /// `upload.timeout.ms`: a file that is not durable after this long is given up.
     pub upload_timeout: Duration,
+    /// `bucket.reserve.bytes`: no records are taken while less is free on the file system of a bucket
+    /// that is a directory; 0 derives it from the file system's size.
+    pub bucket_reserve_bytes: u64,
     /// `collect.interval.ms`: time between two runs of the collector.
     pub collect_interval: Duration,
     /// `collect.list.interval.ms`: least time between two listings of the bucket by the collector.

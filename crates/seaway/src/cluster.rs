@@ -198,7 +198,9 @@ async fn try_admit(
     };
     match probe::run(bucket).await {
         Ok(()) => {}
-        Err(error @ probe::Error::Bucket(_)) => return Ok(Err(error.to_string())),
+        Err(error @ (probe::Error::Bucket(_) | probe::Error::Directory(_))) => {
+            return Ok(Err(error.to_string()));
+        }
         Err(error) => return Err(error.into()),
     }
     if let Err(why) = refuse_files_alone(&**bucket).await? {

@@ -143,6 +143,13 @@ pub const SPECS: &[Spec] = &[
         "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
+        "bucket.reserve.bytes",
+        "0",
+        "bytes",
+        (0, MAX),
+        "No records are taken while less is free under a bucket that is a directory; 0 is a twentieth of its file system, 256 MiB to 4 GiB, a quarter at most.",
+    ),
+    integer(
         "collect.interval.ms",
         "60000",
         "ms",

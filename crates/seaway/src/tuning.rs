@@ -18,6 +18,8 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 /// The control node's settings.
 pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::Settings {
     let mut journal = journal::node::Settings::alone(name(kafka));
+    // A bucket that was away is back this soon after it answers again.
+    journal.retry_max = Duration::from_millis(500);
     journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
     journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
     journal.snapshot = journal::node::SnapshotPolicy {
@@ -102,6 +104,7 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
         flush_interval: settings.millis("flush.interval.ms"),
         upload_concurrency: settings.size("upload.concurrency"),
         upload_timeout: settings.millis("upload.timeout.ms"),
+        bucket_reserve_bytes: settings.unsigned("bucket.reserve.bytes"),
         collect_interval: settings.millis("collect.interval.ms"),
         collect_list_interval: settings.millis("collect.list.interval.ms"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),

@@ -215,6 +215,14 @@ pub struct ObjectMeta {
     pub size: u64,
 }
 
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What may still be written.
+    pub free: u64,
+    pub total: u64,
+}
+
 /// The operations of a bucket, as errors, counters and fault rules name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
@@ -398,6 +406,12 @@ pub trait Bucket: Send + Sync + 'static {
 
     /// Deletes the object; one that does not exist is fine.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// The room on the file system of a bucket that is a directory; `None` for all others, and if it
+    /// cannot be told.
+    async fn space(&self) -> Option<Space> {
+        None
+    }
 
     /// Whether a network lies between, on which one request may take far longer than the next.
     fn is_remote(&self) -> bool {

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::bucket::{check_prefix, check_range, short_object};
 
 mod walk;
@@ -161,6 +161,16 @@ impl Bucket for Directory {
                 .map_err(|error| inner.failure(Op::List, &prefix, &error))
         })
         .await
+    }
+
+    async fn space(&self) -> Option<Space> {
+        let inner = Arc::clone(&self.inner);
+        let look = move || rustix::fs::statvfs(&inner.root).ok();
+        let found = host::task::spawn_blocking(look).await?;
+        Some(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
     }
 
     fn is_remote(&self) -> bool {

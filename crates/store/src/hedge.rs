@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use host::clock::Instant;
 use host::rng::Rng;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::meter::Counters;
 use crate::received::{Received, join};
 use crate::retry::is_ours;
@@ -324,6 +324,10 @@ impl Bucket for Hedged {
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         self.inner.delete(key).await
+    }
+
+    async fn space(&self) -> Option<Space> {
+        self.inner.space().await
     }
 
     fn is_remote(&self) -> bool {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use host::clock::Instant;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::hedge::race::Why;
 use crate::outage::{Kind, Outage, Outcomes};
 use crate::received::Received;
@@ -246,6 +246,10 @@ impl Bucket for Meter {
         let result = self.inner.read(key, range, received).await;
         request.answered(&result, received.length());
         result
+    }
+
+    async fn space(&self) -> Option<Space> {
+        self.inner.space().await
     }
 
     fn is_remote(&self) -> bool {

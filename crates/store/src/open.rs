@@ -25,6 +25,7 @@ use crate::cloud::{Client, Cloud};
 use crate::directory::Directory;
 use crate::memory::Memory;
 
+mod check;
 mod url;
 
 use url::{Parameters, Url};
@@ -122,15 +123,17 @@ fn s3(
         .with_retry(no_retries())
         .with_http_connector(Connector::default());
     for (name, value) in variables("AWS_", options) {
-        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            check::variable(name, value)?;
             builder = builder.with_config(key, value);
         }
     }
     builder = builder.with_bucket_name(bucket);
-    if let Some(endpoint) = given.take("endpoint") {
+    if let Some(endpoint) = given.endpoint()? {
         builder = builder.with_endpoint(endpoint);
     }
     if let Some(region) = given.take("region") {
+        check::name("the region", &region)?;
         builder = builder.with_region(region);
     }
     if given.flag("allow_http")? {
@@ -232,12 +235,13 @@ fn gcs(bucket: &str, mut given: Parameters, options: &Options) -> Result<Arc<dyn
         .with_retry(no_retries())
         .with_http_connector(Connector::default());
     for (name, value) in variables("GOOGLE_", options) {
-        if let Ok(key) = name.parse::<GoogleConfigKey>() {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
+            check::variable(name, value)?;
             builder = builder.with_config(key, value);
         }
     }
     builder = builder.with_bucket_name(bucket);
-    if let Some(endpoint) = given.take("endpoint") {
+    if let Some(endpoint) = given.endpoint()? {
         builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
     }
     if given.flag("allow_http")? {
@@ -262,15 +266,17 @@ fn azure(
         .with_retry(no_retries())
         .with_http_connector(Connector::default());
     for (name, value) in variables("AZURE_", options) {
-        if let Ok(key) = name.parse::<AzureConfigKey>() {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AzureConfigKey>() {
+            check::variable(name, value)?;
             builder = builder.with_config(key, value);
         }
     }
     builder = builder.with_container_name(container);
     if let Some(account) = given.take("account") {
+        check::name("the account", &account)?;
         builder = builder.with_account(account);
     }
-    if let Some(endpoint) = given.take("endpoint") {
+    if let Some(endpoint) = given.endpoint()? {
         builder = builder.with_endpoint(endpoint);
     }
     if given.flag("allow_http")? {
@@ -284,13 +290,11 @@ fn azure(
     Ok(Arc::new(built))
 }
 
-/// The environment's variables for one cloud, as the client library names them.
-fn variables(cloud: &str, options: &Options) -> impl Iterator<Item = (String, String)> {
-    let of_cloud = options
-        .environment
-        .iter()
-        .filter(move |(name, _)| name.starts_with(cloud));
-    of_cloud.map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+/// The environment's variables for one cloud.
+fn variables<'a>(cloud: &'a str, options: &'a Options) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let all = options.environment.iter();
+    all.map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(move |(name, _)| name.starts_with(cloud))
 }
 
 fn client_options(options: &Options) -> ClientOptions {
@@ -336,6 +340,15 @@ mod tests {
             ("s3://b/a%20c", "prefix"),
             ("az://c?endpoint=%zz", "percent"),
             ("file://host/dir", "file:///"),
+            ("s3://b?endpoint=127.0.0.1:9000", "http://HOST:PORT"),
+            ("gs://b?endpoint=minio", "http://HOST:PORT"),
+            ("az://b?endpoint=&account=a", "http://HOST:PORT"),
+            ("s3://b?endpoint=ftp://h", "http://HOST:PORT"),
+            ("s3://b?region=a b", "region"),
+            ("az://b?account=a b", "account"),
+            ("s3://b b", "bucket"),
+            ("gs://bk%ZZ", "bucket"),
+            ("az://Bücket", "bucket"),
             ("mem:x", "mem:"),
             ("", "directory"),
         ] {
@@ -345,6 +358,20 @@ mod tests {
             let named = named.split("/a/").next().unwrap_or_default();
             assert!(error.contains(named), "{url}: {error}");
             assert!(!error.contains("head"), "{url}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_environment_is_looked_at_too() {
+        for (url, name) in [
+            ("s3://b", "AWS_ACCESS_KEY_ID"),
+            ("gs://b", "GOOGLE_BASE_URL"),
+            ("az://b", "AZURE_STORAGE_SAS_TOKEN"),
+        ] {
+            let mut options = Options::from_environment();
+            options.environment = vec![(name.to_owned(), "x\n".to_owned())];
+            let refused = open(url, &options).await.err().expect("refused");
+            assert!(refused.to_string().contains(name), "{refused}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! answer 200. It must not know what the bucket is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -16,6 +17,10 @@ use patient::Patient;
 
 /// How many create the same object at once.
 const RACERS: usize = 16;
+/// The two sizes that race, and how much later the short one starts: while the long one is on its way.
+const LONG_BYTES: usize = 8 << 20;
+const SHORT_BYTES: usize = 64;
+const SHORT_AFTER: Duration = Duration::from_millis(5);
 /// A race in which every create reported a conflict is run again this often at most.
 const RACES: usize = 5;
 
@@ -25,7 +30,13 @@ pub enum Error {
     /// The store breaks a promise; data would be lost on it.
     #[error("the bucket cannot be used: {0}")]
     Unfit(&'static str),
-    /// The bucket gave no answer; the probe may be repeated.
+    /// The directory gave no answer; the probe may be repeated.
+    #[error(
+        "the start-up probe of the bucket failed: {0}. Check that the directory is there and mounted, \
+         that this user may write to it, and that its file system has room"
+    )]
+    Directory(bucket::Error),
+    /// The store gave no answer; the probe may be repeated.
     #[error("the start-up probe of the bucket failed: {0}. {advice}", advice = advice(.0))]
     Bucket(#[from] bucket::Error),
 }
@@ -50,22 +61,23 @@ fn advice(error: &bucket::Error) -> &'static str {
     }
 }
 
-/// Tries the bucket below `probe/<nonce>/` and cleans up. About 30 requests, each of which is repeated
+/// Tries the bucket below `probe/<nonce>/` and cleans up. Some 45 requests, each of which is repeated
 /// if it fails.
 pub async fn run(bucket: &Arc<dyn Bucket>) -> Result<(), Error> {
     let place = format!("{PROBE}{:032x}/", host::rng::nonce());
     let patient: Arc<dyn Bucket> = Arc::new(Patient::new(bucket));
     let result = check(&patient, &place).await;
     let cleaned = clean(&patient, &place).await;
-    result?;
-    cleaned?;
-    Ok(())
+    match result.and(cleaned.map_err(Error::from)) {
+        Err(Error::Bucket(error)) if !bucket.is_remote() => Err(Error::Directory(error)),
+        result => result,
+    }
 }
 
 /// Deletes what a probe left, up to the first deletion that fails: the bucket is away then, and what
 /// lies below `probe/` does no harm.
 async fn clean(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), bucket::Error> {
-    for name in NAMES {
+    for name in names() {
         bucket.delete(&key(place, name)).await?;
     }
     Ok(())
@@ -73,7 +85,11 @@ async fn clean(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), bucket::Erro
 
 const ONCE: &str = "once";
 const RACE: [&str; RACES] = ["race-0", "race-1", "race-2", "race-3", "race-4"];
-const NAMES: [&str; RACES + 1] = [ONCE, RACE[0], RACE[1], RACE[2], RACE[3], RACE[4]];
+const SIZES: [&str; RACES] = ["sizes-0", "sizes-1", "sizes-2", "sizes-3", "sizes-4"];
+
+fn names() -> impl Iterator<Item = &'static str> {
+    [ONCE].into_iter().chain(RACE).chain(SIZES)
+}
 
 fn key(place: &str, name: &str) -> Key {
     known(Key::new(format!("{place}{name}")))
@@ -82,7 +98,10 @@ fn key(place: &str, name: &str) -> Key {
 async fn check(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
     create_twice(bucket, place).await?;
     read_back(bucket, place).await?;
-    race(bucket, place).await?;
+    race(bucket, place, RACE, many).await?;
+    if bucket.is_remote() {
+        race(bucket, place, SIZES, long_and_short).await?;
+    }
     list(bucket, place).await?;
     delete(bucket, place).await
 }
@@ -127,14 +146,47 @@ async fn read_back(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn race(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
-    for name in RACE {
+/// One who creates an object that others create, too.
+struct Racer {
+    /// How much later than the others.
+    after: Duration,
+    body: Bytes,
+}
+
+fn many() -> Vec<Racer> {
+    let racers = (0..RACERS).map(|racer| Racer {
+        after: Duration::ZERO,
+        body: format!("racer {racer:02}").into(),
+    });
+    racers.collect()
+}
+
+/// An upload that takes long and one that is over before it: the store must decide which of them
+/// created the object. A second copy of a slow request, and whoever takes a name from a writer that
+/// may still be sending, rest on that.
+fn long_and_short() -> Vec<Racer> {
+    let (long, short) = (vec![b'l'; LONG_BYTES], vec![b's'; SHORT_BYTES]);
+    let racer = |after, body: Vec<u8>| Racer {
+        after,
+        body: body.into(),
+    };
+    vec![racer(Duration::ZERO, long), racer(SHORT_AFTER, short)]
+}
+
+/// Lets several create one object at once, again under the next name if none succeeded.
+async fn race(
+    bucket: &Arc<dyn Bucket>,
+    place: &str,
+    names: [&str; RACES],
+    racers: impl Fn() -> Vec<Racer>,
+) -> Result<(), Error> {
+    for name in names {
         let key = key(place, name);
         // On tasks of their own, so that a bucket in this process is raced on all threads.
-        let racers = (0..RACERS).map(|racer| {
+        let racers = racers().into_iter().map(|Racer { after, body }| {
             let (bucket, key) = (Arc::clone(bucket), key.clone());
             host::task::spawn("bucket probe", async move {
-                let body = Bytes::from(format!("racer {racer:02}"));
+                host::clock::sleep(after).await;
                 let put = bucket.put_new(&key, body.clone().into()).await;
                 put.map(|put| (put == Put::Created).then_some(body))
             })
@@ -250,6 +302,57 @@ mod tests {
         assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
     }
 
+    /// What a store may do that looks whether there is an object when an upload begins: a short one
+    /// that comes meanwhile is overwritten, and both are told that they created it.
+    struct LooksEarly(Memory);
+
+    #[async_trait]
+    impl Bucket for LooksEarly {
+        async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, BucketError> {
+            if body.len() < 1 << 20 || self.0.head(key).await?.is_some() {
+                return self.0.put_new(key, body).await;
+            }
+            while self.0.head(key).await?.is_none() {
+                host::clock::sleep(Duration::from_millis(1)).await;
+            }
+            self.0.delete(key).await?;
+            self.0.put_new(key, body).await
+        }
+        async fn get(&self, key: &Key) -> Result<Option<Bytes>, BucketError> {
+            self.0.get(key).await
+        }
+        async fn get_range(
+            &self,
+            key: &Key,
+            range: Range<u64>,
+        ) -> Result<Option<Bytes>, BucketError> {
+            self.0.get_range(key, range).await
+        }
+        async fn head(&self, key: &Key) -> Result<Option<u64>, BucketError> {
+            self.0.head(key).await
+        }
+        async fn list(
+            &self,
+            prefix: &str,
+            start_after: Option<&Key>,
+            limit: usize,
+        ) -> Result<Vec<ObjectMeta>, BucketError> {
+            self.0.list(prefix, start_after, limit).await
+        }
+        async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+            self.0.delete(key).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_decides_at_the_start_of_an_upload_is_refused() {
+        let bucket: Arc<dyn Bucket> = Arc::new(LooksEarly(Memory::new()));
+        let refused = run(&bucket).await.expect_err("both created it");
+        let expected = Error::Unfit("several creates of one object succeeded at once");
+        assert_eq!(refused, expected);
+        assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
+    }
+
     #[tokio::test]
     async fn every_kind_of_lie_is_found() {
         for rule in [
@@ -311,5 +414,16 @@ mod tests {
         for word in ["s3:PutObject", "endpoint", "checksum=none"] {
             assert!(failed.to_string().contains(word), "{failed}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_not_told_about_clouds() {
+        let place = tempfile::tempdir().unwrap();
+        let bucket = crate::directory::Directory::open(place.path().join("bucket")).unwrap();
+        std::fs::remove_dir_all(place.path().join("bucket")).unwrap();
+        let failed = run(&(Arc::new(bucket) as Arc<dyn Bucket>)).await;
+        let told = failed.expect_err("it is gone").to_string();
+        assert!(told.contains("its file system has room"), "{told}");
+        assert!(!told.contains("s3:"), "{told}");
     }
 }

@@ -60,6 +60,9 @@ struct Incoming {
     recompressed: content::Recompressed,
 }
 
+/// Said to a producer while the bucket's file system is nearly full.
+const NO_ROOM: &str = "the bucket has no room for records just now";
+
 /// A request that waits for its outcome.
 struct Pending {
     outcome: oneshot::Receiver<Answer>,
@@ -271,6 +274,10 @@ fn put(
     }
     if batches.len() > context.settings.file_batches_max {
         answer.fail(ErrorCode::RecordListTooLarge, Some(TOO_MANY_BATCHES));
+        return Begun::Done(answer.finish(&context.metrics));
+    }
+    if context.reserve.is_short() {
+        answer.fail(ErrorCode::KafkaStorageError, Some(NO_ROOM));
         return Begun::Done(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);

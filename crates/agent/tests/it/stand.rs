@@ -45,6 +45,7 @@ pub fn settings() -> Settings {
         flush_interval: Duration::from_millis(8),
         upload_concurrency: 8,
         upload_timeout: Duration::from_secs(10),
+        bucket_reserve_bytes: 0,
         collect_interval: Duration::from_secs(3_600),
         collect_list_interval: Duration::from_secs(3_600),
         file_delete_grace: Duration::from_secs(600),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::check;
+
 /// What is possible, for people who wrote something else.
 const POSSIBLE: &str = "a directory (DIR or file:///DIR), mem:, s3://BUCKET/PREFIX, \
                         gs://BUCKET/PREFIX and az://CONTAINER/PREFIX are possible";
@@ -60,6 +62,7 @@ impl Url {
         if bucket.is_empty() {
             return Err(format!("the bucket's name is missing: {scheme}://BUCKET"));
         }
+        check::name("the bucket's name", bucket)?;
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let good =
@@ -101,6 +104,15 @@ impl Parameters {
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(given, _)| given == name)?;
         Some(self.0.remove(at).1)
+    }
+
+    /// Takes the endpoint out, if there is one that can be.
+    pub(super) fn endpoint(&mut self) -> Result<Option<String>, String> {
+        let endpoint = self.take("endpoint");
+        if let Some(endpoint) = &endpoint {
+            check::endpoint("endpoint", endpoint)?;
+        }
+        Ok(endpoint)
     }
 
     /// Takes a parameter out that is true or false; false if it is not given.

@@ -71,6 +71,10 @@ impl Bucket for Patient {
         self.retry.run(Op::List, &named, list).await
     }
 
+    fn is_remote(&self) -> bool {
+        self.bucket.is_remote()
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         self.retry.delete(&*self.bucket, key).await
     }
