@@ -11,8 +11,10 @@ use crate::checksum::{append, combine, crc32c};
 use crate::layout::FileId;
 
 mod builder;
+mod tombstone;
 
 pub use builder::{Built, Counts, FileBuilder, Piece};
+pub use tombstone::{TOMBSTONE_BYTES, Tombstone};
 
 /// The newest format that this build writes, and the only one it reads.
 pub const FORMAT_VERSION: u16 = 1;

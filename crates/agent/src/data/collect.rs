@@ -13,6 +13,7 @@ use meta::ids::{FileId, Incarnation};
 use rpc::Control;
 use rpc::view::FileFate;
 use store::bucket::{Bucket, Key};
+use store::file::TOMBSTONE_BYTES;
 use store::layout::{FILES, file_key, parse_file_key};
 use store::retry::{Limits as RetryLimits, Retry};
 
@@ -184,8 +185,11 @@ impl Collector {
             let found = self.bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
             let last = found.len() < STEP_FILES;
             after = found.last().map(|object| object.key.clone());
-            self.judge(found.into_iter().map(|object| object.key))
-                .await?;
+            // A tombstone keeps the name taken, whatever became of the file.
+            let files = found
+                .into_iter()
+                .filter(|object| object.size != TOMBSTONE_BYTES);
+            self.judge(files.map(|object| object.key)).await?;
             if last {
                 return Ok(());
             }

@@ -354,16 +354,10 @@ impl Agent {
     }
 
     fn upload(&mut self, cx: &mut Context, cut: &Cut) {
-        let nonce = cx.scheduler.rng.next_u64() as u32;
-        let nonce = if cx.is(Mutation::OverwriteFiles) {
-            0
-        } else {
-            nonce
-        };
-        let Some((bytes, stored)) = build(cut, nonce) else {
+        let Some((bytes, stored)) = build(cut) else {
             return cx.violation(format!("file {} cannot be built", cut.file));
         };
-        let key = cx.file_key(cut.file, nonce);
+        let key = cx.file_key(cut.file, cut.nonce);
         let until_us = cx.now_us() + UPLOAD_US;
         self.keys.insert(cut.file, key.clone());
         self.uploads.insert(
@@ -562,7 +556,7 @@ fn told(result: Result<Return, rpc::Error>) -> Option<Told> {
 }
 
 /// The file's bytes, as an uploader lays them out.
-fn build(cut: &Cut, nonce: u32) -> Option<(Bytes, Stored)> {
+fn build(cut: &Cut) -> Option<(Bytes, Stored)> {
     let mut builder = FileBuilder::new(agent::data::fetch::read::stored_id(cut.file));
     for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
         let pieces = slice.iter().map(|batch| Piece::from(batch.bytes.clone()));
@@ -578,7 +572,6 @@ fn build(cut: &Cut, nonce: u32) -> Option<(Bytes, Stored)> {
     let built = builder.finish().ok()?;
     let (length, checksum) = (built.length, built.checksum);
     let stored = Stored {
-        nonce,
         length,
         checksum,
         placement: vec![0],

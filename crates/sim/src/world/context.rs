@@ -274,8 +274,9 @@ impl Context {
     /// The key of a file in the bucket.
     pub(super) fn file_key(&self, file: FileId, nonce: u32) -> String {
         let mut id = agent::data::fetch::read::stored_id(file);
+        let mut nonce = nonce;
         if self.is(Mutation::OverwriteFiles) {
-            id.incarnation = 0;
+            (id.incarnation, nonce) = (0, 0);
         }
         store::layout::file_key(id, nonce).as_str().to_owned()
     }

@@ -48,17 +48,41 @@ fn what_was_built_reads_back() {
     assert_eq!(built.index.find(4), None);
 }
 
+/// The bytes of the dump behind `fence`.
+fn dumped(page: &str, fence: &str) -> Vec<u8> {
+    let (_, dump) = page.split_once(fence).expect("the example");
+    let (dump, _) = dump.split_once("```").expect("its end");
+    let bytes = dump.lines().flat_map(|line| line[6..53].split_whitespace());
+    bytes
+        .map(|byte| u8::from_str_radix(byte, 16).expect("a hex byte"))
+        .collect()
+}
+
+#[test]
+fn a_tombstone_is_what_its_page_says_and_nothing_else_is_one() {
+    let page = include_str!("../../../../docs/formats/file.md");
+    let tombstone = Tombstone {
+        id: ID,
+        nonce: 0xdead_beef,
+    };
+    let bytes = tombstone.encode();
+    assert_eq!(bytes.to_vec(), dumped(page, "```hex tombstone\n"));
+    assert_eq!(Tombstone::decode(&bytes), Ok(tombstone));
+    for at in 0..bytes.len() {
+        let mut damaged = bytes;
+        damaged[at] ^= 1;
+        assert!(Tombstone::decode(&damaged).is_err(), "byte {at}");
+        assert!(Tombstone::decode(&bytes[..at]).is_err(), "cut at {at}");
+    }
+    assert!(FileIndex::decode_whole(&bytes).is_err(), "it is no file");
+    assert!(small().length > TOMBSTONE_BYTES);
+}
+
 /// The example was put together by hand, with another CRC routine.
 #[test]
 fn the_worked_example_is_what_the_code_writes() {
     let page = include_str!("../../../../docs/formats/file.md");
-    let (_, dump) = page.split_once("```hex\n").expect("the example");
-    let (dump, _) = dump.split_once("```").expect("its end");
-    let bytes: Vec<u8> = dump
-        .lines()
-        .flat_map(|line| line[6..53].split_whitespace())
-        .map(|byte| u8::from_str_radix(byte, 16).expect("a hex byte"))
-        .collect();
+    let bytes = dumped(page, "```hex\n");
     let built = small();
     assert_eq!(built.payload.to_bytes(), bytes);
     assert!(page.contains(&format!(

@@ -10,8 +10,8 @@ use host::log_limit::LogLimit;
 use meta::ids::{FileId, PartitionId};
 use rpc::view::Place;
 use store::bucket::{Bucket, Key, Op};
-use store::file::{FOOTER_BYTES, FileIndex, Footer};
-use store::layout::file_key;
+use store::file::{FOOTER_BYTES, FileIndex, Footer, TOMBSTONE_BYTES, Tombstone};
+use store::layout::{file_key, parse_file_key};
 use store::retry::{Limits, Retry};
 
 use super::indexes::Indexes;
@@ -185,6 +185,9 @@ impl Source {
             let file = file
                 .map_err(LoadError::Unavailable)?
                 .ok_or(LoadError::Missing)?;
+            if is_tombstone(&key, &file) {
+                return Err(LoadError::Missing);
+            }
             if file.len() as u64 != place.file_length {
                 let detail = format!("it has {} bytes, not {}", file.len(), place.file_length);
                 return Err(Corrupt(detail).into());
@@ -230,6 +233,11 @@ impl Source {
         Ok(index)
     }
 
+    async fn holds_tombstone(&self, key: &Key) -> bool {
+        let found = self.retry.get(&*self.bucket, key).await.ok().flatten();
+        found.is_some_and(|bytes| is_tombstone(key, &bytes))
+    }
+
     async fn range(&self, key: &Key, range: Range<u64>) -> Result<Option<bytes::Bytes>, LoadError> {
         let read = self
             .retry
@@ -241,6 +249,7 @@ impl Source {
             // The file ends before the range does, or is not there: one more look tells.
             Err(error @ store::bucket::Error::Definite { .. }) => {
                 match self.bucket.head(key).await {
+                    Ok(Some(TOMBSTONE_BYTES)) if self.holds_tombstone(key).await => Ok(None),
                     Ok(Some(size)) if size < range.end => {
                         let detail =
                             format!("it has {size} bytes, the range ends at {}", range.end);
@@ -256,6 +265,12 @@ impl Source {
             other => other.map_err(LoadError::Unavailable),
         }
     }
+}
+
+/// Whether what lies under a file's name says that the file is not in this bucket.
+fn is_tombstone(key: &Key, bytes: &[u8]) -> bool {
+    let found = Tombstone::decode(bytes).ok();
+    found.is_some_and(|found| parse_file_key(key) == Some((found.id, found.nonce)))
 }
 
 fn no_slice(partition: PartitionId) -> LoadError {

@@ -15,7 +15,7 @@ pub(super) fn describe(
 ) -> Option<CommitFile> {
     let mut commit = CommitFile {
         file: cut.file,
-        nonce: stored.nonce,
+        nonce: cut.nonce,
         length: stored.length,
         checksum: stored.checksum,
         placement: stored.placement.clone(),

@@ -16,6 +16,8 @@ use super::sequence::{Answer, Effect, Failure};
 #[derive(Debug)]
 pub struct Cut {
     pub file: FileId,
+    /// The random part of its key: it is named from the moment it is cut.
+    pub nonce: u32,
     /// Its batches, sorted by partition; those of one partition in the order they came.
     pub batches: Vec<Batch>,
     /// Bytes of memory that the batches keep alive.
@@ -25,8 +27,6 @@ pub struct Cut {
 /// A file as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The random part of its key.
-    pub nonce: u32,
     /// Its length in bytes.
     pub length: u64,
     /// CRC-32C of all its bytes.
@@ -104,7 +104,7 @@ pub(super) struct File<T, M> {
 
 impl<T, M> File<T, M> {
     /// Lays out the batches of `writes`.
-    pub(super) fn cut(file: FileId, writes: Vec<Write<T, M>>) -> Self {
+    pub(super) fn cut(file: FileId, nonce: u32, writes: Vec<Write<T, M>>) -> Self {
         let mut requests = Vec::with_capacity(writes.len());
         let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
         let mut pinned_bytes = 0;
@@ -127,6 +127,7 @@ impl<T, M> File<T, M> {
         File {
             cut: Arc::new(Cut {
                 file,
+                nonce,
                 batches,
                 pinned_bytes,
             }),

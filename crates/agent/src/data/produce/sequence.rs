@@ -126,7 +126,7 @@ pub struct Sequence<T, M = ()> {
 }
 
 impl<T, M> Sequence<T, M> {
-    /// A pipeline that waits to be registered. `seed` is for the jitter of repeats.
+    /// A pipeline that waits to be registered. `seed` is for the nonces of files and the jitter of repeats.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Sequence {
             batcher: Batcher::new(limits),
@@ -212,7 +212,8 @@ impl<T, M> Sequence<T, M> {
             };
             self.next_number += 1;
             self.uploads += 1;
-            let file = File::cut(id, writes);
+            let nonce = (self.rng.next_u64() >> 32) as u32;
+            let file = File::cut(id, nonce, writes);
             effects.push(Effect::Upload(Arc::clone(&file.cut)));
             self.files.insert(id.number, file);
         }

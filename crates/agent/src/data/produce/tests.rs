@@ -47,7 +47,6 @@ fn write(ticket: usize, lane: u64, at: Instant, batches: Vec<Batch>) -> Write<us
 
 fn stored() -> Stored {
     Stored {
-        nonce: 1,
         length: 10_000,
         checksum: 2,
         placement: vec![0],

@@ -84,8 +84,7 @@ impl Uploader {
 
     async fn put(&self, cut: &Cut) -> Result<Stored, UploadError> {
         let built = build(cut)?;
-        let nonce = fresh_nonce();
-        let key = file_key(stored_id(cut.file), nonce);
+        let key = file_key(stored_id(cut.file), cut.nonce);
         let put = self
             .retry
             .put_immutable(&*self.bucket, &key, &built.payload);
@@ -95,7 +94,6 @@ impl Uploader {
             .map_err(UploadError::Store)?;
         self.keep(cut, &built);
         Ok(Stored {
-            nonce,
             length: built.length,
             checksum: built.checksum,
             placement: vec![self.bucket_number],
@@ -132,11 +130,6 @@ enum UploadError {
     Store(store::bucket::Error),
     #[error("the bucket did not answer in time")]
     TooLate,
-}
-
-fn fresh_nonce() -> u32 {
-    // The low bits of OS entropy are as good as all of it.
-    host::rng::nonce() as u32
 }
 
 /// Lays out a file. The batches are in order of their partitions.
