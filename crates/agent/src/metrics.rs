@@ -99,6 +99,9 @@ impl Errors {
 
     /// Counts one; no error is not counted.
     pub fn count(&self, code: ErrorCode) {
+        if !code.is_error() {
+            return;
+        }
         if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == code) {
             counter.increment();
         }

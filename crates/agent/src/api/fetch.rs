@@ -1,7 +1,7 @@
 //! Fetch: from the request to the records. Positions come from the control plane, bytes from the
 //! cache or the bucket, a long poll sleeps until a commit wakes it. It must not know sockets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use wire::rope::Rope;
 use crate::api::errors;
 use crate::context::Context;
 use crate::data::cache::{Cache, Chunk, LoadError, Loaded, Part};
+use crate::data::fetch::hub::Watch;
 use crate::data::fetch::plan::{self, Want};
 use crate::data::fetch::read;
 use crate::view::{TopicKey, View};
@@ -107,10 +108,15 @@ pub(crate) async fn fetch(context: &Context, request: FetchRequest, version: i16
     };
     let view = view_for(context, &request, version).await;
     fetch.resolve(&view, &request);
+    // Watched before it is located, so that it is located once: what comes in between wakes.
+    let watch = (!wait.is_zero()).then(|| fetch.watch());
     fetch.locate_all().await;
     fetch.settle_doubts().await;
-    if !fetch.is_ready() && !wait.is_zero() && !fetch.items.is_empty() {
-        fetch.wait().await;
+    if let Some(watch) = watch
+        && !fetch.is_ready()
+        && !fetch.items.is_empty()
+    {
+        fetch.wait(&watch).await;
     }
     fetch.answer(request).await
 }
@@ -150,18 +156,50 @@ async fn view_for(
         .map_err(|error| errors::of_read(&error))
 }
 
+/// Which partitions of a request were named before in it, by their turn among all that it names, in
+/// order. Most requests name each topic once and its partitions in order, and cost no sort of those.
+fn repeated_partitions(request: &FetchRequest) -> Vec<usize> {
+    let mut by_name: Vec<usize> = (0..request.topics.len()).collect();
+    let name = |topic: usize| (&request.topics[topic].topic, request.topics[topic].topic_id);
+    by_name.sort_by(|a, b| name(*a).cmp(&name(*b)));
+    let mut first_of: Vec<usize> = (0..request.topics.len()).collect();
+    for pair in by_name.windows(2) {
+        if name(pair[0]) == name(pair[1]) {
+            first_of[pair[1]] = first_of[pair[0]];
+        }
+    }
+    let mut named: Vec<(usize, i32, usize)> = Vec::new();
+    for (topic, first) in request.topics.iter().zip(first_of) {
+        for asked in &topic.partitions {
+            named.push((first, asked.partition, named.len()));
+        }
+    }
+    let is_after = |a: &(usize, i32, usize), b: &(usize, i32, usize)| (a.0, a.1) < (b.0, b.1);
+    if named.is_sorted_by(is_after) {
+        return Vec::new();
+    }
+    named.sort_unstable();
+    let is_again = |pair: &&[(usize, i32, usize)]| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1);
+    let again = named.windows(2).filter(is_again).map(|pair| pair[1].2);
+    let mut again: Vec<usize> = again.collect();
+    again.sort_unstable();
+    again
+}
+
 impl Fetch<'_> {
     /// Finds the partitions that are asked for, each once, however often it is named: so an answer
     /// is no larger than what there is to answer of.
     fn resolve(&mut self, view: &Result<Arc<View>, ErrorCode>, request: &FetchRequest) {
-        let mut named = HashSet::new();
+        let mut repeated = repeated_partitions(request).into_iter().peekable();
+        let mut turn = 0;
         for (at, topic) in request.topics.iter().enumerate() {
             let found = match view {
                 Ok(view) => Ok(view.find(topic_key(topic, self.version))),
                 Err(code) => Err(*code),
             };
             for asked in &topic.partitions {
-                if !named.insert((&topic.topic, topic.topic_id, asked.partition)) {
+                turn += 1;
+                if repeated.next_if_eq(&(turn - 1)).is_some() {
                     continue;
                 }
                 let item = match found {
@@ -278,14 +316,14 @@ impl Fetch<'_> {
         bytes >= self.min_bytes
     }
 
-    /// Sleeps until the answer is ready or its time is over.
-    async fn wait(&mut self) {
-        self.context.metrics.fetch_waits.increment();
+    fn watch(&self) -> Watch {
         let partitions = self.items.iter().map(|item| item.partition).collect();
-        let watch = self.context.hub.watch(partitions);
-        // What came between the first look and the watch.
-        self.locate_all().await;
-        self.settle_doubts().await;
+        self.context.hub.watch(partitions)
+    }
+
+    /// Sleeps until the answer is ready or its time is over.
+    async fn wait(&mut self, watch: &Watch) {
+        self.context.metrics.fetch_waits.increment();
         while !self.is_ready() {
             let left = self.deadline.since(host::clock::now());
             let turn = left.min(YIELD_POLL);
