@@ -6,6 +6,7 @@ use host::log_limit::LogLimit;
 use meta::ids::AgentId;
 use rpc::Control;
 
+use crate::api::fetch::sessions::Sessions;
 use crate::data::cache::Cache;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::read::Reader;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     /// Room that is kept free in the bucket.
     pub reserve: Reserve,
     pub hub: Arc<Hub>,
+    pub sessions: Sessions,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
     /// Keeps clients from filling the log.

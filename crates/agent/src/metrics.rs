@@ -174,6 +174,7 @@ metrics! {
     fetch_requests: Counter = "fetch_requests_total", "Fetch requests.";
     fetch_bytes: Counter = "fetch_bytes_total", "Bytes of record batches sent.";
     fetch_waits: Counter = "fetch_waits_total", "Fetch requests that had to wait for records.";
+    fetch_sessions: Gauge = "fetch_sessions", "Fetch sessions kept.";
     cache_hits: Counter = "cache_hits_total", "Slices found in the cache.";
     cache_misses: Counter = "cache_misses_total", "Slices not found in the cache.";
     cache_loads: Counter = "cache_loads_total", "Parts of files read from the bucket.";

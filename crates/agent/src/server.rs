@@ -17,6 +17,7 @@ use store::bucket::Bucket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use crate::api::fetch::sessions::Sessions;
 use crate::context::Context;
 use crate::data::cache::Cache;
 use crate::data::collect;
@@ -81,7 +82,8 @@ impl Agent {
         let registration = registration(&settings, address);
         let advertised = advertised(&registration);
         let registered = register(&*control, &registration).await?;
-        let views = open_views(&control).await;
+        let hub = Arc::new(Hub::default());
+        let views = open_views(&control, &hub).await;
         let metrics = Arc::new(Metrics::zero());
         let memory = Arc::new(Memory::new(&Sizes {
             bulk_bytes: settings.produce_buffer_bytes,
@@ -109,7 +111,8 @@ impl Agent {
                 Arc::clone(&metrics),
             ),
             reserve: Reserve::new(settings.bucket_reserve_bytes),
-            hub: Arc::new(Hub::default()),
+            sessions: Sessions::new(settings.fetch_sessions_max),
+            hub,
             memory,
             log: LogLimit::default(),
             settings,
@@ -189,6 +192,8 @@ impl Probe {
         metrics
             .produce_buffer_free_bytes
             .set(self.context.memory.bulk_free_bytes());
+        let sessions = self.context.sessions.count();
+        metrics.fetch_sessions.set(sessions as u64);
         metrics.render()
     }
 
@@ -304,10 +309,10 @@ async fn register(
 }
 
 /// The view, with this agent in it.
-async fn open_views(control: &Arc<dyn Control>) -> Views {
+async fn open_views(control: &Arc<dyn Control>, hub: &Arc<Hub>) -> Views {
     let mut pauses = START.start();
     loop {
-        match Views::open(Arc::clone(control)).await {
+        match Views::open(Arc::clone(control), Arc::clone(hub)).await {
             Ok(views) => return views,
             Err(error) => {
                 tracing::info!(%error, "the agent waits for the topics");

@@ -41,6 +41,8 @@ pub struct Settings {
     pub fetch_cache_bytes: u64,
     /// `fetch.max.bytes`: the most that one answer to a fetch holds.
     pub fetch_max_bytes: u64,
+    /// `max.incremental.fetch.session.cache.slots`: fetch sessions kept for consumers.
+    pub fetch_sessions_max: usize,
     /// `flush.bytes`: a file with so many bytes is cut.
     pub flush_bytes: u64,
     /// A file with so many batches is cut, and a request with more is refused: the commit of a file

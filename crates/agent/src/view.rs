@@ -12,6 +12,8 @@ use rpc::view::{AgentView, ClusterView, TopicView};
 use wire::batch::TimestampType;
 use wire::compression::Compression;
 
+use crate::data::fetch::hub::Hub;
+
 /// What a topic demands of the batches it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
@@ -106,6 +108,14 @@ impl View {
         }
     }
 
+    /// Partitions that are not in a later view.
+    fn partitions_gone(&self, later: &View) -> Vec<PartitionId> {
+        let gone = self.topics.iter().map(|topic| &topic.view.topic);
+        let gone = gone.filter(|topic| !later.by_id.contains_key(&topic.id));
+        gone.flat_map(|topic| topic.partitions.iter().copied())
+            .collect()
+    }
+
     /// A topic by name.
     pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         let named = |topic: &Arc<Topic>| topic.view.topic.name.as_str().cmp(name);
@@ -144,14 +154,20 @@ impl View {
 /// The latest view, shared by all connections.
 pub(crate) struct Views {
     control: Arc<dyn Control>,
+    /// Who waits for partitions of topics that are gone is told to look.
+    hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
 }
 
 impl Views {
     /// The first view, as applied at the control node.
-    pub(crate) async fn open(control: Arc<dyn Control>) -> Result<Self, rpc::Error> {
+    pub(crate) async fn open(control: Arc<dyn Control>, hub: Arc<Hub>) -> Result<Self, rpc::Error> {
         let latest = RwLock::new(Arc::new(View::default()));
-        let views = Views { control, latest };
+        let views = Views {
+            control,
+            hub,
+            latest,
+        };
         views.refresh().await?;
         Ok(views)
     }
@@ -191,7 +207,9 @@ impl Views {
         let view = Arc::new(View::index(seen, &before));
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         if latest.version <= view.version {
-            *latest = Arc::clone(&view);
+            let before = std::mem::replace(&mut *latest, Arc::clone(&view));
+            drop(latest);
+            self.hub.tell_to_look(&before.partitions_gone(&view));
         }
         view
     }

@@ -7,6 +7,7 @@ pub mod latency;
 pub mod limits;
 pub mod load;
 pub mod process;
+pub mod readers;
 pub mod s3;
 pub mod servers;
 pub mod tails;

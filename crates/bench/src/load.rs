@@ -344,7 +344,7 @@ fn wall_millis() -> i64 {
 /// Follows all partitions from their ends.
 async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     let mut client = Client::dial(load.address).await?;
-    let mut positions = offsets(&mut client, &load.topic, load.partitions, LATEST).await?;
+    let mut positions = ends(&mut client, &load).await?;
     let mut latencies = Latencies::default();
     let timed = load.is_timed();
     while !shared.stopping.load(Ordering::Relaxed) {
@@ -433,6 +433,11 @@ pub async fn read_all(address: SocketAddr, topic: &str, partitions: i32) -> Resu
         }
     }
     Ok(bytes as f64 / (1 << 20) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// The ends of all partitions.
+pub(crate) async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
+    offsets(client, &load.topic, load.partitions, LATEST).await
 }
 
 /// The timestamps by which offsets are asked for.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bench::against;
 use bench::compare::{self, Effort};
 use bench::load::{self, Load};
+use bench::readers;
 use bench::servers::Programs;
 use bench::tails;
 use clap::{Parser, Subcommand};
@@ -52,6 +53,26 @@ enum Verb {
         /// Only figures whose name contains this: acks, restart, outage.
         #[arg(long, default_value = "")]
         only: String,
+    },
+    /// Readers at the end of very many partitions, beside producers; what each fetch costs.
+    TailReaders {
+        #[arg(long, default_value_t = 10_000)]
+        partitions: i32,
+        /// Readers at one time, in the last runs.
+        #[arg(long, default_value_t = 10)]
+        readers: usize,
+        /// Producer connections, each with one request in flight.
+        #[arg(long, default_value_t = 2)]
+        producers: usize,
+        /// Seconds measured in each run.
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        /// Seconds before that.
+        #[arg(long, default_value_t = 3)]
+        warm_up: u64,
+        /// The server, if it is not the one beside this program.
+        #[arg(long)]
+        seaway: Option<PathBuf>,
     },
     /// One load on a server that runs already.
     Load {
@@ -116,6 +137,26 @@ fn main() -> Result<()> {
                 let programs = programs(None)?;
                 let measured = Duration::from_secs(seconds);
                 let result = tails::run(&programs, measured, &only).await;
+                clean(&programs, result)
+            }
+            Verb::TailReaders {
+                partitions,
+                readers,
+                producers,
+                seconds,
+                warm_up,
+                seaway,
+            } => {
+                let mut programs = programs(None)?;
+                programs.seaway = seaway.unwrap_or(programs.seaway);
+                let effort = readers::Effort {
+                    partitions,
+                    readers,
+                    producers,
+                    measured: Duration::from_secs(seconds),
+                    warm_up: Duration::from_secs(warm_up),
+                };
+                let result = readers::run(&programs, effort).await;
                 clean(&programs, result)
             }
             Verb::Load {

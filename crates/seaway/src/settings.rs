@@ -187,7 +187,7 @@ pub const SPECS: &[Spec] = &[
         "fetch.cache.bytes",
         "134217728",
         "bytes",
-        (0, GIB * 1024),
+        (16 * MIB, GIB * 1024),
         "Memory for parts of files that readers share.",
     ),
     integer(
@@ -348,6 +348,13 @@ pub const SPECS: &[Spec] = &[
         "",
         (1, INT_MAX),
         "Most connections from one address at one time.",
+    ),
+    integer(
+        "max.incremental.fetch.session.cache.slots",
+        "1000",
+        "",
+        (0, INT_MAX),
+        "Fetch sessions kept for consumers. Consumers without one name all their partitions in every request.",
     ),
     integer(
         "message.max.bytes",

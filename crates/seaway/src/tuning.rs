@@ -99,6 +99,7 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
         fetch_buffer_bytes: settings.unsigned("fetch.buffer.bytes"),
         fetch_cache_bytes: settings.unsigned("fetch.cache.bytes"),
         fetch_max_bytes: settings.unsigned("fetch.max.bytes"),
+        fetch_sessions_max: settings.size("max.incremental.fetch.session.cache.slots"),
         flush_bytes: settings.unsigned("flush.bytes"),
         file_batches_max: file_batches_max(settings),
         flush_interval: settings.millis("flush.interval.ms"),

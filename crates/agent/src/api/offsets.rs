@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt;
+use futures::stream::{self, StreamExt};
 use meta::ids::PartitionId;
 use rpc::view::{Bounds, Place, TimeQuery};
 use wire::errors::ErrorCode;
@@ -39,6 +41,10 @@ const EARLIEST_PENDING_UPLOAD_SINCE: i16 = 11;
 /// does not hold is passed over; more than a few of them in a row are a producer's lie.
 const SLICES_MAX: usize = 16;
 
+/// Partitions of one request that are looked through at one time: most of that is waiting for a bucket.
+/// Each holds one part of a file at a time, and waits for no other while it does.
+const FINDS_MAX: usize = 24;
+
 /// Where records of a partition are, or why that cannot be said.
 type Found = Result<Option<(i64, i64)>, ErrorCode>;
 
@@ -56,10 +62,9 @@ pub(crate) async fn list_offsets(
     let asked: Vec<(&str, i32)> = asked.collect();
     let bounds = bounds(context, &asked).await;
     let repeated = repeated(asked.iter().copied());
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in &topic.partitions {
+    let (bounds, repeated) = (&bounds, &repeated);
+    let finds = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(move |asked| async move {
             let key = (topic.name.as_str(), asked.partition_index);
             let found = match bounds.get(&key) {
                 _ if repeated.contains(&key) => Err(ErrorCode::InvalidRequest),
@@ -69,15 +74,18 @@ pub(crate) async fn list_offsets(
                 Some(Err(code)) => Err(*code),
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             };
-            partitions.push(answer(asked.partition_index, found));
-        }
-        topics.push(ListOffsetsTopicResponse {
-            name: topic.name.clone(),
-            partitions,
-        });
-    }
+            answer(asked.partition_index, found)
+        })
+    });
+    let finds: Vec<_> = finds.map(FutureExt::boxed).collect();
+    let answers: Vec<_> = stream::iter(finds).buffered(FINDS_MAX).collect().await;
+    let mut answers = answers.into_iter();
+    let topics = request.topics.iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name.clone(),
+        partitions: answers.by_ref().take(topic.partitions.len()).collect(),
+    });
     ListOffsetsResponse {
-        topics,
+        topics: topics.collect(),
         ..ListOffsetsResponse::default()
     }
 }
@@ -216,7 +224,7 @@ async fn search(
     log_start: i64,
     query: TimeQuery,
 ) -> Result<Option<(i64, RecordPosition)>, LoadError> {
-    let chunk = match context.reader.find(partition, place) {
+    let chunk = match context.reader.find(&[(partition, *place)]) {
         Some(chunk) => chunk,
         None => context.reader.load(partition, place, true).await?,
     };

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,10 +63,26 @@ pub type Loaded = Result<Arc<Chunk>, LoadError>;
 /// The cache; see the module.
 pub struct Cache {
     kept: Mutex<Kept>,
-    loading: Mutex<HashMap<Part, Shared<BoxFuture<'static, Loaded>>>>,
+    loading: Mutex<HashMap<Part, Flight>>,
     capacity_bytes: u64,
     budget: Budget,
     metrics: Arc<Metrics>,
+}
+
+/// A load that is under way.
+#[derive(Clone)]
+struct Flight {
+    outcome: Shared<BoxFuture<'static, Loaded>>,
+    /// It waits for memory.
+    is_waiting: Arc<AtomicBool>,
+}
+
+/// The memory that a load takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    pub bytes: u64,
+    /// Waits until there is so much; only who holds no chunk may. [`LoadError::NoRoom`] otherwise.
+    pub may_wait: bool,
 }
 
 #[derive(Default)]
@@ -159,38 +176,52 @@ impl Cache {
     }
 
     /// Loads a part once for all who ask meanwhile, unless it is kept. What `load` yields is kept.
-    pub async fn load(
+    pub async fn load<F: Future<Output = Loaded> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
-        load: impl Future<Output = Loaded> + Send + 'static,
+        need: Need,
+        load: impl FnOnce(Held) -> F + Send + 'static,
     ) -> Loaded {
         let flight = {
             let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
             match loading.get(&part) {
+                Some(flight) if !need.may_wait && flight.is_waiting.load(Relaxed) => {
+                    return Err(LoadError::NoRoom);
+                }
                 Some(flight) => flight.clone(),
                 None => {
                     // What ended a moment ago was kept before it left the loads.
                     if let Some(chunk) = self.kept().touch(part) {
                         return Ok(chunk);
                     }
-                    let flight = self.start(part, load);
+                    let flight = self.start(part, need, load);
                     loading.insert(part, flight.clone());
                     flight
                 }
             }
         };
-        flight.await
+        flight.outcome.await
     }
 
     /// The load goes on even if everyone who asked for it is gone: the bytes are paid for.
-    fn start(
+    fn start<F: Future<Output = Loaded> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
-        load: impl Future<Output = Loaded> + Send + 'static,
-    ) -> Shared<BoxFuture<'static, Loaded>> {
-        let cache = Arc::clone(self);
+        need: Need,
+        load: impl FnOnce(Held) -> F + Send + 'static,
+    ) -> Flight {
+        let is_waiting = Arc::new(AtomicBool::new(need.may_wait));
+        let (cache, waits) = (Arc::clone(self), Arc::clone(&is_waiting));
         let task = host::task::spawn("load", async move {
-            let loaded = load.await;
+            let held = match cache.try_hold(need.bytes) {
+                None if need.may_wait => Some(cache.hold(need.bytes).await),
+                held => held,
+            };
+            waits.store(false, Relaxed);
+            let loaded = match held {
+                Some(held) => load(held).await,
+                None => Err(LoadError::NoRoom),
+            };
             if let Ok(chunk) = &loaded {
                 cache.keep(part, Arc::clone(chunk));
             }
@@ -203,9 +234,11 @@ impl Cache {
             let (op, detail) = (store::bucket::Op::Get, "the agent stops");
             LoadError::Unavailable(store::bucket::Error::unknown(op, "", detail))
         };
-        async move { task.join().await.unwrap_or_else(|| Err(stopped())) }
-            .boxed()
-            .shared()
+        let outcome = async move { task.join().await.unwrap_or_else(|| Err(stopped())) };
+        Flight {
+            outcome: outcome.boxed().shared(),
+            is_waiting,
+        }
     }
 
     fn evict_idle(&self) -> bool {

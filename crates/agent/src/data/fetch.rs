@@ -1,6 +1,12 @@
-//! Fetch: where slices lie, the bytes of one, and who is woken by a commit. It must not know Kafka's frames.
+//! Fetch: from offsets to records. `poll` decides, with `items`, `item` and `plan`, all pure; `run` performs it.
+//! `hub` tells who waits of commits, `read` has the bytes of slices. It must not know Kafka's messages.
 
 pub mod hub;
 mod indexes;
+pub mod item;
+pub mod items;
 pub mod plan;
+pub mod poll;
 pub mod read;
+pub mod records;
+pub mod run;

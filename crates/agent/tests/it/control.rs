@@ -33,6 +33,7 @@ pub struct Fake {
     pub park_joins: AtomicBool,
     pub barriers: AtomicU64,
     pub views: AtomicU64,
+    pub locates: AtomicU64,
     /// What was asked of the coordinator of groups, which is not here.
     pub asked_of_groups: Mutex<Vec<GroupRequest>>,
 }
@@ -47,6 +48,7 @@ impl Fake {
             park_joins: AtomicBool::new(false),
             barriers: AtomicU64::new(0),
             views: AtomicU64::new(0),
+            locates: AtomicU64::new(0),
             asked_of_groups: Mutex::new(Vec::new()),
         })
     }
@@ -233,6 +235,7 @@ impl Control for Fake {
     }
 
     async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, Error> {
+        self.locates.fetch_add(1, Ordering::Relaxed);
         let state = self.state();
         let located = requests.iter().map(|request| {
             match state.locate(request.partition, request.offset, request.max_bytes, 64) {

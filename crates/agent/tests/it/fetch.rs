@@ -389,3 +389,85 @@ async fn the_connection_goes_on_behind_a_fetch() {
         .await;
     assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
 }
+
+#[tokio::test]
+async fn what_does_not_exist_waits_with_the_others_and_alone_for_nothing() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let mut request = fetch_request("t", &[(0, 0), (7, 0)]);
+    request.topics.extend(fetch_request("no", &[(0, 0)]).topics);
+    request.max_wait_ms = 200;
+    let start = host::clock::now();
+    let response = client.call(&request, 12).await;
+    assert!(host::clock::now().since(start) >= Duration::from_millis(200));
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions);
+    let codes: Vec<i16> = partitions.map(|data| data.error_code).collect();
+    assert_eq!(codes, [0, unknown, unknown]);
+    let mut request = fetch_request("no", &[(0, 0)]);
+    request.max_wait_ms = 60_000;
+    let answer = host::clock::timeout(Duration::from_secs(20), client.call(&request, 12)).await;
+    assert_eq!(only(answer.expect("an answer at once")).error_code, unknown);
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_notices_that_its_topic_is_deleted() {
+    let stand = Stand::new().await;
+    for (topic, version, code) in [
+        ("t", 12, ErrorCode::UnknownTopicOrPartition),
+        ("u", 13, ErrorCode::UnknownTopicId),
+    ] {
+        stand.topic(topic, 1, &[]).await;
+        let mut reader = stand.client().await;
+        let mut request = fetch_request(topic, &[(0, 0)]);
+        let id = stand.control.find(topic).id;
+        request.topics[0].topic_id = id.0.to_be_bytes().into();
+        request.max_wait_ms = 60_000;
+        reader.send(&request, version).await;
+        let waits = format!("seaway_agent_fetch_requests_total {}\n", version - 11);
+        while !stand.agent.probe().metrics().contains(&waits) {
+            tokio::task::yield_now().await;
+        }
+        stand.delete(topic).await;
+        let answer = reader.receive::<FetchRequest>(version);
+        let answer = host::clock::timeout(Duration::from_secs(20), answer).await;
+        let data = only(answer.expect("an answer before the minute is over"));
+        assert_eq!(data.error_code, code.code());
+    }
+}
+
+#[tokio::test]
+async fn one_slow_part_does_not_keep_the_others_from_their_reader() {
+    let stand = reopened().await;
+    let slow = Fault::Delay(Duration::from_secs(60));
+    stand.bucket.faults().add(Rule::on(Op::Get, slow).times(1));
+    let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
+    request.max_wait_ms = 100;
+    let mut client = stand.client().await;
+    let response = client.call(&request, 12).await;
+    let [first, second] = response.responses[0].partitions.as_slice() else {
+        panic!()
+    };
+    assert_eq!((first.error_code, second.error_code), (0, 0));
+    assert_eq!((first.high_watermark, second.high_watermark), (1, 1));
+    let read = values_of(first).len() + values_of(second).len();
+    assert_eq!(read, 1, "what is there in time, and no error for the rest");
+}
+
+#[tokio::test]
+async fn a_part_that_comes_too_late_is_there_for_the_next_fetch() {
+    let stand = reopened().await;
+    let slow = Fault::Delay(Duration::from_millis(1_500));
+    stand.bucket.faults().add(Rule::on(Op::Get, slow).times(1));
+    let mut client = stand.client().await;
+    let mut answers = 0;
+    while values_of(&client.fetch("t", 0, 0).await).is_empty() {
+        answers += 1;
+    }
+    assert!((1..=4).contains(&answers), "{answers} empty answers");
+    assert_eq!(stand.bucket.faults().calls(Op::Get), 1);
+}

@@ -12,4 +12,5 @@ mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
+mod sessions;
 mod stand;

@@ -40,6 +40,7 @@ pub fn settings() -> Settings {
         fetch_buffer_bytes: 32 << 20,
         fetch_cache_bytes: 32 << 20,
         fetch_max_bytes: 16 << 20,
+        fetch_sessions_max: 10,
         flush_bytes: 1 << 20,
         file_batches_max: 10_000,
         flush_interval: Duration::from_millis(8),
@@ -91,6 +92,11 @@ impl Stand {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    pub async fn delete(&self, topic: &str) {
+        let id = self.control.find(topic).id;
+        self.control.delete_topic(id).await.unwrap().unwrap();
     }
 
     pub async fn client(&self) -> Client {

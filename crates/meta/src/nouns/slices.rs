@@ -168,6 +168,12 @@ impl Slices {
     /// The ordinal of the first slice that ends after an offset; the number of the next slice to
     /// come if none does.
     pub(crate) fn find_offset(&self, offset: i64) -> u64 {
+        // Most readers are at the end, or in the last slice.
+        match self.last() {
+            Some(last) if last.end() <= offset => return self.next,
+            Some(last) if last.base_offset <= offset => return self.next - 1,
+            _ => {}
+        }
         self.partition_point(|slice| slice.end() <= offset)
     }
 

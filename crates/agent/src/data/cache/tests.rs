@@ -24,6 +24,15 @@ fn part(number: u64) -> Part {
     }
 }
 
+const NEED: Need = Need {
+    bytes: 100,
+    may_wait: false,
+};
+
+async fn loads(held: Held) -> Loaded {
+    Ok(Arc::new(Chunk::new(Vec::new(), 100, held)))
+}
+
 fn chunk(cache: &Cache, bytes: u64) -> Option<Arc<Chunk>> {
     Some(Arc::new(Chunk::new(
         Vec::new(),
@@ -85,14 +94,14 @@ async fn a_part_is_loaded_once_for_all() {
     let loads = Arc::new(AtomicU32::new(0));
     let (open, gate) = tokio::sync::watch::channel(false);
     let load = || {
-        let (cache, loads, mut gate) = (Arc::clone(&cache), Arc::clone(&loads), gate.clone());
-        async move {
+        let (loads, mut gate) = (Arc::clone(&loads), gate.clone());
+        move |held| async move {
             loads.fetch_add(1, Ordering::Relaxed);
             gate.wait_for(|open| *open).await.expect("opened");
-            Ok(chunk(&cache, 100).expect("room"))
+            Ok(Arc::new(Chunk::new(Vec::new(), 100, held)))
         }
     };
-    let readers = futures::future::join_all((0..5).map(|_| cache.load(part(0), load())));
+    let readers = futures::future::join_all((0..5).map(|_| cache.load(part(0), NEED, load())));
     let (loaded, _) = futures::future::join(readers, async { open.send(true) }).await;
     assert!(loaded.iter().all(Result::is_ok));
     assert_eq!(loads.load(Ordering::Relaxed), 1);
@@ -102,8 +111,28 @@ async fn a_part_is_loaded_once_for_all() {
 #[tokio::test]
 async fn a_failed_load_is_tried_again() {
     let cache = cache(1 << 20, 0);
-    let first = cache.load(part(0), async { Err(LoadError::Missing) }).await;
+    let fails = |_| async { Err(LoadError::Missing) };
+    let first = cache.load(part(0), NEED, fails).await;
     assert!(matches!(first, Err(LoadError::Missing)));
-    let chunk = chunk(&cache, 100).expect("room");
-    assert!(cache.load(part(0), async move { Ok(chunk) }).await.is_ok());
+    assert!(cache.load(part(0), NEED, loads).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_who_may_wait_joins_a_load_that_waits_for_memory() {
+    let cache = cache(0, 1 << 20);
+    let held = chunk(&cache, 1 << 20).expect("room");
+    let waits = Need {
+        may_wait: true,
+        ..NEED
+    };
+    assert!(matches!(
+        cache.load(part(0), NEED, loads).await,
+        Err(LoadError::NoRoom)
+    ));
+    let mut waiting = cache.load(part(0), waits, loads).boxed();
+    assert!((&mut waiting).now_or_never().is_none());
+    let other = cache.load(part(0), NEED, loads);
+    assert!(matches!(other.await, Err(LoadError::NoRoom)));
+    drop(held);
+    assert!(waiting.await.is_ok());
 }

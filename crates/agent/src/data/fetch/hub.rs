@@ -1,112 +1,191 @@
-//! Wakes long polls: who waits for which partition. Hints only: whoever is woken looks again. It
-//! must not know what is waited for beyond the partition's number.
+//! Tells long polls what has changed: who waits for which partition, and what came meanwhile. Hints
+//! only: whoever is told says what they are worth. It must not know what is waited for beyond the
+//! partition's number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meta::ids::PartitionId;
 use rpc::view::Notice;
 use tokio::sync::Notify;
 
-/// Who waits, by partition.
+use super::item::Change;
+use super::items::Slot;
+
+/// A fetch of more partitions that is not one of a session is not entered for each of them: it would
+/// be struck out again in a moment. Every notice is looked for among its partitions instead.
+const ENTERED_MAX: usize = 64;
+
+/// Who waits.
 #[derive(Debug, Default)]
 pub struct Hub {
-    waiting: Mutex<HashMap<PartitionId, Vec<Arc<Waiter>>>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By partition.
+    entered: HashMap<PartitionId, Vec<(Arc<Waiter>, Slot)>>,
+    listed: Vec<Listed>,
+}
+
+/// One that waits for many partitions, sorted.
+#[derive(Debug)]
+struct Listed {
+    waiter: Arc<Waiter>,
+    partitions: Vec<(PartitionId, Slot)>,
+}
+
+/// What changed of the partitions that somebody waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Everything may have.
+    pub all: bool,
+    pub of: BTreeMap<Slot, (PartitionId, Change)>,
 }
 
 #[derive(Debug, Default)]
 struct Waiter {
     woken: Notify,
-    changed: Mutex<Vec<PartitionId>>,
+    changes: Mutex<Changes>,
 }
 
-/// A long poll's place in the hub; given up when dropped.
+/// A place in the hub; given up when dropped.
 #[derive(Debug)]
 pub struct Watch {
     hub: Arc<Hub>,
     waiter: Arc<Waiter>,
-    partitions: Vec<PartitionId>,
+    /// Where it is entered; nowhere if it is listed.
+    entered: Vec<PartitionId>,
 }
 
 impl Hub {
-    /// Waits for changes of `partitions` from now on.
-    pub fn watch(self: &Arc<Self>, mut partitions: Vec<PartitionId>) -> Watch {
-        // A request may name a partition as often as it likes; to leave the hub costs a look at all
-        // who wait, for each.
-        partitions.sort_unstable();
-        partitions.dedup();
+    /// Watches partitions from now on. `lasts` says that it is for longer than one fetch.
+    pub fn watch(self: &Arc<Self>, mut partitions: Vec<(PartitionId, Slot)>, lasts: bool) -> Watch {
         let waiter = Arc::new(Waiter::default());
         let mut waiting = self.waiting();
-        for partition in &partitions {
-            waiting
-                .entry(*partition)
-                .or_default()
-                .push(Arc::clone(&waiter));
+        let mut entered = Vec::new();
+        if lasts || partitions.len() <= ENTERED_MAX {
+            for (partition, slot) in partitions {
+                let waiters = waiting.entered.entry(partition).or_default();
+                waiters.push((Arc::clone(&waiter), slot));
+                entered.push(partition);
+            }
+        } else {
+            partitions.sort_unstable();
+            let waiter = Arc::clone(&waiter);
+            waiting.listed.push(Listed { waiter, partitions });
         }
         drop(waiting);
         Watch {
             hub: Arc::clone(self),
             waiter,
-            partitions,
+            entered,
         }
     }
 
-    /// Wakes those whom the notices concern, each once.
+    /// Tells those whom the notices concern.
     pub fn tell(&self, notices: &[Notice]) {
         let waiting = self.waiting();
-        if waiting.is_empty() {
-            return;
-        }
-        let mut woken: Vec<&Arc<Waiter>> = Vec::new();
         for notice in notices {
-            let partition = match notice {
-                Notice::Advanced { partition, .. } | Notice::LogStart { partition, .. } => {
-                    partition
+            match *notice {
+                Notice::Advanced {
+                    partition,
+                    high_watermark,
+                    place,
+                } => {
+                    let change = Change::Advanced {
+                        high_watermark,
+                        place,
+                    };
+                    waiting.tell(partition, change);
                 }
-                Notice::View { .. } => continue,
-            };
-            for waiter in waiting.get(partition).into_iter().flatten() {
-                let mut changed = waiter.changed();
-                if changed.is_empty() {
-                    woken.push(waiter);
-                }
-                changed.push(*partition);
+                Notice::LogStart {
+                    partition,
+                    log_start,
+                } => waiting.tell(partition, Change::LogStart(log_start)),
+                Notice::View { .. } => {}
             }
         }
-        woken
-            .into_iter()
-            .for_each(|waiter| waiter.woken.notify_one());
     }
 
-    /// Wakes everyone, for everything: notices were lost.
+    /// Lets those who wait for these partitions look for themselves: they are gone, perhaps.
+    pub fn tell_to_look(&self, partitions: &[PartitionId]) {
+        let waiting = self.waiting();
+        for partition in partitions {
+            waiting.tell(*partition, Change::Look);
+        }
+    }
+
+    /// Lets everyone look at everything: notices were lost.
     pub fn tell_all(&self) {
         let waiting = self.waiting();
-        for (partition, waiters) in waiting.iter() {
-            for waiter in waiters {
-                waiter.changed().push(*partition);
-                waiter.woken.notify_one();
-            }
+        let entered = waiting.entered.values().flatten().map(|(waiter, _)| waiter);
+        let listed = waiting.listed.iter().map(|listed| &listed.waiter);
+        for waiter in entered.chain(listed) {
+            waiter.changes().all = true;
+            waiter.woken.notify_one();
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<PartitionId, Vec<Arc<Waiter>>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Waiting {
+    fn tell(&self, partition: PartitionId, change: Change) {
+        for (waiter, slot) in self.entered.get(&partition).into_iter().flatten() {
+            waiter.tell(*slot, partition, change);
+        }
+        for Listed { waiter, partitions } in &self.listed {
+            let first = partitions.partition_point(|(other, _)| *other < partition);
+            let its = partitions[first..].iter();
+            for (_, slot) in its.take_while(|(other, _)| *other == partition) {
+                waiter.tell(*slot, partition, change);
+            }
+        }
+    }
+}
+
 impl Waiter {
-    fn changed(&self) -> MutexGuard<'_, Vec<PartitionId>> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell(&self, slot: Slot, partition: PartitionId, change: Change) {
+        let mut changes = self.changes();
+        let was_empty = changes.is_empty();
+        changes
+            .of
+            .entry(slot)
+            .and_modify(|(_, before)| *before = before.and(change))
+            .or_insert((partition, change));
+        drop(changes);
+        if was_empty {
+            self.woken.notify_one();
+        }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.of.is_empty()
     }
 }
 
 impl Watch {
-    /// Waits until something changed; yields what, perhaps with repetitions.
-    pub async fn changed(&self) -> Vec<PartitionId> {
+    /// What changed since the last call.
+    pub fn take(&self) -> Changes {
+        std::mem::take(&mut *self.waiter.changes())
+    }
+
+    /// Waits until something changed.
+    pub async fn changed(&self) -> Changes {
         loop {
-            let changed = std::mem::take(&mut *self.waiter.changed());
-            if !changed.is_empty() {
-                return changed;
+            let changes = self.take();
+            if !changes.is_empty() {
+                return changes;
             }
             self.waiter.woken.notified().await;
         }
@@ -116,14 +195,19 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut waiting = self.hub.waiting();
-        for partition in &self.partitions {
-            let Some(waiters) = waiting.get_mut(partition) else {
+        for partition in &self.entered {
+            let Some(waiters) = waiting.entered.get_mut(partition) else {
                 continue;
             };
-            waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            waiters.retain(|(waiter, _)| !Arc::ptr_eq(waiter, &self.waiter));
             if waiters.is_empty() {
-                waiting.remove(partition);
+                waiting.entered.remove(partition);
             }
+        }
+        if self.entered.is_empty() {
+            waiting
+                .listed
+                .retain(|listed| !Arc::ptr_eq(&listed.waiter, &self.waiter));
         }
     }
 }
@@ -136,53 +220,64 @@ mod tests {
 
     use super::*;
 
-    fn advanced(partition: u64) -> Notice {
+    fn advanced(partition: u64, last_offset: i64) -> Notice {
         let place = Place {
             file: FileId::default(),
             nonce: 0,
             file_length: 0,
             position: 0,
             length: 0,
-            base_offset: 0,
-            last_offset: 0,
+            base_offset: last_offset,
+            last_offset,
             max_timestamp: 0,
         };
         Notice::Advanced {
             partition: PartitionId(partition),
-            high_watermark: 1,
+            high_watermark: last_offset + 1,
             place,
         }
     }
 
-    #[tokio::test]
-    async fn only_the_partitions_that_are_watched_wake() {
-        let hub = Arc::new(Hub::default());
-        let watch = hub.watch(vec![PartitionId(1), PartitionId(2)]);
-        hub.tell(&[advanced(3)]);
-        assert!(watch.changed().now_or_never().is_none());
-        hub.tell(&[advanced(3), advanced(2)]);
-        assert_eq!(watch.changed().await, [PartitionId(2)]);
-        assert!(watch.changed().now_or_never().is_none());
-        hub.tell_all();
-        assert_eq!(watch.changed().await.len(), 2);
-        drop(watch);
-        assert!(hub.waiting().is_empty());
+    /// One that waits for so many partitions from 1 on, of which slot n is partition n + 1.
+    fn watch(hub: &Arc<Hub>, partitions: u32, lasts: bool) -> Watch {
+        let slots = (0..partitions).rev();
+        let partitions = slots.map(|slot| (PartitionId(u64::from(slot) + 1), slot));
+        hub.watch(partitions.collect(), lasts)
     }
 
     #[tokio::test]
-    async fn a_partition_is_watched_once_however_often_it_is_named() {
-        let hub = Arc::new(Hub::default());
-        let watch = hub.watch(vec![PartitionId(1); 3]);
-        assert_eq!(hub.waiting()[&PartitionId(1)].len(), 1);
-        drop(watch);
-        assert!(hub.waiting().is_empty());
+    async fn who_waits_is_told_of_his_partitions_alone() {
+        for (partitions, lasts) in [(2, false), (2, true), (1_000, false), (1_000, true)] {
+            let hub = Arc::new(Hub::default());
+            let watch = watch(&hub, partitions, lasts);
+            hub.tell(&[advanced(5_000, 0)]);
+            assert!(watch.changed().now_or_never().is_none());
+            hub.tell(&[advanced(5_000, 0), advanced(2, 0)]);
+            let changes = watch.changed().await;
+            assert_eq!(changes.of.keys().copied().collect::<Vec<_>>(), [1]);
+            assert!(matches!(
+                changes.of[&1],
+                (PartitionId(2), Change::Advanced { .. })
+            ));
+            assert!(watch.changed().now_or_never().is_none());
+            hub.tell_all();
+            assert!(watch.changed().await.all);
+            drop(watch);
+            assert!(hub.waiting().entered.is_empty() && hub.waiting().listed.is_empty());
+        }
     }
 
     #[tokio::test]
-    async fn what_comes_before_the_wait_is_not_lost() {
+    async fn what_comes_before_the_wait_is_not_lost_nor_kept_twice() {
         let hub = Arc::new(Hub::default());
-        let watch = hub.watch(vec![PartitionId(1)]);
-        hub.tell(&[advanced(1)]);
-        assert_eq!(watch.changed().now_or_never(), Some(vec![PartitionId(1)]));
+        let watch = watch(&hub, 2, true);
+        for offset in 0..1_000 {
+            hub.tell(&[advanced(1, offset)]);
+        }
+        hub.tell_to_look(&[PartitionId(2)]);
+        let changes = watch.changed().now_or_never().unwrap();
+        let told: Vec<_> = changes.of.into_iter().collect();
+        let look = |slot, partition| (slot, (PartitionId(partition), Change::Look));
+        assert_eq!(told, [look(0, 1), look(1, 2)]);
     }
 }

@@ -1,6 +1,23 @@
-//! Which slices an answer takes. Pure. It must not know where bytes come from.
+//! Which slices an answer takes, and which parts of files they are read with. Pure. It must not know
+//! where bytes come from.
 
 use rpc::view::Place;
+
+use crate::data::cache::Part;
+
+/// Files up to this size are loaded whole: one request for all partitions in them, and the file's
+/// own index and checksums to compare with. Of larger ones the index is read, once for all slices,
+/// and the slice.
+const WHOLE_FILE_BYTES: u64 = 8 << 20;
+
+/// The part that a place is loaded with.
+pub fn part_of(place: &Place) -> Part {
+    let slice = (place.file_length > WHOLE_FILE_BYTES).then_some(place.position);
+    Part {
+        file: place.file,
+        slice,
+    }
+}
 
 /// A partition as a fetch asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,15 +15,12 @@ use store::layout::{file_key, parse_file_key};
 use store::retry::{Limits, Retry};
 
 use super::indexes::Indexes;
-use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Part};
+use super::plan::part_of;
+use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part};
 use crate::data::cache::{check_id, read_file, read_slice};
 use crate::log_limit::FileLogLimit;
 use crate::metrics::Metrics;
 
-/// Files up to this size are loaded whole: one request for all partitions in them, and the file's
-/// own index and checksums to compare with. Of larger ones the index is read, once for all slices,
-/// and the slice.
-const WHOLE_FILE_BYTES: u64 = 8 << 20;
 /// What is read of a large file's end: the footer and an index of some 400 slices. A longer index
 /// takes another request.
 const TAIL_BYTES: u64 = 16 << 10;
@@ -80,41 +77,55 @@ impl Reader {
         }
     }
 
-    /// The chunk with the batches of a partition's place, if it is in memory and sound.
-    pub fn find(&self, partition: PartitionId, place: &Place) -> Option<Arc<Chunk>> {
-        let chunk = self.cache.find(place.file, place.position)?;
-        if check_place(&chunk, partition, place).is_err() {
+    /// The chunk with the batches of partitions' places, all in one part, if it is in memory and sound.
+    pub fn find(&self, places: &[(PartitionId, Place)]) -> Option<Arc<Chunk>> {
+        let (_, first) = places.first()?;
+        let chunk = self.cache.find(first.file, first.position)?;
+        let is_sound = |(partition, place): &(PartitionId, Place)| {
+            check_place(&chunk, *partition, place).is_ok()
+        };
+        if !places.iter().all(is_sound) {
             // What the cache holds and the metadata disagree: the bucket decides.
-            self.cache.forget(whole(place));
-            self.cache.forget(part_of(place));
+            self.cache.forget(whole(first));
+            self.cache.forget(part_of(first));
             return None;
         }
-        self.metrics.cache_hits.increment();
+        self.metrics.cache_hits.add(places.len() as u64);
         Some(chunk)
     }
 
     /// Loads the chunk with the batches of a partition's place: it is what its file says it is, and
     /// [`check_place`] tells whether that is what the metadata says. Waits for memory only if `may_wait`,
-    /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise.
+    /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise. Only the one who
+    /// loads takes memory: all who wait get the same chunk.
     pub async fn load(&self, partition: PartitionId, place: &Place, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
-        let (cache, source) = (Arc::clone(&self.cache), Arc::clone(&self.source));
-        let wanted = *place;
-        // Only the one who loads takes memory: all who wait get the same chunk.
-        let load = async move {
-            let bytes = part_bytes(&wanted);
-            let held = match cache.try_hold(bytes) {
-                Some(held) => held,
-                None if may_wait => cache.hold(bytes).await,
-                None => return Err(LoadError::NoRoom),
+        loop {
+            let (source, wanted) = (Arc::clone(&self.source), *place);
+            let load = move |held| async move { source.read_twice(partition, &wanted, held).await };
+            let need = Need {
+                bytes: part_bytes(place),
+                may_wait,
             };
-            source.read_twice(partition, &wanted, held).await
-        };
-        let loaded = self.cache.load(part_of(place), load).await;
-        if let Err(error) = &loaded {
-            self.log(place, error);
+            let loaded = self.cache.load(part_of(place), need, load).await;
+            match &loaded {
+                // It was the load of somebody who would not wait.
+                Err(LoadError::NoRoom) if may_wait => tokio::task::yield_now().await,
+                Err(error) => {
+                    self.log(place, error);
+                    return loaded;
+                }
+                Ok(_) => return loaded,
+            }
         }
-        loaded
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Counts and says loudly what is wrong with what was loaded soundly.
@@ -317,15 +328,6 @@ fn count_records(entries: &[Entry], place: &Place) -> Result<(), Corrupt> {
         "the slice at {} has {records} records, the index says offsets {} to {}",
         place.position, place.base_offset, place.last_offset
     )))
-}
-
-/// The part that a place is loaded with.
-pub fn part_of(place: &Place) -> Part {
-    let slice = (place.file_length > WHOLE_FILE_BYTES).then_some(place.position);
-    Part {
-        file: place.file,
-        slice,
-    }
 }
 
 fn whole(place: &Place) -> Part {

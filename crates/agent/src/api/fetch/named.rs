@@ -1,0 +1,440 @@
+//! The partitions of a fetch, or of a session, as the client names them: each once, in a slot. Names are
+//! looked for in the view of topics, which is made current before the client is told that there is no
+//! such topic.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use meta::ids::PartitionId;
+use wire::errors::ErrorCode;
+use wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, FetchableTopicResponse};
+use wire::text::Str;
+use wire::uuid::Uuid;
+
+use crate::api::errors;
+use crate::context::Context;
+use crate::data::fetch::item::Bounds;
+use crate::data::fetch::items::{Items, Slot};
+use crate::data::fetch::plan::Want;
+use crate::data::fetch::run::YIELD_AFTER;
+use crate::view::{Topic, TopicKey, View};
+
+/// What a session keeps for a partition, everywhere: what is wanted and known of it, its name, its
+/// slot, and its entry with those who wait for commits.
+const PARTITION_BYTES: u64 = 384;
+/// What it keeps for a topic, beside the name.
+const TOPIC_BYTES: u64 = 128;
+
+pub(crate) struct Named {
+    by_id: bool,
+    topics: Vec<Name>,
+    /// By slot; `None` where none is taken.
+    entries: Vec<Option<Entry>>,
+    taken: usize,
+    /// Slots whose names are to be looked for.
+    unresolved: Vec<Slot>,
+    /// Slots of what is not there, or not yet: looked for again by each fetch.
+    refused: BTreeSet<Slot>,
+    /// Made when a second request comes.
+    index: Option<Index>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Name {
+    name: Str,
+    id: Uuid,
+}
+
+struct Entry {
+    topic: usize,
+    index: i32,
+    /// What is wrong with the epoch that the client takes for the leader's.
+    epoch: ErrorCode,
+    why_refused: ErrorCode,
+    /// The bounds that the client knows.
+    told: Option<Bounds>,
+}
+
+#[derive(Default)]
+struct Index {
+    topics: HashMap<Name, usize>,
+    slots: HashMap<(usize, i32), Slot>,
+}
+
+impl Name {
+    fn of(topic: &FetchTopic) -> Self {
+        Name {
+            name: topic.topic.clone(),
+            id: topic.topic_id,
+        }
+    }
+}
+
+impl Named {
+    /// What a request names, each partition once, however often it is named: so an answer is no larger
+    /// than what there is to answer of.
+    pub(super) fn new(
+        request: &FetchRequest,
+        by_id: bool,
+        max_bytes: u64,
+        items: &mut Items,
+    ) -> Self {
+        let mut named = Named {
+            by_id,
+            topics: request.topics.iter().map(Name::of).collect(),
+            entries: Vec::new(),
+            taken: 0,
+            unresolved: Vec::new(),
+            refused: BTreeSet::new(),
+            index: None,
+        };
+        let mut repeated = repeated(request).into_iter().peekable();
+        let topics = request.topics.iter().enumerate();
+        let asked = topics.flat_map(|(topic, named)| {
+            let partitions = named.partitions.iter();
+            partitions.map(move |asked| (topic, asked))
+        });
+        for (turn, (topic, asked)) in asked.enumerate() {
+            if repeated.next_if_eq(&turn).is_none() {
+                named.add(topic, asked, max_bytes, items);
+            }
+        }
+        named
+    }
+
+    fn add(
+        &mut self,
+        topic: usize,
+        asked: &FetchPartition,
+        max_bytes: u64,
+        items: &mut Items,
+    ) -> Slot {
+        let slot = items.add_refused(want(asked, max_bytes), true);
+        let at = slot as usize;
+        if self.entries.len() <= at {
+            self.entries.resize_with(at + 1, || None);
+        }
+        self.entries[at] = Some(Entry {
+            topic,
+            index: asked.partition,
+            epoch: errors::of_leader_epoch(asked.current_leader_epoch),
+            why_refused: ErrorCode::NotLeaderOrFollower,
+            told: None,
+        });
+        self.taken += 1;
+        self.unresolved.push(slot);
+        slot
+    }
+
+    /// Takes over what the next request of a session changes. True if it names fewer partitions.
+    pub(super) fn update(
+        &mut self,
+        request: &FetchRequest,
+        max_bytes: u64,
+        items: &mut Items,
+    ) -> bool {
+        self.unresolved.extend(&self.refused);
+        if request.topics.is_empty() && request.forgotten_topics_data.is_empty() {
+            return false;
+        }
+        let mut has_removed = false;
+        let mut index = self.index.take().unwrap_or_else(|| Index::of(self));
+        for named in &request.topics {
+            let topic = index.topic(Name::of(named), &mut self.topics);
+            for asked in &named.partitions {
+                let key = (topic, asked.partition);
+                if let Some(slot) = index.slots.get(&key) {
+                    items.want(*slot, want(asked, max_bytes));
+                    self.note_epoch(*slot, asked.current_leader_epoch);
+                } else {
+                    let slot = self.add(topic, asked, max_bytes, items);
+                    index.slots.insert(key, slot);
+                }
+            }
+        }
+        for forgotten in &request.forgotten_topics_data {
+            let name = Name {
+                name: forgotten.topic.clone(),
+                id: forgotten.topic_id,
+            };
+            let Some(topic) = index.topics.get(&name) else {
+                continue;
+            };
+            for partition in &forgotten.partitions {
+                if let Some(slot) = index.slots.remove(&(*topic, *partition)) {
+                    items.remove(slot);
+                    self.entries[slot as usize] = None;
+                    self.refused.remove(&slot);
+                    self.taken -= 1;
+                    has_removed = true;
+                }
+            }
+        }
+        self.index = Some(index);
+        has_removed
+    }
+
+    /// Notes the epoch that the client takes for the leader's.
+    fn note_epoch(&mut self, slot: Slot, epoch: i32) {
+        let epoch = errors::of_leader_epoch(epoch);
+        if let Some(Some(entry)) = self.entries.get_mut(slot as usize)
+            && std::mem::replace(&mut entry.epoch, epoch) != epoch
+        {
+            self.unresolved.push(slot);
+        }
+    }
+
+    /// Looks for the partitions whose names were not looked for yet, or not found. True if one was.
+    pub(super) async fn resolve(&mut self, context: &Context, items: &mut Items) -> bool {
+        let slots = std::mem::take(&mut self.unresolved);
+        let asked = slots.len();
+        let mut missing = Vec::new();
+        for slots in slots.chunks(YIELD_AFTER) {
+            let view = context.views.latest();
+            missing.extend(self.resolve_in(&view, slots, items));
+            if slots.len() == YIELD_AFTER {
+                tokio::task::yield_now().await;
+            }
+        }
+        if missing.is_empty() {
+            return asked > 0;
+        }
+        let unknown = match context.views.refresh_current().await {
+            Ok(view) => {
+                missing = self.resolve_in(&view, &missing, items);
+                None
+            }
+            Err(error) => Some(errors::of_read(&error)),
+        };
+        let is_found = missing.len() < asked;
+        for slot in missing {
+            let code = unknown.unwrap_or_else(|| self.unknown(slot, context));
+            self.refuse(slot, code, unknown.is_some(), items);
+        }
+        is_found
+    }
+
+    /// Looks for names in a view; yields those that are not there.
+    fn resolve_in(&mut self, view: &View, slots: &[Slot], items: &mut Items) -> Vec<Slot> {
+        let mut missing = Vec::new();
+        let mut last: Option<(usize, Option<&Arc<Topic>>)> = None;
+        for slot in slots {
+            let Some(Some(entry)) = self.entries.get(*slot as usize) else {
+                continue;
+            };
+            let found = match last {
+                Some((topic, found)) if topic == entry.topic => found,
+                _ => view.find(self.key(entry.topic)),
+            };
+            last = Some((entry.topic, found));
+            let found: Option<PartitionId> = found.and_then(|topic| topic.partition(entry.index));
+            let epoch = entry.epoch;
+            match found {
+                None => missing.push(*slot),
+                Some(_) if epoch.is_error() => self.refuse(*slot, epoch, true, items),
+                Some(partition) => {
+                    self.refused.remove(slot);
+                    items.replace(*slot, partition);
+                }
+            }
+        }
+        missing
+    }
+
+    fn refuse(&mut self, slot: Slot, code: ErrorCode, ends_wait: bool, items: &mut Items) {
+        if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
+            entry.why_refused = code;
+            self.refused.insert(slot);
+            items.refuse(slot, ends_wait);
+        }
+    }
+
+    fn key(&self, topic: usize) -> TopicKey<'_> {
+        let Name { name, id } = &self.topics[topic];
+        if self.by_id {
+            TopicKey::Id(crate::api::topic_id(*id))
+        } else {
+            TopicKey::Name(name)
+        }
+    }
+
+    /// The code for what is not in a current view.
+    fn unknown(&self, slot: Slot, context: &Context) -> ErrorCode {
+        let topic = self.topic_of(slot);
+        let view = context.views.latest();
+        if self.by_id && view.find(self.key(topic)).is_none() {
+            ErrorCode::UnknownTopicId
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        }
+    }
+
+    /// The partition of a slot is gone, and its topic with it: its name is looked for again by the next
+    /// fetch. The code for that.
+    pub(super) fn note_gone(&mut self, slot: Slot) -> ErrorCode {
+        self.refused.insert(slot);
+        if self.by_id {
+            ErrorCode::UnknownTopicId
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        }
+    }
+
+    pub(super) fn why_refused(&self, slot: Slot) -> ErrorCode {
+        self.entry(slot)
+            .map_or(ErrorCode::None, |entry| entry.why_refused)
+    }
+
+    pub(super) fn refused(&self) -> impl Iterator<Item = Slot> {
+        self.refused.iter().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken == 0
+    }
+
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.entry(slot).is_some()
+    }
+
+    pub(super) fn index_of(&self, slot: Slot) -> i32 {
+        self.entry(slot).map_or(0, |entry| entry.index)
+    }
+
+    /// The topic of a slot, by its turn in [`Named::topics`].
+    pub(super) fn topic_of(&self, slot: Slot) -> usize {
+        self.entry(slot).map_or(0, |entry| entry.topic)
+    }
+
+    /// The bounds of a partition that the client knows.
+    pub(super) fn told(&self, slot: Slot) -> Option<Bounds> {
+        self.entry(slot)?.told
+    }
+
+    /// The client learns the bounds of a partition.
+    pub(super) fn tell(&mut self, slot: Slot, bounds: Option<Bounds>) {
+        if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
+            entry.told = bounds;
+        }
+    }
+
+    /// The answer's topics, without partitions.
+    pub(super) fn topics(&self) -> Vec<FetchableTopicResponse> {
+        (0..self.topics.len())
+            .map(|topic| self.topic(topic))
+            .collect()
+    }
+
+    pub(super) fn topic(&self, topic: usize) -> FetchableTopicResponse {
+        let Name { name, id } = &self.topics[topic];
+        FetchableTopicResponse {
+            topic: name.clone(),
+            topic_id: *id,
+            partitions: Vec::new(),
+        }
+    }
+
+    /// Memory that it takes as part of a session.
+    pub(super) fn bytes(&self) -> u64 {
+        bytes_of(
+            self.entries.len(),
+            self.topics.iter().map(|topic| topic.name.len()),
+        )
+    }
+
+    /// No longer keeps the frame alive in which its names came.
+    pub(super) fn own_names(&mut self) {
+        if self.index.is_none() {
+            for topic in &mut self.topics {
+                topic.name = Str::from(&*topic.name);
+            }
+        }
+    }
+
+    fn entry(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot as usize)?.as_ref()
+    }
+}
+
+impl Index {
+    fn of(named: &Named) -> Self {
+        let mut index = Index::default();
+        for (topic, name) in named.topics.iter().enumerate() {
+            index.topics.entry(name.clone()).or_insert(topic);
+        }
+        for (slot, entry) in (0..).zip(&named.entries) {
+            if let Some(entry) = entry {
+                index.slots.insert((entry.topic, entry.index), slot);
+            }
+        }
+        index
+    }
+
+    /// The turn of a topic, which may be new.
+    fn topic(&mut self, name: Name, topics: &mut Vec<Name>) -> usize {
+        if let Some(topic) = self.topics.get(&name) {
+            return *topic;
+        }
+        let name = Name {
+            name: Str::from(&*name.name),
+            id: name.id,
+        };
+        topics.push(name.clone());
+        self.topics.insert(name, topics.len() - 1);
+        topics.len() - 1
+    }
+}
+
+/// Memory that a session of what a request names would take.
+pub(super) fn bytes_of_request(request: &FetchRequest) -> u64 {
+    let partitions = request.topics.iter().map(|topic| topic.partitions.len());
+    let names = request.topics.iter().map(|topic| topic.topic.len());
+    bytes_of(partitions.sum(), names)
+}
+
+fn bytes_of(partitions: usize, names: impl Iterator<Item = usize>) -> u64 {
+    let topics: u64 = names.map(|name| name as u64 + TOPIC_BYTES).sum();
+    partitions as u64 * PARTITION_BYTES + topics
+}
+
+fn want(asked: &FetchPartition, max_bytes: u64) -> Want {
+    let of_partition = u64::try_from(asked.partition_max_bytes).unwrap_or(0);
+    Want {
+        offset: asked.fetch_offset,
+        max_bytes: of_partition.min(max_bytes),
+    }
+}
+
+/// Which partitions of a request were named before in it, by their turn among all that it names, in
+/// order. Most requests name each topic once and its partitions in order, and cost no sort of those.
+fn repeated(request: &FetchRequest) -> Vec<usize> {
+    let mut by_name: Vec<usize> = (0..request.topics.len()).collect();
+    let name = |topic: usize| (&request.topics[topic].topic, request.topics[topic].topic_id);
+    by_name.sort_by(|a, b| name(*a).cmp(&name(*b)));
+    let mut first_of: Vec<usize> = (0..request.topics.len()).collect();
+    for pair in by_name.windows(2) {
+        if name(pair[0]) == name(pair[1]) {
+            first_of[pair[1]] = first_of[pair[0]];
+        }
+    }
+    let mut named: Vec<(usize, i32, usize)> = Vec::new();
+    for (topic, first) in request.topics.iter().zip(first_of) {
+        for asked in &topic.partitions {
+            named.push((first, asked.partition, named.len()));
+        }
+    }
+    let is_after = |a: &(usize, i32, usize), b: &(usize, i32, usize)| (a.0, a.1) < (b.0, b.1);
+    if named.is_sorted_by(is_after) {
+        return Vec::new();
+    }
+    named.sort_unstable();
+    let is_again = |pair: &&[(usize, i32, usize)]| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1);
+    let again = named.windows(2).filter(is_again).map(|pair| pair[1].2);
+    let mut again: Vec<usize> = again.collect();
+    again.sort_unstable();
+    again
+}

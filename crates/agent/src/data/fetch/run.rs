@@ -1,0 +1,182 @@
+//! Performs what a fetch decides: asks the control plane, waits for changes, reads parts of files.
+//! [`super::poll`] decides; this must not.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use host::backoff::Backoff;
+use host::budget::Held;
+use host::clock::Instant;
+use host::rng::Rng;
+use rpc::Control;
+use rpc::view::{Locate, Located};
+
+use super::hub::{Changes, Watch};
+use super::items::{Items, Slot};
+use super::poll::{Effect, Event, Limits, Load, Poll, Wanted};
+use super::read::Reader;
+use super::records::{Chunks, Records, Room};
+use crate::data::cache::{Loaded, Part};
+
+/// How often a long poll looks whether it keeps other requests waiting.
+const YIELD_POLL: Duration = Duration::from_secs(1);
+/// Partitions seen to in one piece, before others may have the thread.
+pub const YIELD_AFTER: usize = 1_000;
+/// The pauses before a load that failed is tried again.
+const LOAD_AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
+
+/// What a fetch is performed with.
+pub struct Run<'a> {
+    pub control: &'a dyn Control,
+    pub reader: &'a Reader,
+    /// Of the partitions; none if the answer does not wait.
+    pub watch: Option<&'a Watch>,
+    /// True if others wait for memory that the request holds.
+    pub is_wanted: &'a (dyn Fn() -> bool + Sync),
+    /// Waits for memory for what an answer says of so many partitions, beside their records. That is
+    /// before any records are held: who holds those waits for no answer's memory.
+    pub hold_answer: &'a (dyn Fn(usize) -> BoxFuture<'a, Held> + Sync),
+}
+
+/// What a fetch came to.
+pub struct Fetched {
+    pub items: Items,
+    pub records: Records,
+    /// Memory for what is said of partitions.
+    pub answer: Option<Held>,
+}
+
+impl Fetched {
+    /// The partitions of which the answer has records, or why it has none.
+    pub fn served(&self) -> Vec<Slot> {
+        self.records.of.keys().copied().collect()
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Fetches: to the end of the limits at most, and the time that loads take beyond it.
+    pub async fn fetch(&self, items: Items, limits: Limits, room: Room) -> Fetched {
+        let mut poll = Poll::new(items, limits);
+        let mut chunks = Chunks::new();
+        let mut loads = FuturesUnordered::new();
+        let mut load_until = limits.deadline;
+        let mut has_waited = false;
+        let mut answer = None;
+        let before = self.watch.map(Watch::take).unwrap_or_default();
+        let mut effects = poll.handle(host::clock::now(), Event::Begin(before));
+        loop {
+            let mut event = None;
+            for effect in effects {
+                match effect {
+                    Effect::Locate(requests) => {
+                        event = Some(Event::Located(self.locate(&requests).await));
+                    }
+                    Effect::Confirm => {
+                        event = Some(Event::Current(self.control.barrier().await));
+                    }
+                    Effect::Wait(until) => {
+                        if !std::mem::replace(&mut has_waited, true) {
+                            self.reader.metrics().fetch_waits.increment();
+                        }
+                        event = Some(self.wait(until).await);
+                    }
+                    Effect::Find(wanted) => {
+                        if answer.is_none() {
+                            answer = Some((self.hold_answer)(poll.told_max()).await);
+                        }
+                        event = Some(self.find(&wanted, &mut chunks));
+                    }
+                    Effect::Load(load) => loads.push(self.load(load)),
+                    Effect::LoadUntil(until) => load_until = until,
+                    Effect::Answer => {
+                        if answer.is_none() {
+                            answer = Some((self.hold_answer)(poll.told_max()).await);
+                        }
+                        let (items, taken) = poll.take();
+                        let records = Records::of(&taken, &chunks, room, self.reader);
+                        return Fetched {
+                            items,
+                            records,
+                            answer,
+                        };
+                    }
+                }
+            }
+            let event = match event {
+                Some(event) => event,
+                None => self.loaded(&mut loads, load_until, &mut chunks).await,
+            };
+            effects = poll.handle(host::clock::now(), event);
+        }
+    }
+
+    async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, rpc::Error> {
+        let mut located = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(YIELD_AFTER) {
+            if !located.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            located.extend(self.control.locate(requests).await?);
+        }
+        Ok(located)
+    }
+
+    async fn wait(&self, until: Instant) -> Event {
+        let turn = until.since(host::clock::now()).min(YIELD_POLL);
+        let changed = async {
+            match self.watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending::<Changes>().await,
+            }
+        };
+        match host::clock::timeout(turn, changed).await {
+            Ok(changes) => Event::Changed(changes),
+            // Its memory is another request's when there is no more: the client asks again.
+            Err(_) if (self.is_wanted)() => Event::Hurry,
+            Err(_) => Event::Time,
+        }
+    }
+
+    fn find(&self, wanted: &[Wanted], chunks: &mut Chunks) -> Event {
+        for Wanted { part, places } in wanted {
+            if let Some(chunk) = self.reader.find(places) {
+                chunks.insert(*part, chunk);
+            }
+        }
+        let wanted = wanted.iter().map(|wanted| wanted.part);
+        Event::Found(wanted.filter(|part| chunks.contains_key(part)).collect())
+    }
+
+    fn load(&self, load: Load) -> BoxFuture<'a, (Part, Loaded)> {
+        let reader = self.reader;
+        async move {
+            if load.failures > 0 {
+                let pause = LOAD_AGAIN.after(load.failures, &mut Rng::from_entropy());
+                host::clock::sleep(pause).await;
+            }
+            let loaded = reader.load(load.partition, &load.place, load.may_wait);
+            (load.part, loaded.await)
+        }
+        .boxed()
+    }
+
+    /// Waits for one of the loads. Those that come too late go on by themselves, for the next fetch.
+    async fn loaded(
+        &self,
+        loads: &mut FuturesUnordered<BoxFuture<'a, (Part, Loaded)>>,
+        until: Instant,
+        chunks: &mut Chunks,
+    ) -> Event {
+        let left = until.since(host::clock::now());
+        match host::clock::timeout(left, loads.next()).await {
+            Ok(Some((part, Ok(chunk)))) => {
+                chunks.insert(part, chunk);
+                Event::Loaded(part, Ok(()))
+            }
+            Ok(Some((part, Err(error)))) => Event::Loaded(part, Err(error)),
+            Ok(None) | Err(_) => Event::Time,
+        }
+    }
+}
