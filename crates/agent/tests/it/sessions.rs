@@ -199,31 +199,36 @@ async fn there_are_so_many_sessions_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_the_connection_that_waits_in_it() {
+async fn a_session_has_one_request_at_a_time_and_can_be_begun_anew_meanwhile() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
-    let mut client = stand.client().await;
-    let id = fetch(&mut client, &first("t", &[(0, 0)])).await.session_id;
+    let mut waiting = stand.client().await;
+    let id = fetch(&mut waiting, &first("t", &[(0, 0)])).await.session_id;
     let mut request = next(id, 1, "t", &[]);
     request.max_wait_ms = 60_000;
-    client.send(&request, 12).await;
+    waiting.send(&request, 12).await;
+    let metrics = || stand.agent.probe().metrics();
+    while !metrics().contains("seaway_agent_fetch_requests_total 2\n") {
+        tokio::task::yield_now().await;
+    }
     let mut other = stand.client().await;
     let code = async |other: &mut Client, epoch| {
         let response = fetch(other, &next(id, epoch, "t", &[])).await;
         ErrorCode::from_code(response.error_code).unwrap()
     };
-    let waits = || stand.agent.probe().metrics();
-    while !waits().contains("seaway_agent_fetch_requests_total 2\n") {
-        tokio::task::yield_now().await;
+    for epoch in [1, 2] {
+        let busy = code(&mut other, epoch).await;
+        assert_eq!(busy, ErrorCode::InvalidFetchSessionEpoch);
     }
-    assert_eq!(
-        code(&mut other, 2).await,
-        ErrorCode::InvalidFetchSessionEpoch
-    );
-    drop(client);
-    while code(&mut other, 2).await != ErrorCode::FetchSessionIdNotFound {
-        tokio::task::yield_now().await;
-    }
+    let mut again = first("t", &[(0, 0)]);
+    again.session_id = id;
+    assert!(fetch(&mut other, &again).await.session_id > 0);
+    let gone = code(&mut other, 2).await;
+    assert_eq!(gone, ErrorCode::FetchSessionIdNotFound);
+    other.produce("t", 0, batch(&["a"])).await;
+    let response = waiting.receive::<FetchRequest>(12).await;
+    assert_eq!(told(&response), [values(0, &["a"])]);
+    assert_eq!(response.session_id, 0, "it was given up meanwhile");
 }
 
 #[tokio::test]
