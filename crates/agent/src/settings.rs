@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta::setting::Setting;
+
 /// All that an agent is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -70,31 +72,11 @@ pub struct Settings {
     pub fail_points: FailPoints,
 }
 
-/// A setting of the process, as DescribeConfigs shows it.
+/// A setting with its value in this process, as DescribeConfigs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
-    pub name: String,
+    pub setting: &'static Setting,
     pub value: String,
-    /// The value it has if nobody sets it.
-    pub default: String,
-    /// What its value is.
-    pub kind: ConfigKind,
-    /// What it does, in a sentence.
-    pub meaning: String,
-}
-
-/// What the value of a config is, in Kafka's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigKind {
-    /// `true` or `false`.
-    Boolean,
-    Text,
-    /// A whole number of 32 bits.
-    Int,
-    /// A whole number of 64 bits.
-    Long,
-    /// Words with commas between them.
-    List,
 }
 
 /// A place in the path of a record where a test may stop the process.

@@ -60,7 +60,7 @@ pub(crate) async fn configure(node: &Node, wanted: &BTreeMap<String, String>) ->
         let set = described
             .into_iter()
             .filter(|config| config.source == Source::Cluster);
-        set.map(|config| config.name.to_owned()).collect()
+        set.map(|config| config.setting.name.to_owned()).collect()
     });
     let differs = |(name, value): &(&String, &String)| {
         node.replica

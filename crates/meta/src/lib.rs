@@ -29,4 +29,4 @@ pub use terms::ids::Stamp;
 pub use terms::level::FEATURE_LEVEL;
 pub use terms::places::{Fate, FileRef, Located, SlicePlace};
 pub use terms::reply::{Applied, Event, Reply};
-pub use terms::{command, commit, config, ids, reply};
+pub use terms::{command, commit, config, ids, reply, setting};

@@ -11,4 +11,5 @@ pub(crate) mod outcome;
 pub mod places;
 pub mod refusal;
 pub mod reply;
+pub mod setting;
 pub mod view;

@@ -1,34 +1,16 @@
-//! Every setting an operator can change: name, default, unit, meaning. Kafka's names where Kafka
-//! has them. It parses and checks values; it must not know what they are used for.
+//! Every setting an operator can give a process: its own, declared here, and those of the cluster, which state the
+//! cluster's at its birth. Kafka's names where Kafka has them. It parses and checks values; it must not know what they
+//! are used for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use meta::member::NAME_BYTES_MAX;
+use meta::config::CLUSTER;
+use meta::setting::{Kind, Setting};
 
 use crate::address::{Address, check_host};
-
-/// What values a setting takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A whole number within bounds, both included.
-    Integer { min: i64, max: i64 },
-    /// `true` or `false`.
-    Boolean,
-    /// One of a few words.
-    Choice(&'static [&'static str]),
-    /// A name or an IP address, without a port.
-    Host,
-    /// A word that the cluster keeps with each node.
-    Label {
-        /// Whether it may be empty.
-        may_be_empty: bool,
-    },
-    /// Any text without line breaks.
-    Text,
-}
 
 /// Other names under which a setting may be set: Kafka's where ours is another.
 const ALIASES: &[(&str, &str)] = &[
@@ -37,19 +19,6 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 /// Kafka's setting for host and port in one.
 const ADVERTISED_LISTENERS: &str = "advertised.listeners";
-
-#[derive(Clone, Copy, Debug)]
-pub struct Spec {
-    /// Its name, as after `--set`.
-    pub name: &'static str,
-    /// The value if nothing is set.
-    pub default: &'static str,
-    /// The unit of the value; empty for plain numbers, words and texts.
-    pub unit: &'static str,
-    pub kind: Kind,
-    /// What it does, in a sentence.
-    pub meaning: &'static str,
-}
 
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
@@ -63,14 +32,8 @@ const fn integer(
     unit: &'static str,
     (min, max): (i64, i64),
     meaning: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        default,
-        unit,
-        kind: Kind::Integer { min, max },
-        meaning,
-    }
+) -> Setting {
+    Setting::new(name, Kind::Integer { min, max }, default, unit, meaning)
 }
 
 /// A setting without a unit.
@@ -79,51 +42,18 @@ const fn plain(
     default: &'static str,
     kind: Kind,
     meaning: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        default,
-        unit: "",
-        kind,
-        meaning,
-    }
+) -> Setting {
+    Setting::new(name, kind, default, "", meaning)
 }
 
-const fn boolean(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
-    plain(name, default, Kind::Boolean, meaning)
-}
-
-const fn choice(
-    name: &'static str,
-    default: &'static str,
-    words: &'static [&'static str],
-    meaning: &'static str,
-) -> Spec {
-    plain(name, default, Kind::Choice(words), meaning)
-}
-
-const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Spec {
-    plain(name, default, Kind::Text, meaning)
-}
-
-const fn label(
-    name: &'static str,
-    default: &'static str,
-    may_be_empty: bool,
-    meaning: &'static str,
-) -> Spec {
-    plain(name, default, Kind::Label { may_be_empty }, meaning)
-}
-
-/// All settings, sorted by name.
-pub const SPECS: &[Spec] = &[
-    Spec {
-        name: "advertised.host",
-        default: "",
-        unit: "",
-        kind: Kind::Host,
-        meaning: "Host that clients are told to connect to, that of --kafka by default; advertised.listeners=PLAINTEXT://HOST:PORT sets the port too.",
-    },
+/// The settings of a process, sorted by name; those of the cluster are in [`meta::config::CLUSTER`].
+const PROCESS: &[Setting] = &[
+    plain(
+        "advertised.host",
+        "",
+        Kind::Host,
+        "Host that clients are told to connect to, that of --kafka by default; advertised.listeners=PLAINTEXT://HOST:PORT sets the port too.",
+    ),
     integer(
         "advertised.port",
         "0",
@@ -131,15 +61,10 @@ pub const SPECS: &[Spec] = &[
         (0, 65_535),
         "Port that clients are told to connect to; 0: that of --kafka.",
     ),
-    boolean(
-        "auto.create.topics.enable",
-        "true",
-        "Create a topic when a client asks for one that is not there.",
-    ),
-    label(
+    plain(
         "broker.rack",
         "local",
-        true,
+        Kind::Label { may_be_empty: true },
         "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
@@ -162,12 +87,6 @@ pub const SPECS: &[Spec] = &[
         "ms",
         (100, MAX),
         "Least time between two listings of the bucket in search of never-committed files.",
-    ),
-    choice(
-        "compression.type",
-        "producer",
-        &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"],
-        "Compression of topics that do not say; producer: as it came, at no cost here.",
     ),
     integer(
         "connections.max.idle.ms",
@@ -198,13 +117,6 @@ pub const SPECS: &[Spec] = &[
         "Most bytes in one answer to a fetch, whatever the client asks for.",
     ),
     integer(
-        "file.delete.grace.ms",
-        "600000",
-        "ms",
-        (0, MAX),
-        "Time between a file's last record expiring and its deletion from the bucket.",
-    ),
-    integer(
         "flush.bytes",
         "4194304",
         "bytes",
@@ -217,34 +129,6 @@ pub const SPECS: &[Spec] = &[
         "ms",
         (0, 60_000),
         "A file is cut and uploaded this long after its first batch came in, if not before.",
-    ),
-    integer(
-        "group.initial.rebalance.delay.ms",
-        "3000",
-        "ms",
-        (0, 300_000),
-        "How long the first rebalance of an empty group waits for more members.",
-    ),
-    integer(
-        "group.max.session.timeout.ms",
-        "1800000",
-        "ms",
-        (1, INT_MAX),
-        "Longest session timeout a member may ask for.",
-    ),
-    integer(
-        "group.max.size",
-        "2147483647",
-        "",
-        (1, INT_MAX),
-        "Most members of one group.",
-    ),
-    integer(
-        "group.min.session.timeout.ms",
-        "6000",
-        "ms",
-        (1, INT_MAX),
-        "Shortest session timeout a member may ask for.",
     ),
     integer(
         "groups.max.bytes",
@@ -283,43 +167,17 @@ pub const SPECS: &[Spec] = &[
         "A snapshot of the metadata is taken after this many entries of the journal; in proportion later if a quarter of the \
          last snapshot is more than journal.snapshot.bytes.",
     ),
-    choice(
+    plain(
         "log.format",
         "text",
-        &["text", "json"],
+        Kind::Choice(&["text", "json"]),
         "Form of the log lines on standard error.",
     ),
-    text(
+    plain(
         "log.level",
         "info",
+        Kind::Text,
         "What is logged: error, warn, info, debug or trace, also by part (info,agent=debug).",
-    ),
-    integer(
-        "log.message.timestamp.after.max.ms",
-        "3600000",
-        "ms",
-        (0, MAX),
-        "How far timestamps of topics that do not say may lie in the future.",
-    ),
-    integer(
-        "log.message.timestamp.before.max.ms",
-        "9223372036854775807",
-        "ms",
-        (0, MAX),
-        "How far timestamps of topics that do not say may lie in the past.",
-    ),
-    choice(
-        "log.message.timestamp.type",
-        "CreateTime",
-        &["CreateTime", "LogAppendTime"],
-        "Whose clock sets a record's timestamp: the producer's, or that of the agent it reaches.",
-    ),
-    integer(
-        "log.retention.bytes",
-        "-1",
-        "bytes",
-        (-1, MAX),
-        "Bytes kept per partition of topics that do not say; -1: no limit.",
     ),
     integer(
         "log.retention.check.interval.ms",
@@ -327,13 +185,6 @@ pub const SPECS: &[Spec] = &[
         "ms",
         (100, MAX),
         "Time between two checks for records, producers and offsets that have expired.",
-    ),
-    integer(
-        "log.retention.ms",
-        "604800000",
-        "ms",
-        (-1, MAX),
-        "Time that records of topics that do not say are kept; -1: for ever.",
     ),
     integer(
         "max.connections",
@@ -357,46 +208,11 @@ pub const SPECS: &[Spec] = &[
         "Fetch sessions kept for consumers. Consumers without one name all their partitions in every request.",
     ),
     integer(
-        "message.max.bytes",
-        "1048588",
-        "bytes",
-        (64, GIB),
-        "Largest record batch of topics that do not say.",
-    ),
-    integer(
-        "min.insync.replicas",
-        "1",
-        "",
-        (1, INT_MAX),
-        "Shown to tools; every acknowledged record is in the bucket, whatever it says.",
-    ),
-    integer(
         "num.network.threads",
         "0",
         "",
         (0, 1024),
         "Threads that serve clients; 0 for half of the cores, and at least one. More of them serve more at one time, at a higher cost each.",
-    ),
-    integer(
-        "num.partitions",
-        "1",
-        "",
-        (1, 100_000),
-        "Partitions of a topic that is created without saying how many.",
-    ),
-    integer(
-        "offset.metadata.max.bytes",
-        "4096",
-        "bytes",
-        (0, MIB),
-        "Longest note that may go with a committed offset.",
-    ),
-    integer(
-        "offsets.retention.minutes",
-        "10080",
-        "min",
-        (1, INT_MAX),
-        "Time that the offsets of a group without members are kept.",
     ),
     integer(
         "produce.buffer.bytes",
@@ -405,24 +221,12 @@ pub const SPECS: &[Spec] = &[
         (16 * MIB, GIB * 1024),
         "Bytes of produce requests that may be in flight, over all connections; more waits, and who sends too slowly then is closed.",
     ),
-    integer(
-        "producer.id.expiration.ms",
-        "86400000",
-        "ms",
-        (1, INT_MAX),
-        "What is known of an idempotent producer is dropped after it was idle this long.",
-    ),
-    integer(
-        "producer.ids.max",
-        "500000",
-        "",
-        (1_000, INT_MAX),
-        "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
-    ),
-    label(
+    plain(
         "region",
         "local",
-        false,
+        Kind::Label {
+            may_be_empty: false,
+        },
         "The region this node says it is in.",
     ),
     integer(
@@ -448,6 +252,13 @@ pub const SPECS: &[Spec] = &[
     ),
 ];
 
+/// All settings, sorted by name.
+pub fn all() -> Vec<&'static Setting> {
+    let mut all: Vec<&Setting> = PROCESS.iter().chain(CLUSTER).collect();
+    all.sort_by_key(|setting| setting.name);
+    all
+}
+
 /// Values for all settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -457,9 +268,9 @@ pub struct Settings {
 impl Settings {
     /// The defaults, changed by `NAME=VALUE` assignments; the last one of a name holds.
     pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
-        let mut values: BTreeMap<_, _> = SPECS
-            .iter()
-            .map(|spec| (spec.name, spec.default.to_owned()))
+        let mut values: BTreeMap<_, _> = all()
+            .into_iter()
+            .map(|setting| (setting.name, setting.default.to_owned()))
             .collect();
         for assignment in assignments {
             let assignment = assignment.as_ref();
@@ -467,9 +278,9 @@ impl Settings {
                 bail!("--set {assignment}: write it as NAME=VALUE");
             };
             for (name, value) in expand(name.trim(), value.trim())? {
-                let spec = spec(name)?;
-                check(spec, &value)?;
-                values.insert(spec.name, value);
+                let setting = find(name)?;
+                check(setting, &value)?;
+                values.insert(setting.name, value);
             }
         }
         let settings = Settings { values };
@@ -572,9 +383,9 @@ fn expand<'a>(name: &'a str, value: &str) -> Result<Vec<(&'a str, String)>> {
     Ok(vec![(name, value.to_owned())])
 }
 
-fn spec(name: &str) -> Result<&'static Spec> {
-    if let Some(spec) = SPECS.iter().find(|spec| spec.name == name) {
-        return Ok(spec);
+fn find(name: &str) -> Result<&'static Setting> {
+    if let Some(setting) = all().into_iter().find(|setting| setting.name == name) {
+        return Ok(setting);
     }
     match nearest(name) {
         Some(near) => {
@@ -584,52 +395,16 @@ fn spec(name: &str) -> Result<&'static Spec> {
     }
 }
 
-fn check(spec: &Spec, value: &str) -> Result<()> {
-    let name = spec.name;
-    match spec.kind {
-        Kind::Integer { min, max } => match value.parse::<i64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(()),
-            Ok(number) if number < min => bail!("{name}={value}: the least value is {min}"),
-            Ok(_) => bail!("{name}={value}: the greatest value is {max}"),
-            Err(_) => bail!("{name}={value}: must be a whole number"),
-        },
-        Kind::Boolean if value == "true" || value == "false" => Ok(()),
-        Kind::Boolean => bail!("{name}={value}: must be true or false"),
-        Kind::Choice(words) if words.contains(&value) => Ok(()),
-        Kind::Choice(words) => bail!("{name}={value}: must be one of {}", words.join(", ")),
-        Kind::Host => check_advertised(value).map_err(|why| anyhow!("{name}={value}: {why}")),
-        Kind::Label { may_be_empty } => {
-            check_label(value, may_be_empty).map_err(|why| anyhow!("{name}={value}: {why}"))
-        }
-        Kind::Text if value.contains(['\n', '\r']) => bail!("{name}: must be one line"),
-        Kind::Text => Ok(()),
-    }
-}
-
-fn check_label(label: &str, may_be_empty: bool) -> Result<(), String> {
-    if label.is_empty() && !may_be_empty {
-        return Err("must not be empty".to_owned());
-    }
-    if label.contains(char::is_control) {
-        return Err("must not have control characters".to_owned());
-    }
-    check_length(label)
-}
-
-/// Whether the state machine takes a text as something that a node says of itself.
-fn check_length(text: &str) -> Result<(), String> {
-    if text.len() > NAME_BYTES_MAX {
-        let bytes = text.len();
-        return Err(format!(
-            "it has {bytes} bytes, of which {NAME_BYTES_MAX} are allowed"
-        ));
+fn check(setting: &Setting, value: &str) -> Result<()> {
+    setting.check(value).map_err(|why| anyhow!(why))?;
+    if setting.kind == Kind::Host {
+        check_advertised(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }
     Ok(())
 }
 
 fn check_advertised(host: &str) -> Result<(), String> {
     check_host(host)?;
-    check_length(host)?;
     if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
         return Err("that is every address, and none that a client could connect to".to_owned());
     }
@@ -638,9 +413,9 @@ fn check_advertised(host: &str) -> Result<(), String> {
 
 /// The setting whose name is fewest edits away, if it is near enough to be what was meant.
 fn nearest(name: &str) -> Option<&'static str> {
-    let near = SPECS
-        .iter()
-        .map(|spec| (edits(name, spec.name), spec.name))
+    let near = all()
+        .into_iter()
+        .map(|setting| (edits(name, setting.name), setting.name))
         .min()?;
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
 }
@@ -672,28 +447,15 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_valid() {
-        assert!(SPECS.is_sorted_by(|a, b| a.name < b.name));
-        for spec in SPECS {
+        assert!(PROCESS.is_sorted_by(|a, b| a.name < b.name));
+        assert!(all().is_sorted_by(|a, b| a.name < b.name), "one row each");
+        for spec in all() {
             // An empty host stands for another one, and is not to be set.
             if spec.kind != Kind::Host {
                 check(spec, spec.default).expect("a default is valid");
             }
         }
         Settings::parse::<&str>(&[]).expect("the defaults agree with each other");
-    }
-
-    #[test]
-    fn the_cluster_takes_what_the_table_allows() {
-        for config in meta::config::CLUSTER {
-            let spec = spec(config.name).expect("every config of the cluster is a setting");
-            assert_eq!(spec.default, config.default, "{}", spec.name);
-            if let Kind::Integer { min, max } = spec.kind {
-                for bound in [min, max] {
-                    let taken = config.check(&bound.to_string());
-                    assert_eq!(taken, Ok(()), "{}={bound}", spec.name);
-                }
-            }
-        }
     }
 
     #[test]

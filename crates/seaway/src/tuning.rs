@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent::settings::{BrokerConfig, ConfigKind, FailPoint, FailPoints};
+use agent::settings::{BrokerConfig, FailPoint, FailPoints};
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::cluster_configs;
-use crate::settings::{Kind, SPECS, Settings, Spec};
+use crate::settings::{self, Settings};
 
 /// The one agent's name: its Kafka node id follows it.
 const NODE: &str = "dev";
@@ -109,9 +109,12 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
         collect_interval: settings.millis("collect.interval.ms"),
         collect_list_interval: settings.millis("collect.list.interval.ms"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
-        broker_configs: SPECS
-            .iter()
-            .map(|spec| broker_config(spec, settings))
+        broker_configs: settings::all()
+            .into_iter()
+            .map(|setting| BrokerConfig {
+                setting,
+                value: settings.text(setting.name).to_owned(),
+            })
             .collect(),
         fail_points: fail_points()?,
     })
@@ -121,21 +124,6 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
 fn file_batches_max(settings: &Settings) -> usize {
     let entry_bytes = settings.size("journal.entry.max.bytes");
     meta::encoding::batches_in_commit(entry_bytes.saturating_sub(journal::entry::ITEM_BYTES))
-}
-
-fn broker_config(spec: &Spec, settings: &Settings) -> BrokerConfig {
-    BrokerConfig {
-        name: spec.name.to_owned(),
-        value: settings.text(spec.name).to_owned(),
-        default: spec.default.to_owned(),
-        kind: match spec.kind {
-            Kind::Boolean => ConfigKind::Boolean,
-            Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => ConfigKind::Int,
-            Kind::Integer { .. } => ConfigKind::Long,
-            Kind::Choice(_) | Kind::Host | Kind::Label { .. } | Kind::Text => ConfigKind::Text,
-        },
-        meaning: spec.meaning.to_owned(),
-    }
 }
 
 /// Where tests end the process as `kill -9` would: `SEAWAY_FAILPOINTS="after-put=kill@3"` at the

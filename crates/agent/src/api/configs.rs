@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use meta::config::{self, Kind, Source};
+use meta::config::{self, Source};
+use meta::setting::Setting;
 use rpc::view::TopicView;
 use wire::errors::ErrorCode;
 use wire::messages::describe_configs::{
@@ -14,7 +15,7 @@ use wire::text::Str;
 
 use super::{errors, once};
 use crate::context::Context;
-use crate::settings::{BrokerConfig, ConfigKind};
+use crate::settings::BrokerConfig;
 use crate::view::View;
 
 /// Kafka's types of resources (`ConfigResource.Type`).
@@ -151,36 +152,14 @@ fn described(config: config::Described) -> DescribeConfigsResourceResult {
         source: source_code(synonym.source),
     });
     DescribeConfigsResourceResult {
-        name: Str::from_static(config.name),
+        name: Str::from_static(config.setting.name),
         value: Some(Str::from(&config.value)),
         read_only: false,
         config_source: source_code(config.source),
         is_sensitive: false,
         synonyms: synonyms.collect(),
-        config_type: topic_kind(config.kind),
-        documentation: Some(Str::from_static(config.doc)),
-    }
-}
-
-/// Kafka's number of a type (`ConfigDef.Type` as DescribeConfigs sends it).
-fn topic_kind(kind: Kind) -> i8 {
-    match kind {
-        Kind::Boolean => 1,
-        Kind::String => 2,
-        Kind::Int => 3,
-        Kind::Long => 5,
-        Kind::Double => 6,
-        Kind::List => 7,
-    }
-}
-
-fn broker_kind(kind: ConfigKind) -> i8 {
-    match kind {
-        ConfigKind::Boolean => 1,
-        ConfigKind::Text => 2,
-        ConfigKind::Int => 3,
-        ConfigKind::Long => 5,
-        ConfigKind::List => 7,
+        config_type: config.setting.kafka_type(),
+        documentation: Some(Str::from_static(config.setting.meaning)),
     }
 }
 
@@ -210,13 +189,19 @@ fn describe_broker(context: &Context, name: &str) -> Described {
 
 impl BrokerConfig {
     fn describe(&self) -> DescribeConfigsResourceResult {
-        let source = if self.value == self.default {
+        let Setting {
+            name,
+            default,
+            meaning,
+            ..
+        } = *self.setting;
+        let source = if self.value == default {
             FROM_DEFAULT
         } else {
             FROM_BROKER
         };
-        let synonym = |value: &String, source: i8| DescribeConfigsSynonym {
-            name: Str::from(&self.name),
+        let synonym = |value: &str, source: i8| DescribeConfigsSynonym {
+            name: Str::from_static(name),
             value: Some(Str::from(value)),
             source,
         };
@@ -224,17 +209,17 @@ impl BrokerConfig {
         if source == FROM_BROKER {
             synonyms.push(synonym(&self.value, FROM_BROKER));
         }
-        synonyms.push(synonym(&self.default, FROM_DEFAULT));
+        synonyms.push(synonym(default, FROM_DEFAULT));
         DescribeConfigsResourceResult {
-            name: Str::from(&self.name),
+            name: Str::from_static(name),
             value: Some(Str::from(&self.value)),
             // Set when the process starts; nothing changes it later.
             read_only: true,
             config_source: source,
             is_sensitive: false,
             synonyms,
-            config_type: broker_kind(self.kind),
-            documentation: Some(Str::from(&self.meaning)),
+            config_type: self.setting.kafka_type(),
+            documentation: Some(Str::from_static(meaning)),
         }
     }
 }

@@ -85,7 +85,7 @@ struct Made {
 fn created(topic: CreatableTopic, made: &Made, cluster: &Configs) -> CreatableTopicResult {
     let described = config::describe_topic(cluster, &made.configs).into_iter();
     let configs = described.map(|config| CreatableTopicConfigs {
-        name: Str::from_static(config.name),
+        name: Str::from_static(config.setting.name),
         value: Some(Str::from(&config.value)),
         read_only: false,
         config_source: configs::source_code(config.source),

@@ -10,14 +10,12 @@ use crate::terms::ids::{AgentId, COUNTER_MAX, Incarnation};
 use crate::terms::level;
 use crate::terms::reply::{Refusal, Reply};
 
+use crate::terms::setting::NAME_BYTES_MAX;
 pub use crate::terms::view::Agent;
 
 /// Outcomes kept per incarnation, so that a repeated commit is given its first outcome. More than
 /// an agent has in flight.
 pub const KEPT_OUTCOMES: usize = 64;
-
-/// Longest name, host, region or zone in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
 
 /// One incarnation of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

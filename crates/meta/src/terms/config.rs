@@ -1,50 +1,10 @@
-//! The configs of topics and of the cluster: which there are, what values they take, what holds
-//! where nothing is set. It must not know what a config does.
+//! The settings of topics and of the cluster: which there are, what values they take, what holds where nothing is set.
+//! It must not know what a setting does.
 
 use std::collections::BTreeMap;
 
 use super::command::ConfigChanges;
-
-/// Kafka's type of a config's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `true` or `false`.
-    Boolean,
-    String,
-    /// 32 bits.
-    Int,
-    /// 64 bits.
-    Long,
-    Double,
-    List,
-}
-
-/// What values a config takes beyond its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    Any,
-    Between(i64, i64),
-    /// A fraction from 0 to 1.
-    Fraction,
-    OneOf(&'static [&'static str]),
-    /// Only this value; the text says why.
-    Only(&'static str, &'static str),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Spec {
-    pub name: &'static str,
-    /// Kafka's type of its value.
-    pub kind: Kind,
-    /// What holds where nothing is set.
-    pub default: &'static str,
-    /// For a topic's config: the cluster's config that holds where the topic says nothing.
-    pub cluster: Option<&'static str>,
-    /// What it does, in a sentence.
-    pub doc: &'static str,
-    check: Check,
-    effect: bool,
-}
+use super::setting::{Kind, Scope, Setting};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +19,11 @@ pub enum Source {
 /// A config with its value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    pub name: &'static str,
+    pub setting: &'static Setting,
     /// The value in force.
     pub value: String,
     /// Where that comes from.
     pub source: Source,
-    /// Kafka's type of the value.
-    pub kind: Kind,
-    pub doc: &'static str,
     /// All values that are set, the one in force first, under the names they are set by.
     pub synonyms: Vec<Synonym>,
 }
@@ -85,37 +42,39 @@ pub type Configs = BTreeMap<String, String>;
 const DAY_MILLIS: &str = "86400000";
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
 const LONG_MAX: &str = "9223372036854775807";
 const HARMLESS: &str = "Accepted for tools that set it; without disks it changes nothing.";
+
+const fn between(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max }
+}
 
 const fn topic(
     name: &'static str,
     kind: Kind,
     default: &'static str,
-    check: Check,
+    unit: &'static str,
     cluster: Option<&'static str>,
-    doc: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        kind,
-        default,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        scope: Scope::Topic,
         cluster,
-        doc,
-        check,
-        effect: true,
+        ..Setting::new(name, kind, default, unit, meaning)
     }
 }
 
-const fn harmless(name: &'static str, kind: Kind, default: &'static str, check: Check) -> Spec {
-    Spec {
-        name,
-        kind,
-        default,
-        cluster: None,
-        doc: HARMLESS,
-        check,
-        effect: false,
+const fn harmless(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    unit: &'static str,
+) -> Setting {
+    Setting {
+        has_effect: false,
+        ..topic(name, kind, default, unit, None, HARMLESS)
     }
 }
 
@@ -123,374 +82,271 @@ const fn cluster(
     name: &'static str,
     kind: Kind,
     default: &'static str,
-    check: Check,
-    doc: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        kind,
-        default,
-        cluster: None,
-        doc,
-        check,
-        effect: true,
+    unit: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        scope: Scope::Cluster,
+        ..Setting::new(name, kind, default, unit, meaning)
     }
 }
 
-const COMPRESSIONS: Check =
-    Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
-const TIMESTAMPS: Check = Check::OneOf(&["CreateTime", "LogAppendTime"]);
-const POSITIVE: Check = Check::Between(1, MAX);
-const NOT_NEGATIVE: Check = Check::Between(0, MAX);
-const INT_NOT_NEGATIVE: Check = Check::Between(0, INT_MAX);
+const COMPRESSIONS: Kind =
+    Kind::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
+const TIMESTAMPS: Kind = Kind::Choice(&["CreateTime", "LogAppendTime"]);
 
 /// The configs of topics (Kafka's `TopicConfig`), sorted by name.
-pub const TOPIC: &[Spec] = &[
+pub const TOPIC: &[Setting] = &[
     topic(
         "cleanup.policy",
-        Kind::List,
-        "delete",
-        Check::Only(
+        Kind::Only(
             "delete",
             "log compaction is not supported yet; use cleanup.policy=delete",
         ),
+        "delete",
+        "",
         None,
         "What becomes of old records: delete removes them by retention.ms and retention.bytes.",
     ),
-    harmless(
-        "compression.gzip.level",
-        Kind::Int,
-        "-1",
-        Check::Between(-1, 9),
-    ),
-    harmless(
-        "compression.lz4.level",
-        Kind::Int,
-        "9",
-        Check::Between(1, 17),
-    ),
+    harmless("compression.gzip.level", between(-1, 9), "-1", ""),
+    harmless("compression.lz4.level", between(1, 17), "9", ""),
     topic(
         "compression.type",
-        Kind::String,
-        "producer",
         COMPRESSIONS,
+        "producer",
+        "",
         Some("compression.type"),
         "Compression of the topic's batches; producer keeps what producers chose.",
     ),
-    harmless(
-        "compression.zstd.level",
-        Kind::Int,
-        "3",
-        Check::Between(-131_072, 22),
-    ),
-    harmless("delete.retention.ms", Kind::Long, DAY_MILLIS, NOT_NEGATIVE),
-    harmless("file.delete.delay.ms", Kind::Long, "60000", NOT_NEGATIVE),
-    harmless("flush.messages", Kind::Long, LONG_MAX, POSITIVE),
-    harmless("flush.ms", Kind::Long, LONG_MAX, NOT_NEGATIVE),
-    harmless("index.interval.bytes", Kind::Int, "4096", INT_NOT_NEGATIVE),
-    harmless("max.compaction.lag.ms", Kind::Long, LONG_MAX, POSITIVE),
+    harmless("compression.zstd.level", between(-131_072, 22), "3", ""),
+    harmless("delete.retention.ms", between(0, MAX), DAY_MILLIS, "ms"),
+    harmless("file.delete.delay.ms", between(0, MAX), "60000", "ms"),
+    harmless("flush.messages", between(1, MAX), LONG_MAX, ""),
+    harmless("flush.ms", between(0, MAX), LONG_MAX, "ms"),
+    harmless("index.interval.bytes", between(0, INT_MAX), "4096", "bytes"),
+    harmless("max.compaction.lag.ms", between(1, MAX), LONG_MAX, "ms"),
     topic(
         "max.message.bytes",
-        Kind::Int,
+        between(0, INT_MAX),
         "1048588",
-        INT_NOT_NEGATIVE,
+        "bytes",
         Some("message.max.bytes"),
         "Largest record batch, in bytes.",
     ),
     topic(
         "message.timestamp.after.max.ms",
-        Kind::Long,
+        between(0, MAX),
         "3600000",
-        NOT_NEGATIVE,
+        "ms",
         Some("log.message.timestamp.after.max.ms"),
         "How far a record's timestamp may lie in the future, in milliseconds.",
     ),
     topic(
         "message.timestamp.before.max.ms",
-        Kind::Long,
+        between(0, MAX),
         LONG_MAX,
-        NOT_NEGATIVE,
+        "ms",
         Some("log.message.timestamp.before.max.ms"),
         "How far a record's timestamp may lie in the past, in milliseconds.",
     ),
     topic(
         "message.timestamp.type",
-        Kind::String,
-        "CreateTime",
         TIMESTAMPS,
+        "CreateTime",
+        "",
         Some("log.message.timestamp.type"),
         "Whose clock sets a record's timestamp: the producer's, or that of the agent it reaches.",
     ),
-    harmless(
-        "min.cleanable.dirty.ratio",
-        Kind::Double,
-        "0.5",
-        Check::Fraction,
-    ),
-    harmless("min.compaction.lag.ms", Kind::Long, "0", NOT_NEGATIVE),
-    Spec {
-        effect: false,
+    harmless("min.cleanable.dirty.ratio", Kind::Fraction, "0.5", ""),
+    harmless("min.compaction.lag.ms", between(0, MAX), "0", "ms"),
+    Setting {
+        has_effect: false,
         ..topic(
             "min.insync.replicas",
-            Kind::Int,
+            between(1, INT_MAX),
             "1",
-            Check::Between(1, INT_MAX),
+            "",
             Some("min.insync.replicas"),
             "Accepted for tools that set it: every record is in all copies the cluster requires.",
         )
     },
-    harmless("preallocate", Kind::Boolean, "false", Check::Any),
+    harmless("preallocate", Kind::Boolean, "false", ""),
     topic(
         "retention.bytes",
-        Kind::Long,
+        between(-1, MAX),
         "-1",
-        Check::Between(-1, MAX),
+        "bytes",
         Some("log.retention.bytes"),
         "Bytes kept per partition; the oldest beyond are removed. -1: no limit.",
     ),
     topic(
         "retention.ms",
-        Kind::Long,
+        between(-1, MAX),
         "604800000",
-        Check::Between(-1, MAX),
+        "ms",
         Some("log.retention.ms"),
         "Milliseconds for which records are kept. -1: for ever.",
     ),
-    harmless(
-        "segment.bytes",
-        Kind::Int,
-        "1073741824",
-        Check::Between(14, INT_MAX),
-    ),
+    harmless("segment.bytes", between(14, INT_MAX), "1073741824", "bytes"),
     harmless(
         "segment.index.bytes",
-        Kind::Int,
+        between(4, INT_MAX),
         "10485760",
-        Check::Between(4, INT_MAX),
+        "bytes",
     ),
-    harmless("segment.jitter.ms", Kind::Long, "0", NOT_NEGATIVE),
-    harmless("segment.ms", Kind::Long, "604800000", POSITIVE),
-    harmless(
-        "unclean.leader.election.enable",
-        Kind::Boolean,
-        "false",
-        Check::Any,
-    ),
+    harmless("segment.jitter.ms", between(0, MAX), "0", "ms"),
+    harmless("segment.ms", between(1, MAX), "604800000", "ms"),
+    harmless("unclean.leader.election.enable", Kind::Boolean, "false", ""),
 ];
 
 /// The cluster's configs, sorted by name: Kafka's broker configs where it has them.
-pub const CLUSTER: &[Spec] = &[
+pub const CLUSTER: &[Setting] = &[
     cluster(
         "auto.create.topics.enable",
         Kind::Boolean,
         "true",
-        Check::Any,
+        "",
         "Create a topic when a client asks for one that is not there.",
     ),
     cluster(
         "compression.type",
-        Kind::String,
-        "producer",
         COMPRESSIONS,
-        "Compression of topics that do not say.",
+        "producer",
+        "",
+        "Compression of topics that do not say; producer: as it came, at no cost here.",
     ),
     cluster(
         "file.delete.grace.ms",
-        Kind::Long,
+        between(0, MAX),
         "600000",
-        NOT_NEGATIVE,
-        "Time between a file's last record expiring and its deletion from the buckets.",
+        "ms",
+        "Time between a file's last record expiring and its deletion from the bucket.",
     ),
     cluster(
         "group.initial.rebalance.delay.ms",
-        Kind::Int,
+        between(0, 300_000),
         "3000",
-        INT_NOT_NEGATIVE,
+        "ms",
         "How long the first rebalance of an empty group waits for more members.",
     ),
     cluster(
         "group.max.session.timeout.ms",
-        Kind::Int,
+        between(1, INT_MAX),
         "1800000",
-        Check::Between(1, INT_MAX),
+        "ms",
         "Longest session timeout a member may ask for.",
     ),
     cluster(
         "group.max.size",
-        Kind::Int,
+        between(1, INT_MAX),
         "2147483647",
-        Check::Between(1, INT_MAX),
+        "",
         "Most members of one group.",
     ),
     cluster(
         "group.min.session.timeout.ms",
-        Kind::Int,
+        between(1, INT_MAX),
         "6000",
-        Check::Between(1, INT_MAX),
+        "ms",
         "Shortest session timeout a member may ask for.",
     ),
     cluster(
         "log.message.timestamp.after.max.ms",
-        Kind::Long,
+        between(0, MAX),
         "3600000",
-        NOT_NEGATIVE,
+        "ms",
         "How far timestamps of topics that do not say may lie in the future.",
     ),
     cluster(
         "log.message.timestamp.before.max.ms",
-        Kind::Long,
-        LONG_MAX,
-        NOT_NEGATIVE,
+        between(0, MAX),
+        "9223372036854775807",
+        "ms",
         "How far timestamps of topics that do not say may lie in the past.",
     ),
     cluster(
         "log.message.timestamp.type",
-        Kind::String,
-        "CreateTime",
         TIMESTAMPS,
-        "Whose clock sets the timestamps of topics that do not say.",
+        "CreateTime",
+        "",
+        "Whose clock sets a record's timestamp: the producer's, or that of the agent it reaches.",
     ),
     cluster(
         "log.retention.bytes",
-        Kind::Long,
+        between(-1, MAX),
         "-1",
-        Check::Between(-1, MAX),
-        "Bytes kept per partition of topics that do not say. -1: no limit.",
+        "bytes",
+        "Bytes kept per partition of topics that do not say; -1: no limit.",
     ),
     cluster(
         "log.retention.ms",
-        Kind::Long,
+        between(-1, MAX),
         "604800000",
-        Check::Between(-1, MAX),
-        "Time that records of topics that do not say are kept. -1: for ever.",
+        "ms",
+        "Time that records of topics that do not say are kept; -1: for ever.",
     ),
     cluster(
         "message.max.bytes",
-        Kind::Int,
+        between(64, GIB),
         "1048588",
-        INT_NOT_NEGATIVE,
-        "Largest record batch of topics that do not say, in bytes.",
+        "bytes",
+        "Largest record batch of topics that do not say.",
     ),
     cluster(
         "min.insync.replicas",
-        Kind::Int,
+        between(1, INT_MAX),
         "1",
-        Check::Between(1, INT_MAX),
-        "Accepted for tools that set it: every record is in all copies the cluster requires.",
+        "",
+        "Shown to tools; every acknowledged record is in the bucket, whatever it says.",
     ),
     cluster(
         "num.partitions",
-        Kind::Int,
+        between(1, 100_000),
         "1",
-        Check::Between(1, 100_000),
+        "",
         "Partitions of a topic that is created without saying how many.",
     ),
     cluster(
         "offset.metadata.max.bytes",
-        Kind::Int,
+        between(0, MIB),
         "4096",
-        INT_NOT_NEGATIVE,
+        "bytes",
         "Longest note that may go with a committed offset.",
     ),
     cluster(
         "offsets.retention.minutes",
-        Kind::Int,
+        between(1, INT_MAX),
         "10080",
-        Check::Between(1, INT_MAX),
+        "min",
         "Time that the offsets of a group without members are kept.",
     ),
     cluster(
         "producer.id.expiration.ms",
-        Kind::Int,
-        DAY_MILLIS,
-        Check::Between(1, INT_MAX),
+        between(1, INT_MAX),
+        "86400000",
+        "ms",
         "What is known of an idempotent producer is dropped after it was idle this long.",
     ),
     cluster(
         "producer.ids.max",
-        Kind::Int,
+        between(1_000, INT_MAX),
         "500000",
-        Check::Between(1_000, INT_MAX),
-        "Most idempotent producers remembered, one for each partition that it has written to.",
+        "",
+        "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
     ),
 ];
 
 /// The config of a name in a table.
-pub fn find(table: &'static [Spec], name: &str) -> Option<&'static Spec> {
+pub fn find(table: &'static [Setting], name: &str) -> Option<&'static Setting> {
     table
         .binary_search_by_key(&name, |spec| spec.name)
         .ok()
         .and_then(|at| table.get(at))
 }
 
-impl Spec {
-    /// Whether it changes anything; the others are accepted for tools that set them.
-    pub fn has_effect(&self) -> bool {
-        self.effect
-    }
-
-    /// Whether a value may be set; if not, why not, for people.
-    pub fn check(&self, value: &str) -> Result<(), String> {
-        let name = self.name;
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(format!(
-                "{name}: a value has at most {VALUE_BYTES_MAX} bytes"
-            ));
-        }
-        self.check_kind(value)?;
-        match self.check {
-            Check::Any => Ok(()),
-            Check::Between(min, max) => match value.trim().parse::<i64>() {
-                Ok(number) if (min..=max).contains(&number) => Ok(()),
-                _ => Err(format!("{name}={value}: must be between {min} and {max}")),
-            },
-            // Decimal fractions of at most 1, judged without arithmetic on them.
-            Check::Fraction if value == "1" || value.trim_end_matches('0') == "1." => Ok(()),
-            Check::Fraction if value == "0" || value.starts_with("0.") => Ok(()),
-            Check::Fraction => Err(format!("{name}={value}: must be between 0 and 1")),
-            Check::OneOf(words) if words.contains(&value) => Ok(()),
-            Check::OneOf(words) => Err(format!(
-                "{name}={value}: must be one of {}",
-                words.join(", ")
-            )),
-            Check::Only(only, _) if value == only => Ok(()),
-            Check::Only(_, why) => Err(format!("{name}={value}: {why}")),
-        }
-    }
-
-    fn check_kind(&self, value: &str) -> Result<(), String> {
-        let short = value.len() <= NUMBER_BYTES_MAX;
-        let fits = match self.kind {
-            Kind::Boolean => value == "true" || value == "false",
-            Kind::Int => short && value.trim().parse::<i32>().is_ok(),
-            Kind::Long => short && value.trim().parse::<i64>().is_ok(),
-            Kind::Double => short && is_decimal(value),
-            Kind::String | Kind::List => true,
-        };
-        if fits {
-            Ok(())
-        } else {
-            Err(format!("{}={value}: not a {:?}", self.name, self.kind))
-        }
-    }
-}
-
-/// Longest value of a config in bytes.
-const VALUE_BYTES_MAX: usize = 8_192;
-/// Longest number: it is kept as it came, with spaces and leading zeros.
-const NUMBER_BYTES_MAX: usize = 32;
-
-fn is_decimal(value: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match value.split_once('.') {
-        Some((whole, rest)) => digits(whole) && digits(rest),
-        None => digits(value),
-    }
-}
-
 /// Whether configs may be set together with what is there already; if not, why not.
 pub(crate) fn check_all<'a>(
-    table: &'static [Spec],
+    table: &'static [Setting],
     configs: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<(), String> {
     for (name, value) in configs {
@@ -502,7 +358,7 @@ pub(crate) fn check_all<'a>(
 
 /// Checks changes, then makes them; true if anything is different then.
 pub(crate) fn change(
-    table: &'static [Spec],
+    table: &'static [Setting],
     configs: &mut Configs,
     changes: &ConfigChanges,
 ) -> Result<bool, String> {
@@ -552,7 +408,7 @@ pub(crate) fn number(value: &str) -> Option<i64> {
 
 /// Every config of a topic.
 pub fn describe_topic(cluster: &Configs, topic: &Configs) -> Vec<Described> {
-    let describe = |spec: &'static Spec| {
+    let describe = |spec: &'static Setting| {
         let here = topic
             .get(spec.name)
             .map(|value| (spec.name, value.clone(), Source::Topic));
@@ -570,7 +426,7 @@ pub fn describe_topic(cluster: &Configs, topic: &Configs) -> Vec<Described> {
 
 /// Every config of the cluster.
 pub(crate) fn describe_cluster(cluster: &Configs) -> Vec<Described> {
-    let describe = |spec: &'static Spec| {
+    let describe = |spec: &'static Setting| {
         let set = cluster
             .get(spec.name)
             .map(|value| (spec.name, value.clone(), Source::Cluster));
@@ -581,7 +437,7 @@ pub(crate) fn describe_cluster(cluster: &Configs) -> Vec<Described> {
 }
 
 fn described(
-    spec: &'static Spec,
+    spec: &'static Setting,
     values: impl Iterator<Item = (&'static str, String, Source)>,
 ) -> Described {
     let synonyms: Vec<Synonym> = values
@@ -596,11 +452,9 @@ fn described(
         None => (spec.default.to_owned(), Source::Default),
     };
     Described {
-        name: spec.name,
+        setting: spec,
         value,
         source,
-        kind: spec.kind,
-        doc: spec.doc,
         synonyms,
     }
 }
@@ -629,9 +483,15 @@ mod tests {
         let page = include_str!("../../../../docs/protocol.md");
         let (_, list) = page.split_once("```accepted\n").expect("the list is there");
         let (list, _) = list.split_once("```").expect("it ends");
-        let without = TOPIC.iter().filter(|spec| !spec.has_effect());
+        let without = TOPIC.iter().filter(|spec| !spec.has_effect);
         let names: Vec<&str> = without
-            .inspect(|spec| assert!(spec.doc.starts_with("Accepted for tools"), "{}", spec.name))
+            .inspect(|spec| {
+                assert!(
+                    spec.meaning.starts_with("Accepted for tools"),
+                    "{}",
+                    spec.name
+                )
+            })
             .map(|spec| spec.name)
             .collect();
         assert_eq!(names, list.lines().collect::<Vec<_>>());
@@ -686,7 +546,7 @@ mod tests {
         let all = describe_topic(&cluster, &topic);
         let retention = all
             .iter()
-            .find(|config| config.name == "retention.ms")
+            .find(|config| config.setting.name == "retention.ms")
             .expect("listed");
         let names: Vec<_> = retention
             .synonyms

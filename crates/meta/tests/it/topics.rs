@@ -267,7 +267,7 @@ fn configs_are_set_described_and_taken_back() {
     let described = cluster.state.describe_topic(topic);
     let retention = described
         .iter()
-        .find(|config| config.name == "retention.ms");
+        .find(|config| config.setting.name == "retention.ms");
     assert_eq!(retention.expect("it is listed").source, Source::Topic);
     assert_eq!(
         cluster.configure("t", "retention.ms", "7"),
@@ -300,7 +300,7 @@ fn configs_are_set_described_and_taken_back() {
     assert!(
         cluster_configs
             .iter()
-            .any(|config| config.name == "log.retention.ms")
+            .any(|config| config.setting.name == "log.retention.ms")
     );
     assert_eq!(cluster.state.cluster_config("log.retention.ms"), "5");
 }

@@ -321,7 +321,7 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
 /// What is to be said of a config of a topic that changes nothing, as far as this version knows it.
 fn effect(config: &str) -> &'static str {
     match meta::config::find(meta::config::TOPIC, config) {
-        Some(spec) if !spec.has_effect() => "  (accepted for Kafka's tools; changes nothing here)",
+        Some(spec) if !spec.has_effect => "  (accepted for Kafka's tools; changes nothing here)",
         _ => "",
     }
 }
