@@ -148,10 +148,10 @@ mod tests {
             assert_eq!(variable(name, good), Ok(()));
         }
         for (name, bad) in [
-            ("AWS_ACCESS_KEY_ID", "secret\n"),
-            ("AWS_SESSION_TOKEN", " secret"),
-            ("AWS_SESSION_TOKEN", "sec\u{1}ret"),
-            ("AWS_SECRET_ACCESS_KEY", "secrét"),
+            ("AWS_ACCESS_KEY_ID", "hush\n"),
+            ("AWS_SESSION_TOKEN", " hush"),
+            ("AWS_SESSION_TOKEN", "hu\u{1}sh"),
+            ("AWS_SECRET_ACCESS_KEY", "hushé"),
             ("AWS_REGION", "eu central"),
             ("AWS_REGION", "eu\n"),
             ("AWS_ENDPOINT", "http://h\n"),
@@ -161,7 +161,7 @@ mod tests {
         ] {
             let refused = variable(name, bad).expect_err(bad);
             assert!(refused.contains(name), "{refused}");
-            assert!(!refused.contains("sec"), "{refused}");
+            assert!(!refused.contains("hu"), "{refused}");
         }
     }
 }
