@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use host::task::Task;
 use meta::command::{Command, ConfigChanges};
 use meta::config::{self, Source};
@@ -14,12 +15,15 @@ use rpc::Error;
 
 use crate::node::Node;
 
+/// How often it is logged that steps fail.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The pauses after steps that failed: the journal is away, or somebody else leads.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// Starts the leader's chores.
 pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
     host::task::spawn("housekeeping", async move {
+        let log = LogLimit::every(LOG_EVERY);
         loop {
             host::clock::sleep(interval).await;
             warn_of_producers(&node);
@@ -29,7 +33,9 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
                     Ok(Reply::Housekept { more: true }) => {}
                     Ok(_) => break,
                     Err(error) => {
-                        tracing::warn!(%error, "housekeeping is put off");
+                        if let Some(left_out) = log.pass(host::clock::now()) {
+                            tracing::warn!(%error, left_out, "housekeeping is put off");
+                        }
                         pauses.pause().await;
                     }
                 }

@@ -6,21 +6,37 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// At most one line in this time.
+/// At most one line in this time, unless another is given.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Lets one line through in a while, and counts the others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogLimit {
+    every: Duration,
     next_micros: AtomicU64,
     left_out: AtomicU64,
 }
 
+impl Default for LogLimit {
+    fn default() -> Self {
+        LogLimit::every(EVERY)
+    }
+}
+
 impl LogLimit {
+    /// At most one line in so much time.
+    pub const fn every(every: Duration) -> Self {
+        LogLimit {
+            every,
+            next_micros: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        }
+    }
+
     /// Whether to write a line now: how many were left out since the last one.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let next = self.next_micros.load(Relaxed);
-        let later = (now + EVERY).as_micros();
+        let later = (now + self.every).as_micros();
         let won = now.as_micros() >= next
             && self
                 .next_micros

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use store::bucket::Bucket;
 use store::hedge::Hedged;
 use store::layout::{FILES, JOURNAL, SNAPSHOTS};
@@ -22,6 +23,8 @@ use crate::tuning;
 
 /// The pauses after the bucket did not answer.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// How often it is logged that it does not.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -167,13 +170,16 @@ async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
 /// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
 async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -> Result<String> {
     let mut pauses = RETRY.start();
+    let log = LogLimit::every(LOG_EVERY);
     loop {
         let why = match try_admit(bucket, directory).await? {
             Ok(cluster_id) => return Ok(cluster_id),
             Err(why) => why,
         };
         health.waiting(&why);
-        tracing::warn!(%why, "the bucket does not answer; trying again");
+        if let Some(left_out) = log.pass(host::clock::now()) {
+            tracing::warn!(%why, left_out, "the bucket does not answer; trying again");
+        }
         pauses.pause().await;
     }
 }

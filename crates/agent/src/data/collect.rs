@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
+use host::log_limit::LogLimit;
 use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
 use rpc::Control;
@@ -27,6 +28,9 @@ const DELETIONS_MAX: usize = 8;
 /// Orphans that are remembered between runs; more are found again by later ones.
 const SUSPECTS_MAX: usize = 100_000;
 
+/// A bucket that refuses fails all deletions alike: one line in this time.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// How often and how soon.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -45,6 +49,7 @@ pub struct Collector {
     limits: Limits,
     retry: Retry,
     suspects: Suspects,
+    log: LogLimit,
 }
 
 /// Why a step was not finished; it is done again by the next run.
@@ -107,6 +112,7 @@ impl Collector {
             limits,
             retry,
             suspects: Suspects::default(),
+            log: LogLimit::every(LOG_EVERY),
         }
     }
 
@@ -172,7 +178,9 @@ impl Collector {
             Ok(()) => true,
             Err(error) => {
                 self.metrics.collect_errors.increment();
-                tracing::warn!(%key, %error, "a file could not be deleted; it is tried again later");
+                if let Some(left_out) = self.log.pass(host::clock::now()) {
+                    tracing::warn!(%key, %error, left_out, "a file could not be deleted; it is tried again later");
+                }
                 false
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use store::bucket::{Bucket, Payload};
 use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
 use store::layout::file_key;
@@ -24,6 +25,9 @@ const ATTEMPTS: u32 = 1_000;
 /// this soon after a bucket that was away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 
+/// A bucket that refuses fails all uploads alike: one line in this time.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// Uploads files to one bucket.
 pub struct Uploader {
     bucket: Arc<dyn Bucket>,
@@ -32,6 +36,7 @@ pub struct Uploader {
     deadline: Duration,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    log: LogLimit,
 }
 
 impl Uploader {
@@ -56,6 +61,7 @@ impl Uploader {
             deadline,
             cache,
             metrics,
+            log: LogLimit::every(LOG_EVERY),
         }
     }
 
@@ -76,7 +82,10 @@ impl Uploader {
             }
             Err(error) => {
                 self.metrics.uploads_failed.increment();
-                tracing::warn!(file = %cut.file, %error, "a file was not stored; its producers retry");
+                if let Some(left_out) = self.log.pass(host::clock::now()) {
+                    let file = cut.file;
+                    tracing::warn!(%file, %error, left_out, "a file was not stored; its producers retry");
+                }
                 None
             }
         }
