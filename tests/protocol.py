@@ -150,18 +150,29 @@ CRC_TABLE = crc_table()
 
 
 def batch(values, timestamp_ms=0, attributes=0, pid=-1, epoch=-1, sequence=-1, base_offset=0, count=None, delta=None,
-          checked=True):
-    """A record batch, format 2, of values without keys; `count` and the last offset `delta` may lie. Without a checksum if
-    it is not `checked`."""
-    records = b""
-    for index, value in enumerate(values):
-        body = b"\0" + varint(0) + varint(index) + varint(-1) + varint(len(value)) + value + varint(0)
-        records += varint(len(body)) + body
+          checked=True, times=None, max_timestamp_ms=None, records=None):
+    """A record batch, format 2, of values without keys; `count`, the last offset `delta` and the largest timestamp may
+    lie. Its records have `timestamp_ms`, or each its own of `times`; or they are the bytes of `records`. Without a checksum
+    if it is not `checked`."""
+    times = times or [timestamp_ms] * len(values)
+    base_ms = times[0] if times else timestamp_ms
+    if records is None:
+        records = plain_records(values, [time_ms - base_ms for time_ms in times])
     count = len(values) if count is None else count
     delta = len(values) - 1 if delta is None else delta
-    fields = struct.pack(">hiqqqhii", attributes, delta, timestamp_ms, timestamp_ms, pid, epoch, sequence, count)
+    max_ms = max(times, default=timestamp_ms) if max_timestamp_ms is None else max_timestamp_ms
+    fields = struct.pack(">hiqqqhii", attributes, delta, base_ms, max_ms, pid, epoch, sequence, count)
     whole = struct.pack(">qiibI", base_offset, 0, 0, 2, 0) + fields + records
     return sealed(whole) if checked else whole
+
+
+def plain_records(values, time_deltas):
+    """Records without keys and headers, as they lie in a batch that is not compressed."""
+    records = b""
+    for index, (value, time_delta) in enumerate(zip(values, time_deltas)):
+        body = b"\0" + varint(time_delta) + varint(index) + varint(-1) + varint(len(value)) + value + varint(0)
+        records += varint(len(body)) + body
+    return records
 
 
 def sealed(batch):

@@ -5,6 +5,7 @@ BOOTSTRAP=host:port run.py [CHECK ...]
 Every expectation holds for Apache Kafka too: `tests/server.py --reference -- tests/behaviour/run.py`.
 """
 
+import gzip
 import pathlib
 import struct
 import sys
@@ -17,6 +18,8 @@ import protocol  # noqa: E402
 from harness import BOOTSTRAP, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
 
 INIT_PRODUCER_ID, OFFSET_FETCH, FIND_COORDINATOR, OFFSET_COMMIT, JOIN_GROUP, HEARTBEAT = 22, 9, 10, 8, 11, 12
+OFFSET_FOR_LEADER_EPOCH = 23
+UNKNOWN_SERVER_ERROR, INVALID_TIMESTAMP, INVALID_RECORD, UNKNOWN_TOPIC_ID = -1, 32, 87, 100
 NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC, INVALID_TOPIC, REQUIRED_ACKS = 0, 1, 3, 17, 21
 ILLEGAL_GENERATION, UNKNOWN_MEMBER, INVALID_SESSION_TIMEOUT, UNSUPPORTED_VERSION = 22, 25, 26, 35
 OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH, MEMBER_ID_REQUIRED = 45, 47, 79
@@ -232,6 +235,125 @@ def joining_a_group_step_by_step():
         expect_equal(commit(connection, group, topic, 1), UNKNOWN_MEMBER, "a commit without a member to a group with members")
         body = protocol.string(group) + struct.pack(">i", generation) + protocol.string("stranger")
         expect_equal(connection.request(HEARTBEAT, 0, body).i16(), UNKNOWN_MEMBER, "a stranger's heartbeat")
+
+
+@suite.check
+def records_are_found_by_time_whatever_the_header_of_their_batch_says():
+    base = now_ms() - 100_000
+    times = [base + 10, base + 30, base + 20]
+    values = [b"a", b"b", b"c"]
+    packed = gzip.compress(protocol.plain_records(values, [time_ms - base - 10 for time_ms in times]))
+    # Sarama up to 1.45.0 says -1, kafkajs the largest that its user gave, kafka-go the last; and one that is too late.
+    for said in (-1, base + 10, base + 20, base + 7_300_000):
+        for codec, records in ((0, None), (1, packed)):
+            topic = new_topic()
+            with connect() as connection:
+                data = protocol.batch(values, attributes=codec, times=times, max_timestamp_ms=said, records=records)
+                expect_equal(protocol.produce(connection, topic, 0, data), (NONE, 0), f"a batch that says {said - base}")
+                for after, offset in ((0, 0), (10, 0), (11, 1), (30, 1), (31, -1)):
+                    found = protocol.list_offsets(connection, [(topic, 0)], base + after)[topic, 0]
+                    expect_equal(found, (NONE, offset), f"{after} ms on, said {said - base}, codec {codec}")
+
+
+@suite.check
+def records_that_no_client_can_read_are_refused():
+    topic = new_topic()
+    # Length, attributes, timestamp delta, offset delta, key, value, number of headers.
+    wrong = {
+        "a negative number of headers": bytes([12, 0, 0, 0, 1, 1, 1]),
+        "fewer headers than are said": bytes([12, 0, 0, 0, 1, 1, 2]),
+        "a header with a null key": bytes([16, 0, 0, 0, 1, 1, 2, 1, 1]),
+        "a value longer than the record": bytes([14, 0, 0, 0, 1, 8, 118, 0]),
+        "an offset delta of six bytes": bytes([22, 0, 0, 128, 128, 128, 128, 128, 0, 1, 1, 0]),
+        "two records in one": protocol.plain_records([b"a", b"b"], [0, 0]),
+        "no record": b"",
+    }
+    with connect() as connection:
+        for what, records in wrong.items():
+            for codec, packed in ((0, records), (1, gzip.compress(records))):
+                data = protocol.batch([b"a"], now_ms(), attributes=codec, records=packed)
+                expect_equal(protocol.produce(connection, topic, 0, data)[0], INVALID_RECORD, f"{what}, codec {codec}")
+        for codec in (1, 2, 3):
+            data = protocol.batch([b"a"], now_ms(), attributes=codec, records=b"garbage" * 9)
+            error = protocol.produce(connection, topic, 0, data)[0]
+            # Kafka has no better name for it than an unknown error.
+            expect(error in (INVALID_RECORD, UNKNOWN_SERVER_ERROR), f"garbage in codec {codec}: error {error}")
+        whole = gzip.compress(protocol.plain_records([b"a"], [0]))
+        for padded in (whole, whole + b"\0" * 9):
+            data = protocol.batch([b"a"], now_ms(), attributes=1, records=padded)
+            expect_equal(protocol.produce(connection, topic, 0, data)[0], NONE, "a sound one, padded or not")
+        expect_equal(protocol.list_offsets(connection, [(topic, 0)], now_ms() - 60_000)[topic, 0], (NONE, 0), "by time")
+
+
+@suite.check
+def timestamps_far_from_now_are_refused():
+    topic = new_topic()
+    with connect() as connection:
+        for ahead_ms, wanted in ((0, NONE), (7_200_000, INVALID_TIMESTAMP)):
+            for codec in (0, 1):
+                records = protocol.plain_records([b"a", b"b"], [0, ahead_ms])
+                packed = gzip.compress(records) if codec else records
+                data = protocol.batch([b"a", b"b"], now_ms(), attributes=codec, records=packed)
+                error = protocol.produce(connection, topic, 0, data)[0]
+                expect_equal(error, wanted, f"{ahead_ms} ms ahead, codec {codec}")
+
+
+@suite.check
+def a_produce_request_may_say_no_time():
+    topic = new_topic()
+    with connect() as connection:
+        for offset, timeout_ms in enumerate((0, -1)):
+            answer = protocol.produce(connection, topic, 0, protocol.batch([b"a"], now_ms()), timeout_ms=timeout_ms)
+            expect_equal(answer, (NONE, offset), f"a timeout of {timeout_ms} ms")
+
+
+@suite.check
+def no_epoch_of_another_cluster_is_unknown():
+    topic = new_topic()
+    with connect() as connection:
+        protocol.produce(connection, topic, 0, protocol.batch([b"a"] * 10, now_ms()))
+        # Offsets copied from another cluster carry its epochs, mostly 0. Where the first epoch is a later one the
+        # answer is the start, and a client goes there; "unknown" would send it to the end.
+        for epoch, known in ((0, True), (-1, False)):
+            body = protocol.by_topic({(topic, 0): 0}, lambda _, number: struct.pack(">iii", number, -1, epoch))
+            answer = connection.request(OFFSET_FOR_LEADER_EPOCH, 2, body)
+            answer.i32()
+            answer.i32()
+            answer.string()
+            answer.i32()
+            error, _, found, end = answer.i16(), answer.i32(), answer.i32(), answer.i64()
+            expect_equal(error, NONE, "the error")
+            expect(found == 0 and end in (0, 10) if known else (found, end) == (-1, -1), f"{epoch} is {found}, ends at {end}")
+
+
+def metadata_12(connection, topic_id, name):
+    """Metadata v12 of one topic, without creating it: (error, name, topic id)."""
+    def compact(text):
+        return b"\0" if text is None else bytes([len(text) + 1]) + text.encode()
+
+    body = b"\0" + b"\2" + topic_id + compact(name) + b"\0" + b"\0\0\0"
+    answer = connection.request(protocol.METADATA, 12, body)
+    text = lambda: answer.take(size - 1).decode() if (size := answer.take(1)[0]) else None  # noqa: E731
+    answer.take(1)
+    answer.i32()
+    for _ in range(answer.take(1)[0] - 1):
+        answer.i32(), text(), answer.i32(), text(), answer.take(1)
+    text()
+    answer.i32()
+    expect_equal(answer.take(1)[0] - 1, 1, "topics in the answer")
+    return answer.i16(), text(), answer.take(16)
+
+
+@suite.check
+def an_id_decides_whatever_name_is_beside_it():
+    topic, other = new_topic(), new_topic()
+    with connect() as connection:
+        error, name, topic_id = metadata_12(connection, bytes(16), topic)
+        expect_equal((error, name), (NONE, topic), "by name")
+        for beside in (None, "", other, unique("absent")):
+            expect_equal(metadata_12(connection, topic_id, beside), (NONE, topic, topic_id), f"by id, beside {beside!r}")
+            unknown = bytes([7] * 16)
+            expect_equal(metadata_12(connection, unknown, beside), (UNKNOWN_TOPIC_ID, None, unknown), "an unknown id")
 
 
 @suite.check

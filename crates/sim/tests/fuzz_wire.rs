@@ -5,22 +5,29 @@
 #[allow(dead_code, reason = "the samples serve other tests too")]
 mod sample;
 
+use std::ops::RangeInclusive;
+
 use bytes::{Bytes, BytesMut};
 use sample::{Random, Side};
 use sim::mutate::fuzz;
 use wire::batch::{ProduceLimits, TimestampType, batches, check_produce};
 use wire::builder::BatchBuilder;
 use wire::codec::{Decoder, Encoder};
-use wire::compression::Compression;
+use wire::compression::{Compression, Limits};
 use wire::frame::{Split, decode_request, split_frame};
 use wire::message::{Body, RequestBody};
 use wire::messages as m;
 use wire::messages::ApiKey;
 use wire::recompress::recompress;
-use wire::records::{check_records, records};
-use wire::scan::{first_record_since, record_of_max_timestamp};
+use wire::records::records;
+use wire::scan::{check_records, first_record_since, record_of_max_timestamp};
 
 const LIMIT_BYTES: usize = 1 << 20;
+const WITHIN: Limits = Limits {
+    window_bytes: LIMIT_BYTES,
+    out_bytes: LIMIT_BYTES,
+};
+const ANY_TIME: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// Reads a body; one that is valid is written and read again, and must be the same message.
 fn read_body<M: Body + PartialEq + std::fmt::Debug>(body: &Bytes, version: i16, flexible: bool) {
@@ -198,13 +205,17 @@ fn record_batches() {
         for batch in batches(input).flatten() {
             let _ = (batch.summary(), batch.check_crc(), batch.next_offset());
             let _ = records(&batch, LIMIT_BYTES).map(|records| records.for_each(drop));
-            let _ = check_records(&batch, LIMIT_BYTES);
-            let _ = first_record_since(&batch, 1_010, LIMIT_BYTES);
-            let _ = record_of_max_timestamp(&batch, LIMIT_BYTES);
+            for enough_bytes in [100, u64::MAX] {
+                let _ = check_records(&batch, &ANY_TIME, &mut WITHIN.clone(), enough_bytes);
+            }
+            let _ = first_record_since(&batch, 1_010, &mut WITHIN.clone());
+            let _ = record_of_max_timestamp(&batch, &mut WITHIN.clone());
             // What is compressed anew is what the records say, or nothing.
             for codec in Compression::ALL {
-                if let Ok(again) = recompress(&batch, codec, LIMIT_BYTES, LIMIT_BYTES) {
-                    check_records(&again, LIMIT_BYTES).unwrap();
+                let mut limits = WITHIN;
+                let again = recompress(&batch, codec, &ANY_TIME, &mut limits, LIMIT_BYTES);
+                if let Ok(again) = again {
+                    check_records(&again, &ANY_TIME, &mut WITHIN.clone(), u64::MAX).unwrap();
                 }
             }
         }

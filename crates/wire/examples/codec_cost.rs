@@ -7,12 +7,13 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use wire::batch::{Batch, ProduceLimits, TimestampType, check_produce};
 use wire::builder::BatchBuilder;
-use wire::compression::Compression;
+use wire::compression::{Compression, Limits};
 use wire::frame::{Split, decode_request, encode_request, split_frame};
 use wire::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 use wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::messages::{Request, Response};
 use wire::rope::Rope;
+use wire::scan::check_records;
 
 const TOTAL_BYTES: usize = 4 << 30;
 const LIMITS: ProduceLimits = ProduceLimits {
@@ -41,6 +42,9 @@ fn main() {
             black_box(write_fetch(black_box(&whole)));
         });
     }
+    for raw_bytes in [16 << 10, 64 << 10, 256 << 10] {
+        measure_records(raw_bytes);
+    }
     let frame = produce_frame(&batch_of(1 << 20));
     let stream = [&(frame.len() as i32).to_be_bytes()[..], &frame].concat();
     measure(
@@ -53,6 +57,64 @@ fn main() {
             assert!(matches!(black_box(split), Ok(Split::Frame(_))));
         },
     );
+}
+
+/// Prints what it costs to read the records of a batch of so many bytes before compression.
+fn measure_records(raw_bytes: usize) {
+    const LIMITS: Limits = Limits {
+        window_bytes: 8 << 20,
+        out_bytes: 1 << 20,
+    };
+    for codec in Compression::ALL {
+        let bytes = texts(codec, raw_bytes);
+        println!(
+            "{raw_bytes} bytes of JSON in {}: {}",
+            codec.name(),
+            bytes.len()
+        );
+        let batch = Batch::take(&mut bytes.clone())
+            .ok()
+            .flatten()
+            .expect("a valid batch");
+        measure("  checksum", 3_000, raw_bytes, || {
+            black_box(black_box(&batch).check_crc().is_ok());
+        });
+        for enough_bytes in [16 << 10, 64 << 10, u64::MAX] {
+            let what = format!("  records, {} KiB", enough_bytes >> 10);
+            measure(&what, 3_000, raw_bytes, || {
+                let any = i64::MIN..=i64::MAX;
+                let read =
+                    check_records(black_box(&batch), &any, &mut LIMITS.clone(), enough_bytes);
+                black_box(read.expect("valid records"));
+            });
+        }
+    }
+}
+
+/// A batch of records of some 200 bytes, as applications write them.
+fn texts(codec: Compression, raw_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(codec);
+    let mut number = 0_u64;
+    while builder.length_bytes() < raw_bytes {
+        number += 1;
+        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let text = format!(
+            r#"{{"order":"{hash:016x}","customer":{},"status":"shipped","amount":{},"currency":"EUR","items":[{{"sku":"A-{}","count":{}}}],"warehouse":"north-{}","note":""}}"#,
+            hash % 100_000,
+            hash % 9_973,
+            hash % 7_919,
+            hash % 9 + 1,
+            hash % 4,
+        );
+        let key = format!("{}", hash % 100_000);
+        builder.append(
+            1_700_000_000_000 + (number as i64),
+            Some(key.as_bytes()),
+            Some(text.as_bytes()),
+            &[],
+        );
+    }
+    builder.build()
 }
 
 #[allow(

@@ -83,8 +83,8 @@ pub enum BatchError {
     /// Producer id, epoch and sequence do not go together.
     #[error("the batch's producer id, epoch and sequence do not go together")]
     InvalidProducer,
-    /// A negative timestamp other than -1, or the server's clock claimed by a client.
-    #[error("the batch's timestamps are not valid")]
+    /// The server's clock claimed by a client.
+    #[error("a client may not set the time of the append")]
     InvalidTimestamp,
     /// Base offset and delta exceed 63 bits.
     #[error("the batch's offsets overflow")]
@@ -316,12 +316,15 @@ impl Batch {
         Self(bytes.freeze())
     }
 
-    /// A copy that carries the server's time instead of the producer's, with a new checksum.
-    pub fn with_log_append_time(&self, now_ms: i64) -> Self {
+    /// A copy whose header says so of its records' time, with a new checksum.
+    pub fn with_time(&self, timestamp_type: TimestampType, max_timestamp_ms: i64) -> Self {
         let mut bytes = BytesMut::from(&self.0[..]);
-        let attributes = self.attributes() | TIMESTAMP_TYPE_BIT;
+        let attributes = match timestamp_type {
+            TimestampType::CreateTime => self.attributes() & !TIMESTAMP_TYPE_BIT,
+            TimestampType::LogAppendTime => self.attributes() | TIMESTAMP_TYPE_BIT,
+        };
         bytes[ATTRIBUTES..ATTRIBUTES + 2].copy_from_slice(&attributes.to_be_bytes());
-        bytes[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&now_ms.to_be_bytes());
+        bytes[MAX_TIMESTAMP..MAX_TIMESTAMP + 8].copy_from_slice(&max_timestamp_ms.to_be_bytes());
         write_checksum(&mut bytes);
         Self(bytes.freeze())
     }
@@ -415,7 +418,7 @@ pub struct CheckedBatch {
 }
 
 /// Checks what a client sent for one partition: exactly one whole batch, its checksum, and a header
-/// that makes sense. The records themselves are not read: see `records::check_records`.
+/// that makes sense. The records themselves are not read: see [`check_records`](crate::scan::check_records).
 pub fn check_produce(records: &Bytes, limits: ProduceLimits) -> Result<CheckedBatch, BatchError> {
     let mut rest = records.clone();
     let batch = Batch::take(&mut rest)?.ok_or(BatchError::NotOneBatch)?;
@@ -457,9 +460,6 @@ fn check_header(header: &BatchSummary, timestamp_type: TimestampType) -> Result<
     let sequenced = header.producer_epoch >= 0 && header.base_sequence >= 0;
     if has_producer && !sequenced || !has_producer && header.is_transactional {
         return Err(BatchError::InvalidProducer);
-    }
-    if header.base_timestamp_ms < -1 || header.max_timestamp_ms < -1 {
-        return Err(BatchError::InvalidTimestamp);
     }
     let claims_our_clock = header.timestamp_type == TimestampType::LogAppendTime;
     if claims_our_clock && timestamp_type == TimestampType::CreateTime {

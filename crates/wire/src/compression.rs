@@ -3,6 +3,7 @@
 //! It must not know what the bytes are. Framing: gzip as RFC 1952; snappy in the chunks of
 //! xerial's snappy-java, which Kafka's clients write, or raw; LZ4 and Zstandard in their own frames.
 
+mod gzip;
 mod snappy;
 
 use std::io::{self, Read, Write};
@@ -81,28 +82,67 @@ impl DecompressError {
     }
 }
 
-/// What a codec gives back, read as it comes out. In memory lies a window of it: of Zstandard and
-/// snappy, which let the sender choose, at most `window_bytes`, and an error if they need more; up
-/// to 16 MiB of LZ4; some KiB of gzip.
+/// What may be taken to decompress, and what may come of it: neither is what the input claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The window of Zstandard and of snappy, which their sender chooses. LZ4 takes up to 16 MiB and
+    /// gzip some KiB whatever is said here.
+    pub window_bytes: usize,
+    /// All that comes out.
+    pub out_bytes: usize,
+}
+
+/// What a codec gives back, read as it comes out. In memory lies a window of it. A larger window, or
+/// more output, than the limits allow is an error.
+pub struct Decompressor<'a> {
+    inner: Box<dyn Read + 'a>,
+    limit_bytes: usize,
+    left_bytes: usize,
+}
+
+impl Decompressor<'_> {
+    /// What may still come out.
+    pub(crate) fn left_bytes(&self) -> usize {
+        self.left_bytes
+    }
+}
+
+impl Read for Decompressor<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        let is_within = read <= self.left_bytes;
+        self.left_bytes = self.left_bytes.saturating_sub(read);
+        let limit_bytes = self.limit_bytes;
+        let too_large = || io::Error::other(DecompressError::TooLarge { limit_bytes });
+        is_within.then_some(read).ok_or_else(too_large)
+    }
+}
+
+/// Reads what a codec gives back.
 pub fn decompressor(
     codec: Compression,
     input: &[u8],
-    window_bytes: usize,
-) -> Result<Box<dyn Read + '_>, DecompressError> {
+    limits: Limits,
+) -> Result<Decompressor<'_>, DecompressError> {
     let invalid = |_| DecompressError::Invalid(codec);
-    Ok(match codec {
+    let inner: Box<dyn Read> = match codec {
         Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),
+        Compression::Gzip => Box::new(gzip::Decompressor::new(input)),
         Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(invalid)?;
-            let window_log = window_bytes.checked_ilog2().unwrap_or(0);
+            let window_log = limits.window_bytes.checked_ilog2().unwrap_or(0);
             decoder
                 .window_log_max(window_log.min(ZSTD_WINDOW_LOG_MAX))
                 .map_err(invalid)?;
             Box::new(decoder)
         }
-        Compression::Snappy => Box::new(snappy::Decompressor::new(input, window_bytes)?),
+        Compression::Snappy => Box::new(snappy::Decompressor::new(input, limits.window_bytes)),
+    };
+    Ok(Decompressor {
+        inner,
+        limit_bytes: limits.out_bytes,
+        left_bytes: limits.out_bytes,
     })
 }
 
@@ -113,10 +153,9 @@ pub fn decompress(
     input: &Bytes,
     limit_bytes: usize,
 ) -> Result<Bytes, DecompressError> {
-    let too_large = DecompressError::TooLarge { limit_bytes };
     if codec == Compression::None {
         return if input.len() > limit_bytes {
-            Err(too_large)
+            Err(DecompressError::TooLarge { limit_bytes })
         } else {
             Ok(input.clone())
         };
@@ -126,14 +165,14 @@ pub fn decompress(
         Compression::Zstd => 1 << ZSTD_WINDOW_LOG_MAX,
         _ => limit_bytes,
     };
+    let limits = Limits {
+        window_bytes,
+        out_bytes: limit_bytes,
+    };
     let mut out = Vec::new();
-    decompressor(codec, input, window_bytes)?
-        .take(limit_bytes as u64 + 1)
+    decompressor(codec, input, limits)?
         .read_to_end(&mut out)
         .map_err(|error| DecompressError::of_stream(codec, &error))?;
-    if out.len() > limit_bytes {
-        return Err(too_large);
-    }
     Ok(Bytes::from(out))
 }
 

@@ -1,22 +1,24 @@
 //! Compresses a batch anew, as a topic's `compression.type` has it. Its records go from one codec
 //! into the other as they come: in memory are the codecs' windows, and what comes out in the end.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::ops::RangeInclusive;
 
 use bytes::BytesMut;
 
 use crate::batch::Batch;
-use crate::compression::{Compression, Compressor, decompressor};
+use crate::compression::{Compression, Compressor, Decompressor, Limits, decompressor};
 use crate::records::RecordError;
 use crate::scan::Scan;
 
 /// The batch with its records in another codec, and at most `limit_bytes` large. Its records must be
-/// laid out as records are, and their number and offset deltas what the header says; its largest
-/// timestamp is theirs. For `window_bytes` see [`decompressor`].
+/// as [`check_records`](crate::scan::check_records) has them; its largest timestamp is theirs. What
+/// comes out of their codec is taken off the limits.
 pub fn recompress(
     batch: &Batch,
     wanted: Compression,
-    window_bytes: usize,
+    times: &RangeInclusive<i64>,
+    limits: &mut Limits,
     limit_bytes: usize,
 ) -> Result<Batch, RecordError> {
     let codec = batch.compression()?;
@@ -27,46 +29,32 @@ pub fn recompress(
     };
     let too_large = |_| RecordError::TooLarge { limit_bytes };
     let copied = Copied {
-        input: decompressor(codec, &payload, window_bytes)?,
+        input: decompressor(codec, &payload, *limits)?,
         output: Compressor::new(wanted, out).map_err(too_large)?,
         is_full: false,
     };
-    let mut scan = Scan::new(batch, codec, copied);
-    let checked = check(&mut scan);
-    let copied = scan.into_inner();
+    let mut scan = Scan::new(batch, codec, BufReader::new(copied));
+    let checked = scan.check(times);
+    let max_timestamp_ms = scan.max_timestamp_ms();
+    let copied = scan.into_input().into_inner();
+    limits.out_bytes = copied.input.left_bytes();
     if copied.is_full {
         return Err(RecordError::TooLarge { limit_bytes });
     }
-    let max_timestamp_ms = checked?;
+    checked?;
     let out = copied.output.finish().map_err(too_large)?;
     Ok(Batch::rewritten(out.bytes, wanted, max_timestamp_ms))
 }
 
-/// The largest timestamp of records whose offset deltas count up from 0; there must be some.
-fn check(scan: &mut Scan<impl Read>) -> Result<i64, RecordError> {
-    let mut max_timestamp_ms = None;
-    for (index, position) in (0..).zip(scan) {
-        let position = position?;
-        if position.offset_delta != index {
-            return Err(RecordError::OffsetDelta {
-                index,
-                offset_delta: position.offset_delta,
-            });
-        }
-        max_timestamp_ms = max_timestamp_ms.max(Some(position.timestamp_ms));
-    }
-    max_timestamp_ms.ok_or(RecordError::CountMismatch)
-}
-
 /// Copies into a codec what is read from another.
-struct Copied<R, W: Write> {
-    input: R,
+struct Copied<'a, W: Write> {
+    input: Decompressor<'a>,
     output: Compressor<W>,
     /// The output is at its limit.
     is_full: bool,
 }
 
-impl<R: Read, W: Write> Read for Copied<R, W> {
+impl<W: Write> Read for Copied<'_, W> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(out)?;
         let copied = self.output.write_all(&out[..read]);

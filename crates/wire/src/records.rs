@@ -44,6 +44,12 @@ pub enum RecordError {
         /// Its place in the batch.
         index: i32,
     },
+    /// Later or earlier than the topic has it.
+    #[error("the timestamp of record {index} is out of range")]
+    InvalidTimestamp {
+        /// Its place in the batch.
+        index: i32,
+    },
     /// They would exceed the bound when compressed otherwise.
     #[error("more than {limit_bytes} bytes when compressed as the topic has it")]
     TooLarge { limit_bytes: usize },
@@ -57,8 +63,10 @@ impl RecordError {
             Self::Decompress(DecompressError::TooLarge { .. }) | Self::TooLarge { .. } => {
                 ErrorCode::MessageTooLarge
             }
-            Self::Decompress(DecompressError::Invalid(_)) => ErrorCode::CorruptMessage,
-            Self::Malformed { .. }
+            Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
+            // Not CORRUPT_MESSAGE, which clients repeat.
+            Self::Decompress(DecompressError::Invalid(_))
+            | Self::Malformed { .. }
             | Self::CountMismatch
             | Self::OffsetDelta { .. }
             | Self::TimestampOverflow { .. } => ErrorCode::InvalidRecord,
@@ -216,45 +224,4 @@ impl Fields {
         self.at += length;
         Some(Some(self.data.slice(start..self.at)))
     }
-}
-
-/// What the records of a batch say, as far as Kafka's rules depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordsSummary {
-    /// The least timestamp, milliseconds since 1970.
-    pub min_timestamp_ms: i64,
-    /// The greatest timestamp, milliseconds since 1970: what the batch's header should say.
-    pub max_timestamp_ms: i64,
-    /// The first record without a key, by its place in the batch: a compacted topic refuses it.
-    pub first_without_key: Option<i32>,
-}
-
-/// Reads every record of a batch that a client sent: their number must be the header's, and their
-/// offset deltas must count up from 0.
-pub fn check_records(batch: &Batch, limit_bytes: usize) -> Result<RecordsSummary, RecordError> {
-    let mut summary = RecordsSummary {
-        min_timestamp_ms: i64::MAX,
-        max_timestamp_ms: i64::MIN,
-        first_without_key: None,
-    };
-    let mut index = 0;
-    for record in records(batch, limit_bytes)? {
-        let record = record?;
-        if record.offset_delta != index {
-            return Err(RecordError::OffsetDelta {
-                index,
-                offset_delta: record.offset_delta,
-            });
-        }
-        summary.min_timestamp_ms = summary.min_timestamp_ms.min(record.timestamp_ms);
-        summary.max_timestamp_ms = summary.max_timestamp_ms.max(record.timestamp_ms);
-        if record.key.is_none() {
-            summary.first_without_key.get_or_insert(index);
-        }
-        index += 1;
-    }
-    if index == 0 {
-        return Err(RecordError::CountMismatch);
-    }
-    Ok(summary)
 }

@@ -3,11 +3,15 @@
 //! much comes out. It must not know keys, values or headers beyond their lengths.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 
-use crate::batch::{Batch, TimestampType};
-use crate::compression::{Compression, DecompressError, decompressor};
+use crate::batch::{Batch, HEADER_BYTES, TimestampType};
+use crate::compression::{Compression, DecompressError, Decompressor, Limits, decompressor};
 use crate::records::RecordError;
 use crate::varint;
+
+/// What a record without a timestamp has for one.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +23,11 @@ pub struct RecordPosition {
 }
 
 /// The first record whose timestamp is at least `timestamp_ms`, for ListOffsets. A batch whose
-/// records all carry the server's time is not decompressed; for `window_bytes` see
-/// [`decompressor`].
+/// records all carry the server's time is not decompressed. What comes out is taken off the limits.
 pub fn first_record_since(
     batch: &Batch,
     timestamp_ms: i64,
-    window_bytes: usize,
+    limits: &mut Limits,
 ) -> Result<Option<RecordPosition>, RecordError> {
     if batch.max_timestamp_ms() < timestamp_ms {
         return Ok(None);
@@ -35,57 +38,108 @@ pub fn first_record_since(
             timestamp_ms: batch.max_timestamp_ms(),
         }));
     }
-    let payload = batch.payload();
-    for position in Scan::of(batch, &payload, window_bytes)? {
-        let position = position?;
-        if position.timestamp_ms >= timestamp_ms {
-            return Ok(Some(position));
-        }
-    }
-    Ok(None)
+    read(batch, limits, |scan| {
+        let mut late = scan.filter(|position| {
+            let is_early = |position: &RecordPosition| position.timestamp_ms < timestamp_ms;
+            !position.as_ref().is_ok_and(is_early)
+        });
+        late.next().transpose()
+    })
 }
 
 /// The first record that carries the batch's greatest timestamp, for ListOffsets of "max timestamp";
-/// None if the batch has no records. For `window_bytes` see [`decompressor`].
+/// None if the batch has no records. What comes out is taken off the limits.
 pub fn record_of_max_timestamp(
     batch: &Batch,
-    window_bytes: usize,
+    limits: &mut Limits,
 ) -> Result<Option<RecordPosition>, RecordError> {
-    let payload = batch.payload();
-    let mut best: Option<RecordPosition> = None;
-    for position in Scan::of(batch, &payload, window_bytes)? {
-        let position = position?;
-        if best.is_none_or(|best| position.timestamp_ms > best.timestamp_ms) {
-            best = Some(position);
+    read(batch, limits, |scan| {
+        let mut best: Option<RecordPosition> = None;
+        for position in scan {
+            let position = position?;
+            if best.is_none_or(|best| position.timestamp_ms > best.timestamp_ms) {
+                best = Some(position);
+            }
         }
+        Ok(best)
+    })
+}
+
+/// Reads records of a batch, and takes what comes out off the limits.
+fn read<'a, T>(
+    batch: &'a Batch,
+    limits: &mut Limits,
+    work: impl FnOnce(&mut Scan<BufReader<Decompressor<'a>>>) -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
+    let codec = batch.compression()?;
+    let input = decompressor(codec, &batch.bytes()[HEADER_BYTES..], *limits)?;
+    let mut scan = Scan::new(batch, codec, BufReader::new(input));
+    let done = work(&mut scan);
+    limits.out_bytes = scan.input.get_ref().left_bytes();
+    done
+}
+
+/// What reading the records of a batch showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// The largest timestamp of those that were read, in milliseconds since 1970; -1 if none is later.
+    pub max_timestamp_ms: i64,
+    /// True if they were all read.
+    pub is_whole: bool,
+}
+
+/// Reads the records of a batch that a client sent: their number must be the header's, each must be
+/// laid out as records are, their offset deltas count up from 0, and their timestamps lie within
+/// `times` if they have any. Of compressed ones no more is read than the first `enough_bytes` of
+/// what comes out of the codec, which is taken off the limits.
+pub fn check_records(
+    batch: &Batch,
+    times: &RangeInclusive<i64>,
+    limits: &mut Limits,
+    enough_bytes: u64,
+) -> Result<Content, RecordError> {
+    let codec = batch.compression()?;
+    let payload = &batch.bytes()[HEADER_BYTES..];
+    if codec == Compression::None {
+        let mut scan = Scan::new(batch, codec, payload);
+        scan.check(times)?;
+        return Ok(Content {
+            max_timestamp_ms: scan.max_timestamp_ms,
+            is_whole: true,
+        });
     }
-    Ok(best)
+    let input = decompressor(codec, payload, *limits)?.take(enough_bytes);
+    let mut scan = Scan::new(batch, codec, BufReader::new(input));
+    let checked = scan.check(times);
+    let input = scan.input.get_ref();
+    let is_whole = input.limit() > 0;
+    limits.out_bytes = input.get_ref().left_bytes();
+    if is_whole || !scan.ran_out {
+        checked?;
+    }
+    Ok(Content {
+        max_timestamp_ms: scan.max_timestamp_ms,
+        is_whole,
+    })
 }
 
 /// The positions of a batch's records, in order. It ends after the first error.
 pub(crate) struct Scan<R> {
-    input: BufReader<R>,
+    input: R,
     codec: Compression,
     index: i32,
     count: i32,
     is_over: bool,
+    /// The input ended before the records did.
+    ran_out: bool,
     base_timestamp_ms: i64,
     /// The one timestamp of all records, if the server set it.
     append_time_ms: Option<i64>,
+    /// Of the records so far; -1 if none is later.
+    max_timestamp_ms: i64,
 }
 
-impl<'a> Scan<Box<dyn Read + 'a>> {
-    fn of(batch: &Batch, payload: &'a [u8], window_bytes: usize) -> Result<Self, RecordError> {
-        let codec = batch.compression()?;
-        Ok(Scan::new(
-            batch,
-            codec,
-            decompressor(codec, payload, window_bytes)?,
-        ))
-    }
-}
-
-impl<R: Read> Scan<R> {
+impl<R: BufRead> Scan<R> {
     /// Walks over what comes out of the codec of a batch.
     pub(crate) fn new(batch: &Batch, codec: Compression, input: R) -> Self {
         let append_time_ms = match batch.timestamp_type() {
@@ -93,19 +147,51 @@ impl<R: Read> Scan<R> {
             TimestampType::LogAppendTime => Some(batch.max_timestamp_ms()),
         };
         Scan {
-            input: BufReader::new(input),
+            input,
             codec,
             index: 0,
             count: batch.count(),
             is_over: false,
+            ran_out: false,
             base_timestamp_ms: batch.base_timestamp_ms(),
             append_time_ms,
+            max_timestamp_ms: NO_TIMESTAMP,
         }
     }
 
     /// What it reads from.
-    pub(crate) fn into_inner(self) -> R {
-        self.input.into_inner()
+    pub(crate) fn into_input(self) -> R {
+        self.input
+    }
+
+    /// The largest timestamp of the records so far; -1 if none is later.
+    pub(crate) fn max_timestamp_ms(&self) -> i64 {
+        self.max_timestamp_ms
+    }
+
+    /// Reads to the end records, of which there must be some; see [`check_records`].
+    pub(crate) fn check(&mut self, times: &RangeInclusive<i64>) -> Result<(), RecordError> {
+        let mut index = 0;
+        while let Some(position) = self.next() {
+            let RecordPosition {
+                offset_delta,
+                timestamp_ms,
+            } = position?;
+            if offset_delta != index {
+                return Err(RecordError::OffsetDelta {
+                    index,
+                    offset_delta,
+                });
+            }
+            if timestamp_ms != NO_TIMESTAMP && !times.contains(&timestamp_ms) {
+                return Err(RecordError::InvalidTimestamp { index });
+            }
+            index += 1;
+        }
+        if index == 0 {
+            return Err(RecordError::CountMismatch);
+        }
+        Ok(())
     }
 
     fn is_at_end(&mut self) -> Result<bool, RecordError> {
@@ -120,20 +206,25 @@ impl<R: Read> Scan<R> {
             input: &mut self.input,
             left: u64::MAX,
         };
-        let (timestamp_delta, offset_delta) = fields.record().map_err(|error| match error {
-            FieldError::Malformed => RecordError::Malformed { index },
-            FieldError::Stream(error) => DecompressError::of_stream(self.codec, &error).into(),
+        let (timestamp_delta, offset_delta) = fields.record().map_err(|error| {
+            self.ran_out = matches!(error, FieldError::RanOut);
+            match error {
+                FieldError::Malformed | FieldError::RanOut => RecordError::Malformed { index },
+                FieldError::Stream(error) => DecompressError::of_stream(self.codec, &error).into(),
+            }
         })?;
         let create_time = self.base_timestamp_ms.checked_add(timestamp_delta);
         let timestamp = self.append_time_ms.or(create_time);
+        let timestamp_ms = timestamp.ok_or(RecordError::TimestampOverflow { index })?;
+        self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
         Ok(RecordPosition {
             offset_delta,
-            timestamp_ms: timestamp.ok_or(RecordError::TimestampOverflow { index })?,
+            timestamp_ms,
         })
     }
 }
 
-impl<R: Read> Iterator for Scan<R> {
+impl<R: BufRead> Iterator for Scan<R> {
     type Item = Result<RecordPosition, RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -143,7 +234,10 @@ impl<R: Read> Iterator for Scan<R> {
         let position = match self.is_at_end() {
             Ok(true) if self.index == self.count => return None,
             Ok(false) if self.index < self.count => self.position(),
-            Ok(_) => Err(RecordError::CountMismatch),
+            Ok(at_end) => {
+                self.ran_out = at_end;
+                Err(RecordError::CountMismatch)
+            }
             Err(error) => Err(error),
         };
         self.index += 1;
@@ -155,6 +249,8 @@ impl<R: Read> Iterator for Scan<R> {
 /// Why a field of a record is not read.
 enum FieldError {
     Malformed,
+    /// The input ends within the record.
+    RanOut,
     Stream(io::Error),
 }
 
@@ -178,13 +274,10 @@ impl<R: BufRead> Fields<'_, R> {
         // The attributes of a record are unused.
         self.byte()?;
         let timestamp_delta = self.number()?;
-        let offset_delta = i32::try_from(self.number()?).map_err(|_| FieldError::Malformed)?;
+        let offset_delta = self.number32()?;
         self.skip()?;
         self.skip()?;
-        let headers = i32::try_from(self.number()?).map_err(|_| FieldError::Malformed)?;
-        if headers < 0 {
-            return Err(FieldError::Malformed);
-        }
+        let headers = u32::try_from(self.number32()?).map_err(|_| FieldError::Malformed)?;
         for _ in 0..headers {
             let key = self.length()?.ok_or(FieldError::Malformed)?;
             self.skip_bytes(key)?;
@@ -206,23 +299,32 @@ impl<R: BufRead> Fields<'_, R> {
 
     fn skip_bytes(&mut self, bytes: u64) -> Result<(), FieldError> {
         self.left = self.left.checked_sub(bytes).ok_or(FieldError::Malformed)?;
-        let mut skipped = self.input.by_ref().take(bytes);
-        if io::copy(&mut skipped, &mut io::sink())? < bytes {
-            return Err(FieldError::Malformed);
+        let mut rest = bytes;
+        while rest > 0 {
+            let here = self.input.fill_buf()?.len();
+            if here == 0 {
+                return Err(FieldError::RanOut);
+            }
+            let step = here.min(usize::try_from(rest).unwrap_or(usize::MAX));
+            self.input.consume(step);
+            rest -= step as u64;
         }
         Ok(())
     }
 
     /// The length of what follows; `None` is null.
     fn length(&mut self) -> Result<Option<u64>, FieldError> {
-        match i32::try_from(self.number()?) {
-            Ok(-1) => Ok(None),
-            length => length
-                .ok()
-                .and_then(|length| u64::try_from(length).ok())
-                .map(Some)
-                .ok_or(FieldError::Malformed),
+        match self.number32()? {
+            -1 => Ok(None),
+            length => {
+                let length = u64::try_from(length).map_err(|_| FieldError::Malformed)?;
+                Ok(Some(length))
+            }
         }
+    }
+
+    fn number32(&mut self) -> Result<i32, FieldError> {
+        varint::read_i32_by(|| self.byte())?.ok_or(FieldError::Malformed)
     }
 
     fn number(&mut self) -> Result<i64, FieldError> {
@@ -232,7 +334,7 @@ impl<R: BufRead> Fields<'_, R> {
     fn byte(&mut self) -> Result<u8, FieldError> {
         self.left = self.left.checked_sub(1).ok_or(FieldError::Malformed)?;
         let next = self.input.fill_buf()?;
-        let byte = *next.first().ok_or(FieldError::Malformed)?;
+        let byte = *next.first().ok_or(FieldError::RanOut)?;
         self.input.consume(1);
         Ok(byte)
     }

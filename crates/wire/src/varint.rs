@@ -4,24 +4,44 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// Bytes that a 64-bit integer takes at most, and a 32-bit one.
+const LONG_BYTES_MAX: usize = 10;
+const INT_BYTES_MAX: usize = 5;
+
 /// Reads a 64-bit integer at `at` and moves `at` behind it; None if it does not end or is too long.
 pub(crate) fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
-    read_i64_by(|| {
-        let byte = input.get(*at).copied().ok_or(());
-        *at += 1;
-        byte
-    })
-    .ok()?
+    read_i64_by(|| take(input, at)).ok()?
+}
+
+/// Reads a 32-bit integer as `read_i64` does.
+pub(crate) fn read_i32(input: &Bytes, at: &mut usize) -> Option<i32> {
+    read_i32_by(|| take(input, at)).ok()?
+}
+
+fn take(input: &Bytes, at: &mut usize) -> Result<u8, ()> {
+    let byte = input.get(*at).copied().ok_or(());
+    *at += 1;
+    byte
 }
 
 /// Reads a 64-bit integer from a source of bytes; None if it is too long, an error if the source has
 /// one.
-pub(crate) fn read_i64_by<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
+pub(crate) fn read_i64_by<E>(next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
+    read(LONG_BYTES_MAX, next)
+}
+
+/// Reads a 32-bit integer as `read_i64_by` does.
+pub(crate) fn read_i32_by<E>(next: impl FnMut() -> Result<u8, E>) -> Result<Option<i32>, E> {
+    let value = read(INT_BYTES_MAX, next)?;
+    Ok(value.and_then(|value| i32::try_from(value).ok()))
+}
+
+fn read<E>(bytes_max: usize, mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
     let mut value = 0u64;
-    for index in 0..10 {
+    for index in 0..bytes_max {
         let byte = next()?;
         let bits = u64::from(byte & 0x7f);
-        if index == 9 && bits > 1 {
+        if index == LONG_BYTES_MAX - 1 && bits > 1 {
             return Ok(None);
         }
         value |= bits << (7 * index);
@@ -30,11 +50,6 @@ pub(crate) fn read_i64_by<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<
         }
     }
     Ok(None)
-}
-
-/// Reads a 32-bit integer as `read_i64` does; None also if it does not fit.
-pub(crate) fn read_i32(input: &Bytes, at: &mut usize) -> Option<i32> {
-    i32::try_from(read_i64(input, at)?).ok()
 }
 
 /// Writes a 32- or 64-bit integer.
@@ -87,5 +102,9 @@ mod tests {
         let beyond = [[0xff; 9].as_slice(), &[0x02]].concat();
         assert_eq!(read_i64(&Bytes::from(beyond), &mut 0), None);
         assert_eq!(read_i64(&Bytes::from_static(&[0xff; 20]), &mut 0), None);
+        // Zero, in six bytes.
+        let long = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x80, 0]);
+        assert_eq!(read_i64(&long, &mut 0), Some(0));
+        assert_eq!(read_i32(&long, &mut 0), None);
     }
 }

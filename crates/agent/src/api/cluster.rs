@@ -50,9 +50,17 @@ pub(crate) async fn metadata(
                 .collect();
             (view, topics)
         }
-        Some(wanted) => {
+        Some(wanted) if version < IDS_SINCE && !wanted.iter().all(is_named_alone) => (
+            context.views.latest(),
+            wanted.into_iter().map(refuse).collect(),
+        ),
+        Some(mut wanted) => {
+            // An id decides, as in Kafka, whatever name is beside it: Java's client sends an empty one.
+            for topic in &mut wanted {
+                topic.name.take_if(|_| !topic.topic_id.is_zero());
+            }
             let wanted = once(wanted, |topic| (topic.name.clone(), topic.topic_id));
-            named(context, &wanted, request.allow_auto_topic_creation, version).await
+            named(context, &wanted, request.allow_auto_topic_creation).await
         }
     };
     MetadataResponse {
@@ -110,14 +118,25 @@ fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
     }
 }
 
-fn find<'a>(
-    view: &'a View,
-    wanted: &MetadataRequestTopic,
-    version: i16,
-) -> Result<&'a Arc<Topic>, ErrorCode> {
+/// True if a topic is asked for as it was before there were ids.
+fn is_named_alone(wanted: &MetadataRequestTopic) -> bool {
+    wanted.name.is_some() && wanted.topic_id.is_zero()
+}
+
+/// What is said of each topic of a request that may not be.
+fn refuse(wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: wanted.name.or(Some(Str::EMPTY)),
+        topic_id: wanted.topic_id,
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn find<'a>(view: &'a View, wanted: &MetadataRequestTopic) -> Result<&'a Arc<Topic>, ErrorCode> {
     match &wanted.name {
         Some(name) => view.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        None if version < IDS_SINCE || wanted.topic_id.is_zero() => Err(ErrorCode::InvalidRequest),
+        None if wanted.topic_id.is_zero() => Err(ErrorCode::InvalidRequest),
         None => view
             .topic_by_id(topic_id(wanted.topic_id))
             .ok_or(ErrorCode::UnknownTopicId),
@@ -129,12 +148,10 @@ async fn named(
     context: &Context,
     wanted: &[MetadataRequestTopic],
     may_create: bool,
-    version: i16,
 ) -> (Arc<View>, Vec<MetadataResponseTopic>) {
     let mut view = context.views.latest();
     let mut failures: BTreeMap<usize, ErrorCode> = BTreeMap::new();
-    let is_missing =
-        |view: &View, topic: &MetadataRequestTopic| find(view, topic, version).is_err();
+    let is_missing = |view: &View, topic: &MetadataRequestTopic| find(view, topic).is_err();
     if wanted.iter().any(|topic| is_missing(&view, topic)) {
         match context.views.refresh_current().await {
             Ok(current) => view = current,
@@ -166,7 +183,7 @@ async fn named(
         view = current;
     }
     let topics = wanted.iter().enumerate().map(|(at, topic)| {
-        let code = match (find(&view, topic, version), failures.get(&at)) {
+        let code = match (find(&view, topic), failures.get(&at)) {
             (Ok(found), _) => return describe(found, &view),
             (Err(_), Some(code)) => *code,
             // Created a moment ago and not yet to be seen.
@@ -175,10 +192,7 @@ async fn named(
         };
         MetadataResponseTopic {
             error_code: code.code(),
-            name: topic
-                .name
-                .clone()
-                .or_else(|| (version < IDS_SINCE).then_some(Str::EMPTY)),
+            name: topic.name.clone(),
             topic_id: topic.topic_id,
             ..MetadataResponseTopic::default()
         }

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use meta::ids::PartitionId;
 use rpc::view::{Bounds, Place, TimeQuery};
+use wire::compression::Limits;
 use wire::errors::ErrorCode;
 use wire::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -17,7 +18,6 @@ use wire::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use wire::records::RecordError;
 use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
 use super::{errors, repeated};
@@ -37,8 +37,10 @@ const LATEST_TIERED: i64 = -5;
 const LATEST_TIERED_SINCE: i16 = 9;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const EARLIEST_PENDING_UPLOAD_SINCE: i16 = 11;
+/// What is said of an epoch that nobody knows.
+const UNKNOWN_END: (i32, i64) = (-1, -1);
 /// Slices that are looked through for one timestamp. A slice whose header promises a record that it
-/// does not hold is passed over; more than a few of them in a row are a producer's lie.
+/// does not hold is passed over; many in a row have headers that nobody compared with the records.
 const SLICES_MAX: usize = 16;
 
 /// Partitions of one request that are looked through at one time: most of that is waiting for a bucket.
@@ -194,7 +196,8 @@ async fn by_time(
             },
         }
     }
-    Ok(None)
+    // What was looked through does not hold it: whoever starts to read behind that misses nothing.
+    Ok(Some((place.max_timestamp, place.base_offset)))
 }
 
 /// The slice after another.
@@ -233,10 +236,23 @@ async fn search(
     let (found, _held) = unpacking
         .run(move |room| look_through(&chunk, partition, &place, (log_start, query), room))
         .await;
-    if let Err(error) = &found {
-        context.reader.report(&place, error);
+    match found {
+        Err(Missed::Unreadable(first)) => Ok(Some(first)),
+        Err(Missed::Load(error)) => {
+            context.reader.report(&place, &error);
+            Err(error)
+        }
+        Ok(found) => Ok(found),
     }
-    found
+}
+
+/// Why no record was found.
+enum Missed {
+    Load(LoadError),
+    /// A batch cannot be read, or not within bounds: its producer packed it wrongly, and nobody looked
+    /// at it before. It may hold what is looked for, so its beginning is the answer: whoever starts to
+    /// read there misses nothing, and learns what is wrong with it.
+    Unreadable((i64, RecordPosition)),
 }
 
 fn look_through(
@@ -245,39 +261,45 @@ fn look_through(
     place: &Place,
     (log_start, query): (i64, TimeQuery),
     room: Room,
-) -> Result<Option<(i64, RecordPosition)>, LoadError> {
+) -> Result<Option<(i64, RecordPosition)>, Missed> {
+    let mut limits = Limits {
+        window_bytes: room.window_bytes,
+        out_bytes: room.unpacked_bytes,
+    };
     let mut offset = place.base_offset;
-    for entry in check_place(chunk, partition, place)? {
+    let entries = check_place(chunk, partition, place);
+    for entry in entries.map_err(|error| Missed::Load(error.into()))? {
         let base = offset;
         offset += i64::from(entry.batch.last_offset_delta()) + 1;
         if offset <= log_start {
             continue;
         }
-        let position = match query {
+        let max_timestamp = entry.batch.max_timestamp_ms();
+        let found = match query {
             TimeQuery::AtOrAfter(timestamp) => {
-                first_record_since(&entry.batch, timestamp, room.window_bytes)
+                first_record_since(&entry.batch, timestamp, &mut limits)
             }
-            TimeQuery::Largest if entry.batch.max_timestamp_ms() < place.max_timestamp => continue,
-            TimeQuery::Largest => record_of_max_timestamp(&entry.batch, room.window_bytes),
+            TimeQuery::Largest if max_timestamp < place.max_timestamp => continue,
+            TimeQuery::Largest => record_of_max_timestamp(&entry.batch, &mut limits),
         };
-        if let Some(position) = position.map_err(|error| unreadable(place, &error))? {
-            return Ok(Some((base + i64::from(position.offset_delta), position)));
+        match found {
+            Ok(None) => {}
+            Ok(Some(position)) => {
+                return Ok(Some((base + i64::from(position.offset_delta), position)));
+            }
+            Err(_) => {
+                let position = RecordPosition {
+                    offset_delta: 0,
+                    timestamp_ms: max_timestamp,
+                };
+                return Err(Missed::Unreadable((base.max(log_start), position)));
+            }
         }
     }
     Ok(None)
 }
 
-/// The records inside a batch were never looked at before: what a producer packed wrongly is found
-/// here.
-fn unreadable(place: &Place, error: &RecordError) -> LoadError {
-    let detail = format!(
-        "a batch of the slice at {} cannot be read: {error}",
-        place.position
-    );
-    LoadError::Corrupt(crate::data::cache::Corrupt(detail))
-}
-
-/// Answers OffsetForLeaderEpoch: every partition has had one epoch only.
+/// Answers OffsetForLeaderEpoch: every partition has had one epoch only, since it is here.
 pub(crate) async fn offset_for_leader_epoch(
     context: &Context,
     request: OffsetForLeaderEpochRequest,
@@ -320,22 +342,26 @@ fn epoch_end(
     bounds: Result<Bounds, ErrorCode>,
 ) -> EpochEndOffset {
     let epoch = errors::of_leader_epoch(asked.current_leader_epoch);
-    let (code, end) = match bounds {
-        Err(code) => (code, None),
-        Ok(_) if epoch.is_error() => (epoch, None),
-        Ok(bounds) => {
-            let is_ours = asked.leader_epoch == meta::LEADER_EPOCH;
-            (ErrorCode::None, is_ours.then_some(bounds.high_watermark))
-        }
+    let (code, (leader_epoch, end_offset)) = match bounds {
+        Err(code) => (code, UNKNOWN_END),
+        Ok(_) if epoch.is_error() => (epoch, UNKNOWN_END),
+        Ok(bounds) => (ErrorCode::None, end_of(asked.leader_epoch, bounds)),
     };
     EpochEndOffset {
         error_code: code.code(),
         partition: asked.partition,
-        leader_epoch: if end.is_some() {
-            meta::LEADER_EPOCH
-        } else {
-            -1
-        },
-        end_offset: end.unwrap_or(-1),
+        leader_epoch,
+        end_offset,
+    }
+}
+
+/// Where an epoch of a partition ended, and which epoch that is said of. One before the first ended
+/// where the log begins, as in Kafka: clients of a cluster that was moved here ask for those, and
+/// jump to its end if they learn nothing.
+const fn end_of(epoch: i32, bounds: Bounds) -> (i32, i64) {
+    match epoch {
+        meta::LEADER_EPOCH => (epoch, bounds.high_watermark),
+        0..meta::LEADER_EPOCH => (epoch, bounds.log_start),
+        _ => UNKNOWN_END,
     }
 }

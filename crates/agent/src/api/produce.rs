@@ -13,25 +13,25 @@ use host::budget::Held;
 use host::clock::Instant;
 use meta::commit::BatchOutcome;
 use tokio::sync::oneshot;
-use wire::batch::{CheckedBatch, ProduceLimits, TimestampType, check_produce};
 use wire::errors::ErrorCode;
 use wire::frame::RequestHeader;
 use wire::messages::Request;
 use wire::messages::produce::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceData, PartitionProduceResponse,
-    ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use wire::text::Str;
 
-use super::{PRODUCE_INLINE_BYTES, encode, errors, topic_id};
+use super::{encode, errors, topic_id};
 use crate::context::Context;
 use crate::data::produce::{Answer, Batch, Lane, Write};
 use crate::edge::memory::{Kept, Lease};
 use crate::edge::service::{Begun, Job, Outcome, Peer, Reply};
 use crate::metrics::Metrics;
-use crate::view::{Rules, Topic, TopicKey, View};
+use crate::view::{TopicKey, View};
+use check::{Refusal, Verdict};
 
-mod content;
+mod check;
 
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
@@ -43,6 +43,8 @@ const ANSWER_BYTES: u64 = 512;
 const ENTRY_BYTES_MIN: u64 = 4 + 4 + 61;
 /// So many partitions are answered even if they have no records: a client may be told what is wrong.
 const ENTRIES_FREE: u64 = 64;
+/// How long a request waits that says nothing of it: as long as clients wait by default.
+const TIMEOUT_UNSAID: Duration = Duration::from_secs(30);
 const TOO_MANY_PRODUCERS: &str = "no more idempotent producers can be remembered (producer.ids.max) \
                                   until some are idle for a while: try again, or raise it";
 const TOO_MANY_BATCHES: &str = "the request has more batches than one entry of the journal can name: \
@@ -56,8 +58,6 @@ struct Incoming {
     /// The size of its frame, and of what was made of it.
     bytes: u64,
     at: Instant,
-    /// Its batches that are compressed otherwise than they came.
-    recompressed: content::Recompressed,
 }
 
 /// Said to a producer while the bucket's file system is nearly full.
@@ -91,8 +91,8 @@ struct Draft {
 /// batches get this much extra.
 const DECODED_BYTES_FREE: usize = 4 << 10;
 
-/// Puts a request into the pipeline. If one of its topics is not known here, that is found out
-/// first, and nothing overtakes it meanwhile.
+/// Puts a request into the pipeline. If one of its topics is not known here, or to check its batches
+/// takes long, that is done first, and nothing overtakes it meanwhile.
 pub(crate) fn begin(
     context: &Arc<Context>,
     peer: &Peer,
@@ -101,7 +101,7 @@ pub(crate) fn begin(
     now: Instant,
 ) -> Begun {
     context.metrics.produce_requests.increment();
-    let incoming = match Incoming::decode(&frame, lease, now) {
+    let mut incoming = match Incoming::decode(&frame, lease, now) {
         Ok(incoming) => incoming,
         Err(why) => return Begun::Done(Reply::Close(why)),
     };
@@ -115,19 +115,18 @@ pub(crate) fn begin(
             "a produce request of {entries} partitions is not answered: so many have no room for records in it, or their answers none in memory"
         )));
     }
-    let view = context.views.latest();
-    match answers.try_hold(answer_bytes) {
-        Some(held) if knows_all(&view, &incoming) && !incoming.is_unlike(&view) => {
-            put(context, peer, Ok(&view), incoming, held)
-        }
-        held => {
-            let entering = enter(Arc::clone(context), peer.clone(), incoming, held);
-            Begun::Entering(Job::Future(entering.boxed()))
-        }
+    let mut held = answers.try_hold(answer_bytes);
+    if held.is_some()
+        && let Some(verdicts) = check_now(context, &mut incoming)
+        && let Some(held) = held.take()
+    {
+        return put(context, peer, verdicts, incoming, held);
     }
+    let entering = enter(Arc::clone(context), peer.clone(), incoming, held);
+    Begun::Entering(Job::Future(entering.boxed()))
 }
 
-/// Waits for memory for the answer unless some is `held`, for a view that knows all topics, and for codecs; then puts
+/// Waits for memory for the answer unless some is `held`, and for the check of the batches; then puts
 /// the request in.
 async fn enter(
     context: Arc<Context>,
@@ -142,45 +141,59 @@ async fn enter(
             answers.hold(incoming.entries() * ANSWER_BYTES).await
         }
     };
-    let view = context.views.latest();
-    let view = if knows_all(&view, &incoming) {
-        Ok(view)
-    } else {
-        context.views.refresh_current().await
-    };
-    let view = view.map_err(|error| errors::of_read(&error));
-    if let Ok(view) = &view
-        && incoming.is_unlike(view)
-    {
-        recompress(&context, Arc::clone(view), &mut incoming).await;
-    }
-    let is_large = incoming.bytes > PRODUCE_INLINE_BYTES as u64;
-    let put = move || {
-        let view = view.as_ref().map_err(|code| *code);
-        put(&context, &peer, view, incoming, held)
-    };
-    if is_large {
-        host::task::spawn_blocking(put).await
-    } else {
-        put()
-    }
+    let verdicts = check_later(&context, &mut incoming).await;
+    put(&context, &peer, verdicts, incoming, held)
 }
 
-/// Compresses batches as their topics want them. What comes out has memory of its own until they
-/// are settled.
-async fn recompress(context: &Context, view: Arc<View>, incoming: &mut Incoming) {
+/// What came of each batch of a request, in its order; or of all of them.
+type Verdicts = Result<Vec<Verdict>, ErrorCode>;
+
+/// Checks the batches of a request, unless that takes long, or needs to know or hold more.
+fn check_now(context: &Context, incoming: &mut Incoming) -> Option<Verdicts> {
+    if let Some(refusal) = refusal_of(&incoming.request) {
+        return Some(Err(refusal));
+    }
+    let (view, version) = (context.views.latest(), incoming.header.version);
+    if !knows_all(&view, incoming) || !check::is_light(&view, &incoming.request, version) {
+        return None;
+    }
+    let verdicts = check::check_all(&view, &incoming.request, version, check::HERE).ok()?;
+    let own_bytes = own_bytes(&verdicts);
+    if own_bytes > 0 {
+        let held = context.memory.unpacking.try_hold(own_bytes)?;
+        incoming.hold(held, own_bytes);
+    }
+    Some(Ok(verdicts))
+}
+
+/// Checks the batches of a request off the async threads.
+async fn check_later(context: &Context, incoming: &mut Incoming) -> Verdicts {
+    if let Some(refusal) = refusal_of(&incoming.request) {
+        return Err(refusal);
+    }
+    let mut view = context.views.latest();
+    if !knows_all(&view, incoming) {
+        let current = context.views.refresh_current().await;
+        view = current.map_err(|error| errors::of_read(&error))?;
+    }
     let (request, version) = (incoming.request.clone(), incoming.header.version);
     let unpacking = &context.memory.unpacking;
-    let (done, mut held) = unpacking
-        .run(move |room| content::recompress_all(&view, &request, version, room))
+    let (checked, mut held) = unpacking
+        .run(move |room| check::check_all(&view, &request, version, room))
         .await;
-    let recompressed = done.unwrap_or_else(|content::Short(done)| done);
-    let batches = recompressed.values().flatten();
-    let bytes = batches.map(|batch| batch.length_bytes() as u64).sum();
-    held.shrink_to(bytes);
-    incoming.bytes += bytes;
-    incoming.lease.unpacked = Some(held);
-    incoming.recompressed = recompressed;
+    let verdicts = checked.unwrap_or_else(|check::Short(verdicts)| verdicts);
+    let own_bytes = own_bytes(&verdicts);
+    if own_bytes > 0 {
+        held.shrink_to(own_bytes);
+        incoming.hold(held, own_bytes);
+    }
+    Ok(verdicts)
+}
+
+/// The memory that batches have of their own, until they are settled.
+fn own_bytes(verdicts: &[Verdict]) -> u64 {
+    let checked = verdicts.iter().flatten();
+    checked.map(|checked| checked.own_bytes as u64).sum()
 }
 
 impl Incoming {
@@ -198,13 +211,13 @@ impl Incoming {
             lease,
             bytes: frame.len() as u64,
             at,
-            recompressed: content::Recompressed::new(),
         })
     }
 
-    /// True if a topic wants a batch compressed otherwise.
-    fn is_unlike(&self, view: &View) -> bool {
-        content::is_unlike(view, &self.request, self.header.version)
+    /// Holds memory for what was made of it.
+    fn hold(&mut self, held: Held, bytes: u64) {
+        self.lease.unpacked = Some(held);
+        self.bytes += bytes;
     }
 
     /// The partitions that it names, or the topics, if it names more of these.
@@ -235,29 +248,34 @@ fn knows_all(view: &View, incoming: &Incoming) -> bool {
     })
 }
 
-/// Checks every batch, puts the good ones into the pipeline and drafts the answer.
+/// The code for a topic that does not exist.
+fn unknown_topic(version: i16) -> ErrorCode {
+    if version >= IDS_SINCE {
+        ErrorCode::UnknownTopicId
+    } else {
+        ErrorCode::UnknownTopicOrPartition
+    }
+}
+
+/// Puts the batches that may be written into the pipeline, and drafts the answer.
 fn put(
     context: &Context,
     peer: &Peer,
-    view: Result<&Arc<View>, ErrorCode>,
+    verdicts: Verdicts,
     incoming: Incoming,
     held: Held,
 ) -> Begun {
     let (header, request, at) = (incoming.header, incoming.request, incoming.at);
-    let mut checks = Checks {
-        version: header.version,
-        recompressed: incoming.recompressed,
-        refusal: refusal_of(&request),
+    let mut sorted = Sorted {
+        verdicts: verdicts.map(Vec::into_iter),
         batches: Vec::new(),
         gaps: Vec::new(),
     };
-    let responses = request
-        .topic_data
-        .into_iter()
-        .enumerate()
-        .map(|(index, topic)| checks.topic(index, view, topic))
+    let topics = request.topic_data.into_iter().enumerate();
+    let responses = topics
+        .map(|(index, topic)| sorted.topic(index, topic))
         .collect();
-    let (batches, gaps) = (checks.batches, checks.gaps);
+    let (batches, gaps) = (sorted.batches, sorted.gaps);
     let mut answer = Draft {
         response: ProduceResponse {
             responses,
@@ -292,7 +310,11 @@ fn put(
     };
     context.metrics.produce_bytes.add(write.batch_bytes());
     context.pipeline.submit(at, write);
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0).max(1));
+    let timeout = match u64::try_from(request.timeout_ms) {
+        Ok(millis @ 1..) => Duration::from_millis(millis),
+        // Kafka does not wait for anybody else where one copy is enough, so that this is never over.
+        _ => TIMEOUT_UNSAID,
+    };
     let pending = Pending {
         outcome,
         answer,
@@ -318,54 +340,19 @@ fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
         .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
 }
 
-/// Checks the batches of one request.
-struct Checks {
-    version: i16,
-    refusal: Option<ErrorCode>,
-    recompressed: content::Recompressed,
+/// The batches of a request that may be written, and what is said of the others.
+struct Sorted {
+    verdicts: Result<std::vec::IntoIter<Verdict>, ErrorCode>,
     batches: Vec<Batch>,
     gaps: Vec<Gap>,
 }
 
-/// Why a batch is refused.
-struct Refusal {
-    code: ErrorCode,
-    why: Option<String>,
-    /// The record that is at fault, by its place in the batch.
-    record: Option<i32>,
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(code: ErrorCode) -> Self {
-        Refusal {
-            code,
-            why: None,
-            record: None,
-        }
-    }
-}
-
-impl Checks {
-    fn topic(
-        &mut self,
-        index: usize,
-        view: Result<&Arc<View>, ErrorCode>,
-        topic: TopicProduceData,
-    ) -> TopicProduceResponse {
-        let unknown = if self.version >= IDS_SINCE {
-            ErrorCode::UnknownTopicId
-        } else {
-            ErrorCode::UnknownTopicOrPartition
-        };
-        let found = match (self.refusal, view) {
-            (Some(code), _) | (None, Err(code)) => Err(code),
-            (None, Ok(view)) => view.find(topic_key(&topic, self.version)).ok_or(unknown),
-        };
-        let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
-        for data in topic.partition_data {
-            let gap = (index, partition_responses.len());
-            partition_responses.push(self.partition(gap, found, data));
-        }
+impl Sorted {
+    fn topic(&mut self, index: usize, topic: TopicProduceData) -> TopicProduceResponse {
+        let partitions = topic.partition_data.into_iter().enumerate();
+        let partition_responses = partitions
+            .map(|(at, data)| self.partition((index, at), data.index))
+            .collect();
         TopicProduceResponse {
             name: topic.name,
             topic_id: topic.topic_id,
@@ -373,109 +360,26 @@ impl Checks {
         }
     }
 
-    fn partition(
-        &mut self,
-        gap: Gap,
-        topic: Result<&Arc<Topic>, ErrorCode>,
-        data: PartitionProduceData,
-    ) -> PartitionProduceResponse {
-        let index = data.index;
-        match topic
-            .map_err(Refusal::from)
-            .and_then(|topic| self.batch(gap, topic, data))
-        {
-            Ok((batch, log_append_time_ms)) => {
-                self.batches.push(batch);
+    fn partition(&mut self, gap: Gap, index: i32) -> PartitionProduceResponse {
+        let verdict = match &mut self.verdicts {
+            Ok(verdicts) => verdicts.next(),
+            Err(code) => Some(Err((*code).into())),
+        };
+        // There is one for each.
+        let verdict = verdict.unwrap_or_else(|| Err(ErrorCode::UnknownServerError.into()));
+        match verdict {
+            Ok(checked) => {
+                self.batches.push(checked.batch);
                 self.gaps.push(gap);
                 PartitionProduceResponse {
                     index,
-                    log_append_time_ms,
+                    log_append_time_ms: checked.log_append_time_ms,
                     ..Default::default()
                 }
             }
             Err(refusal) => refused(index, refusal),
         }
     }
-
-    /// A batch that may be written, and the time it is given if the topic's clock is ours.
-    fn batch(
-        &mut self,
-        gap: Gap,
-        topic: &Topic,
-        data: PartitionProduceData,
-    ) -> Result<(Batch, i64), Refusal> {
-        let partition = topic
-            .partition(data.index)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let records = data.records.ok_or(ErrorCode::InvalidRecord)?;
-        let rules = &topic.rules;
-        let limits = ProduceLimits {
-            produce_version: self.version,
-            batch_bytes_max: rules.batch_bytes_max,
-            timestamp_type: rules.timestamp_type,
-        };
-        let refuse = |error: wire::batch::BatchError| Refusal {
-            code: errors::of_batch(error),
-            why: Some(error.to_string()),
-            record: None,
-        };
-        let CheckedBatch { batch, summary } = check_produce(&records, limits).map_err(refuse)?;
-        if summary.is_transactional {
-            return Err(ErrorCode::InvalidTxnState.into());
-        }
-        let now_ms = i64::try_from(host::clock::wall_millis()).unwrap_or(i64::MAX);
-        check_times(
-            rules,
-            summary.base_timestamp_ms,
-            summary.max_timestamp_ms,
-            now_ms,
-        )?;
-        content::check(summary.compression, &batch)?;
-        let batch = match self.recompressed.remove(&gap) {
-            Some(recompressed) => recompressed.map_err(content::refuse)?,
-            None => batch,
-        };
-        let (batch, log_append_time_ms) = match rules.timestamp_type {
-            TimestampType::CreateTime => (batch, -1),
-            TimestampType::LogAppendTime => (batch.with_log_append_time(now_ms), now_ms),
-        };
-        let placed = Batch {
-            partition,
-            checksum: crate::data::batch_sum::known(&batch),
-            // The check made sure that the count is positive.
-            records: summary.count.cast_unsigned(),
-            max_timestamp: batch.max_timestamp_ms(),
-            producer_id: summary.producer_id,
-            producer_epoch: summary.producer_epoch,
-            base_sequence: summary.base_sequence,
-            bytes: batch.into_bytes(),
-        };
-        Ok((placed, log_append_time_ms))
-    }
-}
-
-/// Timestamps far from the clock are refused, as far as the header tells (KIP-937). A producer that
-/// sets none sends -1.
-fn check_times(rules: &Rules, base_ms: i64, max_ms: i64, now_ms: i64) -> Result<(), Refusal> {
-    if rules.timestamp_type == TimestampType::LogAppendTime {
-        return Ok(());
-    }
-    let too_late = max_ms >= 0 && max_ms.saturating_sub(now_ms) > rules.after_max_ms;
-    let too_early = base_ms >= 0 && now_ms.saturating_sub(base_ms) > rules.before_max_ms;
-    if !too_late && !too_early {
-        return Ok(());
-    }
-    let (name, limit) = if too_late {
-        ("message.timestamp.after.max.ms", rules.after_max_ms)
-    } else {
-        ("message.timestamp.before.max.ms", rules.before_max_ms)
-    };
-    let why = format!("a timestamp of the batch is out of range: {name} is {limit}");
-    Err(Refusal {
-        code: ErrorCode::InvalidTimestamp,
-        why: Some(why),
-        record: None,
-    })
 }
 
 fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {

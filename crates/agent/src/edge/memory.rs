@@ -30,7 +30,7 @@ use host::clock::Instant;
 
 pub(crate) use answers::AnswerBudget;
 pub(crate) use lease::{Kept, Lease};
-pub(crate) use unpacking::{Room, Unpacking};
+pub(crate) use unpacking::{LITTLE, Room, Unpacking};
 
 use super::connection::{Ask, BEGINNING_BYTES, Kind, Others, Step};
 

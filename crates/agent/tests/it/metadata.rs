@@ -69,6 +69,45 @@ async fn a_topic_that_is_named_often_is_described_once() {
     assert_eq!(client.call(&request, 9).await.topics.len(), 1);
 }
 
+/// Java's client sends an empty name beside an id.
+#[tokio::test]
+async fn an_id_decides_whatever_name_is_beside_it() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    stand.topic("other", 1, &[]).await;
+    let mut client = stand.client().await;
+    let id = client.call(&named("t", false), 12).await.topics[0].topic_id;
+    let by_id = |topic_id: Uuid, name: Option<&str>| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            topic_id,
+            name: name.map(Into::into),
+        }]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    };
+    for name in [None, Some(""), Some("other"), Some("absent")] {
+        for version in [12, 13] {
+            let found = &client.call(&by_id(id, name), version).await.topics[0];
+            assert_eq!((found.error_code, found.name.as_deref()), (0, Some("t")));
+            let unknown = Uuid::from([7; 16]);
+            let found = &client.call(&by_id(unknown, name), version).await.topics[0];
+            let code = ErrorCode::UnknownTopicId.code();
+            assert_eq!((found.error_code, &found.name), (code, &None));
+        }
+        for version in [10, 11] {
+            let refused = &client
+                .call(&by_id(id, name.or(Some(""))), version)
+                .await
+                .topics[0];
+            assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
+        }
+    }
+    assert_eq!(
+        client.call(&named("absent", false), 12).await.topics[0].error_code,
+        3
+    );
+}
+
 #[tokio::test]
 async fn topics_are_created_only_when_that_is_wanted() {
     let stand = Stand::new().await;

@@ -1,5 +1,9 @@
 //! Where partitions begin and end, and where times lie in them.
 
+use bytes::Bytes;
+use wire::batch::{Batch, TimestampType};
+use wire::builder::BatchBuilder;
+use wire::compression::Compression;
 use wire::errors::ErrorCode;
 use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use wire::messages::offset_for_leader_epoch::{
@@ -75,6 +79,87 @@ async fn every_special_time_and_the_records_between() {
     assert_eq!(offset(&mut client, -4, 7).await.0, unsupported);
 }
 
+/// A batch of records at these times whose header says another largest one.
+fn saying(codec: Compression, times: &[i64], max_timestamp_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(codec);
+    for time in times {
+        builder.append(*time, None, Some(b"v"), &[]);
+    }
+    let batch = Batch::take(&mut builder.build()).unwrap().unwrap();
+    let lying = batch.with_time(TimestampType::CreateTime, max_timestamp_ms);
+    lying.into_bytes()
+}
+
+/// Sarama up to 1.45.0 says -1, kafkajs the largest of those that its user gave, and kafka-go the last.
+#[tokio::test]
+async fn records_are_found_by_time_whatever_their_batchs_header_says() {
+    let base = host::clock::wall_millis() as i64 - 100_000;
+    let times = [base + 10, base + 30, base + 20];
+    for (n, codec) in Compression::ALL.into_iter().enumerate() {
+        let stand = Stand::new().await;
+        stand.topic("t", 1, &[]).await;
+        let mut client = stand.client().await;
+        let said = [-1, base + 10, base + 20, base + 7_300_000, i64::MIN, base];
+        for (n, said) in said.into_iter().enumerate() {
+            let batch = saying(codec, &times, said);
+            assert_eq!(client.produce("t", 0, batch).await.error_code, 0);
+            let data = client.fetch("t", 0, 3 * n as i64).await;
+            let stored = &crate::client::batches_of(&data)[0];
+            assert_eq!(stored.max_timestamp_ms(), base + 30, "{codec:?} {said}");
+            assert_eq!(stored.check_crc(), Ok(()));
+        }
+        for (timestamp, expected) in [
+            (base, (0, base + 10, 0)),
+            (base + 11, (0, base + 30, 1)),
+            (base + 30, (0, base + 30, 1)),
+            (base + 31, (0, -1, -1)),
+            (-3, (0, base + 30, 1)),
+        ] {
+            let found = offset(&mut client, timestamp, 9).await;
+            assert_eq!(found, expected, "{timestamp} {codec:?} {n}");
+        }
+    }
+}
+
+/// Beyond what is tried of a compressed batch its producer is believed. If he lies, whoever looks for
+/// a time starts at that batch, and learns there what is wrong; other times are found as ever.
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_hides_no_other() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    let base = host::clock::wall_millis() as i64 - 100_000;
+    let sound = |at| saying(Compression::None, &[base + at], base + at);
+    client.produce("t", 0, sound(0)).await;
+    let mut builder = BatchBuilder::new(Compression::Lz4);
+    let value: Vec<u8> = (0_u64..70_000).map(|n| ((n * n) >> 7) as u8).collect();
+    for n in 0..3 {
+        builder.append(base + 10 + n, None, Some(&value), &[]);
+    }
+    let mut bytes = builder.build().to_vec();
+    let end = bytes.len() - 20_000;
+    bytes[end..].fill(0x5a);
+    let broken = Batch::take(&mut bytes.into()).unwrap().unwrap();
+    let broken = broken.with_time(TimestampType::CreateTime, base + 12);
+    let produced = client.produce("t", 0, broken.into_bytes()).await;
+    assert_eq!((produced.error_code, produced.base_offset), (0, 1));
+    client.produce("t", 0, sound(20)).await;
+    for (timestamp, expected) in [
+        (base, (0, base, 0)),
+        (base + 1, (0, base + 10, 1)),
+        (base + 12, (0, base + 12, 1)),
+        (base + 13, (0, base + 20, 4)),
+        (base + 21, (0, -1, -1)),
+        (-3, (0, base + 20, 4)),
+    ] {
+        assert_eq!(
+            offset(&mut client, timestamp, 9).await,
+            expected,
+            "{timestamp}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_is_asked_twice_or_does_not_exist_is_an_error() {
     let stand = Stand::new().await;
@@ -96,7 +181,7 @@ async fn what_is_asked_twice_or_does_not_exist_is_an_error() {
 }
 
 #[tokio::test]
-async fn the_only_epoch_ends_at_the_end() {
+async fn the_only_epoch_ends_at_the_end_and_those_before_it_at_the_start() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
@@ -110,6 +195,8 @@ async fn the_only_epoch_ends_at_the_end() {
     for (leader_epoch, expected) in [
         (meta::LEADER_EPOCH, (meta::LEADER_EPOCH, 1)),
         (meta::LEADER_EPOCH + 1, (-1, -1)),
+        (0, (0, 0)),
+        (-1, (-1, -1)),
     ] {
         let request = OffsetForLeaderEpochRequest {
             topics: vec![OffsetForLeaderTopic {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use store::bucket::Op;
 use store::faulty::{Fault, Rule};
+use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
 use wire::errors::ErrorCode;
@@ -151,6 +152,102 @@ async fn a_corrupt_batch_is_refused_and_nothing_is_stored() {
     assert_eq!(produced.base_offset, -1);
     assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 0);
     assert_eq!(stand.bucket.faults().calls(Op::PutNew), 0);
+}
+
+#[tokio::test]
+async fn records_that_no_client_can_read_are_refused_and_named() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(host::clock::wall_millis() as i64, None, Some(b"a"), &[]);
+        let mut bytes = builder.build().to_vec();
+        // The record's last field: a negative number of headers.
+        *bytes.last_mut().unwrap() = 1;
+        let packed = wire::compression::compress(codec, &bytes[61..]);
+        bytes.truncate(61);
+        bytes.extend_from_slice(&packed);
+        let length = bytes.len() as i32 - 12;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[22] = codec as u8;
+        let sealed = Batch::take(&mut bytes.into()).unwrap().unwrap();
+        let sealed = sealed.with_time(TimestampType::CreateTime, sealed.max_timestamp_ms());
+        let refused = client.produce("t", 0, sealed.into_bytes()).await;
+        assert_eq!(
+            refused.error_code,
+            ErrorCode::InvalidRecord.code(),
+            "{codec:?}"
+        );
+        assert_eq!(refused.record_errors[0].batch_index, 0);
+    }
+    assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 0);
+}
+
+/// What a header says of timestamps is no reason to refuse; what the records say is.
+#[tokio::test]
+async fn records_too_late_or_too_early_are_refused_and_named() {
+    let stand = Stand::new().await;
+    let configs = [("message.timestamp.before.max.ms", "3600000")];
+    stand.topic("t", 1, &configs).await;
+    let mut client = stand.client().await;
+    let now = host::clock::wall_millis() as i64;
+    for codec in Compression::ALL {
+        for (other, code) in [
+            (now, ErrorCode::None),
+            (-1, ErrorCode::None),
+            (now + 7_200_000, ErrorCode::InvalidTimestamp),
+            (now - 7_200_000, ErrorCode::InvalidTimestamp),
+        ] {
+            let mut builder = BatchBuilder::new(codec);
+            builder.append(now, None, None, &[]);
+            builder.append(other, None, None, &[]);
+            let produced = client.produce("t", 0, builder.build()).await;
+            assert_eq!(produced.error_code, code.code(), "{codec:?} {other}");
+            let named = produced
+                .record_errors
+                .first()
+                .map(|error| error.batch_index);
+            assert_eq!(named, code.is_error().then_some(1));
+        }
+    }
+}
+
+/// As large as a request that is checked off the async threads, in order with those before and after.
+#[tokio::test]
+async fn large_and_small_requests_of_one_connection_keep_their_order() {
+    let stand = Stand::new().await;
+    stand
+        .topic("t", 1, &[("max.message.bytes", "3000000")])
+        .await;
+    let mut client = stand.client().await;
+    let requests = [
+        large_batch(1_500_000),
+        batch(&["a"]),
+        large_batch(2_500_000),
+    ];
+    for records in &requests {
+        client
+            .send(&produce_request("t", 0, records.clone()), 9)
+            .await;
+    }
+    for offset in 0..3 {
+        let produced = partition_of(client.receive::<ProduceRequest>(9).await);
+        assert_eq!((produced.error_code, produced.base_offset), (0, offset));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_says_no_time_waits_as_long_as_it_takes() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    for timeout_ms in [0, -1] {
+        let mut request = produce_request("t", 0, batch(&["a"]));
+        request.timeout_ms = timeout_ms;
+        let produced = partition_of(client.call(&request, 9).await);
+        assert_eq!(produced.error_code, 0);
+    }
 }
 
 #[tokio::test]

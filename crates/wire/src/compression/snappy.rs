@@ -32,35 +32,46 @@ enum Rest<'a> {
 }
 
 impl<'a> Decompressor<'a> {
-    pub(super) fn new(input: &'a [u8], chunk_bytes_max: usize) -> Result<Self, DecompressError> {
-        let rest = match input.strip_prefix(&XERIAL_MAGIC) {
-            None => Rest::Raw(input),
-            Some(after) => Rest::Chunks(after.get(XERIAL_VERSIONS.len()..).ok_or(INVALID)?),
-        };
-        Ok(Decompressor {
-            rest,
+    pub(super) fn new(input: &'a [u8], chunk_bytes_max: usize) -> Self {
+        Decompressor {
+            rest: match input.starts_with(&XERIAL_MAGIC) {
+                true => Rest::Chunks(input),
+                false => Rest::Raw(input),
+            },
             chunk: Vec::new(),
             at: 0,
             chunk_bytes_max,
-        })
+        }
+    }
+
+    /// What is compressed of the next chunk, if there is one.
+    fn next_packed(&mut self) -> Result<Option<&'a [u8]>, DecompressError> {
+        let rest = match &mut self.rest {
+            Rest::Raw(chunk) => {
+                let chunk = *chunk;
+                self.rest = Rest::Chunks(&[]);
+                return Ok(Some(chunk));
+            }
+            Rest::Chunks(rest) => rest,
+        };
+        // Streams may stand one behind another. As a length the magic number would be negative.
+        while let Some(after) = rest.strip_prefix(&XERIAL_MAGIC) {
+            *rest = after.get(XERIAL_VERSIONS.len()..).ok_or(INVALID)?;
+        }
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (length, after) = rest.split_first_chunk::<4>().ok_or(INVALID)?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| INVALID)?;
+        let (chunk, after) = after.split_at_checked(length).ok_or(INVALID)?;
+        *rest = after;
+        Ok(Some(chunk))
     }
 
     /// Decompresses the next chunk; false if there is none.
     fn next_chunk(&mut self) -> Result<bool, DecompressError> {
-        let chunk = match &mut self.rest {
-            Rest::Chunks([]) => return Ok(false),
-            Rest::Chunks(rest) => {
-                let (length, after) = rest.split_first_chunk::<4>().ok_or(INVALID)?;
-                let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| INVALID)?;
-                let (chunk, after) = after.split_at_checked(length).ok_or(INVALID)?;
-                *rest = after;
-                chunk
-            }
-            Rest::Raw(chunk) => {
-                let chunk = *chunk;
-                self.rest = Rest::Chunks(&[]);
-                chunk
-            }
+        let Some(chunk) = self.next_packed()? else {
+            return Ok(false);
         };
         let length = snap::raw::decompress_len(chunk).map_err(|_| INVALID)?;
         if length > chunk.len().saturating_mul(RATIO_MAX) {

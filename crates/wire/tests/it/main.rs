@@ -4,6 +4,7 @@
 
 mod apis;
 mod batches;
+mod checks;
 mod differential;
 mod frames;
 mod golden;

@@ -1,13 +1,14 @@
 //! Records: what the Java client wrote is read in every codec, what we write is read back, and what
 //! decompresses is bounded.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
-use wire::batch::Batch;
+use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
-use wire::compression::{Compression, DecompressError, compress, decompress};
-use wire::errors::ErrorCode;
+use wire::compression::{Compression, DecompressError, Limits, compress, decompress};
 use wire::recompress::recompress;
-use wire::records::{Header, Record, RecordError, check_records, records};
+use wire::records::{Header, Record, RecordError, records};
 use wire::scan::{RecordPosition, first_record_since, record_of_max_timestamp};
 
 use crate::batches::from_hex;
@@ -16,13 +17,19 @@ use crate::meter::peak_bytes;
 
 const LIMIT_BYTES: usize = 1 << 20;
 /// Zstandard at its usual level takes 2 MiB when it is not told how much comes.
-const WINDOW_BYTES: usize = 2 << 20;
+const LIMITS: Limits = Limits {
+    window_bytes: 2 << 20,
+    out_bytes: LIMIT_BYTES,
+};
 
-fn batch_of(bytes: &Bytes) -> Batch {
+pub fn batch_of(bytes: &Bytes) -> Batch {
     Batch::take(&mut bytes.clone())
         .expect("a valid batch")
         .expect("one batch")
 }
+
+/// Any timestamp will do.
+pub const ANY_TIME: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 fn header(key: &'static str, value: Option<&'static str>) -> Header {
     Header {
@@ -63,7 +70,7 @@ fn golden_records() -> Vec<Record> {
 }
 
 /// The same records, written by us.
-fn build(codec: Compression) -> Bytes {
+pub fn build(codec: Compression) -> Bytes {
     let mut builder = BatchBuilder::new(codec).producer(4711, 3, 42);
     if codec == Compression::Zstd {
         builder = builder.transactional();
@@ -146,6 +153,20 @@ fn snappy_is_read_in_chunks_and_raw() {
     );
 }
 
+/// As Java's readers take them.
+#[test]
+fn streams_behind_one_another_are_read_and_padding_is_not() {
+    let parts = |codec| [compress(codec, b"one "), compress(codec, b"two")].concat();
+    let read = |codec, bytes: Vec<u8>| decompress(codec, &Bytes::from(bytes), LIMIT_BYTES);
+    let both = Ok(Bytes::from_static(b"one two"));
+    assert_eq!(read(Compression::Snappy, parts(Compression::Snappy)), both);
+    assert_eq!(read(Compression::Gzip, parts(Compression::Gzip)), both);
+    let padded = [&parts(Compression::Gzip)[..], &[0; 9]].concat();
+    assert_eq!(read(Compression::Gzip, padded), both);
+    let cut_off = &parts(Compression::Snappy)[..16 + 4];
+    assert!(read(Compression::Snappy, cut_off.to_vec()).is_err());
+}
+
 #[test]
 fn what_decompresses_is_bounded_exactly() {
     let zeros = vec![0; 100_000];
@@ -167,48 +188,11 @@ fn what_decompresses_is_bounded_exactly() {
 }
 
 #[test]
-fn summaries_tell_timestamps_and_missing_keys() {
-    let summary = check_records(&batch_of(&build(Compression::Lz4)), LIMIT_BYTES).expect("valid");
-    assert_eq!(summary.min_timestamp_ms, 1_699_999_999_000);
-    assert_eq!(summary.max_timestamp_ms, 1_700_000_000_500);
-    assert_eq!(summary.first_without_key, Some(1));
-}
-
-#[test]
-fn a_count_that_the_records_do_not_bear_out_is_refused() {
-    for count in [1_i32, 2, 4] {
-        let mut bytes = build(Compression::None).to_vec();
-        bytes[57..61].copy_from_slice(&count.to_be_bytes());
-        let error = check_records(&batch_of(&Bytes::from(bytes)), LIMIT_BYTES);
-        let error = error.expect_err("three records are there");
-        assert_eq!(
-            (error, error.code()),
-            (RecordError::CountMismatch, ErrorCode::InvalidRecord)
-        );
-    }
-}
-
-#[test]
-fn offset_deltas_that_do_not_count_up_are_refused() {
-    let batch = build(Compression::None).to_vec();
-    // Length (two bytes), attributes, timestamp delta, then the first record's offset delta.
-    let mut bytes = batch;
-    bytes[61 + 4] = 2;
-    let error = check_records(&batch_of(&Bytes::from(bytes)), LIMIT_BYTES);
-    assert_eq!(
-        error,
-        Err(RecordError::OffsetDelta {
-            index: 0,
-            offset_delta: 1
-        })
-    );
-}
-
-#[test]
 fn records_are_found_by_time() {
     let batch = batch_of(&build(Compression::Gzip));
-    let found =
-        |timestamp_ms| first_record_since(&batch, timestamp_ms, LIMIT_BYTES).expect("valid");
+    let found = |timestamp_ms| {
+        first_record_since(&batch, timestamp_ms, &mut LIMITS.clone()).expect("valid")
+    };
     let first = RecordPosition {
         offset_delta: 0,
         timestamp_ms: 1_700_000_000_000,
@@ -222,21 +206,21 @@ fn records_are_found_by_time() {
     assert_eq!(found(1_700_000_000_001), Some(second));
     assert_eq!(found(1_700_000_000_501), None);
     assert_eq!(
-        record_of_max_timestamp(&batch, LIMIT_BYTES),
+        record_of_max_timestamp(&batch, &mut LIMITS.clone()),
         Ok(Some(second))
     );
 
-    let stamped = batch.with_log_append_time(1_800_000_000_000);
+    let stamped = batch.with_time(TimestampType::LogAppendTime, 1_800_000_000_000);
     let at_once = RecordPosition {
         offset_delta: 0,
         timestamp_ms: 1_800_000_000_000,
     };
     assert_eq!(
-        first_record_since(&stamped, 1_750_000_000_000, 0),
+        first_record_since(&stamped, 1_750_000_000_000, &mut LIMITS.clone()),
         Ok(Some(at_once))
     );
     assert_eq!(
-        record_of_max_timestamp(&stamped, LIMIT_BYTES),
+        record_of_max_timestamp(&stamped, &mut LIMITS.clone()),
         Ok(Some(at_once))
     );
 }
@@ -246,7 +230,8 @@ fn records_go_from_any_codec_into_any_other() {
     for from in Compression::ALL {
         let batch = batch_of(&build(from));
         for to in Compression::ALL {
-            let again = recompress(&batch, to, WINDOW_BYTES, LIMIT_BYTES).expect("it fits");
+            let anew = |limit| recompress(&batch, to, &ANY_TIME, &mut LIMITS.clone(), limit);
+            let again = anew(LIMIT_BYTES).expect("it fits");
             assert_eq!(again.check_crc(), Ok(()));
             assert_eq!(again.compression(), Ok(to));
             let read: Result<Vec<Record>, _> = records(&again, LIMIT_BYTES)
@@ -262,7 +247,7 @@ fn records_go_from_any_codec_into_any_other() {
             assert_eq!(again.is_transactional(), batch.is_transactional());
             let limit_bytes = again.length_bytes() - 1;
             assert_eq!(
-                recompress(&batch, to, WINDOW_BYTES, limit_bytes),
+                anew(limit_bytes),
                 Err(RecordError::TooLarge { limit_bytes })
             );
         }
@@ -275,7 +260,15 @@ fn what_is_not_laid_out_as_records_is_not_compressed_anew() {
         let mut bytes = build(Compression::None).to_vec();
         bytes[at] = byte;
         let batch = batch_of(&Bytes::from(bytes));
-        recompress(&batch, Compression::Gzip, LIMIT_BYTES, LIMIT_BYTES).expect_err("it is wrong")
+        let mut limits = LIMITS;
+        recompress(
+            &batch,
+            Compression::Gzip,
+            &ANY_TIME,
+            &mut limits,
+            LIMIT_BYTES,
+        )
+        .expect_err("it is wrong")
     };
     // The first record's length takes two bytes; attributes, timestamp and offset delta follow.
     let index = 0;
@@ -309,11 +302,17 @@ fn what_grows_a_thousandfold_is_walked_over_in_little_memory() {
         Compression::Lz4,
         Compression::Snappy,
     ] {
-        let (packed, peak) = peak_bytes(|| recompress(&plain, codec, 0, 8 << 20).expect("it fits"));
+        let limits = Limits {
+            window_bytes: 8 << 20,
+            out_bytes: 61 << 20,
+        };
+        let (packed, peak) = peak_bytes(|| {
+            recompress(&plain, codec, &ANY_TIME, &mut limits.clone(), 8 << 20).expect("it fits")
+        });
         assert!(peak < 16 << 20, "compressing {codec:?} took {peak}");
         let (found, peak) = peak_bytes(|| {
-            let first = first_record_since(&packed, 2, 8 << 20);
-            (first, record_of_max_timestamp(&packed, 8 << 20))
+            let first = first_record_since(&packed, 2, &mut limits.clone());
+            (first, record_of_max_timestamp(&packed, &mut limits.clone()))
         });
         assert_eq!(found, (Ok(second), Ok(second)), "{codec:?}");
         assert!(peak < 12 << 20, "{codec:?} took {peak}");

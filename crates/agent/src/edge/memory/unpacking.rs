@@ -17,20 +17,24 @@ const LITTLE_BYTES: u64 = 16 << 20;
 pub(crate) struct Room {
     /// For the codec's window.
     pub(crate) window_bytes: usize,
-    /// For what is kept of what comes out.
+    /// For all that comes out, kept or not: a MiB can be made that gives GiB.
+    pub(crate) unpacked_bytes: usize,
+    /// For what is made of that and kept.
     pub(crate) output_bytes: usize,
 }
 
 /// With little memory. LZ4 takes up to 16 MiB whatever it is told, but who sends that much in
 /// one block is seldom; what Kafka's clients send takes 192 KiB.
-const LITTLE: Room = Room {
+pub(crate) const LITTLE: Room = Room {
     window_bytes: 8 << 20,
+    unpacked_bytes: 64 << 20,
     output_bytes: 4 << 20,
 };
 /// With all of it: the largest window, of which no more is used than what comes out, or as much
 /// output as two requests of the usual size and more.
 const ALL: Room = Room {
     window_bytes: 128 << 20,
+    unpacked_bytes: 256 << 20,
     output_bytes: 64 << 20,
 };
 
@@ -45,6 +49,11 @@ impl Unpacking {
         Unpacking {
             budget: Budget::of_bytes(UNPACKING_BYTES),
         }
+    }
+
+    /// Memory for what was made, if it is free.
+    pub(crate) fn try_hold(&self, bytes: u64) -> Option<Held> {
+        self.budget.try_hold(bytes)
     }
 
     /// Runs `work` off the async threads, again if what it says is not enough. Whoever holds what is
