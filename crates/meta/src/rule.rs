@@ -97,6 +97,7 @@ mod tests {
             records,
             bytes: 100,
             max_timestamp: 1,
+            time_claimed: false,
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,

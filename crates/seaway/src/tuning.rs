@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_file_has_as_many_batches_as_an_entry_can_name() {
         // docs/produce-and-fetch.md tells both.
-        for (entry_bytes, batches) in [(65_536, 959), (4_194_304, 61_677)] {
+        for (entry_bytes, batches) in [(65_536, 945), (4_194_304, 60_783)] {
             let set = format!("journal.entry.max.bytes={entry_bytes}");
             let settings = Settings::parse(&[set]).expect("valid");
             assert_eq!(file_batches_max(&settings), batches);

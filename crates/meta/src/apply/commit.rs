@@ -43,6 +43,7 @@ pub(crate) fn commit(
         checksum: command.checksum,
         home: Home::Buckets(placement),
         committed_wall_millis: stamp.wall_millis,
+        claims_times: command.batches.time_claimed.contains(&true),
         live_slices,
         live_bytes,
         tombstoned_ticks: (live_slices == 0 && state.rules.hold(Rule::UselessFilesAreTombstones))

@@ -166,16 +166,15 @@ impl Retention {
         let Some(until) = self.until_wall_millis else {
             return false;
         };
-        let written = if first.max_timestamp >= 0 {
-            first.max_timestamp
-        } else {
-            // Records without a timestamp are as old as their file.
-            let file = state.files.get(first.file);
-            file.map_or(i64::MAX, |file| {
-                i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX)
-            })
+        let Some(file) = state.files.get(first.file) else {
+            return false;
         };
-        written < until
+        // Records without a timestamp are as old as their file; and so are those, at most, whose
+        // timestamps are only claimed.
+        let is_known = first.max_timestamp >= 0 && !file.claims_times;
+        let committed = i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX);
+        let committed = if is_known { i64::MIN } else { committed };
+        first.max_timestamp.max(committed) < until
     }
 }
 

@@ -65,11 +65,11 @@ impl Command {
 }
 
 /// What a commit takes at most beside its batches: the fields of the file, numbers of 64 buckets, and
-/// tag and length of each column, which come to 176 bytes.
+/// tag and length of each column, which come to 183 bytes.
 const COMMIT_BYTES_MAX: usize = 256;
 /// What a batch takes at most in a commit: three numbers of up to 5 bytes, two of up to 10, an epoch
-/// of 3; and if it is alone in its slice, two of up to 5 and two of up to 10 more.
-const COMMIT_BATCH_BYTES_MAX: usize = (3 * 5 + 2 * 10 + 3) + (2 * 5 + 2 * 10);
+/// of 3, a bit of 1; and if it is alone in its slice, two of up to 5 and two of up to 10 more.
+const COMMIT_BATCH_BYTES_MAX: usize = (3 * 5 + 2 * 10 + 3 + 1) + (2 * 5 + 2 * 10);
 
 /// So many batches always fit into a commit of at most so many bytes, whatever they are.
 pub fn batches_in_commit(bytes: usize) -> usize {
@@ -238,6 +238,7 @@ fn encode_file(command: &CommitFile) -> proto::CommitFile {
         batch_producer_id: batches.producer_id.clone(),
         batch_producer_epoch: batches.producer_epoch.clone(),
         batch_base_sequence: batches.base_sequence.clone(),
+        batch_time_claimed: batches.time_claimed.clone(),
     }
 }
 
@@ -261,6 +262,7 @@ fn decode_file(command: proto::CommitFile) -> CommitFile {
             producer_id: command.batch_producer_id,
             producer_epoch: command.batch_producer_epoch,
             base_sequence: command.batch_base_sequence,
+            time_claimed: command.batch_time_claimed,
         },
     }
 }

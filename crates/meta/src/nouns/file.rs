@@ -22,6 +22,8 @@ pub struct File {
     pub(crate) home: Home,
     /// Wall time of its commit: its age where records carry no timestamp.
     pub(crate) committed_wall_millis: u64,
+    /// It has batches whose largest timestamp nobody compared with their records.
+    pub(crate) claims_times: bool,
     /// Slices that can be read.
     pub live_slices: u32,
     /// Bytes of slices that can be read.
@@ -263,6 +265,7 @@ mod tests {
             checksum: 1,
             home: Home::Buckets(0b101),
             committed_wall_millis: 0,
+            claims_times: false,
             live_slices,
             live_bytes: u64::from(live_slices) * 10,
             tombstoned_ticks: (live_slices == 0).then_some(50),

@@ -54,6 +54,9 @@ pub struct BatchColumns {
     pub producer_epoch: Vec<i32>,
     /// Sequence of the first record; -1 if the batch is not idempotent.
     pub base_sequence: Vec<i32>,
+    /// Whether the largest timestamp is what the producer claims, and nobody compared it with the
+    /// records; empty if it is of none.
+    pub time_claimed: Vec<bool>,
 }
 
 /// What a batch's header says that matters here.
@@ -71,6 +74,8 @@ pub struct Batch {
     pub producer_epoch: i16,
     /// Sequence of the first record or -1.
     pub base_sequence: i32,
+    /// Nobody compared the largest timestamp with the records.
+    pub time_claimed: bool,
 }
 
 impl CommitFile {
@@ -92,6 +97,13 @@ impl CommitFile {
         };
         *length = length.saturating_add(batch.bytes);
         *batches = batches.saturating_add(1);
+        let rows = self.batches.records.len();
+        if batch.time_claimed {
+            self.batches.time_claimed.resize(rows, false);
+        }
+        if batch.time_claimed || !self.batches.time_claimed.is_empty() {
+            self.batches.time_claimed.push(batch.time_claimed);
+        }
         self.batches.records.push(batch.records);
         self.batches.bytes.push(batch.bytes);
         self.batches.max_timestamp.push(batch.max_timestamp);
@@ -112,6 +124,7 @@ impl CommitFile {
             // The shape was checked before: epochs fit.
             producer_epoch: i16::try_from(*batches.producer_epoch.get(at)?).unwrap_or(-1),
             base_sequence: *batches.base_sequence.get(at)?,
+            time_claimed: batches.time_claimed.get(at).copied().unwrap_or(false),
         })
     }
 
@@ -136,6 +149,7 @@ impl CommitFile {
         count > 0
             && columns.iter().all(|column| *column == count)
             && batch_columns.iter().all(|column| *column == rows)
+            && (batches.time_claimed.is_empty() || batches.time_claimed.len() == rows)
             && batches.records.iter().all(in_range)
             && batches
                 .producer_epoch

@@ -121,6 +121,32 @@ fn records_without_a_timestamp_are_as_old_as_their_file() {
     assert_eq!(cluster.bounds(partition), (1, 1));
 }
 
+/// A header that nobody compared with the records may say that all are old while some are new.
+#[test]
+fn records_whose_timestamps_are_only_claimed_are_as_old_as_their_file_at_most() {
+    let claimed = |time| Batch {
+        time_claimed: true,
+        ..at(time, 1)
+    };
+    let (mut cluster, partition) = filled(&[at(WALL - 5_000, 1), claimed(WALL - 5_000)]);
+    cluster.configure_cluster("log.retention.ms", "1000");
+    cluster.pass(1_000);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 2), "what was compared goes");
+    cluster.pass(1);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (2, 2));
+    // A claim to be young is believed.
+    let (mut cluster, partition) = filled(&[claimed(WALL + 5_000)]);
+    cluster.configure_cluster("log.retention.ms", "1000");
+    cluster.pass(6_000);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (0, 1));
+    cluster.pass(1);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 1));
+}
+
 #[test]
 fn retention_without_limits_keeps_everything() {
     let (mut cluster, partition) = filled(&[at(0, 1), plain(1)]);

@@ -318,6 +318,7 @@ impl Load {
             records,
             bytes,
             max_timestamp,
+            time_claimed: false,
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,

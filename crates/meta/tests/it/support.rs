@@ -209,6 +209,7 @@ pub(crate) fn plain(records: u32) -> Batch {
         records,
         bytes: 100,
         max_timestamp: 1_700_000_000_000,
+        time_claimed: false,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,

@@ -187,10 +187,13 @@ impl Checks {
             return Err(ErrorCode::InvalidTxnState.into());
         }
         let read = match rules.compression {
-            Some(wanted) if wanted != summary.compression => self.recompress(rules, &batch, wanted),
+            Some(wanted) if wanted != summary.compression => {
+                let again = self.recompress(rules, &batch, wanted);
+                again.map(|batch| (batch, false))
+            }
             _ => self.read(rules, batch),
         };
-        let mut batch = read.map_err(|error| self.refuse(rules, error))?;
+        let (mut batch, time_claimed) = read.map_err(|error| self.refuse(rules, error))?;
         let log_append_time_ms = match rules.timestamp_type {
             TimestampType::CreateTime => -1,
             TimestampType::LogAppendTime => {
@@ -206,6 +209,7 @@ impl Checks {
             // The check made sure that the count is positive.
             records: summary.count.cast_unsigned(),
             max_timestamp: batch.max_timestamp_ms(),
+            time_claimed,
             producer_id: summary.producer_id,
             producer_epoch: summary.producer_epoch,
             base_sequence: summary.base_sequence,
@@ -239,8 +243,8 @@ impl Checks {
 
     /// Reads the records of a batch, and has its header say what their largest timestamp is: clients
     /// of several kinds say otherwise. Of compressed ones no more is read than is worth it, unless
-    /// the header is seen to be wrong.
-    fn read(&mut self, rules: &Rules, batch: Batch) -> Result<Batch, RecordError> {
+    /// the header is seen to be wrong. True if it is only claimed what the largest timestamp is.
+    fn read(&mut self, rules: &Rules, batch: Batch) -> Result<(Batch, bool), RecordError> {
         let said_ms = batch.max_timestamp_ms();
         let times = rules.times(self.now_ms);
         let mut content = None;
@@ -258,17 +262,17 @@ impl Checks {
             None => check_records(&batch, &times, &mut self.limits, u64::MAX)?,
         };
         if rules.has_our_time() {
-            return Ok(batch);
+            return Ok((batch, false));
         }
         if !content.is_whole {
             let is_within = times.contains(&said_ms);
             return is_within
-                .then_some(batch)
+                .then_some((batch, true))
                 .ok_or_else(|| BatchError::InvalidTimestamp.into());
         }
         match content.max_timestamp_ms {
-            max_ms if max_ms == said_ms => Ok(batch),
-            max_ms => Ok(batch.with_time(TimestampType::CreateTime, max_ms)),
+            max_ms if max_ms == said_ms => Ok((batch, false)),
+            max_ms => Ok((batch.with_time(TimestampType::CreateTime, max_ms), false)),
         }
     }
 

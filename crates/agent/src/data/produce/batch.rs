@@ -21,6 +21,8 @@ pub struct Batch {
     pub records: u32,
     /// Largest timestamp of its records, in milliseconds since 1970.
     pub max_timestamp: i64,
+    /// Nobody compared that with the records.
+    pub time_claimed: bool,
     /// The producer's id; -1 if it is not idempotent.
     pub producer_id: i64,
     pub producer_epoch: i16,

@@ -27,6 +27,7 @@ fn batch(partition: u64, tag: i32) -> Batch {
         checksum: None,
         records: 1,
         max_timestamp: 0,
+        time_claimed: false,
         producer_id: -1,
         producer_epoch: -1,
         // Tells the batches apart in a commit.
