@@ -131,9 +131,17 @@ async fn a_batch_that_cannot_be_read_hides_no_other() {
     let base = host::clock::wall_millis() as i64 - 100_000;
     let sound = |at| saying(Compression::None, &[base + at], base + at);
     client.produce("t", 0, sound(0)).await;
-    let mut builder = BatchBuilder::new(Compression::Lz4);
-    let value: Vec<u8> = (0_u64..70_000).map(|n| ((n * n) >> 7) as u8).collect();
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    // Noise, which stays as long as it is.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
     for n in 0..3 {
+        let value: Vec<u8> = (0..70_000).map(|_| noise()).collect();
         builder.append(base + 10 + n, None, Some(&value), &[]);
     }
     let mut bytes = builder.build().to_vec();
