@@ -172,7 +172,7 @@ impl<R: BufRead> Scan<R> {
     /// Reads to the end records, of which there must be some; see [`check_records`].
     pub(crate) fn check(&mut self, times: &RangeInclusive<i64>) -> Result<(), RecordError> {
         let mut index = 0;
-        while let Some(position) = self.next() {
+        for position in self.by_ref() {
             let RecordPosition {
                 offset_delta,
                 timestamp_ms,
