@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use journal::entry::{ClusterNumber, EntryId};
-use journal::replica::{Poison, StateMachine, Unreadable};
+use journal::replica::{Capture, Part, PartId, Poison, StateMachine, Unreadable};
+use journal::snapshot::manifest::Seal;
 use meta::command::Command;
 use meta::ids::Stamp;
 use meta::reply::{Event, Reply};
@@ -110,21 +111,37 @@ impl StateMachine for Machine {
             wall_millis: stamp.wall_millis,
             ticks_millis: stamp.ticks_millis,
         };
-        let applied = self.state.apply(stamp, &command);
-        let level = self.state.feature_level();
-        if level > meta::FEATURE_LEVEL {
-            return Err(Poison(format!(
-                "it raises the feature level to {level}, which this release does not support: run \
-                 a newer one"
-            )));
+        if matches!(command, Command::SetFeatureLevel { .. }) {
+            // Tried beside the state: whoever stops here has it as it was before the command.
+            let mut trial = self.state.clone();
+            trial.apply(stamp, &command);
+            let level = trial.feature_level();
+            if level > meta::FEATURE_LEVEL {
+                return Err(Poison(format!(
+                    "it raises the feature level to {level}, which this release does not support: \
+                     run a newer one"
+                )));
+            }
         }
+        let applied = self.state.apply(stamp, &command);
         self.tell(applied.events);
         Ok(applied.reply)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
-        let capture = self.state.capture();
-        Box::new(move || capture.encode_chunks())
+    fn capture(&self) -> Box<dyn Capture> {
+        Box::new(Captured {
+            level: self.state.feature_level(),
+            capture: self.state.capture(),
+        })
+    }
+
+    fn genesis(&self) -> Self {
+        Machine {
+            cluster: self.cluster,
+            state: State::genesis(self.state.cluster_id().to_owned()),
+            notices: self.notices.clone(),
+            groups: self.groups.clone(),
+        }
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
@@ -136,12 +153,37 @@ impl StateMachine for Machine {
             )));
         }
         self.state = state;
-        // Whoever listens looks again at everything.
-        self.tell(vec![Event::AgentsChanged]);
         Ok(())
     }
 
-    fn digest(&self) -> [u8; 32] {
-        self.state.digest()
+    fn adopted(&mut self) {
+        self.tell(vec![Event::AgentsChanged]);
+    }
+
+    fn seal(&self) -> Seal {
+        Seal {
+            level: self.state.feature_level(),
+            digest: self.state.digest(),
+        }
+    }
+}
+
+/// A state captured for a snapshot.
+struct Captured {
+    level: u32,
+    capture: meta::snapshot::Capture,
+}
+
+impl Capture for Captured {
+    fn seal(&self) -> Seal {
+        Seal {
+            level: self.level,
+            digest: self.capture.digest(),
+        }
+    }
+
+    fn encode(self: Box<Self>, _: &dyn Fn(PartId) -> bool) -> Vec<Part> {
+        let chunks = self.capture.encode_chunks().into_iter();
+        chunks.map(|bytes| Part::Encoded(None, bytes)).collect()
     }
 }

@@ -136,6 +136,9 @@ pub enum DecodeError {
     /// Whole, but of a format that this program does not know.
     #[error("journal entry format {0} is newer than this program (it reads format {FORMAT})")]
     NewerFormat(u8),
+    /// Whole, but with a section that must be known and is not.
+    #[error("section {0} is newer than this program, and it must be known")]
+    NewerSection(u16),
 }
 
 impl Entry {

@@ -122,6 +122,17 @@ pub enum Loaded {
     },
 }
 
+/// What became of restoring a snapshot beside the state in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It restores to the state from which it was cut; that took a core so long.
+    Whole(Duration),
+    /// It does not, and never will.
+    Useless,
+    /// Nobody knows: it could not be read.
+    Unknown,
+}
+
 /// What happens to a node.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -149,6 +160,8 @@ pub enum Event {
     /// Answer to [`Effect::WriteSnapshot`] at this index: it was written and read back, and has so
     /// many bytes; or why not.
     SnapshotWritten(u64, Result<u64, String>),
+    /// Answer to [`Effect::VerifySnapshot`] at this index.
+    SnapshotVerified(u64, Verdict),
     /// Answer to [`Effect::Trim`] of the slots below this one.
     Trimmed(u64, Result<(), engine::Error>),
     /// The state machine could not apply the entry at this index.
@@ -218,6 +231,8 @@ pub enum Effect {
         /// The older of the two verified snapshots from then on; those before it may go.
         older: Option<u64>,
     },
+    /// Restore the snapshot at this index beside the state in use, and compare.
+    VerifySnapshot { index: u64 },
     /// In the last tenure, raise the floor, then delete slots and bodies.
     Trim {
         floor: u64,
@@ -427,6 +442,10 @@ impl Node {
             }
             (state, Event::SnapshotWritten(index, written)) => {
                 cx.lasting.retention.written(now.boot, index, written.ok());
+                state.go_on(cx)
+            }
+            (state, Event::SnapshotVerified(index, verdict)) => {
+                cx.lasting.retention.verified(now.boot, index, verdict);
                 state.go_on(cx)
             }
             (state, Event::Trimmed(through, result)) => {

@@ -2,7 +2,7 @@
 //! state machine, and a handle for those who propose and read. It must not know what commands mean
 //! nor take any decision about the journal; those are the node's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,10 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Item, Position, Stamp};
 use crate::node::{Node, ProposeError, Refusal, Role, Settings};
+use crate::snapshot::manifest::Seal;
 
 mod apply;
 mod driver;
 mod requests;
+#[cfg(test)]
+mod rounds;
 #[cfg(test)]
 mod tests;
 
@@ -48,16 +51,51 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &[u8],
     ) -> Result<Self::Reply, Poison>;
 
-    /// Captures the state as it is now, which must be quick, and gives what encodes it into
-    /// chunks, which may take its time on another thread. Equal parts of the state should give
-    /// equal chunks, because those are stored once.
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send>;
+    /// Captures the state as it is now, which must be quick.
+    fn capture(&self) -> Box<dyn Capture>;
 
-    /// Becomes what was captured. An error leaves the state as it was.
+    /// An empty machine in the place of this one, which must be quick: the same cluster, the same
+    /// listeners, the state before the first command.
+    #[must_use]
+    fn genesis(&self) -> Self
+    where
+        Self: Sized;
+
+    /// Becomes what was captured, beside the machine that goes on being read: it tells nobody.
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable>;
 
-    /// A digest of the logical state: equal on all replicas at one entry.
-    fn digest(&self) -> [u8; 32];
+    /// It has taken the place of another machine: whoever listens looks again at everything.
+    fn adopted(&mut self) {}
+
+    /// A digest of the logical state, by its level: equal on all replicas at one entry.
+    fn seal(&self) -> Seal;
+
+    /// The slots below `end` that the state still needs: they are not trimmed.
+    fn needs(&self, _end: u64) -> BTreeSet<u64> {
+        BTreeSet::new()
+    }
+}
+
+/// A state as it was at one entry, for a snapshot. Its work is done on a thread of its own.
+pub trait Capture: Send {
+    fn seal(&self) -> Seal;
+
+    /// The state in parts. A part that has an identity, and whose identity `is_known`, is unchanged
+    /// since the last snapshot and need not be encoded again.
+    fn encode(self: Box<Self>, is_known: &dyn Fn(PartId) -> bool) -> Vec<Part>;
+}
+
+/// Names a part of a state within one process: two parts of one identity are the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId(pub u128);
+
+/// A part of a captured state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Unchanged since the last snapshot.
+    Same(PartId),
+    /// Equal bytes are stored once, whether they have an identity or not.
+    Encoded(Option<PartId>, Bytes),
 }
 
 /// What a replica works on.

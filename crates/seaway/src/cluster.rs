@@ -215,6 +215,8 @@ async fn try_admit(
     let wanted = Marker {
         cluster: cluster_id,
         created_ms: host::clock::wall_millis(),
+        bucket: 0,
+        generation: host::rng::nonce() as u64,
     };
     match marker::claim(&**bucket, &wanted).await {
         Ok(marker) => Ok(Ok(marker.cluster)),

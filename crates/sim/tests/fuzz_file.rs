@@ -117,6 +117,8 @@ fn markers() {
     let marker = Marker {
         cluster: "4L6g3nShT-eMCtK--X86sw".to_owned(),
         created_ms: 1_790_000_000_000,
+        bucket: 0,
+        generation: 7,
     };
     fuzz("markers", &[marker.encode()], |input| {
         if let Ok(marker) = Marker::decode(input) {

@@ -2,7 +2,7 @@
 //! every start, so that a swapped bucket, a second cluster or a directory full of somebody's
 //! photographs is refused. It must not know what the rest of the bucket holds.
 //!
-//! The object is five lines of text, so that a person who finds the bucket can read it
+//! The object is a few lines of text, so that a person who finds the bucket can read it
 //! (docs/formats/bucket.md).
 
 use std::time::Duration;
@@ -23,6 +23,8 @@ const READS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Looks in a row at which a running process must find the same before it ends.
 const LOOKS: u32 = 3;
+/// The lines that this release writes, between the format and the checksum.
+const FIELDS: [&str; 4] = ["cluster", "created", "bucket", "generation"];
 /// The longest cluster id: Kafka's are 22 characters.
 const MAX_CLUSTER_BYTES: usize = 64;
 
@@ -33,6 +35,10 @@ pub struct Marker {
     pub cluster: String,
     /// When the bucket was claimed, in milliseconds since 1970, by the wall clock of whoever did.
     pub created_ms: u64,
+    /// Which of the cluster's buckets it is, from 0.
+    pub bucket: u32,
+    /// Drawn when the bucket was claimed: a bucket that was emptied and claimed again is another.
+    pub generation: u64,
 }
 
 /// Why a bucket is not the cluster's.
@@ -55,6 +61,12 @@ pub enum Error {
          release that wrote it, or a newer one"
     )]
     NewerFormat(u32),
+    /// A newer release wrote something that must be known.
+    #[error(
+        "the bucket's marker has a line {0:?}, which this release must know and does not: use the \
+         release that wrote it, or a newer one"
+    )]
+    NewerField(String),
     /// There are objects, but no marker.
     #[error(
         "the bucket holds objects but no {marker} (for example {example:?}): use an empty bucket \
@@ -83,14 +95,15 @@ impl Marker {
     /// The marker's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let text = format!(
-            "{TITLE}\nformat {FORMAT_VERSION}\ncluster {}\ncreated {}\n",
-            self.cluster, self.created_ms
+            "{TITLE}\nformat {FORMAT_VERSION}\ncluster {}\ncreated {}\nbucket {}\ngeneration {:016x}\n",
+            self.cluster, self.created_ms, self.bucket, self.generation
         );
         let checksum = crc32c(text.as_bytes());
         format!("{text}crc32c {checksum:08x}\n").into_bytes()
     }
 
-    /// Reads a marker; only what [`Marker::encode`] writes is one.
+    /// Reads a marker: what [`Marker::encode`] writes, and lines that this release does not know,
+    /// unless their names say that they must be known.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > MAX_BYTES {
             return Err(Error::Damaged("it is too long"));
@@ -100,27 +113,54 @@ impl Marker {
         if lines.next() != Some(TITLE) {
             return Err(Error::Damaged("it does not begin with its title"));
         }
-        let mut field = |name: &str| {
-            let line = lines.next()?.strip_prefix(name)?;
-            line.strip_prefix(' ')
-        };
         // The version comes first: a newer format may differ in everything after it.
-        let format: u32 = field("format")
+        let format = lines.next().and_then(|line| line.strip_prefix("format "));
+        let format: u32 = format
             .and_then(|digits| digits.parse().ok())
             .ok_or(Error::Damaged("it has no format version"))?;
         if format > FORMAT_VERSION {
             return Err(Error::NewerFormat(format));
         }
-        let cluster = field("cluster").ok_or(Error::Damaged("it names no cluster"))?;
-        let created_ms = field("created")
-            .and_then(|digits| digits.parse().ok())
-            .ok_or(Error::Damaged("it has no time"))?;
+        let (fields, checksum) = text
+            .strip_suffix('\n')
+            .and_then(|text| text.rsplit_once("\ncrc32c "))
+            .ok_or(Error::Damaged("it has no checksum"))?;
+        if format!("{:08x}", crc32c(format!("{fields}\n").as_bytes())) != checksum {
+            return Err(Error::Damaged("its checksum does not match"));
+        }
+        let lines: Vec<(&str, &str)> = fields
+            .lines()
+            .skip(2)
+            .filter_map(|line| line.split_once(' '))
+            .collect();
+        let field = |name: &str| {
+            lines
+                .iter()
+                .find(|(of, _)| *of == name)
+                .map(|(_, text)| *text)
+        };
+        let others = lines.iter().filter(|(name, _)| !FIELDS.contains(name));
+        if let Some((name, _)) = others.clone().find(|(name, _)| name.ends_with('!')) {
+            return Err(Error::NewerField((*name).to_owned()));
+        }
+        let number = |name: &str| field(name).and_then(|digits| digits.parse::<u64>().ok());
+        let generation = field("generation").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let (cluster, created_ms, bucket, generation) = field("cluster")
+            .zip(number("created"))
+            .zip(number("bucket").and_then(|number| u32::try_from(number).ok()))
+            .zip(generation)
+            .map(|(((cluster, created), bucket), generation)| {
+                (cluster, created, bucket, generation)
+            })
+            .ok_or(Error::Damaged("a line is missing"))?;
         let marker = Marker {
             cluster: cluster.to_owned(),
             created_ms,
+            bucket,
+            generation,
         };
-        if marker.encode() != bytes {
-            return Err(Error::Damaged("its checksum does not match"));
+        if others.count() == 0 && marker.encode() != bytes {
+            return Err(Error::Damaged("it would be written in another way"));
         }
         check_cluster_id(cluster).map_err(|_| Error::Damaged("the cluster id is none"))?;
         Ok(marker)
@@ -144,7 +184,12 @@ pub async fn read_again(bucket: &dyn Bucket, is_expected: bool) -> Result<Marker
     for _ in 1..READS {
         match read(bucket).await {
             Err(Error::Empty) if is_expected => {}
-            Err(Error::NewerFormat(_) | Error::NotOurs { .. } | Error::Damaged(_)) => {}
+            Err(
+                Error::NewerFormat(_)
+                | Error::NewerField(_)
+                | Error::NotOurs { .. }
+                | Error::Damaged(_),
+            ) => {}
             sure => return sure,
         }
         host::clock::sleep(PAUSE).await;
@@ -238,6 +283,7 @@ fn change(flaw: &Error) -> String {
     match flaw {
         Error::OtherCluster { found, .. } => format!("it belongs to cluster {found} now"),
         Error::NewerFormat(version) => format!("its marker has format {version} now"),
+        Error::NewerField(name) => format!("its marker has a line {name:?} now"),
         Error::Damaged(why) => format!("its marker {} is damaged: {why}", marker_key()),
         _ => format!("its marker {} is gone", marker_key()),
     }
@@ -296,7 +342,23 @@ mod tests {
         Marker {
             cluster: cluster.to_owned(),
             created_ms: 1_790_000_000_000,
+            bucket: 0,
+            generation: 0x9a3f_0c11_52e7_b604,
         }
+    }
+
+    #[test]
+    fn a_line_that_is_not_known_is_passed_over_unless_it_is_needed() {
+        let with = |line: &str| {
+            let text = String::from_utf8(marker("one").encode()).unwrap();
+            let (fields, _) = text.split_once("crc32c ").unwrap();
+            let fields = format!("{fields}{line}\n");
+            let checksum = crc32c(fields.as_bytes());
+            Marker::decode(format!("{fields}crc32c {checksum:08x}\n").as_bytes())
+        };
+        assert_eq!(with("colour blue"), Ok(marker("one")));
+        let needed = Error::NewerField("colour!".to_owned());
+        assert_eq!(with("colour! blue"), Err(needed));
     }
 
     #[test]

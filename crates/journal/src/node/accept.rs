@@ -154,7 +154,7 @@ fn body_of(slot: &Slot, nonce: u128, reference: &entry::Reference) -> Result<Vec
 fn damaged(shard: u16, index: u64, error: &entry::DecodeError) -> String {
     let name = slot_name(shard, index);
     match error {
-        entry::DecodeError::NewerFormat(_) => {
+        entry::DecodeError::NewerFormat(_) | entry::DecodeError::NewerSection(_) => {
             format!("entry {index} of the journal: {error}. Run a newer version")
         }
         entry::DecodeError::Corrupt(_) => format!(

@@ -176,7 +176,7 @@ impl Claiming {
     }
 
     fn landed(self, cx: &mut Cx<'_>) -> State {
-        let end = cx.lasting.chain.next();
+        let end = self.flight.id.index + 1;
         State::Confirming(Confirming {
             question: Question::ask(cx, Purpose::Lead, Request::Floor { end }),
             flight: self.flight,

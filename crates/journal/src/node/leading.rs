@@ -230,6 +230,7 @@ impl Leading {
                 older: lasting.retention.newest(),
             });
         }
+        cx.out.extend(lasting.retention.next_verification(now));
         if let Some(trim) = lasting.retention.next_trim(now) {
             cx.out.push(trim);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use host::clock::Instant;
 
-use super::Effect;
 use super::settings::SnapshotPolicy;
+use super::{Effect, Verdict};
 use crate::chain::Chain;
 use crate::rule::{Rule, Rules};
 use crate::snapshot::Cut;
@@ -20,6 +20,9 @@ const TRIM_AT_ONCE: u64 = 256;
 const SHARE_OF_SNAPSHOT: u64 = 4;
 /// The pause after a failed snapshot or trim.
 const PAUSE: Duration = Duration::from_secs(10);
+/// A verification restores the whole state. It is followed by a rest of so many times as long, so
+/// that verifying takes one part in a hundred of a core.
+const REST_AFTER_VERIFYING: u32 = 99;
 
 /// What an accepted slot turned out to be.
 pub(super) enum Accepted {
@@ -46,6 +49,10 @@ pub(super) struct Retention {
     writing: bool,
     /// The last attempt to write one failed.
     failed: bool,
+    /// The last one that was written and not verified yet.
+    unverified: Option<u64>,
+    verifying: bool,
+    verify_after: Instant,
     trimming_to: Option<u64>,
     /// The floor as this node read it last while it followed.
     floor: u64,
@@ -67,6 +74,9 @@ impl Retention {
             cut_at: Instant::default(),
             writing: false,
             failed: false,
+            unverified: None,
+            verifying: false,
+            verify_after: Instant::default(),
             trimming_to: None,
             floor: 0,
             paused_until: Instant::default(),
@@ -169,17 +179,45 @@ impl Retention {
             || self.bytes_since >= policy.bytes.max(share)
     }
 
-    /// The snapshot at `index` was verified, with so many bytes, or was not.
-    pub(super) fn written(&mut self, now: Instant, index: u64, verified: Option<u64>) {
+    /// The snapshot at `index` was written, with so many bytes, or was not.
+    pub(super) fn written(&mut self, now: Instant, index: u64, written: Option<u64>) {
         self.writing = false;
-        self.failed = verified.is_none();
-        let Some(bytes) = verified else {
+        self.failed = written.is_none();
+        let Some(bytes) = written else {
             self.paused_until = now + PAUSE;
             return;
         };
         self.size = bytes;
-        if self.newest.is_none_or(|newest| newest < index) {
-            self.older = self.newest.replace(index);
+        self.unverified = Some(index);
+    }
+
+    /// Which snapshot to verify next, if it is time: the last one written, since it may soon be the
+    /// one that counts.
+    pub(super) fn next_verification(&mut self, now: Instant) -> Option<Effect> {
+        if self.verifying || now < self.verify_after {
+            return None;
+        }
+        let index = self.unverified.take()?;
+        self.verifying = true;
+        Some(Effect::VerifySnapshot { index })
+    }
+
+    /// The snapshot at `index` was restored and compared.
+    pub(super) fn verified(&mut self, now: Instant, index: u64, verdict: Verdict) {
+        self.verifying = false;
+        match verdict {
+            Verdict::Whole(took) => {
+                self.verify_after = now + took * REST_AFTER_VERIFYING;
+                if self.newest.is_none_or(|newest| newest < index) {
+                    self.older = self.newest.replace(index);
+                }
+            }
+            // The next one is whole, perhaps.
+            Verdict::Useless => self.verify_after = now + PAUSE,
+            Verdict::Unknown => {
+                self.verify_after = now + PAUSE;
+                self.unverified.get_or_insert(index);
+            }
         }
     }
 
@@ -282,6 +320,37 @@ mod tests {
         // Entries are worth as much to a small snapshot as bytes.
         retention.written(now(), 207, Some(80_000));
         assert_eq!(entries_until_due(&mut retention, 1), 2_000);
+    }
+
+    #[test]
+    fn only_a_snapshot_that_was_restored_lets_the_journal_be_trimmed() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        for index in 8..=300 {
+            retention.accepted(index, 1, &Accepted::Commands);
+        }
+        retention.written(now(), 100, Some(1));
+        assert!(retention.next_trim(now()).is_none(), "nobody restored it");
+        let verification = retention.next_verification(now());
+        assert!(matches!(
+            verification,
+            Some(Effect::VerifySnapshot { index: 100 })
+        ));
+        retention.verified(now(), 100, Verdict::Useless);
+        assert!(retention.next_trim(now()).is_none(), "nobody can load it");
+        retention.written(now(), 200, Some(1));
+        let later = now() + PAUSE;
+        assert!(retention.next_verification(later).is_some());
+        retention.verified(later, 200, Verdict::Whole(Duration::from_secs(3)));
+        let trim = retention.next_trim(later);
+        assert!(
+            matches!(trim, Some(Effect::Trim { floor: 7, .. })),
+            "the one that was loaded is the older one: {trim:?}"
+        );
+        retention.written(later, 300, Some(1));
+        let rested = later + Duration::from_secs(3) * REST_AFTER_VERIFYING;
+        assert!(retention.next_verification(later).is_none());
+        assert!(retention.next_verification(rested).is_some());
     }
 
     #[test]

@@ -421,6 +421,13 @@ impl World {
                     return Ok(());
                 }
             }
+            Effect::VerifySnapshot { index } => {
+                let verdict = match failed {
+                    true => Verdict::Unknown,
+                    false => Verdict::Whole(Duration::from_micros(1)),
+                };
+                Event::SnapshotVerified(index, verdict)
+            }
             Effect::Trim { through, .. } if self.places[place].engine.is_over() => {
                 Event::Trimmed(through, Err(error()))
             }

@@ -819,3 +819,30 @@ fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
     }
     panic!("it never asks for a snapshot");
 }
+
+#[test]
+fn a_body_that_is_gone_is_no_damage_if_its_slot_was_trimmed() {
+    for floor in [9, 0] {
+        let mut settings = Settings::alone("n");
+        settings.slot_bytes_max = 100;
+        let mut leader = Bench::new(settings);
+        leader.run(Event::Started);
+        leader.run(propose(0..3));
+        let mut bench = Bench::new(Settings::one_of_several("m"));
+        bench.slots = leader.slots.clone();
+        bench.give(Event::Started);
+        // The slots are read; body and slot are trimmed before the body is.
+        while !matches!(bench.effects[..], [Effect::ReadFloor { .. }]) {
+            let event = bench.answer().expect("a request");
+            bench.give(event);
+        }
+        bench.slots.trim(floor, &[]);
+        let event = bench.answer().expect("the floor is read");
+        bench.give(event);
+        let expected = match floor {
+            0 => Role::Halted,
+            _ => Role::Loading,
+        };
+        assert_eq!(bench.node.role(), expected, "floor {floor}");
+    }
+}

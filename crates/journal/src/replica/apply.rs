@@ -84,6 +84,7 @@ pub(super) fn apply<S: StateMachine>(
         let outcome = {
             let state = shared.state.write();
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            let _named = Named { id, number };
             state.apply(id, stamp, item.cluster, &item.command)
         };
         match outcome {
@@ -97,6 +98,24 @@ pub(super) fn apply<S: StateMachine>(
     }
     Ok(())
 }
+
+/// Names the command that is applied, should the state machine panic: the process ends, and would at
+/// every start.
+struct Named {
+    id: EntryId,
+    number: usize,
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(entry = ?self.id, command = self.number, "{PANICKED}");
+        }
+    }
+}
+
+const PANICKED: &str = "the state machine panicked at this command of this entry of the journal, and \
+                        will at every start: run a version that can apply it";
 
 /// Bytes of the commands of an entry to apply for which nobody waits; `None` if it is another
 /// effect.

@@ -228,10 +228,16 @@ impl<S: StateMachine> Driver<S> {
             }
             Effect::WriteSnapshot { cut, older } => {
                 let state = self.shared.state.read();
-                let capture = state.unwrap_or_else(PoisonError::into_inner).snapshot();
+                let capture = state.unwrap_or_else(PoisonError::into_inner).capture();
                 let requests = Arc::clone(&self.requests);
                 self.start_apart("journal snapshot", async move {
                     requests.write_snapshot(*cut, older, capture).await
+                });
+            }
+            Effect::VerifySnapshot { index } => {
+                let requests = Arc::clone(&self.requests);
+                self.start_apart("journal snapshot verification", async move {
+                    requests.verify_snapshot(index).await
                 });
             }
             Effect::Trim {

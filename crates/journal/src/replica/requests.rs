@@ -1,6 +1,7 @@
 //! What a node asks for, done on the engine, the bucket and the state machine; each gives the
 //! event that answers it, within a time limit. It must not know why it is asked.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use store::bucket::{Bucket, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
-use super::{Parts, Shared, StateMachine};
+use super::{Capture, Part, PartId, Parts, Shared, StateMachine, Unreadable};
 use crate::engine::{Append, Content, End, Engine, Error, TakeError, Tenure, WINDOW};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
-use crate::node::{Ask, Event, Loaded, Run, Slot};
+use crate::node::{Ask, Event, Loaded, Run, Slot, Verdict};
 use crate::snapshot::Cut;
-use crate::snapshot::archive::{Archive, Read};
-use crate::snapshot::manifest::Chunk;
+use crate::snapshot::archive::{Archive, Found, Read};
+use crate::snapshot::manifest::{Chunk, Manifest};
 
 /// How long an append may take before it is sent again.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +40,8 @@ pub(super) struct Requests<S> {
     tenure: Mutex<Option<Arc<dyn Tenure>>>,
     bucket: Arc<dyn Bucket>,
     archive: Archive,
+    /// The parts of the last snapshot that have an identity, and what they are in the bucket.
+    parts: Mutex<BTreeMap<PartId, Chunk>>,
     retry: Retry,
     shared: Arc<Shared<S>>,
     /// The next run, which is read while the one before is applied: one at most, hence as much
@@ -56,6 +59,7 @@ impl<S: StateMachine> Requests<S> {
     pub(super) fn new(parts: Parts, shared: Arc<Shared<S>>) -> Self {
         Requests {
             archive: Archive::new(Arc::clone(&parts.bucket)),
+            parts: Mutex::default(),
             engine: parts.engine.into(),
             tenure: Mutex::new(None),
             bucket: parts.bucket,
@@ -289,50 +293,94 @@ impl<S: StateMachine> Requests<S> {
         let floor = limited(self.engine.floor()).await?;
         let mut damaged = Vec::new();
         for found in self.archive.list(above).await.map_err(unavailable)? {
-            let (cut, chunks) = match self.archive.read(&found).await.map_err(unavailable)? {
-                Read::Whole(cut, chunks) => (cut, chunks),
-                Read::Damaged(why) => {
+            let (manifest, state) = match self.restored(&found).await? {
+                Ok((manifest, state, _)) => (manifest, state),
+                Err(why) => {
                     tracing::error!(%why, "a snapshot cannot be used; an older one is tried");
                     damaged.push(why);
                     continue;
                 }
             };
-            let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-            let shared = Arc::clone(&self.shared);
-            let restored = host::task::spawn_blocking(move || {
-                let state = shared.state.write();
-                state
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .restore(chunks)
+            self.engine.adopt(&manifest.mark)?;
+            let bytes = manifest.chunks.iter().map(|chunk| chunk.length).sum();
+            let before = {
+                let shared = self.shared.state.write();
+                let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
+                let before = std::mem::replace(&mut *shared, state);
+                shared.adopted();
+                before
+            };
+            // A large state takes its time to go.
+            host::task::spawn_blocking(move || drop(before)).await;
+            return Ok(Loaded::Restored {
+                cut: Box::new(manifest.cut),
+                floor,
+                bytes,
             });
-            match restored.await {
-                Ok(()) => {
-                    let cut = Box::new(cut);
-                    return Ok(Loaded::Restored { cut, floor, bytes });
-                }
-                Err(why) => {
-                    tracing::error!(%why, key = %found.key, "a snapshot cannot be restored");
-                    damaged.push(format!("{}: {why}", found.key));
-                }
-            }
         }
         Ok(Loaded::Nothing { floor, damaged })
+    }
+
+    /// A snapshot read whole and restored beside the state in use, which nobody waits for, and
+    /// compared with what its manifest says of it; how long a core was at work.
+    async fn restored(
+        &self,
+        found: &Found,
+    ) -> Result<Result<(Manifest, S, Duration), String>, Error> {
+        let (manifest, chunks) = match self.archive.read(found).await.map_err(unavailable)? {
+            Read::Whole(manifest, chunks) => (*manifest, chunks),
+            Read::Damaged(why) => return Ok(Err(why)),
+        };
+        let mut state = {
+            let shared = self.shared.state.read();
+            shared.unwrap_or_else(PoisonError::into_inner).genesis()
+        };
+        let restored = host::task::spawn_blocking(move || {
+            let began = clock::now();
+            state.restore(chunks)?;
+            let seal = state.seal();
+            Ok::<_, Unreadable>((state, seal, clock::now().since(began)))
+        });
+        Ok(match restored.await {
+            Ok((state, seal, took)) if seal == manifest.seal => Ok((manifest, state, took)),
+            Ok(_) => Err(format!(
+                "{} restores to another state than it was cut from",
+                found.key
+            )),
+            Err(why) => Err(format!("{}: {why}", found.key)),
+        })
     }
 
     pub(super) async fn write_snapshot(
         &self,
         cut: Cut,
         older: Option<u64>,
-        capture: Box<dyn FnOnce() -> Vec<Bytes> + Send>,
+        capture: Box<dyn Capture>,
     ) -> Event {
         let (index, claim) = (cut.last.index, cut.claim.index);
-        let chunks = host::task::spawn_blocking(move || {
-            let describe = |bytes: Bytes| (Chunk::of(&bytes), bytes);
-            capture().into_iter().map(describe).collect::<Vec<_>>()
+        let known = self.known_parts(claim);
+        let encoded = host::task::spawn_blocking(move || {
+            let seal = capture.seal();
+            let parts = capture.encode(&|id| known.contains_key(&id));
+            let parts = parts.into_iter().map(|part| match part {
+                Part::Same(id) => (Some(id), known[&id], None),
+                Part::Encoded(id, bytes) => (id, Chunk::of(&bytes), Some(bytes)),
+            });
+            (seal, parts.collect::<Vec<_>>())
         });
-        let chunks = chunks.await;
-        let bytes = chunks.iter().map(|(chunk, _)| chunk.length).sum();
-        let written = self.archive.write(cut, chunks).await;
+        let (seal, parts) = encoded.await;
+        let manifest = Manifest {
+            cut,
+            seal,
+            mark: self.engine.mark(index),
+            chunks: parts.iter().map(|(_, chunk, _)| *chunk).collect(),
+        };
+        let identified = parts
+            .iter()
+            .filter_map(|(id, chunk, _)| Some(((*id)?, *chunk)));
+        *self.parts() = identified.collect();
+        let chunks = parts.into_iter().map(|(_, _, bytes)| bytes).collect();
+        let written = self.archive.write(&manifest, chunks).await;
         if written.is_ok()
             && let Some(older) = older
             && let Err(error) = self.archive.sweep(older, claim).await
@@ -340,10 +388,50 @@ impl<S: StateMachine> Requests<S> {
             // What is left over is found again after the next snapshot.
             tracing::warn!(%error, "old snapshots could not be removed");
         }
+        let bytes = manifest.chunks.iter().map(|chunk| chunk.length).sum();
         let written = written.map(|()| bytes).map_err(|error| error.to_string());
         Event::SnapshotWritten(index, written)
     }
 
+    /// The parts of the last snapshot that were written under this claim.
+    fn known_parts(&self, claim: u64) -> BTreeMap<PartId, Chunk> {
+        let mut parts = self.parts().clone();
+        parts.retain(|_, chunk| self.archive.has(claim, chunk));
+        parts
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<PartId, Chunk>> {
+        // It is whole at any time.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Restores a snapshot beside the state in use, and says whether it is what it was cut from.
+    pub(super) async fn verify_snapshot(&self, index: u64) -> Event {
+        let verify = async {
+            let listed = self.archive.list(index - 1).await.map_err(unavailable)?;
+            let found = listed.into_iter().find(|found| found.index == index);
+            match found {
+                Some(found) => self.restored(&found).await,
+                None => Err(Error::Unavailable(format!(
+                    "snapshot {index} is not listed"
+                ))),
+            }
+        };
+        let verdict = match verify.await {
+            Ok(Ok((_, _, took))) => Verdict::Whole(took),
+            Ok(Err(why)) => {
+                tracing::error!(%why, "a snapshot cannot be used; the journal is not trimmed for it");
+                Verdict::Useless
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot could not be verified; it is tried again");
+                Verdict::Unknown
+            }
+        };
+        Event::SnapshotVerified(index, verdict)
+    }
+
+    /// Trims what the state does not need any more.
     pub(super) async fn trim(
         &self,
         (floor, through): (u64, u64),
@@ -354,6 +442,12 @@ impl<S: StateMachine> Requests<S> {
             let Some(tenure) = self.tenure() else {
                 return Err(Error::Unavailable("there is no tenure".to_owned()));
             };
+            let needed = {
+                let state = self.shared.state.read();
+                state.unwrap_or_else(PoisonError::into_inner).needs(through)
+            };
+            let is_free = |index: &u64| !needed.contains(index);
+            let indices: Vec<u64> = indices.into_iter().filter(is_free).collect();
             tenure.trim(floor, &indices).await?;
             for sha256 in &bodies {
                 let key = body_key(sha256);

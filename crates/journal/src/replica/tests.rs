@@ -8,16 +8,19 @@ use host::clock;
 use store::bucket::{Bucket, Key, Op, Payload};
 use store::faulty::{Fault, Faulty, Rule};
 
-use super::{Handle, Parts, Poison, Replica, StateMachine, Unreadable, start};
+use super::{
+    Capture, Handle, Part, PartId, Parts, Poison, Replica, StateMachine, Unreadable, start,
+};
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Position, Stamp};
 use crate::memory;
 use crate::node::{ProposeError, Refusal, Role, Settings};
 use crate::object::Object;
+use crate::snapshot::manifest::Seal;
 
 /// Adds up numbers; refuses to apply "poison".
 #[derive(Default)]
-struct Sum {
+pub(super) struct Sum {
     commands: u64,
     sum: u64,
     stamp: Stamp,
@@ -42,14 +45,12 @@ impl StateMachine for Sum {
         Ok(self.sum)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
-        let (commands, sum) = (self.commands, self.sum);
-        Box::new(move || {
-            vec![
-                Bytes::from(format!("{commands}")),
-                Bytes::from(format!("{sum}")),
-            ]
-        })
+    fn capture(&self) -> Box<dyn Capture> {
+        Box::new(Captured(self.commands, self.sum))
+    }
+
+    fn genesis(&self) -> Self {
+        Sum::default()
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
@@ -64,22 +65,40 @@ impl StateMachine for Sum {
         Ok(())
     }
 
-    fn digest(&self) -> [u8; 32] {
-        let mut digest = [0; 32];
-        digest[..8].copy_from_slice(&self.sum.to_le_bytes());
-        digest
+    fn seal(&self) -> Seal {
+        seal_of(self.sum)
+    }
+}
+
+fn seal_of(sum: u64) -> Seal {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&sum.to_le_bytes());
+    Seal { level: 1, digest }
+}
+
+/// How many commands there were, and their sum.
+struct Captured(u64, u64);
+
+impl Capture for Captured {
+    fn seal(&self) -> Seal {
+        seal_of(self.1)
+    }
+
+    fn encode(self: Box<Self>, _: &dyn Fn(PartId) -> bool) -> Vec<Part> {
+        let part = |number: u64| Part::Encoded(None, Bytes::from(number.to_string()));
+        vec![part(self.0), part(self.1)]
     }
 }
 
 const CLUSTER: ClusterNumber = ClusterNumber(1);
 
-struct World {
-    bucket: Arc<Faulty>,
-    settings: Settings,
+pub(super) struct World {
+    pub(super) bucket: Arc<Faulty>,
+    pub(super) settings: Settings,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let memory = Arc::new(store::memory::Memory::new());
         let mut settings = Settings::alone("c1");
         settings.retry_min = Duration::from_millis(1);
@@ -98,7 +117,7 @@ impl World {
         Arc::<Faulty>::clone(&self.bucket)
     }
 
-    fn start(&self) -> (Handle<Sum>, Replica) {
+    pub(super) fn start(&self) -> (Handle<Sum>, Replica) {
         self.start_on(Box::new(Object::new(self.bucket(), 0)))
     }
 
@@ -136,7 +155,7 @@ impl World {
     }
 }
 
-async fn role(handle: &Handle<Sum>, role: Role) {
+pub(super) async fn role(handle: &Handle<Sum>, role: Role) {
     let mut roles = handle.roles();
     let wait = roles.wait_for(|now| *now == role);
     let waited = clock::timeout(Duration::from_secs(20), wait).await;
@@ -145,7 +164,7 @@ async fn role(handle: &Handle<Sum>, role: Role) {
     }
 }
 
-async fn add(handle: &Handle<Sum>, number: u64) -> Result<u64, ProposeError> {
+pub(super) async fn add(handle: &Handle<Sum>, number: u64) -> Result<u64, ProposeError> {
     let command = Bytes::from(number.to_string());
     handle.propose(CLUSTER, command).await
 }
@@ -248,8 +267,14 @@ impl StateMachine for std::sync::Mutex<Watched> {
         watched.sum.apply(entry, stamp, cluster, bytes)
     }
 
-    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<Bytes> + Send> {
-        self.lock().expect("nobody panics with it").sum.snapshot()
+    fn capture(&self) -> Box<dyn Capture> {
+        self.lock().expect("nobody panics with it").sum.capture()
+    }
+
+    fn genesis(&self) -> Self {
+        let (_, seen) = std::sync::mpsc::channel();
+        let sum = Sum::default();
+        std::sync::Mutex::new(Watched { sum, seen })
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
@@ -257,8 +282,8 @@ impl StateMachine for std::sync::Mutex<Watched> {
         watched.sum.restore(chunks)
     }
 
-    fn digest(&self) -> [u8; 32] {
-        self.lock().expect("nobody panics with it").sum.digest()
+    fn seal(&self) -> Seal {
+        self.lock().expect("nobody panics with it").sum.seal()
     }
 }
 
@@ -776,4 +801,24 @@ async fn a_follower_confirms_what_was_answered_elsewhere_before() {
         second.reach(position).await.expect("it is there");
     }
     assert!(first.is_leader());
+}
+
+/// A snapshot whose chunks are whole and which restores to another state than it says.
+#[tokio::test]
+async fn a_snapshot_that_restores_to_another_state_is_not_used() {
+    let (world, sum) = trimmed().await;
+    let bucket = world.bucket();
+    let archive = crate::snapshot::archive::Archive::new(Arc::clone(&bucket));
+    let newest = archive.list(0).await.expect("a listing")[0].clone();
+    let read = archive.read(&newest).await.expect("read");
+    let crate::snapshot::archive::Read::Whole(mut manifest, _) = read else {
+        panic!("{read:?}");
+    };
+    manifest.seal.digest[9] ^= 1;
+    bucket.delete(&newest.key).await.expect("deleted");
+    let put = bucket.put_new(&newest.key, Payload::from(manifest.encode()));
+    put.await.expect("put");
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|sum| sum.sum), sum, "from the one before");
 }

@@ -14,7 +14,6 @@ use store::bucket::{self, Bucket, Key, Op, Payload};
 use store::layout::{CHUNKS, SNAPSHOTS};
 use store::retry::{Limits, Retry};
 
-use super::Cut;
 use super::manifest::{Chunk, Manifest};
 use crate::entry::DecodeError;
 
@@ -46,7 +45,7 @@ pub struct Found {
 /// What became of reading a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    Whole(Cut, Vec<Bytes>),
+    Whole(Box<Manifest>, Vec<Bytes>),
     /// It cannot be used; why, for people.
     Damaged(String),
 }
@@ -61,35 +60,52 @@ impl Archive {
         }
     }
 
-    /// Writes a snapshot, reads every new part of it back, and names it by its manifest.
-    pub async fn write(&self, cut: Cut, chunks: Vec<(Chunk, Bytes)>) -> Result<(), bucket::Error> {
-        let claim = cut.claim.index;
-        let manifest = Manifest {
-            cut,
-            chunks: chunks.iter().map(|(chunk, _)| *chunk).collect(),
-        };
-        stream::iter(chunks)
+    /// Writes a snapshot, reads every new part of it back, and names it by its manifest. Of chunks
+    /// without bytes, which are unchanged since the last snapshot, only the presence is checked.
+    pub async fn write(
+        &self,
+        manifest: &Manifest,
+        chunks: Vec<Option<Bytes>>,
+    ) -> Result<(), bucket::Error> {
+        let claim = manifest.cut.claim.index;
+        stream::iter(manifest.chunks.clone().into_iter().zip(chunks))
             .map(Ok)
             .try_for_each_concurrent(AT_ONCE, |(chunk, bytes)| async move {
                 let key = chunk_key(claim, &chunk);
                 self.write_chunk(key, chunk.length, bytes).await
             })
             .await?;
-        let key = manifest_key(&manifest);
-        self.write_one(&key, manifest.encode()).await?;
+        self.write_one(&manifest_key(manifest), manifest.encode())
+            .await?;
         let named = manifest.chunks.iter();
         let named: BTreeSet<Key> = named.map(|chunk| chunk_key(claim, chunk)).collect();
         self.verified().retain(|key| named.contains(key));
         Ok(())
     }
 
+    /// Whether a chunk was written and read back under this claim, by the last snapshot or since.
+    pub fn has(&self, claim: u64, chunk: &Chunk) -> bool {
+        self.verified().contains(&chunk_key(claim, chunk))
+    }
+
     /// Writes a chunk, unless it was written and read back before. That it is there says nothing:
     /// an attempt that failed may have left it, damaged.
-    async fn write_chunk(&self, key: Key, length: u64, bytes: Bytes) -> Result<(), bucket::Error> {
+    async fn write_chunk(
+        &self,
+        key: Key,
+        length: u64,
+        bytes: Option<Bytes>,
+    ) -> Result<(), bucket::Error> {
         let is_verified = self.verified().contains(&key);
         if is_verified && self.bucket.head(&key).await? == Some(length) {
             return Ok(());
         }
+        let Some(bytes) = bytes else {
+            // The next attempt encodes it again.
+            self.verified().remove(&key);
+            let gone = "a chunk of the last snapshot is not there";
+            return Err(bucket::Error::definite(Op::Head, &key, gone));
+        };
         self.write_one(&key, bytes).await?;
         self.verified().insert(key);
         Ok(())
@@ -135,13 +151,13 @@ impl Archive {
             Err(why) => return Ok(Read::Damaged(why)),
         };
         let claim = manifest.cut.claim.index;
-        let chunks: Result<Vec<Bytes>, Unread> = stream::iter(manifest.chunks)
+        let chunks: Result<Vec<Bytes>, Unread> = stream::iter(manifest.chunks.clone())
             .map(|chunk| async move { self.chunk(claim, &chunk).await })
             .buffered(AT_ONCE)
             .try_collect()
             .await;
         match chunks {
-            Ok(chunks) => Ok(Read::Whole(manifest.cut, chunks)),
+            Ok(chunks) => Ok(Read::Whole(Box::new(manifest), chunks)),
             Err(Unread::Damaged(why)) => Ok(Read::Damaged(format!("{}: {why}", found.key))),
             Err(Unread::Failed(error)) => Err(error),
         }
@@ -172,6 +188,7 @@ impl Archive {
             DecodeError::NewerFormat(format) => {
                 format!("{key} has format {format}, which is newer than this program")
             }
+            DecodeError::NewerSection(_) => format!("{key}: {error}"),
         });
         Ok(decoded.and_then(|manifest| {
             if manifest_key(&manifest) == *key {

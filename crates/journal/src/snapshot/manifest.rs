@@ -1,16 +1,29 @@
 //! A snapshot's manifest as bytes (docs/formats/journal-snapshot.md). It must not know where
 //! manifests and chunks lie.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use sha2::{Digest, Sha256};
 use store::checksum::crc32c;
 
 use super::Cut;
 use crate::entry::{DecodeError, EntryId, NODE_NAME_BYTES_MAX, Stamp};
 
+#[cfg(test)]
+mod tests;
+
 const MAGIC: [u8; 4] = *b"SWJS";
 /// The format that this code writes, and the only one that it reads.
 const FORMAT: u8 = 1;
+/// Bytes before the sections.
+const HEADER_BYTES: usize = 8;
+/// The flag of a section without which the rest must not be used.
+const NEEDED: u16 = 1;
+
+const SECTION_CUT: u16 = 1;
+const SECTION_RETENTION: u16 = 2;
+const SECTION_STATE: u16 = 3;
+const SECTION_ENGINE: u16 = 4;
+const SECTION_CHUNKS: u16 = 5;
 
 /// A piece of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +34,23 @@ pub struct Chunk {
     pub length: u64,
 }
 
+/// What the state machine says of the state that a snapshot holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// The level at which the state is.
+    pub level: u32,
+    /// The digest of the state at that level: whoever restores the snapshot gets the same.
+    pub digest: [u8; 32],
+}
+
 /// What a snapshot consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Where it was cut.
     pub cut: Cut,
+    pub seal: Seal,
+    /// What the engine must know to go on from there; its own to read.
+    pub mark: Bytes,
     /// Its pieces, in order.
     pub chunks: Vec<Chunk>,
 }
@@ -58,11 +83,31 @@ impl Manifest {
 
     /// The manifest as an object.
     pub fn encode(&self) -> Bytes {
-        let cut = &self.cut;
         let mut out = BytesMut::new();
         out.put_slice(&MAGIC);
         out.put_u8(FORMAT);
-        out.put_u8(0);
+        out.put_bytes(0, 3);
+        section(&mut out, SECTION_CUT, |out| self.put_cut(out));
+        section(&mut out, SECTION_RETENTION, |out| self.put_retention(out));
+        section(&mut out, SECTION_STATE, |out| {
+            out.put_u32_le(self.seal.level);
+            out.put_slice(&self.seal.digest);
+        });
+        section(&mut out, SECTION_ENGINE, |out| out.put_slice(&self.mark));
+        section(&mut out, SECTION_CHUNKS, |out| {
+            out.put_slice(&self.digest());
+            for chunk in &self.chunks {
+                out.put_slice(&chunk.sha256);
+                out.put_u64_le(chunk.length);
+            }
+        });
+        let checksum = crc32c(&out);
+        out.put_u32_le(checksum);
+        out.freeze()
+    }
+
+    fn put_cut(&self, out: &mut BytesMut) {
+        let cut = &self.cut;
         out.put_u16_le(cut.shard);
         for id in [cut.last, cut.claim] {
             out.put_u64_le(id.index);
@@ -70,37 +115,31 @@ impl Manifest {
         }
         out.put_u64_le(cut.stamp.wall_millis);
         out.put_u64_le(cut.stamp.ticks_millis);
-        out.put_u64_le(cut.trimmed_below);
         assert!(
             cut.claimant.len() <= NODE_NAME_BYTES_MAX,
             "a node's name is short"
         );
-        out.put_u8(cut.claimant.len() as u8);
         out.put_slice(cut.claimant.as_bytes());
-        put_count(&mut out, cut.spared.len());
+    }
+
+    fn put_retention(&self, out: &mut BytesMut) {
+        let cut = &self.cut;
+        out.put_u64_le(cut.trimmed_below);
+        put_count(out, cut.spared.len());
         for index in &cut.spared {
             out.put_u64_le(*index);
         }
-        put_count(&mut out, cut.bodies.len());
+        put_count(out, cut.bodies.len());
         for (index, sha256) in &cut.bodies {
             out.put_u64_le(*index);
             out.put_slice(sha256);
         }
-        out.put_slice(&self.digest());
-        put_count(&mut out, self.chunks.len());
-        for chunk in &self.chunks {
-            out.put_slice(&chunk.sha256);
-            out.put_u64_le(chunk.length);
-        }
-        let checksum = crc32c(&out);
-        out.put_u32_le(checksum);
-        out.freeze()
     }
 
-    /// The manifest in `object`. Strict: whatever [`Manifest::encode`] would not have written is
-    /// an error.
+    /// The manifest in `object`. Strict: sections that this program knows hold what
+    /// [`Manifest::encode`] would have written; others are passed over, unless they are needed.
     pub fn decode(object: &Bytes) -> Result<Manifest, DecodeError> {
-        if object.len() < 12 || object[..4] != MAGIC {
+        if object.len() < HEADER_BYTES + 4 || object[..4] != MAGIC {
             return Err(DecodeError::Corrupt("it does not begin with SWJS"));
         }
         let (covered, mut checksum) = object.split_at(object.len() - 4);
@@ -110,16 +149,49 @@ impl Manifest {
         if covered[4] != FORMAT {
             return Err(DecodeError::NewerFormat(covered[4]));
         }
-        let mut rest = object.slice(6..covered.len());
-        let manifest = read(&mut rest, covered[5])
-            .map_err(|_| DecodeError::Corrupt("it is cut off"))?
+        let (known, others) = sections(object.slice(HEADER_BYTES..covered.len()))?;
+        let manifest = read(known)
+            .map_err(|_| DecodeError::Corrupt("a section is cut off"))?
             .ok_or(DecodeError::Corrupt("its fields contradict each other"))?;
         // One spelling only: this also refuses what follows the last chunk and a wrong digest.
-        if manifest.encode() != *object {
+        if !others && manifest.encode() != *object {
             return Err(DecodeError::Corrupt("it would be written in another way"));
         }
         Ok(manifest)
     }
+}
+
+/// Writes one section, which every reader must know.
+fn section(out: &mut BytesMut, number: u16, write: impl FnOnce(&mut BytesMut)) {
+    out.put_u16_le(number);
+    out.put_u16_le(NEEDED);
+    let at = out.len();
+    out.put_u32_le(0);
+    write(out);
+    let length = u32::try_from(out.len() - at - 4).expect("a section is smaller than 4 GiB");
+    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The sections that this program knows, by number from 1, and whether there are others.
+fn sections(mut rest: Bytes) -> Result<([Bytes; 5], bool), DecodeError> {
+    const SHORT: DecodeError = DecodeError::Corrupt("its sections are cut off");
+    let (mut known, mut others, mut last) = (<[Bytes; 5]>::default(), false, 0);
+    while rest.has_remaining() {
+        let number = rest.try_get_u16_le().map_err(|_| SHORT)?;
+        let flags = rest.try_get_u16_le().map_err(|_| SHORT)?;
+        let length = rest.try_get_u32_le().map_err(|_| SHORT)? as usize;
+        if length > rest.len() || number <= last {
+            return Err(SHORT);
+        }
+        last = number;
+        let content = rest.split_to(length);
+        match known.get_mut(usize::from(number) - 1) {
+            Some(section) => *section = content,
+            None if flags & NEEDED != 0 => return Err(DecodeError::NewerSection(number)),
+            None => others = true,
+        }
+    }
+    Ok((known, others))
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
@@ -127,10 +199,10 @@ fn put_count(out: &mut BytesMut, count: usize) {
 }
 
 /// A count of parts of `size` bytes each, which must all be there.
-fn take_count(rest: &mut Bytes, size: usize) -> Result<usize, bytes::TryGetError> {
+fn take_count(rest: &mut Bytes, size: usize) -> Result<usize, TryGetError> {
     let count = rest.try_get_u32_le()? as usize;
     if count > rest.len() / size {
-        return Err(bytes::TryGetError {
+        return Err(TryGetError {
             requested: count.saturating_mul(size),
             available: rest.len(),
         });
@@ -138,13 +210,13 @@ fn take_count(rest: &mut Bytes, size: usize) -> Result<usize, bytes::TryGetError
     Ok(count)
 }
 
-fn take_hash(rest: &mut Bytes) -> Result<[u8; 32], bytes::TryGetError> {
+fn take_hash(rest: &mut Bytes) -> Result<[u8; 32], TryGetError> {
     let mut hash = [0; 32];
     rest.try_copy_to_slice(&mut hash)?;
     Ok(hash)
 }
 
-fn take_id(rest: &mut Bytes) -> Result<EntryId, bytes::TryGetError> {
+fn take_id(rest: &mut Bytes) -> Result<EntryId, TryGetError> {
     Ok(EntryId {
         index: rest.try_get_u64_le()?,
         nonce: rest.try_get_u128_le()?,
@@ -152,39 +224,44 @@ fn take_id(rest: &mut Bytes) -> Result<EntryId, bytes::TryGetError> {
 }
 
 /// `None`: whole, but it makes no sense.
-fn read(rest: &mut Bytes, reserved: u8) -> Result<Option<Manifest>, bytes::TryGetError> {
-    let shard = rest.try_get_u16_le()?;
-    let (last, claim) = (take_id(rest)?, take_id(rest)?);
+fn read(sections: [Bytes; 5]) -> Result<Option<Manifest>, TryGetError> {
+    let [mut place, mut retention, mut state, mark, mut pieces] = sections;
+    let shard = place.try_get_u16_le()?;
+    let (last, claim) = (take_id(&mut place)?, take_id(&mut place)?);
     let stamp = Stamp {
-        wall_millis: rest.try_get_u64_le()?,
-        ticks_millis: rest.try_get_u64_le()?,
+        wall_millis: place.try_get_u64_le()?,
+        ticks_millis: place.try_get_u64_le()?,
     };
-    let trimmed_below = rest.try_get_u64_le()?;
-    let mut name = vec![0; usize::from(rest.try_get_u8()?)];
-    rest.try_copy_to_slice(&mut name)?;
-    let mut spared = Vec::new();
-    for _ in 0..take_count(rest, 8)? {
-        spared.push(rest.try_get_u64_le()?);
-    }
-    let mut bodies = Vec::new();
-    for _ in 0..take_count(rest, 40)? {
-        bodies.push((rest.try_get_u64_le()?, take_hash(rest)?));
-    }
-    let _digest = take_hash(rest)?;
-    let mut chunks = Vec::new();
-    for _ in 0..take_count(rest, 40)? {
-        chunks.push(Chunk {
-            sha256: take_hash(rest)?,
-            length: rest.try_get_u64_le()?,
-        });
-    }
-    let Ok(claimant) = String::from_utf8(name) else {
+    let Ok(claimant) = String::from_utf8(place.to_vec()) else {
         return Ok(None);
     };
-    let sensible = reserved == 0
-        && claim.index <= last.index
+    let trimmed_below = retention.try_get_u64_le()?;
+    let mut spared = Vec::new();
+    for _ in 0..take_count(&mut retention, 8)? {
+        spared.push(retention.try_get_u64_le()?);
+    }
+    let mut bodies = Vec::new();
+    for _ in 0..take_count(&mut retention, 40)? {
+        bodies.push((retention.try_get_u64_le()?, take_hash(&mut retention)?));
+    }
+    let seal = Seal {
+        level: state.try_get_u32_le()?,
+        digest: take_hash(&mut state)?,
+    };
+    let _digest = take_hash(&mut pieces)?;
+    let mut chunks = Vec::new();
+    while pieces.has_remaining() {
+        chunks.push(Chunk {
+            sha256: take_hash(&mut pieces)?,
+            length: pieces.try_get_u64_le()?,
+        });
+    }
+    let sensible = claim.index <= last.index
         && last.index < u64::MAX
         && trimmed_below <= last.index
+        && claimant.len() <= NODE_NAME_BYTES_MAX
+        && !retention.has_remaining()
+        && !state.has_remaining()
         && spared.is_sorted_by(|a, b| a < b)
         && bodies.is_sorted_by(|a, b| a.0 < b.0);
     Ok(sensible.then_some(Manifest {
@@ -198,84 +275,8 @@ fn read(rest: &mut Bytes, reserved: u8) -> Result<Option<Manifest>, bytes::TryGe
             spared,
             bodies,
         },
+        seal,
+        mark,
         chunks,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: &str = include_str!("../../../../docs/formats/journal-snapshot.md");
-
-    /// The manifest that docs/formats/journal-snapshot.md spells out.
-    fn example() -> Manifest {
-        let id = |index, nonce| EntryId { index, nonce };
-        Manifest {
-            cut: Cut {
-                shard: 0,
-                last: id(4_097, 0x22),
-                claim: id(3, 0x11),
-                claimant: "c1".to_owned(),
-                stamp: Stamp {
-                    wall_millis: 1_764_000_000_000,
-                    ticks_millis: 9_000,
-                },
-                trimmed_below: 1,
-                spared: vec![1, 3],
-                bodies: vec![(7, [7; 32])],
-            },
-            chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
-        }
-    }
-
-    #[test]
-    fn the_documented_bytes_are_the_manifest_described() {
-        let bytes = crate::page::dump(PAGE, "hex");
-        assert_eq!(example().encode(), bytes);
-        assert_eq!(Manifest::decode(&bytes), Ok(example()));
-    }
-
-    #[test]
-    fn a_manifest_comes_back_whole() {
-        let object = example().encode();
-        assert_eq!(Manifest::decode(&object), Ok(example()));
-    }
-
-    #[test]
-    fn any_changed_or_missing_byte_is_noticed() {
-        let object = example().encode();
-        for at in 0..object.len() {
-            let mut changed = object.to_vec();
-            changed[at] ^= 1;
-            assert!(Manifest::decode(&changed.into()).is_err(), "byte {at}");
-            assert!(
-                Manifest::decode(&object.slice(..at)).is_err(),
-                "cut at {at}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_newer_format_is_named() {
-        let mut object = example().encode().to_vec();
-        object[4] = 2;
-        let covered = object.len() - 4;
-        let checksum = crc32c(&object[..covered]);
-        object[covered..].copy_from_slice(&checksum.to_le_bytes());
-        let error = Manifest::decode(&object.into()).expect_err("format 2");
-        assert_eq!(error, DecodeError::NewerFormat(2));
-    }
-
-    #[test]
-    fn a_hostile_count_reserves_nothing() {
-        let mut object = example().encode().to_vec();
-        // The count of spared slots, after header, ids, stamp, floor and name.
-        let at = 8 + 48 + 16 + 8 + 3;
-        object[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-        let covered = object.len() - 4;
-        let checksum = crc32c(&object[..covered]);
-        object[covered..].copy_from_slice(&checksum.to_le_bytes());
-        assert!(Manifest::decode(&object.into()).is_err());
-    }
 }

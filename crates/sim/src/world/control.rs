@@ -13,6 +13,7 @@ use journal::entry::{ClusterNumber, EntryId, Item};
 use journal::memory::Books;
 use journal::node::{
     Ask, Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Run, Settings, Ticket,
+    Verdict,
 };
 use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
 use meta::ids::{Stamp, TopicId};
@@ -78,6 +79,8 @@ enum Asked {
     Load(Ask),
     /// A snapshot at this index, of so many bytes.
     Write(u64, u64),
+    /// The snapshot at this index, to be restored and compared.
+    Verify(u64),
 }
 
 /// A control node in one life.
@@ -428,6 +431,10 @@ impl Control {
                 let write = JournalRequest::WriteSnapshot { cut, chunks, older };
                 self.ask(cx, Asked::Write(index, bytes), write);
             }
+            Effect::VerifySnapshot { index } => {
+                let request = JournalRequest::ReadSnapshot { index };
+                self.ask(cx, Asked::Verify(index), request);
+            }
             Effect::Trim {
                 floor,
                 through,
@@ -522,6 +529,10 @@ impl Control {
                 return self.perform(cx, Effect::Halt { why });
             }
             (Asked::Load(ask), _) => Event::SnapshotLoaded(ask, Err(failed())),
+            (Asked::Verify(index), JournalAnswer::Snapshot { found, .. }) => {
+                Event::SnapshotVerified(index, verify(cx, found))
+            }
+            (Asked::Verify(index), _) => Event::SnapshotVerified(index, Verdict::Unknown),
             (Asked::Write(index, bytes), JournalAnswer::SnapshotWritten) => {
                 Event::SnapshotWritten(index, Ok(bytes))
             }
@@ -711,6 +722,23 @@ impl Control {
 /// The state before the first command.
 pub(super) fn genesis() -> State {
     State::genesis("c2VhdAAAAAAAAAAAAAAAAA".to_owned())
+}
+
+/// Restores a snapshot and compares it with what replicas have at its entry.
+fn verify(cx: &mut Context, found: Option<(Box<journal::snapshot::Cut>, Vec<Bytes>)>) -> Verdict {
+    let Some((cut, chunks)) = found else {
+        return Verdict::Unknown;
+    };
+    match State::restore(&chunks) {
+        Ok(state) => {
+            cx.compare_digests(cut.last.index, state.digest());
+            Verdict::Whole(Duration::from_millis(1))
+        }
+        Err(error) => {
+            cx.violation(format!("a snapshot cannot be restored: {error}"));
+            Verdict::Useless
+        }
+    }
 }
 
 /// Bytes of all chunks of a snapshot.

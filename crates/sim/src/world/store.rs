@@ -40,6 +40,10 @@ pub(super) enum JournalRequest {
     LoadSnapshot {
         above: u64,
     },
+    /// The snapshot at this index.
+    ReadSnapshot {
+        index: u64,
+    },
     WriteSnapshot {
         cut: Box<Cut>,
         chunks: Vec<Bytes>,
@@ -92,7 +96,8 @@ impl JournalRequest {
             | JournalRequest::Take { .. }
             | JournalRequest::Scan { .. }
             | JournalRequest::Floor
-            | JournalRequest::LoadSnapshot { .. } => Request::Get(String::new()),
+            | JournalRequest::LoadSnapshot { .. }
+            | JournalRequest::ReadSnapshot { .. } => Request::Get(String::new()),
             JournalRequest::Trim { .. } | JournalRequest::WriteSnapshot { .. } => {
                 Request::Delete(String::new())
             }
@@ -147,6 +152,10 @@ impl JournalStore {
                     floor: self.slots.floor(),
                 }
             }
+            JournalRequest::ReadSnapshot { index } => JournalAnswer::Snapshot {
+                found: self.snapshots.get(index).cloned(),
+                floor: self.slots.floor(),
+            },
             JournalRequest::WriteSnapshot { cut, chunks, older } => {
                 if let Some(older) = older {
                     self.snapshots = self.snapshots.split_off(older);

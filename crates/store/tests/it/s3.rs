@@ -49,6 +49,8 @@ async fn two_prefixes_of_one_bucket_do_not_see_each_other() {
     let mark = |cluster: &str| marker::Marker {
         cluster: cluster.to_owned(),
         created_ms: 1,
+        bucket: 0,
+        generation: 7,
     };
     marker::claim(one.as_ref(), &mark("c1"))
         .await

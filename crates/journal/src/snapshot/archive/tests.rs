@@ -10,7 +10,7 @@ use store::memory::Memory;
 use super::{Archive, Read};
 use crate::entry::{EntryId, Stamp};
 use crate::snapshot::Cut;
-use crate::snapshot::manifest::Chunk;
+use crate::snapshot::manifest::{Chunk, Manifest, Seal};
 
 fn position(index: u64, claim: u64) -> Cut {
     Cut {
@@ -28,11 +28,26 @@ fn position(index: u64, claim: u64) -> Cut {
     }
 }
 
-fn chunks(texts: &[&str]) -> Vec<(Chunk, Bytes)> {
-    let bytes = texts
-        .iter()
-        .map(|text| Bytes::copy_from_slice(text.as_bytes()));
-    bytes.map(|bytes| (Chunk::of(&bytes), bytes)).collect()
+fn chunks(texts: &[&str]) -> Vec<Bytes> {
+    let bytes = |text: &&str| Bytes::copy_from_slice(text.as_bytes());
+    texts.iter().map(bytes).collect()
+}
+
+fn manifest(cut: Cut, chunks: &[Bytes]) -> Manifest {
+    Manifest {
+        cut,
+        seal: Seal::default(),
+        mark: Bytes::new(),
+        chunks: chunks.iter().map(|bytes| Chunk::of(bytes)).collect(),
+    }
+}
+
+impl Archive {
+    async fn put(&self, cut: Cut, chunks: Vec<Bytes>) -> Result<(), store::bucket::Error> {
+        let manifest = manifest(cut, &chunks);
+        self.write(&manifest, chunks.into_iter().map(Some).collect())
+            .await
+    }
 }
 
 fn archive() -> (Arc<Faulty>, Archive) {
@@ -44,12 +59,14 @@ fn archive() -> (Arc<Faulty>, Archive) {
 #[tokio::test]
 async fn a_snapshot_comes_back_as_it_was_written() {
     let (_, archive) = archive();
-    let written = archive.write(position(9, 3), chunks(&["a", "b"])).await;
+    let written = archive.put(position(9, 3), chunks(&["a", "b"])).await;
     written.expect("written");
     let found = archive.list(0).await.expect("a listing");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].index, 9);
-    let expected = Read::Whole(position(9, 3), vec![Bytes::from("a"), Bytes::from("b")]);
+    let pieces = chunks(&["a", "b"]);
+    let expected = Box::new(manifest(position(9, 3), &pieces));
+    let expected = Read::Whole(expected, pieces);
     assert_eq!(archive.read(&found[0]).await, Ok(expected));
     assert_eq!(archive.list(9).await, Ok(Vec::new()));
 }
@@ -57,10 +74,7 @@ async fn a_snapshot_comes_back_as_it_was_written() {
 #[tokio::test]
 async fn objects_have_the_names_of_the_worked_example() {
     let page = include_str!("../../../../../docs/formats/journal-snapshot.md");
-    let manifest = crate::snapshot::manifest::Manifest {
-        cut: position(4_097, 3),
-        chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
-    };
+    let manifest = manifest(position(4_097, 3), &chunks(&["state", ""]));
     for key in [
         super::manifest_key(&manifest),
         super::chunk_key(3, &manifest.chunks[0]),
@@ -72,14 +86,10 @@ async fn objects_have_the_names_of_the_worked_example() {
 #[tokio::test]
 async fn unchanged_chunks_are_written_once() {
     let (bucket, archive) = archive();
-    let first = archive
-        .write(position(9, 3), chunks(&["same", "old"]))
-        .await;
+    let first = archive.put(position(9, 3), chunks(&["same", "old"])).await;
     first.expect("written");
     let puts = bucket.faults().calls(Op::PutNew);
-    let second = archive
-        .write(position(19, 3), chunks(&["same", "new"]))
-        .await;
+    let second = archive.put(position(19, 3), chunks(&["same", "new"])).await;
     second.expect("written");
     let puts = bucket.faults().calls(Op::PutNew) - puts;
     assert_eq!(puts, 2, "one chunk and the manifest");
@@ -92,7 +102,7 @@ async fn what_does_not_read_back_is_not_named() {
         prefix: "chunks/".to_owned(),
         ..Rule::on(Op::Get, Fault::Corrupt)
     });
-    assert!(archive.write(position(9, 3), chunks(&["a"])).await.is_err());
+    assert!(archive.put(position(9, 3), chunks(&["a"])).await.is_err());
     bucket.faults().clear();
     assert_eq!(archive.list(0).await, Ok(Vec::new()));
 }
@@ -105,19 +115,19 @@ async fn what_a_failed_attempt_left_is_not_taken_for_verified() {
         ..Rule::on(Op::Get, Fault::Corrupt)
     });
     for index in [9, 19] {
-        let written = archive.write(position(index, 3), chunks(&["a"])).await;
+        let written = archive.put(position(index, 3), chunks(&["a"])).await;
         assert!(written.is_err(), "the chunk of slot {index} is damaged");
     }
     assert_eq!(archive.list(0).await, Ok(Vec::new()));
     bucket.faults().clear();
-    let written = archive.write(position(29, 3), chunks(&["a"])).await;
+    let written = archive.put(position(29, 3), chunks(&["a"])).await;
     written.expect("now it reads back");
 }
 
 #[tokio::test]
 async fn damage_is_told_from_a_bucket_that_does_not_answer() {
     let (bucket, archive) = archive();
-    let written = archive.write(position(9, 3), chunks(&["a"])).await;
+    let written = archive.put(position(9, 3), chunks(&["a"])).await;
     written.expect("written");
     let found = archive.list(0).await.expect("a listing").remove(0);
     bucket.faults().add(Rule::on(Op::Get, Fault::Definite));
@@ -144,7 +154,7 @@ async fn a_sweep_leaves_what_others_name_or_may_be_naming() {
         (19, 3, ["a", "b"]),
         (29, 3, ["a", "c"]),
     ] {
-        let written = archive.write(position(index, claim), chunks(&texts)).await;
+        let written = archive.put(position(index, claim), chunks(&texts)).await;
         written.expect("written");
     }
     // A later leader has written a chunk and not named it yet.
