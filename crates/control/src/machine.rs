@@ -98,7 +98,7 @@ impl StateMachine for Machine {
 
     fn apply(
         &mut self,
-        _: EntryId,
+        entry: EntryId,
         stamp: journal::entry::Stamp,
         cluster: ClusterNumber,
         command: &[u8],
@@ -107,23 +107,25 @@ impl StateMachine for Machine {
             return Err(Poison(format!("there is no cluster {} here", cluster.0)));
         }
         let command = Command::decode(command).map_err(|error| Poison(error.to_string()))?;
+        let entry = meta::ids::EntryId {
+            index: entry.index,
+            nonce: entry.nonce,
+        };
         let stamp = Stamp {
             wall_millis: stamp.wall_millis,
             ticks_millis: stamp.ticks_millis,
         };
-        if matches!(command, Command::SetFeatureLevel { .. }) {
-            // Tried beside the state: whoever stops here has it as it was before the command.
-            let mut trial = self.state.clone();
-            trial.apply(stamp, &command);
-            let level = trial.feature_level();
-            if level > meta::FEATURE_LEVEL {
-                return Err(Poison(format!(
-                    "it raises the feature level to {level}, which this release does not support: \
-                     run a newer one"
-                )));
-            }
+        // Before the state has changed: it must stay as it was.
+        if let Command::SetFeatureLevel { level } = command
+            && level > meta::FEATURE_LEVEL
+            && self.state.check_feature_level(level).is_ok()
+        {
+            return Err(Poison(format!(
+                "it raises the feature level to {level}, which this release does not support: run \
+                 a newer one"
+            )));
         }
-        let applied = self.state.apply(stamp, &command);
+        let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok(applied.reply)
     }
@@ -185,5 +187,41 @@ impl Capture for Captured {
     fn encode(self: Box<Self>, _: &dyn Fn(PartId) -> bool) -> Vec<Part> {
         let chunks = self.capture.encode_chunks().into_iter();
         chunks.map(|bytes| Part::Encoded(None, bytes)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_this_release_does_not_know_stops_it_before_the_state_changes() {
+        let (groups, _changed) = mpsc::unbounded_channel();
+        let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        let mut machine = Machine::new(ClusterNumber(1), state, groups);
+        let mut apply = |command: &Command| {
+            let entry = EntryId { index: 1, nonce: 1 };
+            let stamp = journal::entry::Stamp {
+                wall_millis: 1,
+                ticks_millis: 1,
+            };
+            let applied = machine.apply(entry, stamp, ClusterNumber(1), &command.encode());
+            (applied, machine.seal())
+        };
+        let level = meta::FEATURE_LEVEL + 1;
+        let raise = Command::SetFeatureLevel { level };
+        let (refused, _) = apply(&raise);
+        assert!(matches!(refused, Ok(Reply::Refused(_))), "{refused:?}");
+        let (_, before) = apply(&Command::RegisterControlNode(meta::command::ControlNode {
+            nonce: 1,
+            name: "c".to_owned(),
+            address: "c:1".to_owned(),
+            region: "r".to_owned(),
+            zone: "z".to_owned(),
+            level,
+        }));
+        let (poison, after) = apply(&raise);
+        assert!(poison.is_err(), "{poison:?}");
+        assert_eq!(before, after);
     }
 }

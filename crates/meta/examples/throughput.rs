@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use meta::command::{CreateTopic, RegisterAgent};
 use meta::commit::Batch;
-use meta::ids::{FileId, Incarnation, PartitionId, TopicId};
+use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
 use meta::{BatchOutcome, Command, CommitFile, FileReply, Reply, Stamp, State};
 
 const PARTITIONS: u64 = 10_000;
@@ -105,7 +105,7 @@ fn measure(state: &mut State, load: &mut Load, when: &str) {
 
 fn apply(state: &mut State, command: &[u8]) {
     let command = Command::decode(command).expect("the load encodes commands");
-    let applied = state.apply(STAMP, &command);
+    let applied = state.apply(EntryId::default(), STAMP, &command);
     let Reply::File(FileReply::Committed { outcomes }) = applied.reply else {
         panic!("the load commits in order");
     };
@@ -135,7 +135,7 @@ impl Load {
             partitions: u32::try_from(PARTITIONS).expect("few"),
             configs: Default::default(),
         };
-        state.apply(STAMP, &Command::CreateTopic(create));
+        state.apply(EntryId::default(), STAMP, &Command::CreateTopic(create));
         let incarnations = (0..100).map(|agent| register(state, agent)).collect();
         let producers = usize::try_from(PARTITIONS * PRODUCERS_PER_PARTITION).expect("few");
         Load {
@@ -210,7 +210,10 @@ fn register(state: &mut State, agent: u128) -> Incarnation {
         zone: "local".to_owned(),
         level: meta::FEATURE_LEVEL,
     };
-    match state.apply(STAMP, &Command::RegisterAgent(request)).reply {
+    match state
+        .apply(EntryId::default(), STAMP, &Command::RegisterAgent(request))
+        .reply
+    {
         Reply::Registered { incarnation, .. } => incarnation,
         other => panic!("an agent is registered: {other:?}"),
     }

@@ -3,24 +3,28 @@
 //! or the command.
 
 mod commit;
+#[cfg(test)]
+mod holes;
 mod housekeep;
 mod topics;
 
 use crate::invariants;
-use crate::nouns::level;
 use crate::nouns::offset::OffsetRules;
 use crate::rule::Rule;
 use crate::state::State;
 use crate::terms::command::Command;
 use crate::terms::group;
-use crate::terms::ids::{Stamp, TopicId};
+use crate::terms::ids::{EntryId, Stamp, TopicId};
 use crate::terms::places::FileRef;
 use crate::terms::reply::{Applied, Event, Refusal, Reply};
 
 impl State {
     /// Applies a command. Total: whatever a command says, the answer is a reply, and what is
     /// refused changes nothing but the time.
-    pub fn apply(&mut self, stamp: Stamp, command: &Command) -> Applied {
+    ///
+    /// `entry` is the entry that holds the command. No command of this level reads it: files that lie
+    /// in their entry will be found by it.
+    pub fn apply(&mut self, _entry: EntryId, stamp: Stamp, command: &Command) -> Applied {
         let stamp = self.clock.advance(stamp);
         let mut events = Vec::new();
         let reply = self.dispatch(stamp, command, &mut events);
@@ -75,12 +79,13 @@ impl State {
                 self.members.remove_control_node(name, *nonce)
             }
             Command::SetFeatureLevel { level } => {
-                let reply = level::raise(&mut self.feature_level, &self.members, *level);
-                if reply == Reply::Done {
-                    self.versions.next();
-                    events.push(Event::AgentsChanged);
+                if let Err(refusal) = self.check_feature_level(*level) {
+                    return Reply::Refused(refusal);
                 }
-                reply
+                self.feature_level = *level;
+                self.versions.next();
+                events.push(Event::AgentsChanged);
+                Reply::Done
             }
             Command::SetPlacement(placement) => self
                 .policy

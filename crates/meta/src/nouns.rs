@@ -1,6 +1,7 @@
 //! The things a state is made of, each with its own rules: a noun changes itself only. They must
 //! not know the state, nor how they are written.
 
+pub(crate) mod block;
 pub mod clock;
 pub mod file;
 pub mod group;

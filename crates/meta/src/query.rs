@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::nouns::clock::Hold;
 use crate::nouns::file::File;
 use crate::nouns::group::Groups;
+use crate::nouns::level;
 use crate::nouns::partition::Partition;
 use crate::nouns::slices::Slice;
 use crate::nouns::topic::{Topic, Topics};
@@ -14,7 +15,7 @@ use crate::terms::command::{ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
 use crate::terms::places::{Bounds, Fate, FileRef, TimeQuery};
-use crate::terms::refusal::TopicRefusal;
+use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange};
 
 pub use crate::terms::places::{Located, SlicePlace};
@@ -52,6 +53,11 @@ impl State {
     /// says that it replaces. 0 if nothing was ever set.
     pub fn configs_version(&self) -> u64 {
         self.versions.configs
+    }
+
+    /// Whether the feature level may be raised to another one now.
+    pub fn check_feature_level(&self, level: u32) -> Result<(), Refusal> {
+        level::check(self.feature_level, &self.members, level)
     }
 
     /// The last stamp applied.
@@ -175,19 +181,18 @@ impl State {
                 high_watermark,
             };
         }
-        let first = partition.slices.find_offset(offset);
         let mut bytes = 0_u64;
-        let within = |slice: &&Slice| {
+        let within = |slice: &Slice| {
             let wanted = bytes < max_bytes.max(1);
             bytes = bytes.saturating_add(u64::from(slice.length));
             wanted
         };
         let slices = partition
             .slices
-            .iter_from(first)
+            .iter_from(offset)
             .take_while(within)
             .take(max_slices.max(1));
-        let places = slices.map(|slice| self.place(slice)).collect();
+        let places = slices.map(|slice| self.place(&slice)).collect();
         Located::Found {
             log_start,
             high_watermark,
@@ -219,12 +224,12 @@ impl State {
         timestamp: i64,
     ) -> Option<SlicePlace> {
         let slices = &self.partition(id)?.slices;
-        Some(self.place(slices.at_or_after_timestamp(timestamp)?))
+        Some(self.place(&slices.at_or_after_timestamp(timestamp)?))
     }
 
     /// The first slice that has the largest timestamp.
     pub fn max_timestamp_slice(&self, id: PartitionId) -> Option<SlicePlace> {
-        Some(self.place(self.partition(id)?.slices.max_timestamp()?))
+        Some(self.place(&self.partition(id)?.slices.max_timestamp()?))
     }
 
     /// # Panics

@@ -47,7 +47,7 @@ mod tests {
     use crate::state::State;
     use crate::terms::command::{Command, CreateTopic, RegisterAgent};
     use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};
-    use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+    use crate::terms::ids::{EntryId, FileId, Incarnation, PartitionId, Stamp, TopicId};
     use crate::terms::reply::Reply;
 
     const NOW: Stamp = Stamp {
@@ -78,8 +78,8 @@ mod tests {
             zone: "z".to_owned(),
             level: crate::FEATURE_LEVEL,
         };
-        state.apply(NOW, &Command::CreateTopic(topic));
-        state.apply(NOW, &Command::RegisterAgent(agent));
+        state.apply(EntryId::default(), NOW, &Command::CreateTopic(topic));
+        state.apply(EntryId::default(), NOW, &Command::RegisterAgent(agent));
         state
     }
 
@@ -121,7 +121,9 @@ mod tests {
     }
 
     fn apply(state: &mut State, command: &Command) -> Result<Reply, String> {
-        let applied = catch_unwind(AssertUnwindSafe(|| state.apply(NOW, command).reply));
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            state.apply(EntryId::default(), NOW, command).reply
+        }));
         applied.map_err(|panic| match panic.downcast::<String>() {
             Ok(message) => *message,
             Err(_) => "a panic without a message".to_owned(),

@@ -52,7 +52,7 @@ impl State {
     pub fn genesis(cluster_id: String) -> State {
         State {
             cluster_id,
-            feature_level: level::FEATURE_LEVEL,
+            feature_level: level::GENESIS,
             clock: Clock::default(),
             members: Members::default(),
             policy: Policy::default(),

@@ -22,7 +22,9 @@ fn history(commands: usize) -> (State, Vec<Vec<u8>>) {
     let mut encoded = Vec::new();
     for _ in 0..commands {
         let (stamp, command) = load.next(&state);
-        let reply = state.apply(stamp, &command).reply;
+        let reply = state
+            .apply(meta::ids::EntryId::default(), stamp, &command)
+            .reply;
         load.learn(&command, &reply);
         encoded.push(command.encode());
     }
@@ -39,9 +41,9 @@ fn commands() {
         };
         assert_eq!(command.encode(), input);
         let mut state = state.clone();
-        let applied = state.apply(state.stamp(), &command);
+        let applied = state.apply(meta::ids::EntryId::default(), state.stamp(), &command);
         check_all(&state).expect("whatever a command says, the state stays sound");
-        let again = state.apply(state.stamp(), &command);
+        let again = state.apply(meta::ids::EntryId::default(), state.stamp(), &command);
         drop((applied, again));
         check_all(&state).expect("a command may come twice");
     });

@@ -63,7 +63,7 @@ impl Fake {
             ticks_millis: host::clock::now().as_millis(),
         };
         let mut state = self.state();
-        let applied = state.apply(stamp, command);
+        let applied = state.apply(meta::ids::EntryId::default(), stamp, command);
         let version = state.view_version();
         let notices: Vec<Notice> = applied
             .events

@@ -253,15 +253,12 @@ fn digest_partition(hasher: &mut Hasher, number: u64, partition: &Partition) {
     hasher.number(u64::from(partition.index));
     hasher.signed(partition.log_start);
     hasher.signed(partition.high_watermark);
-    hasher.number(partition.slices.first_ordinal());
-    hasher.number(partition.slices.len());
-    for slice in partition.slices.iter() {
-        hasher.file_id(slice.file);
-        hasher.number(slice.position);
-        hasher.signed(slice.base_offset);
-        hasher.signed(slice.max_timestamp);
-        hasher.number(u64::from(slice.length) << 32 | u64::from(slice.span));
+    let blocks: Vec<_> = partition.slices.blocks().collect();
+    hasher.size(blocks.len());
+    for block in blocks {
+        hasher.bytes(&block.digest);
     }
+    hasher.bytes(&partition.slices.open());
     hasher.size(partition.producers.as_slice().len());
     for producer in partition.producers.as_slice() {
         hasher.signed(producer.id.0);

@@ -739,14 +739,14 @@ pub struct Partition {
     pub log_start: u64,
     #[prost(uint64, tag = "6")]
     pub high_watermark: u64,
-    /// Slices it ever had, less those it has.
-    #[prost(uint64, tag = "7")]
-    pub first_ordinal: u64,
-    #[prost(message, optional, tag = "8")]
+    #[prost(message, optional, tag = "7")]
     pub producers: ::core::option::Option<Producers>,
-    /// All its slices, unless they are in chunks of their own.
-    #[prost(message, optional, tag = "9")]
-    pub slices: ::core::option::Option<Slices>,
+    /// Its slices in offset order, in packed blocks, unless these are in chunks of their own.
+    #[prost(bytes = "bytes", repeated, tag = "8")]
+    pub blocks: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The slices after the last block, which do not fill one yet, packed in the same way.
+    #[prost(bytes = "vec", tag = "9")]
+    pub open: ::prost::alloc::vec::Vec<u8>,
 }
 /// Idempotent producers, sorted by id, in columns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -770,35 +770,13 @@ pub struct Producers {
     #[prost(uint64, repeated, tag = "8")]
     pub base_offset: ::prost::alloc::vec::Vec<u64>,
 }
-/// Slices in offset order, in columns; all but the first of a column are differences.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Slices {
-    #[prost(sint64, repeated, tag = "1")]
-    pub incarnation: ::prost::alloc::vec::Vec<i64>,
-    #[prost(sint64, repeated, tag = "2")]
-    pub number: ::prost::alloc::vec::Vec<i64>,
-    #[prost(uint64, repeated, tag = "3")]
-    pub position: ::prost::alloc::vec::Vec<u64>,
-    #[prost(uint32, repeated, tag = "4")]
-    pub length: ::prost::alloc::vec::Vec<u32>,
-    /// Offsets between the end of the slice before and the base of this one.
-    #[prost(uint64, repeated, tag = "5")]
-    pub gap: ::prost::alloc::vec::Vec<u64>,
-    /// Offsets covered: last - base + 1.
-    #[prost(uint32, repeated, tag = "6")]
-    pub span: ::prost::alloc::vec::Vec<u32>,
-    #[prost(sint64, repeated, tag = "7")]
-    pub max_timestamp: ::prost::alloc::vec::Vec<i64>,
-}
-/// Slices of a partition that has many.
+/// Blocks of slices of a partition that has many, in offset order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SliceRun {
     #[prost(uint64, tag = "1")]
     pub partition: u64,
-    #[prost(uint64, tag = "2")]
-    pub first_ordinal: u64,
-    #[prost(message, optional, tag = "3")]
-    pub slices: ::core::option::Option<Slices>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub blocks: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// Consumer groups by name, and committed offsets by group.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -12,9 +12,6 @@ use crate::state::State;
 /// The version of the chunks' layout.
 const FORMAT: u32 = 1;
 
-/// Slices in a chunk of a partition that has more than this; runs are aligned to it.
-const RUN_SLICES: u64 = 65_536;
-
 /// A state at one moment, to be encoded later.
 #[derive(Clone, Debug)]
 pub struct Capture {

@@ -2,32 +2,31 @@
 //! same entry. It must not know what a feature does.
 
 use super::member::Members;
-use crate::terms::reply::{Refusal, Reply};
+use crate::terms::reply::Refusal;
 
-/// Raises the level, if everyone who takes part supports the new one.
-pub(crate) fn raise(current: &mut u32, members: &Members, level: u32) -> Reply {
-    if level <= *current {
-        return Reply::Refused(Refusal::LevelBehind { level: *current });
+/// Whether the level may be raised: everyone who takes part must support the new one.
+pub(crate) fn check(current: u32, members: &Members, level: u32) -> Result<(), Refusal> {
+    if level <= current {
+        return Err(Refusal::LevelBehind { level: current });
     }
     if members.control_nodes.is_empty() {
-        return Reply::Refused(Refusal::UnknownControlNode);
+        return Err(Refusal::UnknownControlNode);
     }
-    if let Some((name, supported)) = members.find_behind(level) {
-        return Reply::Refused(Refusal::LevelAhead { name, supported });
+    match members.find_behind(level) {
+        Some((name, supported)) => Err(Refusal::LevelAhead { name, supported }),
+        None => Ok(()),
     }
-    *current = level;
-    Reply::Done
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::terms::command::ControlNode;
+    use crate::terms::reply::Reply;
 
     #[test]
     fn the_level_rises_only_when_everyone_supports_it_and_never_falls() {
         let mut members = Members::default();
-        let mut level = 1;
         let node = |name: &str, level| ControlNode {
             nonce: 1,
             name: name.to_owned(),
@@ -38,20 +37,21 @@ mod tests {
         };
         members.register_control_node(1, &node("a", 2));
         members.register_control_node(1, &node("b", 1));
-        let reply = raise(&mut level, &members, 2);
         let behind = Refusal::LevelAhead {
             name: "b".to_owned(),
             supported: 1,
         };
-        assert_eq!((reply, level), (Reply::Refused(behind), 1));
+        assert_eq!(check(1, &members, 2), Err(behind));
         members.register_control_node(1, &node("b", 2));
-        assert_eq!((raise(&mut level, &members, 2), level), (Reply::Done, 2));
+        assert_eq!(check(1, &members, 2), Ok(()));
         let reply = members.register_control_node(2, &node("c", 1));
         assert_eq!(
             reply,
             Reply::Refused(Refusal::LevelUnsupported { level: 2 })
         );
-        let reply = raise(&mut level, &members, 1);
-        assert_eq!(reply, Reply::Refused(Refusal::LevelBehind { level: 2 }));
+        for level in [1, 2] {
+            let behind = Refusal::LevelBehind { level: 2 };
+            assert_eq!(check(2, &members, level), Err(behind));
+        }
     }
 }

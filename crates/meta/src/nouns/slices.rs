@@ -1,16 +1,14 @@
-//! The slices of one partition, in offset order: appended at the end, dropped at the start, never
-//! changed. Kept in shared blocks, so that cloning ten million of them copies pointers. It must
-//! not know files' life cycle or topics.
+//! The slices of one partition, in offset order: appended at the end, dropped at the start. Whole
+//! blocks of them are packed and shared, so that cloning ten million slices copies pointers, and any
+//! block could be put in the place of others. Offsets need not follow on one another. It must not
+//! know files' life cycle or topics.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::terms::ids::FileId;
+use super::block::{self, Block};
+use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::SlicePlace;
-
-/// Slices per block. Small enough that copying the last block after a snapshot is cheap, large
-/// enough that a block's own memory does not show.
-const BLOCK: u64 = 128;
 
 /// The contiguous batches of one partition inside one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +25,19 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// What the first slice of a block is told as a difference to.
+    pub(crate) const ORIGIN: Slice = Slice {
+        file: FileId {
+            incarnation: Incarnation(0),
+            number: 0,
+        },
+        position: 0,
+        base_offset: 0,
+        max_timestamp: 0,
+        length: 0,
+        span: 0,
+    };
+
     /// The offset after the slice.
     pub(crate) fn end(&self) -> i64 {
         self.base_offset.saturating_add(i64::from(self.span))
@@ -47,60 +58,20 @@ impl Slice {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Block {
-    slices: Vec<Slice>,
-    /// Of all slices ever in the block.
-    max_timestamp: i64,
-}
-
-impl Block {
-    fn with_capacity(slices: usize) -> Self {
-        Block {
-            slices: Vec::with_capacity(slices),
-            max_timestamp: i64::MIN,
-        }
-    }
-}
-
-/// Slices, numbered by *ordinals*: how many the partition ever had before.
+/// Slices: what is left of a first block, whole blocks, and those that do not fill a block yet.
+/// Where blocks begin is part of the state: all replicas cut them alike, and snapshots keep it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slices {
-    /// The first holds the slice `first`, or would.
+    front: VecDeque<Slice>,
     blocks: VecDeque<Arc<Block>>,
-    first: u64,
-    next: u64,
+    open: VecDeque<Slice>,
+    len: u64,
     bytes: u64,
 }
 
 impl Slices {
-    /// No slices, the next of which has an ordinal.
-    pub(crate) fn starting_at(ordinal: u64) -> Self {
-        let mut slices = Slices {
-            first: ordinal,
-            next: ordinal,
-            ..Slices::default()
-        };
-        let missing = usize::try_from(ordinal % BLOCK).unwrap_or(0);
-        if missing > 0 {
-            // Ordinals tell where in its block a slice is, so the dropped ones need a place.
-            let slices_dropped = vec![Slice::PLACEHOLDER; missing];
-            let block = Block {
-                slices: slices_dropped,
-                max_timestamp: i64::MIN,
-            };
-            slices.blocks.push_back(Arc::new(block));
-        }
-        slices
-    }
-
     pub(crate) fn len(&self) -> u64 {
-        self.next - self.first
-    }
-
-    /// The ordinal of the first slice.
-    pub(crate) fn first_ordinal(&self) -> u64 {
-        self.first
+        self.len
     }
 
     /// Bytes of all slices.
@@ -109,138 +80,131 @@ impl Slices {
     }
 
     pub(crate) fn push(&mut self, slice: Slice) {
-        if self.next.is_multiple_of(BLOCK) || self.blocks.is_empty() {
-            // A partition that has filled a block fills another: no need to grow by doubling.
-            let full = usize::try_from(BLOCK).unwrap_or(0);
-            let capacity = if self.blocks.is_empty() { 0 } else { full };
-            self.blocks
-                .push_back(Arc::new(Block::with_capacity(capacity)));
-        }
-        if let Some(block) = self.blocks.back_mut() {
-            let block = Arc::make_mut(block);
-            block.slices.push(slice);
-            block.max_timestamp = block.max_timestamp.max(slice.max_timestamp);
-        }
+        self.open.push_back(slice);
+        self.len += 1;
         self.bytes = self.bytes.saturating_add(u64::from(slice.length));
-        self.next += 1;
+        if self.open.len() == block::SLICES_MAX {
+            self.blocks
+                .extend(Block::pack(self.open.iter()).map(Arc::new));
+            self.open.clear();
+        }
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Slice> {
-        let slice = *self.first()?;
-        self.first += 1;
-        self.bytes = self.bytes.saturating_sub(u64::from(slice.length));
-        if self.first.is_multiple_of(BLOCK) {
-            self.blocks.pop_front();
+        if self.front.is_empty()
+            && let Some(block) = self.blocks.pop_front()
+        {
+            self.front = block.iter().collect();
         }
+        let slice = self.front.pop_front().or_else(|| self.open.pop_front())?;
+        self.len -= 1;
+        self.bytes = self.bytes.saturating_sub(u64::from(slice.length));
         Some(slice)
     }
 
-    pub(crate) fn first(&self) -> Option<&Slice> {
-        self.get(self.first)
+    pub(crate) fn first(&self) -> Option<Slice> {
+        self.iter().next()
     }
 
-    pub(crate) fn last(&self) -> Option<&Slice> {
-        self.get(self.next.checked_sub(1)?)
+    pub(crate) fn last(&self) -> Option<Slice> {
+        let block = || self.blocks.back()?.iter().last();
+        let last = self.open.back().copied().or_else(block);
+        last.or_else(|| self.front.back().copied())
     }
 
-    pub(crate) fn get(&self, ordinal: u64) -> Option<&Slice> {
-        if ordinal < self.first || ordinal >= self.next {
-            return None;
-        }
-        let block = usize::try_from(ordinal / BLOCK - self.first / BLOCK).ok()?;
-        let slot = usize::try_from(ordinal % BLOCK).ok()?;
-        self.blocks.get(block)?.slices.get(slot)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slice> {
+        self.iter_from(i64::MIN)
     }
 
-    /// The slices from an ordinal onward.
-    pub(crate) fn iter_from(&self, ordinal: u64) -> impl Iterator<Item = &Slice> {
-        let from = ordinal.max(self.first);
-        let skip_blocks = usize::try_from(from / BLOCK - self.first / BLOCK).unwrap_or(usize::MAX);
-        let skip = usize::try_from(from % BLOCK).unwrap_or(0);
-        let blocks = self.blocks.iter().skip(skip_blocks).enumerate();
-        blocks.flat_map(move |(at, block)| block.slices.iter().skip(if at == 0 { skip } else { 0 }))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slice> {
-        self.iter_from(self.first)
-    }
-
-    /// The ordinal of the first slice that ends after an offset; the number of the next slice to
-    /// come if none does.
-    pub(crate) fn find_offset(&self, offset: i64) -> u64 {
+    /// The slices that end after an offset.
+    pub(crate) fn iter_from(&self, offset: i64) -> impl Iterator<Item = Slice> {
+        let before = |slice: &Slice| slice.end() <= offset;
         // Most readers are at the end, or in the last slice.
-        match self.last() {
-            Some(last) if last.end() <= offset => return self.next,
-            Some(last) if last.base_offset <= offset => return self.next - 1,
-            _ => {}
-        }
-        self.partition_point(|slice| slice.end() <= offset)
-    }
-
-    /// The first ordinal whose slice does not fulfil a condition that holds up to some slice and
-    /// for none after it.
-    fn partition_point(&self, holds: impl Fn(&Slice) -> bool) -> u64 {
-        let (mut low, mut high) = (self.first, self.next);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.get(middle).is_some_and(&holds) {
-                low = middle + 1
-            } else {
-                high = middle
+        let in_open = match (self.open.front(), self.open.back()) {
+            (Some(_), Some(last)) if last.base_offset <= offset => {
+                Some(self.open.len() - usize::from(!before(last)))
             }
-        }
-        low
+            (Some(first), Some(_)) if first.base_offset <= offset => {
+                Some(self.open.partition_point(before))
+            }
+            _ => None,
+        };
+        let in_blocks = match in_open {
+            Some(_) => self.blocks.len(),
+            None => self.blocks.partition_point(|block| block.end <= offset),
+        };
+        let in_front = if in_blocks > 0 || in_open.is_some() {
+            self.front.len()
+        } else {
+            0
+        };
+        let front = self.front.range(in_front..).copied();
+        let blocks = self
+            .blocks
+            .range(in_blocks..)
+            .flat_map(|block| block.iter());
+        let open = self.open.range(in_open.unwrap_or(0)..).copied();
+        front
+            .chain(blocks)
+            .chain(open)
+            .skip_while(move |slice| slice.end() <= offset)
     }
 
     /// The first slice with a timestamp at or after a time.
-    pub(crate) fn at_or_after_timestamp(&self, timestamp: i64) -> Option<&Slice> {
-        let skip = usize::try_from(self.first % BLOCK).unwrap_or(0);
-        self.blocks.iter().enumerate().find_map(|(at, block)| {
-            if block.max_timestamp < timestamp {
-                return None;
-            }
-            let live = block.slices.iter().skip(if at == 0 { skip } else { 0 });
-            live.into_iter()
-                .find(|slice| slice.max_timestamp >= timestamp)
-        })
+    pub(crate) fn at_or_after_timestamp(&self, timestamp: i64) -> Option<Slice> {
+        let late = |slice: &Slice| slice.max_timestamp >= timestamp;
+        let mut blocks = self.blocks.iter();
+        let in_block = || {
+            let block = blocks.find(|block| block.max_timestamp >= timestamp)?;
+            block.iter().find(late)
+        };
+        let found = self.front.iter().copied().find(late).or_else(in_block);
+        found.or_else(|| self.open.iter().copied().find(late))
     }
 
     /// The first slice that has the largest timestamp.
-    pub(crate) fn max_timestamp(&self) -> Option<&Slice> {
-        let skip = usize::try_from(self.first % BLOCK).unwrap_or(0);
-        let mut best: Option<&Slice> = None;
-        for (at, block) in self.blocks.iter().enumerate() {
-            if best.is_some_and(|best| best.max_timestamp >= block.max_timestamp) {
-                continue;
-            }
-            for slice in block.slices.iter().skip(if at == 0 { skip } else { 0 }) {
-                if best.is_none_or(|best| slice.max_timestamp > best.max_timestamp) {
-                    best = Some(slice);
-                }
-            }
-        }
-        best
+    pub(crate) fn max_timestamp(&self) -> Option<Slice> {
+        let blocks = self.blocks.iter().map(|block| block.max_timestamp);
+        let others = self.front.iter().chain(&self.open);
+        let largest = blocks
+            .chain(others.map(|slice| slice.max_timestamp))
+            .max()?;
+        self.at_or_after_timestamp(largest)
     }
-}
 
-impl Slice {
-    const PLACEHOLDER: Slice = Slice {
-        file: FileId {
-            incarnation: crate::terms::ids::Incarnation(0),
-            number: 0,
-        },
-        position: 0,
-        base_offset: 0,
-        max_timestamp: i64::MIN,
-        length: 0,
-        span: 0,
-    };
+    /// Whole blocks, what is left of the first one included.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Arc<Block>> {
+        let front = Block::pack(self.front.iter()).map(Arc::new);
+        front.into_iter().chain(self.blocks.iter().map(Arc::clone))
+    }
+
+    /// Those that do not fill a block yet, as a block is packed; empty if there are none.
+    pub(crate) fn open(&self) -> Vec<u8> {
+        block::pack(self.open.iter())
+    }
+
+    /// Adds whole blocks as a snapshot has them; false if they are not after one another.
+    pub(crate) fn restore_block(&mut self, block: Block) -> bool {
+        let end = self.blocks.back().map_or(i64::MIN, |last| last.end);
+        let follows = end <= block.base_offset;
+        self.len += block.slices;
+        self.bytes = self.bytes.saturating_add(block.bytes);
+        self.blocks.push_back(Arc::new(block));
+        follows
+    }
+
+    /// Adds those that do not fill a block as a snapshot has them; false if they fill one.
+    pub(crate) fn restore_open(&mut self, block: &Block) -> bool {
+        self.open = block.iter().collect();
+        self.len += block.slices;
+        self.bytes = self.bytes.saturating_add(block.bytes);
+        self.open.len() < block::SLICES_MAX
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terms::ids::Incarnation;
 
     fn slice(number: u64) -> Slice {
         let base_offset = i64::try_from(number).expect("small") * 10;
@@ -258,16 +222,24 @@ mod tests {
     }
 
     fn filled(range: std::ops::Range<u64>) -> Slices {
-        let mut slices = Slices::starting_at(range.start);
+        let mut slices = Slices::default();
         for number in range {
             slices.push(slice(number));
         }
         slices
     }
 
-    #[test]
-    fn a_slice_takes_48_bytes() {
-        assert_eq!(size_of::<Slice>(), 48);
+    /// The same slices as a snapshot gives them back.
+    fn restored(slices: &Slices) -> Slices {
+        let mut restored = Slices::default();
+        for block in slices.blocks() {
+            let block = Block::read(block.packed()).expect("it was packed");
+            assert!(restored.restore_block(block));
+        }
+        if let Some(open) = Block::read(&slices.open()) {
+            assert!(restored.restore_open(&open));
+        }
+        restored
     }
 
     #[test]
@@ -276,30 +248,37 @@ mod tests {
         for number in 0..700 {
             assert_eq!(slices.pop_front(), Some(slice(number)));
         }
-        assert_eq!(slices.len(), 300);
-        assert_eq!(slices.bytes(), 1_500);
-        assert_eq!(slices.first(), Some(&slice(700)));
-        assert_eq!(slices.last(), Some(&slice(999)));
-        assert_eq!(slices.find_offset(0), 700);
-        assert_eq!(slices.find_offset(7_009), 700);
-        assert_eq!(slices.find_offset(7_010), 701);
-        assert_eq!(slices.find_offset(9_999), 999);
-        assert_eq!(slices.find_offset(10_000), 1_000);
+        assert_eq!((slices.len(), slices.bytes()), (300, 1_500));
+        assert_eq!(slices.first(), Some(slice(700)));
+        assert_eq!(slices.last(), Some(slice(999)));
+        let found = |offset| slices.iter_from(offset).next();
+        assert_eq!(found(0), Some(slice(700)));
+        assert_eq!(found(7_009), Some(slice(700)));
+        assert_eq!(found(7_010), Some(slice(701)));
+        assert_eq!(found(9_999), Some(slice(999)));
+        assert_eq!(found(10_000), None);
         assert_eq!(slices.iter().count(), 300);
-        assert_eq!(slices.iter_from(900).next(), Some(&slice(900)));
+        assert_eq!(slices.iter_from(9_000).count(), 100);
     }
 
     #[test]
-    fn starts_again_at_any_ordinal_as_if_the_dropped_ones_had_been_there() {
-        let mut dropped = filled(0..333);
+    fn a_snapshot_keeps_where_blocks_begin() {
+        let mut slices = filled(0..333);
         for _ in 0..201 {
-            dropped.pop_front();
+            slices.pop_front();
         }
-        let fresh = filled(201..333);
-        assert!(dropped.iter().eq(fresh.iter()));
-        assert_eq!(dropped.find_offset(2_500), fresh.find_offset(2_500));
-        assert_eq!(fresh.first_ordinal(), 201);
-        assert_eq!(fresh.bytes(), dropped.bytes());
+        let mut again = restored(&slices);
+        assert!(again.iter().eq(slices.iter()));
+        assert_eq!((again.len(), again.bytes()), (132, 660));
+        for number in 333..500 {
+            slices.push(slice(number));
+            again.push(slice(number));
+            assert_eq!(slices.pop_front(), again.pop_front());
+            let digests =
+                |slices: &Slices| -> Vec<_> { slices.blocks().map(|block| block.digest).collect() };
+            assert_eq!(digests(&slices), digests(&again));
+            assert_eq!(slices.open(), again.open());
+        }
     }
 
     #[test]
@@ -313,8 +292,9 @@ mod tests {
         }
         while slices.pop_front().is_some() {}
         assert_eq!((slices.len(), slices.bytes()), (0, 0));
+        assert_eq!((slices.first(), slices.last()), (None, None));
         slices.push(slice(600));
-        assert_eq!(slices.first(), Some(&slice(600)));
+        assert_eq!(slices.first(), Some(slice(600)));
     }
 
     #[test]
@@ -330,5 +310,18 @@ mod tests {
         let largest = slices.iter().map(|slice| slice.max_timestamp).max();
         let found = slices.max_timestamp().map(|slice| slice.max_timestamp);
         assert_eq!(found, largest);
+    }
+
+    #[test]
+    fn offsets_that_nothing_holds_lead_to_the_next_slice() {
+        let mut slices = Slices::default();
+        for number in (0..600).filter(|number| !(120..300).contains(number)) {
+            slices.push(slice(number));
+        }
+        let found = |offset| slices.iter_from(offset).next();
+        assert_eq!(found(1_199), Some(slice(119)));
+        assert_eq!(found(1_200), Some(slice(300)));
+        assert_eq!(found(2_999), Some(slice(300)));
+        assert!(restored(&slices).iter().eq(slices.iter()));
     }
 }

@@ -34,6 +34,15 @@ pub struct FileId {
     pub number: u64,
 }
 
+/// An entry of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct EntryId {
+    /// The slot, from 1.
+    pub index: u64,
+    /// Drawn at random for the entry.
+    pub nonce: u128,
+}
+
 /// The time an entry of the journal carries. Neither part ever decreases along the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Stamp {

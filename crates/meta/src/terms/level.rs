@@ -2,7 +2,11 @@
 
 use super::refusal::Refusal;
 
-/// The level of a new cluster, and the highest this build supports.
+/// The level at which every journal begins, for ever: what a journal says before its first
+/// `SetFeatureLevel` means the same to every build.
+pub(crate) const GENESIS: u32 = 1;
+
+/// The highest level that this build supports.
 pub const FEATURE_LEVEL: u32 = 1;
 
 /// Refuses a process that does not support the cluster's level.

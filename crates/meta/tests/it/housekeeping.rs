@@ -3,7 +3,7 @@
 use meta::clock::{CONFIRMATION_TICKS_MILLIS, JUMP_MILLIS};
 use meta::commit::Batch;
 use meta::group::{self, Action, CommitOffsets, OffsetEntry};
-use meta::ids::PartitionId;
+use meta::ids::{EntryId, PartitionId};
 use meta::{BatchOutcome, Command, Event, Fate, Located, Reply, State};
 
 use crate::support::{
@@ -281,9 +281,11 @@ fn housekeeping_does_a_bounded_step_at_a_time_and_ends() {
         }
         commit.length = position;
         // Checking everything each time would take most of a minute.
-        let _ = cluster
-            .state
-            .apply(cluster.now, &Command::CommitFile(commit));
+        let _ = cluster.state.apply(
+            EntryId::default(),
+            cluster.now,
+            &Command::CommitFile(commit),
+        );
     }
     cluster.apply(&Command::DeleteTopic { id: topic_id("t") });
     let mut steps = 0;
@@ -310,8 +312,12 @@ fn a_step_looks_at_a_part_of_many_partitions_and_goes_on_there() {
         wall_millis: WALL,
         ticks_millis: 0,
     };
-    state.apply(now, &create("t", 12_000));
-    let step = |state: &mut State| state.apply(now, &Command::Housekeep).reply;
+    state.apply(EntryId::default(), now, &create("t", 12_000));
+    let step = |state: &mut State| {
+        state
+            .apply(EntryId::default(), now, &Command::Housekeep)
+            .reply
+    };
     assert_eq!(step(&mut state), Reply::Housekept { more: true });
     assert_eq!(step(&mut state), Reply::Housekept { more: true });
     assert_eq!(step(&mut state), Reply::Housekept { more: false });

@@ -1,5 +1,6 @@
 //! Random commands: replicas agree, snapshots lose nothing, invariants hold.
 
+use meta::ids::EntryId;
 use meta::invariants::check_all;
 use meta::{Command, FileReply, Reply, State};
 
@@ -20,14 +21,22 @@ fn replicas_that_apply_the_same_commands_agree_and_snapshots_lose_nothing() {
         for nth in 0..COMMANDS {
             let (stamp, command) = load.next(&leader);
             let bytes = command.encode();
-            let applied = leader.apply(stamp, &command);
+            let applied = leader.apply(EntryId::default(), stamp, &command);
             load.learn(&command, &applied.reply);
             let is_committed = matches!(applied.reply, Reply::File(FileReply::Committed { .. }));
             committed += u32::from(is_committed);
             let read = Command::decode(&bytes).expect("what was encoded can be decoded");
             assert_eq!(read, command, "seed {seed}");
-            assert_eq!(follower.apply(stamp, &read), applied, "seed {seed}");
-            assert_eq!(restored.apply(stamp, &read), applied, "seed {seed}");
+            assert_eq!(
+                follower.apply(EntryId::default(), stamp, &read),
+                applied,
+                "seed {seed}"
+            );
+            assert_eq!(
+                restored.apply(EntryId::default(), stamp, &read),
+                applied,
+                "seed {seed}"
+            );
             if nth % 37 == 0 {
                 check_all(&leader).unwrap_or_else(|violation| {
                     panic!("seed {seed}, after {nth} commands, {command:?}: {violation}")
@@ -55,7 +64,7 @@ fn a_capture_does_not_see_what_is_applied_after_it() {
     let mut captures = Vec::new();
     for nth in 0..COMMANDS {
         let (stamp, command) = load.next(&state);
-        let reply = state.apply(stamp, &command).reply;
+        let reply = state.apply(EntryId::default(), stamp, &command).reply;
         load.learn(&command, &reply);
         if nth % 100 == 0 {
             captures.push((state.digest(), state.capture()));
@@ -75,7 +84,7 @@ fn a_change_of_any_kind_changes_the_digest() {
     for _ in 0..400 {
         let before = state.capture();
         let (stamp, command) = load.next(&state);
-        let reply = state.apply(stamp, &command).reply;
+        let reply = state.apply(EntryId::default(), stamp, &command).reply;
         load.learn(&command, &reply);
         let same_chunks = before.encode_chunks() == state.capture().encode_chunks();
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use meta::ids::PartitionId;
+use meta::ids::{EntryId, PartitionId};
 use meta::{Command, RestoreError, State};
 
 use crate::load::Load;
@@ -19,7 +19,7 @@ fn busy() -> State {
     let mut state = State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned());
     for _ in 0..1_000 {
         let (stamp, command) = load.next(&state);
-        let reply = state.apply(stamp, &command).reply;
+        let reply = state.apply(EntryId::default(), stamp, &command).reply;
         load.learn(&command, &reply);
     }
     state
@@ -37,9 +37,11 @@ fn fill(cluster: &mut Cluster, partitions: &[PartitionId], first: u64, files: u6
         }
         commit.length = position;
         // Checking everything each time would take too long.
-        let _ = cluster
-            .state
-            .apply(cluster.now, &Command::CommitFile(commit));
+        let _ = cluster.state.apply(
+            EntryId::default(),
+            cluster.now,
+            &Command::CommitFile(commit),
+        );
     }
 }
 

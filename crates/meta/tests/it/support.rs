@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, RegisterAgent};
 use meta::commit::Batch;
-use meta::ids::{FileId, Incarnation, PartitionId, TopicId};
+use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
 use meta::invariants::check_all;
 use meta::{
     Applied, BatchOutcome, Command, CommitFile, Event, Fate, FileRef, FileReply, Reply, Stamp,
@@ -40,7 +40,7 @@ impl Cluster {
 
     /// Applies a command, checks the state, keeps the events, gives the reply.
     pub(crate) fn apply(&mut self, command: &Command) -> Reply {
-        let Applied { reply, events } = self.state.apply(self.now, command);
+        let Applied { reply, events } = self.state.apply(EntryId::default(), self.now, command);
         check_all(&self.state).unwrap_or_else(|violation| panic!("{command:?}: {violation}"));
         self.events = events;
         reply

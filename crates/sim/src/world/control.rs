@@ -407,7 +407,7 @@ impl Control {
                     wall_millis: stamp.wall_millis,
                     ticks_millis: stamp.ticks_millis,
                 };
-                self.apply(cx, id.index, stamp, items, tickets);
+                self.apply(cx, id, stamp, items, tickets);
             }
             Effect::BarrierPassed { tickets, .. } => {
                 tickets
@@ -575,11 +575,13 @@ impl Control {
     fn apply(
         &mut self,
         cx: &mut Context,
-        index: u64,
+        id: journal::entry::EntryId,
         stamp: Stamp,
         items: Vec<Item>,
         tickets: Vec<Ticket>,
     ) {
+        let (index, nonce) = (id.index, id.nonce);
+        let entry = meta::ids::EntryId { index, nonce };
         let stamp = if cx.is(Mutation::ApplyAtLocalTime) {
             let wall_millis = self.now(cx).wall_millis;
             Stamp {
@@ -600,7 +602,7 @@ impl Control {
                     return;
                 }
             };
-            let applied = self.state.apply(stamp, &command);
+            let applied = self.state.apply(entry, stamp, &command);
             if index > cx.newest_applied {
                 check_commit(cx, &self.state, &command, &applied.reply);
             }
@@ -749,7 +751,8 @@ fn size_of_all(chunks: &[Bytes]) -> u64 {
 /// A state that was cut an entry later than its cut says.
 fn with_next(state: &State) -> State {
     let mut later = state.clone();
-    later.apply(state.stamp(), &Command::AllocateProducer { known: None });
+    let command = Command::AllocateProducer { known: None };
+    later.apply(meta::ids::EntryId::default(), state.stamp(), &command);
     later
 }
 

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{FORMAT, RestoreError};
 use crate::bytes::encoding::{
     DecodeError, decode_control_node, decode_nonce, decode_pairs, decode_placement,
@@ -10,6 +12,7 @@ use crate::bytes::encoding::{
 };
 use crate::bytes::proto::{self, chunk::Section};
 use crate::invariants;
+use crate::nouns::block::Block;
 use crate::nouns::clock::{Clock, Hold};
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
@@ -17,7 +20,7 @@ use crate::nouns::member::{KEPT_OUTCOMES, Run};
 use crate::nouns::partition::Partition;
 use crate::nouns::placement::Policy;
 use crate::nouns::producer::{Producer, Producers, Remembered};
-use crate::nouns::slices::{Slice, Slices};
+use crate::nouns::slices::Slices;
 use crate::nouns::topic::PARTITIONS_MAX;
 use crate::nouns::view::Versions;
 use crate::state::State;
@@ -27,9 +30,6 @@ use crate::terms::ids::{
 use crate::terms::level::FEATURE_LEVEL;
 use crate::terms::outcome::BatchOutcome;
 use crate::terms::view::{Agent, Topic};
-
-/// Ordinals beyond this were never reached by counting.
-const ORDINAL_MAX: u64 = 1 << 62;
 
 fn value(what: &'static str) -> DecodeError {
     DecodeError::Value { what }
@@ -251,21 +251,22 @@ impl Found {
         if state.partitions.get(id.0).is_some() || state.doomed.contains_key(&id) {
             return Err(value("a partition is there twice"));
         }
-        if part.first_ordinal > ORDINAL_MAX {
-            return Err(value("a partition had more slices than can be"));
-        }
         let mut partition = Partition::new(decode_topic_id(&part.topic)?, part.index);
         partition.log_start = offset(part.log_start)?;
         partition.high_watermark = offset(part.high_watermark)?;
-        partition.slices = Slices::starting_at(part.first_ordinal);
         partition.producers = decode_producers(
             &part
                 .producers
                 .ok_or(value("a partition has no producers"))?,
         )?;
-        if let Some(slices) = &part.slices {
-            self.slices += decode_slices(slices, &mut partition.slices)?;
+        restore_blocks(&mut partition.slices, &part.blocks)?;
+        if !part.open.is_empty() {
+            let open = Block::read(&part.open).ok_or(value("the open slices are none"))?;
+            if !partition.slices.restore_open(&open) {
+                return Err(value("the open slices fill a block"));
+            }
         }
+        self.slices += partition.slices.len();
         if part.doomed {
             state.doomed.insert(id, Arc::new(partition));
         } else {
@@ -281,15 +282,21 @@ impl Found {
             None => state.partitions.get_mut(id.0),
         };
         let slices = &mut partition.ok_or(value("slices have no partition"))?.slices;
-        if slices.first_ordinal() + slices.len() != run.first_ordinal {
-            return Err(value(
-                "slices of a partition are missing, repeated or out of order",
-            ));
-        }
-        let message = run.slices.as_ref().ok_or(value("a run has no slices"))?;
-        self.slices += decode_slices(message, slices)?;
+        let before = slices.len();
+        restore_blocks(slices, &run.blocks)?;
+        self.slices += slices.len() - before;
         Ok(())
     }
+}
+
+fn restore_blocks(slices: &mut Slices, blocks: &[Bytes]) -> Result<(), DecodeError> {
+    for packed in blocks {
+        let block = Block::read(packed).ok_or(value("a block of slices is none"))?;
+        if !slices.restore_block(block) {
+            return Err(value("blocks of slices overlap, or are out of order"));
+        }
+    }
+    Ok(())
 }
 
 fn take_members(state: &mut State, part: proto::Members) -> Result<(), DecodeError> {
@@ -506,63 +513,5 @@ fn remembered(part: &proto::Producers, at: usize) -> Option<Remembered> {
         base_sequence: i32::try_from(*part.base_sequence.get(at)?).ok()?,
         last_sequence: i32::try_from(*part.last_sequence.get(at)?).ok()?,
         base_offset: i64::try_from(*part.base_offset.get(at)?).ok()?,
-    })
-}
-
-/// Appends slices; how many they were.
-fn decode_slices(part: &proto::Slices, slices: &mut Slices) -> Result<u64, DecodeError> {
-    let rows = part.incarnation.len();
-    let columns = [
-        part.number.len(),
-        part.position.len(),
-        part.length.len(),
-        part.gap.len(),
-        part.span.len(),
-        part.max_timestamp.len(),
-    ];
-    if columns.iter().any(|column| *column != rows) {
-        return Err(value("columns of slices differ in length"));
-    }
-    let mut before = Slice {
-        file: FileId::default(),
-        position: 0,
-        base_offset: 0,
-        max_timestamp: 0,
-        length: 0,
-        span: 0,
-    };
-    for row in 0..rows {
-        let slice = slice(part, row, &before).ok_or(value("a slice has no possible offsets"))?;
-        slices.push(slice);
-        before = slice;
-    }
-    u64::try_from(rows).map_err(|_| value("there are too many slices"))
-}
-
-fn slice(part: &proto::Slices, row: usize, before: &Slice) -> Option<Slice> {
-    let gap = i64::try_from(*part.gap.get(row)?).ok()?;
-    let base_offset = before.end().checked_add(gap)?;
-    let span = *part.span.get(row)?;
-    base_offset.checked_add(i64::from(span))?;
-    let incarnation = before
-        .file
-        .incarnation
-        .0
-        .checked_add_signed(*part.incarnation.get(row)?)?;
-    Some(Slice {
-        file: FileId {
-            incarnation: Incarnation(incarnation),
-            number: before
-                .file
-                .number
-                .wrapping_add_signed(*part.number.get(row)?),
-        },
-        position: *part.position.get(row)?,
-        base_offset,
-        max_timestamp: before
-            .max_timestamp
-            .wrapping_add(*part.max_timestamp.get(row)?),
-        length: *part.length.get(row)?,
-        span,
     })
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Capture, FORMAT, RUN_SLICES};
+use super::{Capture, FORMAT};
 use crate::bytes::encoding::{
     encode_control_node, encode_nonce, encode_pairs, encode_placement, encode_topic_id,
 };
@@ -14,13 +14,22 @@ use crate::nouns::kept::Kept;
 use crate::nouns::member::Run;
 use crate::nouns::partition::Partition;
 use crate::nouns::producer::Producers;
-use crate::nouns::slices::Slice;
+use crate::nouns::slices::Slices;
 use crate::state::State;
 use crate::terms::ids::{FileId, Incarnation, PartitionId};
 use crate::terms::view::{Agent, Topic};
 
-/// Weight of a chunk of partitions, in slices: about 14 bytes each.
-const RANGE_WEIGHT_MAX: u64 = 131_072;
+/// Weight of a chunk of partitions, in slices: about 17 bytes each.
+const RANGE_WEIGHT_MAX: u64 = 32_768;
+
+/// Blocks of a partition with more slices than this are in chunks of their own.
+const RUNS_ABOVE: u64 = 65_536;
+
+/// One block of slices in this many begins a chunk, by a hash of its base offset.
+const RUN_CHUNK_BLOCKS: u64 = 256;
+
+/// Most blocks of slices in a chunk.
+const RUN_CHUNK_BLOCKS_MAX: usize = 1_024;
 
 /// Weight of a partition without slices, and of a producer.
 const RECORD_WEIGHT: u64 = 8;
@@ -46,7 +55,7 @@ struct Entry<'a> {
 impl Entry<'_> {
     /// Whether its slices are in chunks of their own.
     fn has_runs(&self) -> bool {
-        self.partition.slices.len() > RUN_SLICES
+        self.partition.slices.len() > RUNS_ABOVE
     }
 
     fn weight(&self) -> u64 {
@@ -307,9 +316,13 @@ fn encode_partition(entry: &Entry<'_>) -> proto::Partition {
         doomed: entry.doomed,
         log_start: partition.log_start.cast_unsigned(),
         high_watermark: partition.high_watermark.cast_unsigned(),
-        first_ordinal: slices.first_ordinal(),
         producers: Some(encode_producers(&partition.producers)),
-        slices: (!entry.has_runs()).then(|| encode_slices(slices.iter())),
+        blocks: if entry.has_runs() {
+            Vec::new()
+        } else {
+            blocks(slices).collect()
+        },
+        open: slices.open(),
     }
 }
 
@@ -338,47 +351,30 @@ fn encode_producers(producers: &Producers) -> proto::Producers {
     message
 }
 
-fn encode_slices<'a>(slices: impl Iterator<Item = &'a Slice>) -> proto::Slices {
-    let mut message = proto::Slices::default();
-    let (mut incarnation, mut number, mut offset, mut timestamp) = (0_u64, 0_u64, 0_i64, 0_i64);
-    for slice in slices {
-        let file = slice.file;
-        let difference = |from: u64, to: u64| to.wrapping_sub(from).cast_signed();
-        message
-            .incarnation
-            .push(difference(incarnation, file.incarnation.0));
-        message.number.push(difference(number, file.number));
-        message.position.push(slice.position);
-        message.length.push(slice.length);
-        message
-            .gap
-            .push(slice.base_offset.wrapping_sub(offset).cast_unsigned());
-        message.span.push(slice.span);
-        message
-            .max_timestamp
-            .push(slice.max_timestamp.wrapping_sub(timestamp));
-        (incarnation, number) = (file.incarnation.0, file.number);
-        (offset, timestamp) = (slice.end(), slice.max_timestamp);
-    }
-    message
+fn blocks(slices: &Slices) -> impl Iterator<Item = Bytes> {
+    slices.blocks().map(|block| block.packed().clone())
 }
 
+/// Writes the blocks of a partition, cut where their base offsets say, so that a chunk changes only
+/// if one of its own blocks does.
 fn write_runs(entry: &Entry<'_>, chunks: &mut Vec<Bytes>) {
-    let slices = &entry.partition.slices;
-    let (mut first, end) = (
-        slices.first_ordinal(),
-        slices.first_ordinal() + slices.len(),
-    );
-    while first < end {
-        let next = ((first / RUN_SLICES + 1) * RUN_SLICES).min(end);
-        let count = usize::try_from(next - first).unwrap_or(usize::MAX);
-        chunks.push(encode(Section::SliceRun(proto::SliceRun {
-            partition: entry.id.0,
-            first_ordinal: first,
-            slices: Some(encode_slices(slices.iter_from(first).take(count))),
-        })));
-        first = next;
+    let empty = || proto::SliceRun {
+        partition: entry.id.0,
+        blocks: Vec::new(),
+    };
+    let mut run = empty();
+    for block in entry.partition.slices.blocks() {
+        let here = (entry.id.0, block.base_offset.cast_unsigned());
+        let begins = mix(here).is_multiple_of(RUN_CHUNK_BLOCKS);
+        if !run.blocks.is_empty() && (begins || run.blocks.len() >= RUN_CHUNK_BLOCKS_MAX) {
+            chunks.push(encode(Section::SliceRun(std::mem::replace(
+                &mut run,
+                empty(),
+            ))));
+        }
+        run.blocks.push(block.packed().clone());
     }
+    chunks.push(encode(Section::SliceRun(run)));
 }
 
 fn write_files(state: &State, chunks: &mut Vec<Bytes>) {
@@ -398,11 +394,9 @@ fn write_files(state: &State, chunks: &mut Vec<Bytes>) {
     }
 }
 
-/// Scatters the ids of blocks (the finaliser of SplitMix64).
-fn mix((incarnation, block): (u64, u64)) -> u64 {
-    let mut value = incarnation
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(block);
+/// Scatters pairs of ids (the finaliser of SplitMix64).
+fn mix((high, low): (u64, u64)) -> u64 {
+    let mut value = high.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(low);
     value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)

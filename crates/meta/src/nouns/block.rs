@@ -1,0 +1,212 @@
+//! A run of slices, packed: a third of what they take unpacked, and as they stand in snapshots
+//! (docs/formats/snapshot.md), so that what did not change is neither encoded nor hashed again. It
+//! must not know how runs are put together.
+
+use bytes::Bytes;
+use prost::encoding::{decode_varint, encode_varint};
+use sha2::{Digest as _, Sha256};
+
+use super::slices::Slice;
+use crate::terms::ids::{FileId, Incarnation};
+
+/// Slices in a full block. Small enough that unpacking one is cheap, large enough that a block's own
+/// memory does not show.
+pub(crate) const SLICES_MAX: usize = 128;
+
+/// A run of 1 to [`SLICES_MAX`] slices. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    packed: Bytes,
+    /// SHA-256 of the packed bytes.
+    pub(crate) digest: [u8; 32],
+    /// Base offset of the first slice.
+    pub(crate) base_offset: i64,
+    /// The offset after the last slice.
+    pub(crate) end: i64,
+    pub(crate) max_timestamp: i64,
+    /// Bytes of the batches of all slices.
+    pub(crate) bytes: u64,
+    pub(crate) slices: u64,
+}
+
+impl Block {
+    /// Packs slices; `None` if there are none.
+    pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice> + Clone) -> Option<Self> {
+        let packed = pack(slices.clone());
+        let first = slices.clone().next()?;
+        let mut block = Block {
+            digest: Sha256::digest(&packed).into(),
+            packed: packed.into(),
+            base_offset: first.base_offset,
+            end: first.base_offset,
+            max_timestamp: i64::MIN,
+            bytes: 0,
+            slices: 0,
+        };
+        for slice in slices {
+            block.end = slice.end();
+            block.max_timestamp = block.max_timestamp.max(slice.max_timestamp);
+            block.bytes = block.bytes.saturating_add(u64::from(slice.length));
+            block.slices += 1;
+        }
+        Some(block)
+    }
+
+    /// Reads what [`Block::packed`] gave; `None` if nothing ever gave these bytes.
+    pub(crate) fn read(packed: &[u8]) -> Option<Self> {
+        let mut rows = Rows::new(packed);
+        let slices: Vec<Slice> = rows.by_ref().take(SLICES_MAX).collect();
+        let block = Block::pack(slices.iter())?;
+        (rows.rest.is_empty() && block.packed == packed).then_some(block)
+    }
+
+    /// The slices as bytes.
+    pub(crate) fn packed(&self) -> &Bytes {
+        &self.packed
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slice> + '_ {
+        Rows::new(&self.packed)
+    }
+}
+
+/// Slices as bytes, each as seven varints; offsets, files and timestamps as differences to the slice
+/// before, the first to zero.
+pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut before = Slice::ORIGIN;
+    for slice in slices {
+        let (file, file_before) = (slice.file, before.file);
+        let difference = |from: u64, to: u64| zigzag(to.wrapping_sub(from).cast_signed());
+        let row = [
+            slice.base_offset.wrapping_sub(before.end()).cast_unsigned(),
+            u64::from(slice.span),
+            difference(file_before.incarnation.0, file.incarnation.0),
+            difference(file_before.number, file.number),
+            slice.position,
+            u64::from(slice.length),
+            zigzag(slice.max_timestamp.wrapping_sub(before.max_timestamp)),
+        ];
+        for value in row {
+            encode_varint(value, &mut packed);
+        }
+        before = *slice;
+    }
+    packed
+}
+
+/// Unpacks slices one by one; ends at bytes that are none.
+struct Rows<'a> {
+    rest: &'a [u8],
+    before: Slice,
+}
+
+impl<'a> Rows<'a> {
+    fn new(packed: &'a [u8]) -> Self {
+        Rows {
+            rest: packed,
+            before: Slice::ORIGIN,
+        }
+    }
+
+    fn row(&mut self) -> Option<Slice> {
+        let mut row = [0; 7];
+        for value in &mut row {
+            *value = decode_varint(&mut self.rest).ok()?;
+        }
+        let [gap, span, incarnation, number, position, length, time] = row;
+        let before = &self.before;
+        let base_offset = before.end().checked_add(i64::try_from(gap).ok()?)?;
+        let span = u32::try_from(span).ok()?;
+        base_offset.checked_add(i64::from(span))?;
+        let moved = |from: u64, by: u64| from.wrapping_add_signed(unzigzag(by));
+        Some(Slice {
+            file: FileId {
+                incarnation: Incarnation(moved(before.file.incarnation.0, incarnation)),
+                number: moved(before.file.number, number),
+            },
+            position,
+            base_offset,
+            max_timestamp: before.max_timestamp.wrapping_add(unzigzag(time)),
+            length: u32::try_from(length).ok()?,
+            span,
+        })
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Slice;
+
+    fn next(&mut self) -> Option<Slice> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let slice = self.row()?;
+        self.before = slice;
+        Some(slice)
+    }
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(base_offset: i64, number: u64, max_timestamp: i64) -> Slice {
+        Slice {
+            file: FileId {
+                incarnation: Incarnation(u64::MAX - number),
+                number,
+            },
+            position: number,
+            base_offset,
+            max_timestamp,
+            length: 5,
+            span: 10,
+        }
+    }
+
+    #[test]
+    fn what_is_packed_comes_back_and_nothing_else_is_read() {
+        let slices = [
+            slice(7, 3, i64::MIN),
+            slice(17, u64::MAX, i64::MAX),
+            slice(i64::MAX - 10, 0, -1),
+        ];
+        let block = Block::pack(slices.iter()).expect("there are some");
+        assert!(block.iter().eq(slices));
+        let known = (block.base_offset, block.end, block.max_timestamp);
+        assert_eq!(known, (7, i64::MAX, i64::MAX));
+        assert_eq!((block.slices, block.bytes), (3, 15));
+        let packed = block.packed().to_vec();
+        assert_eq!(Block::read(&packed), Some(block));
+        for cut in 0..packed.len() {
+            let read = Block::read(&packed[..cut]);
+            assert!(read.is_none_or(|block| block.slices < 3), "{cut}");
+        }
+        // A varint longer than need be.
+        let padded = [
+            &packed[..packed.len() - 1],
+            &[packed[packed.len() - 1] | 0x80, 0],
+        ]
+        .concat();
+        assert_eq!(Block::read(&padded), None);
+        let beyond = slice(i64::MAX - 9, 0, 0);
+        assert_eq!(Block::read(&pack([beyond].iter())), None);
+        assert_eq!(Block::pack([].iter()), None);
+    }
+
+    #[test]
+    fn a_block_has_a_limit() {
+        let many: Vec<Slice> = (0..129).map(|n| slice(n * 10, 1, n)).collect();
+        assert!(Block::read(&pack(many[..128].iter())).is_some());
+        assert_eq!(Block::read(&pack(many.iter())), None);
+    }
+}
