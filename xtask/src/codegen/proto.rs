@@ -26,7 +26,10 @@ pub(super) fn run(mode: Mode) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir().context("a scratch directory")?;
     prost_build::Config::new()
         // Blocks of slices are shared with the state, not copied.
-        .bytes([".seaway.meta.Partition.blocks", ".seaway.meta.SliceRun.blocks"])
+        .bytes([
+            ".seaway.meta.Partition.blocks",
+            ".seaway.meta.SliceRun.blocks",
+        ])
         .out_dir(scratch.path())
         .compile_fds(set)?;
     let source = fs::read_to_string(scratch.path().join(format!("{PACKAGE}.rs")))?;
