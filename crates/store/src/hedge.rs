@@ -29,12 +29,12 @@ pub mod pace;
 pub mod race;
 
 use pace::{Pace, Work};
-use race::{Attempt, Effect, Event, Failure, Race, Why};
+use race::{Attempt, Effect, Event, Failure, GIVE_UP_AFTER, Race, Why};
 
 #[cfg(test)]
 mod tests;
 
-/// A steady bucket. One that is not remote is used as it is.
+/// A steady bucket. One that is not remote is asked once, for ten seconds.
 pub struct Hedged {
     inner: Arc<dyn Bucket>,
     counters: Arc<Counters>,
@@ -221,6 +221,16 @@ impl Part {
     }
 }
 
+/// Makes a request that is not hedged, and gives it up like one that is.
+async fn once<T>(
+    op: Op,
+    key: &str,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = host::clock::timeout(GIVE_UP_AFTER, request).await;
+    answer.unwrap_or_else(|_| Err(Error::unknown(op, key, "no answer")))
+}
+
 /// Waits for one of the requests to end, but not beyond `deadline`: which, and how.
 async fn next<T>(
     running: &mut [Try<'_, T>],
@@ -262,7 +272,7 @@ fn worse(before: Option<Error>, error: Error) -> Error {
 impl Bucket for Hedged {
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
         if !self.inner.is_remote() {
-            return self.inner.put_new(key, body).await;
+            return once(Op::PutNew, key.as_str(), self.inner.put_new(key, body)).await;
         }
         let made = AtomicU32::new(0);
         let make = || {
@@ -286,7 +296,7 @@ impl Bucket for Hedged {
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
         if !self.inner.is_remote() {
-            return self.inner.get(key).await;
+            return once(Op::Get, key.as_str(), self.inner.get(key)).await;
         }
         self.fetch(key, None).await
     }
@@ -294,14 +304,15 @@ impl Bucket for Hedged {
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
         // HTTP has no empty range, and a reversed one is refused.
         if !self.inner.is_remote() || range.is_empty() {
-            return self.inner.get_range(key, range).await;
+            let read = self.inner.get_range(key, range);
+            return once(Op::GetRange, key.as_str(), read).await;
         }
         self.fetch(key, Some(range)).await
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
         if !self.inner.is_remote() {
-            return self.inner.head(key).await;
+            return once(Op::Head, key.as_str(), self.inner.head(key)).await;
         }
         let make = || (self.inner.head(key), None);
         self.race(Work::read(Op::Head), (Op::Head, key.as_str()), make)
@@ -315,7 +326,8 @@ impl Bucket for Hedged {
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, Error> {
         if !self.inner.is_remote() {
-            return self.inner.list(prefix, start_after, limit).await;
+            let list = self.inner.list(prefix, start_after, limit);
+            return once(Op::List, prefix, list).await;
         }
         let make = || (self.inner.list(prefix, start_after, limit), None);
         self.race(Work::read(Op::List), (Op::List, prefix), make)
@@ -323,7 +335,7 @@ impl Bucket for Hedged {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        self.inner.delete(key).await
+        once(Op::Delete, key.as_str(), self.inner.delete(key)).await
     }
 
     async fn space(&self) -> Option<Space> {

@@ -15,7 +15,7 @@ const RUNNING_MAX: usize = 3;
 /// Failures after which an operation fails.
 const FAILURES_MAX: u32 = 6;
 /// An operation without a sign of life for so long has failed.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The pauses after failures: short, since whoever has more patience repeats the whole.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
 /// When it is asked again whether one more copy may be sent.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bench::s3::{Config, Effect, Kind, Rule, Server};
 use bytes::Bytes;
 use host::backoff::Backoff;
-use store::bucket::{Bucket, Error, Key, Payload, Put};
+use store::bucket::{Bucket, Error, Key, Op, Payload, Put};
+use store::hedge::Hedged;
+use store::meter::Meter;
 use store::open::{Options, open};
 use store::probe;
 use store::retry::{Limits, Retry};
@@ -153,6 +155,27 @@ async fn a_conflict_is_no_proof_and_a_lost_reply_is_recognised() {
         assert_eq!(put, Ok(()), "{effect:?}");
         assert_eq!(bucket.head(&name).await, Ok(Some(10)), "{effect:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_never_answered_or_stops_halfway_is_asked_again_on_another_connection() {
+    let server = server(Config::default()).await;
+    let meter = Meter::new(bucket(&server, "b").await);
+    let counters = Arc::clone(meter.counters());
+    let steady = Hedged::new(Arc::new(meter), Arc::clone(&counters));
+    let large = Bytes::from(vec![7; 1 << 20]);
+    server.add(Rule::on(Kind::Put, Effect::Silence).times(1));
+    let put = steady.put_new(&key("a"), large.clone().into()).await;
+    assert_eq!(put, Ok(Put::Created));
+    server.add(Rule::on(Kind::Get, Effect::Stall).times(1));
+    let got = steady.get(&key("a")).await.expect("read").expect("there");
+    assert!(got == large);
+    assert!(counters.extra().hedges >= 2, "{:?}", counters.extra());
+    let rest = counters.counts()[Op::GetRange as usize].bytes;
+    assert!(
+        (1..large.len() as u64).contains(&rest),
+        "{rest} bytes were asked for again"
+    );
 }
 
 #[tokio::test]
