@@ -306,12 +306,15 @@ impl<M, J, K> Connection<M, J, K> {
     }
 
     fn read_on(&mut self, now: Instant) -> Option<Effect<M>> {
-        let is_reading = self.is_reading();
-        if is_reading && self.reading_paused {
-            self.inbox.excuse_halt(now);
+        let is_paused = !self.is_reading();
+        match (self.reading_paused, is_paused) {
+            (true, false) => self.inbox.excuse_halt(now),
+            // What is left of a chunk would be kept from others for nothing.
+            (false, true) => self.inbox.rest(),
+            _ => {}
         }
-        self.reading_paused = !is_reading;
-        if !is_reading {
+        self.reading_paused = is_paused;
+        if is_paused {
             return None;
         }
         match self.inbox.next(now) {

@@ -129,6 +129,9 @@ impl<M> Inbox<M> {
             self.last_burst = self.burst;
             self.burst = 0;
         }
+        if self.waiting {
+            return;
+        }
         if self.buffer.is_empty() {
             self.let_go();
         } else if self.allocated > FREE_BYTES && self.buffer.len() < PREFIX_ROOM {
@@ -320,7 +323,7 @@ impl<M> Inbox<M> {
 
     /// True if a frame has taken memory, or may be given some at any time.
     pub(super) fn holds_memory(&self) -> bool {
-        self.step() > Step::Prefix || self.waiting
+        self.waiting || !self.buffer.is_empty() && self.step() > Step::Prefix
     }
 
     /// What memory the frame that comes has taken: its kind, its length, how far.
@@ -366,7 +369,7 @@ impl<M> Inbox<M> {
         self.allocated = buffer.capacity();
         self.buffer = buffer;
         self.whole = None;
-        if bytes == FREE_BYTES {
+        if bytes == FREE_BYTES && self.allocated == FREE_BYTES {
             self.beginning = None;
         }
     }
