@@ -184,9 +184,14 @@ impl Capture for Captured {
         }
     }
 
-    fn encode(self: Box<Self>, _: &dyn Fn(PartId) -> bool) -> Vec<Part> {
-        let chunks = self.capture.encode_chunks().into_iter();
-        chunks.map(|bytes| Part::Encoded(None, bytes)).collect()
+    fn encode(self: Box<Self>, is_known: &dyn Fn(PartId) -> bool) -> Vec<Part> {
+        let parts = self.capture.encode(&|id| is_known(PartId(id))).into_iter();
+        parts
+            .map(|part| match part {
+                meta::snapshot::Part::Same(id) => Part::Same(PartId(id)),
+                meta::snapshot::Part::Encoded(id, bytes) => Part::Encoded(id.map(PartId), bytes),
+            })
+            .collect()
     }
 }
 

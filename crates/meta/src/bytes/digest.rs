@@ -18,7 +18,7 @@ use crate::terms::view::{Agent, Topic};
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Takes fields in, one after another, each self-delimiting.
-struct Hasher {
+pub(super) struct Hasher {
     hash: Sha256,
     buffer: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl Hasher {
         }
     }
 
-    fn number(&mut self, value: u64) {
+    pub(super) fn number(&mut self, value: u64) {
         self.buffer.extend_from_slice(&value.to_le_bytes());
         if self.buffer.len() >= BUFFER_BYTES {
             self.hash.update(&self.buffer);
@@ -47,7 +47,7 @@ impl Hasher {
         self.number(u64::try_from(value).unwrap_or(u64::MAX));
     }
 
-    fn bytes(&mut self, value: &[u8]) {
+    pub(super) fn bytes(&mut self, value: &[u8]) {
         self.size(value.len());
         self.buffer.extend_from_slice(value);
     }
@@ -82,6 +82,15 @@ impl Hasher {
         self.hash.update(&self.buffer);
         self.hash.finalize().into()
     }
+}
+
+/// The identity of a part of a state, by the digest of what it holds.
+pub(super) fn identity(fill: impl FnOnce(&mut Hasher)) -> u128 {
+    let mut hasher = Hasher::new();
+    fill(&mut hasher);
+    let digest = hasher.finish();
+    let first = digest.first_chunk::<16>().copied();
+    u128::from_be_bytes(first.unwrap_or_default())
 }
 
 impl State {
@@ -236,7 +245,7 @@ fn digest_outcome(hasher: &mut Hasher, outcome: &BatchOutcome) {
     }
 }
 
-fn digest_topic(hasher: &mut Hasher, topic: &Topic) {
+pub(super) fn digest_topic(hasher: &mut Hasher, topic: &Topic) {
     hasher.wide(topic.id.0);
     hasher.text(&topic.name);
     hasher.size(topic.partitions.len());
@@ -247,7 +256,7 @@ fn digest_topic(hasher: &mut Hasher, topic: &Topic) {
     hasher.number(topic.version);
 }
 
-fn digest_partition(hasher: &mut Hasher, number: u64, partition: &Partition) {
+pub(super) fn digest_partition(hasher: &mut Hasher, number: u64, partition: &Partition) {
     hasher.number(number);
     hasher.wide(partition.topic.0);
     hasher.number(u64::from(partition.index));

@@ -5,6 +5,8 @@
 mod read;
 mod write;
 
+use bytes::Bytes;
+
 use crate::bytes::encoding::DecodeError;
 use crate::invariants::Violation;
 use crate::state::State;
@@ -32,6 +34,15 @@ impl Capture {
     pub fn digest(&self) -> [u8; 32] {
         self.state.digest()
     }
+}
+
+/// A chunk of a captured state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its identity is known: it is what it was.
+    Same(u128),
+    /// Its identity, if it has one, which follows from its content; and its bytes.
+    Encoded(Option<u128>, Bytes),
 }
 
 /// Why chunks are no snapshot of this build's.

@@ -5,6 +5,7 @@ mod agents;
 mod commits;
 mod encoding;
 mod housekeeping;
+mod levels;
 mod load;
 mod random;
 mod snapshots;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use meta::ids::{EntryId, PartitionId};
+use meta::snapshot::Part;
 use meta::{Command, RestoreError, State};
 
 use crate::load::Load;
@@ -184,4 +185,35 @@ fn a_small_cluster_is_written_as_the_page_says() {
     let written: BTreeMap<String, String> =
         names.map(str::to_owned).into_iter().zip(parts).collect();
     assert_eq!(page(FORMAT), written);
+}
+
+#[test]
+fn what_did_not_change_keeps_its_identity_and_is_not_encoded_again() {
+    let mut cluster = Cluster::new();
+    let partitions = cluster.topic("t", 3);
+    cluster.agent("a", 1);
+    fill(&mut cluster, &partitions, 0, 12_000);
+    let first = cluster.state.capture().encode(&|_| false);
+    let known: BTreeSet<u128> = first
+        .iter()
+        .filter_map(|part| match part {
+            Part::Encoded(id, _) => *id,
+            Part::Same(_) => None,
+        })
+        .collect();
+    fill(&mut cluster, &partitions[..1], 12_000, 1);
+    let again = cluster.state.capture().encode(&|id| known.contains(&id));
+    let whole = cluster.state.capture().encode(&|_| false);
+    let mut same = 0;
+    for (part, encoded) in again.iter().zip(&whole) {
+        match (part, encoded) {
+            (Part::Same(id), Part::Encoded(known, bytes)) => {
+                assert_eq!(Some(*id), *known);
+                assert!(first.contains(&Part::Encoded(*known, bytes.clone())));
+                same += 1;
+            }
+            _ => assert_eq!(part, encoded),
+        }
+    }
+    assert!(same > 0 && same < known.len(), "{same} of {}", known.len());
 }

@@ -1,14 +1,18 @@
 //! A captured state as chunks. Where a chunk begins and ends follows from ids alone, as far as
 //! sizes allow, so that what did not change is encoded to the same bytes as before.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Capture, FORMAT};
+use super::{Capture, FORMAT, Part};
+use crate::bytes::digest;
 use crate::bytes::encoding::{
     encode_control_node, encode_nonce, encode_pairs, encode_placement, encode_topic_id,
 };
 use crate::bytes::proto::{self, chunk::Section};
+use crate::nouns::block::Block;
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::Kept;
 use crate::nouns::member::Run;
@@ -72,22 +76,58 @@ impl Entry<'_> {
     }
 }
 
+/// Gathers parts, and encodes none that is known.
+struct Writer<'a> {
+    parts: Vec<Part>,
+    is_known: &'a dyn Fn(u128) -> bool,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, section: Section) {
+        self.parts.push(Part::Encoded(None, encode(section)));
+    }
+
+    fn push_unless_known(&mut self, id: u128, section: impl FnOnce() -> Section) {
+        self.parts.push(if (self.is_known)(id) {
+            Part::Same(id)
+        } else {
+            Part::Encoded(Some(id), encode(section()))
+        });
+    }
+}
+
 impl Capture {
     /// The chunks, of some MiB at most, the first of which is the header. Deterministic: equal
     /// states give equal chunks, and parts that did not change give the chunks they gave before.
-    pub fn encode_chunks(&self) -> Vec<Bytes> {
+    /// One whose identity `is_known` is not encoded.
+    pub fn encode(&self, is_known: &dyn Fn(u128) -> bool) -> Vec<Part> {
         let state = &self.state;
-        let mut chunks = Vec::new();
-        write_members(state, &mut chunks);
-        write_partitions(state, &mut chunks);
-        write_files(state, &mut chunks);
-        write_groups(state, &mut chunks);
-        let count = u64::try_from(chunks.len())
+        let mut writer = Writer {
+            parts: Vec::new(),
+            is_known,
+        };
+        write_members(state, &mut writer);
+        write_partitions(state, &mut writer);
+        write_files(state, &mut writer);
+        write_groups(state, &mut writer);
+        let count = u64::try_from(writer.parts.len())
             .unwrap_or(u64::MAX)
             .saturating_add(1);
-        let mut all = vec![encode(Section::Header(header(state, count)))];
-        all.append(&mut chunks);
+        let header = encode(Section::Header(header(state, count)));
+        let mut all = vec![Part::Encoded(None, header)];
+        all.append(&mut writer.parts);
         all
+    }
+
+    /// All chunks, encoded.
+    pub fn encode_chunks(&self) -> Vec<Bytes> {
+        let parts = self.encode(&|_| false).into_iter();
+        parts
+            .filter_map(|part| match part {
+                Part::Encoded(_, bytes) => Some(bytes),
+                Part::Same(_) => None,
+            })
+            .collect()
     }
 }
 
@@ -153,7 +193,7 @@ fn header(state: &State, chunks: u64) -> proto::Header {
     }
 }
 
-fn write_members(state: &State, chunks: &mut Vec<Bytes>) {
+fn write_members(state: &State, writer: &mut Writer<'_>) {
     let mut part = proto::Members {
         agents: state.members.agents.values().map(encode_agent).collect(),
         runs: Vec::new(),
@@ -164,12 +204,12 @@ fn write_members(state: &State, chunks: &mut Vec<Bytes>) {
         bytes = bytes.saturating_add(run.encoded_len());
         part.runs.push(run);
         if bytes >= PART_BYTES {
-            chunks.push(encode(Section::Members(std::mem::take(&mut part))));
+            writer.push(Section::Members(std::mem::take(&mut part)));
             bytes = 0;
         }
     }
     if part != proto::Members::default() {
-        chunks.push(encode(Section::Members(part)));
+        writer.push(Section::Members(part));
     }
 }
 
@@ -231,7 +271,7 @@ fn encode_kept(kept: &Kept) -> proto::Kept {
     message
 }
 
-fn write_partitions(state: &State, chunks: &mut Vec<Bytes>) {
+fn write_partitions(state: &State, writer: &mut Writer<'_>) {
     let live = state.partitions.iter().map(|(number, partition)| {
         let topic = state
             .topics
@@ -253,15 +293,15 @@ fn write_partitions(state: &State, chunks: &mut Vec<Bytes>) {
     let mut entries: Vec<Entry<'_>> = live.chain(doomed).collect();
     entries.sort_by_key(|entry| entry.id);
     let last = entries.last().map_or(0, |entry| entry.id.0);
-    write_range(&entries, 0, (last + 1).next_power_of_two(), chunks);
+    write_range(&entries, 0, (last + 1).next_power_of_two(), writer);
     for entry in entries.iter().filter(|entry| entry.has_runs()) {
-        write_runs(entry, chunks);
+        write_runs(entry, writer);
     }
 }
 
 /// Writes the partitions whose ids begin at `low`, cut in halves of the range of ids until each
 /// part is small enough: where it is cut does not depend on what lies outside.
-fn write_range(entries: &[Entry<'_>], low: u64, size: u64, chunks: &mut Vec<Bytes>) {
+fn write_range(entries: &[Entry<'_>], low: u64, size: u64, writer: &mut Writer<'_>) {
     if entries.is_empty() {
         return;
     }
@@ -270,18 +310,29 @@ fn write_range(entries: &[Entry<'_>], low: u64, size: u64, chunks: &mut Vec<Byte
         let half = size / 2;
         let middle = entries.partition_point(|entry| entry.id.0 < low + half);
         let (lower, upper) = entries.split_at(middle);
-        write_range(lower, low, half, chunks);
-        write_range(upper, low + half, half, chunks);
+        write_range(lower, low, half, writer);
+        write_range(upper, low + half, half, writer);
         return;
     }
-    chunks.push(encode(Section::Partitions(proto::Partitions {
-        topics: entries
-            .iter()
-            .filter_map(|entry| entry.topic)
-            .map(encode_topic)
-            .collect(),
-        partitions: entries.iter().map(encode_partition).collect(),
-    })));
+    let id = digest::identity(|hasher| {
+        for entry in entries {
+            hasher.number(u64::from(entry.doomed));
+            digest::digest_partition(hasher, entry.id.0, entry.partition);
+            if let Some(topic) = entry.topic {
+                digest::digest_topic(hasher, topic);
+            }
+        }
+    });
+    writer.push_unless_known(id, || {
+        Section::Partitions(proto::Partitions {
+            topics: entries
+                .iter()
+                .filter_map(|entry| entry.topic)
+                .map(encode_topic)
+                .collect(),
+            partitions: entries.iter().map(encode_partition).collect(),
+        })
+    });
 }
 
 fn encode_topic(topic: &Topic) -> proto::Topic {
@@ -357,40 +408,46 @@ fn blocks(slices: &Slices) -> impl Iterator<Item = Bytes> {
 
 /// Writes the blocks of a partition, cut where their base offsets say, so that a chunk changes only
 /// if one of its own blocks does.
-fn write_runs(entry: &Entry<'_>, chunks: &mut Vec<Bytes>) {
-    let empty = || proto::SliceRun {
-        partition: entry.id.0,
-        blocks: Vec::new(),
-    };
-    let mut run = empty();
+fn write_runs(entry: &Entry<'_>, writer: &mut Writer<'_>) {
+    let mut run: Vec<Arc<Block>> = Vec::new();
     for block in entry.partition.slices.blocks() {
         let here = (entry.id.0, block.base_offset.cast_unsigned());
         let begins = mix(here).is_multiple_of(RUN_CHUNK_BLOCKS);
-        if !run.blocks.is_empty() && (begins || run.blocks.len() >= RUN_CHUNK_BLOCKS_MAX) {
-            chunks.push(encode(Section::SliceRun(std::mem::replace(
-                &mut run,
-                empty(),
-            ))));
+        if !run.is_empty() && (begins || run.len() >= RUN_CHUNK_BLOCKS_MAX) {
+            write_run(entry.id, &std::mem::take(&mut run), writer);
         }
-        run.blocks.push(block.packed().clone());
+        run.push(block);
     }
-    chunks.push(encode(Section::SliceRun(run)));
+    write_run(entry.id, &run, writer);
 }
 
-fn write_files(state: &State, chunks: &mut Vec<Bytes>) {
+fn write_run(partition: PartitionId, run: &[Arc<Block>], writer: &mut Writer<'_>) {
+    let id = digest::identity(|hasher| {
+        hasher.number(partition.0);
+        run.iter().for_each(|block| hasher.bytes(&block.digest));
+    });
+    writer.push_unless_known(id, || {
+        Section::SliceRun(proto::SliceRun {
+            partition: partition.0,
+            blocks: run.iter().map(|block| block.packed().clone()).collect(),
+        })
+    });
+}
+
+fn write_files(state: &State, writer: &mut Writer<'_>) {
     let mut part = proto::Files::default();
     let mut block = None;
     for (id, file) in state.files.iter() {
         let here = (id.incarnation.0, id.number / 128);
         let begins = block != Some(here) && mix(here).is_multiple_of(FILE_CHUNK_BLOCKS);
         if !part.number.is_empty() && (begins || part.number.len() >= FILE_CHUNK_FILES_MAX) {
-            chunks.push(encode(Section::Files(std::mem::take(&mut part))));
+            writer.push(Section::Files(std::mem::take(&mut part)));
         }
         block = Some(here);
         push_file(&mut part, id, file);
     }
     if !part.number.is_empty() {
-        chunks.push(encode(Section::Files(part)));
+        writer.push(Section::Files(part));
     }
 }
 
@@ -425,21 +482,19 @@ fn push_file(part: &mut proto::Files, id: FileId, file: &File) {
 }
 
 /// Sections go together while they are small: a cluster with few groups has one chunk of them.
-fn write_groups(state: &State, chunks: &mut Vec<Bytes>) {
+fn write_groups(state: &State, writer: &mut Writer<'_>) {
     let sections: Vec<proto::Groups> = state.groups.sections().collect();
     let bytes: usize = sections.iter().map(prost::Message::encoded_len).sum();
     if bytes > PART_BYTES {
-        chunks.extend(
-            sections
-                .into_iter()
-                .map(|section| encode(Section::Groups(section))),
-        );
+        for section in sections {
+            writer.push(Section::Groups(section));
+        }
     } else if !sections.is_empty() {
         let mut all = proto::Groups::default();
         for mut section in sections {
             all.groups.append(&mut section.groups);
             all.offsets.append(&mut section.offsets);
         }
-        chunks.push(encode(Section::Groups(all)));
+        writer.push(Section::Groups(all));
     }
 }
