@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use host::log_limit::LogLimit;
 use meta::ids::AgentId;
-use rpc::Control;
+use rpc::Client;
 
 use crate::api::fetch::sessions::Sessions;
 use crate::data::cache::Cache;
@@ -23,7 +23,7 @@ pub(crate) struct Context {
     pub settings: Settings,
     /// This agent's Kafka node id.
     pub agent: AgentId,
-    pub control: Arc<dyn Control>,
+    pub control: Client,
     pub views: Views,
     /// The way in for produce requests.
     pub pipeline: Arc<Pipeline<Lease>>,

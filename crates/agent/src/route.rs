@@ -2,10 +2,10 @@
 //! without talking, and a partition moves only when its agent comes or goes. Pure.
 
 use meta::ids::PartitionId;
-use rpc::view::AgentView;
+use meta::terms::view::Agent;
 
 /// The agent for a partition; `None` if there are no agents.
-pub fn agent_for(partition: PartitionId, agents: &[AgentView]) -> Option<&AgentView> {
+pub fn agent_for(partition: PartitionId, agents: &[Agent]) -> Option<&Agent> {
     agents
         .iter()
         .max_by_key(|agent| (weight(partition, agent.id.0), agent.id))
@@ -29,20 +29,22 @@ mod tests {
 
     use super::*;
 
-    fn agents(ids: impl IntoIterator<Item = i32>) -> Vec<AgentView> {
+    fn agents(ids: impl IntoIterator<Item = i32>) -> Vec<Agent> {
         ids.into_iter()
-            .map(|id| AgentView {
+            .map(|id| Agent {
                 id: AgentId(id),
+                name: String::new(),
                 host: String::new(),
                 port: 0,
                 region: String::new(),
                 zone: String::new(),
+                level: 1,
                 incarnation: Incarnation(1),
             })
             .collect()
     }
 
-    fn routes(agents: &[AgentView]) -> Vec<AgentId> {
+    fn routes(agents: &[Agent]) -> Vec<AgentId> {
         (0..1_000)
             .filter_map(|partition| agent_for(PartitionId(partition), agents))
             .map(|agent| agent.id)

@@ -6,15 +6,17 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
 use host::net::{TcpListener, TcpStream};
 use host::task::Task;
+use meta::command::RegisterAgent;
 use meta::ids::AgentId;
-use rpc::Control;
-use rpc::view::{Notice, Registered, Registration};
+use rpc::call::Registered;
+use rpc::notice::{Notice, Notices};
+use rpc::{Client, Control};
 use store::bucket::Bucket;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::api::fetch::sessions::Sessions;
@@ -77,13 +79,14 @@ impl Agent {
         control: Arc<dyn Control>,
     ) -> Result<Agent, StartError> {
         let address = listener.local_addr()?;
+        let control = Client::new(control);
         // Before anything is read, so that no notice is missed.
         let notices = control.notices();
         let registration = registration(&settings, address);
         let advertised = advertised(&registration);
-        let registered = register(&*control, &registration).await?;
+        let registered = register(&control, &registration).await?;
         let hub = Arc::new(Hub::default());
-        let views = open_views(&control, &hub).await;
+        let views = open_views(&control, &registered.cluster_id, &hub).await;
         let metrics = Arc::new(Metrics::zero());
         let memory = Arc::new(Memory::new(&Sizes {
             bulk_bytes: settings.produce_buffer_bytes,
@@ -224,8 +227,8 @@ impl Probe {
 fn start_tasks(
     context: &Arc<Context>,
     bucket: &Arc<dyn Bucket>,
-    registration: Registration,
-    notices: tokio::sync::broadcast::Receiver<Arc<[Notice]>>,
+    registration: RegisterAgent,
+    notices: Notices,
 ) -> Vec<Task<()>> {
     let settings = &context.settings;
     let uploader = Uploader::new(
@@ -236,7 +239,7 @@ fn start_tasks(
         Arc::clone(&context.metrics),
     );
     let parts = Parts {
-        control: Arc::clone(&context.control),
+        control: context.control.clone(),
         uploader: Arc::new(uploader),
         cache: Arc::clone(&context.cache),
         metrics: Arc::clone(&context.metrics),
@@ -245,7 +248,7 @@ fn start_tasks(
     };
     let collector = collect::Collector::new(
         Arc::clone(bucket),
-        Arc::clone(&context.control),
+        context.control.clone(),
         Arc::clone(&context.metrics),
         collect::Limits {
             interval: settings.collect_interval,
@@ -264,26 +267,27 @@ fn start_tasks(
     ]
 }
 
-fn registration(settings: &Settings, first: SocketAddr) -> Registration {
+fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
     // "Every address" is none that a client could connect to.
     let reachable = match first {
         SocketAddr::V4(address) if address.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
         SocketAddr::V6(address) if address.ip().is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
         address => address.ip().to_string(),
     };
-    Registration {
+    RegisterAgent {
         nonce: host::rng::nonce(),
         name: settings.name.clone(),
         host: settings.advertised_host.clone().unwrap_or(reachable),
         port: settings.advertised_port.unwrap_or(first.port()),
         region: settings.region.clone(),
         zone: settings.zone.clone(),
+        level: meta::FEATURE_LEVEL,
     }
 }
 
 /// Host and port, as clients write them.
-fn advertised(registration: &Registration) -> String {
-    let Registration { host, port, .. } = registration;
+fn advertised(registration: &RegisterAgent) -> String {
+    let RegisterAgent { host, port, .. } = registration;
     if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
@@ -292,8 +296,8 @@ fn advertised(registration: &Registration) -> String {
 }
 
 async fn register(
-    control: &dyn Control,
-    registration: &Registration,
+    control: &Client,
+    registration: &RegisterAgent,
 ) -> Result<Registered, StartError> {
     let mut pauses = START.start();
     loop {
@@ -309,10 +313,11 @@ async fn register(
 }
 
 /// The view, with this agent in it.
-async fn open_views(control: &Arc<dyn Control>, hub: &Arc<Hub>) -> Views {
+async fn open_views(control: &Client, cluster_id: &str, hub: &Arc<Hub>) -> Views {
     let mut pauses = START.start();
     loop {
-        match Views::open(Arc::clone(control), Arc::clone(hub)).await {
+        let hub = Arc::clone(hub);
+        match Views::open(control.clone(), cluster_id.to_owned(), hub).await {
             Ok(views) => return views,
             Err(error) => {
                 tracing::info!(%error, "the agent waits for the topics");
@@ -326,30 +331,24 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
     context.reserve.watch(&*bucket).await;
 }
 
-/// Passes notices on, for ever.
-async fn follow(
-    context: Arc<Context>,
-    mut notices: tokio::sync::broadcast::Receiver<Arc<[Notice]>>,
-) {
-    loop {
-        note_own_incarnation(&context);
-        let told = match notices.recv().await {
-            Ok(told) => told,
-            Err(RecvError::Lagged(_)) => {
-                context.hub.tell_all();
-                refresh(&context, u64::MAX).await;
-                continue;
-            }
-            Err(RecvError::Closed) => return,
-        };
+/// Passes notices on, as long as there are any.
+async fn follow(context: Arc<Context>, mut notices: Notices) {
+    note_own_incarnation(&context);
+    while let Some(told) = notices.next().await {
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
-            _ => None,
+            Notice::Anything => Some(u64::MAX),
+            Notice::Advanced { .. } | Notice::LogStart { .. } => None,
         });
         if let Some(version) = versions.max() {
             refresh(&context, version).await;
+            note_own_incarnation(&context);
         }
-        context.hub.tell(&told);
+        if told.contains(&Notice::Anything) {
+            context.hub.tell_all();
+        } else {
+            context.hub.tell(&told);
+        }
     }
 }
 

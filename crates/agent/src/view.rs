@@ -2,17 +2,22 @@
 //! parsed. It is a cache: an answer that something does not exist rests on a current view. It must
 //! not know Kafka's messages.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use meta::config::Configs;
+use meta::config::{Configs, topic_value};
 use meta::ids::{AgentId, PartitionId, TopicId};
-use rpc::Control;
-use rpc::view::{AgentView, ClusterView, TopicView};
+use meta::terms::view::{Agent, ViewChange};
+use rpc::{Client, Position};
+use tokio::sync::Mutex;
 use wire::batch::TimestampType;
 use wire::compression::Compression;
 
 use crate::data::fetch::hub::Hub;
+use crate::route;
+use chunks::Chunks;
+
+mod chunks;
 
 /// What a topic demands of the batches it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +35,14 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    fn of(topic: &TopicView) -> Self {
-        let number = |name: &str, default: i64| topic.value(name).parse().unwrap_or(default);
-        let timestamp_type = match topic.value("message.timestamp.type") {
+    fn of(topic: &meta::topic::Topic, cluster: &Configs) -> Self {
+        let value = |name: &str| topic_value(cluster, &topic.configs, name);
+        let number = |name: &str, default: i64| value(name).parse().unwrap_or(default);
+        let timestamp_type = match value("message.timestamp.type") {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         };
-        let compression = match topic.value("compression.type") {
+        let compression = match value("compression.type") {
             "uncompressed" => Some(Compression::None),
             name => Compression::from_name(name).filter(|codec| *codec != Compression::None),
         };
@@ -50,87 +56,140 @@ impl Rules {
     }
 }
 
-/// A topic, and its rules.
+/// A topic, its rules, and who leads its partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// As the control plane sees it.
-    pub view: TopicView,
+    pub topic: Arc<meta::topic::Topic>,
     pub rules: Rules,
+    /// Of each partition, worked out when first asked for: it is the same as long as the agents are.
+    leaders: OnceLock<Vec<Option<AgentId>>>,
 }
 
 impl Topic {
+    fn new(topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
+        Topic {
+            rules: Rules::of(&topic, cluster),
+            topic,
+            leaders: OnceLock::new(),
+        }
+    }
+
     /// The partition of an index as clients give it.
     pub(crate) fn partition(&self, index: i32) -> Option<PartitionId> {
         let index = usize::try_from(index).ok()?;
-        self.view.topic.partitions.get(index).copied()
+        self.topic.partitions.get(index).copied()
     }
 }
 
 /// The cluster as last seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct View {
     pub cluster_id: String,
     /// The agents, sorted by id.
-    pub agents: Vec<AgentView>,
-    /// All topics, sorted by name.
-    pub topics: Vec<Arc<Topic>>,
+    pub agents: Arc<[Agent]>,
     pub cluster_configs: Arc<Configs>,
     /// `None` before the first was seen.
     version: Option<u64>,
-    by_id: HashMap<TopicId, Arc<Topic>>,
+    by_name: Chunks,
+    by_id: Chunks,
 }
 
 impl View {
-    /// Indexes a view of all topics; rules of topics that did not change are kept.
-    fn index(seen: ClusterView, before: &View) -> Self {
-        let keep = |view: TopicView| {
-            let known = before.by_id.get(&view.topic.id);
-            match known.filter(|known| known.view == view) {
-                Some(known) => Arc::clone(known),
-                None => Arc::new(Topic {
-                    rules: Rules::of(&view),
-                    view,
-                }),
-            }
-        };
-        let topics: Vec<Arc<Topic>> = seen.topics.into_iter().map(keep).collect();
-        let by_id = topics
-            .iter()
-            .map(|topic| (topic.view.topic.id, Arc::clone(topic)))
-            .collect();
+    fn nothing(cluster_id: String) -> Self {
         View {
-            cluster_id: seen.cluster_id,
-            agents: seen.agents,
-            topics,
-            cluster_configs: seen.cluster_configs,
+            cluster_id,
+            agents: Arc::default(),
+            cluster_configs: Arc::default(),
+            version: None,
+            by_name: Chunks::new(|a, b| a.topic.name.cmp(&b.topic.name)),
+            by_id: Chunks::new(|a, b| a.topic.id.cmp(&b.topic.id)),
+        }
+    }
+
+    /// What is seen now, where this was seen before. What is kept of topics costs nothing, unless
+    /// it follows from what has changed for all of them.
+    fn follow(&self, seen: ViewChange) -> Self {
+        let agents = seen
+            .agents
+            .map_or_else(|| Arc::clone(&self.agents), Into::into);
+        let configs = seen.cluster_configs;
+        let configs = configs.unwrap_or_else(|| Arc::clone(&self.cluster_configs));
+        let make = |topic| Arc::new(Topic::new(topic, &configs));
+        let ids = |agents: &[Agent]| agents.iter().map(|agent| agent.id).collect::<Vec<_>>();
+        let (mut by_name, mut by_id) = (self.by_name.clone(), self.by_id.clone());
+        if seen.whole {
+            let all: Vec<Arc<Topic>> = seen.topics.into_iter().map(make).collect();
+            by_name.fill(all.clone());
+            by_id.fill(all);
+        } else {
+            if ids(&agents) != ids(&self.agents) || configs != self.cluster_configs {
+                let kept = by_name.iter().map(|kept| make(Arc::clone(&kept.topic)));
+                let kept: Vec<Arc<Topic>> = kept.collect();
+                by_name.fill(kept.clone());
+                by_id.fill(kept);
+            }
+            for id in seen.deleted {
+                if let Some(gone) = by_id.find(|topic| topic.topic.id.cmp(&id)).cloned() {
+                    by_id.remove(&gone);
+                    by_name.remove(&gone);
+                }
+            }
+            for topic in seen.topics.into_iter().map(make) {
+                by_name.put(Arc::clone(&topic));
+                by_id.put(topic);
+            }
+        }
+        View {
+            cluster_id: self.cluster_id.clone(),
+            agents,
+            cluster_configs: configs,
             version: Some(seen.version),
+            by_name,
             by_id,
         }
     }
 
-    /// Partitions that are not in a later view.
-    fn partitions_gone(&self, later: &View) -> Vec<PartitionId> {
-        let gone = self.topics.iter().map(|topic| &topic.view.topic);
-        let gone = gone.filter(|topic| !later.by_id.contains_key(&topic.id));
-        gone.flat_map(|topic| topic.partitions.iter().copied())
-            .collect()
+    /// All topics, sorted by name.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.iter()
+    }
+
+    /// Partitions of topics that are not in a later view: of those deleted, if that is known.
+    fn partitions_gone(&self, later: &View, deleted: Option<Vec<TopicId>>) -> Vec<PartitionId> {
+        let is_gone = |topic: &&Arc<Topic>| later.topic_by_id(topic.topic.id).is_none();
+        let gone: Vec<&Arc<Topic>> = match &deleted {
+            Some(ids) => ids.iter().filter_map(|id| self.topic_by_id(*id)).collect(),
+            None => self.topics().filter(is_gone).collect(),
+        };
+        let partitions = gone.iter().flat_map(|topic| &topic.topic.partitions);
+        partitions.copied().collect()
     }
 
     /// A topic by name.
     pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        let named = |topic: &Arc<Topic>| topic.view.topic.name.as_str().cmp(name);
-        let at = self.topics.binary_search_by(named).ok()?;
-        self.topics.get(at)
+        self.by_name
+            .find(|topic| topic.topic.name.as_str().cmp(name))
     }
 
     /// A topic by id.
     pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.by_id.get(&id)
+        self.by_id.find(|topic| topic.topic.id.cmp(&id))
     }
 
     /// An agent by its node id.
-    pub(crate) fn agent(&self, id: AgentId) -> Option<&AgentView> {
+    pub(crate) fn agent(&self, id: AgentId) -> Option<&Agent> {
         self.agents.iter().find(|agent| agent.id == id)
+    }
+
+    /// The agents that clients are sent to for the partitions of a topic of this view.
+    pub(crate) fn leaders<'a>(&self, topic: &'a Topic) -> &'a [Option<AgentId>] {
+        topic.leaders.get_or_init(|| {
+            let leader = |partition: &PartitionId| route::agent_for(*partition, &self.agents);
+            let partitions = topic.topic.partitions.iter();
+            partitions
+                .map(|id| leader(id).map(|agent| agent.id))
+                .collect()
+        })
     }
 }
 
@@ -153,22 +212,35 @@ impl View {
 
 /// The latest view, shared by all connections.
 pub(crate) struct Views {
-    control: Arc<dyn Control>,
+    control: Client,
     /// Who waits for partitions of topics that are gone is told to look.
     hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
+    /// One difference at a time is asked for: what comes of it is what the next one is a difference to.
+    asking: Mutex<()>,
+    current: Mutex<Barriers>,
+    begun: AtomicU64,
 }
+
+/// The last barrier that was waited for: its number, and what came of it.
+type Barriers = Option<(u64, Result<(), rpc::Error>)>;
 
 impl Views {
     /// The first view, as applied at the control node.
-    pub(crate) async fn open(control: Arc<dyn Control>, hub: Arc<Hub>) -> Result<Self, rpc::Error> {
-        let latest = RwLock::new(Arc::new(View::default()));
+    pub(crate) async fn open(
+        control: Client,
+        cluster_id: String,
+        hub: Arc<Hub>,
+    ) -> Result<Self, rpc::Error> {
         let views = Views {
             control,
             hub,
-            latest,
+            latest: RwLock::new(Arc::new(View::nothing(cluster_id))),
+            asking: Mutex::default(),
+            current: Mutex::default(),
+            begun: AtomicU64::new(0),
         };
-        views.refresh().await?;
+        views.refresh(Position::default()).await?;
         Ok(views)
     }
 
@@ -176,41 +248,52 @@ impl Views {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over what the control node has applied.
-    pub(crate) async fn refresh(&self) -> Result<Arc<View>, rpc::Error> {
+    /// Takes over what the control node has applied, at a position at least.
+    pub(crate) async fn refresh(&self, at: Position) -> Result<Arc<View>, rpc::Error> {
+        let _turn = self.asking.lock().await;
         let before = self.latest();
-        Ok(match self.control.view(before.version).await? {
-            Some(seen) => self.take(seen),
-            None => before,
-        })
+        let Some(seen) = self.control.view(before.version, at).await? else {
+            return Ok(before);
+        };
+        // Another node may be further behind than the one that was asked before.
+        if Some(seen.version) <= before.version {
+            return Ok(before);
+        }
+        let deleted = (!seen.whole).then(|| seen.deleted.clone());
+        let view = Arc::new(before.follow(*seen));
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        self.hub
+            .tell_to_look(&before.partitions_gone(&view, deleted));
+        Ok(view)
     }
 
-    /// Takes over what is current: what is not in it does not exist.
+    /// Takes over what is current: what is not in it does not exist. All who wait share a barrier,
+    /// but for one that began before they came.
     pub(crate) async fn refresh_current(&self) -> Result<Arc<View>, rpc::Error> {
-        self.control.barrier().await?;
-        self.refresh().await
+        let before = self.begun.load(Relaxed);
+        let mut last = self.current.lock().await;
+        if let Some((number, outcome)) = &*last
+            && *number > before
+        {
+            return outcome.clone().map(|()| self.latest());
+        }
+        let number = self.begun.fetch_add(1, Relaxed) + 1;
+        let outcome = match self.control.barrier().await {
+            Ok(at) => self.refresh(at).await.map(drop),
+            Err(error) => Err(error),
+        };
+        *last = Some((number, outcome.clone()));
+        outcome.map(|()| self.latest())
     }
 
-    /// Takes over what the control node has applied, if that is at least `version`.
+    /// Takes over what the control node has applied, if `version` is not seen yet.
     pub(crate) async fn refresh_to(&self, version: u64) -> Result<(), rpc::Error> {
         if self.latest().version < Some(version) {
-            self.refresh().await?;
+            self.refresh(Position::default()).await?;
         }
         Ok(())
     }
-
-    fn take(&self, seen: ClusterView) -> Arc<View> {
-        let before = self.latest();
-        if Some(seen.version) <= before.version {
-            return before;
-        }
-        let view = Arc::new(View::index(seen, &before));
-        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        if latest.version <= view.version {
-            let before = std::mem::replace(&mut *latest, Arc::clone(&view));
-            drop(latest);
-            self.hub.tell_to_look(&before.partitions_gone(&view));
-        }
-        view
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Command, Groups, Refusal, Reply};
+use meta::group::{Command, Groups, Reply};
 use meta::ids::TopicId;
-use rpc::group::{CommittedTopic, FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
+use rpc::group::{FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
 
+use crate::rule::{Rule, Rules};
 use live::Live;
 use proposals::Proposed;
 
@@ -171,6 +172,7 @@ pub struct Coordinator {
     /// Bytes of memory of all ids that are awaited.
     awaited_bytes: room::Counter,
     effects: Vec<Effect>,
+    rules: Rules,
 }
 
 impl Coordinator {
@@ -187,6 +189,16 @@ impl Coordinator {
             deferred: BTreeMap::new(),
             awaited_bytes: room::Counter::default(),
             effects: Vec::new(),
+            rules: Rules::default(),
+        }
+    }
+
+    /// One that does without a rule, to show that it is missed.
+    #[cfg(any(test, feature = "mutations"))]
+    pub fn without(rule: Rule, settings: Settings) -> Coordinator {
+        Coordinator {
+            rules: Rules::without(rule),
+            ..Coordinator::new(settings)
         }
     }
 
@@ -239,11 +251,15 @@ impl Coordinator {
         current: bool,
         metadata: &dyn Metadata,
     ) {
+        let is_offsets = matches!(request, GroupRequest::Fetch(_));
+        if is_offsets && !self.rules.hold(Rule::GroupOffsetsAreCurrent) {
+            return self.serve(now, ticket, request, metadata);
+        }
         if !self.leading {
             self.answer(ticket, refusal(&request, GroupError::NotCoordinator));
             return;
         }
-        if current && !matches!(request, GroupRequest::Fetch(_)) {
+        if current && !is_offsets {
             return self.serve(now, ticket, request, metadata);
         }
         if let Some((group_id, member)) = speaker(&request)
@@ -281,10 +297,9 @@ impl Coordinator {
         metadata: &dyn Metadata,
     ) {
         let group = match &request {
-            GroupRequest::Join(join) => &join.group_id,
-            GroupRequest::Sync(sync) => &sync.group_id,
-            GroupRequest::Heartbeat(heartbeat) => &heartbeat.group_id,
-            GroupRequest::Leave(leave) => &leave.group_id,
+            GroupRequest::Join(join) => &join.group,
+            GroupRequest::Sync { group, .. } | GroupRequest::Leave { group, .. } => group,
+            GroupRequest::Heartbeat(heartbeat) => &heartbeat.group,
             // Kafka lets clients from before groups had to be named keep offsets under "".
             _ => "-",
         };
@@ -294,14 +309,16 @@ impl Coordinator {
         }
         match request {
             GroupRequest::Join(join) => self.join(now, ticket, join, metadata),
-            GroupRequest::Sync(sync) => self.sync(now, ticket, sync, metadata),
+            GroupRequest::Sync { group, sync } => self.sync(now, ticket, group, sync, metadata),
             GroupRequest::Heartbeat(heartbeat) => {
                 self.heartbeat(now, ticket, &heartbeat, metadata);
             }
-            GroupRequest::Leave(leave) => self.leave(now, ticket, leave, metadata),
+            GroupRequest::Leave { group, members } => {
+                self.leave(now, ticket, group, members, metadata);
+            }
             GroupRequest::Commit(commit) => self.commit(now, ticket, commit, metadata),
-            GroupRequest::Fetch(fetch) => {
-                self.answer(ticket, GroupReply::Fetch(offsets::fetch(fetch, metadata)));
+            GroupRequest::Fetch(groups) => {
+                self.answer(ticket, GroupReply::Fetch(offsets::fetch(groups, metadata)));
             }
             GroupRequest::Describe(groups) => {
                 let described = describe::describe(metadata.groups(), groups);
@@ -318,10 +335,10 @@ impl Coordinator {
         self.effects.push(Effect::Answer { ticket, reply });
     }
 
-    fn answer_join_error(&mut self, ticket: Ticket, error: GroupError, member_id: &str) {
+    fn answer_join_error(&mut self, ticket: Ticket, error: GroupError, member: &str) {
         let refused = JoinRefusal {
             error,
-            member_id: member_id.to_owned(),
+            member: member.to_owned(),
         };
         self.answer(ticket, GroupReply::Join(Err(refused)));
     }
@@ -371,11 +388,11 @@ impl Coordinator {
 /// The group and member that a request speaks for.
 fn speaker(request: &GroupRequest) -> Option<(&str, &str)> {
     match request {
-        GroupRequest::Join(join) => Some((&join.group_id, &join.member_id)),
-        GroupRequest::Sync(sync) => Some((&sync.group_id, &sync.member_id)),
-        GroupRequest::Heartbeat(heartbeat) => Some((&heartbeat.group_id, &heartbeat.member_id)),
-        GroupRequest::Commit(commit) => Some((&commit.group_id, &commit.member_id)),
-        GroupRequest::Leave(_)
+        GroupRequest::Join(asked) => Some((&asked.group, &asked.join.member)),
+        GroupRequest::Sync { group, sync } => Some((group, &sync.member)),
+        GroupRequest::Heartbeat(heartbeat) => Some((&heartbeat.group, &heartbeat.member)),
+        GroupRequest::Commit(commit) => Some((&commit.group, &commit.member)),
+        GroupRequest::Leave { .. }
         | GroupRequest::Fetch(_)
         | GroupRequest::Describe(_)
         | GroupRequest::List(_) => None,
@@ -385,48 +402,25 @@ fn speaker(request: &GroupRequest) -> Option<(&str, &str)> {
 /// The refusal of a whole request.
 fn refusal(request: &GroupRequest, error: GroupError) -> GroupReply {
     match request {
-        GroupRequest::Join(join) => GroupReply::Join(Err(JoinRefusal {
+        GroupRequest::Join(asked) => GroupReply::Join(Err(JoinRefusal {
             error,
-            member_id: join.member_id.clone(),
+            member: asked.join.member.clone(),
         })),
-        GroupRequest::Sync(_) => GroupReply::Sync(Err(error)),
+        GroupRequest::Sync { .. } => GroupReply::Sync(Err(error)),
         GroupRequest::Heartbeat(_) => GroupReply::Heartbeat(Err(error)),
-        GroupRequest::Leave(_) => GroupReply::Leave(Err(error)),
+        GroupRequest::Leave { .. } => GroupReply::Leave(Err(error)),
         GroupRequest::Commit(commit) => {
-            let topics = commit.topics.iter().map(|topic| CommittedTopic {
-                topic: topic.topic.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|partition| (partition.partition, Err(error)))
-                    .collect(),
-            });
-            GroupReply::Commit(topics.collect())
+            let partitions = commit.topics.iter().map(|topic| topic.1.len());
+            GroupReply::Commit(vec![Err(error); partitions.sum()])
         }
-        GroupRequest::Fetch(fetch) => {
-            let groups = fetch.groups.iter().map(|group| FetchedGroup {
-                group_id: group.group_id.clone(),
+        GroupRequest::Fetch(groups) => {
+            let groups = groups.iter().map(|asked| FetchedGroup {
+                group: asked.group.clone(),
                 topics: Err(error),
             });
             GroupReply::Fetch(groups.collect())
         }
         GroupRequest::Describe(_) => GroupReply::Describe(Err(error)),
         GroupRequest::List(_) => GroupReply::List(Err(error)),
-    }
-}
-
-/// The error an agent is told.
-fn error_of(refusal: Refusal) -> GroupError {
-    match refusal {
-        Refusal::UnknownMemberId => GroupError::UnknownMemberId,
-        Refusal::IllegalGeneration => GroupError::IllegalGeneration,
-        Refusal::InconsistentGroupProtocol => GroupError::InconsistentGroupProtocol,
-        Refusal::RebalanceInProgress => GroupError::RebalanceInProgress,
-        Refusal::FencedInstanceId => GroupError::FencedInstanceId,
-        Refusal::GroupMaxSizeReached => GroupError::GroupMaxSizeReached,
-        Refusal::GroupIdNotFound => GroupError::GroupIdNotFound,
-        Refusal::NonEmptyGroup => GroupError::NonEmptyGroup,
-        Refusal::OffsetMetadataTooLarge => GroupError::OffsetMetadataTooLarge,
-        Refusal::UnknownTopicOrPartition => GroupError::UnknownTopicOrPartition,
     }
 }

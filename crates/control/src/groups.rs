@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use host::budget::Held;
+use host::budget::{Budget, Held};
 use host::clock::Instant;
 use host::task::Task;
 use journal::node::{ProposeError, Refusal, Role};
@@ -31,9 +31,14 @@ const QUEUE: usize = 4_096;
 /// A timer that never fires: there is none set.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
+/// Bytes of requests that wait for the task or for the journal: whatever agents count of them is not
+/// known here. What waits for other members alone is counted by `groups.max.bytes`.
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
+
 /// How the rest of the node reaches the coordinator.
 pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
+    budget: Budget,
 }
 
 struct Asked {
@@ -45,19 +50,16 @@ struct Asked {
 struct Waiting {
     answer: oneshot::Sender<GroupReply>,
     /// Of the request, while it is more than a wish to be answered.
-    memory: Vec<Held>,
+    held: Option<Held>,
 }
 
 impl Client {
     /// Asks the coordinator; the answer may take as long as a rebalance.
-    /// `memory` is given back then, or once it waits for other members alone.
-    pub(crate) async fn request(
-        &self,
-        request: GroupRequest,
-        memory: Vec<Held>,
-    ) -> Result<GroupReply, Error> {
+    pub(crate) async fn request(&self, request: GroupRequest) -> Result<GroupReply, Error> {
+        let held = self.budget.try_hold(request.bytes() as u64);
+        let held = Some(held.ok_or(Error::Busy)?);
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { answer, memory };
+        let waiting = Waiting { answer, held };
         self.asked
             .try_send(Asked { request, waiting })
             .map_err(|_| Error::Busy)?;
@@ -94,7 +96,8 @@ fn shell(
         leads: false,
         outcomes: FuturesUnordered::new(),
     };
-    (Client { asked }, shell)
+    let budget = Budget::of_bytes(REQUEST_BYTES_MAX);
+    (Client { asked, budget }, shell)
 }
 
 struct Shell {
@@ -175,7 +178,7 @@ impl Shell {
                 }
                 Effect::Parked { ticket } => {
                     if let Some(waiting) = self.waiting.get_mut(&ticket) {
-                        waiting.memory.clear();
+                        waiting.held = None;
                     }
                 }
                 Effect::Current { ticket } => {
@@ -200,8 +203,8 @@ impl Shell {
                 ambiguous,
             };
             match replica.propose(CLUSTER, bytes).await {
-                Ok(Reply::Group(reply)) => Event::Applied { proposal, reply },
-                Ok(other) => {
+                Ok((_, Reply::Group(reply))) => Event::Applied { proposal, reply },
+                Ok((_, other)) => {
                     tracing::error!(?other, "a group's command got another command's reply");
                     failed(true)
                 }

@@ -1,17 +1,14 @@
-//! What the leader proposes without being asked: retention and expiry, step by step, and the
-//! cluster's configs as this node was started with. It must not know what a step does.
+//! What the leader proposes without being asked: retention and expiry, step by step. It must not
+//! know what a step does.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
 use host::task::Task;
-use meta::command::{Command, ConfigChanges};
-use meta::config::{self, Source};
+use meta::command::Command;
 use meta::reply::Reply;
-use rpc::Error;
 
 use crate::node::Node;
 
@@ -30,7 +27,7 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
             let mut pauses = RETRY.start();
             while node.leads() {
                 match node.propose(&Command::Housekeep).await {
-                    Ok(Reply::Housekept { more: true }) => {}
+                    Ok((_, Reply::Housekept { more: true })) => {}
                     Ok(_) => break,
                     Err(error) => {
                         if let Some(left_out) = log.pass(host::clock::now()) {
@@ -56,49 +53,6 @@ fn warn_of_producers(node: &Node) {
              new ones wait beyond producer.ids.max; raise it, or look for clients that start a \
              producer for every few records"
         );
-    }
-}
-
-/// Makes the cluster's configs be `wanted`, and the defaults where it says nothing.
-pub(crate) async fn configure(node: &Node, wanted: &BTreeMap<String, String>) -> Result<(), Error> {
-    let set_now: BTreeSet<String> = node.replica.with_state(|machine| {
-        let described = machine.state().describe_cluster();
-        let set = described
-            .into_iter()
-            .filter(|config| config.source == Source::Cluster);
-        set.map(|config| config.setting.name.to_owned()).collect()
-    });
-    let differs = |(name, value): &(&String, &String)| {
-        node.replica
-            .with_state(|machine| machine.state().cluster_config(name) != value.as_str())
-    };
-    let default = |name: &str| config::find(config::CLUSTER, name).map(|spec| spec.default);
-    let changes = ConfigChanges {
-        set: wanted
-            .iter()
-            .filter(differs)
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .filter(|(name, value)| set_now.contains(name) || default(name) != Some(value))
-            .collect(),
-        remove: set_now
-            .into_iter()
-            .filter(|name| !wanted.contains_key(name))
-            .collect(),
-    };
-    if changes == ConfigChanges::default() {
-        return Ok(());
-    }
-    let replaces = node
-        .replica
-        .with_state(|machine| machine.state().configs_version());
-    match node
-        .propose(&Command::SetClusterConfigs { replaces, changes })
-        .await?
-    {
-        Reply::TopicRefused(refusal) => Err(Error::Refused {
-            reason: refusal.to_string(),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,6 @@
 //! The metadata state machine as the journal drives it: commands decoded strictly and applied,
 //! and what happened told to whoever listens. It must not know who leads.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use journal::entry::{ClusterNumber, EntryId};
 use journal::replica::{Capture, Part, PartId, Poison, StateMachine, Unreadable};
@@ -11,19 +9,17 @@ use meta::command::Command;
 use meta::ids::Stamp;
 use meta::reply::{Event, Reply};
 use meta::state::State;
-use rpc::view::Notice;
-use tokio::sync::{broadcast, mpsc};
+use rpc::Position;
+use rpc::notice::Notice;
+use tokio::sync::mpsc;
 
-use crate::convert;
-
-/// Notices that a slow receiver may be behind before it is told that it lagged.
-const NOTICES: usize = 4_096;
+use crate::notices::Followers;
 
 /// One cluster's state, and its listeners.
 pub(crate) struct Machine {
     cluster: ClusterNumber,
     state: State,
-    notices: broadcast::Sender<Arc<[Notice]>>,
+    followers: Followers,
     groups: mpsc::UnboundedSender<meta::group::Event>,
 }
 
@@ -37,7 +33,7 @@ impl Machine {
         Machine {
             cluster,
             state,
-            notices: broadcast::Sender::new(NOTICES),
+            followers: Followers::default(),
             groups,
         }
     }
@@ -46,9 +42,9 @@ impl Machine {
         &self.state
     }
 
-    /// What is applied from now on, as hints for agents.
-    pub(crate) fn notices(&self) -> broadcast::Sender<Arc<[Notice]>> {
-        self.notices.clone()
+    /// Who is told what is applied.
+    pub(crate) fn followers(&self) -> Followers {
+        self.followers.clone()
     }
 
     fn tell(&self, events: Vec<Event>) {
@@ -59,23 +55,18 @@ impl Machine {
                     partition,
                     high_watermark,
                     place,
-                } => {
-                    let place = convert::place(&place);
-                    notices.push(Notice::Advanced {
-                        partition,
-                        high_watermark,
-                        place,
-                    });
-                }
+                } => notices.push(Notice::Advanced {
+                    partition,
+                    high_watermark,
+                    place,
+                }),
                 Event::LogStart {
                     partition,
                     log_start,
-                } => {
-                    notices.push(Notice::LogStart {
-                        partition,
-                        log_start,
-                    });
-                }
+                } => notices.push(Notice::LogStart {
+                    partition,
+                    log_start,
+                }),
                 Event::TopicsChanged { .. } | Event::AgentsChanged => {
                     notices.push(Notice::View {
                         version: self.state.view_version(),
@@ -87,14 +78,14 @@ impl Machine {
             }
         }
         if !notices.is_empty() {
-            // Nobody may be listening yet.
-            drop(self.notices.send(notices.into()));
+            self.followers.tell(notices);
         }
     }
 }
 
 impl StateMachine for Machine {
-    type Reply = Reply;
+    /// And the position of its entry.
+    type Reply = (Position, Reply);
 
     fn apply(
         &mut self,
@@ -102,7 +93,7 @@ impl StateMachine for Machine {
         stamp: journal::entry::Stamp,
         cluster: ClusterNumber,
         command: &[u8],
-    ) -> Result<Reply, Poison> {
+    ) -> Result<(Position, Reply), Poison> {
         if cluster != self.cluster {
             return Err(Poison(format!("there is no cluster {} here", cluster.0)));
         }
@@ -127,7 +118,7 @@ impl StateMachine for Machine {
         }
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
-        Ok(applied.reply)
+        Ok((Position(entry.index), applied.reply))
     }
 
     fn capture(&self) -> Box<dyn Capture> {
@@ -141,7 +132,7 @@ impl StateMachine for Machine {
         Machine {
             cluster: self.cluster,
             state: State::genesis(self.state.cluster_id().to_owned()),
-            notices: self.notices.clone(),
+            followers: self.followers.clone(),
             groups: self.groups.clone(),
         }
     }
@@ -159,7 +150,7 @@ impl StateMachine for Machine {
     }
 
     fn adopted(&mut self) {
-        self.tell(vec![Event::AgentsChanged]);
+        self.followers.tell(vec![Notice::Anything]);
     }
 
     fn seal(&self) -> Seal {
@@ -216,7 +207,7 @@ mod tests {
         let level = meta::FEATURE_LEVEL + 1;
         let raise = Command::SetFeatureLevel { level };
         let (refused, _) = apply(&raise);
-        assert!(matches!(refused, Ok(Reply::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Ok((_, Reply::Refused(_)))), "{refused:?}");
         let (_, before) = apply(&Command::RegisterControlNode(meta::command::ControlNode {
             nonce: 1,
             name: "c".to_owned(),

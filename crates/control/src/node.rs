@@ -1,7 +1,6 @@
 //! One control node: the journal's replica, the state machine on it, the coordinator of groups
 //! and the leader's chores, started and stopped together.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +12,16 @@ use journal::node::Role;
 use journal::replica::{self, Handle, Parts, Replica};
 use meta::state::State;
 use rpc::Error;
-use rpc::view::Notice;
 use store::bucket::Bucket;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
+use crate::answer::Answers;
+use crate::configs::{self, Difference, Wanted};
 use crate::coordinator;
 use crate::groups;
 use crate::housekeeping;
 use crate::machine::Machine;
+use crate::notices::Followers;
 
 /// The one cluster of this journal.
 pub(crate) const CLUSTER: ClusterNumber = ClusterNumber(1);
@@ -35,8 +36,7 @@ pub struct Settings {
     pub groups: coordinator::Settings,
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
-    /// The cluster's configs that differ from their defaults.
-    pub cluster_configs: BTreeMap<String, String>,
+    pub cluster_configs: Wanted,
 }
 
 /// The pauses before configs that could not be set are tried again.
@@ -46,7 +46,10 @@ const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::fro
 pub struct Node {
     pub(crate) replica: Handle<Machine>,
     pub(crate) groups: groups::Client,
-    pub(crate) notices: broadcast::Sender<Arc<[Notice]>>,
+    pub(crate) notices: Followers,
+    pub(crate) answers: Answers,
+    /// What it was started with.
+    wanted: Wanted,
 }
 
 /// What keeps a control node running; it stops when this is stopped or dropped.
@@ -67,7 +70,7 @@ impl Node {
         let (group_events, changed) = mpsc::unbounded_channel();
         let state = State::genesis(settings.cluster_id.clone());
         let machine = Machine::new(CLUSTER, state, group_events);
-        let notices = machine.notices();
+        let notices = machine.followers();
         let parts = Parts {
             engine,
             bucket,
@@ -80,6 +83,8 @@ impl Node {
             replica,
             groups,
             notices,
+            answers: Answers::default(),
+            wanted: settings.cluster_configs.clone(),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let tasks = Tasks {
@@ -90,9 +95,9 @@ impl Node {
         (node, tasks)
     }
 
-    /// Waits until this node leads, then makes the cluster's configs what it was started with. It
-    /// begins again if the lead is lost meanwhile, or the journal falters.
-    pub async fn lead(&self, settings: &Settings) -> Result<(), Error> {
+    /// Waits until this node leads; if it leads a new cluster, sets its configs. It begins again if
+    /// the lead is lost meanwhile, or the journal falters.
+    pub async fn lead(&self) -> Result<(), Error> {
         let mut pauses = CONFIGURE.start();
         loop {
             if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
@@ -100,9 +105,9 @@ impl Node {
                     reason: self.why_halted(),
                 });
             }
-            let configured = housekeeping::configure(self, &settings.cluster_configs).await;
+            let configured = configs::configure(self, &self.wanted).await;
             match configured {
-                Ok(()) | Err(Error::Refused { .. }) => return configured,
+                Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return configured,
                 Err(error) => {
                     tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
                     pauses.pause().await;
@@ -137,6 +142,11 @@ impl Node {
             .unwrap_or_else(|| "its task ended".to_owned())
     }
 
+    /// Where the cluster's configs are not those that this node was started with.
+    pub fn config_differences(&self) -> Vec<Difference> {
+        self.with_state(|state| configs::differences(state, &self.wanted.configs))
+    }
+
     /// Where the journal stands.
     pub fn journal_status(&self) -> replica::Status {
         self.replica.status()
@@ -149,43 +159,4 @@ impl Node {
 }
 
 #[cfg(test)]
-mod tests {
-    use store::bucket::Op;
-    use store::faulty::{Fault, Faulty, Rule};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_start_goes_on_when_the_journal_falters_as_it_sets_configs() {
-        let bucket = Arc::new(Faulty::new(Arc::new(store::memory::Memory::new()), 1));
-        let mut journal = journal::node::Settings::alone("c1");
-        journal.proposal_deadline = Duration::from_millis(100);
-        journal.retry_min = Duration::from_millis(10);
-        journal.retry_max = Duration::from_millis(20);
-        let settings = Settings {
-            cluster_id: "c".to_owned(),
-            journal,
-            groups: coordinator::Settings {
-                initial_rebalance_delay: Duration::ZERO,
-                session_timeout_min: Duration::ZERO,
-                session_timeout_max: Duration::from_secs(1),
-                members_max: 1,
-                bytes_max: u64::MAX,
-            },
-            housekeeping_interval: Duration::from_secs(60),
-            cluster_configs: BTreeMap::from([("num.partitions".to_owned(), "3".to_owned())]),
-        };
-        // The claim goes in, and what follows does not for a while.
-        bucket.faults().add(Rule {
-            prefix: "journal/".to_owned(),
-            skip: 1,
-            times: Some(10),
-            ..Rule::on(Op::PutNew, Fault::Definite)
-        });
-        let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
-        let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
-        let (node, _tasks) = Node::start(&settings, engine, shared);
-        assert_eq!(node.lead(&settings).await, Ok(()));
-        node.with_state(|state| assert_eq!(state.cluster_config("num.partitions"), "3"));
-    }
-}
+mod tests;

@@ -1,11 +1,14 @@
-//! What agents and control nodes say to each other. An agent holds a [`Control`] and does not
-//! know whether the control node is in its own process or a region away. Nothing here may know
-//! Kafka's wire format, buckets or journals.
+//! What agents and control nodes say to each other, as plain values: a [`Call`] and what comes of
+//! it, and notices of what was applied. An agent does not know whether the control node is in its
+//! own process or a region away. Nothing here may know Kafka's wire format, buckets or journals.
 
-pub mod control;
-pub mod error;
+pub mod call;
+pub mod client;
+pub mod encoding;
+mod error;
 pub mod group;
-pub mod view;
+pub mod notice;
 
-pub use control::Control;
-pub use error::Error;
+pub use call::{Answer, Call, Position, Return};
+pub use client::{Client, Control};
+pub use error::{Error, Leader};

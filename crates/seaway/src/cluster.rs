@@ -116,7 +116,7 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let (control, control_tasks) =
         control::Node::start(&settings, Box::new(engine), Arc::clone(&bucket));
     let led = tokio::select! {
-        led = control.lead(&settings) => led,
+        led = control.lead() => led,
         never = tell(&control, health) => match never {},
     };
     led.map_err(|error| anyhow!("the journal: {error}"))?;

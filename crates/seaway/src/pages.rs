@@ -59,6 +59,7 @@ fn as_json(health: &Health) -> Value {
         json!({
             "id": state.cluster_id(),
             "feature_level": state.feature_level(),
+            "configs_version": state.configs_version(),
             "topics": totals.topics,
             "partitions": totals.partitions,
             "groups": totals.groups,
@@ -68,6 +69,15 @@ fn as_json(health: &Health) -> Value {
             "retention_held": state.retention_hold().is_some(),
         })
     });
+    let differences = parts.control.config_differences().into_iter();
+    page["cluster"]["configs_differ_from_flags"] = differences
+        .map(|differs| {
+            (
+                differs.name,
+                json!(format!("{}, not {}", differs.in_force, differs.wanted)),
+            )
+        })
+        .collect();
     let agent = parts.agent.status().into_iter();
     page["agent"] = agent
         .map(|(name, value)| (name.to_owned(), json!(value)))

@@ -75,6 +75,13 @@ const PROCESS: &[Setting] = &[
         "No records are taken while less is free under a bucket that is a directory; 0 is a twentieth of its file system, 256 MiB to 4 GiB, a quarter at most.",
     ),
     integer(
+        "cluster.configs.replace",
+        "-1",
+        "",
+        (-1, MAX),
+        "Makes the cluster's configs what this process is started with, if they are of this version; -1: they stay.",
+    ),
+    integer(
         "collect.interval.ms",
         "60000",
         "ms",

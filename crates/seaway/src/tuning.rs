@@ -39,7 +39,10 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
             bytes_max: settings.unsigned("groups.max.bytes"),
         },
         housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
-        cluster_configs: cluster_configs(settings),
+        cluster_configs: control::configs::Wanted {
+            configs: cluster_configs(settings),
+            replaces: u64::try_from(settings.integer("cluster.configs.replace")).ok(),
+        },
     }
 }
 

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use rpc::control::{TopicRefusal, TopicSpec};
-use rpc::view::AgentView;
+use meta::command::{Command, CreateTopic};
+use meta::config::Configs;
+use meta::ids::TopicId;
+use meta::terms::refusal::TopicRefusal;
+use meta::terms::view::Agent;
+use meta::topic::check_name;
+use rpc::{Error, Position};
 use wire::errors::ErrorCode;
 use wire::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
@@ -19,7 +24,6 @@ use wire::text::Str;
 
 use super::{each, errors, once, topic_id, uuid};
 use crate::context::Context;
-use crate::route;
 use crate::view::{Topic, View};
 
 /// In version 0 an empty list asks for all topics; later null does.
@@ -43,11 +47,7 @@ pub(crate) async fn metadata(
     let (view, topics) = match wanted {
         None => {
             let view = context.views.latest();
-            let topics = view
-                .topics
-                .iter()
-                .map(|topic| describe(topic, &view))
-                .collect();
+            let topics = view.topics().map(|topic| describe(topic, &view)).collect();
             (view, topics)
         }
         Some(wanted) if version < IDS_SINCE && !wanted.iter().all(is_named_alone) => (
@@ -79,7 +79,7 @@ fn controller(context: &Context, view: &View) -> i32 {
         .map_or(context.agent.0, |agent| agent.id.0)
 }
 
-fn broker(agent: &AgentView) -> MetadataResponseBroker {
+fn broker(agent: &Agent) -> MetadataResponseBroker {
     MetadataResponseBroker {
         node_id: agent.id.0,
         host: Str::from(&agent.host),
@@ -89,30 +89,28 @@ fn broker(agent: &AgentView) -> MetadataResponseBroker {
 }
 
 fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
-    let partitions = (0_i32..)
-        .zip(&topic.view.topic.partitions)
-        .map(|(index, partition)| {
-            let leader = route::agent_for(*partition, &view.agents).map_or(-1, |agent| agent.id.0);
-            let error = if leader < 0 {
-                ErrorCode::LeaderNotAvailable
-            } else {
-                ErrorCode::None
-            };
-            MetadataResponsePartition {
-                error_code: error.code(),
-                partition_index: index,
-                leader_id: leader,
-                leader_epoch: meta::LEADER_EPOCH,
-                // Every copy is as good as every other, and none is on an agent: the leader stands for
-                // all of them.
-                replica_nodes: vec![leader],
-                isr_nodes: vec![leader],
-                offline_replicas: Vec::new(),
-            }
-        });
+    let partitions = (0_i32..).zip(view.leaders(topic)).map(|(index, leader)| {
+        let leader = leader.map_or(-1, |agent| agent.0);
+        let error = if leader < 0 {
+            ErrorCode::LeaderNotAvailable
+        } else {
+            ErrorCode::None
+        };
+        MetadataResponsePartition {
+            error_code: error.code(),
+            partition_index: index,
+            leader_id: leader,
+            leader_epoch: meta::LEADER_EPOCH,
+            // Every copy is as good as every other, and none is on an agent: the leader stands for
+            // all of them.
+            replica_nodes: vec![leader],
+            isr_nodes: vec![leader],
+            offline_replicas: Vec::new(),
+        }
+    });
     MetadataResponseTopic {
-        name: Some(Str::from(&topic.view.topic.name)),
-        topic_id: uuid(topic.view.topic.id),
+        name: Some(Str::from(&topic.topic.name)),
+        topic_id: uuid(topic.topic.id),
         partitions: partitions.collect(),
         ..MetadataResponseTopic::default()
     }
@@ -149,45 +147,57 @@ async fn named(
     wanted: &[MetadataRequestTopic],
     may_create: bool,
 ) -> (Arc<View>, Vec<MetadataResponseTopic>) {
+    let may_create = may_create && context.settings.auto_create_topics_enable;
     let mut view = context.views.latest();
-    let mut failures: BTreeMap<usize, ErrorCode> = BTreeMap::new();
-    let is_missing = |view: &View, topic: &MetadataRequestTopic| find(view, topic).is_err();
-    if wanted.iter().any(|topic| is_missing(&view, topic)) {
+    // No topic has such a name: the journal need not be asked.
+    let mut failures: BTreeMap<usize, ErrorCode> = (0..)
+        .zip(wanted)
+        .filter(|(_, topic)| {
+            topic
+                .name
+                .as_deref()
+                .is_some_and(|name| check_name(name).is_err())
+        })
+        .map(|(at, _)| (at, ErrorCode::InvalidTopicException))
+        .collect();
+    let mut missing = missing_of(&view, wanted, &failures);
+    if !missing.is_empty() {
         match context.views.refresh_current().await {
-            Ok(current) => view = current,
+            Ok(current) => {
+                view = current;
+                missing = missing_of(&view, wanted, &failures);
+            }
             // It is not known whether they exist: clients ask again on this one.
             Err(_) => {
-                let missing = wanted
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, t)| is_missing(&view, t));
-                failures.extend(missing.map(|(at, _)| (at, ErrorCode::LeaderNotAvailable)));
+                let unknown = missing.drain(..);
+                failures.extend(unknown.map(|at| (at, ErrorCode::LeaderNotAvailable)));
             }
         }
     }
-    let missing = wanted.iter().enumerate().filter_map(|(at, topic)| {
-        let name = topic.name.as_deref()?;
-        let is_missing = view.topic(name).is_none() && !failures.contains_key(&at);
-        is_missing.then_some((at, name))
-    });
-    let outcomes = missing
-        .map(|(at, name)| async move { (at, create(context, name, may_create).await) }.boxed());
-    let outcomes = each(outcomes.collect()).await;
-    let created = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-    failures.extend(
-        outcomes
-            .into_iter()
-            .filter_map(|(at, outcome)| Some((at, outcome.err()?))),
-    );
-    if created && let Ok(current) = context.views.refresh().await {
-        view = current;
+    if may_create {
+        let create = |at: &usize| {
+            let (at, name) = (*at, wanted[*at].name.as_deref()?);
+            Some(async move { (at, create(context, name).await) }.boxed())
+        };
+        let outcomes = each(missing.iter().filter_map(create).collect()).await;
+        let created = outcomes
+            .iter()
+            .filter_map(|(_, outcome)| outcome.as_ref().ok());
+        if let Some(created) = created.max()
+            && let Ok(seen) = context.views.refresh(*created).await
+        {
+            view = seen;
+        }
+        for (at, outcome) in outcomes {
+            // Created a moment ago, it may be still to be seen.
+            let code = outcome.err().unwrap_or(ErrorCode::LeaderNotAvailable);
+            failures.insert(at, code);
+        }
     }
     let topics = wanted.iter().enumerate().map(|(at, topic)| {
         let code = match (find(&view, topic), failures.get(&at)) {
             (Ok(found), _) => return describe(found, &view),
             (Err(_), Some(code)) => *code,
-            // Created a moment ago and not yet to be seen.
-            (Err(ErrorCode::UnknownTopicOrPartition), None) => ErrorCode::LeaderNotAvailable,
             (Err(code), None) => code,
         };
         MetadataResponseTopic {
@@ -201,23 +211,30 @@ async fn named(
     (view, topics)
 }
 
-/// Creates a topic that a client asked for, if that is allowed. Kafka answers an error the first
-/// time and the client asks again; here the topic is there at once.
-async fn create(context: &Context, name: &str, may_create: bool) -> Result<(), ErrorCode> {
-    let settings = &context.settings;
-    let validate_only = !(may_create && settings.auto_create_topics_enable);
-    let spec = TopicSpec {
+/// Those of which a view knows nothing.
+fn missing_of(
+    view: &View,
+    wanted: &[MetadataRequestTopic],
+    failures: &BTreeMap<usize, ErrorCode>,
+) -> Vec<usize> {
+    let is_missing = |at: &usize| !failures.contains_key(at) && find(view, &wanted[*at]).is_err();
+    (0..wanted.len()).filter(is_missing).collect()
+}
+
+/// Creates a topic that a client asked for. Kafka answers an error the first time and the client
+/// asks again; here the topic is there at once, from the position given on.
+async fn create(context: &Context, name: &str) -> Result<Position, ErrorCode> {
+    let create = Command::CreateTopic(CreateTopic {
+        id: TopicId(host::rng::nonce()),
         name: name.to_owned(),
-        partitions: settings.num_partitions,
-        configs: BTreeMap::new(),
-    };
-    match context.control.create_topic(spec, validate_only).await {
-        Ok(Err(TopicRefusal::Exists(_))) => Ok(()),
-        Ok(Ok(_)) if validate_only => Err(ErrorCode::UnknownTopicOrPartition),
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(TopicRefusal::InvalidName(_))) => Err(ErrorCode::InvalidTopicException),
-        Ok(Err(refusal)) if !validate_only => Err(errors::of_topic(refusal).0),
-        Ok(Err(_)) => Err(ErrorCode::UnknownTopicOrPartition),
+        partitions: context.settings.num_partitions,
+        configs: Configs::new(),
+    });
+    match context.control.change(create).await {
+        Ok(at) => Ok(at),
+        // Somebody else just did.
+        Err(Error::Topic(TopicRefusal::Exists { .. })) => Ok(Position::default()),
+        Err(error @ Error::Topic(_)) => Err(errors::of_call(&error)),
         Err(_) => Err(ErrorCode::LeaderNotAvailable),
     }
 }

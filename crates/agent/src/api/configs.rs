@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use meta::config::{self, Source};
 use meta::setting::Setting;
-use rpc::view::TopicView;
 use wire::errors::ErrorCode;
 use wire::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -25,11 +24,6 @@ const BROKER_RESOURCE: i8 = 4;
 const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
-
-/// All configs of a topic, sorted by name.
-fn topic_configs(topic: &TopicView) -> Vec<config::Described> {
-    config::describe_topic(&topic.cluster_configs, &topic.topic.configs)
-}
 
 /// Kafka's number of where a value comes from.
 pub(crate) fn source_code(source: Source) -> i8 {
@@ -126,22 +120,20 @@ fn result(
 }
 
 fn describe_topic(seen: &Seen, name: &str) -> Described {
-    let found = match (seen.latest.topic(name), &seen.current) {
-        (Some(topic), _) => Some(topic),
-        (None, Some(Ok(current))) => current.topic(name),
-        (None, Some(Err(error))) => return Err((errors::of_call(error), error.to_string())),
-        (None, None) => None,
+    let view = match &seen.current {
+        None => &seen.latest,
+        Some(_) if seen.latest.topic(name).is_some() => &seen.latest,
+        Some(Ok(current)) => current,
+        Some(Err(error)) => return Err((errors::of_call(error), error.to_string())),
     };
-    let Some(topic) = found else {
+    let Some(topic) = view.topic(name) else {
         return Err((
             ErrorCode::UnknownTopicOrPartition,
             "there is no such topic".to_owned(),
         ));
     };
-    Ok(topic_configs(&topic.view)
-        .into_iter()
-        .map(described)
-        .collect())
+    let configs = config::describe_topic(&view.cluster_configs, &topic.topic.configs);
+    Ok(configs.into_iter().map(described).collect())
 }
 
 fn described(config: config::Described) -> DescribeConfigsResourceResult {

@@ -3,7 +3,8 @@
 //! not know single messages.
 
 use meta::commit::BatchOutcome;
-use rpc::control::TopicRefusal;
+use meta::group::Refusal;
+use meta::terms::refusal::TopicRefusal;
 use rpc::group::GroupError;
 use wire::batch::BatchError;
 use wire::errors::ErrorCode;
@@ -15,8 +16,11 @@ use crate::data::produce::Failure;
 /// again; REQUEST_TIMED_OUT says that nobody knows.
 pub(crate) fn of_call(error: &rpc::Error) -> ErrorCode {
     match error {
-        rpc::Error::NotLeader { .. } | rpc::Error::Busy => ErrorCode::NotController,
+        rpc::Error::NotLeader { .. } | rpc::Error::Busy | rpc::Error::Unavailable { .. } => {
+            ErrorCode::NotController
+        }
         rpc::Error::Unknown { .. } => ErrorCode::RequestTimedOut,
+        rpc::Error::Topic(refusal) => of_topic(refusal),
         rpc::Error::Refused { .. } => ErrorCode::InvalidRequest,
     }
 }
@@ -34,8 +38,10 @@ pub(crate) fn of_read(error: &rpc::Error) -> ErrorCode {
 pub(crate) fn of_coordinator(error: &rpc::Error) -> ErrorCode {
     match error {
         rpc::Error::NotLeader { .. } => ErrorCode::NotCoordinator,
-        rpc::Error::Busy | rpc::Error::Unknown { .. } => ErrorCode::CoordinatorNotAvailable,
-        rpc::Error::Refused { .. } => ErrorCode::InvalidRequest,
+        rpc::Error::Busy | rpc::Error::Unavailable { .. } | rpc::Error::Unknown { .. } => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        rpc::Error::Topic(_) | rpc::Error::Refused { .. } => ErrorCode::InvalidRequest,
     }
 }
 
@@ -96,40 +102,46 @@ pub(crate) fn of_load(error: &LoadError) -> ErrorCode {
     }
 }
 
-/// A change of topics that was refused, and why.
-pub(crate) fn of_topic(refusal: TopicRefusal) -> (ErrorCode, String) {
+/// A change of topics that was refused.
+fn of_topic(refusal: &TopicRefusal) -> ErrorCode {
     match refusal {
-        TopicRefusal::Exists(why) => (ErrorCode::TopicAlreadyExists, why),
-        TopicRefusal::Unknown(why) => (ErrorCode::UnknownTopicOrPartition, why),
-        TopicRefusal::InvalidName(why) => (ErrorCode::InvalidTopicException, why),
-        TopicRefusal::InvalidPartitions(why) => (ErrorCode::InvalidPartitions, why),
-        TopicRefusal::InvalidConfig(why) => (ErrorCode::InvalidConfig, why),
-        TopicRefusal::Policy(why) => (ErrorCode::PolicyViolation, why),
+        TopicRefusal::Exists { .. } => ErrorCode::TopicAlreadyExists,
+        TopicRefusal::Unknown => ErrorCode::UnknownTopicOrPartition,
+        TopicRefusal::InvalidName { .. } => ErrorCode::InvalidTopicException,
+        TopicRefusal::InvalidPartitions { .. } => ErrorCode::InvalidPartitions,
+        TopicRefusal::InvalidConfig { .. } => ErrorCode::InvalidConfig,
+        TopicRefusal::Policy { .. } => ErrorCode::PolicyViolation,
     }
 }
 
 /// What the coordinator of a group says.
 pub(crate) fn of_group(error: GroupError) -> ErrorCode {
     match error {
+        GroupError::Refused(refusal) => of_group_refusal(refusal),
         GroupError::NotCoordinator => ErrorCode::NotCoordinator,
         GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
         GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
-        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
-        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
-        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
         GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
-        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
-        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
-        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
-        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
-        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
-        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         GroupError::NoRoom => ErrorCode::InvalidCommitOffsetSize,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
         GroupError::AnswerFull => ErrorCode::CoordinatorLoadInProgress,
-        GroupError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
+    }
+}
+
+fn of_group_refusal(refusal: Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::UnknownMemberId => ErrorCode::UnknownMemberId,
+        Refusal::IllegalGeneration => ErrorCode::IllegalGeneration,
+        Refusal::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        Refusal::FencedInstanceId => ErrorCode::FencedInstanceId,
+        Refusal::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        Refusal::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        Refusal::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        Refusal::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        Refusal::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
     }
 }
 

@@ -189,7 +189,7 @@ async fn incremental(
 
 async fn read(context: &Context, items: Items, asked: Asked, watch: Option<&Watch>) -> Fetched {
     let run = Run {
-        control: &*context.control,
+        control: &context.control,
         reader: &context.reader,
         watch,
         is_wanted: &|| context.memory.is_other_wanted(),

@@ -2,9 +2,10 @@
 //! agent answers for every group, since the coordinator is the control plane's. It must not know
 //! how groups work.
 
+use meta::group::{Join, Leaving, Protocol, Refusal, Sync};
 use rpc::group::{
-    CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, GroupError,
-    GroupProtocol, GroupReply, GroupRequest, JoinGroup, LeavingMember, TopicName,
+    CommitOffsets, CommitPartition, FetchGroup, FetchedGroup, GroupError, GroupReply, GroupRequest,
+    Heartbeat, JoinGroup, JoinedGroup, TopicName,
 };
 use wire::errors::ErrorCode;
 use wire::frame::RequestHeader;
@@ -13,7 +14,9 @@ use wire::messages::find_coordinator::{
 };
 use wire::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use wire::messages::join_group::{JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember};
-use wire::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberResponse};
+use wire::messages::leave_group::{
+    LeaveGroupRequest, LeaveGroupResponse, MemberIdentity, MemberResponse,
+};
 use wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
@@ -22,7 +25,7 @@ use wire::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use wire::text::Str;
 use wire::uuid::Uuid;
 
-use super::{errors, topic_id, uuid};
+use super::{errors, topic_id};
 use crate::context::Context;
 use crate::edge::memory::Lease;
 use crate::edge::service::Peer;
@@ -122,7 +125,7 @@ pub(crate) fn find_coordinator(
 
 /// Asks the coordinator; what it does not answer is an error code.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
-    let reply = context.control.group(request, Vec::new()).await;
+    let reply = context.control.group(request).await;
     reply.map_err(|error| errors::of_coordinator(&error))
 }
 
@@ -149,7 +152,7 @@ pub(crate) async fn join(
     lease: Lease,
 ) -> JoinGroupResponse {
     let join = join_of(peer, header, request);
-    let member_id = Str::from(&join.member_id);
+    let member_id = Str::from(&join.join.member);
     let failed = |code: ErrorCode, member_id: Str| JoinGroupResponse {
         error_code: code.code(),
         member_id,
@@ -159,26 +162,26 @@ pub(crate) async fn join(
         return failed(ErrorCode::CoordinatorLoadInProgress, member_id);
     };
     match ask(context, GroupRequest::Join(join)).await {
-        Ok(GroupReply::Join(Ok(joined))) => JoinGroupResponse {
+        Ok(GroupReply::Join(Ok(JoinedGroup { member, joined }))) => JoinGroupResponse {
             generation_id: joined.generation,
             protocol_type: Some(joined.protocol_type.into()),
             protocol_name: Some(joined.protocol.into()),
             leader: joined.leader.into(),
             skip_assignment: joined.skip_assignment,
-            member_id: joined.member_id.into(),
+            member_id: member.into(),
             members: joined
                 .members
                 .into_iter()
                 .map(|member| JoinGroupResponseMember {
-                    member_id: member.member_id.into(),
-                    group_instance_id: member.instance_id.map(Str::from),
+                    member_id: member.member.into(),
+                    group_instance_id: member.instance.map(Str::from),
                     metadata: member.metadata,
                 })
                 .collect(),
             ..JoinGroupResponse::default()
         },
         Ok(GroupReply::Join(Err(refusal))) => {
-            failed(errors::of_group(refusal.error), refusal.member_id.into())
+            failed(errors::of_group(refusal.error), refusal.member.into())
         }
         Ok(other) => failed(mismatched(&other), member_id),
         Err(code) => failed(code, member_id),
@@ -192,29 +195,32 @@ fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> Jo
     let prefix = request.group_instance_id.as_deref().unwrap_or(&client_id);
     let prefix = &prefix[..prefix.floor_char_boundary(MEMBER_PREFIX_BYTES)];
     let id = Uuid::from(host::rng::nonce().to_be_bytes());
+    let protocols = request.protocols.into_iter().map(|protocol| Protocol {
+        name: protocol.name.to_string(),
+        metadata: protocol.metadata,
+    });
+    // No session is as long as one that is negative.
+    let millis = |timeout: i32| u32::try_from(timeout).unwrap_or(u32::MAX);
     JoinGroup {
-        fresh_member_id: format!("{prefix}-{id}"),
-        group_id: request.group_id.to_string(),
-        member_id: request.member_id.to_string(),
-        instance_id: owned(&request.group_instance_id),
-        client_id,
-        client_host: client_host(peer),
-        session_timeout_millis: request.session_timeout_ms,
-        rebalance_timeout_millis: match request.rebalance_timeout_ms {
-            -1 => request.session_timeout_ms,
-            timeout => timeout,
-        },
-        protocol_type: request.protocol_type.to_string(),
-        protocols: request
-            .protocols
-            .into_iter()
-            .map(|protocol| GroupProtocol {
-                name: protocol.name.to_string(),
-                metadata: protocol.metadata,
-            })
-            .collect(),
+        group: request.group_id.to_string(),
+        fresh_member: format!("{prefix}-{id}"),
         id_required: version >= ID_REQUIRED_SINCE,
-        can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
+        join: Join {
+            member: request.member_id.to_string(),
+            admitted: false,
+            instance: owned(&request.group_instance_id),
+            client_id,
+            client_host: client_host(peer),
+            session_timeout_millis: millis(request.session_timeout_ms),
+            rebalance_timeout_millis: match request.rebalance_timeout_ms {
+                -1 => millis(request.session_timeout_ms),
+                timeout => u32::try_from(timeout).unwrap_or(0),
+            },
+            protocol_type: request.protocol_type.to_string(),
+            protocols: protocols.collect(),
+            can_skip_assignment: version >= SKIP_ASSIGNMENT_SINCE,
+            members_max: 0,
+        },
     }
 }
 
@@ -229,7 +235,7 @@ pub(crate) async fn sync(
             ..SyncGroupResponse::default()
         };
     };
-    let code = match ask(context, GroupRequest::Sync(sync_of(request))).await {
+    let code = match ask(context, sync_of(request)).await {
         Ok(GroupReply::Sync(Ok(synced))) => {
             return SyncGroupResponse {
                 protocol_type: Some(synced.protocol_type.into()),
@@ -249,28 +255,30 @@ pub(crate) async fn sync(
 }
 
 /// What the coordinator is asked, with no other part of the request left.
-fn sync_of(request: SyncGroupRequest) -> rpc::group::SyncGroup {
-    rpc::group::SyncGroup {
-        group_id: request.group_id.to_string(),
+fn sync_of(request: SyncGroupRequest) -> GroupRequest {
+    let assignments = request.assignments.into_iter();
+    let sync = Sync {
+        member: request.member_id.to_string(),
+        instance: owned(&request.group_instance_id),
         generation: request.generation_id,
-        member_id: request.member_id.to_string(),
-        instance_id: owned(&request.group_instance_id),
         protocol_type: owned(&request.protocol_type),
         protocol: owned(&request.protocol_name),
-        assignments: request
-            .assignments
-            .into_iter()
+        assignments: assignments
             .map(|assigned| (assigned.member_id.to_string(), assigned.assignment))
             .collect(),
+    };
+    GroupRequest::Sync {
+        group: request.group_id.to_string(),
+        sync,
     }
 }
 
 pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
-    let heartbeat = rpc::group::Heartbeat {
-        group_id: request.group_id.to_string(),
+    let heartbeat = Heartbeat {
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        instance: owned(&request.group_instance_id),
         generation: request.generation_id,
-        member_id: request.member_id.to_string(),
-        instance_id: owned(&request.group_instance_id),
     };
     let code = match ask(context, GroupRequest::Heartbeat(heartbeat)).await {
         Ok(GroupReply::Heartbeat(Ok(()))) => ErrorCode::None,
@@ -289,51 +297,51 @@ pub(crate) async fn leave(
     request: LeaveGroupRequest,
     version: i16,
 ) -> LeaveGroupResponse {
-    let members = if version >= BATCHED_LEAVE_SINCE {
-        let leaving = |member: &wire::messages::leave_group::MemberIdentity| LeavingMember {
-            member_id: member.member_id.to_string(),
-            instance_id: owned(&member.group_instance_id),
-        };
-        request.members.iter().map(leaving).collect()
+    let asked = if version >= BATCHED_LEAVE_SINCE {
+        request.members
     } else {
-        vec![LeavingMember {
-            member_id: request.member_id.to_string(),
-            instance_id: None,
+        vec![MemberIdentity {
+            member_id: request.member_id,
+            ..MemberIdentity::default()
         }]
     };
-    let leave = rpc::group::LeaveGroup {
-        group_id: request.group_id.to_string(),
-        members,
+    let leaving = asked.iter().map(|member| Leaving {
+        member: member.member_id.to_string(),
+        instance: owned(&member.group_instance_id),
+    });
+    let leave = GroupRequest::Leave {
+        group: request.group_id.to_string(),
+        members: leaving.collect(),
     };
-    let failed = |code: ErrorCode| LeaveGroupResponse {
-        error_code: code.code(),
-        ..LeaveGroupResponse::default()
+    let results = match ask(context, leave).await {
+        Ok(GroupReply::Leave(Ok(results))) if results.len() == asked.len() => Ok(results),
+        Ok(GroupReply::Leave(Err(error))) => Err(errors::of_group(error)),
+        Ok(other) => Err(mismatched(&other)),
+        Err(code) => Err(code),
     };
-    let left = match ask(context, GroupRequest::Leave(leave)).await {
-        Ok(GroupReply::Leave(Ok(left))) => left,
-        Ok(GroupReply::Leave(Err(error))) => return failed(errors::of_group(error)),
-        Ok(other) => return failed(mismatched(&other)),
-        Err(code) => return failed(code),
-    };
-    let code = |result: Result<(), GroupError>| {
+    let code = |result: &Result<(), GroupError>| {
         result
             .map_or_else(errors::of_group, |()| ErrorCode::None)
             .code()
     };
-    if version < BATCHED_LEAVE_SINCE {
-        let error_code = left.first().map_or(0, |member| code(member.result));
-        return LeaveGroupResponse {
-            error_code,
-            ..LeaveGroupResponse::default()
-        };
-    }
-    let members = left.into_iter().map(|member| MemberResponse {
-        error_code: code(member.result),
-        member_id: member.member_id.into(),
-        group_instance_id: member.instance_id.map(Str::from),
-    });
+    let (error_code, members) = match results {
+        Err(failed) => (failed.code(), Vec::new()),
+        Ok(results) if version < BATCHED_LEAVE_SINCE => {
+            (results.first().map_or(0, code), Vec::new())
+        }
+        Ok(results) => {
+            let members = asked.into_iter().zip(&results);
+            let members = members.map(|(member, result)| MemberResponse {
+                error_code: code(result),
+                member_id: member.member_id,
+                group_instance_id: member.group_instance_id,
+            });
+            (ErrorCode::None.code(), members.collect())
+        }
+    };
     LeaveGroupResponse {
-        members: members.collect(),
+        error_code,
+        members,
         ..LeaveGroupResponse::default()
     }
 }
@@ -343,97 +351,67 @@ pub(crate) async fn commit_offsets(
     request: OffsetCommitRequest,
     version: i16,
 ) -> OffsetCommitResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let name = if version >= COMMIT_BY_ID_SINCE {
+            TopicName::Id(topic_id(topic.topic_id))
+        } else {
+            TopicName::Name(topic.name.to_string())
+        };
+        let partitions = topic.partitions.iter().map(|partition| CommitPartition {
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: owned(&partition.committed_metadata).unwrap_or_default(),
+        });
+        (name, partitions.collect())
+    });
     let commit = CommitOffsets {
-        group_id: request.group_id.to_string(),
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        instance: owned(&request.group_instance_id),
         generation: request.generation_id_or_member_epoch,
-        member_id: request.member_id.to_string(),
-        instance_id: owned(&request.group_instance_id),
-        topics: request
-            .topics
-            .iter()
-            .map(|topic| CommitTopic {
-                topic: if version >= COMMIT_BY_ID_SINCE {
-                    TopicName::Id(topic_id(topic.topic_id))
-                } else {
-                    TopicName::Name(topic.name.to_string())
-                },
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|partition| CommitPartition {
-                        partition: partition.partition_index,
-                        offset: partition.committed_offset,
-                        leader_epoch: partition.committed_leader_epoch,
-                        metadata: owned(&partition.committed_metadata).unwrap_or_default(),
-                    })
-                    .collect(),
-            })
-            .collect(),
+        topics: topics.collect(),
     };
-    let code = match ask(context, GroupRequest::Commit(commit)).await {
-        Ok(GroupReply::Commit(topics)) => {
-            let topics = topics.into_iter().map(|topic| committed(topic, version));
-            return OffsetCommitResponse {
-                topics: topics.collect(),
-                ..OffsetCommitResponse::default()
-            };
+    let partitions = request.topics.iter().map(|topic| topic.partitions.len());
+    let partitions: usize = partitions.sum();
+    let codes = match ask(context, GroupRequest::Commit(commit)).await {
+        Ok(GroupReply::Commit(results)) if results.len() == partitions => {
+            let results = results.into_iter();
+            results.map(|result| of_commit(result, version)).collect()
         }
-        Ok(other) => mismatched(&other),
-        Err(code) => code,
+        // There is no code for the whole: every partition says it.
+        Ok(other) => vec![mismatched(&other); partitions],
+        Err(code) => vec![code; partitions],
     };
-    // There is no code for the whole: every partition says it.
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|topic| OffsetCommitResponseTopic {
+    let mut codes = codes.into_iter();
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().zip(codes.by_ref());
+        OffsetCommitResponseTopic {
             name: topic.name,
             topic_id: topic.topic_id,
-            partitions: topic
-                .partitions
-                .iter()
-                .map(|partition| OffsetCommitResponsePartition {
+            partitions: partitions
+                .map(|(partition, code)| OffsetCommitResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: code.code(),
                 })
                 .collect(),
-        });
+        }
+    });
     OffsetCommitResponse {
         topics: topics.collect(),
         ..OffsetCommitResponse::default()
     }
 }
 
-fn committed(topic: rpc::group::CommittedTopic, version: i16) -> OffsetCommitResponseTopic {
-    let code = |result: Result<(), GroupError>| match result {
+fn of_commit(result: Result<(), GroupError>, version: i16) -> ErrorCode {
+    match result {
         Ok(()) => ErrorCode::None,
-        Err(GroupError::GroupIdNotFound) if version < COMMIT_GROUP_NOT_FOUND_SINCE => {
+        Err(GroupError::Refused(Refusal::GroupIdNotFound))
+            if version < COMMIT_GROUP_NOT_FOUND_SINCE =>
+        {
             ErrorCode::IllegalGeneration
         }
         Err(error) => errors::of_group(error),
-    };
-    let (name, id) = match topic.topic {
-        TopicName::Name(name) => (name.into(), Uuid::ZERO),
-        TopicName::Id(id) => (Str::EMPTY, uuid(id)),
-    };
-    OffsetCommitResponseTopic {
-        name,
-        topic_id: id,
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|(partition_index, result)| OffsetCommitResponsePartition {
-                partition_index,
-                error_code: code(result).code(),
-            })
-            .collect(),
-    }
-}
-
-/// The offsets of a group as a request of any version asks for them.
-fn wanted(group_id: &Str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> FetchGroup {
-    FetchGroup {
-        group_id: group_id.to_string(),
-        topics,
     }
 }
 
@@ -441,9 +419,9 @@ fn wanted(group_id: &Str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> FetchGr
 async fn ask_offsets(
     context: &Context,
     groups: Vec<FetchGroup>,
-) -> Result<Vec<rpc::group::FetchedGroup>, ErrorCode> {
+) -> Result<Vec<FetchedGroup>, ErrorCode> {
     let groups = once::offsets_once(groups);
-    match ask(context, GroupRequest::Fetch(FetchOffsets { groups })).await? {
+    match ask(context, GroupRequest::Fetch(groups)).await? {
         GroupReply::Fetch(groups) => Ok(groups),
         other => Err(mismatched(&other)),
     }

@@ -6,8 +6,11 @@ use std::collections::HashMap;
 
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
+use meta::SlicePlace;
 use meta::ids::PartitionId;
-use rpc::view::{Bounds, Place, TimeQuery};
+use meta::terms::places::{Bounds, TimeQuery};
+use rpc::Position;
+use rpc::call::Locate;
 use wire::compression::Limits;
 use wire::errors::ErrorCode;
 use wire::messages::list_offsets::{
@@ -70,9 +73,7 @@ pub(crate) async fn list_offsets(
             let key = (topic.name.as_str(), asked.partition_index);
             let found = match bounds.get(&key) {
                 _ if repeated.contains(&key) => Err(ErrorCode::InvalidRequest),
-                Some(Ok((partition, bounds))) => {
-                    find(context, *partition, *bounds, asked, version).await
-                }
+                Some(Ok(known)) => find(context, *known, asked, version).await,
                 Some(Err(code)) => Err(*code),
                 None => Err(ErrorCode::UnknownTopicOrPartition),
             };
@@ -107,11 +108,19 @@ fn answer(partition_index: i32, found: Found) -> ListOffsetsPartitionResponse {
     }
 }
 
+/// A partition, and what its bounds were at a position that was current.
+#[derive(Clone, Copy)]
+struct Known {
+    partition: PartitionId,
+    bounds: Bounds,
+    at: Position,
+}
+
 /// The current bounds of partitions by topic and index.
 async fn bounds<'a>(
     context: &Context,
     asked: &[(&'a str, i32)],
-) -> HashMap<(&'a str, i32), Result<(PartitionId, Bounds), ErrorCode>> {
+) -> HashMap<(&'a str, i32), Result<Known, ErrorCode>> {
     let mut view = context.views.latest();
     let find = |view: &crate::view::View, (topic, index): &(&str, i32)| {
         view.topic(topic).and_then(|topic| topic.partition(*index))
@@ -130,12 +139,16 @@ async fn bounds<'a>(
         .filter_map(|asked| Some((*asked, find(&view, asked)?)))
         .collect();
     let ids: Vec<PartitionId> = known.iter().map(|(_, partition)| *partition).collect();
-    match context.control.bounds(&ids).await {
-        Ok(bounds) => known
+    match context.control.bounds(ids).await {
+        Ok((at, bounds)) => known
             .into_iter()
             .zip(bounds)
             .map(|((asked, partition), bounds)| {
-                let found = bounds.map(|bounds| (partition, bounds));
+                let found = bounds.map(|bounds| Known {
+                    partition,
+                    bounds,
+                    at,
+                });
                 (asked, found.ok_or(ErrorCode::UnknownTopicOrPartition))
             })
             .collect(),
@@ -151,11 +164,11 @@ async fn bounds<'a>(
 
 async fn find(
     context: &Context,
-    partition: PartitionId,
-    bounds: Bounds,
+    known: Known,
     asked: &ListOffsetsPartition,
     version: i16,
 ) -> Found {
+    let bounds = known.bounds;
     let epoch = errors::of_leader_epoch(asked.current_leader_epoch);
     if epoch.is_error() {
         return Err(epoch);
@@ -164,25 +177,25 @@ async fn find(
         LATEST => Ok(Some((-1, bounds.high_watermark))),
         EARLIEST => Ok(Some((-1, bounds.log_start))),
         MAX_TIMESTAMP if version >= MAX_TIMESTAMP_SINCE => {
-            by_time(context, partition, bounds, TimeQuery::Largest).await
+            by_time(context, known, TimeQuery::Largest).await
         }
         // Everything is where every agent reads it: there is no tier beside the log itself.
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => Ok(Some((-1, bounds.log_start))),
         LATEST_TIERED if version >= LATEST_TIERED_SINCE => Ok(None),
         EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_SINCE => Ok(None),
         special if special < 0 => Err(ErrorCode::UnsupportedVersion),
-        timestamp => by_time(context, partition, bounds, TimeQuery::AtOrAfter(timestamp)).await,
+        timestamp => by_time(context, known, TimeQuery::AtOrAfter(timestamp)).await,
     }
 }
 
 /// The timestamp and offset of the first record that a query is after.
-async fn by_time(
-    context: &Context,
-    partition: PartitionId,
-    bounds: Bounds,
-    query: TimeQuery,
-) -> Found {
-    let first = context.control.find_time(partition, query).await;
+async fn by_time(context: &Context, known: Known, query: TimeQuery) -> Found {
+    let Known {
+        partition,
+        bounds,
+        at,
+    } = known;
+    let first = context.control.find_time(partition, query, at).await;
     let Some(mut place) = first.map_err(|error| errors::of_read(&error))? else {
         return Ok(None);
     };
@@ -190,7 +203,7 @@ async fn by_time(
         let found = search(context, partition, &place, bounds.log_start, query).await;
         match found.map_err(|error| errors::of_load(&error))? {
             Some((offset, position)) => return Ok(Some((position.timestamp_ms, offset))),
-            None => match next_place(context, partition, &place).await? {
+            None => match next_place(context, known, &place).await? {
                 Some(next) => place = next,
                 None => return Ok(None),
             },
@@ -203,17 +216,17 @@ async fn by_time(
 /// The slice after another.
 async fn next_place(
     context: &Context,
-    partition: PartitionId,
-    place: &Place,
-) -> Result<Option<Place>, ErrorCode> {
-    let request = rpc::view::Locate {
-        partition,
+    known: Known,
+    place: &SlicePlace,
+) -> Result<Option<SlicePlace>, ErrorCode> {
+    let wanted = Locate {
+        partition: known.partition,
         offset: place.last_offset + 1,
         max_bytes: 1,
     };
-    let located = context.control.locate(&[request]).await;
+    let located = context.control.locate(vec![wanted], known.at).await;
     match located.map_err(|error| errors::of_read(&error))?.pop() {
-        Some(rpc::view::Located::Found { places, .. }) => Ok(places.first().copied()),
+        Some(meta::Located::Found { places, .. }) => Ok(places.first().copied()),
         _ => Ok(None),
     }
 }
@@ -223,7 +236,7 @@ async fn next_place(
 async fn search(
     context: &Context,
     partition: PartitionId,
-    place: &Place,
+    place: &SlicePlace,
     log_start: i64,
     query: TimeQuery,
 ) -> Result<Option<(i64, RecordPosition)>, LoadError> {
@@ -258,7 +271,7 @@ enum Missed {
 fn look_through(
     chunk: &Chunk,
     partition: PartitionId,
-    place: &Place,
+    place: &SlicePlace,
     (log_start, query): (i64, TimeQuery),
     room: Room,
 ) -> Result<Option<(i64, RecordPosition)>, Missed> {
@@ -327,7 +340,7 @@ pub(crate) async fn offset_for_leader_epoch(
                     let key = (topic.topic.as_str(), asked.partition);
                     let unknown = Err(ErrorCode::UnknownTopicOrPartition);
                     let found = bounds.get(&key).copied().unwrap_or(unknown);
-                    epoch_end(asked, found.map(|(_, bounds)| bounds))
+                    epoch_end(asked, found.map(|known| known.bounds))
                 })
                 .collect(),
         });

@@ -1,7 +1,6 @@
 //! InitProducerId. Transactions are not served; a request for them is refused.
 
 use meta::ids::ProducerId;
-use rpc::control::Producer;
 use wire::errors::ErrorCode;
 use wire::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 
@@ -26,14 +25,12 @@ pub(crate) async fn init_producer_id(
         // final, and it names the transactional id.
         return failed(ErrorCode::TransactionalIdAuthorizationFailed);
     }
-    let known = (request.producer_id >= 0 && request.producer_epoch >= 0).then_some(Producer {
-        id: ProducerId(request.producer_id),
-        epoch: request.producer_epoch,
-    });
+    let known = (request.producer_id >= 0 && request.producer_epoch >= 0)
+        .then_some((ProducerId(request.producer_id), request.producer_epoch));
     match context.control.init_producer(known).await {
-        Ok(producer) => InitProducerIdResponse {
-            producer_id: producer.id.0,
-            producer_epoch: producer.epoch,
+        Ok((id, epoch)) => InitProducerIdResponse {
+            producer_id: id.0,
+            producer_epoch: epoch,
             ..InitProducerIdResponse::default()
         },
         Err(error) => failed(errors::of_init_producer(&error)),

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
+use meta::command::{Command, CreateTopic};
 use meta::config::{self, Configs};
 use meta::ids::TopicId;
 use meta::topic::Topic;
-use rpc::control::TopicSpec;
+use rpc::Position;
 use wire::errors::ErrorCode;
 use wire::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
@@ -51,10 +52,10 @@ pub(crate) async fn create_topics(
         .boxed()
     });
     let results = each(outcomes.collect()).await;
-    if !validate_only {
-        // Whoever creates a topic expects to find it at once; if this fails a notice brings it.
-        drop(context.views.refresh().await);
-    }
+    let made = results
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().ok());
+    refresh(context, made.filter_map(|made| made.at).max()).await;
     let view = context.views.latest();
     let topics = results.into_iter().map(|(topic, outcome)| match outcome {
         Ok(made) => created(topic, &made, &view.cluster_configs),
@@ -74,10 +75,18 @@ pub(crate) async fn create_topics(
     }
 }
 
+/// Whoever changes topics expects to see it at once; if this fails a notice brings it.
+async fn refresh(context: &Context, at: Option<Position>) {
+    if let Some(at) = at {
+        drop(context.views.refresh(at).await);
+    }
+}
+
 /// A topic that is there now, or would be.
 struct Made {
-    /// `None` if it was only checked.
-    id: Option<TopicId>,
+    id: TopicId,
+    /// From where on it is there; `None` if it was only checked.
+    at: Option<Position>,
     partitions: u32,
     configs: Configs,
 }
@@ -92,7 +101,7 @@ fn created(topic: CreatableTopic, made: &Made, cluster: &Configs) -> CreatableTo
         is_sensitive: false,
     });
     CreatableTopicResult {
-        topic_id: made.id.map(uuid).unwrap_or_default(),
+        topic_id: made.at.map(|_| uuid(made.id)).unwrap_or_default(),
         num_partitions: i32::try_from(made.partitions).unwrap_or(i32::MAX),
         replication_factor: REPLICATION_FACTOR,
         configs: Some(configs.collect()),
@@ -126,20 +135,33 @@ async fn create(
         };
         configs.insert(config.name.to_string(), value.to_string());
     }
-    let spec = TopicSpec {
+    let id = TopicId(host::rng::nonce());
+    let create = Command::CreateTopic(CreateTopic {
+        id,
         name: topic.name.to_string(),
         partitions,
         configs: configs.clone(),
+    });
+    Ok(Made {
+        id,
+        at: change(context, create, validate_only).await?,
+        partitions,
+        configs,
+    })
+}
+
+/// Makes a change, or only checks it; the position is from where on it is seen.
+async fn change(
+    context: &Context,
+    command: Command,
+    validate_only: bool,
+) -> Result<Option<Position>, Refusal> {
+    let changed = if validate_only {
+        context.control.check(command).await.map(|()| None)
+    } else {
+        context.control.change(command).await.map(Some)
     };
-    match context.control.create_topic(spec, validate_only).await {
-        Ok(Ok(id)) => Ok(Made {
-            id: (!validate_only).then_some(id),
-            partitions,
-            configs,
-        }),
-        Ok(Err(refusal)) => Err(errors::of_topic(refusal)),
-        Err(error) => Err((errors::of_call(&error), error.to_string())),
-    }
+    changed.map_err(|error| (errors::of_call(&error), error.to_string()))
 }
 
 fn partition_count(context: &Context, topic: &CreatableTopic) -> Result<u32, Refusal> {
@@ -209,9 +231,8 @@ pub(crate) async fn delete_topics(
         };
         delete(context, found, topic).boxed()
     });
-    let responses = each(deleted.collect()).await;
-    // What is deleted is gone for whoever asks next; if this fails a notice brings it.
-    drop(context.views.refresh().await);
+    let (responses, at): (Vec<_>, Vec<_>) = each(deleted.collect()).await.into_iter().unzip();
+    refresh(context, at.into_iter().flatten().max()).await;
     DeleteTopicsResponse {
         responses,
         ..DeleteTopicsResponse::default()
@@ -222,23 +243,21 @@ async fn delete(
     context: &Context,
     found: Result<&Topic, Refusal>,
     topic: DeleteTopicState,
-) -> DeletableTopicResult {
+) -> (DeletableTopicResult, Option<Position>) {
     let outcome = match &found {
-        Ok(found) => match context.control.delete_topic(found.id).await {
-            Ok(Ok(())) => None,
-            Ok(Err(refusal)) => Some(errors::of_topic(refusal)),
-            Err(error) => Some((errors::of_call(&error), error.to_string())),
-        },
-        Err(refusal) => Some(refusal.clone()),
+        Ok(found) => change(context, Command::DeleteTopic { id: found.id }, false).await,
+        Err(refusal) => Err(refusal.clone()),
     };
-    let (error_code, error_message) = verdict(outcome);
+    let at = outcome.as_ref().ok().copied().flatten();
+    let (error_code, error_message) = verdict(outcome.err());
     let found = found.ok();
-    DeletableTopicResult {
+    let result = DeletableTopicResult {
         name: found.map(|found| Str::from(&found.name)).or(topic.name),
         topic_id: found.map_or(topic.topic_id, |found| uuid(found.id)),
         error_code,
         error_message,
-    }
+    };
+    (result, at)
 }
 
 fn to_delete<'a>(
@@ -262,7 +281,7 @@ fn to_delete<'a>(
         ),
     };
     let unknown = || (code, "there is no such topic".to_owned());
-    found.map(|found| &*found.view.topic).ok_or_else(unknown)
+    found.map(|found| &*found.topic).ok_or_else(unknown)
 }
 
 pub(crate) async fn create_partitions(
@@ -271,13 +290,7 @@ pub(crate) async fn create_partitions(
 ) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
-    // How many partitions there are is asked for only if it matters here.
-    let mut assigned = request.topics.iter().map(|topic| &topic.assignments);
-    let view = if assigned.any(Option::is_some) {
-        context.views.refresh_current().await
-    } else {
-        Ok(context.views.latest())
-    };
+    let view = context.views.refresh_current().await;
     let view = view.as_ref().map(Arc::as_ref);
     let raised = request.topics.into_iter().map(|topic| {
         let is_repeated = repeated.contains(&topic.name);
@@ -287,29 +300,32 @@ pub(crate) async fn create_partitions(
             } else {
                 raise(context, view, &topic, validate_only).await
             };
+            let at = outcome.as_ref().ok().copied().flatten();
             let (error_code, error_message) = verdict(outcome.err());
-            CreatePartitionsTopicResult {
+            let result = CreatePartitionsTopicResult {
                 name: topic.name,
                 error_code,
                 error_message,
-            }
+            };
+            (result, at)
         }
         .boxed()
     });
-    let results = each(raised.collect()).await;
-    drop(context.views.refresh().await);
+    let (results, at): (Vec<_>, Vec<_>) = each(raised.collect()).await.into_iter().unzip();
+    refresh(context, at.into_iter().flatten().max()).await;
     CreatePartitionsResponse {
         results,
         ..CreatePartitionsResponse::default()
     }
 }
 
+/// Gives a topic of a current view more partitions.
 async fn raise(
     context: &Context,
     view: Result<&View, &rpc::Error>,
     topic: &CreatePartitionsTopic,
     validate_only: bool,
-) -> Result<(), Refusal> {
+) -> Result<Option<Position>, Refusal> {
     let total = u32::try_from(topic.count)
         .ok()
         .filter(|total| *total > 0)
@@ -319,32 +335,27 @@ async fn raise(
                 "the number of partitions must be positive".to_owned(),
             )
         })?;
-    check_assignments(view, topic, total)?;
-    match context
-        .control
-        .create_partitions(&topic.name, total, validate_only)
-        .await
-    {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(refusal)) => Err(errors::of_topic(refusal)),
-        Err(error) => Err((errors::of_call(&error), error.to_string())),
-    }
+    let view = view.map_err(|error| (errors::of_call(error), error.to_string()))?;
+    let found = view.topic(&topic.name).ok_or_else(|| {
+        let why = format!("there is no topic '{}'", topic.name.as_str());
+        (ErrorCode::UnknownTopicOrPartition, why)
+    })?;
+    check_assignments(&found.topic, topic, total)?;
+    let id = found.topic.id;
+    let command = Command::CreatePartitions { id, total };
+    change(context, command, validate_only).await
 }
 
 /// As in CreateTopics, the partitions of an assignment count and their brokers do not.
 fn check_assignments(
-    view: Result<&View, &rpc::Error>,
+    found: &Topic,
     topic: &CreatePartitionsTopic,
     total: u32,
 ) -> Result<(), Refusal> {
     let Some(assignments) = &topic.assignments else {
         return Ok(());
     };
-    let view = view.map_err(|error| (errors::of_call(error), error.to_string()))?;
-    let Some(found) = view.topic(&topic.name) else {
-        return Ok(());
-    };
-    let added = (total as usize).saturating_sub(found.view.topic.partitions.len());
+    let added = (total as usize).saturating_sub(found.partitions.len());
     if added == 0 || added == assignments.len() {
         return Ok(());
     }

@@ -9,10 +9,9 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
-use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
-use rpc::Control;
-use rpc::view::FileFate;
+use meta::{Fate, FileRef};
+use rpc::Client;
 use store::bucket::{Bucket, Key};
 use store::file::TOMBSTONE_BYTES;
 use store::layout::{FILES, file_key, parse_file_key};
@@ -44,7 +43,7 @@ pub struct Limits {
 
 pub struct Collector {
     bucket: Arc<dyn Bucket>,
-    control: Arc<dyn Control>,
+    control: Client,
     metrics: Arc<Metrics>,
     limits: Limits,
     retry: Retry,
@@ -69,8 +68,8 @@ pub struct Suspects {
 
 impl Suspects {
     /// Takes note of a file found in the bucket and of its fate; true if it is to be deleted now.
-    pub fn judge(&mut self, now: Instant, grace: Duration, key: &Key, fate: FileFate) -> bool {
-        if fate != FileFate::Dead {
+    pub fn judge(&mut self, now: Instant, grace: Duration, key: &Key, fate: Fate) -> bool {
+        if fate != Fate::Dead {
             self.since.remove(key);
             return false;
         }
@@ -100,7 +99,7 @@ impl Collector {
     /// A collector for one bucket.
     pub fn new(
         bucket: Arc<dyn Bucket>,
-        control: Arc<dyn Control>,
+        control: Client,
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
@@ -144,7 +143,7 @@ impl Collector {
     /// Deletes files of which nothing can be read any more, and has them forgotten.
     async fn delete_tombstoned(&self) -> Result<(), Error> {
         loop {
-            let files = self.control.collectable(STEP_FILES).await?;
+            let files = self.control.collectable(STEP_FILES as u32).await?;
             let last = files.len() < STEP_FILES;
             let deleted = self.delete_all(&files).await;
             let complete = deleted.len() == files.len();
@@ -218,7 +217,7 @@ impl Collector {
         let (keys, ids): (Vec<Key>, Vec<FileRef>) = keys
             .filter_map(|key| file_of(&key).map(|found| (key, found)))
             .unzip();
-        let fates = self.control.fates(&ids).await?;
+        let fates = self.control.fates(ids).await?;
         let now = host::clock::now();
         for (key, fate) in keys.iter().zip(fates) {
             if self.suspects.judge(now, self.limits.grace, key, fate) && self.delete(key).await {
@@ -252,16 +251,16 @@ mod tests {
         let mut suspects = Suspects::default();
         let (at, grace) = (Instant::from_millis, Duration::from_millis(100));
         let mut judge = |now, name, fate| suspects.judge(at(now), grace, &key(name), fate);
-        assert!(!judge(0, "a", FileFate::Dead));
-        assert!(!judge(99, "a", FileFate::Dead));
-        assert!(judge(100, "a", FileFate::Dead));
+        assert!(!judge(0, "a", Fate::Dead));
+        assert!(!judge(99, "a", Fate::Dead));
+        assert!(judge(100, "a", Fate::Dead));
         assert!(suspects.due(at(100), grace).contains(&key("a")));
         let mut judge = |now, name, fate| suspects.judge(at(now), grace, &key(name), fate);
-        for alive in [FileFate::Live, FileFate::Tombstoned, FileFate::Undecided] {
-            assert!(!judge(1_000, "b", FileFate::Dead));
+        for alive in [Fate::Live, Fate::Tombstoned, Fate::Undecided] {
+            assert!(!judge(1_000, "b", Fate::Dead));
             assert!(!judge(1_050, "b", alive));
             assert!(
-                !judge(1_100, "b", FileFate::Dead),
+                !judge(1_100, "b", Fate::Dead),
                 "the time begins anew after {alive:?}"
             );
             assert!(!judge(1_101, "b", alive));

@@ -8,10 +8,8 @@ use std::time::Duration;
 use agent::Settings;
 use async_trait::async_trait;
 use bytes::Bytes;
-use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
-use rpc::Control;
-use rpc::view::FileFate;
+use meta::{Command, Fate, FileRef};
 use store::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use store::faulty::{Fault, Faulty, Rule};
 use store::layout::{FILES, file_key, parse_file_key};
@@ -29,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(50);
 struct Witness {
     inner: Memory,
     control: Arc<Fake>,
-    deleted: Mutex<Vec<(Key, FileFate)>>,
+    deleted: Mutex<Vec<(Key, Fate)>>,
 }
 
 #[async_trait]
@@ -61,7 +59,7 @@ impl Bucket for Witness {
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         let file = file_of(key).expect("only files are deleted");
-        let fate = self.control.fates(&[file]).await.unwrap()[0];
+        let fate = self.control.client().fates(vec![file]).await.unwrap()[0];
         self.deleted.lock().unwrap().push((key.clone(), fate));
         self.inner.delete(key).await
     }
@@ -123,12 +121,13 @@ impl Scene {
     async fn expire(&self) -> Vec<FileRef> {
         let control = &self.stand.control;
         let all: Vec<FileRef> = self.files().await.iter().filter_map(file_of).collect();
-        let deleted = control.delete_topic(control.find("gone").id).await;
-        deleted.unwrap().unwrap();
+        let id = control.find("gone").id;
+        let deleted = control.client().change(Command::DeleteTopic { id }).await;
+        deleted.unwrap();
         control.housekeep();
-        let fates = control.fates(&all).await.unwrap();
+        let fates = control.client().fates(all.clone()).await.unwrap();
         let expired = all.into_iter().zip(fates);
-        let expired = expired.filter(|(_, fate)| *fate != FileFate::Live);
+        let expired = expired.filter(|(_, fate)| *fate != Fate::Live);
         let expired: Vec<FileRef> = expired.map(|(file, _)| file).collect();
         assert_eq!(expired.len(), 3);
         expired
@@ -167,7 +166,7 @@ impl Scene {
     /// What is kept can be read by an agent that has nothing in memory; nothing live was touched.
     async fn check(self) {
         for (key, fate) in self.witness.deleted.lock().unwrap().iter() {
-            let over = matches!(fate, FileFate::Tombstoned | FileFate::Dead);
+            let over = matches!(fate, Fate::Tombstoned | Fate::Dead);
             assert!(over, "{key} was deleted while {fate:?}");
         }
         let (control, bucket) = (self.stand.control.clone(), self.stand.bucket.clone());

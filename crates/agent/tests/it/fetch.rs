@@ -141,11 +141,11 @@ async fn a_fetch_does_not_wait_while_more_lies_there_than_is_named_at_one_time()
     .await;
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
-    // The control plane of these tests names 64 places.
-    for _ in 0..65 {
+    // A control node names 1,024 places.
+    for _ in 0..1_025 {
         client.produce("t", 0, batch(&["a"])).await;
     }
-    assert_eq!(at_once(&mut client, 100_000, 1 << 20).await, 64);
+    assert_eq!(at_once(&mut client, 100_000, 1 << 20).await, 1_024);
 }
 
 #[tokio::test]

@@ -2,10 +2,9 @@
 //! how often they are read.
 
 use bytes::Bytes;
+use meta::command::RegisterAgent;
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{FileId, PartitionId};
-use rpc::Control;
-use rpc::view::Registration;
 use store::bucket::{Bucket, Op};
 use store::faulty::{Fault, Rule};
 use store::file::{Counts, FileBuilder};
@@ -28,7 +27,8 @@ struct Written {
 
 /// Stores a file, and commits it as it is described.
 async fn write(stand: &Stand, slices: &[Written]) {
-    let registered = stand.control.register(other_agent()).await.unwrap();
+    let control = stand.control.client();
+    let registered = control.register(other_agent()).await.unwrap();
     let file = FileId {
         incarnation: registered.incarnation,
         number: 0,
@@ -74,17 +74,18 @@ async fn write(stand: &Stand, slices: &[Written]) {
     let key = file_key(id, NONCE);
     let put = stand.bucket.put_new(&key, built.payload);
     put.await.unwrap();
-    stand.control.commit(commit).await.unwrap();
+    control.commit(commit).await.unwrap();
 }
 
-fn other_agent() -> Registration {
-    Registration {
+fn other_agent() -> RegisterAgent {
+    RegisterAgent {
         nonce: 77,
         name: "another".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: 1,
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
+        level: meta::FEATURE_LEVEL,
     }
 }
 

@@ -32,13 +32,13 @@ async fn the_id_of_a_member_fits_into_an_answer_however_long_its_clients_is() {
         ..JoinGroupRequest::default()
     };
     for request in [JoinGroupRequest::default(), fixed] {
-        let GroupRequest::Join(join) = asked(&request, &longest, 9).await else {
+        let GroupRequest::Join(asked) = asked(&request, &longest, 9).await else {
             panic!("a join is asked for")
         };
-        assert_eq!(join.client_id.len(), longest.len());
+        assert_eq!(asked.join.client_id.len(), longest.len());
         let prefix = "\u{e4}".repeat(127);
-        assert!(join.fresh_member_id.starts_with(&format!("{prefix}-")));
-        assert!(join.fresh_member_id.len() < 300);
+        assert!(asked.fresh_member.starts_with(&format!("{prefix}-")));
+        assert!(asked.fresh_member.len() < 300);
     }
 }
 
@@ -70,14 +70,14 @@ async fn offsets_are_looked_up_once_however_often_they_are_named() {
         ),
         ..OffsetFetchRequest::default()
     };
-    let GroupRequest::Fetch(fetch) = asked(&request, &Str::EMPTY, 7).await else {
+    let GroupRequest::Fetch(groups) = asked(&request, &Str::EMPTY, 7).await else {
         panic!("offsets are asked for")
     };
     let expected = FetchGroup {
-        group_id: "g".to_owned(),
+        group: "g".to_owned(),
         topics: Some(vec![(named("t"), vec![1, 0, 2]), (named("u"), vec![])]),
     };
-    assert_eq!(fetch.groups, [expected]);
+    assert_eq!(groups, [expected]);
 
     let group = |id: &str, topics: Option<&[(&str, i32)]>| OffsetFetchRequestGroup {
         group_id: id.into(),
@@ -102,18 +102,18 @@ async fn offsets_are_looked_up_once_however_often_they_are_named() {
         ],
         ..OffsetFetchRequest::default()
     };
-    let GroupRequest::Fetch(fetch) = asked(&request, &Str::EMPTY, 8).await else {
+    let GroupRequest::Fetch(groups) = asked(&request, &Str::EMPTY, 8).await else {
         panic!("offsets are asked for")
     };
     let expected = [
         FetchGroup {
-            group_id: "h".to_owned(),
+            group: "h".to_owned(),
             topics: Some(vec![(named("t"), vec![0, 1]), (named("u"), vec![0])]),
         },
         FetchGroup {
-            group_id: "g".to_owned(),
+            group: "g".to_owned(),
             topics: None,
         },
     ];
-    assert_eq!(fetch.groups, expected);
+    assert_eq!(groups, expected);
 }

@@ -156,6 +156,38 @@ fn create(name: &str, validate_only: bool) -> CreateTopicsRequest {
 }
 
 #[tokio::test]
+async fn to_ask_for_names_that_are_not_there_costs_the_journal_an_entry_at_most() {
+    let stand = Stand::new().await;
+    let mut client = stand.client().await;
+    let of = |names: Vec<String>| MetadataRequest {
+        topics: Some(
+            names
+                .iter()
+                .map(|name| MetadataRequestTopic {
+                    name: Some(name.as_str().into()),
+                    ..MetadataRequestTopic::default()
+                })
+                .collect(),
+        ),
+        allow_auto_topic_creation: false,
+        ..MetadataRequest::default()
+    };
+    let before = stand.control.appended();
+    let unknown = of((0..1_000).map(|n| format!("unknown-{n}")).collect());
+    let response = client.call(&unknown, 9).await;
+    let code = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(response.topics.len(), 1_000);
+    assert!(response.topics.iter().all(|topic| topic.error_code == code));
+    assert_eq!(stand.control.appended(), before + 1);
+    // No topic has such a name, whatever the journal says.
+    let invalid = of(vec!["not a name".to_owned(), "..".to_owned()]);
+    let response = client.call(&invalid, 9).await;
+    let code = ErrorCode::InvalidTopicException.code();
+    assert!(response.topics.iter().all(|topic| topic.error_code == code));
+    assert_eq!(stand.control.appended(), before + 1);
+}
+
+#[tokio::test]
 async fn a_topic_is_created_described_and_deleted() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;

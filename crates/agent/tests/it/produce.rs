@@ -452,17 +452,16 @@ async fn a_fenced_agent_registers_again_and_goes_on() {
 #[tokio::test]
 async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
     let stand = Stand::new().await;
-    let other = rpc::view::Registration {
+    let other = meta::command::RegisterAgent {
         nonce: 1,
         name: crate::stand::settings().name,
         host: "elsewhere".to_owned(),
         port: 1,
         region: "r".to_owned(),
         zone: "z".to_owned(),
+        level: meta::FEATURE_LEVEL,
     };
-    rpc::Control::register(&*stand.control, other)
-        .await
-        .unwrap();
+    stand.control.client().register(other).await.unwrap();
     let mut client = stand.client().await;
     loop {
         let metadata = client.call(&MetadataRequest::default(), 9).await;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use agent::settings::FailPoints;
 use agent::{Agent, Settings};
 use rpc::Control;
-use rpc::control::TopicSpec;
 use store::bucket::Bucket;
 use store::faulty::Faulty;
 use store::memory::Memory;
@@ -82,21 +81,14 @@ impl Stand {
     }
 
     pub async fn topic(&self, name: &str, partitions: u32, pairs: &[(&str, &str)]) {
-        let spec = TopicSpec {
-            name: name.to_owned(),
-            partitions,
-            configs: configs(pairs),
-        };
-        self.control
-            .create_topic(spec, false)
-            .await
-            .unwrap()
-            .unwrap();
+        let configs = configs(pairs);
+        self.control.create_topic(name, partitions, configs).await;
     }
 
     pub async fn delete(&self, topic: &str) {
         let id = self.control.find(topic).id;
-        self.control.delete_topic(id).await.unwrap().unwrap();
+        let delete = meta::Command::DeleteTopic { id };
+        self.control.client().change(delete).await.unwrap();
     }
 
     pub async fn client(&self) -> Client {

@@ -44,12 +44,12 @@ impl Room {
 /// What a description takes.
 pub(super) fn described_bytes(group: &DescribedGroup) -> usize {
     let members = group.members.iter().map(|member| {
-        let instance = member.instance_id.as_ref().map_or(0, String::len);
-        let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
+        let instance = member.instance.as_ref().map_or(0, String::len);
+        let texts = member.member.len() + member.client_id.len() + member.client_host.len();
         let opaque = member.metadata.len() + member.assignment.len();
         size_of::<DescribedMember>() + instance + texts + opaque
     });
-    let texts = group.group_id.len() + group.protocol_type.len() + group.protocol.len();
+    let texts = group.group.len() + group.protocol_type.len() + group.protocol.len();
     size_of::<DescribedGroup>() + texts + members.sum::<usize>()
 }
 

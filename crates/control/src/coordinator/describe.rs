@@ -27,10 +27,10 @@ pub(super) fn describe(groups: &Groups, ids: Vec<String>) -> Vec<DescribedGroup>
     ids.into_iter().map(describe).collect()
 }
 
-fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
+fn describe_one(group: Option<&Group>, id: String) -> DescribedGroup {
     let Some(group) = group else {
         return DescribedGroup {
-            group_id,
+            group: id,
             error: None,
             exists: false,
             state: DEAD.to_owned(),
@@ -42,7 +42,7 @@ fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
     // Between generations the choice of the protocol means nothing, nor what rests on it.
     let protocol = group.protocol().filter(|_| group.phase() == Phase::Stable);
     DescribedGroup {
-        group_id,
+        group: id,
         error: None,
         exists: true,
         state: group.phase().name().to_owned(),
@@ -57,8 +57,8 @@ fn describe_one(group: Option<&Group>, group_id: String) -> DescribedGroup {
 
 fn describe_member(id: &str, member: &Member, protocol: Option<&str>) -> DescribedMember {
     DescribedMember {
-        member_id: id.to_owned(),
-        instance_id: member.instance.clone(),
+        member: id.to_owned(),
+        instance: member.instance.clone(),
         client_id: member.client_id.clone(),
         client_host: member.client_host.clone(),
         metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
@@ -79,7 +79,7 @@ pub(super) fn list(groups: &Groups, states: &[String]) -> Vec<ListedGroup> {
         .iter()
         .filter(|(_, group)| is_wanted(group))
         .map(|(id, group)| ListedGroup {
-            group_id: id.to_owned(),
+            group: id.to_owned(),
             protocol_type: group.protocol_type().unwrap_or_default().to_owned(),
             state: group.phase().name().to_owned(),
         })

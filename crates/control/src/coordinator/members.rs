@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Action, Group, Join, Leaving, Phase, Protocol, Sync};
-use rpc::group::{
-    GroupError, GroupProtocol, GroupReply, Heartbeat, JoinGroup, LeaveGroup, LeftMember, SyncGroup,
-    SyncedGroup,
-};
+use meta::group::{Action, Group, Leaving, Phase, Protocol, Refusal, Sync};
+use rpc::group::{GroupError, GroupReply, Heartbeat, JoinGroup};
 
 use super::live::{Live, Parked, session_timeout};
 use super::proposals::Purpose;
-use super::{Coordinator, Effect, Metadata, Ticket, error_of};
+use super::{Coordinator, Effect, Metadata, Ticket};
 
 /// How long to gather members that were silent and are heard after all, before that is noted.
 const HEARD_DELAY: Duration = Duration::from_secs(5);
@@ -25,112 +22,98 @@ impl Coordinator {
         &mut self,
         now: Instant,
         ticket: Ticket,
-        join: JoinGroup,
+        asked: JoinGroup,
         metadata: &dyn Metadata,
     ) {
+        let JoinGroup {
+            group: id,
+            mut join,
+            fresh_member,
+            id_required,
+        } = asked;
+        let member = join.member.clone();
         let Some(session) = self.session_in_range(join.session_timeout_millis) else {
             let error = GroupError::InvalidSessionTimeout;
-            return self.answer_join_error(ticket, error, &join.member_id);
+            return self.answer_join_error(ticket, error, &member);
         };
-        let group = metadata.groups().get(&join.group_id);
-        let protocols = protocols_of(&join.protocols);
-        let fresh = join.member_id.is_empty();
-        if fresh && join.id_required && join.instance_id.is_none() {
-            let accepted = accepts(group, &join.protocol_type, &protocols);
-            let has_room = self.has_room_for_id(metadata, &join.group_id, &join.fresh_member_id);
-            let error = match (accepted, has_room) {
-                (false, _) => Some(GroupError::InconsistentGroupProtocol),
-                (true, false) => Some(GroupError::GroupMaxSizeReached),
+        let group = metadata.groups().get(&id);
+        let fresh = member.is_empty();
+        if fresh && id_required && join.instance.is_none() {
+            let accepted = accepts(group, &join.protocol_type, &join.protocols);
+            let has_room = self.has_room_for_id(metadata, &id, &fresh_member);
+            let refusal = match (accepted, has_room) {
+                (false, _) => Some(Refusal::InconsistentGroupProtocol),
+                (true, false) => Some(Refusal::GroupMaxSizeReached),
                 (true, true) => None,
             };
-            return match error {
-                Some(error) => self.answer_join_error(ticket, error, ""),
-                None => self.give_id(now, ticket, &join, session),
+            return match refusal {
+                Some(refusal) => self.answer_join_error(ticket, refusal.into(), ""),
+                None => self.give_id(now, ticket, id, fresh_member, session),
             };
         }
-        let member = if fresh {
-            &join.fresh_member_id
-        } else {
-            &join.member_id
-        };
-        if member.is_empty() {
-            return self.answer_join_error(ticket, GroupError::UnknownMemberId, "");
+        if fresh {
+            join.member = fresh_member;
         }
-        let live = self.groups.get(&join.group_id);
-        let awaited = live.is_some_and(|live| live.awaited.contains_key(member));
+        if join.member.is_empty() {
+            let error = Refusal::UnknownMemberId.into();
+            return self.answer_join_error(ticket, error, "");
+        }
+        let live = self.groups.get(&id);
+        let awaited = live.is_some_and(|live| live.awaited.contains_key(&join.member));
         if let Some(group) = group {
-            self.hear(now, &join.group_id, group, member);
+            self.hear(now, &id, group, &join.member);
         }
-        let proposed = Join {
-            member: member.clone(),
-            admitted: fresh || awaited,
-            instance: join.instance_id,
-            client_id: join.client_id,
-            client_host: join.client_host,
-            session_timeout_millis: u32::try_from(join.session_timeout_millis).unwrap_or(0),
-            rebalance_timeout_millis: u32::try_from(join.rebalance_timeout_millis).unwrap_or(0),
-            protocol_type: join.protocol_type,
-            protocols,
-            can_skip_assignment: join.can_skip_assignment,
-            members_max: self.settings.members_max,
-        };
-        if !self.has_room_for_member(metadata, group, &proposed) {
-            let error = GroupError::GroupMaxSizeReached;
-            return self.answer_join_error(ticket, error, &join.member_id);
+        join.admitted = fresh || awaited;
+        join.members_max = self.settings.members_max;
+        if !self.has_room_for_member(metadata, group, &join) {
+            let error = Refusal::GroupMaxSizeReached.into();
+            return self.answer_join_error(ticket, error, &member);
         }
-        self.propose(
-            now,
-            join.group_id,
-            Action::Join(proposed),
-            Purpose::Join {
-                ticket,
-                member_id: join.member_id,
-            },
-        );
+        let purpose = Purpose::Join { ticket, member };
+        self.propose(now, id, Action::Join(join), purpose);
     }
 
-    fn session_in_range(&self, millis: i32) -> Option<Duration> {
-        let session = Duration::from_millis(u64::try_from(millis).ok()?);
+    fn session_in_range(&self, millis: u32) -> Option<Duration> {
+        let session = Duration::from_millis(millis.into());
         let range = self.settings.session_timeout_min..=self.settings.session_timeout_max;
         range.contains(&session).then_some(session)
     }
 
     /// Gives a member an id to join with: a client that never sees its answer leaves nothing
     /// behind in the group (KIP-394).
-    fn give_id(&mut self, now: Instant, ticket: Ticket, join: &JoinGroup, session: Duration) {
-        let awaited =
-            self.awaited_bytes
-                .awaited(&join.group_id, &join.fresh_member_id, now + session);
-        let live = self.groups.entry(join.group_id.clone()).or_default();
+    fn give_id(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        id: String,
+        member: String,
+        session: Duration,
+    ) {
+        let awaited = self.awaited_bytes.awaited(&id, &member, now + session);
+        let live = self.groups.entry(id.clone()).or_default();
         if live.awaited.len() >= AWAITED_MAX {
-            return self.answer_join_error(ticket, GroupError::GroupMaxSizeReached, "");
+            let error = Refusal::GroupMaxSizeReached.into();
+            return self.answer_join_error(ticket, error, "");
         }
-        live.awaited.insert(join.fresh_member_id.clone(), awaited);
-        self.answer_join_error(ticket, GroupError::MemberIdRequired, &join.fresh_member_id);
-        self.file(&join.group_id);
+        live.awaited.insert(member.clone(), awaited);
+        self.answer_join_error(ticket, GroupError::MemberIdRequired, &member);
+        self.file(&id);
     }
 
     pub(super) fn sync(
         &mut self,
         now: Instant,
         ticket: Ticket,
-        sync: SyncGroup,
+        group_id: String,
+        sync: Sync,
         metadata: &dyn Metadata,
     ) {
-        let group_id = sync.group_id;
-        let sync = Sync {
-            member: sync.member_id,
-            instance: sync.instance_id,
-            generation: sync.generation,
-            protocol_type: sync.protocol_type,
-            protocol: sync.protocol,
-            assignments: sync.assignments,
-        };
         let Some(group) = metadata.groups().get(&group_id) else {
-            return self.answer(ticket, GroupReply::Sync(Err(GroupError::UnknownMemberId)));
+            let error = Refusal::UnknownMemberId.into();
+            return self.answer(ticket, GroupReply::Sync(Err(error)));
         };
         if let Err(refusal) = group.check_sync(&sync) {
-            return self.answer(ticket, GroupReply::Sync(Err(error_of(refusal))));
+            return self.answer(ticket, GroupReply::Sync(Err(refusal.into())));
         }
         self.hear(now, &group_id, group, &sync.member);
         let live = self.groups.entry(group_id.clone()).or_default();
@@ -139,11 +122,11 @@ impl Coordinator {
             live.sync_deadline = None;
         }
         if group.phase() == Phase::Stable {
-            return self.answer(ticket, GroupReply::Sync(Ok(synced(group, &sync.member))));
+            return self.answer(ticket, GroupReply::Sync(Ok(group.synced(&sync.member))));
         }
         if group.leader() == Some(sync.member.as_str()) {
             if !self.has_room_for_assignments(metadata, group, &sync) {
-                let error = GroupError::GroupMaxSizeReached;
+                let error = GroupError::Refused(Refusal::GroupMaxSizeReached);
                 return self.answer(ticket, GroupReply::Sync(Err(error)));
             }
             let parked = Parked {
@@ -172,7 +155,7 @@ impl Coordinator {
         });
         let live = self.groups.entry(group_id.to_owned()).or_default();
         if let Some(older) = live.syncs.insert(member, parked) {
-            let error = GroupError::RebalanceInProgress;
+            let error = GroupError::Refused(Refusal::RebalanceInProgress);
             self.answer(older.ticket, GroupReply::Sync(Err(error)));
         }
     }
@@ -184,18 +167,21 @@ impl Coordinator {
         heartbeat: &Heartbeat,
         metadata: &dyn Metadata,
     ) {
-        let group = metadata.groups().get(&heartbeat.group_id);
-        let instance = heartbeat.instance_id.as_deref();
+        let group = metadata.groups().get(&heartbeat.group);
+        let instance = heartbeat.instance.as_deref();
         let result = match group {
-            None => Err(GroupError::UnknownMemberId),
+            None => Err(GroupError::Refused(Refusal::UnknownMemberId)),
             Some(group) => group
-                .heartbeat(&heartbeat.member_id, instance, heartbeat.generation)
-                .map_err(error_of),
+                .heartbeat(&heartbeat.member, instance, heartbeat.generation)
+                .map_err(GroupError::from),
         };
         if let Some(group) = group
-            && matches!(result, Ok(()) | Err(GroupError::RebalanceInProgress))
+            && matches!(
+                result,
+                Ok(()) | Err(GroupError::Refused(Refusal::RebalanceInProgress))
+            )
         {
-            self.hear(now, &heartbeat.group_id, group, &heartbeat.member_id);
+            self.hear(now, &heartbeat.group, group, &heartbeat.member);
         }
         self.answer(ticket, GroupReply::Heartbeat(result));
     }
@@ -223,41 +209,28 @@ impl Coordinator {
         &mut self,
         now: Instant,
         ticket: Ticket,
-        leave: LeaveGroup,
+        id: String,
+        members: Vec<Leaving>,
         metadata: &dyn Metadata,
     ) {
-        let group_id = leave.group_id;
         let mut results = Vec::new();
         let mut leaving = Vec::new();
-        let mut live = self.groups.get_mut(&group_id);
-        for member in leave.members {
-            let awaited = member.instance_id.is_none()
+        let mut live = self.groups.get_mut(&id);
+        for member in members {
+            let awaited = member.instance.is_none()
                 && live
                     .as_deref_mut()
-                    .is_some_and(|live| live.awaited.remove(&member.member_id).is_some());
-            let result = if awaited {
-                Ok(())
+                    .is_some_and(|live| live.awaited.remove(&member.member).is_some());
+            if awaited {
+                results.push(Ok(()));
             } else {
-                Err(GroupError::UnknownMemberId)
-            };
-            if !awaited {
-                leaving.push((
-                    results.len(),
-                    Leaving {
-                        member: member.member_id.clone(),
-                        instance: member.instance_id.clone(),
-                    },
-                ));
+                leaving.push((results.len(), member));
+                results.push(Err(Refusal::UnknownMemberId.into()));
             }
-            results.push(LeftMember {
-                member_id: member.member_id,
-                instance_id: member.instance_id,
-                result,
-            });
         }
         let has_members = metadata
             .groups()
-            .get(&group_id)
+            .get(&id)
             .is_some_and(|group| group.members().len() > 0);
         if has_members && !leaving.is_empty() {
             let (rows, members) = leaving.into_iter().unzip();
@@ -267,12 +240,12 @@ impl Coordinator {
                 rows,
                 repeated: false,
             };
-            self.propose(now, group_id.clone(), Action::Leave(members), purpose);
+            self.propose(now, id.clone(), Action::Leave(members), purpose);
         } else {
             self.answer(ticket, GroupReply::Leave(Ok(results)));
         }
         // Whoever was only waiting for an id that is given back need wait no longer.
-        self.settle(now, &group_id, metadata);
+        self.settle(now, &id, metadata);
     }
 }
 
@@ -288,22 +261,4 @@ fn accepts(group: Option<&Group>, protocol_type: &str, protocols: &[Protocol]) -
         || Group::default().accepts(protocol_type, protocols),
         |group| group.accepts(protocol_type, protocols),
     )
-}
-
-fn protocols_of(protocols: &[GroupProtocol]) -> Vec<Protocol> {
-    let convert = |protocol: &GroupProtocol| Protocol {
-        name: protocol.name.clone(),
-        metadata: protocol.metadata.clone(),
-    };
-    protocols.iter().map(convert).collect()
-}
-
-/// What a member of a stable group is told.
-pub(super) fn synced(group: &Group, member: &str) -> SyncedGroup {
-    let synced = group.synced(member);
-    SyncedGroup {
-        protocol_type: synced.protocol_type,
-        protocol: synced.protocol,
-        assignment: synced.assignment,
-    }
 }

@@ -1,12 +1,12 @@
 //! Committing and fetching offsets: topic names become ids here. Must not decide who may commit.
 
 use host::clock::Instant;
-use meta::group::{Action, CommitOffsets, Group, OffsetEntry};
+use meta::group::{Action, CommitOffsets, Group, OffsetEntry, Refusal};
 use meta::ids::TopicId;
 use meta::offset::CommittedOffset;
 use rpc::group::{
-    CommitTopic, CommittedTopic, FetchGroup, FetchOffsets, FetchedGroup, FetchedPartition,
-    FetchedTopic, GroupError, GroupReply, TopicName,
+    CommitPartition, FetchGroup, FetchedGroup, FetchedPartition, FetchedTopic, GroupError,
+    GroupReply, TopicName,
 };
 
 use super::answers::{Room, fetched_bytes};
@@ -21,77 +21,72 @@ impl Coordinator {
         commit: rpc::group::CommitOffsets,
         metadata: &dyn Metadata,
     ) {
-        if let Some(group) = metadata.groups().get(&commit.group_id)
+        if let Some(group) = metadata.groups().get(&commit.group)
             && group
-                .validate_member(&commit.member_id, commit.instance_id.as_deref())
+                .validate_member(&commit.member, commit.instance.as_deref())
                 .is_ok()
             && group.generation() == commit.generation
         {
-            self.hear(now, &commit.group_id, group, &commit.member_id);
+            self.hear(now, &commit.group, group, &commit.member);
         }
-        let (mut topics, rows, offsets) = entries(commit.topics, metadata);
+        let (mut results, rows, offsets) = entries(commit.topics, metadata);
         if offsets.is_empty() {
-            return self.answer(ticket, GroupReply::Commit(topics));
+            return self.answer(ticket, GroupReply::Commit(results));
         }
         let offsets = CommitOffsets {
-            member: commit.member_id,
-            instance: commit.instance_id,
+            member: commit.member,
+            instance: commit.instance,
             generation: commit.generation,
             offsets,
         };
-        let group = metadata.groups().get(&commit.group_id);
+        let group = metadata.groups().get(&commit.group);
         if !self.has_room_for_offsets(metadata, group, &offsets) {
-            for (topic, partition) in rows {
-                topics[topic].partitions[partition].1 = Err(GroupError::NoRoom);
+            for row in rows {
+                results[row] = Err(GroupError::NoRoom);
             }
-            return self.answer(ticket, GroupReply::Commit(topics));
+            return self.answer(ticket, GroupReply::Commit(results));
         }
         let action = Action::Commit(offsets);
-        self.propose(
-            now,
-            commit.group_id,
-            action,
-            Purpose::Commit {
-                ticket,
-                topics,
-                rows,
-            },
-        );
+        let purpose = Purpose::Commit {
+            ticket,
+            results,
+            rows,
+        };
+        self.propose(now, commit.group, action, purpose);
     }
 }
 
 /// What the groups have committed.
-pub(super) fn fetch(fetch: FetchOffsets, metadata: &dyn Metadata) -> Vec<FetchedGroup> {
+pub(super) fn fetch(groups: Vec<FetchGroup>, metadata: &dyn Metadata) -> Vec<FetchedGroup> {
     let mut room = Room::new();
     let fetch_one = |asked: FetchGroup| {
         let topics = room.admit().map(|()| {
-            let topics = fetch_topics(&asked.group_id, asked.topics, metadata);
-            room.take(fetched_bytes(&asked.group_id, &topics));
+            let topics = fetch_topics(&asked.group, asked.topics, metadata);
+            room.take(fetched_bytes(&asked.group, &topics));
             topics
         });
         FetchedGroup {
-            group_id: asked.group_id,
+            group: asked.group,
             topics,
         }
     };
-    fetch.groups.into_iter().map(fetch_one).collect()
+    groups.into_iter().map(fetch_one).collect()
 }
 
-/// What a commit asks for: an answer with a place for each partition, and the offsets that can be
-/// committed, each with its place as indices of topic and partition.
+/// What a commit asks for: a result for each partition, and the offsets that can be committed, each
+/// with the place of its result.
 fn entries(
-    asked: Vec<CommitTopic>,
+    asked: Vec<(TopicName, Vec<CommitPartition>)>,
     metadata: &dyn Metadata,
-) -> (Vec<CommittedTopic>, Vec<(usize, usize)>, Vec<OffsetEntry>) {
-    let (mut topics, mut rows, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
-    for topic in asked {
-        let id = resolve(&topic.topic, metadata);
-        let mut partitions = Vec::new();
-        for partition in topic.partitions {
+) -> (Vec<Result<(), GroupError>>, Vec<usize>, Vec<OffsetEntry>) {
+    let (mut results, mut rows, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+    for (topic, partitions) in asked {
+        let id = resolve(&topic, metadata);
+        for partition in partitions {
             let index = u32::try_from(partition.partition);
-            let result = match (id, index) {
+            results.push(match (id, index) {
                 (Ok(id), Ok(index)) => {
-                    rows.push((topics.len(), partitions.len()));
+                    rows.push(results.len());
                     offsets.push(OffsetEntry {
                         topic: id,
                         partition: index,
@@ -102,23 +97,18 @@ fn entries(
                     Ok(())
                 }
                 (Err(error), _) => Err(error),
-                (_, Err(_)) => Err(GroupError::UnknownTopicOrPartition),
-            };
-            partitions.push((partition.partition, result));
+                (_, Err(_)) => Err(Refusal::UnknownTopicOrPartition.into()),
+            });
         }
-        topics.push(CommittedTopic {
-            topic: topic.topic,
-            partitions,
-        });
     }
-    (topics, rows, offsets)
+    (results, rows, offsets)
 }
 
 fn resolve(topic: &TopicName, metadata: &dyn Metadata) -> Result<TopicId, GroupError> {
     match topic {
         TopicName::Name(name) => metadata
             .topic_id(name)
-            .ok_or(GroupError::UnknownTopicOrPartition),
+            .ok_or(Refusal::UnknownTopicOrPartition.into()),
         TopicName::Id(id) => metadata
             .topic_name(*id)
             .map(|_| *id)

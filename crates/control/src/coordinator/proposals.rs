@@ -4,15 +4,11 @@
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{
-    Action, Command, Completion, Join, JoinOutcome, Joined, Refusal, Reply, SyncOutcome,
-};
-use rpc::group::{
-    CommittedTopic, GroupError, GroupReply, JoinedGroup, JoinedMember, LeftMember, SyncedGroup,
-};
+use meta::group::{Action, Command, Completion, Join, JoinOutcome, Refusal, Reply, SyncOutcome};
+use rpc::group::{GroupError, GroupReply, JoinedGroup};
 
 use super::live::{Joining, Parked, Session, rebalance_timeout, session_timeout};
-use super::{Coordinator, Effect, Metadata, ProposalId, Ticket, error_of};
+use super::{Coordinator, Effect, Metadata, ProposalId, Ticket};
 
 /// How often one command is proposed again while its outcome stays unknown.
 const REPEATS_MAX: u32 = 3;
@@ -39,22 +35,22 @@ pub(super) struct Proposed {
 /// Why something was proposed.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// A member joins; `member_id` is that of the request.
-    Join { ticket: Ticket, member_id: String },
+    /// A member joins; `member` is that of the request.
+    Join { ticket: Ticket, member: String },
     /// The leader of the group brings its assignments.
     Sync { member: String, parked: Parked },
     /// Members leave: `rows` says which results the outcomes belong to.
     Leave {
         ticket: Ticket,
-        results: Vec<LeftMember>,
+        results: Vec<Result<(), GroupError>>,
         rows: Vec<usize>,
         repeated: bool,
     },
-    /// Offsets are committed: `rows` says which topic and partition the outcomes belong to.
+    /// Offsets are committed: `rows` says which results the outcomes belong to.
     Commit {
         ticket: Ticket,
-        topics: Vec<CommittedTopic>,
-        rows: Vec<(usize, usize)>,
+        results: Vec<Result<(), GroupError>>,
+        rows: Vec<usize>,
     },
     /// A joining phase ends.
     CompleteJoin,
@@ -116,8 +112,8 @@ impl Coordinator {
         };
         let Command { group: id, action } = proposed.command;
         match (proposed.purpose, action, reply) {
-            (Purpose::Join { ticket, member_id }, Action::Join(join), Reply::Join(result)) => {
-                self.join_applied(now, &id, (ticket, member_id), join, result, metadata);
+            (Purpose::Join { ticket, member }, Action::Join(join), Reply::Join(result)) => {
+                self.join_applied(now, &id, (ticket, member), join, result, metadata);
             }
             (Purpose::Sync { member, parked }, _, Reply::Sync(result)) => {
                 self.sync_applied(&id, member, parked, result);
@@ -138,7 +134,7 @@ impl Coordinator {
             (
                 Purpose::Commit {
                     ticket,
-                    topics,
+                    mut results,
                     rows,
                 },
                 _,
@@ -148,8 +144,10 @@ impl Coordinator {
                     Ok(outcomes) => outcomes,
                     Err(refusal) => vec![Err(refusal); rows.len()],
                 };
-                let topics = committed(topics, &rows, &outcomes);
-                self.answer(ticket, GroupReply::Commit(topics));
+                for (row, outcome) in rows.iter().zip(outcomes) {
+                    results[*row] = outcome.map_err(GroupError::from);
+                }
+                self.answer(ticket, GroupReply::Commit(results));
             }
             (Purpose::CompleteJoin, _, Reply::CompleteJoin(completion)) => {
                 self.completed(now, &id, completion, metadata);
@@ -177,7 +175,7 @@ impl Coordinator {
         &mut self,
         now: Instant,
         id: &str,
-        (ticket, member_id): (Ticket, String),
+        (ticket, member): (Ticket, String),
         join: Join,
         result: Result<JoinOutcome, Refusal>,
         metadata: &dyn Metadata,
@@ -194,10 +192,11 @@ impl Coordinator {
                 self.wait_for_join(now, id, join.member, parked, join.admitted, metadata);
             }
             Ok(JoinOutcome::Joined(joined)) => {
-                let reply = joined_group(joined, &join.member);
+                let member = join.member;
+                let reply = JoinedGroup { member, joined };
                 self.answer(ticket, GroupReply::Join(Ok(reply)));
             }
-            Err(refusal) => self.answer_join_error(ticket, error_of(refusal), &member_id),
+            Err(refusal) => self.answer_join_error(ticket, refusal.into(), &member),
         }
     }
 
@@ -210,12 +209,8 @@ impl Coordinator {
     ) {
         let reply = match result {
             Ok(SyncOutcome::Waits) => return self.park_sync(id, member, parked),
-            Ok(SyncOutcome::Synced(synced)) => Ok(SyncedGroup {
-                protocol_type: synced.protocol_type,
-                protocol: synced.protocol,
-                assignment: synced.assignment,
-            }),
-            Err(refusal) => Err(error_of(refusal)),
+            Ok(SyncOutcome::Synced(synced)) => Ok(synced),
+            Err(refusal) => Err(refusal.into()),
         };
         self.answer(parked.ticket, GroupReply::Sync(reply));
     }
@@ -257,7 +252,11 @@ impl Coordinator {
             ticket: parked.ticket,
         });
         if let Some(older) = live.park_join(member.clone(), parked) {
-            self.answer_join_error(older.ticket, GroupError::RebalanceInProgress, &member);
+            self.answer_join_error(
+                older.ticket,
+                GroupError::Refused(Refusal::RebalanceInProgress),
+                &member,
+            );
         }
     }
 
@@ -343,8 +342,8 @@ impl Coordinator {
     /// unknown.
     pub(super) fn refuse(&mut self, proposed: Proposed, error: GroupError) {
         match proposed.purpose {
-            Purpose::Join { ticket, member_id } => {
-                self.answer_join_error(ticket, error, &member_id);
+            Purpose::Join { ticket, member } => {
+                self.answer_join_error(ticket, error, &member);
             }
             Purpose::Sync { parked, .. } => {
                 self.answer(parked.ticket, GroupReply::Sync(Err(error)));
@@ -352,13 +351,13 @@ impl Coordinator {
             Purpose::Leave { ticket, .. } => self.answer(ticket, GroupReply::Leave(Err(error))),
             Purpose::Commit {
                 ticket,
-                mut topics,
+                mut results,
                 rows,
             } => {
-                for (topic, partition) in rows {
-                    topics[topic].partitions[partition].1 = Err(error);
+                for row in rows {
+                    results[row] = Err(error);
                 }
-                self.answer(ticket, GroupReply::Commit(topics));
+                self.answer(ticket, GroupReply::Commit(results));
             }
             Purpose::CompleteJoin | Purpose::Upkeep => {}
         }
@@ -368,45 +367,16 @@ impl Coordinator {
 /// The results of leaving. Whoever is not there when a departure is repeated has left the first
 /// time.
 fn left(
-    mut results: Vec<LeftMember>,
+    mut results: Vec<Result<(), GroupError>>,
     rows: &[usize],
     outcomes: &[Result<(), Refusal>],
     repeated: bool,
-) -> Vec<LeftMember> {
+) -> Vec<Result<(), GroupError>> {
     for (row, outcome) in rows.iter().zip(outcomes) {
-        results[*row].result = match outcome {
+        results[*row] = match outcome {
             Err(Refusal::UnknownMemberId) if repeated => Ok(()),
-            outcome => outcome.map_err(error_of),
+            outcome => outcome.map_err(GroupError::from),
         };
     }
     results
-}
-
-fn committed(
-    mut topics: Vec<CommittedTopic>,
-    rows: &[(usize, usize)],
-    outcomes: &[Result<(), Refusal>],
-) -> Vec<CommittedTopic> {
-    for ((topic, partition), outcome) in rows.iter().zip(outcomes) {
-        topics[*topic].partitions[*partition].1 = outcome.map_err(error_of);
-    }
-    topics
-}
-
-/// What a member is told of the generation that it is part of.
-pub(super) fn joined_group(joined: Joined, member: &str) -> JoinedGroup {
-    let members = joined.members.into_iter().map(|member| JoinedMember {
-        member_id: member.member,
-        instance_id: member.instance,
-        metadata: member.metadata,
-    });
-    JoinedGroup {
-        generation: joined.generation,
-        protocol_type: joined.protocol_type,
-        protocol: joined.protocol,
-        leader: joined.leader,
-        member_id: member.to_owned(),
-        skip_assignment: joined.skip_assignment,
-        members: members.collect(),
-    }
 }

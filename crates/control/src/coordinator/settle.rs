@@ -3,12 +3,11 @@
 //! sequence of commands can leave a request or a group behind. Must not know who caused it.
 
 use host::clock::Instant;
-use meta::group::{Action, Group, Phase};
-use rpc::group::{GroupError, GroupReply};
+use meta::group::{Action, Group, Phase, Refusal};
+use rpc::group::{GroupReply, JoinRefusal, JoinedGroup};
 
 use super::live::{InitialDelay, Joining, Live, Session, rebalance_timeout, session_timeout};
-use super::members::synced;
-use super::proposals::{Purpose, joined_group};
+use super::proposals::Purpose;
 use super::{Coordinator, Metadata, Settings, Ticket};
 
 impl Coordinator {
@@ -43,7 +42,7 @@ impl Coordinator {
         let Some(live) = self.groups.get_mut(id) else {
             return;
         };
-        let error = GroupError::UnknownMemberId;
+        let error = Refusal::UnknownMemberId.into();
         let gone = std::mem::take(live);
         live.awaited = gone.awaited;
         live.filed = gone.filed;
@@ -111,12 +110,15 @@ impl Live {
         let mut answers = Vec::new();
         self.joins.retain(|member, parked| {
             let reply = match group.member(member) {
-                None => Err(rpc::group::JoinRefusal {
-                    error: departed(group, parked.instance.as_deref()),
-                    member_id: member.clone(),
+                None => Err(JoinRefusal {
+                    error: departed(group, parked.instance.as_deref()).into(),
+                    member: member.clone(),
                 }),
                 Some(_) if group.generation() == parked.generation => return true,
-                Some(_) => Ok(joined_group(group.joined(member), member)),
+                Some(_) => Ok(JoinedGroup {
+                    member: member.clone(),
+                    joined: group.joined(member),
+                }),
             };
             answers.push((parked.ticket, GroupReply::Join(reply)));
             false
@@ -124,14 +126,16 @@ impl Live {
         self.syncs.retain(|member, parked| {
             let reply = match group.phase() {
                 _ if group.member(member).is_none() => {
-                    Err(departed(group, parked.instance.as_deref()))
+                    Err(departed(group, parked.instance.as_deref()).into())
                 }
                 _ if group.generation() != parked.generation => {
-                    Err(GroupError::RebalanceInProgress)
+                    Err(Refusal::RebalanceInProgress.into())
                 }
                 Phase::CompletingRebalance => return true,
-                Phase::Stable => Ok(synced(group, member)),
-                Phase::Empty | Phase::PreparingRebalance => Err(GroupError::RebalanceInProgress),
+                Phase::Stable => Ok(group.synced(member)),
+                Phase::Empty | Phase::PreparingRebalance => {
+                    Err(Refusal::RebalanceInProgress.into())
+                }
             };
             answers.push((parked.ticket, GroupReply::Sync(reply)));
             false
@@ -151,12 +155,12 @@ impl Live {
 }
 
 /// Why a member that waits is none any more.
-fn departed(group: &Group, instance: Option<&str>) -> GroupError {
+fn departed(group: &Group, instance: Option<&str>) -> Refusal {
     let replaced = instance.is_some_and(|instance| group.instance_holder(instance).is_some());
     if replaced {
-        GroupError::FencedInstanceId
+        Refusal::FencedInstanceId
     } else {
-        GroupError::UnknownMemberId
+        Refusal::UnknownMemberId
     }
 }
 

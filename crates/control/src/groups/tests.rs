@@ -7,7 +7,8 @@ use bytes::Bytes;
 use host::clock;
 use journal::object::Object;
 use journal::replica::{Parts, Replica};
-use rpc::group::{GroupError, GroupProtocol, JoinGroup, JoinRefusal, LeaveGroup, LeavingMember};
+use meta::group::{Join, Leaving, Protocol};
+use rpc::group::{GroupError, JoinGroup, JoinRefusal};
 use store::bucket::Bucket;
 
 use super::*;
@@ -85,7 +86,7 @@ impl Stand {
         };
         let answer = async {
             tokio::select! {
-                reply = client.request(request, Vec::new()) => reply.expect("an answer"),
+                reply = client.request(request) => reply.expect("an answer"),
                 () = work => panic!("the shell ended"),
             }
         };
@@ -96,21 +97,25 @@ impl Stand {
 
 fn join() -> JoinGroup {
     JoinGroup {
-        group_id: "g".to_owned(),
-        member_id: String::new(),
-        fresh_member_id: "a".to_owned(),
-        instance_id: None,
-        client_id: "client".to_owned(),
-        client_host: "host".to_owned(),
-        session_timeout_millis: 50,
-        rebalance_timeout_millis: 50,
-        protocol_type: "consumer".to_owned(),
-        protocols: vec![GroupProtocol {
-            name: "range".to_owned(),
-            metadata: Bytes::from_static(b"topics"),
-        }],
+        group: "g".to_owned(),
+        join: Join {
+            member: String::new(),
+            admitted: false,
+            instance: None,
+            client_id: "client".to_owned(),
+            client_host: "host".to_owned(),
+            session_timeout_millis: 50,
+            rebalance_timeout_millis: 50,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol {
+                name: "range".to_owned(),
+                metadata: Bytes::from_static(b"topics"),
+            }],
+            can_skip_assignment: false,
+            members_max: 0,
+        },
+        fresh_member: "a".to_owned(),
         id_required: true,
-        can_skip_assignment: false,
     }
 }
 
@@ -120,17 +125,18 @@ async fn a_timer_that_fired_for_nobody_does_not_fire_again() {
     let given = stand.ask(GroupRequest::Join(join())).await;
     let expected = JoinRefusal {
         error: GroupError::MemberIdRequired,
-        member_id: "a".to_owned(),
+        member: "a".to_owned(),
     };
     assert_eq!(given, GroupReply::Join(Err(expected)));
-    let leave = LeaveGroup {
-        group_id: "g".to_owned(),
-        members: vec![LeavingMember {
-            member_id: "a".to_owned(),
-            instance_id: None,
-        }],
+    let member = Leaving {
+        member: "a".to_owned(),
+        instance: None,
     };
-    let left = stand.ask(GroupRequest::Leave(leave)).await;
+    let leave = GroupRequest::Leave {
+        group: "g".to_owned(),
+        members: vec![member],
+    };
+    let left = stand.ask(leave).await;
     assert!(matches!(left, GroupReply::Leave(Ok(_))), "{left:?}");
     let fired = stand.next(SOON).await;
     assert_eq!(fired, Some(Event::Timer));
@@ -142,7 +148,7 @@ async fn a_timer_that_fired_for_nobody_does_not_fire_again() {
 async fn a_lead_that_began_before_the_task_is_known() {
     let (settings, (replica, _journal), changed) = led().await;
     let (client, _task) = start(settings, replica, changed);
-    let listed = client.request(GroupRequest::List(Vec::new()), Vec::new());
+    let listed = client.request(GroupRequest::List(Vec::new()));
     let listed = clock::timeout(SOON, listed).await.expect("in time");
     assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));
 }
@@ -152,11 +158,11 @@ async fn a_member_larger_than_an_entry_of_the_journal_is_told_something_final() 
     let mut stand = Stand::new().await;
     let mut large = join();
     large.id_required = false;
-    large.protocols[0].metadata = Bytes::from(vec![0; 5 << 20]);
+    large.join.protocols[0].metadata = Bytes::from(vec![0; 5 << 20]);
     let told = stand.ask(GroupRequest::Join(large)).await;
     let expected = JoinRefusal {
         error: GroupError::TooLarge,
-        member_id: String::new(),
+        member: String::new(),
     };
     assert_eq!(told, GroupReply::Join(Err(expected)));
 }

@@ -227,7 +227,7 @@ pub(crate) fn number_partitions(
 }
 
 /// Checks a name as Kafka does (`Topic.validate`).
-pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
+pub fn check_name(name: &str) -> Result<(), Refusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let reason = match name {
         "" => "the empty string is not allowed as a topic name".to_owned(),

@@ -9,10 +9,13 @@ use agent::data::produce::file::Stored;
 use agent::data::produce::sequence::{Effect, Event, Failure, Sequence};
 use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
-use meta::FileRef;
+use meta::command::RegisterAgent;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
+use meta::{Command, FileRef};
+use rpc::call::Registered;
 use rpc::group::GroupRequest;
+use rpc::{Answer as Answered, Call, Return};
 use store::file::{Counts, FileBuilder, Piece};
 
 use crate::bucket::{Answer, Request};
@@ -22,7 +25,7 @@ use crate::network::Place;
 
 use super::collector::Collector;
 use super::context::{Context, Input, Life};
-use super::message::{Ask, Blob, Body, Call, Number, Produced, Return, Told, produced};
+use super::message::{Ask, Blob, Body, Number, Produced, Told, produced};
 use super::reader::Reader;
 
 /// A call is given up after this time.
@@ -43,6 +46,7 @@ pub(super) enum Purpose {
     /// What the client is told if there is no answer.
     Client(Place, Number, Told),
     Locate(u64),
+    Barrier(u64),
     Collectable,
     Fates(Vec<FileRef>),
     Forget,
@@ -97,6 +101,11 @@ impl Desk {
     /// Calls the node of the agent's region.
     pub(super) fn call_near(&mut self, cx: &mut Context, call: Call, purpose: Purpose) {
         self.call_at(cx, self.near, call, purpose);
+    }
+
+    /// Has the node that is taken for the leader propose a command.
+    pub(super) fn propose(&mut self, cx: &mut Context, command: Command, purpose: Purpose) {
+        self.call(cx, Call::Propose(Box::new(command)), purpose);
     }
 
     fn call_at(&mut self, cx: &mut Context, at: usize, call: Call, purpose: Purpose) {
@@ -183,9 +192,9 @@ impl Agent {
                 self.collector.wake(cx, &mut self.desk);
             }
             Input::Message(client, Body::Ask(number, ask)) => self.asked(cx, client, number, ask),
-            Input::Message(_, Body::Return(number, result)) => {
+            Input::Message(_, Body::Return(number, result, fresh)) => {
                 if let Some(purpose) = self.desk.waiting.remove(&number) {
-                    self.returned(cx, purpose, result);
+                    self.returned(cx, purpose, result, fresh);
                 }
             }
             Input::TimedOut(number) => {
@@ -215,11 +224,16 @@ impl Agent {
     }
 
     fn register(&mut self, cx: &mut Context) {
-        let call = Call::Register {
-            name: self.name.clone(),
+        let command = Command::RegisterAgent(RegisterAgent {
             nonce: self.nonce,
-        };
-        self.desk.call(cx, call, Purpose::Register);
+            host: self.name.clone(),
+            name: self.name.clone(),
+            port: 9092,
+            region: "r".to_owned(),
+            zone: "z".to_owned(),
+            level: meta::FEATURE_LEVEL,
+        });
+        self.desk.propose(cx, command, Purpose::Register);
     }
 
     fn asked(&mut self, cx: &mut Context, client: Place, number: Number, ask: Ask) {
@@ -237,7 +251,10 @@ impl Agent {
             } => {
                 self.produce(cx, (client, number), Lane(lane), partition, &batch);
             }
-            Ask::InitProducer => self.desk.call(cx, Call::InitProducer, purpose),
+            Ask::InitProducer => {
+                let command = Command::AllocateProducer { known: None };
+                self.desk.propose(cx, command, purpose);
+            }
             Ask::Fetch(wants) => self.reader.start(cx, &mut self.desk, client, number, wants),
             Ask::ListOffsets(partitions) if cx.is(Mutation::BoundsFromStale) => {
                 self.desk.call_near(cx, Call::Bounds(partitions), purpose);
@@ -314,13 +331,16 @@ impl Agent {
             Effect::Commit(commit) => {
                 let file = commit.file;
                 let batches = commit.batches.records.len();
-                let call = Call::Commit((*commit).clone());
-                self.desk.call(cx, call, Purpose::File(file));
+                let command = Command::CommitFile((*commit).clone());
+                self.desk.propose(cx, command, Purpose::File(file));
                 if cx.is(Mutation::AckBeforeCommit) {
                     self.invent(cx, file, batches, -1);
                 }
             }
-            Effect::Skip(file) => self.desk.call(cx, Call::Skip(file), Purpose::File(file)),
+            Effect::Skip(file) => {
+                let command = Command::SkipFile { file };
+                self.desk.propose(cx, command, Purpose::File(file));
+            }
             Effect::Settled { file, .. } => {
                 self.uploads.remove(&file);
                 self.keys.remove(&file);
@@ -451,12 +471,21 @@ impl Agent {
         }
     }
 
-    fn returned(&mut self, cx: &mut Context, purpose: Purpose, result: Result<Return, rpc::Error>) {
-        if let Err(rpc::Error::NotLeader { .. } | rpc::Error::Busy) = &result {
+    /// A control node answered. `fresh`: no replica was further then.
+    fn returned(
+        &mut self,
+        cx: &mut Context,
+        purpose: Purpose,
+        result: Result<Answered, rpc::Error>,
+        fresh: bool,
+    ) {
+        use rpc::Error::{Busy, NotLeader, Unavailable};
+        if let Err(NotLeader { .. } | Busy | Unavailable { .. }) = &result {
             self.desk.look_elsewhere();
         }
-        match (purpose, result) {
-            (Purpose::Register, Ok(Return::Registered(incarnation))) => {
+        let at = result.as_ref().map(|answer| answer.at).ok();
+        match (purpose, result.map(|answer| answer.value)) {
+            (Purpose::Register, Ok(Return::Registered(Registered { incarnation, .. }))) => {
                 self.feed(cx, Event::Registered(incarnation));
             }
             (Purpose::Register, Err(rpc::Error::Refused { .. })) => {
@@ -482,10 +511,16 @@ impl Agent {
                 self.desk
                     .tell(cx, client, number, told(result).unwrap_or(failed));
             }
-            (Purpose::Locate(job), Ok(Return::Located(located, fresh))) => {
+            (Purpose::Locate(job), Ok(Return::Located(located))) => {
                 self.reader.located(cx, &mut self.desk, job, located, fresh);
             }
-            (Purpose::Locate(job), _) => self.reader.failed(cx, &self.desk, job),
+            (Purpose::Barrier(job), Ok(Return::Done)) => {
+                let at = at.unwrap_or_default();
+                self.reader.reached(cx, &mut self.desk, job, at);
+            }
+            (Purpose::Locate(job) | Purpose::Barrier(job), _) => {
+                self.reader.failed(cx, &self.desk, job);
+            }
             (Purpose::Collectable, Ok(Return::Collectable(files))) => {
                 self.collector.collect(cx, &mut self.desk, &files);
             }
@@ -532,7 +567,7 @@ impl Agent {
                 }
                 self.desk.look_elsewhere();
                 let reason = "it was not answered in time".to_owned();
-                self.returned(cx, purpose, Err(rpc::Error::Unknown { reason }));
+                self.returned(cx, purpose, Err(rpc::Error::Unknown { reason }), false);
             }
         }
     }
@@ -549,7 +584,7 @@ fn not_produced(failure: Failure) -> Produced {
 
 fn told(result: Result<Return, rpc::Error>) -> Option<Told> {
     Some(match result {
-        Ok(Return::Producer(id, epoch)) => Told::Producer(Some((id, epoch))),
+        Ok(Return::Producer { id, epoch }) => Told::Producer(Some((id, epoch))),
         Ok(Return::Bounds(bounds)) => Told::Offsets(Some(bounds)),
         Ok(Return::Group(reply)) => Told::Group(Some(reply)),
         _ => return None,

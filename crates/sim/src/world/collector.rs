@@ -4,16 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
-use rpc::view::FileFate;
+use meta::{Command, Fate, FileRef};
+use rpc::Call;
 
 use crate::bucket::{Answer, Request};
 use crate::mutation::Mutation;
 
 use super::agent::{Desk, Purpose};
 use super::context::Context;
-use super::message::Call;
 
 /// Time between two rounds.
 const ROUND_US: u64 = 1_000_000;
@@ -42,7 +41,7 @@ impl Collector {
             return;
         }
         self.due_us = cx.now_us() + ROUND_US;
-        desk.call(cx, Call::Collectable, Purpose::Collectable);
+        desk.call(cx, Call::Collectable { limit: 100 }, Purpose::Collectable);
         let prefix = store::layout::FILES.to_owned();
         let list = Request::List(prefix, self.after.clone(), SWEEP_FILES);
         desk.ask(cx, list, Purpose::List);
@@ -65,7 +64,8 @@ impl Collector {
         answer: &Answer,
     ) {
         if *answer == Answer::Deleted {
-            desk.call(cx, Call::Forget(vec![file]), Purpose::Forget);
+            let files = [file].into();
+            desk.propose(cx, Command::FilesDeleted { files }, Purpose::Forget);
         }
     }
 
@@ -100,14 +100,14 @@ impl Collector {
         cx: &mut Context,
         desk: &mut Desk,
         files: &[FileRef],
-        fates: &[FileFate],
+        fates: &[Fate],
     ) {
         for (&FileRef { file, nonce }, fate) in files.iter().zip(fates) {
             let key = cx.file_key(file, nonce);
             let seen_us = self.first_seen_us.get(&key).copied().unwrap_or(u64::MAX);
             let old = cx.now_us().saturating_sub(seen_us) > OLD_US;
-            let by_age = cx.is(Mutation::CollectByAge) && *fate == FileFate::Undecided && old;
-            if *fate == FileFate::Dead || by_age {
+            let by_age = cx.is(Mutation::CollectByAge) && *fate == Fate::Undecided && old;
+            if *fate == Fate::Dead || by_age {
                 desk.ask(cx, Request::Delete(key), Purpose::Delete(None));
             }
         }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use host::clock::Instant;
+use meta::Command;
 use meta::ids::FileId;
+use rpc::Call;
 
 use crate::bucket::{self, Answer, Bucket, Plan, Request};
 use crate::faults::{Fault, Faults};
@@ -13,7 +15,7 @@ use crate::mutation::Mutation;
 use crate::network::{Network, Place};
 use crate::scheduler::Scheduler;
 
-use super::message::{Ask, Body, Call, Number};
+use super::message::{Ask, Body, Number};
 use super::recorder::Recorder;
 use super::store::{JournalAnswer, JournalRequest, JournalStore};
 
@@ -341,11 +343,14 @@ impl Context {
 
 /// Calls that an agent's connection may carry twice, because repeating them is harmless by design.
 fn may_repeat(body: &Body) -> bool {
-    let Body::Call(_, call) = body else {
+    let Body::Call(_, Call::Propose(command)) = body else {
         return false;
     };
     matches!(
-        call,
-        Call::Register { .. } | Call::Commit(_) | Call::Skip(_) | Call::Forget(_)
+        **command,
+        Command::RegisterAgent(_)
+            | Command::CommitFile(_)
+            | Command::SkipFile { .. }
+            | Command::FilesDeleted { .. }
     )
 }

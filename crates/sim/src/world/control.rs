@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use control::answer::{Answers, Freshness, Step, conclude, failed};
+use control::rule::Rule;
 use host::rng::Rng;
 use journal::engine::{Append, End, Error as EngineError, TakeError};
 use journal::entry::{ClusterNumber, EntryId, Item};
@@ -15,20 +17,19 @@ use journal::node::{
     Ask, Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Run, Settings, Ticket,
     Verdict,
 };
-use meta::command::{Command, ConfigChanges, CreateTopic, RegisterAgent};
+use meta::command::{Command, ConfigChanges, CreateTopic};
 use meta::ids::{Stamp, TopicId};
 use meta::reply::Reply;
 use meta::state::State;
-use rpc::group::GroupRequest;
+use rpc::{Answer, Call, Position, Return};
 
 use crate::faults::Fault;
 use crate::mutation::Mutation;
 use crate::network::Place;
 
-use super::answers;
 use super::context::{Context, Input, Life};
-use super::coordination::{self, Coordination};
-use super::message::{Body, Call, Number, Return};
+use super::coordination::Coordination;
+use super::message::{Body, Number};
 use super::store::{JournalAnswer, JournalRequest};
 
 /// The cluster in the journal.
@@ -102,6 +103,9 @@ pub(super) struct Control {
     chores_at_us: u64,
     pub(super) halted: Option<String>,
     groups: Coordination,
+    answers: Answers,
+    /// Reads that wait until a position is applied.
+    reads: BTreeMap<(Position, Number), (Place, Call)>,
     /// What the mutated leader remembers of producers: (partition, id, epoch, sequence) to be taken once.
     seen: BTreeMap<(u64, i64, i32, i32), ()>,
 }
@@ -135,7 +139,15 @@ impl Control {
             wall_skew_millis: 0,
             chores_at_us: 0,
             halted: None,
-            groups: Coordination::new(),
+            groups: Coordination::new(cx.mutation),
+            answers: match cx.mutation {
+                Some(Mutation::BoundsFromStale) => Answers::without(Rule::BoundsAreCurrent),
+                Some(Mutation::OutOfRangeFromStale) => {
+                    Answers::without(Rule::ReadsReachTheirPosition)
+                }
+                _ => Answers::default(),
+            },
+            reads: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -264,63 +276,84 @@ impl Control {
         self.feed(cx, Event::Barrier(ticket));
     }
 
-    fn call(&mut self, cx: &mut Context, from: Place, number: Number, call: Call) {
-        let command = match call {
-            Call::Locate(_) => return self.read(cx, from, number, &call),
-            Call::Bounds(_) if cx.is(Mutation::BoundsFromStale) => {
-                return self.read(cx, from, number, &call);
+    fn call(&mut self, cx: &mut Context, from: Place, number: Number, mut call: Call) {
+        if let Call::Propose(command) = &mut call
+            && let Command::CommitFile(file) = &mut **command
+        {
+            self.mutate(cx, file);
+        }
+        let applied = Freshness::Applied(Position(self.applied));
+        self.answer(cx, (from, number), call, applied);
+    }
+
+    /// Does about a call what production's control nodes do.
+    fn answer(
+        &mut self,
+        cx: &mut Context,
+        (from, number): (Place, Number),
+        call: Call,
+        freshness: Freshness,
+    ) {
+        match self.answers.step(&self.state, call, freshness) {
+            Ok(Step::Now(value)) => self.tell(cx, from, number, Ok(value)),
+            Ok(Step::Reach(position, call)) => {
+                self.reads.insert((position, number), (from, call));
             }
-            Call::LocateCurrent(_) | Call::Bounds(_) | Call::Collectable | Call::Fates(_) => {
-                return self.barrier(cx, Waiting::Read(from, number, call));
+            Ok(Step::Current(call)) => self.barrier(cx, Waiting::Read(from, number, call)),
+            Ok(Step::Propose(command)) => {
+                self.propose(cx, Waiting::Call(from, number), &command);
             }
-            Call::Group(request @ GroupRequest::Fetch(_))
-                if cx.is(Mutation::GroupOffsetsFromStale) =>
-            {
-                let reply = coordination::answer_from(cx.now(), request, &self.state);
-                let answer = reply.map(Return::Group);
-                let answer = answer.ok_or(rpc::Error::Busy);
-                return cx.send(self.place, from, Body::Return(number, answer));
-            }
-            Call::Group(request) => {
+            Ok(Step::Coordinate(request)) => {
                 let current = self
                     .node
                     .leading_until()
                     .is_some_and(|until| cx.now() < until);
                 let event = self.groups.request(from, number, request, current);
-                return self.coordinate(cx, event);
+                self.coordinate(cx, event);
             }
-            Call::Register { name, nonce } => Command::RegisterAgent(RegisterAgent {
-                nonce,
-                host: name.clone(),
-                name,
-                port: 9092,
-                region: "r".to_owned(),
-                zone: "z".to_owned(),
-                level: meta::FEATURE_LEVEL,
-            }),
-            Call::Commit(mut file) => {
-                if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
-                    let next = self.state.incarnation(file.file.incarnation);
-                    let late = cx.is(Mutation::CommitsInAnyOrder);
-                    file.file.number = match next {
-                        // Only what is not the next is bent to be it.
-                        Some((next, _)) if late && file.file.number > next => next,
-                        Some((next, _)) if !late && file.file.number < next => next,
-                        _ => file.file.number,
-                    };
-                }
-                if cx.is(Mutation::DedupOutsideTheLog) {
-                    self.dedup_in_memory(&mut file);
-                }
-                Command::CommitFile(file)
-            }
-            Call::Skip(file) => Command::SkipFile { file },
-            Call::InitProducer => Command::AllocateProducer { known: None },
-            Call::Forget(files) => Command::FilesDeleted {
-                files: files.into_iter().collect(),
-            },
-        };
-        self.propose(cx, Waiting::Call(from, number), &command);
+            Err(error) => self.tell(cx, from, number, Err(error)),
+        }
+    }
+
+    fn tell(
+        &self,
+        cx: &mut Context,
+        to: Place,
+        number: Number,
+        result: Result<Return, rpc::Error>,
+    ) {
+        let at = Position(self.applied);
+        let answer = result.map(|value| Answer { at, value });
+        let fresh = self.applied == cx.newest_applied;
+        cx.send(self.place, to, Body::Return(number, answer, fresh));
+    }
+
+    /// Answers the reads that waited for what is applied now.
+    fn answer_reads(&mut self, cx: &mut Context) {
+        let applied = Position(self.applied);
+        while let Some(first) = self.reads.first_entry()
+            && first.key().0 <= applied
+        {
+            let ((_, number), (from, call)) = first.remove_entry();
+            self.answer(cx, (from, number), call, Freshness::Applied(applied));
+        }
+    }
+
+    /// What a mutated leader makes of a commit.
+    fn mutate(&mut self, cx: &Context, file: &mut meta::CommitFile) {
+        if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
+            let next = self.state.incarnation(file.file.incarnation);
+            let late = cx.is(Mutation::CommitsInAnyOrder);
+            file.file.number = match next {
+                // Only what is not the next is bent to be it.
+                Some((next, _)) if late && file.file.number > next => next,
+                Some((next, _)) if !late && file.file.number < next => next,
+                _ => file.file.number,
+            };
+        }
+        if cx.is(Mutation::DedupOutsideTheLog) {
+            self.dedup_in_memory(file);
+        }
     }
 
     /// What rule 5 forbids: the log learns nothing of producers, the leader remembers them while it lives.
@@ -335,13 +368,6 @@ impl Control {
                 columns.producer_epoch[at] = -1;
                 columns.base_sequence[at] = -1;
             }
-        }
-    }
-
-    fn read(&mut self, cx: &mut Context, from: Place, number: Number, call: &Call) {
-        let fresh = self.applied == cx.newest_applied;
-        if let Some(answer) = answers::read(&self.state, call, fresh) {
-            cx.send(self.place, from, Body::Return(number, Ok(answer)));
         }
     }
 
@@ -623,13 +649,14 @@ impl Control {
         for group in changed {
             self.coordinate(cx, control::coordinator::Event::Changed { group });
         }
+        self.answer_reads(cx);
     }
 
     fn replied(&mut self, cx: &mut Context, ticket: Ticket, reply: Reply) {
         match self.waiting.remove(&ticket) {
             Some(Waiting::Call(to, number)) => {
-                let result = answers::reply(reply);
-                cx.send(self.place, to, Body::Return(number, result));
+                let result = conclude(&self.state, reply);
+                self.tell(cx, to, number, result);
             }
             Some(Waiting::Group(proposal)) => {
                 let event = match reply {
@@ -647,7 +674,9 @@ impl Control {
 
     fn passed(&mut self, cx: &mut Context, ticket: Ticket) {
         match self.waiting.remove(&ticket) {
-            Some(Waiting::Read(from, number, call)) => self.read(cx, from, number, &call),
+            Some(Waiting::Read(from, number, call)) => {
+                self.answer(cx, (from, number), call, Freshness::Current);
+            }
             Some(Waiting::GroupBarrier(ticket)) => {
                 let event = control::coordinator::Event::Barrier {
                     ticket,
@@ -660,17 +689,10 @@ impl Control {
     }
 
     fn lost(&mut self, cx: &mut Context, ticket: Ticket, why: &ProposeError) {
-        let error = match why {
-            ProposeError::Definite(refusal) => rpc::Error::NotLeader {
-                reason: refusal.to_string(),
-            },
-            ProposeError::Unknown(reason) => rpc::Error::Unknown {
-                reason: reason.clone(),
-            },
-        };
+        let error = failed(&self.state, why.clone());
         match self.waiting.remove(&ticket) {
             Some(Waiting::Call(to, number) | Waiting::Read(to, number, _)) => {
-                cx.send(self.place, to, Body::Return(number, Err(error)));
+                self.tell(cx, to, number, Err(error));
             }
             Some(Waiting::Group(proposal)) => {
                 let event = match why {
@@ -706,8 +728,7 @@ impl Control {
                 }
                 control::coordinator::Effect::Answer { ticket, reply } => {
                     if let Some((to, number)) = self.groups.answered(ticket) {
-                        let answer = Ok(Return::Group(reply));
-                        cx.send(self.place, to, Body::Return(number, answer));
+                        self.tell(cx, to, number, Ok(Return::Group(reply)));
                     }
                 }
                 control::coordinator::Effect::Current { ticket } => {

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use control::coordinator::{Coordinator, Effect, Event, Metadata, Settings, Ticket};
+use control::rule::Rule;
 use host::clock::Instant;
 use meta::group::Groups;
 use meta::ids::TopicId;
 use meta::state::State;
-use rpc::group::{GroupReply, GroupRequest};
+use rpc::group::GroupRequest;
 
+use crate::mutation::Mutation;
 use crate::network::Place;
 
 use super::message::Number;
@@ -42,9 +44,15 @@ impl Metadata for View<'_> {
 
 impl Coordination {
     /// A coordinator on a node that does not lead.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(mutation: Option<Mutation>) -> Self {
+        let coordinator = match mutation {
+            Some(Mutation::GroupOffsetsFromStale) => {
+                Coordinator::without(Rule::GroupOffsetsAreCurrent, settings())
+            }
+            _ => Coordinator::new(settings()),
+        };
         Coordination {
-            coordinator: Coordinator::new(settings()),
+            coordinator,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             timer: None,
@@ -101,32 +109,4 @@ fn settings() -> Settings {
         members_max: 100,
         bytes_max: u64::MAX,
     }
-}
-
-/// What a coordinator would answer that takes this state for current, whoever leads (mutation).
-pub(super) fn answer_from(
-    now: Instant,
-    request: GroupRequest,
-    state: &State,
-) -> Option<GroupReply> {
-    let (mut coordinator, view) = (Coordinator::new(settings()), View(state));
-    coordinator.handle(now, Event::BecameLeader, &view);
-    let ticket = Ticket(0);
-    let event = Event::Request {
-        ticket,
-        request,
-        current: true,
-    };
-    let mut effects = coordinator.handle(now, event, &view);
-    if effects.contains(&Effect::Current { ticket }) {
-        let passed = Event::Barrier {
-            ticket,
-            passed: true,
-        };
-        effects = coordinator.handle(now, passed, &view);
-    }
-    effects.into_iter().find_map(|effect| match effect {
-        Effect::Answer { reply, .. } => Some(reply),
-        _ => None,
-    })
 }

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use meta::group::{Join, Joined, Protocol, Refusal, Sync};
 use rpc::group::{
-    CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, GroupError,
-    GroupProtocol, GroupReply, GroupRequest, Heartbeat, JoinGroup, JoinedGroup, SyncGroup,
-    TopicName,
+    CommitOffsets, CommitPartition, FetchGroup, GroupError, GroupReply, GroupRequest, Heartbeat,
+    JoinGroup, TopicName,
 };
 
 use crate::history::{Act, Client, Consumer as Known, GroupOffsets, Kind};
@@ -26,8 +26,8 @@ const PATIENCE_US: u64 = 5_000_000;
 /// A join may wait for the others.
 const JOIN_PATIENCE_US: u64 = 25_000_000;
 const HEARTBEAT_US: u64 = 300_000;
-const SESSION_MILLIS: i32 = 2_000;
-const REBALANCE_MILLIS: i32 = 4_000;
+const SESSION_MILLIS: u32 = 2_000;
+const REBALANCE_MILLIS: u32 = 4_000;
 
 /// What a member waits for.
 enum Waiting {
@@ -59,7 +59,7 @@ pub(super) struct Member {
     opened: bool,
     member_id: String,
     generation: i32,
-    joined: Option<JoinedGroup>,
+    joined: Option<Joined>,
     stage: Stage,
     positions: BTreeMap<String, i64>,
     dirty: bool,
@@ -179,22 +179,27 @@ impl Member {
 
     fn join(&self, cx: &mut Context) -> (Ask, Waiting) {
         let fresh = format!("m{}-{}", self.place, cx.number());
-        let request = JoinGroup {
-            group_id: GROUP.to_owned(),
-            member_id: self.member_id.clone(),
-            fresh_member_id: fresh,
-            instance_id: None,
+        let join = Join {
+            member: self.member_id.clone(),
+            admitted: false,
+            instance: None,
             client_id: self.process(),
             client_host: "h".to_owned(),
             session_timeout_millis: SESSION_MILLIS,
             rebalance_timeout_millis: REBALANCE_MILLIS,
             protocol_type: "consumer".to_owned(),
-            protocols: vec![GroupProtocol {
+            protocols: vec![Protocol {
                 name: "range".to_owned(),
                 metadata: Bytes::new(),
             }],
-            id_required: true,
             can_skip_assignment: true,
+            members_max: 0,
+        };
+        let request = JoinGroup {
+            group: GROUP.to_owned(),
+            join,
+            fresh_member: fresh,
+            id_required: true,
         };
         (Ask::Group(GroupRequest::Join(request)), Waiting::Join)
     }
@@ -211,20 +216,21 @@ impl Member {
                 .step_by(members.len())
                 .map(|key| key.as_str());
             (
-                member.member_id.clone(),
+                member.member.clone(),
                 Bytes::from(own.collect::<Vec<_>>().join(",")),
             )
         });
-        let request = SyncGroup {
-            group_id: GROUP.to_owned(),
+        let sync = Sync {
             generation: self.generation,
-            member_id: self.member_id.clone(),
-            instance_id: None,
+            member: self.member_id.clone(),
+            instance: None,
             protocol_type: None,
             protocol: None,
             assignments: dealt.collect(),
         };
-        (Ask::Group(GroupRequest::Sync(request)), Waiting::Sync)
+        let group = GROUP.to_owned();
+        let request = GroupRequest::Sync { group, sync };
+        (Ask::Group(request), Waiting::Sync)
     }
 
     fn fetch_offsets(&self, cx: &mut Context) -> (Ask, Waiting) {
@@ -232,19 +238,19 @@ impl Member {
             .recorder
             .begin(cx.now_us(), &self.process(), Act::Committed(None));
         let groups = vec![FetchGroup {
-            group_id: GROUP.to_owned(),
+            group: GROUP.to_owned(),
             topics: None,
         }];
-        let request = GroupRequest::Fetch(FetchOffsets { groups });
+        let request = GroupRequest::Fetch(groups);
         (Ask::Group(request), Waiting::Offsets(op))
     }
 
     fn heartbeat(&self) -> Ask {
         Ask::Group(GroupRequest::Heartbeat(Heartbeat {
-            group_id: GROUP.to_owned(),
+            group: GROUP.to_owned(),
             generation: self.generation,
-            member_id: self.member_id.clone(),
-            instance_id: None,
+            member: self.member_id.clone(),
+            instance: None,
         }))
     }
 
@@ -269,16 +275,13 @@ impl Member {
                 metadata: String::new(),
             };
             let topic = TopicName::Name(topic.to_owned());
-            Some(CommitTopic {
-                topic,
-                partitions: vec![partition],
-            })
+            Some((topic, vec![partition]))
         });
         let request = GroupRequest::Commit(CommitOffsets {
-            group_id: GROUP.to_owned(),
+            group: GROUP.to_owned(),
             generation: self.generation,
-            member_id: self.member_id.clone(),
-            instance_id: None,
+            member: self.member_id.clone(),
+            instance: None,
             topics: topics.collect(),
         });
         (Ask::Group(request), Waiting::Commit(op))
@@ -306,9 +309,14 @@ impl Member {
     }
 
     /// auto.offset.reset = earliest.
-    fn listed(&mut self, cx: &mut Context, op: u64, bounds: Vec<Option<rpc::view::Bounds>>) {
+    fn listed(
+        &mut self,
+        cx: &mut Context,
+        op: u64,
+        bounds: Vec<Option<meta::terms::places::Bounds>>,
+    ) {
         let keys = cx.partitions.keys().cloned();
-        let listed: BTreeMap<String, rpc::view::Bounds> = keys
+        let listed: BTreeMap<String, meta::terms::places::Bounds> = keys
             .zip(bounds)
             .filter_map(|(key, bounds)| Some((key, bounds?)))
             .collect();
@@ -333,14 +341,14 @@ impl Member {
             (Waiting::Poll(op), Told::Fetched(parts)) => self.polled(cx, op, parts),
             (Waiting::Listing(op), Told::Offsets(Some(bounds))) => self.listed(cx, op, bounds),
             (Waiting::Join, Told::Group(Some(GroupReply::Join(reply)))) => match reply {
-                Ok(joined) => {
-                    self.member_id.clone_from(&joined.member_id);
-                    self.generation = joined.generation;
-                    self.joined = Some(joined);
+                Ok(told) => {
+                    self.member_id = told.member;
+                    self.generation = told.joined.generation;
+                    self.joined = Some(told.joined);
                     self.stage = Stage::Joined;
                 }
                 Err(refusal) if refusal.error == GroupError::MemberIdRequired => {
-                    self.member_id = refusal.member_id;
+                    self.member_id = refusal.member;
                 }
                 Err(refusal) => self.refused(refusal.error),
             },
@@ -354,9 +362,8 @@ impl Member {
             (Waiting::Offsets(op), Told::Group(Some(GroupReply::Fetch(groups)))) => {
                 self.offsets(cx, op, groups);
             }
-            (Waiting::Commit(op), Told::Group(Some(GroupReply::Commit(topics)))) => {
-                let outcomes = topics.iter().flat_map(|topic| &topic.partitions);
-                let failed = outcomes.filter_map(|(_, outcome)| outcome.err()).next();
+            (Waiting::Commit(op), Told::Group(Some(GroupReply::Commit(results)))) => {
+                let failed = results.into_iter().find_map(Result::err);
                 self.committed(cx, op, failed);
             }
             (waiting, _) => self.ended(cx, waiting),
@@ -366,8 +373,12 @@ impl Member {
     /// What an error of the coordinator makes a member do.
     fn refused(&mut self, error: GroupError) {
         match error {
-            GroupError::UnknownMemberId | GroupError::FencedInstanceId => self.leave(true),
-            GroupError::IllegalGeneration | GroupError::RebalanceInProgress => self.leave(false),
+            GroupError::Refused(Refusal::UnknownMemberId | Refusal::FencedInstanceId) => {
+                self.leave(true);
+            }
+            GroupError::Refused(Refusal::IllegalGeneration | Refusal::RebalanceInProgress) => {
+                self.leave(false);
+            }
             _ => self.agent = (self.agent + 1) % self.agents.len(),
         }
     }

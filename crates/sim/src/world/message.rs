@@ -5,11 +5,11 @@
 use std::fmt;
 
 use bytes::Bytes;
-use meta::FileRef;
-use meta::commit::{BatchOutcome, CommitFile, FileReply};
-use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
+use meta::commit::BatchOutcome;
+use meta::ids::{PartitionId, ProducerId};
+use meta::terms::places::Bounds;
 use rpc::group::{GroupReply, GroupRequest};
-use rpc::view::{Bounds, FileFate, Locate, Located};
+use rpc::{Answer, Call};
 
 /// Numbers requests of all kinds, once in a run.
 pub(super) type Number = u64;
@@ -83,44 +83,14 @@ pub(super) enum Told {
     Group(Option<GroupReply>),
 }
 
-/// What an agent asks a control node.
-#[derive(Clone, Debug)]
-pub(super) enum Call {
-    Register { name: String, nonce: u128 },
-    Commit(CommitFile),
-    Skip(FileId),
-    InitProducer,
-    Locate(Vec<Locate>),
-    LocateCurrent(Vec<Locate>),
-    Bounds(Vec<PartitionId>),
-    Collectable,
-    Fates(Vec<FileRef>),
-    Forget(Vec<FileRef>),
-    Group(GroupRequest),
-}
-
-/// What a control node answers.
-#[derive(Clone, Debug)]
-pub(super) enum Return {
-    Registered(Incarnation),
-    File(FileReply),
-    Producer(ProducerId, i16),
-    /// And whether no replica was further then, which only a simulator can know.
-    Located(Vec<Located>, bool),
-    Bounds(Vec<Option<Bounds>>),
-    Collectable(Vec<FileRef>),
-    Fates(Vec<FileFate>),
-    Forgotten,
-    Group(GroupReply),
-}
-
 /// A message on the network.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     Ask(Number, Ask),
     Told(Number, Told),
     Call(Number, Call),
-    Return(Number, Result<Return, rpc::Error>),
+    /// And whether no replica was further then, which only a simulator can know.
+    Return(Number, Result<Answer, rpc::Error>, bool),
 }
 
 /// What a Kafka client is told about a batch whose file is committed.

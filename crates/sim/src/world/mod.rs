@@ -5,7 +5,6 @@
 //! around the cores: what they decide is decided by the same code as in production.
 
 mod agent;
-mod answers;
 mod collector;
 mod consumer;
 mod context;

@@ -9,7 +9,9 @@ use agent::data::fetch::plan::{Want, choose};
 use agent::data::fetch::read::stored_id;
 use bytes::Bytes;
 use meta::ids::{FileId, PartitionId};
-use rpc::view::{Locate, Located, Place as FilePlace};
+use meta::{Located, SlicePlace as FilePlace};
+use rpc::call::Locate;
+use rpc::{Call, Position};
 
 use crate::bucket::{Answer, Request};
 use crate::mutation::Mutation;
@@ -17,7 +19,7 @@ use crate::network::Place;
 
 use super::agent::{Desk, Purpose};
 use super::context::Context;
-use super::message::{Blob, Call, Number, Read, Told};
+use super::message::{Blob, Number, Read, Told};
 
 /// Bytes that a fetch asks for of one partition, and in all.
 const MAX_BYTES: u64 = 4_000;
@@ -82,7 +84,7 @@ impl Reader {
             chosen: Vec::new(),
             files: BTreeMap::new(),
         };
-        let call = Call::Locate(job.locate());
+        let call = job.locate(Position::default());
         self.jobs.insert(self.next, job);
         desk.call_near(cx, call, Purpose::Locate(self.next));
     }
@@ -99,8 +101,7 @@ impl Reader {
             return;
         };
         let found = |located: &Located| matches!(located, Located::Found { .. });
-        let stale = cx.is(Mutation::OutOfRangeFromStale);
-        if !located.iter().all(found) && !job.current && !stale {
+        if !located.iter().all(found) && !job.current {
             return replan(cx, desk, id, job);
         }
         job.fresh = fresh;
@@ -127,6 +128,13 @@ impl Reader {
             );
         }
         self.finish(cx, desk, id);
+    }
+
+    /// This position was current when the plan was doubted: another node may have to come to it first.
+    pub(super) fn reached(&mut self, cx: &mut Context, desk: &mut Desk, id: u64, at: Position) {
+        if let Some(job) = self.jobs.get(&id) {
+            desk.call_near(cx, job.locate(at), Purpose::Locate(id));
+        }
     }
 
     /// The plan did not come.
@@ -205,7 +213,7 @@ impl Reader {
                 Some(Located::Found { .. }) => job.read(at, offset, skip_absent, take),
                 Some(Located::OutOfRange { .. }) => Read::OutOfRange,
                 // The topic is being created.
-                Some(Located::Unknown) | None => Read::Failed,
+                Some(Located::UnknownPartition) | None => Read::Failed,
             };
             told.push((partition, read));
         }
@@ -217,19 +225,20 @@ impl Reader {
 fn replan(cx: &mut Context, desk: &mut Desk, id: u64, job: &mut Job) {
     job.current = true;
     job.planned_us = cx.now_us();
-    desk.call(cx, Call::LocateCurrent(job.locate()), Purpose::Locate(id));
+    desk.call(cx, Call::Barrier, Purpose::Barrier(id));
 }
 
 impl Job {
-    fn locate(&self) -> Vec<Locate> {
-        let wants = self.wants.iter();
-        wants
-            .map(|&(partition, offset)| Locate {
-                partition,
-                offset,
-                max_bytes: MAX_BYTES,
-            })
-            .collect()
+    fn locate(&self, at: Position) -> Call {
+        let wanted = self.wants.iter().map(|&(partition, offset)| Locate {
+            partition,
+            offset,
+            max_bytes: MAX_BYTES,
+        });
+        Call::Locate {
+            wanted: wanted.collect(),
+            at,
+        }
     }
 
     fn plan(&mut self, located: Vec<Located>) {

@@ -85,7 +85,7 @@ pub(super) fn polling(records: BTreeMap<String, Vec<Record>>) -> Act {
 }
 
 /// What a client is told of a partition's bounds.
-pub(super) fn bounds(bounds: &rpc::view::Bounds) -> Bounds {
+pub(super) fn bounds(bounds: &meta::terms::places::Bounds) -> Bounds {
     Bounds {
         log_start: u64::try_from(bounds.log_start).ok(),
         lso: None,

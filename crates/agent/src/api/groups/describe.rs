@@ -56,7 +56,7 @@ fn failed(group_id: Str, code: ErrorCode) -> DescribedGroup {
 
 fn described(group: rpc::group::DescribedGroup, version: i16) -> DescribedGroup {
     if let Some(error) = group.error {
-        return failed(group.group_id.into(), errors::of_group(error));
+        return failed(group.group.into(), errors::of_group(error));
     }
     let is_missing = !group.exists && version >= NOT_FOUND_SINCE;
     let code = if is_missing {
@@ -68,8 +68,8 @@ fn described(group: rpc::group::DescribedGroup, version: i16) -> DescribedGroup 
         .members
         .into_iter()
         .map(|member| DescribedGroupMember {
-            member_id: member.member_id.into(),
-            group_instance_id: member.instance_id.map(Str::from),
+            member_id: member.member.into(),
+            group_instance_id: member.instance.map(Str::from),
             client_id: member.client_id.into(),
             client_host: member.client_host.into(),
             member_metadata: member.metadata,
@@ -78,7 +78,7 @@ fn described(group: rpc::group::DescribedGroup, version: i16) -> DescribedGroup 
     DescribedGroup {
         error_code: code.code(),
         error_message: is_missing.then(|| Str::from_static("there is no such group")),
-        group_id: group.group_id.into(),
+        group_id: group.group.into(),
         group_state: group.state.into(),
         protocol_type: group.protocol_type.into(),
         protocol_data: group.protocol.into(),
@@ -100,7 +100,7 @@ pub(crate) async fn list(context: &Context, request: ListGroupsRequest) -> ListG
     let code = match ask(context, GroupRequest::List(states)).await {
         Ok(GroupReply::List(Ok(groups))) => {
             let groups = groups.into_iter().map(|group| ListedGroup {
-                group_id: group.group_id.into(),
+                group_id: group.group.into(),
                 protocol_type: group.protocol_type.into(),
                 group_state: group.state.into(),
                 group_type: Str::from_static(CLASSIC),

@@ -1,7 +1,7 @@
 //! OffsetFetch: one group before version 8, several from then on, topics by id from version 10 on.
 //! It must not know where offsets are kept.
 
-use rpc::group::{FetchedGroup, FetchedPartition, FetchedTopic, TopicName};
+use rpc::group::{FetchGroup, FetchedGroup, FetchedPartition, FetchedTopic, TopicName};
 use wire::errors::ErrorCode;
 use wire::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
@@ -11,7 +11,7 @@ use wire::messages::offset_fetch::{
 use wire::text::Str;
 use wire::uuid::Uuid;
 
-use super::{ask_offsets, wanted};
+use super::ask_offsets;
 use crate::api::{errors, topic_id, uuid};
 use crate::context::Context;
 
@@ -39,7 +39,11 @@ pub(crate) async fn fetch_offsets(
         });
         named.collect()
     });
-    let fetched = ask_offsets(context, vec![wanted(&request.group_id, topics)]).await;
+    let asked = FetchGroup {
+        group: request.group_id.to_string(),
+        topics,
+    };
+    let fetched = ask_offsets(context, vec![asked]).await;
     let outcome = match fetched.map(|mut groups| groups.pop()) {
         Ok(Some(group)) => group.topics.map_err(errors::of_group),
         Ok(None) => Err(ErrorCode::UnknownServerError),
@@ -119,7 +123,10 @@ async fn fetch_groups(
             });
             named.collect()
         });
-        wanted(&group.group_id, topics)
+        FetchGroup {
+            group: group.group_id.to_string(),
+            topics,
+        }
     });
     let groups = match ask_offsets(context, groups.collect()).await {
         Ok(groups) => groups.into_iter().map(group).collect(),
@@ -144,7 +151,7 @@ fn group(fetched: FetchedGroup) -> OffsetFetchResponseGroup {
         Err(error) => (Vec::new(), errors::of_group(error)),
     };
     OffsetFetchResponseGroup {
-        group_id: fetched.group_id.into(),
+        group_id: fetched.group.into(),
         topics: topics.into_iter().map(topic_of_many).collect(),
         error_code: code.code(),
     }

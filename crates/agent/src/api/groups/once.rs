@@ -10,9 +10,7 @@ use crate::api::once;
 
 /// Each group, topic and partition once, where it comes first, with all that is asked of it.
 pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
-    let groups = groups
-        .into_iter()
-        .map(|group| (group.group_id, group.topics));
+    let groups = groups.into_iter().map(|group| (group.group, group.topics));
     let groups = merge(groups, |topics, more| match (topics.as_mut(), more) {
         (Some(topics), Some(more)) => topics.extend(more),
         // All topics are wanted by one of them.
@@ -20,8 +18,8 @@ pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
     });
     groups
         .into_iter()
-        .map(|(group_id, topics)| FetchGroup {
-            group_id,
+        .map(|(group, topics)| FetchGroup {
+            group,
             topics: topics.map(|topics| {
                 merge(topics, |partitions, more| partitions.extend(more))
                     .into_iter()

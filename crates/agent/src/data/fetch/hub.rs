@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meta::ids::PartitionId;
-use rpc::view::Notice;
+use rpc::notice::Notice;
 use tokio::sync::Notify;
 
 use super::item::Change;
@@ -104,7 +104,7 @@ impl Hub {
                     partition,
                     log_start,
                 } => waiting.tell(partition, Change::LogStart(log_start)),
-                Notice::View { .. } => {}
+                Notice::View { .. } | Notice::Anything => {}
             }
         }
     }
@@ -215,13 +215,13 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use meta::SlicePlace;
     use meta::ids::FileId;
-    use rpc::view::Place;
 
     use super::*;
 
     fn advanced(partition: u64, last_offset: i64) -> Notice {
-        let place = Place {
+        let place = SlicePlace {
             file: FileId::default(),
             nonce: 0,
             file_length: 0,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use meta::ids::PartitionId;
-use rpc::view::{Locate, Located, Place};
+use meta::{Located, SlicePlace};
+use rpc::call::Locate;
 
 use super::plan::{self, Want};
 
@@ -12,7 +13,10 @@ use super::plan::{self, Want};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A slice was added.
-    Advanced { high_watermark: i64, place: Place },
+    Advanced {
+        high_watermark: i64,
+        place: SlicePlace,
+    },
     /// The first offset that can be read has moved.
     LogStart(i64),
     /// Something that only another look tells.
@@ -38,7 +42,7 @@ pub(super) enum Known {
     /// There are records, and it must be asked where.
     Behind(Bounds),
     /// Where records are: nowhere if the offset is the end.
-    Here(Bounds, Vec<Place>),
+    Here(Bounds, Vec<SlicePlace>),
     /// The offset seemed to be outside, or the partition gone: an index that is current decides.
     Doubt,
     /// The offset is outside.
@@ -106,7 +110,7 @@ impl Item {
         }
     }
 
-    pub(super) fn places(&self) -> &[Place] {
+    pub(super) fn places(&self) -> &[SlicePlace] {
         match &self.known {
             Known::Here(_, places) => places,
             _ => &[],
@@ -148,7 +152,7 @@ impl Item {
                 log_start,
                 high_watermark,
             }),
-            Located::Unknown => Known::Gone,
+            Located::UnknownPartition => Known::Gone,
         };
     }
 
@@ -220,8 +224,8 @@ mod tests {
 
     use super::*;
 
-    fn place(base_offset: i64, last_offset: i64) -> Place {
-        Place {
+    fn place(base_offset: i64, last_offset: i64) -> SlicePlace {
+        SlicePlace {
             file: FileId::default(),
             nonce: 0,
             file_length: 1_000,
@@ -301,7 +305,7 @@ mod tests {
         assert_eq!(item.need(), Need::Confirm);
         item.locate(outside, true, 8);
         assert_eq!(item.need(), Need::Tell);
-        item.locate(Located::Unknown, false, 8);
+        item.locate(Located::UnknownPartition, false, 8);
         assert_eq!(item.need(), Need::Confirm);
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meta::ids::PartitionId;
-use rpc::view::{Locate, Located, Place};
+use meta::{Located, SlicePlace};
+use rpc::call::Locate;
 
 use super::hub::Changes;
 use super::item::{Bounds, Change, Item, Known, Need};
@@ -264,7 +265,7 @@ impl Items {
         Some(&filed.item)
     }
 
-    pub fn places(&self, slot: Slot) -> &[Place] {
+    pub fn places(&self, slot: Slot) -> &[SlicePlace] {
         self.item(slot).map_or(&[], Item::places)
     }
 

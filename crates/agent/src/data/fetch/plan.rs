@@ -1,7 +1,7 @@
 //! Which slices an answer takes, and which parts of files they are read with. Pure. It must not know
 //! where bytes come from.
 
-use rpc::view::Place;
+use meta::SlicePlace;
 
 use crate::data::cache::Part;
 
@@ -11,7 +11,7 @@ use crate::data::cache::Part;
 const WHOLE_FILE_BYTES: u64 = 8 << 20;
 
 /// The part that a place is loaded with.
-pub fn part_of(place: &Place) -> Part {
+pub fn part_of(place: &SlicePlace) -> Part {
     let slice = (place.file_length > WHOLE_FILE_BYTES).then_some(place.position);
     Part {
         file: place.file,
@@ -35,7 +35,7 @@ pub struct Want {
 /// first get ahead of the others answer by answer; the first turn is for those who come first, since
 /// clients change their order to be fair. Whole slices are counted: which of their batches fit is
 /// seen when they are read. The first place of the first partition that has one is always taken.
-pub fn choose(wants: &[(Want, &[Place])], max_bytes: u64) -> Vec<usize> {
+pub fn choose(wants: &[(Want, &[SlicePlace])], max_bytes: u64) -> Vec<usize> {
     let mut choice = Choice {
         wants,
         counts: vec![0; wants.len()],
@@ -61,7 +61,7 @@ pub fn choose(wants: &[(Want, &[Place])], max_bytes: u64) -> Vec<usize> {
 
 /// What was chosen so far.
 struct Choice<'a> {
-    wants: &'a [(Want, &'a [Place])],
+    wants: &'a [(Want, &'a [SlicePlace])],
     counts: Vec<usize>,
     taken: Vec<u64>,
     total: u64,
@@ -92,15 +92,15 @@ impl Choice<'_> {
 }
 
 /// Bytes that the places of one partition offer at most.
-pub fn offered_bytes(want: Want, places: &[Place]) -> u64 {
+pub fn offered_bytes(want: Want, places: &[SlicePlace]) -> u64 {
     let bytes: u64 = places.iter().map(|place| u64::from(place.length)).sum();
     bytes.min(want.max_bytes)
 }
 
 /// True if more of a partition is wanted, and lies behind these places: no answer names more of them,
 /// however long it waits.
-pub fn is_cut(want: Want, places: &[Place], high_watermark: i64) -> bool {
-    let more = |last: &Place| last.last_offset + 1 < high_watermark;
+pub fn is_cut(want: Want, places: &[SlicePlace], high_watermark: i64) -> bool {
+    let more = |last: &SlicePlace| last.last_offset + 1 < high_watermark;
     places.last().is_some_and(more) && offered_bytes(want, places) < want.max_bytes
 }
 
@@ -110,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    fn place(length: u32) -> Place {
-        Place {
+    fn place(length: u32) -> SlicePlace {
+        SlicePlace {
             file: FileId::default(),
             nonce: 0,
             file_length: 1_000,
@@ -124,11 +124,11 @@ mod tests {
     }
 
     fn counts(wants: &[(u64, &[u32])], max_bytes: u64) -> Vec<usize> {
-        let places: Vec<Vec<Place>> = wants
+        let places: Vec<Vec<SlicePlace>> = wants
             .iter()
             .map(|(_, lengths)| lengths.iter().copied().map(place).collect())
             .collect();
-        let wants: Vec<(Want, &[Place])> = wants
+        let wants: Vec<(Want, &[SlicePlace])> = wants
             .iter()
             .zip(&places)
             .map(|((max_bytes, _), places)| {
@@ -180,7 +180,7 @@ mod tests {
             max_bytes: 100,
         };
         let (ahead, behind) = (in_files([5, 6, 7]), in_files([1, 2, 3]));
-        let wants: [(Want, &[Place]); 3] = [(want, &ahead), (want, &ahead), (want, &behind)];
+        let wants: [(Want, &[SlicePlace]); 3] = [(want, &ahead), (want, &ahead), (want, &behind)];
         assert_eq!(choose(&wants, 40), [1, 1, 2]);
         assert_eq!(
             choose(&wants, 20),

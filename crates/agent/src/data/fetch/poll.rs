@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use meta::ids::PartitionId;
-use rpc::view::{Locate, Located, Place};
+use meta::{Located, SlicePlace};
+use rpc::call::Locate;
 
 use super::hub::Changes;
 use super::items::{Items, Slot};
@@ -56,7 +57,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub part: Part,
-    pub places: Vec<(PartitionId, Place)>,
+    pub places: Vec<(PartitionId, SlicePlace)>,
 }
 
 /// A part to load.
@@ -64,7 +65,7 @@ pub struct Wanted {
 pub struct Load {
     pub part: Part,
     pub partition: PartitionId,
-    pub place: Place,
+    pub place: SlicePlace,
     /// Waits for memory; only who holds none says so.
     pub may_wait: bool,
     /// How often it has failed: wait before it is tried again.
@@ -91,7 +92,7 @@ pub struct Chosen {
     pub slot: Slot,
     pub partition: PartitionId,
     pub want: Want,
-    pub places: Vec<Place>,
+    pub places: Vec<SlicePlace>,
 }
 
 /// What a fetch comes to: for each chosen partition its places, and why parts of them cannot be read.
@@ -266,7 +267,7 @@ impl Poll {
     /// Chooses what the answer takes, and looks for it.
     fn choose(&mut self, now: Instant) -> Vec<Effect> {
         let items: Vec<_> = self.items.readable().collect();
-        let wants: Vec<(Want, &[Place])> = items
+        let wants: Vec<(Want, &[SlicePlace])> = items
             .iter()
             .map(|(_, item)| (item.want, item.places()))
             .collect();
@@ -401,7 +402,7 @@ impl Loading {
 
     /// Every part, with all that is wanted of it.
     fn wanted(&self) -> Vec<Wanted> {
-        let mut wanted: BTreeMap<Part, Vec<(PartitionId, Place)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Part, Vec<(PartitionId, SlicePlace)>> = BTreeMap::new();
         for chosen in &self.chosen {
             for place in &chosen.places {
                 let places = wanted.entry(plan::part_of(place)).or_default();
@@ -476,7 +477,7 @@ impl Loading {
     }
 
     fn missing_slots(&self) -> Vec<Slot> {
-        let is_missing = |place: &Place| {
+        let is_missing = |place: &SlicePlace| {
             let state = self.parts.get(&plan::part_of(place));
             state.is_some_and(|state| matches!(state.failed, Some(LoadError::Missing)))
         };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use host::budget::Held;
 use host::log_limit::LogLimit;
+use meta::SlicePlace;
 use meta::ids::{FileId, PartitionId};
-use rpc::view::Place;
 use store::bucket::{Bucket, Key, Op};
 use store::file::{FOOTER_BYTES, FileIndex, Footer, TOMBSTONE_BYTES, Tombstone};
 use store::layout::{file_key, parse_file_key};
@@ -78,10 +78,10 @@ impl Reader {
     }
 
     /// The chunk with the batches of partitions' places, all in one part, if it is in memory and sound.
-    pub fn find(&self, places: &[(PartitionId, Place)]) -> Option<Arc<Chunk>> {
+    pub fn find(&self, places: &[(PartitionId, SlicePlace)]) -> Option<Arc<Chunk>> {
         let (_, first) = places.first()?;
         let chunk = self.cache.find(first.file, first.position)?;
-        let is_sound = |(partition, place): &(PartitionId, Place)| {
+        let is_sound = |(partition, place): &(PartitionId, SlicePlace)| {
             check_place(&chunk, *partition, place).is_ok()
         };
         if !places.iter().all(is_sound) {
@@ -98,7 +98,7 @@ impl Reader {
     /// [`check_place`] tells whether that is what the metadata says. Waits for memory only if `may_wait`,
     /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise. Only the one who
     /// loads takes memory: all who wait get the same chunk.
-    pub async fn load(&self, partition: PartitionId, place: &Place, may_wait: bool) -> Loaded {
+    pub async fn load(&self, partition: PartitionId, place: &SlicePlace, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
         loop {
             let (source, wanted) = (Arc::clone(&self.source), *place);
@@ -129,12 +129,12 @@ impl Reader {
     }
 
     /// Counts and says loudly what is wrong with what was loaded soundly.
-    pub fn report(&self, place: &Place, error: &LoadError) {
+    pub fn report(&self, place: &SlicePlace, error: &LoadError) {
         count(&self.metrics, error);
         self.log(place, error);
     }
 
-    fn log(&self, place: &Place, error: &LoadError) {
+    fn log(&self, place: &SlicePlace, error: &LoadError) {
         let now = host::clock::now();
         let passed = match error {
             LoadError::Missing | LoadError::Corrupt(_) => self.log.files.pass(place.file, now),
@@ -168,7 +168,7 @@ impl Source {
     /// Reads a part, and once more if it is not what the index says: bits may have flipped on the
     /// way only. A load counts as corrupt once, whether the second look was sound or not, and
     /// however many readers wait for it.
-    async fn read_twice(&self, partition: PartitionId, place: &Place, held: Held) -> Loaded {
+    async fn read_twice(&self, partition: PartitionId, place: &SlicePlace, held: Held) -> Loaded {
         let first = self.read(partition, place).await;
         if let Err(error) = &first {
             count(&self.metrics, error);
@@ -186,7 +186,11 @@ impl Source {
         read.map(|entries| Arc::new(Chunk::new(entries, part_bytes(place), held)))
     }
 
-    async fn read(&self, partition: PartitionId, place: &Place) -> Result<Vec<Entry>, LoadError> {
+    async fn read(
+        &self,
+        partition: PartitionId,
+        place: &SlicePlace,
+    ) -> Result<Vec<Entry>, LoadError> {
         let id = stored_id(place.file);
         let key = file_key(id, place.nonce);
         self.metrics.cache_loads.increment();
@@ -216,12 +220,12 @@ impl Source {
     }
 
     /// The index of a large file.
-    async fn index(&self, key: &Key, place: &Place) -> Result<Arc<FileIndex>, LoadError> {
+    async fn index(&self, key: &Key, place: &SlicePlace) -> Result<Arc<FileIndex>, LoadError> {
         let read = self.read_index(key, place);
         self.indexes.get((place.file, place.nonce), read).await
     }
 
-    async fn read_index(&self, key: &Key, place: &Place) -> Result<FileIndex, LoadError> {
+    async fn read_index(&self, key: &Key, place: &SlicePlace) -> Result<FileIndex, LoadError> {
         let end = place.file_length;
         let from = end.saturating_sub(TAIL_BYTES);
         let mut tail = self.range(key, from..end).await?;
@@ -305,14 +309,14 @@ async fn check(
 pub fn check_place<'a>(
     chunk: &'a Chunk,
     partition: PartitionId,
-    place: &Place,
+    place: &SlicePlace,
 ) -> Result<&'a [Entry], Corrupt> {
     let entries = chunk.batches(partition, place.position, place.length)?;
     count_records(entries, place)?;
     Ok(entries)
 }
 
-fn count_records(entries: &[Entry], place: &Place) -> Result<(), Corrupt> {
+fn count_records(entries: &[Entry], place: &SlicePlace) -> Result<(), Corrupt> {
     let records: i64 = entries
         .iter()
         .map(|entry| i64::from(entry.batch.last_offset_delta()) + 1)
@@ -330,14 +334,14 @@ fn count_records(entries: &[Entry], place: &Place) -> Result<(), Corrupt> {
     )))
 }
 
-fn whole(place: &Place) -> Part {
+fn whole(place: &SlicePlace) -> Part {
     Part {
         file: place.file,
         slice: None,
     }
 }
 
-fn part_bytes(place: &Place) -> u64 {
+fn part_bytes(place: &SlicePlace) -> u64 {
     match part_of(place).slice {
         None => place.file_length,
         Some(_) => u64::from(place.length),

@@ -10,8 +10,9 @@ use host::backoff::Backoff;
 use host::budget::Held;
 use host::clock::Instant;
 use host::rng::Rng;
-use rpc::Control;
-use rpc::view::{Locate, Located};
+use meta::Located;
+use rpc::call::Locate;
+use rpc::{Client, Position};
 
 use super::hub::{Changes, Watch};
 use super::items::{Items, Slot};
@@ -29,7 +30,7 @@ const LOAD_AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::fr
 
 /// What a fetch is performed with.
 pub struct Run<'a> {
-    pub control: &'a dyn Control,
+    pub control: &'a Client,
     pub reader: &'a Reader,
     /// Of the partitions; none if the answer does not wait.
     pub watch: Option<&'a Watch>,
@@ -64,6 +65,8 @@ impl<'a> Run<'a> {
         let mut load_until = limits.deadline;
         let mut has_waited = false;
         let mut answer = None;
+        // What was confirmed to be current, wherever it is looked for next.
+        let mut current = Position::default();
         let before = self.watch.map(Watch::take).unwrap_or_default();
         let mut effects = poll.handle(host::clock::now(), Event::Begin(before));
         loop {
@@ -71,10 +74,11 @@ impl<'a> Run<'a> {
             for effect in effects {
                 match effect {
                     Effect::Locate(requests) => {
-                        event = Some(Event::Located(self.locate(&requests).await));
+                        event = Some(Event::Located(self.locate(&requests, current).await));
                     }
                     Effect::Confirm => {
-                        event = Some(Event::Current(self.control.barrier().await));
+                        let confirmed = self.control.barrier().await;
+                        event = Some(Event::Current(confirmed.map(|at| current = at)));
                     }
                     Effect::Wait(until) => {
                         if !std::mem::replace(&mut has_waited, true) {
@@ -112,13 +116,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn locate(&self, requests: &[Locate]) -> Result<Vec<Located>, rpc::Error> {
+    async fn locate(&self, requests: &[Locate], at: Position) -> Result<Vec<Located>, rpc::Error> {
         let mut located = Vec::with_capacity(requests.len());
         for requests in requests.chunks(YIELD_AFTER) {
             if !located.is_empty() {
                 tokio::task::yield_now().await;
             }
-            located.extend(self.control.locate(requests).await?);
+            located.extend(self.control.locate(requests.to_vec(), at).await?);
         }
         Ok(located)
     }

@@ -12,9 +12,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use host::backoff::Backoff;
 use host::clock::Instant;
 use host::rng::Rng;
+use meta::command::RegisterAgent;
 use meta::ids::Incarnation;
-use rpc::Control;
-use rpc::view::Registration;
+use rpc::Client;
 use tokio::sync::{Notify, oneshot};
 
 use super::batch::Write;
@@ -50,7 +50,7 @@ struct Shared<M> {
 /// What the task works with.
 pub(crate) struct Parts {
     /// Commits and skips files, registers.
-    pub control: Arc<dyn Control>,
+    pub control: Client,
     pub uploader: Arc<Uploader>,
     /// Forgets files that were not committed.
     pub cache: Arc<Cache>,
@@ -58,7 +58,7 @@ pub(crate) struct Parts {
     /// Stops the process in tests.
     pub fail_points: FailPoints,
     /// How to register again.
-    pub registration: Registration,
+    pub registration: RegisterAgent,
 }
 
 impl<M: Send + 'static> Pipeline<M> {
@@ -284,7 +284,7 @@ impl Parts {
 /// Registers under a new nonce, after a pause, until it succeeds.
 async fn register<M>(parts: Arc<Parts>, pause: Duration) -> Event<Ticket, M> {
     host::clock::sleep(pause).await;
-    let registration = Registration {
+    let registration = RegisterAgent {
         nonce: host::rng::nonce(),
         ..parts.registration.clone()
     };

@@ -91,9 +91,9 @@ pub enum Event<T, M = ()> {
 pub enum Effect<T> {
     /// Build the file from these batches, in this order, and upload it.
     Upload(Arc<Cut>),
-    /// Call `Control::commit`.
+    /// Commit the file by a call.
     Commit(Arc<CommitFile>),
-    /// Call `Control::skip`.
+    /// Skip the file by a call.
     Skip(FileId),
     /// The file is committed or never will be; `committed` says which, if it is known.
     Settled {
@@ -318,9 +318,7 @@ impl<T, M> Sequence<T, M> {
             Ok(FileReply::Gap { .. }) => self.pause(now, id),
             Ok(FileReply::PlacementRefused | FileReply::Malformed)
             | Err(rpc::Error::Refused { .. }) => file.refuse(now),
-            Err(rpc::Error::NotLeader { .. } | rpc::Error::Busy | rpc::Error::Unknown { .. }) => {
-                self.pause(now, id)
-            }
+            Err(_) => self.pause(now, id),
         }
     }
 

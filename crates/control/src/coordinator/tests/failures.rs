@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use meta::group::{Action, Phase};
-use rpc::group::{GroupError, GroupReply, GroupRequest};
+use meta::group::{Action, Leaving, Phase, Refusal};
+use rpc::group::{CommitOffsets, CommitPartition, GroupError, GroupReply, GroupRequest, TopicName};
 
 use super::rig::{DELAY, Rig, SESSION, back, modern, new, settings};
 use crate::coordinator::{Coordinator, Event, Ticket};
@@ -83,7 +83,7 @@ fn a_node_that_does_not_lead_sends_everybody_away() {
     assert_eq!(rig.coordinator.waiting(), 0, "late outcomes concern nobody");
 
     let mut follower = Coordinator::new(settings());
-    let request = rpc::group::GroupRequest::List(Vec::new());
+    let request = GroupRequest::List(Vec::new());
     let event = Event::Request {
         ticket: Ticket(1),
         request,
@@ -195,31 +195,31 @@ fn what_the_journal_never_takes_is_final() {
     too_large(&mut rig);
     assert_eq!(rig.synced(sync), Err(GroupError::TooLarge));
 
-    let partition = |partition| rpc::group::CommitPartition {
+    let partition = |partition| CommitPartition {
         partition,
         offset: 1,
         leader_epoch: 1,
         metadata: String::new(),
     };
-    let commit = rig.ask(GroupRequest::Commit(rpc::group::CommitOffsets {
-        group_id: "g".to_owned(),
+    let commit = rig.ask(GroupRequest::Commit(CommitOffsets {
+        group: "g".to_owned(),
         generation: 2,
-        member_id: "a".to_owned(),
-        instance_id: None,
-        topics: vec![rpc::group::CommitTopic {
-            topic: rpc::group::TopicName::Name("t".to_owned()),
-            partitions: vec![partition(0), partition(-1)],
-        }],
+        member: "a".to_owned(),
+        instance: None,
+        topics: vec![(
+            TopicName::Name("t".to_owned()),
+            vec![partition(0), partition(-1)],
+        )],
     }));
     too_large(&mut rig);
-    let GroupReply::Commit(topics) = rig.answer(commit) else {
+    let GroupReply::Commit(results) = rig.answer(commit) else {
         panic!("not an answer to a commit")
     };
     let expected = [
-        (0, Err(GroupError::NoRoom)),
-        (-1, Err(GroupError::UnknownTopicOrPartition)),
+        Err(GroupError::NoRoom),
+        Err(GroupError::Refused(Refusal::UnknownTopicOrPartition)),
     ];
-    assert_eq!(topics[0].partitions, expected);
+    assert_eq!(results, expected);
 }
 
 /// The journal does not take what was proposed last.
@@ -232,15 +232,14 @@ fn too_large(rig: &mut Rig) {
 fn leaving_twice_for_one_request_is_leaving_once() {
     let mut rig = Rig::stable(&["a", "b"]);
     rig.held = true;
-    let member = rpc::group::LeavingMember {
-        member_id: "b".to_owned(),
-        instance_id: None,
+    let member = Leaving {
+        member: "b".to_owned(),
+        instance: None,
     };
-    let leave = rpc::group::LeaveGroup {
-        group_id: "g".to_owned(),
+    let ticket = rig.ask(GroupRequest::Leave {
+        group: "g".to_owned(),
         members: vec![member],
-    };
-    let ticket = rig.ask(rpc::group::GroupRequest::Leave(leave));
+    });
     let (proposal, command) = rig.journal.pop_front().expect("is proposed");
     rig.apply(None, &command);
     rig.handle(Event::Failed {
@@ -249,10 +248,10 @@ fn leaving_twice_for_one_request_is_leaving_once() {
     });
     rig.held = false;
     rig.decide_all();
-    let GroupReply::Leave(Ok(members)) = rig.answer(ticket) else {
+    let GroupReply::Leave(Ok(results)) = rig.answer(ticket) else {
         panic!("has left")
     };
-    assert_eq!(members[0].result, Ok(()));
+    assert_eq!(results, [Ok(())]);
 }
 
 #[test]

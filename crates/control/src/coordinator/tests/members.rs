@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meta::group::Phase;
+use meta::group::Refusal;
 use rpc::group::{GroupError, GroupReply, GroupRequest};
 
 use super::rig::{DELAY, REBALANCE, Rig, SESSION, back, fixed, modern, new, settings};
@@ -19,7 +20,8 @@ fn the_first_members_wait_for_more() {
     rig.pass(DELAY);
     assert!(rig.waits(a) && rig.waits(b), "somebody came: another delay");
     rig.pass(SECOND * 2);
-    let (a, b) = (rig.joined(a).expect("joins"), rig.joined(b).expect("joins"));
+    let (member_a, a) = rig.joined_as(a).expect("joins");
+    let (member_b, b) = rig.joined_as(b).expect("joins");
     assert_eq!(
         (a.generation, a.leader.as_str(), a.members.len()),
         (1, "a", 2)
@@ -28,7 +30,7 @@ fn the_first_members_wait_for_more() {
         (b.generation, b.leader.as_str(), b.members.len()),
         (1, "a", 0)
     );
-    assert_eq!((a.member_id.as_str(), b.member_id.as_str()), ("a", "b"));
+    assert_eq!((member_a.as_str(), member_b.as_str()), ("a", "b"));
 }
 
 #[test]
@@ -93,8 +95,14 @@ fn a_group_of_three_goes_on_without_its_silent_member() {
         Phase::PreparingRebalance,
         "c was silent for its session"
     );
-    assert_eq!(rig.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
-    assert_eq!(rig.heartbeat("c", 1), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        rig.heartbeat("a", 1),
+        Err(GroupError::Refused(Refusal::RebalanceInProgress))
+    );
+    assert_eq!(
+        rig.heartbeat("c", 1),
+        Err(GroupError::Refused(Refusal::UnknownMemberId))
+    );
 
     let a = rig.join(back("a"));
     assert!(rig.waits(a));
@@ -167,7 +175,10 @@ fn a_leader_that_dies_before_it_assigns_frees_the_others() {
     }
     let b = rig.sync("b", 1, &[]);
     rig.pass(SESSION + SECOND);
-    assert_eq!(rig.synced(b), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        rig.synced(b),
+        Err(GroupError::Refused(Refusal::RebalanceInProgress))
+    );
     let b = rig.join(back("b"));
     assert_eq!(rig.joined(b).expect("joins").leader, "b");
 }
@@ -180,7 +191,7 @@ fn a_new_client_is_given_an_id_first() {
         panic!("given an id")
     };
     assert_eq!(
-        (refused.error, refused.member_id.as_str()),
+        (refused.error, refused.member.as_str()),
         (GroupError::MemberIdRequired, "a")
     );
     assert!(
@@ -189,10 +200,13 @@ fn a_new_client_is_given_an_id_first() {
     );
     let a = rig.join(modern_back("a"));
     rig.pass(DELAY);
-    assert_eq!(rig.joined(a).expect("joins").member_id, "a");
+    assert_eq!(rig.joined_as(a).expect("joins").0, "a");
 
     let nobody = rig.join(modern_back("never given out"));
-    assert_eq!(rig.joined(nobody), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        rig.joined(nobody),
+        Err(GroupError::Refused(Refusal::UnknownMemberId))
+    );
 }
 
 /// A client of today that comes back with the id it was given.
@@ -239,11 +253,9 @@ fn an_id_can_be_given_back() {
 #[test]
 fn requests_out_of_bounds_are_refused() {
     let mut rig = Rig::new();
-    for millis in [-1, 0, 5_999, 1_800_001] {
-        let join = rpc::group::JoinGroup {
-            session_timeout_millis: millis,
-            ..new("a")
-        };
+    for millis in [0, 5_999, 1_800_001, u32::MAX] {
+        let mut join = new("a");
+        join.join.session_timeout_millis = millis;
         let ticket = rig.join(join);
         assert_eq!(
             rig.joined(ticket),
@@ -252,17 +264,16 @@ fn requests_out_of_bounds_are_refused() {
         );
     }
     let ticket = rig.join(rpc::group::JoinGroup {
-        group_id: String::new(),
+        group: String::new(),
         ..new("a")
     });
     assert_eq!(rig.joined(ticket), Err(GroupError::InvalidGroupId));
-    let ticket = rig.join(rpc::group::JoinGroup {
-        protocols: Vec::new(),
-        ..modern("a")
-    });
+    let mut join = modern("a");
+    join.join.protocols.clear();
+    let ticket = rig.join(join);
     assert_eq!(
         rig.joined(ticket),
-        Err(GroupError::InconsistentGroupProtocol)
+        Err(GroupError::Refused(Refusal::InconsistentGroupProtocol))
     );
     assert!(rig.world.groups.is_empty());
 }
@@ -274,10 +285,16 @@ fn leaving_frees_the_others_at_once() {
     assert!(rig.waits(a));
     assert_eq!(rig.leave("b"), Ok(()));
     assert_eq!(rig.joined(a).expect("joins").members.len(), 1);
-    assert_eq!(rig.leave("b"), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        rig.leave("b"),
+        Err(GroupError::Refused(Refusal::UnknownMemberId))
+    );
     assert_eq!(rig.leave("a"), Ok(()));
     assert_eq!(rig.phase(), Phase::Empty);
-    assert_eq!(rig.leave("a"), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        rig.leave("a"),
+        Err(GroupError::Refused(Refusal::UnknownMemberId))
+    );
 }
 
 #[test]
@@ -285,7 +302,10 @@ fn a_member_that_leaves_while_it_waits_is_answered() {
     let mut rig = Rig::stable(&["a", "b"]);
     let a = rig.join(back("a"));
     assert_eq!(rig.leave("a"), Ok(()));
-    assert_eq!(rig.joined(a), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        rig.joined(a),
+        Err(GroupError::Refused(Refusal::UnknownMemberId))
+    );
 }
 
 #[test]
@@ -293,7 +313,10 @@ fn a_static_instance_that_is_taken_over_is_fenced_while_it_waits() {
     let mut rig = Rig::new();
     let old = rig.join(fixed("old", "i"));
     let new = rig.join(fixed("new", "i"));
-    assert_eq!(rig.joined(old), Err(GroupError::FencedInstanceId));
+    assert_eq!(
+        rig.joined(old),
+        Err(GroupError::Refused(Refusal::FencedInstanceId))
+    );
     rig.pass(DELAY);
     assert_eq!(rig.joined(new).expect("joins").members.len(), 1);
 }
@@ -324,13 +347,19 @@ fn a_newer_request_takes_the_place_of_an_older() {
     let mut rig = Rig::stable(&["a", "b"]);
     let older = rig.join(back("a"));
     let newer = rig.join(back("a"));
-    assert_eq!(rig.joined(older), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        rig.joined(older),
+        Err(GroupError::Refused(Refusal::RebalanceInProgress))
+    );
     let b = rig.join(back("b"));
     assert_eq!(rig.joined(newer).expect("joins").generation, 2);
     rig.joined(b).expect("joins");
     let older = rig.sync("b", 2, &[]);
     let newer = rig.sync("b", 2, &[]);
-    assert_eq!(rig.synced(older), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        rig.synced(older),
+        Err(GroupError::Refused(Refusal::RebalanceInProgress))
+    );
     assert!(rig.waits(newer));
 }
 

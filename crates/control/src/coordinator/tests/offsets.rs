@@ -1,45 +1,46 @@
 //! Offsets: committed by name or id, fetched current.
 
+use meta::group::Refusal;
 use meta::ids::TopicId;
 use rpc::group::{
-    CommitOffsets, CommitPartition, CommitTopic, CommittedTopic, FetchGroup, FetchOffsets,
-    FetchedTopic, GroupError, GroupReply, GroupRequest, TopicName,
+    CommitOffsets, CommitPartition, FetchGroup, FetchedTopic, GroupError, GroupReply, GroupRequest,
+    TopicName,
 };
 
 use super::rig::{Rig, TOPIC};
 use crate::coordinator::Event;
 
-fn commit(member: &str, generation: i32, topics: Vec<CommitTopic>) -> GroupRequest {
+/// A topic and what is committed in it.
+type Committed = (TopicName, Vec<CommitPartition>);
+
+fn commit(member: &str, generation: i32, topics: Vec<Committed>) -> GroupRequest {
     GroupRequest::Commit(CommitOffsets {
-        group_id: "g".to_owned(),
+        group: "g".to_owned(),
         generation,
-        member_id: member.to_owned(),
-        instance_id: None,
+        member: member.to_owned(),
+        instance: None,
         topics,
     })
 }
 
-fn topic(topic: TopicName, partitions: &[i32], offset: i64) -> CommitTopic {
+fn topic(topic: TopicName, partitions: &[i32], offset: i64) -> Committed {
     let partition = |partition: &i32| CommitPartition {
         partition: *partition,
         offset,
         leader_epoch: 1,
         metadata: "note".to_owned(),
     };
-    CommitTopic {
-        topic,
-        partitions: partitions.iter().map(partition).collect(),
-    }
+    (topic, partitions.iter().map(partition).collect())
 }
 
 fn named(name: &str) -> TopicName {
     TopicName::Name(name.to_owned())
 }
 
-fn committed(rig: &mut Rig, request: GroupRequest) -> Vec<CommittedTopic> {
+fn committed(rig: &mut Rig, request: GroupRequest) -> Vec<Result<(), GroupError>> {
     let ticket = rig.ask(request);
     match rig.answer(ticket) {
-        GroupReply::Commit(topics) => topics,
+        GroupReply::Commit(results) => results,
         other => panic!("not an answer to a commit: {other:?}"),
     }
 }
@@ -50,10 +51,10 @@ fn fetch(
     topics: Option<Vec<(TopicName, Vec<i32>)>>,
 ) -> Vec<FetchedTopic> {
     let groups = vec![FetchGroup {
-        group_id: group.to_owned(),
+        group: group.to_owned(),
         topics,
     }];
-    let ticket = rig.ask(GroupRequest::Fetch(FetchOffsets { groups }));
+    let ticket = rig.ask(GroupRequest::Fetch(groups));
     match rig.answer(ticket) {
         GroupReply::Fetch(mut groups) => groups.remove(0).topics.expect("is answered"),
         other => panic!("not an answer to a fetch: {other:?}"),
@@ -68,12 +69,7 @@ fn offsets_come_back_by_name_and_by_id() {
         topic(TopicName::Id(TOPIC), &[1], 6),
     ];
     let results = committed(&mut rig, commit("a", 1, topics));
-    assert!(
-        results
-            .iter()
-            .flat_map(|topic| &topic.partitions)
-            .all(|(_, result)| result.is_ok())
-    );
+    assert_eq!(results, [Ok(()); 3]);
 
     let all = fetch(&mut rig, "g", None);
     assert_eq!(
@@ -125,11 +121,7 @@ fn each_partition_has_its_own_outcome() {
         topic(TopicName::Id(TopicId(9)), &[0], 5),
     ];
     let results = committed(&mut rig, commit("a", 1, topics));
-    let results: Vec<_> = results
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|(_, result)| *result))
-        .collect();
-    let unknown = Err(GroupError::UnknownTopicOrPartition);
+    let unknown = Err(GroupError::Refused(Refusal::UnknownTopicOrPartition));
     let expected = [
         unknown,
         unknown,
@@ -147,13 +139,11 @@ fn a_commit_that_is_refused_is_refused_for_every_partition() {
         &mut rig,
         commit("a", 0, vec![topic(named("t"), &[0, 1], 5)]),
     );
-    let refused = Err(GroupError::IllegalGeneration);
-    assert_eq!(results[0].partitions, [(0, refused), (1, refused)]);
+    let refused = Err(GroupError::Refused(Refusal::IllegalGeneration));
+    assert_eq!(results, [refused, refused]);
     let results = committed(&mut rig, commit("", -1, vec![topic(named("t"), &[0], 5)]));
-    assert_eq!(
-        results[0].partitions,
-        [(0, Err(GroupError::UnknownMemberId))]
-    );
+    let refused = Err(GroupError::Refused(Refusal::UnknownMemberId));
+    assert_eq!(results, [refused]);
 }
 
 #[test]
@@ -171,10 +161,10 @@ fn a_commit_whose_outcome_is_unknown_is_not_repeated() {
             ambiguous,
         });
         assert!(rig.journal.is_empty(), "it might overwrite a later one");
-        let GroupReply::Commit(topics) = rig.answer(ticket) else {
+        let GroupReply::Commit(results) = rig.answer(ticket) else {
             panic!("is answered")
         };
-        assert_eq!(topics[0].partitions, [(0, Err(error))]);
+        assert_eq!(results, [Err(error)]);
     }
 }
 
@@ -183,10 +173,10 @@ fn offsets_wait_for_a_current_state() {
     let mut rig = Rig::stable(&["a"]);
     rig.held = true;
     let groups = vec![FetchGroup {
-        group_id: "g".to_owned(),
+        group: "g".to_owned(),
         topics: None,
     }];
-    let ticket = rig.ask(GroupRequest::Fetch(FetchOffsets { groups }));
+    let ticket = rig.ask(GroupRequest::Fetch(groups));
     assert!(rig.waits(ticket));
     rig.handle(Event::Barrier {
         ticket,
@@ -207,6 +197,6 @@ fn committing_is_a_sign_of_life() {
             &mut rig,
             commit("a", 1, vec![topic(named("t"), &[0], offset)]),
         );
-        assert_eq!(results[0].partitions, [(0, Ok(()))]);
+        assert_eq!(results, [Ok(())]);
     }
 }

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
-use meta::group::Phase;
-use rpc::group::{
-    GroupError, GroupReply, GroupRequest, Heartbeat, JoinGroup, LeaveGroup, LeavingMember,
-    SyncGroup,
-};
+use meta::group::{Leaving, Phase, Refusal, Sync};
+use rpc::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 
 use super::rig::{Rig, new, settings};
 use crate::coordinator::{Event, Settings, Ticket};
@@ -63,10 +60,10 @@ impl Client {
             Doing::Rests(until) if until <= now => self.join(rig),
             Doing::Works(due) if due <= now => {
                 let ticket = rig.ask(GroupRequest::Heartbeat(Heartbeat {
-                    group_id: "g".to_owned(),
+                    group: "g".to_owned(),
                     generation: self.generation,
-                    member_id: self.member.clone(),
-                    instance_id: self.instance.clone(),
+                    member: self.member.clone(),
+                    instance: self.instance.clone(),
                 }));
                 self.doing = Doing::Beats(ticket, now);
             }
@@ -84,15 +81,13 @@ impl Client {
 
     fn join(&mut self, rig: &mut Rig) {
         self.joins += 1;
-        let ticket = rig.ask(GroupRequest::Join(JoinGroup {
-            member_id: self.member.clone(),
-            fresh_member_id: format!("{}-{}", self.number, self.joins),
-            instance_id: self.instance.clone(),
-            session_timeout_millis: 6_000,
-            rebalance_timeout_millis: 10_000,
-            id_required: self.id_required,
-            ..new("")
-        }));
+        let mut join = new(&format!("{}-{}", self.number, self.joins));
+        join.id_required = self.id_required;
+        join.join.member = self.member.clone();
+        join.join.instance = self.instance.clone();
+        join.join.session_timeout_millis = 6_000;
+        join.join.rebalance_timeout_millis = 10_000;
+        let ticket = rig.join(join);
         self.doing = Doing::Joins(ticket, rig.now);
     }
 
@@ -103,29 +98,31 @@ impl Client {
     fn take(&mut self, reply: GroupReply, rig: &mut Rig) {
         let now = rig.now;
         let error = match reply {
-            GroupReply::Join(Ok(joined)) => {
-                self.member = joined.member_id;
+            GroupReply::Join(Ok(told)) => {
+                self.member = told.member;
+                let joined = told.joined;
                 self.generation = joined.generation;
                 let assignments = joined
                     .members
                     .into_iter()
                     .filter(|_| !joined.skip_assignment)
-                    .map(|member| (member.member_id, Bytes::from_static(b"work")));
-                let ticket = rig.ask(GroupRequest::Sync(SyncGroup {
-                    group_id: "g".to_owned(),
+                    .map(|member| (member.member, Bytes::from_static(b"work")));
+                let sync = Sync {
                     generation: self.generation,
-                    member_id: self.member.clone(),
-                    instance_id: self.instance.clone(),
+                    member: self.member.clone(),
+                    instance: self.instance.clone(),
                     protocol_type: Some(joined.protocol_type),
                     protocol: Some(joined.protocol),
                     assignments: assignments.collect(),
-                }));
+                };
+                let group = "g".to_owned();
+                let ticket = rig.ask(GroupRequest::Sync { group, sync });
                 self.doing = Doing::Syncs(ticket, now);
                 return;
             }
             GroupReply::Join(Err(refused)) => {
                 if refused.error == GroupError::MemberIdRequired {
-                    self.member = refused.member_id;
+                    self.member = refused.member;
                 }
                 refused.error
             }
@@ -137,12 +134,13 @@ impl Client {
             other => panic!("not an answer to a member: {other:?}"),
         };
         match error {
-            GroupError::UnknownMemberId | GroupError::FencedInstanceId => self.member.clear(),
+            GroupError::Refused(Refusal::UnknownMemberId | Refusal::FencedInstanceId) => {
+                self.member.clear();
+            }
             GroupError::NotCoordinator
             | GroupError::CoordinatorNotAvailable
             | GroupError::MemberIdRequired
-            | GroupError::RebalanceInProgress
-            | GroupError::IllegalGeneration => {}
+            | GroupError::Refused(Refusal::RebalanceInProgress | Refusal::IllegalGeneration) => {}
             other => panic!("no client of this test deserves {other:?}"),
         }
         self.rejoin(now);
@@ -155,15 +153,14 @@ impl Client {
     }
 
     fn leave(&mut self, rig: &mut Rig) {
-        let member = LeavingMember {
-            member_id: self.member.clone(),
-            instance_id: self.instance.clone(),
+        let member = Leaving {
+            member: self.member.clone(),
+            instance: self.instance.clone(),
         };
-        let leave = LeaveGroup {
-            group_id: "g".to_owned(),
+        rig.ask(GroupRequest::Leave {
+            group: "g".to_owned(),
             members: vec![member],
-        };
-        rig.ask(GroupRequest::Leave(leave));
+        });
         self.die(STEP, rig.now);
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
-use meta::group::{Command, Group, Groups, OffsetRules, Phase, Reply};
-use meta::ids::{Stamp, TopicId};
-use rpc::group::{
-    GroupError, GroupProtocol, GroupReply, GroupRequest, Heartbeat, JoinGroup, JoinedGroup,
-    LeaveGroup, LeavingMember, SyncGroup, SyncedGroup,
+use meta::group::{
+    Command, Group, Groups, Join, Joined, Leaving, OffsetRules, Phase, Protocol, Refusal, Reply,
+    Sync, Synced,
 };
+use meta::ids::{Stamp, TopicId};
+use rpc::group::{GroupError, GroupReply, GroupRequest, Heartbeat, JoinGroup};
 
 use crate::coordinator::{Coordinator, Effect, Event, Metadata, ProposalId, Settings, Ticket};
 
@@ -231,9 +231,15 @@ impl Rig {
         self.ask(GroupRequest::Join(join))
     }
 
-    pub(super) fn joined(&mut self, ticket: Ticket) -> Result<JoinedGroup, GroupError> {
+    pub(super) fn joined(&mut self, ticket: Ticket) -> Result<Joined, GroupError> {
+        self.joined_as(ticket).map(|(_, joined)| joined)
+    }
+
+    /// The member's own id too.
+    pub(super) fn joined_as(&mut self, ticket: Ticket) -> Result<(String, Joined), GroupError> {
         match self.answer(ticket) {
-            GroupReply::Join(result) => result.map_err(|refused| refused.error),
+            GroupReply::Join(Ok(told)) => Ok((told.member, told.joined)),
+            GroupReply::Join(Err(refused)) => Err(refused.error),
             other => panic!("not an answer to a join: {other:?}"),
         }
     }
@@ -245,18 +251,19 @@ impl Rig {
                 Bytes::copy_from_slice(member.as_bytes()),
             )
         };
-        self.ask(GroupRequest::Sync(SyncGroup {
-            group_id: "g".to_owned(),
+        let sync = Sync {
             generation,
-            member_id: member.to_owned(),
-            instance_id: None,
+            member: member.to_owned(),
+            instance: None,
             protocol_type: None,
             protocol: None,
             assignments: assigned.iter().map(own).collect(),
-        }))
+        };
+        let group = "g".to_owned();
+        self.ask(GroupRequest::Sync { group, sync })
     }
 
-    pub(super) fn synced(&mut self, ticket: Ticket) -> Result<SyncedGroup, GroupError> {
+    pub(super) fn synced(&mut self, ticket: Ticket) -> Result<Synced, GroupError> {
         match self.answer(ticket) {
             GroupReply::Sync(result) => result,
             other => panic!("not an answer to a sync: {other:?}"),
@@ -273,25 +280,24 @@ impl Rig {
 
     pub(super) fn send_heartbeat(&mut self, member: &str, generation: i32) -> Ticket {
         self.ask(GroupRequest::Heartbeat(Heartbeat {
-            group_id: "g".to_owned(),
+            group: "g".to_owned(),
             generation,
-            member_id: member.to_owned(),
-            instance_id: None,
+            member: member.to_owned(),
+            instance: None,
         }))
     }
 
     pub(super) fn leave(&mut self, member: &str) -> Result<(), GroupError> {
-        let member = LeavingMember {
-            member_id: member.to_owned(),
-            instance_id: None,
+        let member = Leaving {
+            member: member.to_owned(),
+            instance: None,
         };
-        let leave = LeaveGroup {
-            group_id: "g".to_owned(),
+        let ticket = self.ask(GroupRequest::Leave {
+            group: "g".to_owned(),
             members: vec![member],
-        };
-        let ticket = self.ask(GroupRequest::Leave(leave));
+        });
         match self.answer(ticket) {
-            GroupReply::Leave(result) => result.and_then(|members| members[0].result),
+            GroupReply::Leave(result) => result.and_then(|results| results[0]),
             other => panic!("not an answer to leaving: {other:?}"),
         }
     }
@@ -334,7 +340,10 @@ impl Rig {
             self.pass(Duration::from_secs(1));
             for member in members {
                 let result = self.heartbeat(member, generation);
-                let lives = matches!(result, Ok(()) | Err(GroupError::RebalanceInProgress));
+                let lives = matches!(
+                    result,
+                    Ok(()) | Err(GroupError::Refused(Refusal::RebalanceInProgress))
+                );
                 assert!(lives, "{member}: {result:?}");
             }
         }
@@ -344,30 +353,33 @@ impl Rig {
 /// A first join that is given its id at once.
 pub(super) fn new(member: &str) -> JoinGroup {
     JoinGroup {
-        group_id: "g".to_owned(),
-        member_id: String::new(),
-        fresh_member_id: member.to_owned(),
-        instance_id: None,
-        client_id: "client".to_owned(),
-        client_host: "host".to_owned(),
-        session_timeout_millis: 10_000,
-        rebalance_timeout_millis: 60_000,
-        protocol_type: "consumer".to_owned(),
-        protocols: vec![GroupProtocol {
-            name: "range".to_owned(),
-            metadata: Bytes::from_static(b"topics"),
-        }],
+        group: "g".to_owned(),
+        join: Join {
+            member: String::new(),
+            admitted: false,
+            instance: None,
+            client_id: "client".to_owned(),
+            client_host: "host".to_owned(),
+            session_timeout_millis: 10_000,
+            rebalance_timeout_millis: 60_000,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![Protocol {
+                name: "range".to_owned(),
+                metadata: Bytes::from_static(b"topics"),
+            }],
+            can_skip_assignment: true,
+            members_max: 0,
+        },
+        fresh_member: member.to_owned(),
         id_required: false,
-        can_skip_assignment: true,
     }
 }
 
 /// A join of a member that has its id.
 pub(super) fn back(member: &str) -> JoinGroup {
-    JoinGroup {
-        member_id: member.to_owned(),
-        ..new("unused")
-    }
+    let mut join = new("unused");
+    join.join.member = member.to_owned();
+    join
 }
 
 /// A first join of a client that can be given an id to come back with.
@@ -380,8 +392,7 @@ pub(super) fn modern(member: &str) -> JoinGroup {
 
 /// A first join of a static member.
 pub(super) fn fixed(member: &str, instance: &str) -> JoinGroup {
-    JoinGroup {
-        instance_id: Some(instance.to_owned()),
-        ..new(member)
-    }
+    let mut join = new(member);
+    join.join.instance = Some(instance.to_owned());
+    join
 }

@@ -1,9 +1,10 @@
 //! Room for groups: what would let them take more memory than they may is refused, and nothing else.
 
 use bytes::Bytes;
+use meta::group::Refusal;
 use rpc::group::{
-    CommitOffsets, CommitPartition, CommitTopic, FetchGroup, FetchOffsets, FetchedGroup,
-    GroupError, GroupReply, GroupRequest, JoinGroup, TopicName,
+    CommitOffsets, CommitPartition, FetchGroup, FetchedGroup, GroupError, GroupReply, GroupRequest,
+    JoinGroup, TopicName,
 };
 
 use super::rig::{Rig, back, modern, new, settings};
@@ -19,14 +20,11 @@ fn rig(bytes_max: u64) -> Rig {
 /// Commits offsets of topic "t" in a group of no members.
 fn commit_all(rig: &mut Rig, group: &str, partitions: Vec<CommitPartition>) -> GroupReply {
     let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
-        group_id: group.to_owned(),
+        group: group.to_owned(),
         generation: -1,
-        member_id: String::new(),
-        instance_id: None,
-        topics: vec![CommitTopic {
-            topic: TopicName::Name("t".to_owned()),
-            partitions,
-        }],
+        member: String::new(),
+        instance: None,
+        topics: vec![(TopicName::Name("t".to_owned()), partitions)],
     }));
     rig.answer(ticket)
 }
@@ -43,7 +41,7 @@ fn at(partition: i32, offset: i64, note: &str) -> CommitPartition {
 /// Commits an offset for partition 0.
 fn commit(rig: &mut Rig, group: &str, offset: i64, note: &str) -> Result<(), GroupError> {
     match commit_all(rig, group, vec![at(0, offset, note)]) {
-        GroupReply::Commit(topics) => topics[0].partitions[0].1,
+        GroupReply::Commit(results) => results[0],
         other => panic!("not an answer to a commit: {other:?}"),
     }
 }
@@ -78,13 +76,16 @@ fn offsets_are_refused_once_there_is_no_room_and_those_that_exist_go_on() {
 fn members_are_refused_once_there_is_no_room_for_what_they_say_of_themselves() {
     let large = |join: JoinGroup| {
         let mut join = join;
-        join.protocols[0].metadata = Bytes::from(vec![0; 5_000]);
+        join.join.protocols[0].metadata = Bytes::from(vec![0; 5_000]);
         join
     };
     let mut rig = rig(10_000);
     let first = rig.join(large(new("a")));
     let second = rig.join(large(new("b")));
-    assert_eq!(rig.joined(second), Err(GroupError::GroupMaxSizeReached));
+    assert_eq!(
+        rig.joined(second),
+        Err(GroupError::Refused(Refusal::GroupMaxSizeReached))
+    );
     rig.pass(super::rig::DELAY * 2);
     let generation = rig.joined(first).expect("joins").generation;
     let sync = rig.sync("a", generation, &["a"]);
@@ -122,12 +123,12 @@ fn an_answer_with_offsets_of_many_groups_ends_and_the_others_are_asked_for_again
     let mut asked = 0;
     while !wanted.is_empty() {
         asked += 1;
-        let groups = wanted.iter().map(|group_id| FetchGroup {
-            group_id: group_id.clone(),
+        let groups = wanted.iter().map(|group| FetchGroup {
+            group: group.clone(),
             topics: None,
         });
         let groups = groups.collect();
-        let ticket = rig.ask(GroupRequest::Fetch(FetchOffsets { groups }));
+        let ticket = rig.ask(GroupRequest::Fetch(groups));
         let GroupReply::Fetch(fetched) = rig.answer(ticket) else {
             panic!("not an answer to a fetch")
         };
@@ -136,7 +137,7 @@ fn an_answer_with_offsets_of_many_groups_ends_and_the_others_are_asked_for_again
         let left: Vec<String> = fetched
             .iter()
             .filter(full)
-            .map(|group| group.group_id.clone())
+            .map(|group| group.group.clone())
             .collect();
         let told = wanted.len() - left.len();
         assert!((1..1_100).contains(&told), "{told} groups of 16 KB");
@@ -151,8 +152,8 @@ fn an_answer_that_describes_many_groups_ends_too() {
     let names: Vec<String> = (0..5).map(|number| format!("group-{number}")).collect();
     for name in &names {
         let mut join = new("a");
-        join.group_id = name.clone();
-        join.client_id = "c".repeat(6 << 20);
+        join.group = name.clone();
+        join.join.client_id = "c".repeat(6 << 20);
         rig.join(join);
     }
     let ticket = rig.ask(GroupRequest::Describe(names));

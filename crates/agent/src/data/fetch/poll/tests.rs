@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use host::rng::Rng;
 use meta::ids::{FileId, Incarnation};
-use rpc::view::Notice;
+use rpc::notice::Notice;
 
 use super::super::hub::{Hub, Watch};
 use super::super::item::Change;
@@ -16,8 +16,8 @@ fn at(millis: u64) -> Instant {
 }
 
 /// A slice in a file of its own, the number of which is the offset.
-fn place(base_offset: i64, last_offset: i64) -> Place {
-    Place {
+fn place(base_offset: i64, last_offset: i64) -> SlicePlace {
+    SlicePlace {
         file: FileId {
             incarnation: Incarnation(1),
             number: base_offset.unsigned_abs(),
@@ -32,7 +32,7 @@ fn place(base_offset: i64, last_offset: i64) -> Place {
     }
 }
 
-fn found(high_watermark: i64, places: &[Place]) -> Located {
+fn found(high_watermark: i64, places: &[SlicePlace]) -> Located {
     Located::Found {
         log_start: 0,
         high_watermark,
@@ -219,7 +219,7 @@ fn what_is_found_when_reading_ends_the_wait_and_only_at_a_current_index() {
         log_start: 5,
         high_watermark: 9,
     };
-    for (located, is_outside) in [(outside(), true), (Located::Unknown, false)] {
+    for (located, is_outside) in [(outside(), true), (Located::UnknownPartition, false)] {
         let (mut poll, effects) = begun(vec![located.clone(), found(0, &[])], 1);
         assert!(matches!(&effects[..], [Effect::Confirm]));
         poll.handle(at(1), Event::Current(Ok(())));
@@ -237,10 +237,10 @@ fn a_deleted_partition_is_noticed_while_the_fetch_waits() {
     assert!(matches!(&effects[..], [Effect::Wait(_)]));
     let effects = poll.handle(at(1), changed(0, Change::Look));
     assert!(matches!(&effects[..], [Effect::Locate(_)]));
-    let effects = poll.handle(at(1), Event::Located(Ok(vec![Located::Unknown])));
+    let effects = poll.handle(at(1), Event::Located(Ok(vec![Located::UnknownPartition])));
     assert!(matches!(&effects[..], [Effect::Confirm]));
     poll.handle(at(2), Event::Current(Ok(())));
-    let effects = poll.handle(at(2), Event::Located(Ok(vec![Located::Unknown])));
+    let effects = poll.handle(at(2), Event::Located(Ok(vec![Located::UnknownPartition])));
     assert!(is_answer(&effects));
     assert_eq!(poll.take().0.outcome(0), Outcome::Gone);
 }
@@ -296,7 +296,7 @@ struct World {
     rng: Rng,
     hub: Arc<Hub>,
     /// Slices and log start of each partition.
-    partitions: Vec<(Vec<Place>, i64)>,
+    partitions: Vec<(Vec<SlicePlace>, i64)>,
     /// Notices that were not told yet.
     untold: VecDeque<Notice>,
     files: u64,

@@ -1,0 +1,183 @@
+//! Views that follow one another, and who shares a barrier.
+
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use meta::ids::Incarnation;
+use rpc::notice::Notices;
+use rpc::{Answer, Call, Control, Return};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+fn topic(id: u128, partitions: u64) -> Arc<meta::topic::Topic> {
+    Arc::new(meta::topic::Topic {
+        version: 0,
+        id: TopicId(id),
+        name: format!("t{id}"),
+        partitions: (1..=partitions).map(PartitionId).collect(),
+        configs: Configs::new(),
+    })
+}
+
+fn agents(ids: &[i32]) -> Option<Vec<Agent>> {
+    let agent = |id: &i32| Agent {
+        id: AgentId(*id),
+        name: "a".to_owned(),
+        level: 1,
+        host: "h".to_owned(),
+        port: 9092,
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+        incarnation: Incarnation(1),
+    };
+    Some(ids.iter().map(agent).collect())
+}
+
+fn whole(version: u64, topics: Vec<Arc<meta::topic::Topic>>) -> ViewChange {
+    ViewChange {
+        version,
+        level: 1,
+        whole: true,
+        topics,
+        deleted: Vec::new(),
+        agents: agents(&[1, 2]),
+        cluster_configs: None,
+    }
+}
+
+fn change(version: u64, topics: Vec<Arc<meta::topic::Topic>>) -> ViewChange {
+    ViewChange {
+        whole: false,
+        agents: None,
+        ..whole(version, topics)
+    }
+}
+
+fn nothing() -> View {
+    View::nothing("c".to_owned())
+}
+
+fn names(view: &View) -> Vec<&str> {
+    view.topics()
+        .map(|topic| topic.topic.name.as_str())
+        .collect()
+}
+
+#[test]
+fn a_difference_changes_what_it_names_and_nothing_else() {
+    let all = (1..=1_000).map(|id| topic(id, 1)).collect();
+    let first = nothing().follow(whole(1, all));
+    let mut differs = change(2, vec![topic(7, 2), topic(2_000, 1)]);
+    differs.deleted = vec![TopicId(8)];
+    let second = first.follow(differs);
+    assert_eq!(second.topic("t7").unwrap().topic.partitions.len(), 2);
+    assert_eq!(first.topic("t7").unwrap().topic.partitions.len(), 1);
+    assert!(second.topic("t8").is_none() && second.topic_by_id(TopicId(8)).is_none());
+    assert_eq!(second.topics().count(), 1_000);
+    for id in [TopicId(9), TopicId(2_000), TopicId(7)] {
+        let by_id = second.topic_by_id(id).unwrap();
+        let by_name = second.topic(&by_id.topic.name).unwrap();
+        assert!(Arc::ptr_eq(by_id, by_name));
+    }
+    let kept = first.topic("t9").unwrap();
+    assert!(
+        Arc::ptr_eq(kept, second.topic("t9").unwrap()),
+        "it is shared"
+    );
+    let third = second.follow(whole(3, vec![topic(1, 1)]));
+    assert_eq!(names(&third), ["t1"]);
+}
+
+#[test]
+fn a_topic_that_was_made_again_has_its_new_id_alone() {
+    let first = nothing().follow(whole(1, vec![topic(1, 1)]));
+    let again = Arc::new(meta::topic::Topic {
+        id: TopicId(9),
+        ..(*topic(1, 1)).clone()
+    });
+    let mut differs = change(3, vec![again]);
+    differs.deleted = vec![TopicId(1)];
+    let second = first.follow(differs);
+    assert_eq!(names(&second), ["t1"]);
+    assert_eq!(second.topic("t1").unwrap().topic.id, TopicId(9));
+    assert!(second.topic_by_id(TopicId(1)).is_none());
+}
+
+#[test]
+fn what_follows_from_agents_and_configs_is_worked_out_anew_when_they_change() {
+    let first = nothing().follow(whole(1, vec![topic(1, 100)]));
+    let leaders = first.leaders(first.topic("t1").unwrap()).to_vec();
+    assert!(leaders.contains(&Some(AgentId(1))) && leaders.contains(&Some(AgentId(2))));
+    let mut differs = change(2, Vec::new());
+    differs.agents = agents(&[2]);
+    let second = first.follow(differs);
+    let leaders = second.leaders(second.topic("t1").unwrap());
+    assert!(leaders.iter().all(|leader| *leader == Some(AgentId(2))));
+    let mut differs = change(3, Vec::new());
+    let limit = ("message.max.bytes".to_owned(), "77777".to_owned());
+    differs.cluster_configs = Some(Arc::new([limit].into()));
+    let third = second.follow(differs);
+    assert_eq!(third.topic("t1").unwrap().rules.batch_bytes_max, 77_777);
+}
+
+/// Lets one barrier pass for each permit.
+struct Gate {
+    barriers: AtomicUsize,
+    open: Semaphore,
+}
+
+#[async_trait]
+impl Control for Gate {
+    async fn call(&self, call: Call) -> Result<Answer, rpc::Error> {
+        let value = if call == Call::Barrier {
+            self.barriers.fetch_add(1, Relaxed);
+            self.open.acquire().await.unwrap().forget();
+            Return::Done
+        } else {
+            Return::View(None)
+        };
+        let at = Position::default();
+        Ok(Answer { at, value })
+    }
+
+    fn notices(&self) -> Notices {
+        futures::stream::pending().boxed()
+    }
+}
+
+#[tokio::test]
+async fn who_waits_shares_a_barrier_but_for_one_that_began_before() {
+    let gate = Arc::new(Gate {
+        barriers: AtomicUsize::new(0),
+        open: Semaphore::new(0),
+    });
+    let control: Arc<dyn Control> = gate.clone();
+    let views = Views::open(Client::new(control), "c".to_owned(), Arc::default())
+        .await
+        .unwrap();
+    let begun = || gate.barriers.load(Relaxed);
+    let first = async {
+        views.refresh_current().await.unwrap();
+        begun()
+    };
+    let others = async {
+        while begun() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let all = (0..100).map(|_| views.refresh_current());
+        let all = futures::future::join_all(all);
+        let open = async {
+            gate.open.add_permits(1);
+            while begun() == 1 {
+                tokio::task::yield_now().await;
+            }
+            gate.open.add_permits(100);
+        };
+        futures::join!(all, open)
+    };
+    let (first, _) = futures::join!(first, others);
+    assert!(first <= 2, "the first waits for its own barrier alone");
+    assert_eq!(begun(), 2, "one for the first, one for all others");
+}

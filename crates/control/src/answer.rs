@@ -1,0 +1,228 @@
+//! How each call is answered: from what is applied, from what is current, by a command, or by the
+//! coordinator of groups. Pure: the node's shell, the simulator and tests perform what it says. It
+//! must not know how a command gets into the journal.
+
+use journal::node::{ProposeError, Refusal};
+use meta::command::Command;
+use meta::reply::Reply;
+use meta::state::State;
+use rpc::call::{Call, Locate, Position, Registered, Return};
+use rpc::group::GroupRequest;
+use rpc::{Error, Leader};
+
+use crate::rule::{Rule, Rules};
+
+/// Most slices named in one answer about a partition.
+const PLACES_MAX: usize = 1_024;
+/// Most slices named in one answer, but for one of each partition: a MiB of them.
+const PLACES_OF_ANSWER_MAX: usize = 16 * PLACES_MAX;
+/// Most files named in one answer.
+const FILES_MAX: u32 = 10_000;
+
+/// What is to be done about a call.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Return this.
+    Now(Return),
+    /// Look again once this position is applied here.
+    Reach(Position, Call),
+    /// Look again, as current, once an entry is applied here that was appended after the call came.
+    Current(Call),
+    /// Propose this; what comes of it is told by [`conclude`].
+    Propose(Box<Command>),
+    /// Ask the coordinator of groups, which sees to it itself that its answers are current.
+    Coordinate(GroupRequest),
+}
+
+/// What `state` is to the call that is answered from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As the journal is applied here, up to this position at least.
+    Applied(Position),
+    /// An entry that was appended after the call came is applied.
+    Current,
+}
+
+/// How calls are answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answers {
+    rules: Rules,
+}
+
+impl Answers {
+    /// Answers that do without a rule, to show that it is missed.
+    #[cfg(any(test, feature = "mutations"))]
+    pub fn without(rule: Rule) -> Self {
+        Answers {
+            rules: Rules::without(rule),
+        }
+    }
+
+    /// What to do about a call. Asked again as [`Freshness::Current`], it asks for no more than that.
+    pub fn step(self, state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
+        if let Freshness::Applied(applied) = freshness {
+            let at = position(&call);
+            if at > applied && self.rules.hold(Rule::ReadsReachTheirPosition) {
+                return Ok(Step::Reach(at, call));
+            }
+            if self.must_be_current(state, &call) {
+                return Ok(Step::Current(call));
+            }
+        }
+        Ok(Step::Now(match call {
+            Call::Propose(command) => return propose(command),
+            Call::Group(request) => return Ok(Step::Coordinate(request)),
+            Call::Check(command) => check(state, &command)?,
+            Call::Barrier => Return::Done,
+            Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
+            Call::Locate { wanted, .. } => {
+                let places_max = (PLACES_OF_ANSWER_MAX / wanted.len().max(1)).clamp(1, PLACES_MAX);
+                let locate = |wanted: &Locate| {
+                    state.locate(
+                        wanted.partition,
+                        wanted.offset,
+                        wanted.max_bytes,
+                        places_max,
+                    )
+                };
+                Return::Located(wanted.iter().map(locate).collect())
+            }
+            Call::Bounds(partitions) => {
+                Return::Bounds(partitions.into_iter().map(|id| state.bounds(id)).collect())
+            }
+            Call::FindTime {
+                partition, query, ..
+            } => Return::Place(state.find_time(partition, query)),
+            Call::Collectable { limit } => {
+                let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
+                Return::Collectable(state.collectable(limit))
+            }
+            Call::Fates(files) => {
+                Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
+            }
+        }))
+    }
+
+    /// Whether a call is answered only from what is current (safety.md, rule 21).
+    fn must_be_current(self, state: &State, call: &Call) -> bool {
+        match call {
+            Call::Barrier | Call::Check(_) | Call::Fates(_) => true,
+            Call::Bounds(_) => self.rules.hold(Rule::BoundsAreCurrent),
+            // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a
+            // while: an idle cluster has none. What is not applied here yet is found by the next look.
+            Call::Collectable { .. } => !state.collectable(1).is_empty(),
+            Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
+            // What a command meets is decided when it is applied.
+            Call::Propose(_) | Call::Group(_) => false,
+        }
+    }
+}
+
+/// What must be applied before a call is answered.
+fn position(call: &Call) -> Position {
+    match call {
+        Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } => *at,
+        Call::Propose(_)
+        | Call::Check(_)
+        | Call::Barrier
+        | Call::Bounds(_)
+        | Call::Collectable { .. }
+        | Call::Fates(_)
+        | Call::Group(_) => Position::default(),
+    }
+}
+
+/// The commands that agents may have proposed; the others are the control plane's own.
+fn propose(command: Box<Command>) -> Result<Step, Error> {
+    match *command {
+        Command::RegisterAgent(_)
+        | Command::CommitFile(_)
+        | Command::SkipFile { .. }
+        | Command::CreateTopic(_)
+        | Command::DeleteTopic { .. }
+        | Command::CreatePartitions { .. }
+        | Command::SetTopicConfigs { .. }
+        | Command::SetClusterConfigs { .. }
+        | Command::AllocateProducer { .. }
+        | Command::FilesDeleted { .. } => Ok(Step::Propose(command)),
+        Command::FenceAgent { .. }
+        | Command::Housekeep
+        | Command::RegisterControlNode(_)
+        | Command::RemoveControlNode { .. }
+        | Command::SetFeatureLevel { .. }
+        | Command::SetPlacement(_)
+        | Command::Group(_) => Err(Error::Refused {
+            reason: "an agent does not propose such a command".to_owned(),
+        }),
+    }
+}
+
+/// What the proposer of a command is told once it is applied.
+pub fn conclude(state: &State, reply: Reply) -> Result<Return, Error> {
+    match reply {
+        Reply::Done | Reply::Topic { .. } => Ok(Return::Done),
+        Reply::TopicRefused(refusal) => Err(Error::Topic(refusal)),
+        Reply::Registered { agent, incarnation } => {
+            let cluster_id = state.cluster_id().to_owned();
+            Ok(Return::Registered(Registered {
+                agent,
+                incarnation,
+                cluster_id,
+            }))
+        }
+        Reply::File(reply) => Ok(Return::File(reply)),
+        Reply::Producer { id, epoch } => Ok(Return::Producer { id, epoch }),
+        Reply::Forgotten { refused } if refused.is_empty() => Ok(Return::Done),
+        Reply::Forgotten { refused } => Err(Error::Refused {
+            reason: format!("{} files are not ready to be forgotten", refused.len()),
+        }),
+        Reply::Refused(refusal) => Err(Error::Refused {
+            reason: refusal.to_string(),
+        }),
+        other @ (Reply::Housekept { .. } | Reply::Group(_)) => Err(Error::Unknown {
+            reason: format!("a reply to another command: {other:?}"),
+        }),
+    }
+}
+
+/// What the proposer of a command is told, or whoever waits for a barrier, if it is not appended.
+pub fn failed(state: &State, error: ProposeError) -> Error {
+    match error {
+        ProposeError::Unknown(reason) => Error::Unknown { reason },
+        ProposeError::Definite(Refusal::Busy) => Error::Busy,
+        ProposeError::Definite(Refusal::NotLeader { leader }) => Error::NotLeader {
+            leader: leader.map(|name| {
+                let mut nodes = state.control_nodes();
+                let found = nodes.find(|node| node.name == name);
+                Leader {
+                    address: found.map(|node| node.address.clone()),
+                    name,
+                }
+            }),
+        },
+        ProposeError::Definite(refusal @ Refusal::TooLarge { .. }) => Error::Refused {
+            reason: refusal.to_string(),
+        },
+        ProposeError::Definite(refusal @ (Refusal::Expired | Refusal::Halted(_))) => {
+            Error::Unavailable {
+                reason: refusal.to_string(),
+            }
+        }
+    }
+}
+
+fn check(state: &State, command: &Command) -> Result<Return, Error> {
+    let checked = match command {
+        Command::CreateTopic(request) => state.check_create_topic(request),
+        Command::CreatePartitions { id, total } => state.check_create_partitions(*id, *total),
+        _ => {
+            return Err(Error::Refused {
+                reason: "only new topics and partitions are checked beforehand".to_owned(),
+            });
+        }
+    };
+    checked.map(|()| Return::Done).map_err(Error::Topic)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! The cluster's configs, and what this node was started with: the first node of a cluster makes
+//! them so. Later they are changed by an operator's word alone, which names what it replaces: the
+//! flags of whoever leads next must not delete anybody's records. Pure but for the proposal.
+
+use std::collections::BTreeMap;
+
+use meta::command::{Command, ConfigChanges};
+use meta::config::{self, Source};
+use meta::reply::Reply;
+use meta::state::State;
+use rpc::Error;
+
+use crate::node::Node;
+
+/// What a node was started with, of the cluster's configs.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Those that differ from their defaults.
+    pub configs: BTreeMap<String, String>,
+    /// The operator's word: they are to replace the configs of this version.
+    pub replaces: Option<u64>,
+}
+
+/// A config of the cluster that this node was started with another value of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub name: String,
+    /// The value in force.
+    pub in_force: String,
+    /// What this node was started with.
+    pub wanted: String,
+}
+
+/// What makes the cluster's configs be those wanted, and the defaults where nothing is wanted.
+fn changes(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges {
+    let set_now = state
+        .describe_cluster()
+        .into_iter()
+        .filter(|config| config.source == Source::Cluster);
+    let differs = |(name, value): &(&String, &String)| state.cluster_config(name) != value.as_str();
+    let set = wanted.iter().filter(differs);
+    ConfigChanges {
+        set: set
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        remove: set_now
+            .map(|config| config.setting.name.to_owned())
+            .filter(|name| !wanted.contains_key(name))
+            .collect(),
+    }
+}
+
+/// Where the cluster's configs are not those wanted.
+pub(crate) fn differences(state: &State, wanted: &BTreeMap<String, String>) -> Vec<Difference> {
+    let ConfigChanges { set, remove } = changes(state, wanted);
+    let default = |name: &str| {
+        let found = config::find(config::CLUSTER, name);
+        found.map_or_else(String::new, |spec| spec.default.to_owned())
+    };
+    let removed = remove.into_iter().map(|name| {
+        let wanted = default(&name);
+        (name, wanted)
+    });
+    set.into_iter()
+        .chain(removed)
+        .map(|(name, wanted)| Difference {
+            in_force: state.cluster_config(&name).to_owned(),
+            name,
+            wanted,
+        })
+        .filter(|difference| difference.in_force != difference.wanted)
+        .collect()
+}
+
+/// Sets the configs of a new cluster, or those that an operator wants replaced, and says what differs
+/// then.
+pub(crate) async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
+    let (is_new, version, changes) = node.with_state(|state| {
+        let is_new = state.view_version() == 0;
+        let changes = changes(state, &wanted.configs);
+        (is_new, state.configs_version(), changes)
+    });
+    let is_told = is_new || wanted.replaces == Some(version);
+    if is_told && changes != ConfigChanges::default() {
+        let replaces = version;
+        let command = Command::SetClusterConfigs { replaces, changes };
+        match node.propose(&command).await?.1 {
+            Reply::TopicRefused(refusal) => return Err(Error::Topic(refusal)),
+            // Somebody was quicker: what he has set stays.
+            Reply::Refused(_) => {}
+            _ => return Ok(()),
+        }
+    }
+    let (version, differences) = node.with_state(|state| {
+        let differences = differences(state, &wanted.configs);
+        (state.configs_version(), differences)
+    });
+    for differs in differences {
+        tracing::warn!(
+            config = differs.name,
+            in_force = differs.in_force,
+            started_with = differs.wanted,
+            cluster.configs.version = version,
+            "this node was started with another value than the cluster has, which stays as it is: to \
+             make the cluster's configs those of this node, start it once with \
+             --cluster.configs.replace and that version"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use meta::ids::{EntryId, Stamp};
+
+    use super::*;
+
+    fn wanted(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn what_differs_is_told_with_both_values() {
+        let mut state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        assert_eq!(differences(&state, &wanted(&[])), []);
+        let default = state.cluster_config("num.partitions").to_owned();
+        let at_default = wanted(&[("num.partitions", &default)]);
+        assert_eq!(differences(&state, &at_default), []);
+        let changes = changes(&state, &wanted(&[("num.partitions", "3")]));
+        let command = Command::SetClusterConfigs {
+            replaces: 0,
+            changes,
+        };
+        state.apply(EntryId::default(), Stamp::default(), &command);
+        assert_eq!(differences(&state, &wanted(&[("num.partitions", "3")])), []);
+        let difference = |wanted: &str| Difference {
+            name: "num.partitions".to_owned(),
+            in_force: "3".to_owned(),
+            wanted: wanted.to_owned(),
+        };
+        let other = differences(&state, &wanted(&[("num.partitions", "4")]));
+        assert_eq!(other, [difference("4")]);
+        assert_eq!(differences(&state, &wanted(&[])), [difference(&default)]);
+    }
+}

@@ -1,0 +1,103 @@
+//! Nodes on one bucket, one after the other.
+
+use std::time::Duration;
+
+use store::bucket::Op;
+use store::faulty::{Fault, Faulty, Rule};
+
+use super::*;
+
+fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
+    let mut journal = journal::node::Settings::alone("c1");
+    journal.proposal_deadline = Duration::from_millis(100);
+    journal.retry_min = Duration::from_millis(10);
+    journal.retry_max = Duration::from_millis(20);
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Settings {
+        cluster_id: "c".to_owned(),
+        journal,
+        groups: coordinator::Settings {
+            initial_rebalance_delay: Duration::ZERO,
+            session_timeout_min: Duration::ZERO,
+            session_timeout_max: Duration::from_secs(1),
+            members_max: 1,
+            bytes_max: u64::MAX,
+        },
+        housekeeping_interval: Duration::from_secs(60),
+        cluster_configs: Wanted {
+            configs: configs.iter().map(owned).collect(),
+            replaces,
+        },
+    }
+}
+
+fn bucket() -> Arc<Faulty> {
+    Arc::new(Faulty::new(Arc::new(store::memory::Memory::new()), 1))
+}
+
+/// A node that leads, and what keeps it running.
+async fn started(bucket: &Arc<Faulty>, settings: &Settings) -> (Arc<Node>, Tasks) {
+    let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(bucket);
+    let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+    let (node, tasks) = Node::start(settings, engine, shared);
+    assert_eq!(node.lead().await, Ok(()));
+    (node, tasks)
+}
+
+fn partitions(node: &Node) -> String {
+    node.with_state(|state| state.cluster_config("num.partitions").to_owned())
+}
+
+#[tokio::test]
+async fn a_start_goes_on_when_the_journal_falters_as_it_sets_configs() {
+    let bucket = bucket();
+    // The claim goes in, and what follows does not for a while.
+    bucket.faults().add(Rule {
+        prefix: "journal/".to_owned(),
+        skip: 1,
+        times: Some(10),
+        ..Rule::on(Op::PutNew, Fault::Definite)
+    });
+    let (node, _tasks) = started(&bucket, &settings(&[("num.partitions", "3")], None)).await;
+    assert_eq!(partitions(&node), "3");
+}
+
+#[tokio::test]
+async fn only_the_first_node_of_a_cluster_sets_its_configs_by_its_flags() {
+    let bucket = bucket();
+    let first = settings(&[("num.partitions", "3")], None);
+    drop(started(&bucket, &first).await);
+    let other = settings(&[("num.partitions", "4")], None);
+    let (node, tasks) = started(&bucket, &other).await;
+    assert_eq!(partitions(&node), "3");
+    let differences = node.config_differences();
+    let [differs] = differences.as_slice() else {
+        panic!("{differences:?}")
+    };
+    assert_eq!((&*differs.in_force, &*differs.wanted), ("3", "4"));
+    let version = node.with_state(State::configs_version);
+    drop((node, tasks));
+    // An operator's word names what it replaces.
+    for (replaces, expected) in [(version + 1, "3"), (version, "4"), (version, "4")] {
+        let told = settings(&[("num.partitions", "4")], Some(replaces));
+        let (node, _tasks) = started(&bucket, &told).await;
+        assert_eq!(partitions(&node), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_begun_without_configs_is_not_new_later() {
+    let bucket = bucket();
+    let (node, tasks) = started(&bucket, &settings(&[], None)).await;
+    let topic = meta::command::CreateTopic {
+        id: meta::ids::TopicId(1),
+        name: "t".to_owned(),
+        partitions: 1,
+        configs: meta::config::Configs::new(),
+    };
+    let created = node.propose(&meta::Command::CreateTopic(topic)).await;
+    assert!(created.is_ok());
+    drop((node, tasks));
+    let (node, _tasks) = started(&bucket, &settings(&[("num.partitions", "4")], None)).await;
+    assert_ne!(partitions(&node), "4");
+}

@@ -1,0 +1,181 @@
+//! The way to a control node, and calls by name over it: whoever calls gets the value that belongs
+//! to the call. It must not know where the control node is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meta::command::{Command, RegisterAgent};
+use meta::ids::{FileId, PartitionId, ProducerId};
+use meta::terms::places::{Bounds, TimeQuery};
+use meta::terms::view::ViewChange;
+use meta::{CommitFile, FileReply};
+use meta::{Fate, FileRef};
+use meta::{Located, SlicePlace};
+
+use crate::call::{Answer, Call, Locate, Position, Registered, Return};
+use crate::error::Error;
+use crate::group::{GroupReply, GroupRequest};
+use crate::notice::Notices;
+
+/// A control node, in this process or elsewhere.
+#[async_trait]
+pub trait Control: Send + Sync + 'static {
+    /// Answers a call.
+    async fn call(&self, call: Call) -> Result<Answer, Error>;
+
+    /// What is applied from now on.
+    fn notices(&self) -> Notices;
+}
+
+/// Calls a control node. Clones are cheap.
+#[derive(Clone)]
+pub struct Client {
+    control: Arc<dyn Control>,
+}
+
+/// Takes the value of an answer that belongs to the call.
+macro_rules! expect {
+    ($answer:expr, $kind:pat $(if $holds:expr)? => $value:expr) => {
+        match $answer.value {
+            $kind $(if $holds)? => Ok($value),
+            other => Err(mismatch(&other)),
+        }
+    };
+}
+
+/// A value that does not belong to the call: a mistake of ours, and nothing to build upon.
+fn mismatch(value: &Return) -> Error {
+    Error::Unknown {
+        reason: format!("the answer to another call: {value:?}"),
+    }
+}
+
+impl Client {
+    pub fn new(control: Arc<dyn Control>) -> Self {
+        Client { control }
+    }
+
+    /// What is applied from now on.
+    pub fn notices(&self) -> Notices {
+        self.control.notices()
+    }
+
+    async fn propose(&self, command: Command) -> Result<Answer, Error> {
+        self.control.call(Call::Propose(Box::new(command))).await
+    }
+
+    /// Makes this start of an agent known; fences earlier starts under the same name.
+    pub async fn register(&self, agent: RegisterAgent) -> Result<Registered, Error> {
+        let answer = self.propose(Command::RegisterAgent(agent)).await?;
+        expect!(answer, Return::Registered(registered) => registered)
+    }
+
+    /// Commits a file whose bytes are durable. Repeating it gives the first outcome.
+    pub async fn commit(&self, file: CommitFile) -> Result<FileReply, Error> {
+        let answer = self.propose(Command::CommitFile(file)).await?;
+        expect!(answer, Return::File(reply) => reply)
+    }
+
+    /// Gives up a file number for good: what it held is not and never will be committed.
+    pub async fn skip(&self, file: FileId) -> Result<FileReply, Error> {
+        let answer = self.propose(Command::SkipFile { file }).await?;
+        expect!(answer, Return::File(reply) => reply)
+    }
+
+    /// Changes topics or configs; the change is seen at the position given and from there on.
+    pub async fn change(&self, command: Command) -> Result<Position, Error> {
+        let answer = self.propose(command).await?;
+        expect!(answer, Return::Done => answer.at)
+    }
+
+    /// Whether such a change would be taken now.
+    pub async fn check(&self, command: Command) -> Result<(), Error> {
+        let answer = self.control.call(Call::Check(Box::new(command))).await?;
+        expect!(answer, Return::Done => ())
+    }
+
+    /// A new producer id, or the next epoch of a known one.
+    pub async fn init_producer(
+        &self,
+        known: Option<(ProducerId, i16)>,
+    ) -> Result<(ProducerId, i16), Error> {
+        let answer = self.propose(Command::AllocateProducer { known }).await?;
+        expect!(answer, Return::Producer { id, epoch } => (id, epoch))
+    }
+
+    /// Reports that files are deleted from every bucket, so that they can be forgotten.
+    pub async fn forget_files(&self, files: Vec<FileRef>) -> Result<(), Error> {
+        let files = files.into_iter().collect();
+        let answer = self.propose(Command::FilesDeleted { files }).await?;
+        expect!(answer, Return::Done => ())
+    }
+
+    /// Waits until what was appended before the call is applied: what is read at the position given
+    /// is current.
+    pub async fn barrier(&self) -> Result<Position, Error> {
+        let answer = self.control.call(Call::Barrier).await?;
+        expect!(answer, Return::Done => answer.at)
+    }
+
+    /// Topics and agents: what changed since the version that is known; `None` if nothing did.
+    pub async fn view(
+        &self,
+        known: Option<u64>,
+        at: Position,
+    ) -> Result<Option<Box<ViewChange>>, Error> {
+        let answer = self.control.call(Call::View { known, at }).await?;
+        expect!(answer, Return::View(view) => view)
+    }
+
+    /// Where records are, in the order of what is wanted.
+    pub async fn locate(&self, wanted: Vec<Locate>, at: Position) -> Result<Vec<Located>, Error> {
+        let count = wanted.len();
+        let answer = self.control.call(Call::Locate { wanted, at }).await?;
+        expect!(answer, Return::Located(located) if located.len() == count => located)
+    }
+
+    /// The bounds of partitions, current, and the position at which they were.
+    pub async fn bounds(
+        &self,
+        partitions: Vec<PartitionId>,
+    ) -> Result<(Position, Vec<Option<Bounds>>), Error> {
+        let count = partitions.len();
+        let answer = self.control.call(Call::Bounds(partitions)).await?;
+        expect!(answer, Return::Bounds(bounds) if bounds.len() == count => (answer.at, bounds))
+    }
+
+    /// The slice in which to look for a timestamp.
+    pub async fn find_time(
+        &self,
+        partition: PartitionId,
+        query: TimeQuery,
+        at: Position,
+    ) -> Result<Option<SlicePlace>, Error> {
+        let call = Call::FindTime {
+            partition,
+            query,
+            at,
+        };
+        let answer = self.control.call(call).await?;
+        expect!(answer, Return::Place(place) => place)
+    }
+
+    /// Files that may be deleted now, at most `limit`.
+    pub async fn collectable(&self, limit: u32) -> Result<Vec<FileRef>, Error> {
+        let answer = self.control.call(Call::Collectable { limit }).await?;
+        expect!(answer, Return::Collectable(files) => files)
+    }
+
+    /// What may be done with files found in a bucket.
+    pub async fn fates(&self, files: Vec<FileRef>) -> Result<Vec<Fate>, Error> {
+        let count = files.len();
+        let answer = self.control.call(Call::Fates(files)).await?;
+        expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
+    }
+
+    /// Asks the coordinator of a group.
+    pub async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error> {
+        let answer = self.control.call(Call::Group(request)).await?;
+        expect!(answer, Return::Group(reply) => reply)
+    }
+}

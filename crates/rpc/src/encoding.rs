@@ -1,0 +1,249 @@
+//! Calls, answers and notices as bytes (docs/formats/rpc.md): which fields, in which order, and the
+//! numbers of kinds. A number that was used once is never used for anything else. It must not know
+//! what they mean.
+
+use bytes::Bytes;
+use meta::commit::{BatchOutcome, FileReply};
+use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, Synced};
+use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
+use meta::terms::places::{Bounds, TimeQuery};
+use meta::terms::refusal::TopicRefusal;
+use meta::terms::view::{Agent, Topic, ViewChange};
+use meta::{Command, Fate, FileRef, Located, SlicePlace};
+
+use crate::call::{Answer, Call, Locate, Position, Registered, Return};
+use crate::error::{Error, Leader};
+use crate::group::{
+    CommitOffsets, CommitPartition, DescribedGroup, DescribedMember, FetchGroup, FetchedGroup,
+    FetchedPartition, FetchedTopic, GroupError, GroupReply, GroupRequest, Heartbeat, JoinGroup,
+    JoinRefusal, JoinedGroup, ListedGroup, TopicName,
+};
+use crate::notice::Notice;
+
+use value::{Reader, Value, fields, numbered, variants};
+
+pub use value::Malformed;
+
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub fn encode_call(call: &Call) -> Vec<u8> {
+    encode(call)
+}
+
+pub fn decode_call(message: Bytes) -> Result<Call, Malformed> {
+    decode(message)
+}
+
+/// What came of a call.
+pub fn encode_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
+    encode(answer)
+}
+
+/// What came of a call.
+pub fn decode_answer(message: Bytes) -> Result<Result<Answer, Error>, Malformed> {
+    decode(message)
+}
+
+pub fn encode_notices(notices: &Vec<Notice>) -> Vec<u8> {
+    encode(notices)
+}
+
+pub fn decode_notices(message: Bytes) -> Result<Vec<Notice>, Malformed> {
+    decode(message)
+}
+
+fn encode(value: &impl Value) -> Vec<u8> {
+    let mut message = Vec::new();
+    value.put(&mut message);
+    message
+}
+
+fn decode<T: Value>(message: Bytes) -> Result<T, Malformed> {
+    let mut reader = Reader::new(message);
+    let value = T::take(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// A command has the form that it has in the journal (docs/formats/commands.md).
+impl Value for Command {
+    fn put(&self, to: &mut Vec<u8>) {
+        Bytes::from(self.encode()).put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self, Malformed> {
+        Command::decode(&Bytes::take(from)?).map_err(|_| Malformed::Command)
+    }
+}
+
+numbered!(
+    AgentId,
+    Incarnation,
+    PartitionId,
+    Position,
+    ProducerId,
+    TopicId
+);
+
+variants! {
+    Call {
+        1 = Propose(command),
+        2 = Check(command),
+        3 = Barrier,
+        4 = View { known, at },
+        5 = Locate { wanted, at },
+        6 = Bounds(partitions),
+        7 = FindTime { partition, query, at },
+        8 = Collectable { limit },
+        9 = Fates(files),
+        10 = Group(request),
+    }
+    Return {
+        1 = Done,
+        2 = Registered(registered),
+        3 = File(reply),
+        4 = Producer { id, epoch },
+        5 = View(view),
+        6 = Located(located),
+        7 = Bounds(bounds),
+        8 = Place(place),
+        9 = Collectable(files),
+        10 = Fates(fates),
+        11 = Group(reply),
+    }
+    Error {
+        1 = NotLeader { leader },
+        2 = Busy,
+        3 = Unavailable { reason },
+        4 = Unknown { reason },
+        5 = Topic(refusal),
+        6 = Refused { reason },
+    }
+    Notice {
+        1 = Advanced { partition, high_watermark, place },
+        2 = LogStart { partition, log_start },
+        3 = View { version },
+        4 = Anything,
+    }
+    TopicRefusal {
+        1 = Exists { name },
+        2 = Unknown,
+        3 = InvalidName { reason },
+        4 = InvalidPartitions { reason },
+        5 = InvalidConfig { reason },
+        6 = Policy { reason },
+    }
+    TimeQuery { 1 = AtOrAfter(time), 2 = Largest }
+    Located {
+        1 = Found { log_start, high_watermark, places },
+        2 = OutOfRange { log_start, high_watermark },
+        3 = UnknownPartition,
+    }
+    Fate { 1 = Live, 2 = Tombstoned, 3 = Undecided, 4 = Dead }
+    FileReply {
+        1 = Committed { outcomes },
+        2 = Skipped,
+        3 = Decided,
+        4 = Gap { expected },
+        5 = Fenced,
+        6 = UnknownIncarnation,
+        7 = PlacementRefused,
+        8 = Malformed,
+    }
+    BatchOutcome {
+        1 = Accepted { base_offset, log_start },
+        2 = Duplicate { base_offset, log_start },
+        3 = DuplicateSequence,
+        4 = OutOfOrder,
+        5 = InvalidProducerEpoch,
+        6 = UnknownPartition,
+        7 = OffsetsExhausted,
+        8 = TooManyProducers,
+    }
+    GroupRequest {
+        1 = Join(join),
+        2 = Sync { group, sync },
+        3 = Heartbeat(heartbeat),
+        4 = Leave { group, members },
+        5 = Commit(commit),
+        6 = Fetch(groups),
+        7 = Describe(groups),
+        8 = List(states),
+    }
+    GroupReply {
+        1 = Join(result),
+        2 = Sync(result),
+        3 = Heartbeat(result),
+        4 = Leave(result),
+        5 = Commit(results),
+        6 = Fetch(groups),
+        7 = Describe(result),
+        8 = List(result),
+    }
+    GroupError {
+        1 = Refused(refusal),
+        2 = NotCoordinator,
+        3 = CoordinatorNotAvailable,
+        4 = InvalidGroupId,
+        5 = InvalidSessionTimeout,
+        6 = MemberIdRequired,
+        7 = NoRoom,
+        8 = TooLarge,
+        9 = AnswerFull,
+        10 = UnknownTopicId,
+    }
+    Refusal {
+        1 = UnknownMemberId,
+        2 = IllegalGeneration,
+        3 = InconsistentGroupProtocol,
+        4 = RebalanceInProgress,
+        5 = FencedInstanceId,
+        6 = GroupMaxSizeReached,
+        7 = GroupIdNotFound,
+        8 = NonEmptyGroup,
+        9 = OffsetMetadataTooLarge,
+        10 = UnknownTopicOrPartition,
+    }
+    TopicName { 1 = Name(name), 2 = Id(id) }
+}
+
+fields! {
+    Answer { at, value }
+    Leader { name, address }
+    Locate { partition, offset, max_bytes }
+    Bounds { log_start, high_watermark }
+    Registered { agent, incarnation, cluster_id }
+    ViewChange { version, level, whole, topics, deleted, agents, cluster_configs }
+    Agent { id, name, host, port, region, zone, level, incarnation }
+    Topic { id, name, partitions, configs, version }
+    FileId { incarnation, number }
+    FileRef { file, nonce }
+    SlicePlace {
+        file, nonce, file_length, position, length, base_offset, last_offset, max_timestamp
+    }
+    JoinGroup { group, join, fresh_member, id_required }
+    Join {
+        member, admitted, instance, client_id, client_host, session_timeout_millis,
+        rebalance_timeout_millis, protocol_type, protocols, can_skip_assignment, members_max
+    }
+    Protocol { name, metadata }
+    JoinedGroup { member, joined }
+    Joined { generation, protocol_type, protocol, leader, skip_assignment, members }
+    JoinedMember { member, instance, metadata }
+    JoinRefusal { error, member }
+    Sync { member, instance, generation, protocol_type, protocol, assignments }
+    Synced { protocol_type, protocol, assignment }
+    Heartbeat { group, member, instance, generation }
+    Leaving { member, instance }
+    CommitOffsets { group, member, instance, generation, topics }
+    CommitPartition { partition, offset, leader_epoch, metadata }
+    FetchGroup { group, topics }
+    FetchedGroup { group, topics }
+    FetchedTopic { topic, id, partitions }
+    FetchedPartition { partition, offset, leader_epoch, metadata, error }
+    DescribedGroup { group, error, exists, state, protocol_type, protocol, members }
+    DescribedMember { member, instance, client_id, client_host, metadata, assignment }
+    ListedGroup { group, protocol_type, state }
+}

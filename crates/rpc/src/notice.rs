@@ -1,0 +1,33 @@
+//! What an agent is told without asking: hints to look again, never facts to rest on.
+
+use futures::stream::BoxStream;
+use meta::SlicePlace;
+use meta::ids::PartitionId;
+
+/// What a control node tells, as it applies it; what one entry brought comes together.
+pub type Notices = BoxStream<'static, Vec<Notice>>;
+
+/// Something that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Records were added to a partition.
+    Advanced {
+        partition: PartitionId,
+        /// The offset after the last record.
+        high_watermark: i64,
+        place: SlicePlace,
+    },
+    /// The first offset that can be read has moved.
+    LogStart {
+        partition: PartitionId,
+        /// The first offset that can be read.
+        log_start: i64,
+    },
+    /// Topics, configs or agents changed.
+    View {
+        /// The version of the view that has the change.
+        version: u64,
+    },
+    /// Anything may have changed: notices were left out, or the node loaded a snapshot.
+    Anything,
+}
