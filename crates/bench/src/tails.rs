@@ -48,8 +48,8 @@ fn slow_reads() -> Vec<Rule> {
     kinds.map(|kind| Rule::on(kind, SLOW).share(0.03)).to_vec()
 }
 
-/// Measures everything whose name contains `filter`, each acknowledgement for `measured`, and prints
-/// it with what is aimed at.
+/// Measures every case whose name contains `filter`, acknowledgements for the time `measured`, and
+/// prints a table of the figures beside their aims.
 pub async fn run(programs: &Programs, measured: Duration, filter: &str) -> Result<()> {
     println!("| what | figure | aim |\n|---|---|---|");
     let share = |effect, share| Rule::on(Kind::Put, effect).share(share);
@@ -83,8 +83,23 @@ pub async fn run(programs: &Programs, measured: Duration, filter: &str) -> Resul
             println!("| {name} | {figure} | {aim} |");
         }
     }
+    restarts(programs, filter).await?;
+    for (name, effect) in [
+        ("outage, 503", Effect::SlowDown),
+        ("outage, connections dropped", Effect::Reset),
+        ("outage, no answer", Effect::Silence),
+    ] {
+        if name.contains(filter) {
+            let back = back_after(programs, name, effect).await?;
+            println!("| {name} | back after {back:.2} s | 1.5 s |");
+        }
+    }
+    Ok(())
+}
+
+async fn restarts(programs: &Programs, filter: &str) -> Result<()> {
     let stalled = vec![Rule::on(Kind::Get, Effect::Stall).share(0.03)];
-    let restarts = [
+    let cases = [
         ("restart, clean", vec![], "the others are read beside it"),
         (
             "restart, 3 % of GETs 3 s slower",
@@ -97,31 +112,21 @@ pub async fn run(programs: &Programs, measured: Duration, filter: &str) -> Resul
             "ready in 5 s, half the clean rate",
         ),
     ];
-    if restarts.iter().any(|(name, ..)| name.contains(filter)) {
-        let mut peer = Peer::seaway(programs, "restart", &SeawayOptions::default())?;
-        fill(&peer).await?;
-        for (name, faults, aim) in restarts {
-            if !name.contains(filter) {
-                continue;
-            }
-            set(peer.bucket()?, &rules(faults)).await?;
-            let ready = restart(programs, &mut peer).await?;
-            let rate = load::read_all(peer.address(), TOPIC, PARTITIONS).await?;
-            println!("| {name} | ready in {ready:.1} s, cold read {rate:.0} MiB/s | {aim} |");
-        }
-        peer.stop()?;
+    if !cases.iter().any(|(name, ..)| name.contains(filter)) {
+        return Ok(());
     }
-    for (name, effect) in [
-        ("outage, 503", Effect::SlowDown),
-        ("outage, connections dropped", Effect::Reset),
-        ("outage, no answer", Effect::Silence),
-    ] {
-        if name.contains(filter) {
-            let back = back_after(programs, name, effect).await?;
-            println!("| {name} | back after {back:.2} s | 1.5 s |");
+    let mut peer = Peer::seaway(programs, "restart", &SeawayOptions::default())?;
+    fill(&peer).await?;
+    for (name, faults, aim) in cases {
+        if !name.contains(filter) {
+            continue;
         }
+        set(peer.bucket()?, &rules(faults)).await?;
+        let ready = restart(programs, &mut peer).await?;
+        let rate = load::read_all(peer.address(), TOPIC, PARTITIONS).await?;
+        println!("| {name} | ready in {ready:.1} s, cold read {rate:.0} MiB/s | {aim} |");
     }
-    Ok(())
+    peer.stop()
 }
 
 async fn start(programs: &Programs, name: &str) -> Result<Peer> {

@@ -1,31 +1,32 @@
-//! How many requests may be made beyond those that somebody asked for. Pure. It must not know what
-//! they are.
+//! An allowance of extra requests: how many may be made beyond those that callers asked for. Pure.
+//! It must not know what the requests are.
 
 use host::clock::Instant;
 
-/// One request, in the thousandths that allowances count.
+/// One request. Allowances count in thousandths of one.
 const ONE: u64 = 1_000;
 
-/// What earns extra requests, in thousandths of one.
+/// How an allowance grows, in thousandths of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The most that is saved up; an allowance begins with it.
+    /// The most that is saved up. An allowance begins full.
     pub cap: u64,
-    /// Earned by each request that somebody asked for.
+    /// Earned by each request that a caller asks for.
     pub per_request: u64,
-    /// Earned in each second, so that a bucket that was away is found to be back.
+    /// Earned in each second, so that a bucket that was away is asked again even if no caller
+    /// comes.
     pub per_second: u64,
 }
 
 impl Terms {
-    /// Repetitions of what failed: three to ten requests over the long run, since a store that refuses
-    /// one in five needs one to four; and ten a second, which hurt no store.
+    /// For repeating failed requests: three for each ten that callers ask for, since a store that
+    /// refuses one in five needs up to that many; and ten a second, which hurt no store.
     pub const REPEATS: Terms = Terms {
         cap: 20 * ONE,
         per_request: 300,
         per_second: 10 * ONE,
     };
-    /// Second copies of requests that take long: one to ten.
+    /// For second copies of slow requests: one for each ten that callers ask for.
     pub const HEDGES: Terms = Terms {
         cap: 10 * ONE,
         per_request: 100,
@@ -50,7 +51,7 @@ impl Allowance {
         }
     }
 
-    /// Notes that somebody asked for a request.
+    /// Counts a request that a caller asked for.
     pub fn earn(&mut self) {
         self.save(self.terms.per_request);
     }
@@ -69,7 +70,7 @@ impl Allowance {
         }
     }
 
-    /// Saves up as much as may be.
+    /// Fills the allowance to its cap.
     pub fn fill(&mut self) {
         self.saved = self.terms.cap;
     }

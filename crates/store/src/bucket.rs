@@ -46,7 +46,6 @@ impl Key {
         }
     }
 
-    /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -70,7 +69,6 @@ impl Key {
     }
 }
 
-/// Whether `byte` may occur in a key.
 pub(crate) fn is_key_byte(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-')
 }
@@ -124,8 +122,8 @@ impl Payload {
         }
     }
 
-    /// The same bytes, of which the CRC-32C is known: it was computed of what they came from, so
-    /// that a bucket that verifies it finds what was altered since.
+    /// The same bytes with their CRC-32C, which the caller computed from the source of the bytes: a
+    /// bucket that verifies it notices any change made since.
     pub fn with_checksum(self, checksum: u32) -> Self {
         Payload {
             checksum: Some(checksum),
@@ -133,7 +131,7 @@ impl Payload {
         }
     }
 
-    /// The CRC-32C of all bytes; computed if it is not known.
+    /// The CRC-32C of all bytes, computed if it is not known.
     pub fn checksum(&self) -> u32 {
         self.checksum.unwrap_or_else(|| {
             let pieces = self.pieces.iter();
@@ -146,17 +144,14 @@ impl Payload {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
 
-    /// True if there is not one byte.
     pub fn is_empty(&self) -> bool {
         self.pieces.iter().all(Bytes::is_empty)
     }
 
-    /// The pieces, in order.
     pub fn pieces(&self) -> &[Bytes] {
         &self.pieces
     }
 
-    /// The pieces, in order.
     pub fn into_pieces(self) -> Vec<Bytes> {
         self.pieces
     }
@@ -206,19 +201,16 @@ pub enum Put {
     Conflict,
 }
 
-/// An object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// Its key, below the cluster's prefix.
+    /// The object's key, below the cluster's prefix.
     pub key: Key,
-    /// Its size in bytes.
     pub size: u64,
 }
 
 /// Room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What may still be written.
     pub free: u64,
     pub total: u64,
 }
@@ -226,17 +218,11 @@ pub struct Space {
 /// The operations of a bucket, as errors, counters and fault rules name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
-    /// [`Bucket::put_new`]
     PutNew,
-    /// [`Bucket::get`]
     Get,
-    /// [`Bucket::get_range`]
     GetRange,
-    /// [`Bucket::head`]
     Head,
-    /// [`Bucket::list`]
     List,
-    /// [`Bucket::delete`]
     Delete,
 }
 
@@ -276,31 +262,13 @@ pub enum Error {
     /// It certainly had no effect and the same request will fail again: forbidden, a bucket that
     /// does not exist, a bad setting, an object shorter than the range asked for.
     #[error("bucket {op} of {key:?} failed: {detail}")]
-    Definite {
-        op: Op,
-        /// On which key or prefix.
-        key: String,
-        /// What was wrong, for people.
-        detail: String,
-    },
+    Definite { op: Op, key: String, detail: String },
     /// It may have happened, or may still happen: a timeout, a reset, a 5xx, no connection.
     #[error("bucket {op} of {key:?} may or may not have happened: {detail}")]
-    Unknown {
-        op: Op,
-        /// On which key or prefix.
-        key: String,
-        /// What was seen, for people.
-        detail: String,
-    },
+    Unknown { op: Op, key: String, detail: String },
     /// The store asked for fewer requests and certainly did nothing.
     #[error("bucket {op} of {key:?} was throttled: {detail}")]
-    Throttled {
-        op: Op,
-        /// On which key or prefix.
-        key: String,
-        /// What was seen, for people.
-        detail: String,
-    },
+    Throttled { op: Op, key: String, detail: String },
 }
 
 /// A detail as one line of a log: stores answer errors with pages of XML, line feeds and all.
@@ -315,7 +283,6 @@ fn one_line(detail: impl fmt::Display) -> String {
 }
 
 impl Error {
-    /// A [`Error::Definite`].
     pub fn definite(op: Op, key: impl AsRef<str>, detail: impl fmt::Display) -> Self {
         Error::Definite {
             op,
@@ -324,7 +291,6 @@ impl Error {
         }
     }
 
-    /// An [`Error::Unknown`].
     pub fn unknown(op: Op, key: impl AsRef<str>, detail: impl fmt::Display) -> Self {
         Error::Unknown {
             op,
@@ -333,7 +299,6 @@ impl Error {
         }
     }
 
-    /// An [`Error::Throttled`].
     pub fn throttled(op: Op, key: impl AsRef<str>, detail: impl fmt::Display) -> Self {
         Error::Throttled {
             op,
@@ -361,7 +326,7 @@ impl Error {
 pub trait Bucket: Send + Sync + 'static {
     /// Creates the object if there is none, and never overwrites. `Created` means durable. A store
     /// that refuses an object before it has read all of it may break the connection, which is
-    /// [`Error::Unknown`]: whoever repeats the call hears of the conflict in the end.
+    /// [`Error::Unknown`]: a caller that repeats the call learns of the conflict in the end.
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error>;
 
     /// The whole object; `None` only on the store's definite word that it does not exist.
@@ -371,9 +336,8 @@ pub trait Bucket: Send + Sync + 'static {
     /// not exist. An object that ends before the range does is a [`Error::Definite`].
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error>;
 
-    /// Reads the object, or exactly the bytes of a range, as [`Bucket::get`] and
-    /// [`Bucket::get_range`] do, but leaves what comes in `received` as it comes: it is still there
-    /// if this future is dropped.
+    /// Reads as [`Bucket::get`] does, or as [`Bucket::get_range`] if a range is given, but puts the
+    /// bytes into `received` as they come, where they stay if this future is dropped.
     async fn read(
         &self,
         key: &Key,
@@ -413,7 +377,7 @@ pub trait Bucket: Send + Sync + 'static {
         None
     }
 
-    /// Whether a network lies between, on which one request may take far longer than the next.
+    /// True if the bucket is behind a network, where one request may take far longer than the next.
     fn is_remote(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
-//! CRC-32C (Castagnoli), over bytes and put together from parts without reading them again. It
-//! must not know what is summed.
+//! CRC-32C (Castagnoli): of bytes, and of a whole from the checksums of its parts without reading
+//! them again. It must not know what the bytes are.
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 

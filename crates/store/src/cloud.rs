@@ -1,6 +1,7 @@
-//! Buckets of the clouds, and of whatever speaks S3: one attempt per call over the `object_store`
-//! crate, with errors that say truthfully whether something may have happened. It must not know
-//! what the objects mean, nor how the bucket was named: [`crate::open`] does.
+//! Buckets of the clouds, and of every store that speaks S3: one attempt per call over the
+//! `object_store` crate, with errors that say truthfully whether the request may have had an
+//! effect. It must not know what the objects mean, nor how the bucket was named: [`crate::open`]
+//! does.
 //!
 //! The client's own errors hide the HTTP status, and take a bucket that does not exist for a
 //! missing object. So the HTTP layer is watched ([`witness`]) and its word decides.
@@ -30,7 +31,7 @@ use witness::{Checksum, Reply, Seen};
 const UNKNOWN_CHECKSUM: &str = "if the store does not know the checksum of uploads \
     (x-amz-checksum-crc32c), say checksum=none, crc64nvme or sha256 in the bucket's URL";
 
-/// Keys that one page of a listing may have, everywhere.
+/// Keys in one page of a listing: no store returns more.
 const PAGE: usize = 1_000;
 
 /// What a cloud's client must be able to do.
@@ -66,7 +67,7 @@ impl Cloud {
     }
 
     fn path(&self, op: Op, key: &Key) -> Result<Path, Error> {
-        // Keys need no escaping, and parsing refuses what would.
+        // Keys need no escaping: `Path::parse` refuses characters that would.
         Path::parse(format!("{}{key}", self.prefix))
             .map_err(|error| Error::definite(op, key, error))
     }
@@ -130,7 +131,7 @@ impl Bucket for Cloud {
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
         check_range(key, &range)?;
         if range.is_empty() {
-            // HTTP has no empty range; whether it lies within the object is still answered.
+            // HTTP has no empty range. The caller still learns whether the object reaches that far.
             return match self.head(key).await? {
                 None => Ok(None),
                 Some(size) if range.end <= size => Ok(Some(Bytes::new())),
@@ -189,7 +190,8 @@ impl Bucket for Cloud {
         let mut token = None;
         while found.len() < limit {
             let options = PaginatedListOptions {
-                // Some stores refuse to start before the prefix; there is nothing to skip then.
+                // Some stores refuse a start that sorts before the prefix; nothing would be skipped
+                // then.
                 offset: start_after
                     .filter(|key| key.as_str() > prefix)
                     .map(|key| format!("{}{key}", self.prefix)),
@@ -234,13 +236,13 @@ impl Bucket for Cloud {
 }
 
 impl Seen {
-    /// Whether the store said, in so many words, that the object does not exist.
+    /// True if the store said explicitly that the object does not exist.
     fn says_absent(&self) -> bool {
         // S3, GCS and all that follow them; Azure.
         self.status == Some(404) && ["NoSuchKey", "BlobNotFound"].contains(&self.code.as_str())
     }
 
-    /// Whether a create-if-absent met something, or may have.
+    /// True if a create-if-absent met an object, or may have.
     fn says_conflict(&self) -> bool {
         matches!(self.status, Some(304 | 409 | 412))
     }
@@ -265,11 +267,11 @@ impl Seen {
         }
     }
 
-    /// What a failure means.
+    /// Turns a failed request into the error that says whether it may have had an effect.
     fn classify(&self, op: Op, key: impl AsRef<str>, error: impl fmt::Display) -> Error {
         let code = self.code.as_str();
         match self.status {
-            // No request was made at all: bad settings, no credentials.
+            // No request was sent: bad settings, no credentials.
             None if !self.sent => Error::definite(op, key, error),
             // A timeout, a reset, no connection.
             None => Error::unknown(op, key, error),
@@ -291,9 +293,9 @@ impl Seen {
             {
                 Error::unknown(op, key, error)
             }
-            // Whoever does not know how to do something has not done it.
+            // A store that does not support a request has not performed it.
             Some(300..=499 | 501) => Error::definite(op, key, error),
-            // 5xx; or an answer of which the body broke off or made no sense.
+            // 5xx, or an answer whose body broke off or made no sense.
             Some(_) => Error::unknown(op, key, error),
         }
     }

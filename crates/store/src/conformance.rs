@@ -11,7 +11,7 @@ use crate::bucket::{Bucket, Error, Key, Payload, Put};
 
 /// The size of the large object.
 const LARGE_BYTES: usize = 32 << 20;
-/// How often a refusal may get lost before the suite gives up on hearing it.
+/// How often the store's answer to a refused create may get lost before the suite fails.
 const REFUSALS_LOST_MAX: u32 = 100;
 
 /// Runs every check.
@@ -70,7 +70,7 @@ impl Suite {
             let key = self.key(&format!("race-{round}"));
             let racers = (0..16).map(|racer| {
                 let (bucket, key) = (Arc::clone(&self.bucket), key.clone());
-                // Some large enough to arrive in several reads.
+                // Some bodies are large enough to arrive in several reads.
                 let body = Bytes::from(vec![racer; 1 + usize::from(racer % 4) * 100_000]);
                 host::task::spawn("conformance race", async move {
                     let put = bucket.put_new(&key, body.clone().into()).await;
@@ -88,7 +88,7 @@ impl Suite {
                     assert_eq!(stored.as_ref(), Some(body), "the winner's bytes are stored");
                 }
                 (Some(_), Some(_)) => panic!("two creates of one object succeeded"),
-                // Allowed: a conflict is no proof that somebody won. Then nothing is promised.
+                // Allowed: every racer may see a conflict without any having created the object.
                 (None, _) => {}
             }
         }

@@ -43,12 +43,12 @@ pub struct Directory {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// Directories that exist durably. Nothing of ours ever removes one.
+    /// Directories that are known to exist durably. This process never removes one.
     durable: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Directory {
-    /// Opens the bucket at `root`, creating the directory if need be, and makes durable whatever
+    /// Opens the bucket at `root`, creates the directory if it is missing, and makes durable what
     /// an earlier process left there. Blocks.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
@@ -67,7 +67,7 @@ impl Directory {
             _ => {}
         }
         for directory in root.ancestors() {
-            // Ancestors that we may not read were not made by us.
+            // An ancestor that we may not read was not made by us, and needs no sync.
             if sync_directory(directory).is_err() && directory == root {
                 let error = io::Error::other("the directory cannot be synced");
                 return Err(failed("cannot make the directory durable", error));
@@ -108,7 +108,8 @@ impl Bucket for Directory {
             let Some((mut file, size)) = inner.look(Op::Get, &key)? else {
                 return Ok(None);
             };
-            // One byte more than expected, so that the end is seen without another allocation.
+            // One byte more than the size, so that reading notices the end without another
+            // allocation.
             let mut bytes = Vec::with_capacity(size as usize + 1);
             file.read_to_end(&mut bytes)
                 .map_err(|error| inner.failure(Op::Get, &key, &error))?;
@@ -189,7 +190,7 @@ impl Inner {
         let path = self.root.join(key.as_str());
         let parent = path.parent().unwrap_or(&self.root);
         if path.symlink_metadata().is_ok() {
-            // Whoever reads it back next must find it after a crash, too.
+            // The existing object must survive a crash before a caller hears of it.
             sync_directory(parent).map_err(|error| self.failure(op, key, &error))?;
             return Ok(Put::Conflict);
         }
@@ -203,7 +204,7 @@ impl Inner {
         let written = write_synced(&staged, body)
             .map_err(|error| self.no_effect(op, key, &error))
             .and_then(|()| self.publish(&staged, &path, parent, key));
-        // What stays behind after a failure is swept when the bucket is opened next.
+        // If this fails, the next opening of the bucket removes the staged file.
         let _ = fs::remove_file(&staged);
         written
     }
@@ -236,7 +237,7 @@ impl Inner {
                 sync_directory(parent).map_err(|error| Error::unknown(Op::Delete, key, error))
             }
             Err(error) if is_absence(&error) => self.present(Op::Delete, key.as_str()),
-            // A directory of that name: no object.
+            // The key names a directory: it is no object, so there is nothing to delete.
             Err(_) if path.is_dir() => Ok(()),
             Err(error) => Err(self.failure(Op::Delete, key, &error)),
         }
@@ -298,7 +299,7 @@ impl Inner {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An error of which it is not known what it left behind, unless its kind says so.
+    /// The error for a failure after which the effect is not known, unless its kind tells.
     fn failure(&self, op: Op, key: impl AsRef<str>, error: &io::Error) -> Error {
         match error.kind() {
             ErrorKind::PermissionDenied
@@ -309,9 +310,9 @@ impl Inner {
         }
     }
 
-    /// An error that came before the object had its name.
+    /// The error for a failure before the object had its name.
     fn no_effect(&self, op: Op, key: impl AsRef<str>, error: &io::Error) -> Error {
-        // What passes by itself when the machine is less busy.
+        // Failures that pass by themselves when the machine is less busy.
         let busy = [
             Errno::INTR,
             Errno::NOMEM,
@@ -344,7 +345,7 @@ fn write_synced(path: &Path, body: &Payload) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    // Data and length; the times in the inode may be lost.
+    // Syncs data and length; losing the times in the inode does no harm.
     file.sync_data()
 }
 
@@ -363,7 +364,7 @@ fn sync_file_system(_root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what dead processes left in the staging directory; best effort.
+/// Removes from the staging directory what dead processes left; best effort.
 fn sweep(staging: &Path) {
     let now = i64::try_from(host::clock::wall_millis() / 1_000).unwrap_or(i64::MAX);
     let Ok(entries) = fs::read_dir(staging) else {

@@ -1,7 +1,7 @@
 //! A bucket that fails on purpose, around any other. For an operation with an effect there are two
-//! questions, whether it happens and what is reported, and rules give every combination; reads
-//! can miss, lie or end early. Rules are given by the test and drawn from a seed. It must not
-//! know what the objects mean.
+//! questions, whether it happens and what is reported, and fault rules give every combination;
+//! reads can miss, lie or end early. The test adds rules; chances are drawn from a seed. It must
+//! not know what the objects mean.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::received::Received;
 /// What goes wrong in an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing happens, and the caller hears so: forbidden, full.
+    /// Nothing happens, and the caller is told so, as for a bucket that is forbidden or full.
     Definite,
     /// Nothing happens, but the caller cannot know: the request was lost.
     Unknown,
@@ -40,23 +40,23 @@ pub enum Fault {
     Truncate,
     /// The request is never answered; nothing happens.
     Silence,
-    /// What is read stops halfway, for ever.
+    /// The body of a read stops halfway and never ends.
     Stall,
-    /// It goes on as usual after this time.
+    /// The operation is delayed by this time and then goes on.
     Delay(Duration),
 }
 
 /// When a fault strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Operations concerned; all if `None`.
+    /// The operation concerned; every operation if `None`.
     pub op: Option<Op>,
-    /// Keys concerned, by prefix.
+    /// The prefix of the keys concerned.
     pub prefix: String,
     pub fault: Fault,
     /// It strikes once in so many operations, on average.
     pub one_in: u64,
-    /// Operations concerned that pass before it may strike.
+    /// How many matching operations pass before the rule may strike.
     pub skip: u64,
     /// How often it may strike; for ever if `None`.
     pub times: Option<u64>,
@@ -82,25 +82,21 @@ impl Rule {
         }
     }
 
-    /// Only keys that begin with `prefix`.
     pub fn below(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Only once in `one_in` operations.
     pub fn one_in(mut self, one_in: u64) -> Self {
         self.one_in = one_in;
         self
     }
 
-    /// Only after `skip` operations have passed.
     pub fn after(mut self, skip: u64) -> Self {
         self.skip = skip;
         self
     }
 
-    /// Only so many times.
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
@@ -122,7 +118,7 @@ struct State {
     held: Vec<Held>,
 }
 
-/// A write whose time has not come.
+/// A write that is held back.
 #[derive(Clone, Debug)]
 enum Held {
     Put(Key, Payload),
@@ -189,7 +185,6 @@ impl Faults {
     }
 }
 
-/// A bucket with faults.
 #[derive(Clone)]
 pub struct Faulty {
     inner: Arc<dyn Bucket>,
@@ -197,7 +192,6 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// `inner`, healthy until rules are added; chances are drawn from `seed`.
     pub fn new(inner: Arc<dyn Bucket>, seed: u64) -> Self {
         let state = State {
             rules: Vec::new(),
@@ -214,7 +208,6 @@ impl Faulty {
         }
     }
 
-    /// The handle that steers this bucket.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
     }

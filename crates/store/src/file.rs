@@ -30,7 +30,7 @@ pub const MAX_SLICES: u64 = 1 << 20;
 const HEADER_MAGIC: [u8; 8] = *b"SEAWAYWF";
 const FOOTER_MAGIC: [u8; 8] = *b"SEAWAYFE";
 
-/// Why bytes are no file, or not the one that was asked for.
+/// Why bytes are not a file, or not the file that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are no file of ours, or a damaged one.
@@ -39,7 +39,7 @@ pub enum Error {
     /// A newer release wrote the file.
     #[error("the file has format version {0}; this release reads version {FORMAT_VERSION}")]
     NewerFormat(u16),
-    /// What the builder was given cannot be written.
+    /// The builder's input does not fit the format.
     #[error("no file can hold this: {0}")]
     Unwritable(&'static str),
 }
@@ -49,11 +49,9 @@ pub enum Error {
 pub struct Slice {
     /// The partition's number: unique in the cluster, never used again.
     pub partition: u64,
-    /// Where the slice starts, in bytes from the start of the file.
+    /// The slice's first byte, counted from the start of the file.
     pub position: u64,
-    /// Its length in bytes.
     pub length: u32,
-    /// CRC-32C of its bytes.
     pub checksum: u32,
     /// Record batches in it.
     pub batches: u32,
@@ -65,12 +63,12 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The first byte behind the slice.
+    /// Position of the first byte after the slice.
     pub fn end(&self) -> u64 {
         self.position.saturating_add(u64::from(self.length))
     }
 
-    /// Checks that `bytes` are the slice's.
+    /// Checks that `bytes` have this slice's length and checksum.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() as u64 != u64::from(self.length) {
             return Err(Error::Corrupt(
@@ -84,15 +82,13 @@ impl Slice {
     }
 }
 
-/// What the end of a file says about the rest.
+/// The footer: where the index is, and checksums over the rest of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
     pub id: FileId,
     /// Where the index starts.
     pub index_position: u64,
-    /// Entries in the index.
     pub slices: u32,
-    /// CRC-32C of the index.
     pub index_checksum: u32,
     /// CRC-32C of everything before the footer.
     pub content_checksum: u32,
@@ -132,7 +128,6 @@ impl Footer {
         Ok(footer)
     }
 
-    /// The length of the whole file, in bytes.
     pub fn file_length(&self) -> Result<u64, Error> {
         self.index_position
             .checked_add(self.index_bytes())
@@ -140,7 +135,6 @@ impl Footer {
             .ok_or(Error::Corrupt("the index lies beyond any file"))
     }
 
-    /// The length of the index, in bytes.
     pub fn index_bytes(&self) -> u64 {
         u64::from(self.slices) * ENTRY_BYTES
     }
@@ -200,9 +194,10 @@ impl FileIndex {
         FileIndex::decode_whole_with(file, |_, bytes| Ok(crc32c(bytes)))
     }
 
-    /// The same for a caller who reads the slices anyway: `sum` is given each slice's bytes, in
-    /// order, and yields their CRC-32C, which is compared with the index and put together to the
-    /// file's. No byte is read twice. What `sum` saw is only to be used if all of it succeeds.
+    /// As [`FileIndex::decode_whole`], for a caller that reads the slices anyway: `sum` is given
+    /// each slice's bytes, in order, and yields their CRC-32C. It is compared with the index and
+    /// combined into the file's checksum, so that no byte is read twice. Use what `sum` collected
+    /// only if the whole call succeeds.
     pub fn decode_whole_with<E: From<Error>>(
         file: &[u8],
         mut sum: impl FnMut(&Slice, &[u8]) -> Result<u32, E>,
@@ -226,7 +221,7 @@ impl FileIndex {
             }
             checksum = combine(checksum, found, u64::from(slice.length));
         }
-        // The decoder has found the index where the last slice ends.
+        // Decoding the index made sure that it starts where the last slice ends.
         let rest = usize::try_from(footer.index_position).map(|start| content.get(start..));
         let rest = rest.ok().flatten().unwrap_or_default();
         if append(checksum, rest) != footer.content_checksum {
@@ -330,7 +325,7 @@ fn encode_entry(slice: &Slice, into: &mut Vec<u8>) {
     into.extend_from_slice(&slice.max_timestamp_ms.to_be_bytes());
 }
 
-// Fields of fixed-size arrays: the offsets are constants within the array.
+// Reads one field of a fixed-size array; the offset is a constant within the array.
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];

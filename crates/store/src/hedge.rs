@@ -1,12 +1,12 @@
-//! A bucket behind a network, made steady: a request that takes longer than such requests lately took
-//! is sent again on another connection, the same key and the same bytes, and the first answer counts;
-//! one that the store refused for load, or that was lost, is repeated soon. What came of a body that
-//! stopped is kept. All of it is bounded ([`pace`]), and decided without I/O ([`race`]). It must not
-//! know what the objects mean.
+//! A bucket behind a network, made steady. A request that takes longer than similar ones lately did
+//! is sent again on another connection, with the same key and bytes, and the first answer counts. A
+//! request that was lost, or refused for load, is repeated soon. Bytes of a body that stopped half
+//! way are kept. How many extra requests are made is bounded in [`pace`]; when, is decided without
+//! I/O in [`race`]. It must not know what the objects mean.
 //!
-//! Several copies of a create may end in a conflict with each other, so that the object is read back
-//! then: [`Put::Created`] also says that it holds these bytes and one of the copies may have put them
-//! there.
+//! Copies of one create may conflict with each other. After a conflict the object is therefore read
+//! back: [`Put::Created`] here means that the object holds these bytes and one of our copies may
+//! have put them there.
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -34,7 +34,8 @@ use race::{Attempt, Effect, Event, Failure, GIVE_UP_AFTER, Race, Why};
 #[cfg(test)]
 mod tests;
 
-/// A steady bucket. One that is not remote is asked once, for ten seconds.
+/// A steady bucket. A bucket that is not remote gets one request per call, which is given up after
+/// ten seconds.
 pub struct Hedged {
     inner: Arc<dyn Bucket>,
     counters: Arc<Counters>,
@@ -55,7 +56,7 @@ struct Try<'a, T> {
 }
 
 impl Hedged {
-    /// A steady `inner`; `counters` learn how often it was asked more than once.
+    /// Makes `inner` steady; `counters` count the extra requests.
     pub fn new(inner: Arc<dyn Bucket>, counters: Arc<Counters>) -> Self {
         Hedged {
             inner,
@@ -67,7 +68,7 @@ impl Hedged {
         }
     }
 
-    /// Makes requests until one is answered or nothing is left to be tried.
+    /// Makes requests for one operation until one is answered or the race gives up.
     async fn race<'a, T>(
         &self,
         work: Work,
@@ -167,17 +168,17 @@ impl Hedged {
     }
 }
 
-/// One request's share of an object: what requests before it brought, and what it brings.
+/// What one request reads of an object: the bytes that earlier requests left, and its own.
 struct Part {
     before: Vec<Bytes>,
     before_length: u64,
-    /// The length of all that is wanted, if it is known.
+    /// The length of all that the caller wants, if it is known.
     total: Option<u64>,
     received: Arc<Received>,
 }
 
 impl Part {
-    /// A request that goes on where `other` is, if that is known.
+    /// A request that goes on where `other` stopped, if the length of the whole is known.
     fn after(other: Option<&Part>) -> Self {
         let mut part = Part {
             before: Vec::new(),
@@ -204,7 +205,7 @@ impl Part {
         self.total.or_else(|| self.received.expected())
     }
 
-    /// What is still to be asked for, if `range` is wanted.
+    /// The range still to be asked for, if the caller wants `range` of the object, or all of it.
     fn wanted(&self, range: Option<&Range<u64>>) -> Option<Range<u64>> {
         match self.total.filter(|_| self.before_length > 0) {
             None => range.cloned(),
@@ -221,7 +222,7 @@ impl Part {
     }
 }
 
-/// Makes a request that is not hedged, and gives it up like one that is.
+/// Makes a single request, with the same deadline as a hedged one.
 async fn once<T>(
     op: Op,
     key: &str,
@@ -231,7 +232,7 @@ async fn once<T>(
     answer.unwrap_or_else(|_| Err(Error::unknown(op, key, "no answer")))
 }
 
-/// Waits for one of the requests to end, but not beyond `deadline`: which, and how.
+/// Waits, at most until `deadline`, for one of the requests to end; yields its number and result.
 async fn next<T>(
     running: &mut [Try<'_, T>],
     deadline: Option<Instant>,
@@ -259,8 +260,8 @@ fn failure(error: &Error) -> Failure {
     }
 }
 
-/// Of several failures the one that says of the whole what happened: if one of them may have had an
-/// effect, so may the whole.
+/// Picks the failure to report for the whole operation: one that may have had an effect outweighs
+/// any that had none.
 fn worse(before: Option<Error>, error: Error) -> Error {
     match before {
         Some(before) if before.may_have_happened() => before,
@@ -302,7 +303,7 @@ impl Bucket for Hedged {
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
-        // HTTP has no empty range, and a reversed one is refused.
+        // HTTP has no empty range, and the inner bucket refuses a reversed one.
         if !self.inner.is_remote() || range.is_empty() {
             let read = self.inner.get_range(key, range);
             return once(Op::GetRange, key.as_str(), read).await;

@@ -14,7 +14,7 @@ pub const SNAPSHOTS: &str = "snapshots/";
 pub const CHUNKS: &str = "chunks/";
 /// Files with record batches.
 pub const FILES: &str = "files/";
-/// What the start-up probe leaves if it is killed.
+/// Objects of the start-up probe; some stay behind if it is killed.
 pub const PROBE: &str = "probe/";
 
 /// A file's identity. Agents number their files from zero in each incarnation, so an identity is
@@ -23,9 +23,8 @@ pub const PROBE: &str = "probe/";
 pub struct FileId {
     /// The metadata shard; 0 as long as a cluster is one state machine.
     pub shard: u16,
-    /// The incarnation of the agent that wrote it.
     pub incarnation: u64,
-    /// Its number within the incarnation.
+    /// The file's number within the incarnation.
     pub number: u64,
 }
 
@@ -41,7 +40,6 @@ pub fn file_key(id: FileId, nonce: u32) -> Key {
     known(Key::new(format!("{FILES}{spread:02x}/{name}")))
 }
 
-/// The identity and nonce in a file's key; `None` if the key is none of ours.
 pub fn parse_file_key(key: &Key) -> Option<(FileId, u32)> {
     let (_, name) = key.as_str().strip_prefix(FILES)?.split_once('/')?;
     let mut parts = name.split('-');
@@ -55,7 +53,7 @@ pub fn parse_file_key(key: &Key) -> Option<(FileId, u32)> {
         number: next(16)?,
     };
     let nonce = u32::try_from(next(8)?).ok()?;
-    // Only the one spelling counts: anything else is not a file that we named.
+    // A key that decodes but is spelled otherwise is not a file that we named.
     (file_key(id, nonce) == *key).then_some((id, nonce))
 }
 
@@ -63,7 +61,7 @@ pub fn marker_key() -> Key {
     known(Key::new(MARKER))
 }
 
-/// Unwraps a key that is valid by construction.
+/// Unwraps a key that is built from valid parts.
 pub(crate) fn known(key: Result<Key, InvalidKey>) -> Key {
     match key {
         Ok(key) => key,

@@ -14,16 +14,16 @@ use crate::layout::{PROBE, marker_key};
 /// The newest bucket format that this build writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 const TITLE: &str = "seaway bucket";
-/// A marker is some 100 bytes; more than this is something else.
+/// A marker is some 100 bytes; a longer object is not one.
 const MAX_BYTES: usize = 4_096;
-/// How often what cannot be right is read before it is believed: bytes may be altered on the way, and
-/// whoever creates the marker may be doing so just now.
+/// How often a marker that looks wrong is read before that is believed: bytes may be altered on the
+/// way, and another process may be creating the marker just now.
 const READS: u32 = 4;
-/// The pause between two of these.
+/// The pause between two such reads.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Looks in a row at which a running process must find the same before it ends.
+/// How many looks in a row must find the same wrong marker before a running process ends.
 const LOOKS: u32 = 3;
-/// The lines that this release writes, between the format and the checksum.
+/// The lines between the format and the checksum, in this order.
 const FIELDS: [&str; 4] = ["cluster", "created", "bucket", "generation"];
 /// The longest cluster id: Kafka's are 22 characters.
 const MAX_CLUSTER_BYTES: usize = 64;
@@ -33,11 +33,13 @@ const MAX_CLUSTER_BYTES: usize = 64;
 pub struct Marker {
     /// The cluster's id: 1 to 64 of `A-Z a-z 0-9 _ -`, as Kafka's are.
     pub cluster: String,
-    /// When the bucket was claimed, in milliseconds since 1970, by the wall clock of whoever did.
+    /// When the bucket was claimed, in milliseconds since 1970, by the claiming process's wall
+    /// clock.
     pub created_ms: u64,
     /// Which of the cluster's buckets it is, from 0.
     pub bucket: u32,
-    /// Drawn when the bucket was claimed: a bucket that was emptied and claimed again is another.
+    /// Drawn when the bucket was claimed, so that a bucket that was emptied and claimed again
+    /// differs.
     pub generation: u64,
 }
 
@@ -49,19 +51,14 @@ pub enum Error {
         "the bucket belongs to cluster {found}, not to {expected}: give this cluster a bucket or \
          prefix of its own"
     )]
-    OtherCluster {
-        /// The cluster that the marker names.
-        found: String,
-        /// The cluster that was expected.
-        expected: String,
-    },
+    OtherCluster { found: String, expected: String },
     /// A newer release laid the bucket out.
     #[error(
         "the bucket has format version {0}; this release knows version {FORMAT_VERSION}: use the \
          release that wrote it, or a newer one"
     )]
     NewerFormat(u32),
-    /// A newer release wrote something that must be known.
+    /// A newer release wrote a line that older releases must not ignore.
     #[error(
         "the bucket's marker has a line {0:?}, which this release must know and does not: use the \
          release that wrote it, or a newer one"
@@ -73,10 +70,7 @@ pub enum Error {
          or prefix; if the marker was deleted, restore it",
         marker = crate::layout::MARKER
     )]
-    NotOurs {
-        /// The key of one of the objects.
-        example: String,
-    },
+    NotOurs { example: String },
     /// There is no marker and no object.
     #[error("the bucket is empty: it was never a cluster's, or it was wiped")]
     Empty,
@@ -92,7 +86,6 @@ pub enum Error {
 }
 
 impl Marker {
-    /// The marker's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let text = format!(
             "{TITLE}\nformat {FORMAT_VERSION}\ncluster {}\ncreated {}\nbucket {}\ngeneration {:016x}\n",
@@ -178,8 +171,8 @@ pub async fn read(bucket: &dyn Bucket) -> Result<Marker, Error> {
     }
 }
 
-/// The bucket's marker, read a few times before anything is believed that ends a start. An empty bucket
-/// is one of these only if a marker `is_expected`: else it is one to be claimed.
+/// Reads the bucket's marker, several times before an answer is believed that would end a start. If
+/// no marker `is_expected`, an empty bucket is not such an answer: it is about to be claimed.
 pub async fn read_again(bucket: &dyn Bucket, is_expected: bool) -> Result<Marker, Error> {
     for _ in 1..READS {
         match read(bucket).await {
@@ -202,8 +195,9 @@ pub async fn verify(bucket: &dyn Bucket, cluster: &str) -> Result<Marker, Error>
     of_cluster(read(bucket).await?, cluster)
 }
 
-/// Claims an empty bucket for a cluster, or verifies that it is that cluster's already. Of several
-/// who claim at once one wins and the others learn whose it is. Safe to repeat after any error.
+/// Claims an empty bucket for a cluster, or verifies that it is already that cluster's. If several
+/// processes claim at once, one wins and the others learn whose bucket it is. Safe to repeat after
+/// any error.
 pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error> {
     check_cluster_id(&wanted.cluster)?;
     match read_again(bucket, false).await {
@@ -215,7 +209,7 @@ pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error
     match bucket.put_new(&marker_key(), body).await? {
         Put::Created => Ok(wanted.clone()),
         Put::Conflict => match read_again(bucket, true).await {
-            // A store may answer so while there is nothing yet.
+            // A store may report a conflict while the other create is still under way.
             Err(Error::Empty) => {
                 let detail = "the store reported a conflict, but there is no marker";
                 Err(bucket::Error::throttled(Op::PutNew, marker_key(), detail).into())
@@ -225,7 +219,7 @@ pub async fn claim(bucket: &dyn Bucket, wanted: &Marker) -> Result<Marker, Error
     }
 }
 
-/// What a running process makes of looks at the marker: one that finds something else proves
+/// Watches the marker for a running process: a single look that finds a wrong marker proves
 /// nothing, several in a row that find the same do.
 #[derive(Debug)]
 pub struct Watch {
@@ -234,7 +228,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Of a bucket that is `cluster`'s.
+    /// A watch over the marker of `cluster`.
     pub fn new(cluster: &str) -> Self {
         Watch {
             cluster: cluster.to_owned(),
@@ -242,20 +236,20 @@ impl Watch {
         }
     }
 
-    /// Whether the last answer was the marker.
+    /// True if the last look that got an answer found the right marker.
     pub fn is_calm(&self) -> bool {
         self.suspicion.is_none()
     }
 
-    /// Takes what [`read`] found. Gives what happened, and what to do, once it is certain that the
-    /// bucket is not the cluster's any more.
+    /// Takes what [`read`] found. Once it is certain that the bucket is no longer the cluster's,
+    /// yields a sentence that says what happened and what to do.
     pub fn found(&mut self, found: Result<Marker, Error>) -> Option<String> {
         let flaw = match found.and_then(|marker| of_cluster(marker, &self.cluster)) {
             Ok(_) => {
                 self.suspicion = None;
                 return None;
             }
-            // No answer: nothing is known of the marker.
+            // The bucket gave no answer: nothing is known of the marker.
             Err(Error::Bucket(_)) => return None,
             Err(flaw) => flaw,
         };
@@ -278,7 +272,7 @@ impl Watch {
     }
 }
 
-/// What has become of a marker that was there.
+/// Says in words what has happened to a marker that was there.
 fn change(flaw: &Error) -> String {
     match flaw {
         Error::OtherCluster { found, .. } => format!("it belongs to cluster {found} now"),
@@ -289,7 +283,7 @@ fn change(flaw: &Error) -> String {
     }
 }
 
-/// Whether two looks found the same, apart from the examples they give.
+/// True if two looks found the same flaw; the example keys they name may differ.
 fn is_same(one: &Error, other: &Error) -> bool {
     let absent = |error: &Error| matches!(error, Error::Empty | Error::NotOurs { .. });
     one == other || (absent(one) && absent(other))
@@ -321,8 +315,8 @@ async fn foreign(bucket: &dyn Bucket) -> Result<Option<String>, Error> {
         .as_ref()
         .is_some_and(|meta| meta.key.as_str().starts_with(PROBE))
     {
-        // Left by probes that were killed. What comes after all of them is foreign; "probe0" is
-        // the first key behind every "probe/...".
+        // Skips objects of probes that were killed: "probe0" is the first key behind every
+        // "probe/...".
         let behind = crate::layout::known(bucket::Key::new("probe0"));
         let rest = bucket.list("", Some(&behind), 1).await?;
         found = rest.into_iter().next();
@@ -460,7 +454,7 @@ mod tests {
             })
         };
         let mut watch = Watch::new("one");
-        // Damage on the way, and a bucket that is away, are nothing.
+        // A marker damaged on the way, or a bucket that is away, proves nothing.
         for found in [
             Err(Error::Damaged("a")),
             Err(Error::Empty),
@@ -479,7 +473,7 @@ mod tests {
             assert_eq!(watch.found(found), None);
         }
         assert!(watch.is_calm());
-        // Wiped, while this process goes on writing.
+        // The bucket was emptied while this process goes on writing.
         assert_eq!(watch.found(Err(Error::Empty)), None);
         assert_eq!(watch.found(foreign("journal/0000/1")), None);
         assert_eq!(watch.found(away()), None);

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crate::bucket::{Bucket, Error, Key, ObjectMeta, Payload, Put};
 use crate::bucket::{check_prefix, check_range, short_object};
 
-/// A bucket that lives as long as this value. It keeps payloads in the pieces in which they came.
+/// A bucket that lives as long as this value. It keeps payloads as the pieces that came, uncopied.
 #[derive(Debug, Default)]
 pub struct Memory {
     objects: Mutex<BTreeMap<Key, Payload>>,
@@ -92,7 +92,7 @@ impl Bucket for Memory {
     }
 }
 
-/// The bytes of `range`, which lies within `body`: a view if one piece holds them all.
+/// The bytes of `range`, which lies within `body`: without a copy if one piece holds them all.
 fn cut(body: &Payload, range: &Range<u64>) -> Bytes {
     let mut parts = Vec::new();
     let mut start = 0_u64;

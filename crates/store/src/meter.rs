@@ -1,5 +1,5 @@
-//! Counting what is asked of a bucket: requests, bytes, errors and time by operation, for metrics
-//! and for the bill. It must not know what the objects mean.
+//! Counts what is asked of a bucket: requests, bytes, errors and time by operation, for metrics and
+//! for the bill. It must not know what the objects mean.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::hedge::race::Why;
 use crate::outage::{Kind, Outage, Outcomes};
 use crate::received::Received;
 
-/// A request that was given up unanswered after this long counts as failed; before, whoever asked
-/// may just have gone away.
+/// A request dropped without an answer counts as failed if it was under way for this long; before
+/// that, its caller may simply have gone away.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The counters of one operation.
@@ -31,14 +31,14 @@ struct Counter {
     micros: AtomicU64,
 }
 
-/// Requests beyond those that somebody asked for.
+/// Requests beyond those that callers asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extra {
-    /// Second copies of requests that took long.
+    /// Second copies of slow requests.
     pub hedges: u64,
-    /// Those of them that were answered first.
+    /// Second copies that were answered first.
     pub hedges_won: u64,
-    /// Requests sent again because one failed, or was most likely lost.
+    /// Requests sent again because one failed or was taken for lost.
     pub repeats: u64,
 }
 
@@ -91,7 +91,7 @@ impl Counters {
         })
     }
 
-    /// How often the bucket was asked more than once.
+    /// The extra requests made so far.
     pub fn extra(&self) -> Extra {
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
         Extra {
@@ -101,7 +101,7 @@ impl Counters {
         }
     }
 
-    /// Counts a request by why it is made.
+    /// Counts an extra request by the reason for it.
     pub(crate) fn sent(&self, why: Why) {
         let counter = match why {
             Why::First => return,
@@ -111,20 +111,20 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the request whose answer counts.
+    /// Counts which request's answer the operation took.
     pub(crate) fn won(&self, why: Why) {
         if why == Why::Hedge {
             self.hedges_won.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Why the bucket is of no use now, if nothing of `kind` has succeeded for a while.
+    /// Says why the bucket is of no use now, if nothing of `kind` has succeeded for a while.
     pub fn outage(&self, kind: Kind) -> Option<Outage> {
         self.outcomes.outage(host::clock::now(), kind)
     }
 
     fn of(&self, op: Op) -> &Counter {
-        // Op::ALL lists the variants in the order of their numbers.
+        // The index is in range: Op::ALL lists the variants in the order of their numbers.
         &self.counters[op as usize]
     }
 
@@ -191,7 +191,6 @@ impl Meter {
         }
     }
 
-    /// The counters, to be read at any time.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

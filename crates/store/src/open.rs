@@ -38,19 +38,18 @@ pub struct Error {
     why: String,
 }
 
-/// How to reach a bucket, apart from its URL.
+/// How to reach a bucket, beside its URL.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long one request may take, in all.
+    /// The longest that one request may take.
     pub request_timeout: Duration,
-    /// How long connecting may take.
     pub connect_timeout: Duration,
     /// Environment variables in which credentials and cloud settings are looked for.
     pub environment: Vec<(String, String)>,
 }
 
 impl Options {
-    /// This process's environment, and timeouts that suit objects of some MiB.
+    /// This process's environment, and timeouts that suit objects of a few MiB.
     pub fn from_environment() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
@@ -66,8 +65,8 @@ impl Options {
     }
 }
 
-/// Opens the bucket that `url` names. A local directory is created if need be; of a cloud nothing
-/// is asked yet, so this works while the bucket is away.
+/// Opens the bucket that `url` names. A local directory is created if it is missing; a cloud is not
+/// asked anything yet, so this works while the bucket is away.
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Bucket>, Error> {
     let url = Url::parse(url).map_err(|detail| refuse(url, detail))?;
     match url {
@@ -103,7 +102,7 @@ fn refuse(bucket: &str, why: String) -> Error {
     }
 }
 
-/// What was wrong, without the request in which it showed.
+/// An error's text without the request in which it showed.
 fn cause(error: bucket::Error) -> String {
     match error {
         bucket::Error::Definite { detail, .. }
@@ -152,12 +151,12 @@ fn s3(
     if given.flag("skip_signature")? {
         builder = builder.with_skip_signature(true);
     }
-    // Hashing the payload for the signature costs ten times what the upload itself does; a CRC
-    // that the store checks on arrival protects it as well, and TLS does against malice.
+    // The payload is not signed: hashing it costs ten times what the upload itself does. A CRC that
+    // the store checks on arrival protects it as well, and TLS does against malice.
     builder = builder.with_unsigned_payload(true);
     let checksum = given.take("checksum");
     given.end("endpoint, region, allow_http, virtual_hosted_style, skip_signature, checksum")?;
-    // Single deletions: the bulk call is not in every store that speaks S3.
+    // Objects are deleted one by one: not every store that speaks S3 has the bulk call.
     builder = builder.with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
     let (builder, is_known) = checksummed(builder, checksum.as_deref())?;
     let client = builder.build().map_err(|error| error.to_string())?;
@@ -169,8 +168,8 @@ fn s3(
     })
 }
 
-/// The builder for what the store is to verify uploads by, and whether that is the CRC-32C which
-/// their payloads know.
+/// Sets the builder to the configured checksum for uploads; true if that is the CRC-32C that
+/// payloads know already.
 fn checksummed(
     builder: AmazonS3Builder,
     checksum: Option<&str>,
@@ -201,11 +200,11 @@ fn checksummed(
 
 fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
     let value = builder.get_config_value(&key).unwrap_or_default();
-    // As the library reads them.
+    // The spellings that the client library reads as true.
     ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// True if the library does more than to sign, so that nobody else can.
+/// True if the library's requests need more than a plain signature, so that we cannot sign them.
 fn is_unusual(builder: &AmazonS3Builder) -> bool {
     let unusual = [
         AmazonS3ConfigKey::S3Express,
@@ -214,7 +213,7 @@ fn is_unusual(builder: &AmazonS3Builder) -> bool {
     unusual.into_iter().any(|key| is_set(builder, key))
 }
 
-/// The same client, but that requests are signed when all their headers are there, with the
+/// The same client, except that requests are signed once all their headers are there, with the
 /// credentials that the library finds.
 fn signed_last(builder: AmazonS3Builder) -> object_store::Result<AmazonS3Builder> {
     if is_set(&builder, AmazonS3ConfigKey::SkipSignature) {
@@ -290,7 +289,7 @@ fn azure(
     Ok(Arc::new(built))
 }
 
-/// The environment's variables for one cloud.
+/// The environment variables that concern one cloud.
 fn variables<'a>(cloud: &'a str, options: &'a Options) -> impl Iterator<Item = (&'a str, &'a str)> {
     let all = options.environment.iter();
     all.map(|(name, value)| (name.as_str(), value.as_str()))
@@ -303,7 +302,7 @@ fn client_options(options: &Options) -> ClientOptions {
         .with_connect_timeout(options.connect_timeout)
 }
 
-/// Every call is one attempt: only the caller knows what may be repeated, and for how long.
+/// Turns the library's retries off: only the caller knows what may be repeated, and for how long.
 fn no_retries() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),

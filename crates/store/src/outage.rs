@@ -1,5 +1,6 @@
-//! Whether a bucket takes writes, and answers reads, at all: since when all of one kind has failed,
-//! and with what. It must not know what is asked of the bucket, nor who wants to know.
+//! Whether a bucket takes writes and answers reads at all: since when every request of one kind has
+//! failed, and with which error. It must not know what is asked of the bucket, nor who wants to
+//! know.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +11,19 @@ use host::clock::Instant;
 
 use crate::bucket::{Error, Op};
 
-/// Failures over a shorter time are what every store has now and then, and what retries are for.
+/// Failures over a shorter time than this happen in every store; retries deal with them.
 const LASTING: Duration = Duration::from_secs(5);
-/// A failure this long ago says nothing of now: who waits for the bucket to be well before asking
-/// anything of it must not wait for ever.
+/// A failure this long ago says nothing about now. Otherwise a caller that waits for the bucket to
+/// recover before asking anything of it would wait for ever.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
-/// What fails and succeeds together.
+/// The two kinds of requests; an outage concerns all requests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Creating objects. Deletions are no part of it: a full bucket takes them, and one that
-    /// forbids them alone serves.
+    /// Creating objects. Deletions do not count: a full bucket accepts them, and a bucket that
+    /// forbids only deletions still serves.
     Writes,
-    /// Everything that only looks.
+    /// Everything that only reads.
     Reads,
 }
 
@@ -50,9 +51,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     pub kind: Kind,
-    /// Since the first failure.
+    /// Time since the first failure.
     pub lasted: Duration,
-    /// The last failure, for people.
     pub why: String,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Outage {
     }
 }
 
-/// What became of the requests to one bucket. A success costs a load while all is well.
+/// Outcomes of the requests to one bucket. While all is well, a success costs one atomic load.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     of_kind: [Outcome; Kind::ALL.len()],
@@ -72,7 +72,7 @@ pub(crate) struct Outcomes {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// Microseconds of the first failure since the last success; 0 if there is none.
+    /// When the first failure since the last success was, in microseconds; 0 if there was none.
     failing_since: AtomicU64,
     last_failure: Mutex<Failure>,
 }
@@ -84,7 +84,7 @@ struct Failure {
 }
 
 impl Outcomes {
-    /// Takes what came of a request at `now`.
+    /// Notes the outcome of a request at `now`.
     pub(crate) fn note(&self, now: Instant, op: Op, error: Option<&Error>) {
         let Some(kind) = Kind::of(op) else {
             return;
@@ -92,8 +92,8 @@ impl Outcomes {
         let outcome = &self.of_kind[kind as usize];
         match error {
             None => outcome.succeeded(),
-            // That may be the object's fault, which ends before the range does: damage to one
-            // file, told elsewhere. A bucket that refuses ranges refuses whole objects, too.
+            // The object may be shorter than the range: that is damage to one file, reported
+            // elsewhere. A bucket that refuses ranges refuses whole objects, too.
             Some(Error::Definite { .. }) if op == Op::GetRange => {}
             Some(error) => outcome.failed(now, error),
         }
@@ -121,7 +121,7 @@ impl Outcomes {
 
 impl Outcome {
     fn succeeded(&self) {
-        // Loaded first: a store by every request would send the cache line around all cores.
+        // Loaded first: a store on every request would send the cache line around all cores.
         if self.failing_since.load(Ordering::Relaxed) != 0 {
             self.failing_since.store(0, Ordering::Relaxed);
         }
@@ -131,7 +131,7 @@ impl Outcome {
         let last = self.last_failure.lock();
         let mut last = last.unwrap_or_else(PoisonError::into_inner);
         let is_first = self.failing_since.load(Ordering::Relaxed) == 0;
-        // What nobody asked for in between has not failed all that time.
+        // After a pause in which nothing was asked, the outage begins anew: it may not have lasted.
         if is_first || now.since(last.at) >= FORGOTTEN_AFTER {
             let micros = now.as_micros().max(1);
             self.failing_since.store(micros, Ordering::Relaxed);

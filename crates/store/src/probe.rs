@@ -15,9 +15,10 @@ mod patient;
 
 use patient::Patient;
 
-/// How many create the same object at once.
+/// How many creates of the same object run at once.
 const RACERS: usize = 16;
-/// The two sizes that race, and how much later the short one starts: while the long one is on its way.
+/// The sizes of the long and the short upload that race; the short one starts while the long one is
+/// on its way.
 const LONG_BYTES: usize = 8 << 20;
 const SHORT_BYTES: usize = 64;
 const SHORT_AFTER: Duration = Duration::from_millis(5);
@@ -146,9 +147,9 @@ async fn read_back(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// One who creates an object that others create, too.
+/// One of several creates of the same object.
 struct Racer {
-    /// How much later than the others.
+    /// How long after the race's beginning this create starts.
     after: Duration,
     body: Bytes,
 }
@@ -161,9 +162,9 @@ fn many() -> Vec<Racer> {
     racers.collect()
 }
 
-/// An upload that takes long and one that is over before it: the store must decide which of them
-/// created the object. A second copy of a slow request, and whoever takes a name from a writer that
-/// may still be sending, rest on that.
+/// A slow upload and a fast one that is over before it: the store must decide which of them created
+/// the object. Hedged creates rest on that, and so does taking a name from a writer that may still
+/// be sending.
 fn long_and_short() -> Vec<Racer> {
     let (long, short) = (vec![b'l'; LONG_BYTES], vec![b's'; SHORT_BYTES]);
     let racer = |after, body: Vec<u8>| Racer {
@@ -173,7 +174,7 @@ fn long_and_short() -> Vec<Racer> {
     vec![racer(Duration::ZERO, long), racer(SHORT_AFTER, short)]
 }
 
-/// Lets several create one object at once, again under the next name if none succeeded.
+/// Creates one object several times at once; if all are refused, races again under another name.
 async fn race(
     bucket: &Arc<dyn Bucket>,
     place: &str,
@@ -182,7 +183,8 @@ async fn race(
 ) -> Result<(), Error> {
     for name in names {
         let key = key(place, name);
-        // On tasks of their own, so that a bucket in this process is raced on all threads.
+        // Each racer is a task of its own, so that a bucket in this process is raced on all
+        // threads.
         let racers = racers().into_iter().map(|Racer { after, body }| {
             let (bucket, key) = (Arc::clone(bucket), key.clone());
             host::task::spawn("bucket probe", async move {
@@ -200,7 +202,7 @@ async fn race(
         match winners.as_slice() {
             [winner] if stored.as_ref() == Some(winner) => return Ok(()),
             [_] => return Err(Error::Unfit("the winner of a race is not what was stored")),
-            // All were refused, as S3's 409 allows: race again.
+            // Every create was refused, as S3's 409 allows: race again.
             [] => {}
             _ => {
                 return Err(Error::Unfit(
@@ -252,7 +254,7 @@ mod tests {
     use async_trait::async_trait;
     use std::ops::Range;
 
-    /// What several products do: the condition is ignored.
+    /// A store that ignores the condition, as several products do.
     struct Overwriting(Memory);
 
     #[async_trait]
@@ -302,8 +304,8 @@ mod tests {
         assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
     }
 
-    /// What a store may do that looks whether there is an object when an upload begins: a short one
-    /// that comes meanwhile is overwritten, and both are told that they created it.
+    /// A store that checks whether the object exists only when an upload begins: a short upload
+    /// that comes meanwhile is overwritten, and both are told that they created the object.
     struct LooksEarly(Memory);
 
     #[async_trait]

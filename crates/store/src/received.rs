@@ -1,5 +1,5 @@
-//! What has come of an object so far: it stays when the request that brought it is given up. It must
-//! not know why somebody reads.
+//! The bytes of an object received so far: they stay when the request that brought them is dropped.
+//! It must not know why somebody reads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +22,7 @@ struct State {
 }
 
 impl Received {
-    /// The answer has begun: so many bytes will come.
+    /// Notes that the answer has begun, and how many bytes it has.
     pub fn expect(&self, length: u64) {
         let mut state = self.state();
         let now = host::clock::now();
@@ -31,7 +31,7 @@ impl Received {
         state.moved_at = Some(now);
     }
 
-    /// Some of them have come.
+    /// Adds a piece of the answer.
     pub fn push(&self, piece: Bytes) {
         let mut state = self.state();
         state.moved_at = Some(host::clock::now());
@@ -39,38 +39,36 @@ impl Received {
         state.pieces.push(piece);
     }
 
-    /// How many have come.
+    /// Bytes received so far.
     pub fn length(&self) -> u64 {
         self.state().length
     }
 
-    /// How many will have come in the end; `None` until the answer begins.
+    /// Bytes that the whole answer has; `None` until it begins.
     pub fn expected(&self) -> Option<u64> {
         self.state().expected
     }
 
-    /// When the answer began.
     pub fn began_at(&self) -> Option<Instant> {
         self.state().began_at
     }
 
-    /// When something came last.
+    /// When the last bytes came.
     pub fn moved_at(&self) -> Option<Instant> {
         self.state().moved_at
     }
 
-    /// What has come.
     pub fn pieces(&self) -> Vec<Bytes> {
         self.state().pieces.clone()
     }
 
-    /// What has come, in one piece.
+    /// The bytes received so far, in one piece.
     pub fn whole(&self) -> Bytes {
         join(self.pieces())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // It is whole at any time.
+        // No code that can panic runs under the lock, so a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
-//! Repeating what may be repeated: reads, deletions, and creating an object whose name is unique
-//! with the same bytes. Every repetition is paid from a budget, waits with jitter and ends at a
-//! deadline, so that a sick bucket is not made sicker. It must not know what the objects mean.
+//! Repeats operations that are safe to repeat: reads, deletions, and creating an object under a
+//! unique name with the same bytes. Repetitions are paid from a budget, wait with jitter and end at
+//! a deadline, so that a sick bucket is not made sicker. It must not know what the objects mean.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,6 @@ use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
 pub struct Limits {
     /// Attempts in all, at least one.
     pub attempts: u32,
-    /// The pauses between attempts.
     pub backoff: Backoff,
     /// No attempt starts later than this after the first.
     pub deadline: Duration,
@@ -32,15 +31,13 @@ impl Limits {
     };
 }
 
-/// What keeps repetitions from making a sick bucket sicker (rule 27 of docs/safety.md); tests remove
-/// one each and show that it is missed. Nothing else can.
+/// The parts of rule 27 of docs/safety.md, which keep repetitions from making a sick bucket sicker.
+/// Tests remove one part at a time and show that its absence is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// Repetitions are paid from a budget.
     Budget,
-    /// Waits are drawn, so that those who failed together do not come again together.
+    /// Waits are random, so that callers that failed together do not come again together.
     Jitter,
-    /// Nothing is repeated after the deadline.
     Deadline,
 }
 
@@ -104,7 +101,7 @@ impl Retry {
                 Err(error) => error,
             };
             in_doubt |= error.may_have_happened();
-            // What the budget does not pay for counts as another attempt that failed.
+            // An attempt that the budget does not pay for counts as one that failed.
             loop {
                 made += 1;
                 let wait = self.wait_after(made);
@@ -122,18 +119,16 @@ impl Retry {
         }
     }
 
-    /// [`Bucket::get`], repeated.
     pub async fn get(&self, bucket: &dyn Bucket, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
         self.run(Op::Get, key, || bucket.get(key)).await
     }
 
-    /// [`Bucket::delete`], repeated.
     pub async fn delete(&self, bucket: &dyn Bucket, key: &Key) -> Result<(), Error> {
         self.run(Op::Delete, key, || bucket.delete(key)).await
     }
 
-    /// Creates an object whose key nobody else uses, repeating the same bytes. Our own bytes under
-    /// the key are success, whoever's attempt put them there; other bytes are a
+    /// Creates an object whose key nobody else uses, repeating the same bytes. If the object holds
+    /// our bytes it is success, whichever attempt put them there; other bytes are a
     /// [`Error::Definite`].
     pub async fn put_immutable(
         &self,
@@ -174,15 +169,16 @@ impl Retry {
     }
 }
 
-/// After a conflict: whether the object holds our bytes. The size is asked first, since most
-/// strangers differ in it.
+/// After a conflict: true if the object holds our bytes. Its size is asked first, since most
+/// foreign objects differ in it.
 pub(crate) async fn is_ours(
     bucket: &dyn Bucket,
     key: &Key,
     payload: &Payload,
 ) -> Result<bool, Error> {
     match bucket.head(key).await? {
-        // The store answered a conflict with nothing there: it may be there yet.
+        // The store reported a conflict but shows no object: the other create may still be under
+        // way.
         None => {
             let detail = "the store reported a conflict, but there is no object";
             return Err(Error::unknown(Op::PutNew, key, detail));
@@ -196,8 +192,8 @@ pub(crate) async fn is_ours(
     }
 }
 
-/// The verdict over all attempts of a write: if one of them may have happened, the last one's
-/// certainty says nothing about the whole.
+/// The error of a write over all its attempts: if an earlier attempt may have happened, a definite
+/// last error says nothing about the whole.
 fn settle(op: Op, key: &Key, error: Error, in_doubt: bool) -> Error {
     let writes = matches!(op, Op::PutNew | Op::Delete);
     if writes && in_doubt && !error.may_have_happened() {
@@ -285,7 +281,8 @@ mod tests {
         assert!(matches!(result, Err(Error::Throttled { .. })), "{result:?}");
     }
 
-    /// What of the rules is missed in how operations treat a bucket that is down.
+    /// The parts of the rule that are seen to be missing in how operations treat a bucket that is
+    /// down.
     async fn missed(removed: Option<Rule>) -> Vec<Rule> {
         let retry = |limits| Retry {
             removed,
@@ -301,8 +298,8 @@ mod tests {
             bucket.faults().calls(Op::Get)
         };
         let mut missed = Vec::new();
-        // 100 requests, 20 repetitions saved up, 30 earned by requests and a few by time; four times as
-        // many without budget.
+        // 100 requests, 20 repetitions saved up, 30 earned by requests and a few by time. Without a
+        // budget it would be four times as many.
         if asked(&retry(QUICK), 100).await > 200 {
             missed.push(Rule::Budget);
         }

@@ -1,7 +1,6 @@
-//! Signatures of S3 for requests that got another header from us. The client library signs before
-//! it hands a request on, and S3 refuses an `x-amz-` header that is not signed: so the library is
-//! told not to sign, and what it signs with is called once the request is complete. It must not
-//! know what the requests are for.
+//! S3 signatures for requests to which we add a header. The client library signs before we can add
+//! it, and S3 refuses an `x-amz-` header that is not signed: so the library is told not to sign,
+//! and this module signs the finished request. It must not know what the requests are for.
 
 use std::fmt;
 

@@ -17,9 +17,9 @@ use object_store::client::{
 
 use super::sign::Signer;
 
-/// Error bodies are a few hundred bytes of XML; no more than this is kept of one.
+/// The longest error code that is kept; real ones have some twenty bytes.
 const MAX_CODE_BYTES: usize = 64;
-/// Where S3 looks for the CRC-32C of a body.
+/// The header in which S3 expects the CRC-32C of a body.
 const CHECKSUM_HEADER: &str = "x-amz-checksum-crc32c";
 
 tokio::task_local! {
@@ -37,7 +37,7 @@ pub(crate) struct Seen {
     pub(crate) code: String,
 }
 
-/// An operation's result, and for a failure what was seen on the wire.
+/// An operation's result; a failure comes with the last answer seen on the wire.
 pub(crate) enum Reply<T> {
     Done(T),
     Failed(object_store::Error, Seen),
@@ -55,7 +55,7 @@ pub(crate) async fn watch<T>(work: impl Future<Output = object_store::Result<T>>
 }
 
 fn note(seen: Seen) {
-    // Requests outside an operation are nobody's concern.
+    // Outside of `watch` there is nobody to tell.
     let _ = SEEN.try_with(|last| last.replace(seen));
 }
 

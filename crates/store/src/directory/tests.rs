@@ -51,7 +51,7 @@ async fn listings_follow_the_order_of_keys_not_of_names() {
     let (_place, bucket) = open();
     let keys = ["a-b", "a.b", "a/b", "a/b-c/d", "a/b.c", "a0", "b/a"];
     for text in keys {
-        // "a/b" is a file here, so "a/b-c" and not "a/b" is the directory.
+        // "a/b" is an object here, so the listing must enter "a/b-c" as a directory and not "a/b".
         bucket
             .put_new(&key(text), Payload::default())
             .await

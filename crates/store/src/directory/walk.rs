@@ -59,14 +59,14 @@ impl Walk<'_> {
                 key,
                 size: metadata.len(),
             }),
-            // Deleted since its name was read.
+            // The object was deleted after its name was read.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// The full names in the directory `path` that can matter, sorted as keys.
+    /// The full names in the directory `path` that the listing may need, sorted as keys.
     fn names(&self, path: &str) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(self.root.join(path)) {
             Ok(entries) => entries,
@@ -96,7 +96,7 @@ impl Walk<'_> {
 
     fn matters(&self, name: &str) -> bool {
         if let Some(directory) = name.strip_suffix('/') {
-            // Something below may begin with the prefix and come after the start.
+            // The directory may hold keys that begin with the prefix and come after the start.
             return Key::new(directory).is_ok()
                 && (name.starts_with(self.prefix) || self.prefix.starts_with(name))
                 && (name > self.after || self.after.starts_with(name));

@@ -1,6 +1,6 @@
-//! Building a file from batches that lie in memory in pieces. Large pieces are passed on as they
-//! are; small ones are gathered, because each piece costs a frame and a share of a system call on
-//! its way to the socket. Every byte is read at most once, for its checksum; not at all where the
+//! Builds a file from batches that lie in memory in pieces. Large pieces are passed on without a
+//! copy; small ones are gathered, because each piece costs a frame and a share of a system call on
+//! its way to the socket. Every byte is read at most once, for its checksum, and not at all if the
 //! caller knows the piece's checksum already.
 
 use bytes::{Bytes, BytesMut};
@@ -20,9 +20,8 @@ const GATHERED_BYTES: usize = 256 * 1024;
 /// Some bytes of a slice, with their CRC-32C if the caller knows it from checks of its own.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// The bytes: one batch or several.
+    /// One batch, or several.
     pub bytes: Bytes,
-    /// Their CRC-32C.
     pub checksum: Option<u32>,
 }
 
@@ -35,7 +34,7 @@ impl From<Bytes> for Piece {
     }
 }
 
-/// What is counted in a slice.
+/// The counts that the index keeps of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Record batches: at least one.
@@ -48,16 +47,14 @@ pub struct Counts {
 
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Its bytes, in the pieces in which they came where these are large.
+    /// The file's bytes; large pieces are those that came in, not copies.
     pub payload: Payload,
     pub index: FileIndex,
-    /// Its length in bytes.
     pub length: u64,
     /// CRC-32C of all its bytes, header and footer included.
     pub checksum: u32,
 }
 
-/// Gathers slices into a file.
 #[derive(Debug)]
 pub struct FileBuilder {
     id: FileId,
@@ -134,7 +131,7 @@ impl FileBuilder {
         Ok(())
     }
 
-    /// Bytes of the file so far, its index and footer included.
+    /// Length of the file so far, with the index and footer that it would have.
     pub fn length(&self) -> u64 {
         self.length + self.slices.len() as u64 * ENTRY_BYTES + FOOTER_BYTES
     }
@@ -153,7 +150,7 @@ impl FileBuilder {
         let footer = Footer {
             id: self.id,
             index_position: self.length,
-            // MAX_SLICES fits.
+            // The cast cannot cut: `push` refuses more than MAX_SLICES.
             slices: self.slices.len() as u32,
             index_checksum: crc32c(&end),
             content_checksum,

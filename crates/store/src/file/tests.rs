@@ -48,7 +48,7 @@ fn what_was_built_reads_back() {
     assert_eq!(built.index.find(4), None);
 }
 
-/// The bytes of the dump behind `fence`.
+/// The bytes of the hex dump that follows `fence` on a page of docs.
 fn dumped(page: &str, fence: &str) -> Vec<u8> {
     let (_, dump) = page.split_once(fence).expect("the example");
     let (dump, _) = dump.split_once("```").expect("its end");
@@ -159,7 +159,7 @@ fn what_cannot_be_read_back_is_not_written() {
     assert!(FileBuilder::new(ID).finish().is_err(), "no slice");
 }
 
-/// Builds an end of file around any entries, with right checksums, as an attacker or a bug could.
+/// An end of file with any entries and right checksums, as an attacker or a bug could make it.
 fn forged(entries: &[Slice], index_position: u64) -> Result<FileIndex, Error> {
     let mut tail = Vec::new();
     entries

@@ -1,5 +1,5 @@
-//! An object in the place of a file: the file is not in this bucket, for good. It must not know who
-//! decides that.
+//! A tombstone: an object in the place of a file, which says that the file is not in this bucket
+//! and never will be. It must not know who decides that.
 
 use super::{Error, FORMAT_VERSION, array_at, check_version, u16_at, u32_at, u64_at};
 use crate::checksum::crc32c;
@@ -10,7 +10,7 @@ pub const TOMBSTONE_BYTES: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"SEAWAYTB";
 
-/// Says that no file has this name in this bucket, and never will.
+/// Says that no file has this name in this bucket, and none ever will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     pub id: FileId,

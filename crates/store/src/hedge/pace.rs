@@ -1,4 +1,4 @@
-//! How fast a bucket was lately, by kind of request and size, and how many extra requests it may be
+//! How fast a bucket was lately, by kind and size of request, and how many extra requests it may be
 //! sent. Pure: times come in as arguments. It must not know how requests are made.
 
 use std::time::Duration;
@@ -8,41 +8,42 @@ use host::clock::Instant;
 use crate::allowance::{Allowance, Terms};
 use crate::bucket::Op;
 
-/// Requests of a class that are remembered: enough that a few slow ones do not move the median.
+/// Latencies remembered per class: enough that a few slow requests do not move the median.
 const REMEMBERED: usize = 32;
-/// With fewer than these, a class is not known.
+/// With fewer remembered latencies than this, a class has no median yet.
 const KNOWN_FROM: usize = 4;
-/// A second copy waits this long at least: less is what a busy machine takes to look at an answer.
+/// A second copy is sent after this long at the earliest: a busy machine may need as long to notice
+/// an answer.
 const HEDGE_MIN: Duration = Duration::from_millis(20);
-/// The same while the class is not known, and the longest.
+/// When a second copy is sent while the class has no median, and the latest in any case.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
-/// A request that has not been answered is sent again after this long at least, whether or not there
-/// are hedges left: what was sent to a bucket that was away is never answered.
+/// A request without an answer is taken for lost after this long at the earliest and then repeated,
+/// even if no hedges are left: requests sent to a bucket that was away are never answered.
 const REPEAT_MIN: Duration = Duration::from_millis(500);
 const REPEAT_UNKNOWN: Duration = Duration::from_secs(1);
-/// The longest that either waits.
+/// The longest wait before a hedge or a repeat.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Bytes a second that are expected of an upload of which nothing is known.
+/// The upload rate that is assumed while a class has no median, in bytes a second.
 const UPLOAD_RATE: u64 = 8 << 20;
-/// After the store said "slow down", nothing is hedged for so long.
+/// How long nothing is hedged after the store said "slow down".
 const THROTTLED_FOR: Duration = Duration::from_secs(1);
-/// After this long without one answer, the first one means that the bucket is back.
+/// If no request was answered for this long, the next answer means that the bucket is back.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Bands of size that uploads are told apart by: up to 64 KiB, 512 KiB, 4 MiB, 32 MiB, more.
+/// Uploads are told apart by these bands of size: up to 64 KiB, 512 KiB, 4 MiB, 32 MiB, more.
 const BANDS: usize = 5;
 const CLASSES: usize = BANDS + 3;
 
-/// What a request does, as far as that says how long it takes.
+/// What determines how long a request should take: its kind and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     class: usize,
-    /// Bytes sent.
+    /// Bytes that the request sends.
     bytes: u64,
 }
 
 impl Work {
-    /// Creating an object of so many bytes.
+    /// Creating an object of this size.
     pub fn put(bytes: u64) -> Self {
         let class = match bytes >> 16 {
             0 => 0,
@@ -54,7 +55,7 @@ impl Work {
         Work { class, bytes }
     }
 
-    /// Reading: of objects and their ranges, the time until the answer begins counts.
+    /// A read. Its latency is the time until the answer begins, so the size does not matter.
     pub fn read(op: Op) -> Self {
         let class = match op {
             Op::Head => BANDS,
@@ -65,7 +66,6 @@ impl Work {
     }
 }
 
-/// The latencies of the last requests of a class.
 #[derive(Clone, Debug, Default)]
 struct Recent {
     micros: [u32; REMEMBERED],
@@ -113,7 +113,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Somebody asked for a request.
+    /// Counts a request that a caller asked for.
     pub fn asked(&mut self) {
         self.hedges.earn();
         self.repeats.earn();
@@ -123,18 +123,18 @@ impl Pace {
     pub fn answered(&mut self, now: Instant, work: Work, took: Duration) {
         self.recent[work.class].note(took);
         if now.since(self.answered_at) >= SILENCE {
-            // Whatever was sent before may be lost: all of it may be sent again.
+            // Requests sent before may be lost: all of them may be repeated.
             self.repeats.fill();
         }
         self.answered_at = now;
     }
 
-    /// The store asked for fewer requests.
+    /// Notes that the store said "slow down".
     pub fn throttled(&mut self, now: Instant) {
         self.throttled_until = now + THROTTLED_FOR;
     }
 
-    /// After how long without a sign of life a second copy is worth its price.
+    /// How long after its last sign of life a request gets a second copy.
     pub fn hedge_after(&self, work: Work) -> Duration {
         match self.recent[work.class].median() {
             Some(median) => (median * 2).clamp(HEDGE_MIN, WAIT_MAX),
@@ -142,7 +142,7 @@ impl Pace {
         }
     }
 
-    /// After how long without a sign of life a request is most likely lost.
+    /// How long after its last sign of life a request is taken for lost.
     pub fn repeat_after(&self, work: Work) -> Duration {
         match self.recent[work.class].median() {
             Some(median) => (median * 8).clamp(REPEAT_MIN, WAIT_MAX),
@@ -150,12 +150,13 @@ impl Pace {
         }
     }
 
-    /// Whether a second copy may be sent now; it is paid for.
+    /// Takes one hedge from the allowance; false if there is none, or the store is throttling.
     pub fn may_hedge(&mut self, now: Instant) -> bool {
         now >= self.throttled_until && self.hedges.spend(now)
     }
 
-    /// Whether a request that failed, or is most likely lost, may be sent again now; it is paid for.
+    /// Takes one repeat from the allowance, for a request that failed or is taken for lost; false
+    /// if there is none.
     pub fn may_repeat(&mut self, now: Instant) -> bool {
         self.repeats.spend(now)
     }

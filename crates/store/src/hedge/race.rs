@@ -1,5 +1,5 @@
-//! One operation and the requests that are made for it: when a second copy of a request is sent, when
-//! one that failed is repeated, when all is given up. Pure: `handle(now, event)` says what to do. It
+//! One operation and the requests made for it: when a second copy of a request is sent, when a
+//! failed one is repeated, when the operation fails. Pure: `handle(now, event)` says what to do. It
 //! must not know how requests are made, nor what they ask.
 
 use std::time::Duration;
@@ -14,31 +14,30 @@ use super::pace::{Pace, Work};
 const RUNNING_MAX: usize = 3;
 /// Failures after which an operation fails.
 const FAILURES_MAX: u32 = 6;
-/// An operation without a sign of life for so long has failed.
+/// An operation fails after this long without a sign of life from any of its requests.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-/// The pauses after failures: short, since whoever has more patience repeats the whole.
+/// The pauses after failures: short, since callers with more patience repeat the whole operation.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
-/// When it is asked again whether one more copy may be sent.
+/// If the allowance refused one more copy, it is asked again after this long.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A request of an operation, by number.
+/// The number of a request within its operation.
 pub type Attempt = u32;
 
 /// How a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Sending it again is of no use.
+    /// The same request would fail again.
     Final,
-    /// It may have happened.
+    /// The request may have had an effect.
     Unknown,
-    /// The store asked for fewer.
+    /// The store said "slow down".
     Throttled,
 }
 
 /// What happens to an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It begins.
     Begun,
     /// A request showed a sign of life at this time: its answer began, or more of it came.
     Moved(Attempt, Instant),
@@ -50,21 +49,20 @@ pub enum Event {
 /// Why a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It is the operation's first.
     First,
-    /// The others take long.
+    /// The requests under way take long.
     Hedge,
-    /// The others failed, or are most likely lost.
+    /// The requests before it failed, or are taken for lost.
     Repeat,
 }
 
-/// What is to be done, in order.
+/// What the shell has to do, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     Start(Attempt, Why),
-    /// The request is given up; it may have happened.
+    /// Drop the request's future; the request may still have an effect.
     Drop(Attempt),
-    /// The operation has failed. No request is under way.
+    /// The operation has failed; no request is under way.
     End,
 }
 
@@ -75,17 +73,16 @@ struct Running {
     moved: Instant,
 }
 
-/// An operation under way.
 #[derive(Debug)]
 pub struct Race {
     work: Work,
-    /// In the order in which they were started.
+    /// Requests under way, oldest first.
     running: Vec<Running>,
     made: u32,
     failures: u32,
-    /// When the next request is made, if none is under way.
+    /// When the next request is made if none is under way.
     again_at: Option<Instant>,
-    /// No further copy is asked for before this.
+    /// When the allowance may be asked again for one more copy.
     ask_at: Instant,
     hedge_after: Duration,
     repeat_after: Duration,
@@ -106,7 +103,6 @@ impl Race {
         }
     }
 
-    /// Takes an event.
     pub fn handle(
         &mut self,
         now: Instant,
@@ -141,7 +137,7 @@ impl Race {
         }
     }
 
-    /// When to look again.
+    /// When [`Event::Timer`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         if self.running.is_empty() {
             return self.again_at;
@@ -161,7 +157,8 @@ impl Race {
         moved.max().unwrap_or_default()
     }
 
-    /// The oldest request is never given up for a newer one: a bucket may have become slow.
+    /// When the operation fails. The oldest request is not dropped for a newer one before that: the
+    /// bucket may only have become slow.
     fn given_up_at(&self) -> Instant {
         let oldest = self.running.first().map(|oldest| oldest.moved);
         oldest.unwrap_or_default() + GIVE_UP_AFTER
@@ -311,7 +308,7 @@ mod tests {
     fn without_hedges_left_a_lost_request_is_sent_again_and_the_oldest_is_kept() {
         let mut case = Case::new();
         while case.pace.may_hedge(Instant::from_millis(1_000)) {}
-        // What the next operation earns is not a whole hedge.
+        // The next operation earns less than one whole hedge.
         case.at(1_000, Event::Begun);
         let mut sent = case.until(4_000).into_iter();
         let (at, effect) = sent.next().expect("it is sent again");
@@ -344,7 +341,7 @@ mod tests {
             assert_eq!(effect, Effect::Start(attempts, Why::Repeat));
             let soonest = BACKOFF.bound(attempts).as_millis() as u64 / 2;
             assert!((now + soonest..now + 202).contains(&at), "{at}");
-            // It takes long, and is not hedged, since the store is throttling.
+            // The request is slow but not hedged, since the store is throttling.
             assert_eq!(case.until(at + 200), []);
             now = at + 200;
         }

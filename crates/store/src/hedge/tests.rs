@@ -1,3 +1,6 @@
+//! Hedged requests on buckets in memory that are slow, silent or refuse. They must not know how the
+//! race decides: `race` has tests of its own.
+
 use std::time::Duration;
 
 use super::*;
@@ -36,7 +39,7 @@ impl Case {
     }
 }
 
-/// Far less than what never ends.
+/// Runs `work` with a limit, far below the time that a request which never ends would take.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
     let ended = host::clock::timeout(Duration::from_secs(60), work).await;
     ended.expect("it ends")

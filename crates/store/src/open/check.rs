@@ -1,7 +1,7 @@
-//! What is given by people and taken by the client library without a look, at which it panics later:
-//! endpoints, names and credentials. It must not know which cloud they are for.
+//! Checks of endpoints, names and credentials that people set, since the client library panics on
+//! some bad ones later. It must not know which cloud they are for.
 
-/// How the names of variables end that hold an endpoint.
+/// Endings of the variables that hold an endpoint.
 const URLS: [&str; 9] = [
     "_ENDPOINT",
     "_ENDPOINT_URL",
@@ -14,7 +14,7 @@ const URLS: [&str; 9] = [
     "_PROXY_URL",
 ];
 
-/// Refuses what is no `http://HOST[:PORT][/PATH]`; `name` is what was set.
+/// Refuses a value that is not `http://HOST[:PORT][/PATH]`; `name` is the setting that holds it.
 pub(super) fn endpoint(name: &str, value: &str) -> Result<(), String> {
     if is_endpoint(value) {
         return Ok(());
@@ -49,7 +49,7 @@ fn is_endpoint(value: &str) -> bool {
         && path.bytes().all(is_path)
 }
 
-/// Refuses a bucket, container, account or region that no cloud has.
+/// Refuses a name that no cloud gives to a bucket, container, account or region.
 pub(super) fn name(what: &str, value: &str) -> Result<(), String> {
     if is_name(value) {
         return Ok(());
@@ -67,10 +67,10 @@ fn is_name(value: &str) -> bool {
         && value.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
-/// Refuses an environment variable that cannot stand in a request. Its value may be a secret, and is
-/// not shown.
+/// Refuses an environment variable that cannot be sent in a request. Its value may be a secret, so
+/// the error does not show it.
 pub(super) fn variable(name: &str, value: &str) -> Result<(), String> {
-    // Whole documents.
+    // These variables hold whole documents, in which line feeds are fine.
     if name.ends_with("_SERVICE_ACCOUNT_KEY") || name.ends_with("_CA_CERTIFICATE") {
         return Ok(());
     }

@@ -4,31 +4,25 @@ use std::path::PathBuf;
 
 use super::check;
 
-/// What is possible, for people who wrote something else.
+/// The forms of URL that are accepted, for error messages.
 const POSSIBLE: &str = "a directory (DIR or file:///DIR), mem:, s3://BUCKET/PREFIX, \
                         gs://BUCKET/PREFIX and az://CONTAINER/PREFIX are possible";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Url {
-    /// `mem:`
     Memory,
-    /// A path, or `file://` and one.
     Directory(PathBuf),
-    /// `s3://`, `gs://` or `az://`.
     Cloud {
-        /// `s3`, `gs` or `az`.
         scheme: String,
-        /// The bucket's or container's name.
         bucket: String,
         /// Empty, or ends with a slash.
         prefix: String,
-        /// What stands behind the question mark.
+        /// The parameters after the question mark.
         parameters: Parameters,
     },
 }
 
 impl Url {
-    /// Takes `text` apart.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err(format!("the bucket's URL is empty: {POSSIBLE}"));
@@ -46,7 +40,7 @@ impl Url {
         match text.split_once("://") {
             Some((scheme @ ("s3" | "gs" | "az"), rest)) => Url::cloud(scheme, rest),
             Some((scheme, _)) => Err(format!("{scheme}:// is unknown: {POSSIBLE}")),
-            // "s3:bucket" is a slip, not a directory.
+            // "s3:bucket" is a slip for "s3://bucket", not a directory.
             None => match text.split_once(':') {
                 Some((scheme, _)) if !scheme.contains(['/', '.']) => {
                     Err(format!("{scheme}: is unknown: {POSSIBLE}"))
@@ -83,7 +77,6 @@ impl Url {
     }
 }
 
-/// Names and values behind a URL's question mark.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -100,13 +93,13 @@ impl Parameters {
         Ok(Parameters(given))
     }
 
-    /// Takes the parameter out.
+    /// Removes a parameter and yields its value.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(given, _)| given == name)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Takes the endpoint out, if there is one that can be.
+    /// Removes the endpoint and yields it, checked.
     pub(super) fn endpoint(&mut self) -> Result<Option<String>, String> {
         let endpoint = self.take("endpoint");
         if let Some(endpoint) = &endpoint {
@@ -115,7 +108,7 @@ impl Parameters {
         Ok(endpoint)
     }
 
-    /// Takes a parameter out that is true or false; false if it is not given.
+    /// Removes a true-or-false parameter; false if it is not given.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, String> {
         match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
@@ -124,7 +117,7 @@ impl Parameters {
         }
     }
 
-    /// Refuses what nobody took; `possible` says what would have been.
+    /// Refuses parameters that are left over; `possible` names those that would be known.
     pub(super) fn end(self, possible: &str) -> Result<(), String> {
         match self.0.first() {
             None => Ok(()),
@@ -133,7 +126,6 @@ impl Parameters {
     }
 }
 
-/// Resolves `%XX`.
 fn decode(value: &str) -> Result<String, String> {
     let wrong = || format!("{value:?} has a percent sign that two hex digits do not follow");
     let mut bytes = Vec::with_capacity(value.len());

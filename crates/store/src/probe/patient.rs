@@ -1,8 +1,8 @@
-//! A bucket of which each request is repeated a few times, so that one that fails by chance does not
-//! end a probe of thirty. It must not know what the requests are for.
+//! A bucket that repeats each request a few times, so that one chance failure does not end a probe
+//! of thirty requests. It must not know what the requests are for.
 //!
-//! Repeating a create whose outcome is not known may give a conflict with one's own object, which
-//! whoever asks has to reckon with anyway.
+//! Repeating a create whose outcome is unknown may conflict with our own object; callers must
+//! reckon with a conflict anyway.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::layout::{MARKER, known};
 use crate::retry::{Limits, Retry};
 
-/// A bucket that is away for longer is waited for by whoever runs the probe.
+/// For longer outages, the caller of the probe waits.
 const LIMITS: Limits = Limits {
     attempts: 6,
     backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(500)),
@@ -65,7 +65,7 @@ impl Bucket for Patient {
         limit: usize,
     ) -> Result<Vec<ObjectMeta>, Error> {
         let list = || self.bucket.list(prefix, start_after, limit);
-        // A listing has no key; it stands only in messages about time that ran out.
+        // A listing has no key; this one only stands in the message for a missed deadline.
         let named = Key::new(prefix.trim_end_matches('/'));
         let named = named.unwrap_or_else(|_| known(Key::new(MARKER)));
         self.retry.run(Op::List, &named, list).await

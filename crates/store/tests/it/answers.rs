@@ -57,7 +57,7 @@ async fn every_operation_tells_what_an_error_means() {
         (Effect::Fail { status: 501 }, Definite),
         (Effect::Fail { status: 301 }, Definite),
         (Effect::Fail { status: 401 }, Definite),
-        // A 404 that does not say what is missing is no word on the object.
+        // A 404 without a code does not say what is missing, so it proves nothing about the object.
         (Effect::Fail { status: 404 }, Definite),
         (Effect::Forbidden, Definite),
         (Effect::Full, Definite),
@@ -78,7 +78,7 @@ async fn every_operation_tells_what_an_error_means() {
         ];
         let mut all = [expected; 6];
         if effect == Effect::SlowDown {
-            // Answers to HEAD have no body that could tell this 503 from another.
+            // An answer to HEAD has no body that could tell this 503 from others.
             all[3] = Unknown;
         }
         assert_eq!(seen, all, "{effect:?}");

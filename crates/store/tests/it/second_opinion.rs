@@ -26,7 +26,7 @@ async fn versitygw_agrees() {
     };
     let place = tempfile::tempdir().expect("a temporary directory");
     std::fs::create_dir(place.path().join("bucket")).expect("a bucket");
-    // Whoever asks the system for a port may lose it again; nobody else asks for this one now.
+    // Another process may take a port that the system handed out; nobody else asks for this one.
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.local_addr().expect("its number").port()
@@ -74,7 +74,7 @@ async fn versitygw_agrees() {
         assert!(expected, "a wrong secret gave {refused:?}");
     }
 
-    // What was altered after its checksum was computed is not stored.
+    // A payload altered after its checksum was computed must not be stored.
     let key = store::bucket::Key::new("altered").expect("a key");
     let whole = Payload::from(b"whole".to_vec());
     let altered = Payload::from(b"whale".to_vec()).with_checksum(whole.checksum());
