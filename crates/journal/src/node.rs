@@ -239,8 +239,8 @@ pub enum Effect {
         /// All that is to go below this slot goes with this trim.
         through: u64,
         indices: Vec<u64>,
-        /// The bodies, by SHA-256.
-        bodies: Vec<[u8; 32]>,
+        /// The bodies, each with the slot that refers to it.
+        bodies: Vec<(u64, [u8; 32])>,
     },
     /// Stop for good: going on would be unsafe. Somebody has to act.
     Halt {

@@ -240,7 +240,7 @@ impl Retention {
             bodies: self
                 .bodies
                 .range(range)
-                .map(|(_, sha256)| *sha256)
+                .map(|(index, sha256)| (*index, *sha256))
                 .collect(),
         })
     }
@@ -351,6 +351,54 @@ mod tests {
         let rested = later + Duration::from_secs(3) * REST_AFTER_VERIFYING;
         assert!(retention.next_verification(later).is_none());
         assert!(retention.next_verification(rested).is_some());
+    }
+
+    #[test]
+    fn what_a_follower_remembers_follows_the_floor() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        for index in 8..=50_000 {
+            let body = Accepted::CommandsElsewhere([1; 32]);
+            retention.accepted(index, 1, &body);
+            if index % 1_000 == 0 {
+                retention.follow(index - 500);
+            }
+        }
+        assert_eq!(retention.trimmed_below, 48_500);
+        assert!(retention.bodies.len() <= 1_501);
+    }
+
+    #[test]
+    fn a_new_leader_does_not_begin_with_a_snapshot() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        for index in 8..=500 {
+            retention.accepted(index, 1, &Accepted::Commands);
+        }
+        let policy = SnapshotPolicy {
+            first_after: Duration::from_secs(30),
+            ..POLICY
+        };
+        retention.lead(now(), &policy);
+        let chain = Chain::genesis(0);
+        let mut cut = |now| retention.cut(now, &policy, &chain, "n").is_some();
+        assert!(!cut(now()));
+        assert!(cut(now() + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_answer_to_an_old_trim_closes_no_new_one() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        (8..=400).for_each(|index| retention.accepted(index, 1, &Accepted::Commands));
+        retention.verified(now(), 300, Verdict::Whole(Duration::ZERO));
+        retention.verified(now(), 400, Verdict::Whole(Duration::ZERO));
+        let trim = retention.next_trim(now());
+        assert!(matches!(trim, Some(Effect::Trim { through: 257, .. })));
+        retention.trimmed(now(), 99, true);
+        assert_eq!(retention.trimmed_below, 1);
+        retention.trimmed(now(), 257, true);
+        assert_eq!(retention.trimmed_below, 257);
     }
 
     #[test]

@@ -44,7 +44,7 @@ enum Happening {
     Fills(u64),
     /// The bodies of slots that were read are read.
     Bodies(usize, u64, Ask, Vec<(u64, Content)>),
-    Deletes(Vec<u64>, Vec<[u8; 32]>),
+    Deletes(Vec<u64>, Vec<(u64, [u8; 32])>),
     SnapshotNamed(usize, u64, Box<Cut>, Vec<u64>),
     Client,
     Nemesis,

@@ -436,7 +436,7 @@ impl<S: StateMachine> Requests<S> {
         &self,
         (floor, through): (u64, u64),
         indices: Vec<u64>,
-        bodies: Vec<[u8; 32]>,
+        bodies: Vec<(u64, [u8; 32])>,
     ) -> Event {
         let trim = async {
             let Some(tenure) = self.tenure() else {
@@ -449,7 +449,7 @@ impl<S: StateMachine> Requests<S> {
             let is_free = |index: &u64| !needed.contains(index);
             let indices: Vec<u64> = indices.into_iter().filter(is_free).collect();
             tenure.trim(floor, &indices).await?;
-            for sha256 in &bodies {
+            for (_, sha256) in bodies.iter().filter(|(index, _)| is_free(index)) {
                 let key = body_key(sha256);
                 let deleted = self.retry.delete(self.bucket.as_ref(), &key).await;
                 deleted.map_err(unavailable)?;

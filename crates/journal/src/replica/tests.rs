@@ -18,6 +18,8 @@ use crate::node::{ProposeError, Refusal, Role, Settings};
 use crate::object::Object;
 use crate::snapshot::manifest::Seal;
 
+mod snapshots;
+
 /// Adds up numbers; refuses to apply "poison".
 #[derive(Default)]
 pub(super) struct Sum {
@@ -476,95 +478,6 @@ async fn faults_of_every_kind_lose_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn snapshots_are_cut_and_the_journal_is_trimmed() {
-    let mut world = World::new();
-    world.settings.snapshot.entries = 10;
-    {
-        let (handle, _replica) = world.start();
-        role(&handle, Role::Leader).await;
-        add_all(&handle, 0..200).await;
-        while world.keys("journal/0000/").await.len() > 60
-            || world.keys("snapshots/").await.len() > 2
-        {
-            add(&handle, 0).await.expect("added");
-        }
-    }
-    let kept = world.keys("journal/0000/").await;
-    assert_eq!(
-        kept[0].as_str(),
-        "journal/0000/00000000000000000001",
-        "the claim stays"
-    );
-    // Two chunks each, of which the first may be shared; a write may have been cut short.
-    assert!(world.keys("chunks/").await.len() <= 6);
-    let (handle, _replica) = world.start();
-    role(&handle, Role::Leader).await;
-    assert_eq!(handle.with_state(|sum| sum.sum), (0..200).sum::<u64>());
-}
-
-/// A world with two snapshots and a trimmed journal, and its sum.
-async fn trimmed() -> (World, u64) {
-    let mut world = World::new();
-    world.settings.snapshot.entries = 10;
-    let (handle, _replica) = world.start();
-    role(&handle, Role::Leader).await;
-    while world.keys("journal/0000-floor/").await.len() < 3 {
-        add(&handle, 1).await.expect("added");
-    }
-    // Whatever is being written comes to its end before the next one is cut.
-    world.settings.snapshot.entries = u64::MAX;
-    let sum = handle.with_state(|sum| sum.sum);
-    (world, sum)
-}
-
-#[tokio::test]
-async fn a_damaged_snapshot_gives_way_to_the_one_before() {
-    for remove in [false, true] {
-        let (world, sum) = trimmed().await;
-        let snapshots = world.keys("snapshots/").await;
-        let newest = snapshots.last().expect("a snapshot");
-        world.damage(newest, remove).await;
-        let (handle, _replica) = world.start();
-        role(&handle, Role::Leader).await;
-        assert_eq!(handle.with_state(|sum| sum.sum), sum);
-    }
-}
-
-#[tokio::test]
-async fn without_snapshots_a_trimmed_journal_is_refused() {
-    let (world, _) = trimmed().await;
-    for key in world.keys("snapshots/").await {
-        world.damage(&key, false).await;
-    }
-    let (handle, _replica) = world.start();
-    role(&handle, Role::Halted).await;
-    let why = handle.status().halted.expect("a reason");
-    assert!(
-        why.contains("snapshots/") && why.contains("restore"),
-        "{why}"
-    );
-    assert!(matches!(
-        add(&handle, 1).await,
-        Err(ProposeError::Definite(Refusal::Halted(_)))
-    ));
-}
-
-#[tokio::test]
-async fn a_journal_older_than_its_snapshots_is_refused() {
-    let (world, _) = trimmed().await;
-    for key in world.keys("journal/0000/").await {
-        world.bucket.delete(&key).await.expect("deleted");
-    }
-    for key in world.keys("journal/0000-floor/").await {
-        world.bucket.delete(&key).await.expect("deleted");
-    }
-    let (handle, _replica) = world.start();
-    role(&handle, Role::Halted).await;
-    let why = handle.status().halted.expect("a reason");
-    assert!(why.contains("older than its snapshots"), "{why}");
-}
-
-#[tokio::test]
 async fn a_damaged_entry_is_refused_by_name() {
     let world = World::new();
     {
@@ -801,24 +714,4 @@ async fn a_follower_confirms_what_was_answered_elsewhere_before() {
         second.reach(position).await.expect("it is there");
     }
     assert!(first.is_leader());
-}
-
-/// A snapshot whose chunks are whole and which restores to another state than it says.
-#[tokio::test]
-async fn a_snapshot_that_restores_to_another_state_is_not_used() {
-    let (world, sum) = trimmed().await;
-    let bucket = world.bucket();
-    let archive = crate::snapshot::archive::Archive::new(Arc::clone(&bucket));
-    let newest = archive.list(0).await.expect("a listing")[0].clone();
-    let read = archive.read(&newest).await.expect("read");
-    let crate::snapshot::archive::Read::Whole(mut manifest, _) = read else {
-        panic!("{read:?}");
-    };
-    manifest.seal.digest[9] ^= 1;
-    bucket.delete(&newest.key).await.expect("deleted");
-    let put = bucket.put_new(&newest.key, Payload::from(manifest.encode()));
-    put.await.expect("put");
-    let (handle, _replica) = world.start();
-    role(&handle, Role::Leader).await;
-    assert_eq!(handle.with_state(|sum| sum.sum), sum, "from the one before");
 }

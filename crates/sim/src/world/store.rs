@@ -35,7 +35,7 @@ pub(super) enum JournalRequest {
     Trim {
         floor: u64,
         indices: Vec<u64>,
-        bodies: Vec<[u8; 32]>,
+        bodies: Vec<(u64, [u8; 32])>,
     },
     LoadSnapshot {
         above: u64,
@@ -141,7 +141,7 @@ impl JournalStore {
                 self.slots.trim(*floor, indices);
                 bodies
                     .iter()
-                    .for_each(|name| drop(self.bodies.remove(name)));
+                    .for_each(|(_, name)| drop(self.bodies.remove(name)));
                 JournalAnswer::Trimmed
             }
             JournalRequest::LoadSnapshot { above } => {

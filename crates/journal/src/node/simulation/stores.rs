@@ -96,8 +96,10 @@ impl Stores {
         self.all_bodies.insert(sha256, object);
     }
 
-    pub(super) fn delete_bodies(&mut self, bodies: &[[u8; 32]]) {
-        self.bodies.retain(|sha256, _| !bodies.contains(sha256));
+    pub(super) fn delete_bodies(&mut self, bodies: &[(u64, [u8; 32])]) {
+        for (_, sha256) in bodies {
+            self.bodies.remove(sha256);
+        }
     }
 
     /// Slots with the bodies that are there now.

@@ -1,0 +1,127 @@
+//! A node that follows: what it looks at, when it confirms, and when it takes the lead.
+
+use super::*;
+
+/// Lets time pass as the node's deadlines want it.
+fn run_for(bench: &mut Bench, time: Duration) {
+    let end = bench.now.boot + time;
+    while let Some(at) = bench.node.deadline().filter(|at| *at <= end) {
+        bench.now.boot = bench.now.boot.max(at);
+        bench.run(Event::Timer);
+    }
+    bench.now.boot = end;
+}
+
+#[test]
+fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    assert_eq!(bench.node.chain().next(), 3);
+    for _ in 0..20 {
+        bench.now.boot = bench.node.deadline().expect("it looks again");
+        bench.run(Event::Timer);
+    }
+    assert_eq!(bench.node.role(), Role::Follower, "nobody wants a leader");
+    // One stray request deposes no idle leader, however long it has been silent.
+    bench.run(propose(0..1));
+    run_for(&mut bench, Duration::from_secs(10));
+    assert_eq!(bench.node.role(), Role::Follower, "nobody asks again");
+    assert_eq!(bench.takes, 0);
+    // Somebody who goes on asking is waited for as long as a silence lasts.
+    bench.run(propose(0..1));
+    run_for(&mut bench, Duration::from_millis(1_000));
+    bench.run(propose(0..1));
+    assert_eq!(
+        bench.node.role(),
+        Role::Follower,
+        "the silence is too short"
+    );
+    run_for(&mut bench, Duration::from_millis(1_500));
+    bench.run(propose(0..1));
+    assert_eq!(bench.node.role(), Role::Leader);
+    let refused = bench
+        .seen
+        .iter()
+        .any(|effect| matches!(effect, Effect::Lost { .. }));
+    assert!(refused, "what came before the lead is refused");
+}
+
+#[test]
+fn a_follower_confirms_its_position_by_a_look_that_begins_after_the_question() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    run_for(&mut bench, Duration::from_secs(3));
+    leader.run(propose(3..4));
+    // A look that began before the question says nothing of now.
+    bench.now.boot = bench.node.deadline().expect("it looks again");
+    bench.give(Event::Timer);
+    let stale = bench.answer().expect("the look");
+    bench.slots = leader.slots.clone();
+    bench.give(Event::Confirm(Ticket(5)));
+    bench.run(stale);
+    assert_eq!(bench.node.chain().next(), leader.node.chain().next());
+    let passed = bench.seen.iter().find_map(|effect| match effect {
+        Effect::BarrierPassed { tickets, position } => Some((tickets.clone(), *position)),
+        _ => None,
+    });
+    let position = Position(leader.node.chain().last().index);
+    assert_eq!(passed, Some((vec![Ticket(5)], position)));
+    assert_eq!(bench.takes, 0);
+}
+
+#[test]
+fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    assert_eq!(bench.node.confirmed_at(), Some(bench.now.boot));
+    // It sleeps; what comes next is trimmed meanwhile.
+    bench.slots.trim(9, &[]);
+    for _ in 0..20 {
+        bench.now.boot = bench.node.deadline().expect("it looks again");
+        bench.give(Event::Timer);
+        while let Some(event) = bench.answer() {
+            bench.give(event);
+            let load = |e: &Effect| matches!(e, Effect::LoadSnapshot { above: 2, .. });
+            if bench.effects.iter().any(load) {
+                return;
+            }
+        }
+    }
+    panic!("it never asks for a snapshot");
+}
+
+#[test]
+fn a_body_that_is_gone_is_no_damage_if_its_slot_was_trimmed() {
+    for floor in [9, 0] {
+        let mut settings = Settings::alone("n");
+        settings.slot_bytes_max = 100;
+        let mut leader = Bench::new(settings);
+        leader.run(Event::Started);
+        leader.run(propose(0..3));
+        let mut bench = Bench::new(Settings::one_of_several("m"));
+        bench.slots = leader.slots.clone();
+        bench.give(Event::Started);
+        // The slots are read; body and slot are trimmed before the body is.
+        while !matches!(bench.effects[..], [Effect::ReadFloor { .. }]) {
+            let event = bench.answer().expect("a request");
+            bench.give(event);
+        }
+        bench.slots.trim(floor, &[]);
+        let event = bench.answer().expect("the floor is read");
+        bench.give(event);
+        let expected = match floor {
+            0 => Role::Halted,
+            _ => Role::Loading,
+        };
+        assert_eq!(bench.node.role(), expected, "floor {floor}");
+    }
+}
