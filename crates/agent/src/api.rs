@@ -33,10 +33,10 @@ pub(crate) mod producers;
 pub(crate) mod topics;
 pub(crate) mod versions;
 
-/// Requests above this are looked at off the async threads, on which other connections wait: to walk over two MiB of
-/// tiny records takes some milliseconds.
+/// Larger produce requests are looked at off the async threads, which other connections need:
+/// walking over two MiB of tiny records takes some milliseconds.
 const PRODUCE_INLINE_BYTES: usize = 2 << 20;
-/// The same for others, in which much smaller things are counted.
+/// The same bound for other requests, whose elements are much smaller.
 const OTHER_INLINE_BYTES: usize = 256 << 10;
 
 impl Service for Context {
@@ -62,23 +62,23 @@ impl Service for Context {
     }
 }
 
-/// Topics of one request that are seen to at one time: they share entries of the journal.
+/// Topics of one request that are worked on at one time: their commands share journal entries.
 const AT_ONCE: usize = 64;
 
-/// Awaits what is asked of the control plane for each topic of a request, several at a time; yields
-/// the outcomes in the same order.
+/// Awaits one call to the control plane for each topic of a request, several at a time; yields the
+/// outcomes in the same order.
 async fn each<T: Send>(asked: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
-/// What a request names, each once: an answer to what is named again would only be larger.
+/// The elements that a request names, without duplicates: these would only make the answer larger.
 fn once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut keys = HashSet::new();
     named.retain(|one| keys.insert(key(one)));
     named
 }
 
-/// What a request names more than once.
+/// The elements that a request names more than once.
 fn repeated<T: Clone + Eq + Hash>(named: impl Iterator<Item = T>) -> HashSet<T> {
     let mut seen = HashSet::new();
     named.filter(|name| !seen.insert(name.clone())).collect()
@@ -99,7 +99,7 @@ fn encode(
     }
 }
 
-/// The answer to ApiVersions in a version that nobody here knows.
+/// The answer to an ApiVersions request whose version this agent does not know.
 fn unsupported_api_versions(correlation_id: i32) -> Reply {
     encode(
         wire::versions::unsupported_api_versions(),
@@ -113,7 +113,7 @@ fn unsupported_api_versions(correlation_id: i32) -> Reply {
 async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, mut lease: Lease) -> Reply {
     match decode(&context, &frame, &mut lease).await {
         Ok((mut header, request)) => {
-            // Not as a slice of the frame, which would last as long.
+            // The client id is copied: as a slice it would keep the whole frame alive.
             header.client_id = header.client_id.as_deref().map(Str::from);
             drop(frame);
             answer(&context, &peer, (header, request), lease).await
@@ -125,8 +125,8 @@ async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, mut lease: Lease
     }
 }
 
-/// Decodes a request, within memory for that. How much it takes is known when it is decoded: if so
-/// much is not free, it is decoded again when it is.
+/// Decodes a request within the memory for decoded requests. How much it takes is known only
+/// afterwards: if that is more than was free, it waits for as much and decodes again.
 async fn decode(
     context: &Context,
     frame: &Bytes,
@@ -165,14 +165,15 @@ async fn answer(
     if let Request::Fetch(request) = request {
         let fetched = fetch::fetch(context, request, version).await;
         return encode(fetched.response, correlation_id, version, |bytes| Kept {
-            // Records are counted already; what is said of partitions is not.
+            // The memory of records is counted by the fetch itself; here only the rest of the
+            // answer counts.
             answer: answers.fit(bytes.saturating_sub(fetched.records_bytes), fetched.answer),
             records: fetched.held,
             chunks: Some(Box::new(fetched.chunks)),
             ..Kept::default()
         });
     }
-    // Those that wait for others would keep it from these.
+    // Requests that wait for other members give their memory back, which those others may need.
     let waits = matches!(request, Request::JoinGroup(_) | Request::SyncGroup(_));
     let held = if waits {
         None
@@ -188,8 +189,9 @@ async fn answer(
     })
 }
 
-/// The response to everything but Produce and Fetch, which have ways of their own. The memory of
-/// the request is held until then, unless it waits for others.
+/// The response to every request but Produce and Fetch, which have functions of their own. The
+/// request's memory is held until the response is ready, unless the request waits for other
+/// members.
 async fn respond(
     context: &Context,
     peer: &Peer,
@@ -248,17 +250,15 @@ async fn respond(
     })
 }
 
-/// A topic id from the wire.
 pub(crate) fn topic_id(uuid: Uuid) -> TopicId {
     TopicId(u128::from_be_bytes(uuid.into()))
 }
 
-/// A topic id for the wire.
 pub(crate) fn uuid(id: TopicId) -> Uuid {
     Uuid::from(id.0.to_be_bytes())
 }
 
-/// The code and, for an error, what to say of it.
+/// The code of an outcome and, for an error, the message beside it.
 fn verdict(error: Option<(ErrorCode, String)>) -> (i16, Option<wire::text::Str>) {
     match error {
         None => (ErrorCode::None.code(), None),

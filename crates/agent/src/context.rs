@@ -1,4 +1,4 @@
-//! What all connections of an agent share. It holds things and decides nothing.
+//! What all connections of an agent share. It holds parts and decides nothing.
 
 use std::sync::Arc;
 
@@ -17,24 +17,23 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::view::Views;
 
-/// Shared by all connections.
 pub(crate) struct Context {
-    /// What the operator decided.
+    /// The operator's settings.
     pub settings: Settings,
     /// This agent's Kafka node id.
     pub agent: AgentId,
     pub control: Client,
     pub views: Views,
-    /// The way in for produce requests.
+    /// Takes produce requests.
     pub pipeline: Arc<Pipeline<Lease>>,
     pub cache: Arc<Cache>,
     pub reader: Reader,
-    /// Room that is kept free in the bucket.
+    /// Refuses records while the bucket's file system is nearly full.
     pub reserve: Reserve,
     pub hub: Arc<Hub>,
     pub sessions: Sessions,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
-    /// Keeps clients from filling the log.
+    /// Bounds the log lines that clients can cause.
     pub log: LogLimit,
 }

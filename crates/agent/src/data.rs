@@ -1,5 +1,5 @@
-//! The data floor: from batches to committed files, from positions to records, and what is deleted when nobody needs
-//! it. It must not know connections, nor Kafka's requests.
+//! The data floor: batches become committed files, positions become records, and files that nobody
+//! needs are deleted. It must not know connections, nor Kafka's requests.
 
 pub(crate) mod batch_sum;
 pub mod cache;

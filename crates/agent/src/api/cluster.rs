@@ -28,11 +28,11 @@ use crate::view::{Topic, View};
 
 /// In version 0 an empty list asks for all topics; later null does.
 const NULL_IS_ALL_SINCE: i16 = 1;
-/// Topics may be asked for by id alone from this version on.
+/// From this version on a topic may be named by its id alone.
 const IDS_SINCE: i16 = 12;
-/// The endpoints of DescribeCluster that an agent is.
+/// `endpoint_type` of DescribeCluster for brokers, which is what agents are.
 const BROKERS: i8 = 1;
-/// Those of a controller.
+/// `endpoint_type` for controllers.
 const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn metadata(
@@ -72,7 +72,7 @@ pub(crate) async fn metadata(
     }
 }
 
-/// Any live agent serves what clients ask of a controller.
+/// The node id that clients are told as the controller's: any live agent serves those requests.
 fn controller(context: &Context, view: &View) -> i32 {
     view.agents
         .first()
@@ -116,12 +116,12 @@ fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
     }
 }
 
-/// True if a topic is asked for as it was before there were ids.
+/// True if a topic is named by name only, as before topics had ids.
 fn is_named_alone(wanted: &MetadataRequestTopic) -> bool {
     wanted.name.is_some() && wanted.topic_id.is_zero()
 }
 
-/// What is said of each topic of a request that may not be.
+/// The answer for a topic that the request may not name.
 fn refuse(wanted: MetadataRequestTopic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         error_code: ErrorCode::InvalidRequest.code(),
@@ -141,7 +141,7 @@ fn find<'a>(view: &'a View, wanted: &MetadataRequestTopic) -> Result<&'a Arc<Top
     }
 }
 
-/// The topics of a list, created if they are not there and may be.
+/// The topics that a request names; missing ones are created if that is allowed.
 async fn named(
     context: &Context,
     wanted: &[MetadataRequestTopic],
@@ -167,7 +167,7 @@ async fn named(
                 view = current;
                 missing = missing_of(&view, wanted, &failures);
             }
-            // It is not known whether they exist: clients ask again on this one.
+            // Whether the topics exist is not known: a client asks again after this code.
             Err(_) => {
                 let unknown = missing.drain(..);
                 failures.extend(unknown.map(|at| (at, ErrorCode::LeaderNotAvailable)));

@@ -1,5 +1,5 @@
-//! DescribeConfigs: what is set on topics and on this broker, from where, and what it means. It must
-//! not know what a config does.
+//! DescribeConfigs: the configs of topics and of this broker, where each value comes from, and what
+//! it means. It must not know what a config does.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const FROM_TOPIC: i8 = 1;
 const FROM_BROKER: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 
-/// Kafka's number of where a value comes from.
+/// Kafka's number for the source of a value.
 pub(crate) fn source_code(source: Source) -> i8 {
     match source {
         Source::Topic => FROM_TOPIC,
@@ -38,7 +38,8 @@ pub(crate) async fn describe_configs(
     context: &Context,
     mut request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    // To name one costs a client some bytes, and is answered with thousands.
+    // Naming a resource costs a client a few bytes and is answered with thousands, so each is
+    // described once.
     request.resources = once(request.resources, |resource| {
         (resource.resource_type, resource.resource_name.clone())
     });
@@ -62,13 +63,13 @@ pub(crate) async fn describe_configs(
     }
 }
 
-/// A view that knows every topic that is asked for, or else the latest and what is current.
+/// A view in which the request's topics were looked for; it is current if one of them is not in it.
 struct Seen {
     latest: Arc<View>,
     current: Option<Result<Arc<View>, rpc::Error>>,
 }
 
-/// However many topics are not known, one look at what is current is enough.
+/// Makes the view current at most once, however many topics are missing.
 async fn view_for(context: &Context, request: &DescribeConfigsRequest) -> Seen {
     let latest = context.views.latest();
     let mut topics = request
@@ -155,10 +156,11 @@ fn described(config: config::Described) -> DescribeConfigsResourceResult {
     }
 }
 
-/// A broker is named by its node id; the empty name asks for what is set for all of them, which is
-/// nothing.
+/// A broker resource is named by its node id. The empty name asks for the defaults of all brokers,
+/// of which there are none.
 fn describe_broker(context: &Context, name: &str) -> Described {
-    // No other way to write it, so that a broker is not described many times.
+    // Only the plain decimal spelling counts, so that one request cannot describe a broker many
+    // times.
     let id = name.parse::<i32>().ok();
     match id.filter(|id| id.to_string() == name) {
         _ if name.is_empty() => Ok(Vec::new()),
@@ -205,7 +207,7 @@ impl BrokerConfig {
         DescribeConfigsResourceResult {
             name: Str::from_static(name),
             value: Some(Str::from(&self.value)),
-            // Set when the process starts; nothing changes it later.
+            // Every setting is fixed when the process starts.
             read_only: true,
             config_source: source,
             is_sensitive: false,

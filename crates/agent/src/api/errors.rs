@@ -1,6 +1,6 @@
-//! Everything that can go wrong, as Kafka's error codes. The only place where codes are chosen:
-//! what is definite may be final, what is not known is always something a client repeats. It must
-//! not know single messages.
+//! Turns everything that can go wrong into Kafka's error codes; no other file chooses codes. A
+//! definite failure may be final; a failure whose outcome is unknown always gets a code that
+//! clients retry. It must not know single messages.
 
 use meta::commit::BatchOutcome;
 use meta::group::Refusal;
@@ -12,8 +12,8 @@ use wire::errors::ErrorCode;
 use crate::data::cache::LoadError;
 use crate::data::produce::Failure;
 
-/// A call about topics, offsets or producers that failed. NOT_CONTROLLER makes admin clients ask
-/// again; REQUEST_TIMED_OUT says that nobody knows.
+/// The code for a failed call about topics, offsets or producers. NOT_CONTROLLER makes admin
+/// clients ask again; REQUEST_TIMED_OUT says that the outcome is not known.
 pub(crate) fn of_call(error: &rpc::Error) -> ErrorCode {
     match error {
         rpc::Error::NotLeader { .. } | rpc::Error::Busy | rpc::Error::Unavailable { .. } => {
@@ -25,7 +25,7 @@ pub(crate) fn of_call(error: &rpc::Error) -> ErrorCode {
     }
 }
 
-/// A read that could not be answered from something current: consumers ask again, and look for
+/// The code for a read that no current state could answer: consumers ask again, and look for
 /// another leader first.
 pub(crate) fn of_read(error: &rpc::Error) -> ErrorCode {
     match error {
@@ -34,7 +34,7 @@ pub(crate) fn of_read(error: &rpc::Error) -> ErrorCode {
     }
 }
 
-/// A request to a coordinator that got no answer.
+/// The code for a request to a group's coordinator that got no answer.
 pub(crate) fn of_coordinator(error: &rpc::Error) -> ErrorCode {
     match error {
         rpc::Error::NotLeader { .. } => ErrorCode::NotCoordinator,
@@ -45,7 +45,7 @@ pub(crate) fn of_coordinator(error: &rpc::Error) -> ErrorCode {
     }
 }
 
-/// InitProducerId that failed: producers repeat it on these codes only.
+/// The code for a failed InitProducerId: producers repeat it on these codes only.
 pub(crate) fn of_init_producer(error: &rpc::Error) -> ErrorCode {
     match error {
         rpc::Error::Refused { .. } => ErrorCode::InvalidProducerEpoch,
@@ -53,8 +53,9 @@ pub(crate) fn of_init_producer(error: &rpc::Error) -> ErrorCode {
     }
 }
 
-/// What came of a batch in a file that is committed: its offset and the partition's first one, or
-/// why it has none. A retry gets the offset of the original (Kafka's ProducerStateEntry.findDuplicateBatch).
+/// The outcome of one batch in a committed file: its offset and the partition's log start, or the
+/// code that says why it has none. A retry gets the offset of the original (Kafka's
+/// ProducerStateEntry.findDuplicateBatch).
 pub(crate) fn of_outcome(outcome: &BatchOutcome) -> Result<(i64, i64), ErrorCode> {
     match outcome {
         BatchOutcome::Accepted {
@@ -70,15 +71,15 @@ pub(crate) fn of_outcome(outcome: &BatchOutcome) -> Result<(i64, i64), ErrorCode
         BatchOutcome::InvalidProducerEpoch => Err(ErrorCode::InvalidProducerEpoch),
         BatchOutcome::UnknownPartition => Err(ErrorCode::UnknownTopicOrPartition),
         BatchOutcome::OffsetsExhausted => Err(ErrorCode::InvalidRecord),
-        // As what was certainly not written: see `of_failure`.
+        // Nothing was written, so the same code as in `of_failure`.
         BatchOutcome::TooManyProducers => Err(ErrorCode::NotLeaderOrFollower),
     }
 }
 
-/// A produce request without an outcome. NOT_LEADER_OR_FOLLOWER for what was certainly not
-/// written: of the retriable codes it is the one that every client repeats (sarama does not repeat
-/// KAFKA_STORAGE_ERROR) and that librdkafka takes as "not persisted". REQUEST_TIMED_OUT for what
-/// may have been written: clients repeat it and count it as possibly persisted.
+/// The code for a produce request without an outcome. NOT_LEADER_OR_FOLLOWER if certainly nothing
+/// was written: of the retriable codes it is the one that every client repeats (sarama does not
+/// repeat KAFKA_STORAGE_ERROR) and that librdkafka takes as "not persisted". REQUEST_TIMED_OUT if
+/// it may have been written: clients repeat it and count it as possibly persisted.
 pub(crate) fn of_failure(failure: Failure) -> ErrorCode {
     if failure.is_definite() {
         ErrorCode::NotLeaderOrFollower
@@ -87,12 +88,12 @@ pub(crate) fn of_failure(failure: Failure) -> ErrorCode {
     }
 }
 
-/// A batch that a client may not write.
+/// The code for a batch whose checks failed.
 pub(crate) fn of_batch(error: BatchError) -> ErrorCode {
     error.code()
 }
 
-/// Records that cannot be read.
+/// The code for records that could not be loaded.
 pub(crate) fn of_load(error: &LoadError) -> ErrorCode {
     match error {
         LoadError::Corrupt(_) => ErrorCode::CorruptMessage,
@@ -114,7 +115,7 @@ fn of_topic(refusal: &TopicRefusal) -> ErrorCode {
     }
 }
 
-/// What the coordinator of a group says.
+/// The code for an error of a group's coordinator.
 pub(crate) fn of_group(error: GroupError) -> ErrorCode {
     match error {
         GroupError::Refused(refusal) => of_group_refusal(refusal),
@@ -145,8 +146,8 @@ fn of_group_refusal(refusal: Refusal) -> ErrorCode {
     }
 }
 
-/// Whether the epoch that a client takes for the leader's is the one that every partition has;
-/// -1 asks for no check.
+/// Checks the leader epoch that a client sends: every partition has the same one. -1 asks for no
+/// check.
 pub(crate) fn of_leader_epoch(current_leader_epoch: i32) -> ErrorCode {
     match current_leader_epoch {
         -1 | meta::LEADER_EPOCH => ErrorCode::None,

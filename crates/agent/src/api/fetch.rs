@@ -1,5 +1,5 @@
-//! Fetch, as Kafka means it: which partitions a request asks for, alone or in a session, and what its
-//! answer says of each. What is read of them is decided and done below, in `data`. It must not know
+//! Fetch, as Kafka means it: which partitions a request asks for, alone or in a session, and what
+//! its answer says of each. Which records are read, and how, is decided in `data`. It must not know
 //! sockets.
 
 use std::collections::BTreeMap;
@@ -28,28 +28,28 @@ pub(crate) mod sessions;
 use named::Named;
 use sessions::{Begun, Session, Ticket};
 
-/// Zstandard came with this version (KIP-110).
+/// Clients know Zstandard from this version on (KIP-110).
 const ZSTD_SINCE: i16 = 10;
-/// What is said of a partition, beside its records.
+/// Bytes that an answer takes for one partition beside its records.
 const SAID_BYTES: u64 = 64;
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
 
-/// An answer, and the memory that its records lie in: to be dropped when it is sent.
+/// An answer and the memory that it rests on: drop it when the answer is sent.
 #[derive(Default)]
 pub(crate) struct Answer {
     pub response: FetchResponse,
-    /// What of it is records.
+    /// How many of the answer's bytes are records.
     pub records_bytes: u64,
-    /// What it keeps alive.
+    /// The chunks in which the records lie.
     pub chunks: Vec<Arc<Chunk>>,
-    /// Memory for what is said of partitions.
+    /// Memory for everything in the answer but its records.
     pub answer: Option<Held>,
-    /// Memory for records that are in no chunk.
+    /// Memory for records that were copied out of their chunks.
     pub held: Option<Held>,
 }
 
-/// What a request asks beside its partitions.
+/// The fields of a request that concern all its partitions.
 #[derive(Clone, Copy)]
 struct Asked {
     limits: Limits,
@@ -96,7 +96,7 @@ impl Asked {
     }
 }
 
-/// The session cannot be gone on with: the client begins another.
+/// The answer to a request whose session cannot go on: the client begins another.
 fn refused(code: ErrorCode) -> Answer {
     Answer {
         response: FetchResponse {
@@ -107,7 +107,7 @@ fn refused(code: ErrorCode) -> Answer {
     }
 }
 
-/// Answers a request that names all its partitions; with a ticket they are kept as a session.
+/// Answers a request that names all its partitions; given a ticket, keeps them as a session.
 async fn fresh(
     context: &Context,
     request: &FetchRequest,
@@ -138,7 +138,7 @@ async fn fresh(
     answer
 }
 
-/// Answers a request that says how it differs from the one before: with what differs in the answer.
+/// Answers a request of a session, which names only what changed; the answer has only what changed.
 async fn incremental(
     context: &Context,
     request: &FetchRequest,
@@ -220,7 +220,7 @@ fn answer(
     }
 }
 
-/// What the answer says of a partition.
+/// The answer's entry for one partition.
 fn partition(
     context: &Context,
     named: &mut Named,

@@ -39,15 +39,15 @@ pub(crate) use fetch_offsets::fetch_offsets;
 
 /// Several coordinators are asked for at once from this version on.
 const BATCHED_COORDINATORS_SINCE: i16 = 4;
-/// Kinds of coordinator (`FindCoordinatorRequest.CoordinatorType`).
+/// Coordinator types (`FindCoordinatorRequest.CoordinatorType`).
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// A member without an id is given one and joins again with it from this version on (KIP-394).
 const ID_REQUIRED_SINCE: i16 = 4;
 /// A static leader that comes back can be told to skip the assignment from this version on.
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
-/// What a member's id has at most of its client's: it is for people to recognize, and the whole has
-/// to fit into a string of an answer.
+/// How much of the client id goes into a member id: it only helps people to recognize the member,
+/// and the whole must fit into a string of an answer.
 const MEMBER_PREFIX_BYTES: usize = 255;
 /// Several members leave at once from this version on.
 const BATCHED_LEAVE_SINCE: i16 = 3;
@@ -56,7 +56,6 @@ const COMMIT_BY_ID_SINCE: i16 = 10;
 /// OffsetCommit says GROUP_ID_NOT_FOUND from this version on.
 const COMMIT_GROUP_NOT_FOUND_SINCE: i16 = 9;
 
-/// Answers FindCoordinator: this agent.
 pub(crate) fn find_coordinator(
     context: &Context,
     request: FindCoordinatorRequest,
@@ -69,7 +68,7 @@ pub(crate) fn find_coordinator(
             GROUP => host
                 .is_none()
                 .then_some((ErrorCode::CoordinatorNotAvailable, "not ready yet")),
-            // Every client takes this as final; most others it would ask again for ever.
+            // Every client takes this code as final; after others, most would ask again for ever.
             TRANSACTION => Some((
                 ErrorCode::TransactionalIdAuthorizationFailed,
                 "transactions are not served",
@@ -123,13 +122,14 @@ pub(crate) fn find_coordinator(
     }
 }
 
-/// Asks the coordinator; what it does not answer is an error code.
+/// Sends a request to the coordinator; without an answer it yields the code for that.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
     let reply = context.control.group(request).await;
     reply.map_err(|error| errors::of_coordinator(&error))
 }
 
-/// A reply of another kind than the request: a mistake of ours that a client can only repeat.
+/// The code for a reply of another kind than its request: a mistake of ours, which a client can
+/// only repeat.
 fn mismatched(reply: &GroupReply) -> ErrorCode {
     tracing::error!(?reply, "the coordinator answered another question");
     ErrorCode::UnknownServerError
@@ -139,7 +139,7 @@ fn owned(text: &Option<Str>) -> Option<String> {
     text.as_ref().map(ToString::to_string)
 }
 
-/// The address as Kafka's tools show it.
+/// The client's address, as Kafka's tools show it.
 fn client_host(peer: &Peer) -> String {
     format!("/{}", peer.address.ip())
 }
@@ -188,7 +188,7 @@ pub(crate) async fn join(
     }
 }
 
-/// What the coordinator is asked, with no other part of the request left.
+/// The join as the coordinator takes it; nothing else of the request is kept in memory.
 fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> JoinGroup {
     let version = header.version;
     let client_id = owned(&header.client_id).unwrap_or_default();
@@ -254,7 +254,7 @@ pub(crate) async fn sync(
     }
 }
 
-/// What the coordinator is asked, with no other part of the request left.
+/// The sync as the coordinator takes it; nothing else of the request is kept in memory.
 fn sync_of(request: SyncGroupRequest) -> GroupRequest {
     let assignments = request.assignments.into_iter();
     let sync = Sync {
@@ -415,7 +415,6 @@ fn of_commit(result: Result<(), GroupError>, version: i16) -> ErrorCode {
     }
 }
 
-/// Asks for the offsets of some groups.
 async fn ask_offsets(
     context: &Context,
     groups: Vec<FetchGroup>,

@@ -40,17 +40,18 @@ const LATEST_TIERED: i64 = -5;
 const LATEST_TIERED_SINCE: i16 = 9;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const EARLIEST_PENDING_UPLOAD_SINCE: i16 = 11;
-/// What is said of an epoch that nobody knows.
+/// The answer for an epoch that is not known.
 const UNKNOWN_END: (i32, i64) = (-1, -1);
-/// Slices that are looked through for one timestamp. A slice whose header promises a record that it
-/// does not hold is passed over; many in a row have headers that nobody compared with the records.
+/// Slices that are searched for one timestamp. A slice is passed over if it does not hold the
+/// record that its header promises; only headers that nobody compared with their records do that.
 const SLICES_MAX: usize = 16;
 
-/// Partitions of one request that are looked through at one time: most of that is waiting for a bucket.
-/// Each holds one part of a file at a time, and waits for no other while it does.
+/// Partitions of one request that are searched at one time, mostly waiting for the bucket. Each
+/// search holds one part of a file and waits for no other part meanwhile.
 const FINDS_MAX: usize = 24;
 
-/// Where records of a partition are, or why that cannot be said.
+/// Timestamp and offset of the record that was found, none if there is none, or the code for a
+/// failure.
 type Found = Result<Option<(i64, i64)>, ErrorCode>;
 
 pub(crate) async fn list_offsets(
@@ -179,7 +180,7 @@ async fn find(
         MAX_TIMESTAMP if version >= MAX_TIMESTAMP_SINCE => {
             by_time(context, known, TimeQuery::Largest).await
         }
-        // Everything is where every agent reads it: there is no tier beside the log itself.
+        // There is no tiered storage beside the log, so the local log begins where the log does.
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_SINCE => Ok(Some((-1, bounds.log_start))),
         LATEST_TIERED if version >= LATEST_TIERED_SINCE => Ok(None),
         EARLIEST_PENDING_UPLOAD if version >= EARLIEST_PENDING_UPLOAD_SINCE => Ok(None),
@@ -188,7 +189,6 @@ async fn find(
     }
 }
 
-/// The timestamp and offset of the first record that a query is after.
 async fn by_time(context: &Context, known: Known, query: TimeQuery) -> Found {
     let Known {
         partition,
@@ -209,11 +209,11 @@ async fn by_time(context: &Context, known: Known, query: TimeQuery) -> Found {
             },
         }
     }
-    // What was looked through does not hold it: whoever starts to read behind that misses nothing.
+    // No slice that was searched holds the record: a reader that starts after them misses nothing.
     Ok(Some((place.max_timestamp, place.base_offset)))
 }
 
-/// The slice after another.
+/// The slice that follows another.
 async fn next_place(
     context: &Context,
     known: Known,
@@ -231,8 +231,7 @@ async fn next_place(
     }
 }
 
-/// Looks through the batches of a slice. What lies before the log's start cannot be read and does
-/// not count.
+/// Searches the batches of a slice. Records before the log's start cannot be read and do not count.
 async fn search(
     context: &Context,
     partition: PartitionId,
@@ -259,12 +258,11 @@ async fn search(
     }
 }
 
-/// Why no record was found.
 enum Missed {
     Load(LoadError),
-    /// A batch cannot be read, or not within bounds: its producer packed it wrongly, and nobody looked
-    /// at it before. It may hold what is looked for, so its beginning is the answer: whoever starts to
-    /// read there misses nothing, and learns what is wrong with it.
+    /// A batch cannot be read, or not within bounds: its producer packed it wrongly and nobody
+    /// looked at it before. It may hold the record, so its beginning is the answer: a reader that
+    /// starts there misses nothing, and learns what is wrong.
     Unreadable((i64, RecordPosition)),
 }
 
@@ -312,7 +310,8 @@ fn look_through(
     Ok(None)
 }
 
-/// Answers OffsetForLeaderEpoch: every partition has had one epoch only, since it is here.
+/// Answers OffsetForLeaderEpoch: every partition has had one epoch only, the one it began with
+/// here.
 pub(crate) async fn offset_for_leader_epoch(
     context: &Context,
     request: OffsetForLeaderEpochRequest,
@@ -368,9 +367,9 @@ fn epoch_end(
     }
 }
 
-/// Where an epoch of a partition ended, and which epoch that is said of. One before the first ended
-/// where the log begins, as in Kafka: clients of a cluster that was moved here ask for those, and
-/// jump to its end if they learn nothing.
+/// The epoch to answer with and its end. An epoch before the first ended where the log begins, as
+/// in Kafka: clients of a cluster that was moved here ask for such epochs, and would jump to the
+/// log's end if they got no answer.
 const fn end_of(epoch: i32, bounds: Bounds) -> (i32, i64) {
     match epoch {
         meta::LEADER_EPOCH => (epoch, bounds.high_watermark),

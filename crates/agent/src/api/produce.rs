@@ -36,34 +36,35 @@ mod check;
 /// Topics are named by id from this version on.
 const IDS_SINCE: i16 = 13;
 
-/// What the answer for one partition takes until it is sent: it is drafted, filled in and written.
+/// Memory that the answer for one partition takes until it is sent, over all stages from draft to
+/// frame.
 const ANSWER_BYTES: u64 = 512;
-/// A partition of a request that has records takes at least this: its number, a length, the header of
-/// a batch. More partitions than that are none that a client sends.
+/// A partition with records takes at least this in a request: its number, a length, the header of a
+/// batch. A request that names more partitions than would fit is not one that clients send.
 const ENTRY_BYTES_MIN: u64 = 4 + 4 + 61;
-/// So many partitions are answered even if they have no records: a client may be told what is wrong.
+/// A request may name this many empty partitions and still be told what is wrong.
 const ENTRIES_FREE: u64 = 64;
-/// How long a request waits that says nothing of it: as long as clients wait by default.
+/// The timeout of a request that states none, or 0: what clients state by default.
 const TIMEOUT_UNSAID: Duration = Duration::from_secs(30);
 const TOO_MANY_PRODUCERS: &str = "no more idempotent producers can be remembered (producer.ids.max) \
                                   until some are idle for a while: try again, or raise it";
 const TOO_MANY_BATCHES: &str = "the request has more batches than one entry of the journal can name: \
                                 send it in parts, or raise journal.entry.max.bytes";
 
-/// A produce request as it was read.
+/// A produce request that was decoded.
 struct Incoming {
     header: RequestHeader,
     request: ProduceRequest,
     lease: Lease,
-    /// The size of its frame, and of what was made of it.
+    /// The size of its frame, and of what was decoded from it.
     bytes: u64,
     at: Instant,
 }
 
-/// Said to a producer while the bucket's file system is nearly full.
+/// The message to producers while the bucket's file system is nearly full.
 const NO_ROOM: &str = "the bucket has no room for records just now";
 
-/// A request that waits for its outcome.
+/// A request whose batches are in the pipeline.
 struct Pending {
     outcome: oneshot::Receiver<Answer>,
     answer: Draft,
@@ -72,13 +73,13 @@ struct Pending {
     metrics: Arc<Metrics>,
 }
 
-/// A place in a request, and in its answer: index of topic and of partition.
+/// The indexes of a topic and of its partition, in a request and in its answer.
 type Gap = (usize, usize);
 
-/// An answer with gaps where outcomes belong.
+/// An answer in which the outcomes of batches are still missing.
 struct Draft {
     response: ProduceResponse,
-    /// The gaps, in the order of the batches.
+    /// Where the outcomes belong, in the order of the batches.
     gaps: Vec<Gap>,
     correlation_id: i32,
     version: i16,
@@ -87,12 +88,12 @@ struct Draft {
     held: Option<Held>,
 }
 
-/// What is decoded from a request is never larger than its frame: every batch is longer than its struct. Requests without
-/// batches get this much extra.
+/// A decoded produce request is never larger than its frame: every batch is longer than its struct.
+/// Requests without batches get this much extra.
 const DECODED_BYTES_FREE: usize = 4 << 10;
 
-/// Puts a request into the pipeline. If one of its topics is not known here, or to check its batches
-/// takes long, that is done first, and nothing overtakes it meanwhile.
+/// Puts a request into the pipeline. If the view lacks one of its topics, or the check of its
+/// batches takes long, that happens first, and no later request of the connection overtakes it.
 pub(crate) fn begin(
     context: &Arc<Context>,
     peer: &Peer,
@@ -126,8 +127,8 @@ pub(crate) fn begin(
     Begun::Entering(Job::Future(entering.boxed()))
 }
 
-/// Waits for memory for the answer unless some is `held`, and for the check of the batches; then puts
-/// the request in.
+/// Waits for memory for the answer, unless `held` is given, and for the check of the batches; then
+/// puts the request into the pipeline.
 async fn enter(
     context: Arc<Context>,
     peer: Peer,
@@ -145,10 +146,10 @@ async fn enter(
     put(&context, &peer, verdicts, incoming, held)
 }
 
-/// What came of each batch of a request, in its order; or of all of them.
+/// The verdict on each batch, in the order of the request; or one code for all of them.
 type Verdicts = Result<Vec<Verdict>, ErrorCode>;
 
-/// Checks the batches of a request, unless that takes long, or needs to know or hold more.
+/// Checks the batches on the spot; `None` if that would take long, more memory, or a newer view.
 fn check_now(context: &Context, incoming: &mut Incoming) -> Option<Verdicts> {
     if let Some(refusal) = refusal_of(&incoming.request) {
         return Some(Err(refusal));
@@ -190,14 +191,14 @@ async fn check_later(context: &Context, incoming: &mut Incoming) -> Verdicts {
     Ok(verdicts)
 }
 
-/// The memory that batches have of their own, until they are settled.
+/// Memory that checked batches take outside their request until they are settled.
 fn own_bytes(verdicts: &[Verdict]) -> u64 {
     let checked = verdicts.iter().flatten();
     checked.map(|checked| checked.own_bytes as u64).sum()
 }
 
 impl Incoming {
-    /// Reads a request; why the connection is to be closed, if it is none.
+    /// Decodes a request; the error says why the connection is closed.
     fn decode(frame: &Bytes, lease: Lease, at: Instant) -> Result<Self, String> {
         let bytes_max = frame.len() + DECODED_BYTES_FREE;
         let decoded = wire::frame::decode_request_within(frame, bytes_max);
@@ -214,13 +215,13 @@ impl Incoming {
         })
     }
 
-    /// Holds memory for what was made of it.
+    /// Adds memory for what was decoded or made from the request.
     fn hold(&mut self, held: Held, bytes: u64) {
         self.lease.unpacked = Some(held);
         self.bytes += bytes;
     }
 
-    /// The partitions that it names, or the topics, if it names more of these.
+    /// How many partitions it names, or topics, if it names more of these.
     fn entries(&self) -> u64 {
         let topics = &self.request.topic_data;
         let partitions = topics.iter().map(|topic| topic.partition_data.len());
@@ -257,7 +258,7 @@ fn unknown_topic(version: i16) -> ErrorCode {
     }
 }
 
-/// Puts the batches that may be written into the pipeline, and drafts the answer.
+/// Puts the batches that passed into the pipeline and drafts the answer.
 fn put(
     context: &Context,
     peer: &Peer,
@@ -312,7 +313,8 @@ fn put(
     context.pipeline.submit(at, write);
     let timeout = match u64::try_from(request.timeout_ms) {
         Ok(millis @ 1..) => Duration::from_millis(millis),
-        // Kafka does not wait for anybody else where one copy is enough, so that this is never over.
+        // In Kafka a request that needs one copy waits for no other broker, so that a timeout of
+        // 0 never expires.
         _ => TIMEOUT_UNSAID,
     };
     let pending = Pending {
@@ -328,7 +330,7 @@ fn put(
     }
 }
 
-/// Why nothing of a request can be written, whatever its batches are.
+/// The code if nothing of the request can be written, whatever its batches hold.
 fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
     if !matches!(request.acks, -1..=1) {
         return Some(ErrorCode::InvalidRequiredAcks);
@@ -340,7 +342,7 @@ fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
         .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
 }
 
-/// The batches of a request that may be written, and what is said of the others.
+/// The batches that may be written, and the answers for the others.
 struct Sorted {
     verdicts: Result<std::vec::IntoIter<Verdict>, ErrorCode>,
     batches: Vec<Batch>,
@@ -365,7 +367,7 @@ impl Sorted {
             Ok(verdicts) => verdicts.next(),
             Err(code) => Some(Err((*code).into())),
         };
-        // There is one for each.
+        // The check yields one verdict for each batch.
         let verdict = verdict.unwrap_or_else(|| Err(ErrorCode::UnknownServerError.into()));
         match verdict {
             Ok(checked) => {
@@ -402,12 +404,12 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
 impl Future for Pending {
     type Output = Reply;
 
-    /// The answer, once the outcome is known.
+    /// Yields the answer once the outcome is known.
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Reply> {
         let outcome = match self.outcome.poll_unpin(cx) {
             Poll::Ready(Ok(Ok(outcomes))) => Ok(outcomes),
             Poll::Ready(Ok(Err(failure))) => Err(errors::of_failure(failure)),
-            // The pipeline is gone without a word: nobody knows.
+            // The pipeline dropped the ticket: the outcome is not known.
             Poll::Ready(Err(_)) => Err(ErrorCode::RequestTimedOut),
             Poll::Pending if self.gave_up => Err(ErrorCode::RequestTimedOut),
             Poll::Pending => return Poll::Pending,
@@ -450,7 +452,7 @@ impl Draft {
         }
     }
 
-    /// Nothing of the request is known to be written.
+    /// Fills every gap with `code`.
     fn fail(&mut self, code: ErrorCode, why: Option<&'static str>) {
         for (topic, partition) in &self.gaps {
             let answer = &mut self.response.responses[*topic].partition_responses[*partition];
@@ -470,8 +472,8 @@ impl Draft {
         }
     }
 
-    /// The answer. With acks=0 the client expects none: the end of the connection is how it learns
-    /// of an error.
+    /// The answer. With acks=0 the client expects none: it learns of an error by the end of the
+    /// connection.
     fn finish(self, metrics: &Metrics) -> Reply {
         let partitions = self
             .response

@@ -28,7 +28,8 @@ use crate::view::View;
 
 /// Topics may be deleted by id from this version on.
 const DELETE_BY_ID_SINCE: i16 = 6;
-/// What clients are told of the number of copies: the bucket's own, which no client can change.
+/// The replication factor that clients are told. How often records are stored is the bucket's
+/// affair.
 const REPLICATION_FACTOR: i16 = 1;
 
 type Refusal = (ErrorCode, String);
@@ -82,7 +83,7 @@ async fn refresh(context: &Context, at: Option<Position>) {
     }
 }
 
-/// A topic that is there now, or would be.
+/// A topic that was created, or would have been.
 struct Made {
     id: TopicId,
     /// From where on it is there; `None` if it was only checked.
@@ -121,8 +122,8 @@ async fn create(
     validate_only: bool,
 ) -> Result<Made, Refusal> {
     let partitions = partition_count(context, topic)?;
-    // Any other factor is taken (docs/protocol.md): how often a record is stored is the cluster's
-    // decision, and programs ask for 3 wherever they run.
+    // Every other factor is accepted (docs/protocol.md): the cluster decides how often a record is
+    // stored, and programs ask for 3 wherever they run.
     if topic.replication_factor == 0 || topic.replication_factor < -1 {
         let why = "the replication factor must be at least 1, or -1 for the default".to_owned();
         return Err((ErrorCode::InvalidReplicationFactor, why));
@@ -215,7 +216,8 @@ pub(crate) async fn delete_topics(
     let view = view.as_ref().map(Arc::as_ref);
     let wanted = wanted.into_iter().map(|topic| {
         let found = to_delete(view, &topic);
-        // One may be named by name and by id; of what is not there, only the same is.
+        // A topic may be named by name and by id; of one that does not exist, only equal names
+        // count as the same.
         let identity = match &found {
             Ok(found) => (None, found.id),
             Err(_) => (topic.name.clone(), topic_id(topic.topic_id)),
@@ -346,7 +348,7 @@ async fn raise(
     change(context, command, validate_only).await
 }
 
-/// As in CreateTopics, the partitions of an assignment count and their brokers do not.
+/// As in CreateTopics, an assignment counts as one partition and its brokers are ignored.
 fn check_assignments(
     found: &Topic,
     topic: &CreatePartitionsTopic,

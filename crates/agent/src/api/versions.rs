@@ -1,10 +1,10 @@
-//! ApiVersions. It must not know which versions there are: `wire` does.
+//! ApiVersions. It must not know which versions are served: `wire` does.
 
 use wire::errors::ErrorCode;
 use wire::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use wire::versions::is_software_name;
 
-/// Clients say what they are from this version on (KIP-511).
+/// From this version on clients state their name and version (KIP-511).
 const NAMES_SINCE: i16 = 3;
 
 pub(crate) fn api_versions(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {

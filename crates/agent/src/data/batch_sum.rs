@@ -1,17 +1,17 @@
-//! Checksums over whole batches from those that batches carry, so that no record is read twice. It
-//! must not know where batches lie.
+//! Checksums over whole batches, computed from the checksums that batches carry, so that no record
+//! is read twice. It must not know where batches lie.
 
 use store::checksum::{append, combine, crc32c};
 use wire::batch::Batch;
 
-/// Batches from this size on have their checksum put together from that of the records; shorter
-/// ones are summed again in less time than that takes.
+/// The checksum of a batch of this size or more is computed from that of its records; summing a
+/// shorter one again takes less time.
 const COMBINED_BYTES: usize = 8 << 10;
 /// The bytes of a batch before those that its own checksum covers.
 const UNCOVERED_BYTES: usize = 21;
 
-/// The checksum of a whole batch, put together from the one that it carries, which was compared;
-/// `None` if it costs less to sum it again.
+/// The checksum of a whole batch, computed from the one that it carries, which was verified; `None`
+/// if summing its bytes costs less.
 pub(crate) fn known(batch: &Batch) -> Option<u32> {
     let bytes = batch.bytes();
     let uncovered = bytes.get(..UNCOVERED_BYTES)?;
@@ -21,7 +21,7 @@ pub(crate) fn known(batch: &Batch) -> Option<u32> {
     })
 }
 
-/// The checksum of what `sum` covers followed by a batch, whose own checksum was compared.
+/// The checksum of what `sum` covers followed by a batch, whose own checksum was verified.
 pub(crate) fn append_batch(sum: u32, batch: &Batch) -> u32 {
     match known(batch) {
         Some(whole) => combine(sum, whole, batch.length_bytes() as u64),

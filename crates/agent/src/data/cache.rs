@@ -1,8 +1,8 @@
-//! Parts of files in memory, shared by all readers: bounded by bytes, each part loaded once for
-//! all who want it, files of this agent's own put in as they are uploaded, so that readers at the
+//! Parts of files in memory, shared by all readers: bounded by bytes, and each part loaded once for
+//! all who want it. Files of this agent are put in as they are uploaded, so that readers at the
 //! tail never ask the bucket. It must not know topics or offsets.
 //!
-//! Two bounds hold. What is kept for later is at most `cache_bytes`; the least recently used goes
+//! Two bounds hold. Chunks kept for later take at most `cache_bytes`; the least recently used goes
 //! first. And every chunk, kept or still in some reader's hands, counts against `cache_bytes +
 //! buffer_bytes` until its last user drops it: a slow reader cannot pin memory unseen.
 
@@ -24,40 +24,39 @@ mod chunk;
 
 pub use chunk::{Chunk, Corrupt, Entry, check_id, read_file, read_slice};
 
-/// What a kept chunk costs beside its bytes: map nodes and list heads.
+/// Memory of a kept chunk beside its bytes: map nodes and list heads.
 const CHUNK_OVERHEAD_BYTES: u64 = 512;
-/// Chunks looked at for one that only the cache holds, before room is refused: those that readers
-/// hold were used lately, and are seldom the oldest.
+/// To make room, this many of the oldest chunks are tried; a chunk that a reader holds frees
+/// nothing. Held chunks were used lately and are seldom among the oldest.
 const EVICT_LOOKS: usize = 64;
-/// How long a load waits for readers before it looks again for what can be evicted.
+/// How often a load that waits for memory looks again for chunks to evict.
 const EVICT_AGAIN: Duration = Duration::from_millis(20);
 
 /// A part of a file: all of it, or one slice of a large one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Part {
     pub file: FileId,
-    /// Position of the slice; `None` for the whole file.
+    /// Position of the slice in the file; `None` for the whole file.
     pub slice: Option<u64>,
 }
 
-/// Why a part cannot be read. Cheap to hand to all who wait for it.
+/// Why a part cannot be read. Cheap to clone for all who wait for it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError {
     /// The store's definite word that the file does not exist.
     #[error("the file is not in the bucket")]
     Missing,
-    /// What was read is not what the index says.
+    /// The bytes are not what the index says.
     #[error("{0}")]
     Corrupt(#[from] Corrupt),
     /// The bucket gave no answer.
     #[error("{0}")]
     Unavailable(store::bucket::Error),
-    /// Readers hold all the memory there is for parts of files; try again as they let go.
+    /// Readers hold all the memory for parts of files; try again as they let go.
     #[error("no memory is free for the part")]
     NoRoom,
 }
 
-/// The outcome of loading a part.
 pub type Loaded = Result<Arc<Chunk>, LoadError>;
 
 /// The cache; see the module.
@@ -69,33 +68,32 @@ pub struct Cache {
     metrics: Arc<Metrics>,
 }
 
-/// A load that is under way.
 #[derive(Clone)]
 struct Flight {
     outcome: Shared<BoxFuture<'static, Loaded>>,
-    /// It waits for memory.
+    /// True while the load waits for memory.
     is_waiting: Arc<AtomicBool>,
 }
 
-/// The memory that a load takes.
+/// How a load takes its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Need {
     pub bytes: u64,
-    /// Waits until there is so much; only who holds no chunk may. [`LoadError::NoRoom`] otherwise.
+    /// Waits until enough is free, which only a caller that holds no chunk may do. Otherwise the
+    /// load ends with [`LoadError::NoRoom`].
     pub may_wait: bool,
 }
 
 #[derive(Default)]
 struct Kept {
     chunks: HashMap<Part, (Arc<Chunk>, u64)>,
-    /// Parts by time of last use.
     used: BTreeMap<u64, Part>,
     clock: u64,
     bytes: u64,
 }
 
 impl Cache {
-    /// An empty cache that keeps `cache_bytes`; `budget` is for these and for what readers hold beyond.
+    /// An empty cache that keeps `cache_bytes`; `budget` covers these and what readers hold beyond.
     pub fn new(cache_bytes: u64, budget: Budget, metrics: Arc<Metrics>) -> Self {
         Cache {
             kept: Mutex::default(),
@@ -106,7 +104,7 @@ impl Cache {
         }
     }
 
-    /// Says that an answer has less than was asked for, for want of memory.
+    /// Notes that an answer was cut short for want of memory.
     pub fn note_short(&self, now: Instant) {
         self.budget.note_short(now);
     }
@@ -122,8 +120,8 @@ impl Cache {
         })
     }
 
-    /// Takes room for a chunk at the cost of what is kept, as far as that helps: what readers hold
-    /// as well takes its room whether it is kept or not, and is kept.
+    /// Takes memory for a chunk and evicts kept chunks for it. Chunks that readers hold too stay:
+    /// their memory is taken whether they are kept or not.
     pub fn try_hold(&self, bytes: u64) -> Option<Held> {
         loop {
             if let Some(held) = self.budget.try_hold(bytes) {
@@ -135,16 +133,18 @@ impl Cache {
         }
     }
 
-    /// Takes room for a chunk, waiting for readers to let go of others if need be. Who holds a
-    /// chunk must not wait for another: see [`Cache::try_hold`].
+    /// Takes memory for a chunk, waiting for readers if need be. A caller that holds a chunk must
+    /// not wait for another: see [`Cache::try_hold`].
     pub async fn hold(&self, bytes: u64) -> Held {
         if let Some(held) = self.try_hold(bytes) {
             return held;
         }
-        // One place in the queue, kept: those who come later do not overtake.
+        // The future keeps its place in the queue over all rounds, so that later callers do not
+        // overtake.
         let mut held = pin!(self.budget.hold(bytes));
         loop {
-            // Readers let go by themselves; what they leave in the cache must be evicted.
+            // Memory that readers return comes by itself; chunks that only the cache holds must be
+            // evicted.
             if let Ok(held) = host::clock::timeout(EVICT_AGAIN, held.as_mut()).await {
                 return held;
             }
@@ -156,7 +156,7 @@ impl Cache {
         }
     }
 
-    /// Keeps a chunk, and lets go of others until it fits.
+    /// Keeps a chunk and evicts others until it fits.
     pub fn keep(&self, part: Part, chunk: Arc<Chunk>) {
         let bytes = chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
         if bytes > self.capacity_bytes {
@@ -168,14 +168,15 @@ impl Cache {
         self.metrics.cache_bytes.set(kept.bytes);
     }
 
-    /// Lets go of a part.
+    /// Removes a part.
     pub fn forget(&self, part: Part) {
         let mut kept = self.kept();
         drop(kept.remove(part));
         self.metrics.cache_bytes.set(kept.bytes);
     }
 
-    /// Loads a part once for all who ask meanwhile, unless it is kept. What `load` yields is kept.
+    /// Loads a part, once for all callers, unless the cache has it; keeps the chunk that `load`
+    /// yields.
     pub async fn load<F: Future<Output = Loaded> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
@@ -190,7 +191,8 @@ impl Cache {
                 }
                 Some(flight) => flight.clone(),
                 None => {
-                    // What ended a moment ago was kept before it left the loads.
+                    // A load that ended a moment ago put its chunk here before it left the list of
+                    // loads.
                     if let Some(chunk) = self.kept().touch(part) {
                         return Ok(chunk);
                     }
@@ -203,7 +205,7 @@ impl Cache {
         flight.outcome.await
     }
 
-    /// The load goes on even if everyone who asked for it is gone: the bytes are paid for.
+    /// The load goes on even if every caller is gone: its request is paid for.
     fn start<F: Future<Output = Loaded> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
@@ -258,7 +260,7 @@ impl Cache {
 impl Kept {
     fn touch(&mut self, part: Part) -> Option<Arc<Chunk>> {
         let (chunk, used) = self.chunks.get_mut(&part)?;
-        // Most reads find what was read just before; the order needs no change then.
+        // Most reads hit the chunk that was read last; the order needs no change then.
         if *used != self.clock {
             self.used.remove(used);
             self.clock += 1;
@@ -283,16 +285,16 @@ impl Kept {
         Some(chunk)
     }
 
-    /// Lets go of the least recently used chunk that nobody else holds.
+    /// Evicts the least recently used chunk that nobody else holds.
     fn evict_idle(&mut self) -> Option<Arc<Chunk>> {
         for _ in 0..self.used.len().min(EVICT_LOOKS) {
             let part = *self.used.first_key_value()?.1;
             let (chunk, used) = self.chunks.get_mut(&part)?;
-            // Nobody else can take it while the map is locked.
+            // While the map is locked nobody else can get the chunk from it.
             if Arc::strong_count(chunk) == 1 {
                 return self.remove(part);
             }
-            // It is being used.
+            // A reader holds it, so it counts as used now.
             self.used.remove(used);
             self.clock += 1;
             *used = self.clock;

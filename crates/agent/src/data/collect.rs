@@ -1,6 +1,7 @@
-//! The collector: the only part that deletes files. It deletes what the journal says is over: files
-//! of which nothing can be read, once their grace has passed, and files that were never committed
-//! and never can be. A listing only nominates; an error never means that something is absent.
+//! The collector: the only part that deletes files. It deletes files that the journal says are
+//! over: those of which nothing can be read, once their grace has passed, and those that were never
+//! committed and never can be. A listing of the bucket only nominates; an error never means that
+//! something is absent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use crate::metrics::Metrics;
 const STEP_FILES: usize = 500;
 /// Deletions under way at one time.
 const DELETIONS_MAX: usize = 8;
-/// Orphans that are remembered between runs; more are found again by later ones.
+/// Dead files that are remembered between runs; if there are more, later runs find them again.
 const SUSPECTS_MAX: usize = 100_000;
 
-/// A bucket that refuses fails all deletions alike: one line in this time.
+/// At most one log line in this time: a bucket that refuses fails all deletions alike.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// How often and how soon.
+/// How often the collector runs, and how soon it deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Time between two runs.
@@ -60,14 +61,14 @@ enum Error {
     Control(#[from] rpc::Error),
 }
 
-/// Files seen dead in the bucket, and since when. Pure.
+/// Files that were dead when last judged, and since when. Pure.
 #[derive(Debug, Default)]
 pub struct Suspects {
     since: BTreeMap<Key, Instant>,
 }
 
 impl Suspects {
-    /// Takes note of a file found in the bucket and of its fate; true if it is to be deleted now.
+    /// Notes a file found in the bucket and its fate; true if it is to be deleted now.
     pub fn judge(&mut self, now: Instant, grace: Duration, key: &Key, fate: Fate) -> bool {
         if fate != Fate::Dead {
             self.since.remove(key);
@@ -82,21 +83,20 @@ impl Suspects {
         grace.is_zero()
     }
 
-    /// Those that were seen dead a grace ago.
+    /// Files that were first seen dead a grace ago.
     pub fn due(&self, now: Instant, grace: Duration) -> Vec<Key> {
         let seen = self.since.iter();
         let due = seen.filter(|(_, since)| now.since(**since) >= grace);
         due.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Forgets a file that is gone.
+    /// Forgets a file that was deleted.
     pub fn forget(&mut self, key: &Key) {
         self.since.remove(key);
     }
 }
 
 impl Collector {
-    /// A collector for one bucket.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         control: Client,
@@ -126,7 +126,8 @@ impl Collector {
             let now = host::clock::now();
             if listed.is_none_or(|listed| now.since(listed) >= self.limits.list_interval) {
                 let nominated = self.nominate().await;
-                // What failed is tried again by the next run, not after the whole interval.
+                // After a failure the listing is repeated by the next run, not after the whole list
+                // interval.
                 listed = nominated.is_ok().then_some(now);
                 self.note(nominated);
             }
@@ -151,7 +152,7 @@ impl Collector {
                 self.metrics.files_deleted.add(deleted.len() as u64);
                 self.control.forget_files(deleted).await?;
             }
-            // What could not be deleted would be named again and again.
+            // The control plane would name files that could not be deleted again and again.
             if last || !complete {
                 return Ok(());
             }
@@ -185,14 +186,14 @@ impl Collector {
         }
     }
 
-    /// Looks for files in the bucket that are not and never will be committed.
+    /// Lists the bucket for files that are not and never will be committed.
     async fn nominate(&mut self) -> Result<(), Error> {
         let mut after: Option<Key> = None;
         loop {
             let found = self.bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
             let last = found.len() < STEP_FILES;
             after = found.last().map(|object| object.key.clone());
-            // A tombstone keeps the name taken, whatever became of the file.
+            // A tombstone is left alone: it keeps the name taken, whatever became of the file.
             let files = found
                 .into_iter()
                 .filter(|object| object.size != TOMBSTONE_BYTES);
@@ -203,7 +204,8 @@ impl Collector {
         }
     }
 
-    /// Deletes the files that were seen dead a grace ago and still are, without a look at the bucket.
+    /// Judges the files that were seen dead a grace ago once more and deletes those that still are;
+    /// the bucket is not listed.
     async fn delete_suspects(&mut self) -> Result<(), Error> {
         let due = self.suspects.due(host::clock::now(), self.limits.grace);
         for keys in due.chunks(STEP_FILES) {
@@ -212,7 +214,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Asks what became of files, and deletes those that have been dead for a grace.
+    /// Asks for the fates of files and deletes those that have been dead for a grace.
     async fn judge(&mut self, keys: impl Iterator<Item = Key>) -> Result<(), Error> {
         let (keys, ids): (Vec<Key>, Vec<FileRef>) = keys
             .filter_map(|key| file_of(&key).map(|found| (key, found)))

@@ -1,5 +1,6 @@
-//! Fetch: from offsets to records. `poll` decides, with `items`, `item` and `plan`, all pure; `run` performs it.
-//! `hub` tells who waits of commits, `read` has the bytes of slices. It must not know Kafka's messages.
+//! Fetch: from offsets to records. `poll` decides, with `items`, `item` and `plan`, all pure; `run`
+//! performs its effects. `hub` wakes fetches when commits come, `read` reads the bytes of slices.
+//! It must not know Kafka's messages.
 
 pub mod hub;
 mod indexes;

@@ -1,6 +1,6 @@
-//! Produce: from checked batches to durable, committed files and answers. The order of things is
-//! decided in pure cores (`batcher`, `sequence`, `file`, `commit`), which the simulator drives
-//! too; `pipeline` and `upload` are the shell around them. It must not know Kafka's frames.
+//! Produce: from checked batches to durable, committed files and answers. Pure cores (`batcher`,
+//! `sequence`, `file`, `commit`) decide the order of things, and the simulator drives them too;
+//! `pipeline` and `upload` are the shell around them. It must not know Kafka's frames.
 
 pub mod batch;
 pub mod batcher;

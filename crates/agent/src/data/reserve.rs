@@ -1,24 +1,25 @@
-//! Room that stays free on the file system of a bucket that is a directory: deleting anything needs the
-//! journal, which needs room. While less is free, no records are taken. It must not know Kafka.
+//! Space that stays free on the file system of a bucket that is a directory: deleting anything
+//! needs the journal, and the journal needs space. While less is free, no records are accepted. It
+//! must not know Kafka.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use store::bucket::{Bucket, Space};
 
-/// How often it is looked: in this time a fast disk takes some hundred MiB.
+/// How often the free space is measured: a fast disk takes some hundred MiB in this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What is kept free if nobody said how much: a twentieth of the file system within these bounds, and a
-/// quarter of it at most.
+/// The reserve if the operator sets none: a twentieth of the file system within these bounds, but
+/// never more than a quarter of it.
 const DERIVED_MIN: u64 = 256 << 20;
 const DERIVED_MAX: u64 = 4 << 30;
 
-/// How much is kept free, and how much was free when last looked.
+/// The reserve, and the space that was free at the last look.
 #[derive(Debug)]
 pub(crate) struct Reserve {
-    /// `bucket.reserve.bytes`; 0 derives it.
     wanted: u64,
-    /// Bytes that were free, and that should be; the first is `u64::MAX` for a bucket without bounds.
+    /// Bytes that were free, and that must stay free; the first is `u64::MAX` for a bucket without
+    /// bounds.
     free: AtomicU64,
     kept: AtomicU64,
 }
@@ -32,7 +33,7 @@ impl Reserve {
         }
     }
 
-    /// Why no records are taken; `None` if they are.
+    /// Why no records are accepted; `None` if they are.
     pub(crate) fn obstacle(&self) -> Option<String> {
         let (free, kept) = (self.free.load(Relaxed), self.kept.load(Relaxed));
         (free < kept).then(|| {
@@ -45,7 +46,6 @@ impl Reserve {
         })
     }
 
-    /// Whether records are refused.
     pub(crate) fn is_short(&self) -> bool {
         self.free.load(Relaxed) < self.kept.load(Relaxed)
     }
@@ -61,7 +61,7 @@ impl Reserve {
         self.free.store(space.free, Relaxed);
     }
 
-    /// Looks now and then, for ever; not at all at a bucket without bounds.
+    /// Measures the free space at intervals, for ever; returns if the bucket has no bounds.
     pub(crate) async fn watch(&self, bucket: &dyn Bucket) {
         while let Some(space) = bucket.space().await {
             let was_short = self.is_short();

@@ -1,6 +1,6 @@
-//! The partitions of a fetch, or of a session, as the client names them: each once, in a slot. Names are
-//! looked for in the view of topics, which is made current before the client is told that there is no
-//! such topic.
+//! The partitions of a fetch, or of a session, as the client names them: each once, in a slot.
+//! Names are looked up in the view of topics, which is made current before the client is told that
+//! a topic does not exist.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::data::fetch::plan::Want;
 use crate::data::fetch::run::YIELD_AFTER;
 use crate::view::{Topic, TopicKey, View};
 
-/// What a session keeps for a partition, everywhere: what is wanted and known of it, its name, its
-/// slot, and its entry with those who wait for commits.
+/// Memory that a session takes per partition, in all its tables: item, name, slot, and the entry by
+/// which the hub finds who waits for commits.
 const PARTITION_BYTES: u64 = 384;
-/// What it keeps for a topic, beside the name.
+/// Memory that it takes per topic, beside the name.
 const TOPIC_BYTES: u64 = 128;
 
 pub(crate) struct Named {
     by_id: bool,
     topics: Vec<Name>,
-    /// By slot; `None` where none is taken.
+    /// By slot; `None` if the slot is free.
     entries: Vec<Option<Entry>>,
     taken: usize,
-    /// Slots whose names are to be looked for.
+    /// Slots whose names were not looked up yet.
     unresolved: Vec<Slot>,
-    /// Slots of what is not there, or not yet: looked for again by each fetch.
+    /// Slots whose topic or partition does not exist (yet): each fetch looks them up again.
     refused: BTreeSet<Slot>,
-    /// Made when a second request comes.
+    /// Finds slots by name; built when a session's second request comes.
     index: Option<Index>,
 }
 
@@ -48,10 +48,10 @@ struct Name {
 struct Entry {
     topic: usize,
     index: i32,
-    /// What is wrong with the epoch that the client takes for the leader's.
+    /// The error of the leader epoch that the client sent, if it is wrong.
     epoch: ErrorCode,
     why_refused: ErrorCode,
-    /// The bounds that the client knows.
+    /// The bounds that the client was told last.
     told: Option<Bounds>,
 }
 
@@ -71,8 +71,8 @@ impl Name {
 }
 
 impl Named {
-    /// What a request names, each partition once, however often it is named: so an answer is no larger
-    /// than what there is to answer of.
+    /// The partitions of a request, each once, however often the request names it: so the answer is
+    /// bounded by what exists.
     pub(super) fn new(
         request: &FetchRequest,
         by_id: bool,
@@ -126,7 +126,7 @@ impl Named {
         slot
     }
 
-    /// Takes over what the next request of a session changes. True if it names fewer partitions.
+    /// Applies the changes that a session's next request brings. True if partitions were removed.
     pub(super) fn update(
         &mut self,
         request: &FetchRequest,
@@ -174,7 +174,7 @@ impl Named {
         has_removed
     }
 
-    /// Notes the epoch that the client takes for the leader's.
+    /// Notes the leader epoch that the client sent.
     fn note_epoch(&mut self, slot: Slot, epoch: i32) {
         let epoch = errors::of_leader_epoch(epoch);
         if let Some(Some(entry)) = self.entries.get_mut(slot as usize)
@@ -184,7 +184,7 @@ impl Named {
         }
     }
 
-    /// Looks for the partitions whose names were not looked for yet, or not found. True if one was.
+    /// Looks up the names that were not looked up or not found yet. True if any was found.
     pub(super) async fn resolve(&mut self, context: &Context, items: &mut Items) -> bool {
         let slots = std::mem::take(&mut self.unresolved);
         let asked = slots.len();
@@ -214,7 +214,7 @@ impl Named {
         is_found
     }
 
-    /// Looks for names in a view; yields those that are not there.
+    /// Looks names up in a view; yields those that are not in it.
     fn resolve_in(&mut self, view: &View, slots: &[Slot], items: &mut Items) -> Vec<Slot> {
         let mut missing = Vec::new();
         let mut last: Option<(usize, Option<&Arc<Topic>>)> = None;
@@ -258,7 +258,7 @@ impl Named {
         }
     }
 
-    /// The code for what is not in a current view.
+    /// The code for a topic or partition that is not in a current view.
     fn unknown(&self, slot: Slot, context: &Context) -> ErrorCode {
         let topic = self.topic_of(slot);
         let view = context.views.latest();
@@ -269,8 +269,8 @@ impl Named {
         }
     }
 
-    /// The partition of a slot is gone, and its topic with it: its name is looked for again by the next
-    /// fetch. The code for that.
+    /// Notes that the partition of a slot was deleted with its topic: the next fetch looks its name
+    /// up again. Yields the code that the client is told.
     pub(super) fn note_gone(&mut self, slot: Slot) -> ErrorCode {
         self.refused.insert(slot);
         if self.by_id {
@@ -305,24 +305,23 @@ impl Named {
         self.entry(slot).map_or(0, |entry| entry.index)
     }
 
-    /// The topic of a slot, by its turn in [`Named::topics`].
+    /// The index in [`Named::topics`] of a slot's topic.
     pub(super) fn topic_of(&self, slot: Slot) -> usize {
         self.entry(slot).map_or(0, |entry| entry.topic)
     }
 
-    /// The bounds of a partition that the client knows.
+    /// The bounds of a partition that the client was told last.
     pub(super) fn told(&self, slot: Slot) -> Option<Bounds> {
         self.entry(slot)?.told
     }
 
-    /// The client learns the bounds of a partition.
+    /// Notes the bounds that the client is being told.
     pub(super) fn tell(&mut self, slot: Slot, bounds: Option<Bounds>) {
         if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
             entry.told = bounds;
         }
     }
 
-    /// The answer's topics, without partitions.
     pub(super) fn topics(&self) -> Vec<FetchableTopicResponse> {
         (0..self.topics.len())
             .map(|topic| self.topic(topic))
@@ -338,7 +337,7 @@ impl Named {
         }
     }
 
-    /// Memory that it takes as part of a session.
+    /// Memory that these partitions take as part of a session.
     pub(super) fn bytes(&self) -> u64 {
         bytes_of(
             self.entries.len(),
@@ -346,7 +345,8 @@ impl Named {
         )
     }
 
-    /// No longer keeps the frame alive in which its names came.
+    /// Copies the names out of the request's frame, so that a session does not keep the frame
+    /// alive.
     pub(super) fn own_names(&mut self) {
         if self.index.is_none() {
             for topic in &mut self.topics {
@@ -374,7 +374,7 @@ impl Index {
         index
     }
 
-    /// The turn of a topic, which may be new.
+    /// The index of a topic in the list, to which it is added if it is new.
     fn topic(&mut self, name: Name, topics: &mut Vec<Name>) -> usize {
         if let Some(topic) = self.topics.get(&name) {
             return *topic;
@@ -389,7 +389,7 @@ impl Index {
     }
 }
 
-/// Memory that a session of what a request names would take.
+/// Memory that a session of this request's partitions would take.
 pub(super) fn bytes_of_request(request: &FetchRequest) -> u64 {
     let partitions = request.topics.iter().map(|topic| topic.partitions.len());
     let names = request.topics.iter().map(|topic| topic.topic.len());
@@ -409,8 +409,9 @@ fn want(asked: &FetchPartition, max_bytes: u64) -> Want {
     }
 }
 
-/// Which partitions of a request were named before in it, by their turn among all that it names, in
-/// order. Most requests name each topic once and its partitions in order, and cost no sort of those.
+/// Positions, in ascending order, of the partitions that the request has named before, counted over
+/// all that it names. Most requests name each topic once and its partitions in order, and for these
+/// nothing is sorted.
 fn repeated(request: &FetchRequest) -> Vec<usize> {
     let mut by_name: Vec<usize> = (0..request.topics.len()).collect();
     let name = |topic: usize| (&request.topics[topic].topic, request.topics[topic].topic_id);

@@ -1,6 +1,7 @@
-//! Fetch sessions (KIP-227): what a consumer has named is kept, so that its next request says only what
-//! is different, and costs by that. They live in this agent's memory alone: a client whose session is
-//! not here is told so, and names everything again. It must not know what is read.
+//! Fetch sessions (KIP-227): the agent keeps the partitions that a consumer named, so that the next
+//! request names only what changed and costs as much. Sessions live in this agent's memory alone: a
+//! client whose session is not here is told so, and names everything again. It must not know what
+//! is read.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,14 +17,14 @@ use crate::data::fetch::items::{Items, Slot};
 
 /// Memory for all sessions: those of 17 consumers of 10,000 partitions each.
 const SESSIONS_BYTES: u64 = 64 << 20;
-/// A session that was not used for so long makes room for another (Kafka's
+/// A session that was not used for this long may be dropped for a new one (Kafka's
 /// min.incremental.fetch.session.eviction.ms).
 const IDLE: Duration = Duration::from_secs(120);
-/// Session epochs: of a request that begins a session, and of one that wants none.
+/// Epoch of a request that begins a session; -1 is that of a request that wants none.
 const FIRST_EPOCH: i32 = 0;
 const NO_EPOCH: i32 = -1;
 
-/// What a session keeps between two fetches.
+/// The state of a session between two fetches.
 pub(crate) struct Session {
     pub(super) items: Items,
     pub(super) named: Named,
@@ -43,33 +44,33 @@ struct Kept {
 }
 
 struct State {
-    /// The epoch of its next request.
+    /// The epoch that its next request must have.
     epoch: i32,
     by_id: bool,
     used_at: Instant,
     bytes: u64,
-    /// `None` while a request has it.
+    /// `None` while a request works with it.
     session: Option<Box<Session>>,
 }
 
-/// How a request stands to sessions.
+/// What a request does with sessions.
 pub(super) enum Begun<'a> {
-    /// It has none, and makes none.
+    /// It has no session and begins none.
     Alone,
-    /// It begins one.
     New(Ticket<'a>),
-    /// It goes on with one.
+    /// It continues a session.
     Next(Ticket<'a>, Box<Session>),
 }
 
-/// The place of a session that a request has; given up when dropped, as when its connection ends.
+/// A request's hold on the slot of its session. If dropped, as when the connection ends, the
+/// session ends.
 pub(super) struct Ticket<'a> {
     sessions: &'a Sessions,
     id: i32,
 }
 
 impl Sessions {
-    /// None, and room for `slots`.
+    /// No sessions yet, and room for `slots` of them.
     pub(crate) fn new(slots: usize) -> Self {
         Sessions {
             slots,
@@ -77,12 +78,11 @@ impl Sessions {
         }
     }
 
-    /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.kept().sessions.len()
     }
 
-    /// Finds or begins the session of a request, as it says.
+    /// Finds or begins the session that a request asks for.
     pub(super) fn begin(
         &self,
         request: &FetchRequest,
@@ -124,14 +124,14 @@ impl Sessions {
         if state.by_id != by_id {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
-        // Another request has it, from a connection that has ended perhaps.
+        // Another request has taken it, perhaps on a connection that has since ended.
         let session = state.session.take();
         let session = session.ok_or(ErrorCode::InvalidFetchSessionEpoch)?;
         state.epoch = next_epoch(epoch);
         Ok(Begun::Next(Ticket { sessions: self, id }, session))
     }
 
-    /// Lets idle sessions go until there is room for one of `bytes`; yields an id for it.
+    /// Drops idle sessions until there is room for one of `bytes`; yields an id for it.
     fn make_room(&self, bytes: u64, now: Instant) -> Option<i32> {
         loop {
             let mut kept = self.kept();
@@ -150,7 +150,7 @@ impl Sessions {
     }
 
     fn drop_session(&self, id: i32) {
-        // Not under the lock: it leaves the hub.
+        // Dropped outside the lock, since dropping it takes the hub's.
         let dropped = self.kept().remove(id);
         drop(dropped);
     }
@@ -169,7 +169,7 @@ impl Kept {
 }
 
 impl Session {
-    /// What a fetch leaves for the next, that had records or errors of `served`.
+    /// The session after a fetch whose answer had records or errors for `served`.
     pub(super) fn new(mut items: Items, served: &[Slot], mut named: Named, watch: Watch) -> Self {
         items.take_news();
         items.rest(served);
@@ -183,8 +183,8 @@ impl Session {
 }
 
 impl Ticket<'_> {
-    /// Keeps the session for its next request, and yields its id: 0 if it was given up meanwhile, or has
-    /// grown beyond the memory there is.
+    /// Keeps the session for its next request and yields its id: 0 if it was dropped meanwhile, or
+    /// outgrew the memory for sessions.
     pub(super) fn keep(self, session: Session, now: Instant) -> i32 {
         let bytes = session.named.bytes();
         let mut kept = self.sessions.kept();
@@ -217,7 +217,7 @@ fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
 }
 
-/// Drawn, so that nobody finds another's session by counting.
+/// A random session id, so that nobody finds another's session by counting.
 fn any_id() -> i32 {
     let id = host::rng::nonce() as u32 & i32::MAX.cast_unsigned();
     id.cast_signed().max(1)

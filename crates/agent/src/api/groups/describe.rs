@@ -14,9 +14,9 @@ use crate::context::Context;
 
 /// A group that does not exist is an error from this version on; it is "Dead" before.
 const NOT_FOUND_SINCE: i16 = 6;
-/// What operations a client may do with a group, if it did not ask.
+/// The value of "authorized operations" for a client that did not ask for them.
 const OPERATIONS_UNASKED: i32 = i32::MIN;
-/// The only kind of group there is.
+/// The only type of group that there is.
 const CLASSIC: &str = "classic";
 
 pub(crate) async fn describe(

@@ -58,7 +58,7 @@ pub(crate) async fn fetch_offsets(
     }
 }
 
-/// Before there was a code for the whole, every partition said it.
+/// Before the response had a code for the whole, every partition got it.
 fn failed(request: &OffsetFetchRequest, code: ErrorCode, version: i16) -> OffsetFetchResponse {
     let mut response = OffsetFetchResponse {
         error_code: code.code(),

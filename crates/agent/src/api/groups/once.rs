@@ -1,5 +1,5 @@
-//! What a request names several times is looked up once: an answer takes as much memory as what it
-//! says, so that a short name, repeated, would cost any amount of it. It must not know what is said.
+//! Merges what a request names several times, so that it is looked up and answered once: otherwise
+//! a short name, repeated, would cost an answer of any size. It must not know the answers.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,12 +8,13 @@ use rpc::group::FetchGroup;
 
 use crate::api::once;
 
-/// Each group, topic and partition once, where it comes first, with all that is asked of it.
+/// Each group, topic and partition once, in the order of first mention, with all that is asked of
+/// it.
 pub(super) fn offsets_once(groups: Vec<FetchGroup>) -> Vec<FetchGroup> {
     let groups = groups.into_iter().map(|group| (group.group, group.topics));
     let groups = merge(groups, |topics, more| match (topics.as_mut(), more) {
         (Some(topics), Some(more)) => topics.extend(more),
-        // All topics are wanted by one of them.
+        // One of the mentions asks for all topics.
         _ => *topics = None,
     });
     groups

@@ -1,5 +1,6 @@
-//! What of a produce request may be written: each batch is checked, its records are read as far as
-//! that is worth it, and it is made what its topic wants. It must not know what becomes of it.
+//! Decides which batches of a produce request may be written: checks each batch, reads its records
+//! as far as that is worth its cost, and rewrites it where its topic wants another codec or time.
+//! It must not know what becomes of the batches.
 
 use std::ops::RangeInclusive;
 
@@ -18,42 +19,40 @@ use crate::data::produce::Batch as Placed;
 use crate::edge::memory::{LITTLE, Room};
 use crate::view::{Rules, Topic, View};
 
-/// What is read of the records of a compressed batch, decompressed: all of what most clients send at
-/// most by default (16 KiB, compressed). Beyond it the header is trusted.
+/// How much of a compressed batch is decompressed and read. Most clients' largest batches by
+/// default (16 KiB, compressed) fit in whole. Beyond this the header is trusted.
 const TRIED_BYTES: u64 = 64 << 10;
-/// What a request may cost to be checked on the spot, in bytes of records that are walked over: the
-/// largest that clients send by default, and some more.
+/// A request whose check costs more than this, in bytes of records walked over, is checked off the
+/// async threads. It allows the largest request that clients send by default.
 const LIGHT_BYTES: u64 = (1 << 20) + (64 << 10);
-/// What it costs to decompress, beside walking over as many bytes.
+/// Decompressing a byte costs this much more than walking over it.
 const DECOMPRESSING_COSTS: u64 = 4;
 
-/// What may be used on an async thread.
+/// The memory that a check on an async thread may use.
 pub(super) const HERE: Room = Room {
     unpacked_bytes: LIGHT_BYTES as usize,
     ..LITTLE
 };
 
-/// A batch that may be written.
 pub(super) struct Checked {
     pub(super) batch: Placed,
-    /// The time it is given, if its topic's clock is ours; else -1.
+    /// The append time, if the topic's timestamps are the server's; else -1.
     pub(super) log_append_time_ms: i64,
-    /// Bytes that it has in memory of its own, outside its request.
+    /// Memory of the batch outside its request's frame.
     pub(super) own_bytes: usize,
 }
 
-/// Why a batch is refused.
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) why: Option<String>,
-    /// The record that is at fault, by its place in the batch.
+    /// Index of the record at fault within the batch.
     pub(super) record: Option<i32>,
 }
 
-/// What came of a batch.
+/// The outcome of the check of one batch.
 pub(super) type Verdict = Result<Checked, Refusal>;
 
-/// Memory was not enough for all of them.
+/// The memory was not enough for all batches; the verdicts are those that it was enough for.
 pub(super) struct Short(pub(super) Vec<Verdict>);
 
 impl From<ErrorCode> for Refusal {
@@ -92,8 +91,8 @@ impl From<RecordError> for Refusal {
     }
 }
 
-/// True if the batches of a request may be checked on an async thread: neither are there many
-/// records, nor is much to be decompressed.
+/// True if a request may be checked on an async thread: its batches have few records and little is
+/// to be decompressed.
 pub(super) fn is_light(view: &View, request: &ProduceRequest, version: i16) -> bool {
     let weights = request.topic_data.iter().flat_map(|topic| {
         let rules = view
@@ -118,8 +117,8 @@ fn weight(rules: Option<&Rules>, records: &Bytes) -> u64 {
     }
 }
 
-/// What is to be read of the records of a compressed batch: all of them if its largest timestamp
-/// cannot be what its header says.
+/// How many decompressed bytes of a batch are read: all of them if the header's largest timestamp
+/// cannot be right.
 fn enough_bytes(rules: &Rules, batch: &Batch) -> u64 {
     let least_ms = batch.base_timestamp_ms().max(0);
     if rules.has_our_time() || batch.max_timestamp_ms() >= least_ms {
@@ -129,7 +128,6 @@ fn enough_bytes(rules: &Rules, batch: &Batch) -> u64 {
     }
 }
 
-/// Checks the batches of a request, in its order.
 pub(super) fn check_all(
     view: &View,
     request: &ProduceRequest,
@@ -160,12 +158,11 @@ pub(super) fn check_all(
     }
 }
 
-/// Checks the batches of one request.
 struct Checks {
     version: i16,
     now_ms: i64,
     limits: Limits,
-    /// What batches that are compressed anew may still come to.
+    /// Bytes that recompressed batches may still take.
     output_left: usize,
     is_short: bool,
 }
@@ -206,7 +203,7 @@ impl Checks {
         let batch = Placed {
             partition,
             checksum: crate::data::batch_sum::known(&batch),
-            // The check made sure that the count is positive.
+            // The check refuses counts that are not positive, so the cast is exact.
             records: summary.count.cast_unsigned(),
             max_timestamp: batch.max_timestamp_ms(),
             time_claimed,
@@ -241,9 +238,9 @@ impl Checks {
         again
     }
 
-    /// Reads the records of a batch, and has its header say what their largest timestamp is: clients
-    /// of several kinds say otherwise. Of compressed ones no more is read than is worth it, unless
-    /// the header is seen to be wrong. True if it is only claimed what the largest timestamp is.
+    /// Reads the records of a batch and corrects the largest timestamp in its header, which several
+    /// clients set wrongly. A compressed batch is read only as far as is worth its cost, unless its
+    /// header is seen to be wrong. True if the largest timestamp is only the header's claim.
     fn read(&mut self, rules: &Rules, batch: Batch) -> Result<(Batch, bool), RecordError> {
         let said_ms = batch.max_timestamp_ms();
         let times = rules.times(self.now_ms);
@@ -277,7 +274,7 @@ impl Checks {
     }
 
     fn refuse(&mut self, rules: &Rules, error: RecordError) -> Refusal {
-        // More memory may be what it takes.
+        // With more memory the batch may decompress.
         self.is_short |= matches!(error, RecordError::Decompress(_));
         let mut refusal = Refusal::from(error);
         if refusal.code == ErrorCode::InvalidTimestamp {
@@ -296,7 +293,7 @@ impl Rules {
         self.timestamp_type == TimestampType::LogAppendTime
     }
 
-    /// The timestamps that records may have; any where they are ours.
+    /// The timestamps that records may have; any at all where the server sets them.
     fn times(&self, now_ms: i64) -> RangeInclusive<i64> {
         if self.has_our_time() {
             return i64::MIN..=i64::MAX;

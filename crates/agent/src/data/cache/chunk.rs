@@ -9,10 +9,10 @@ use wire::batch::Batch;
 
 use crate::data::batch_sum;
 
-/// What a batch costs beside its bytes.
+/// Memory of a batch beside its bytes.
 const ENTRY_BYTES: u64 = 56;
 
-/// Bytes that are not what the index says; the text is for people.
+/// The bytes are not what the index says; the text says how, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Corrupt(pub String);
@@ -26,7 +26,7 @@ impl From<store::file::Error> for Corrupt {
 /// A batch, and where it lies.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Whose it is, as the file itself says.
+    /// The partition whose batch it is, as the file itself says.
     pub partition: PartitionId,
     /// Its first byte in the file.
     pub position: u64,
@@ -38,12 +38,12 @@ pub struct Entry {
 pub struct Chunk {
     entries: Vec<Entry>,
     held_bytes: u64,
-    /// Room in memory, given back when the last reader is done.
+    /// The memory that the chunk counts for, given back when the last reader is done.
     _held: Held,
 }
 
 impl Chunk {
-    /// A chunk of batches that are known to be good. `held_bytes` is what they keep alive.
+    /// A chunk of verified batches. `held_bytes` is the memory that they keep alive.
     pub fn new(entries: Vec<Entry>, held_bytes: u64, held: Held) -> Self {
         let held_bytes = held_bytes + entries.len() as u64 * ENTRY_BYTES;
         Chunk {
@@ -53,12 +53,11 @@ impl Chunk {
         }
     }
 
-    /// Memory that the chunk keeps alive.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
 
-    /// The batches of `partition` that fill `length` bytes from `position` exactly.
+    /// The batches of `partition` that fill exactly `length` bytes from `position` on.
     pub fn batches(
         &self,
         partition: PartitionId,
@@ -90,7 +89,7 @@ impl Chunk {
     }
 }
 
-/// The batches of a whole file, every checksum compared, file and batches alike, in one pass.
+/// Reads the batches of a whole file in one pass, verifying the checksums of file and batches.
 pub fn read_file(id: store::layout::FileId, file: &Bytes) -> Result<Vec<Entry>, Corrupt> {
     let mut entries = Vec::new();
     let index = FileIndex::decode_whole_with(file, |slice, bytes| {
@@ -102,7 +101,7 @@ pub fn read_file(id: store::layout::FileId, file: &Bytes) -> Result<Vec<Entry>, 
     Ok(entries)
 }
 
-/// A file must say that it is the one that was asked for.
+/// Checks that a file says that it is the one that was asked for.
 pub fn check_id(index: &FileIndex, id: store::layout::FileId) -> Result<(), Corrupt> {
     if index.id == id {
         return Ok(());
@@ -113,8 +112,8 @@ pub fn check_id(index: &FileIndex, id: store::layout::FileId) -> Result<(), Corr
     )))
 }
 
-/// The batches in some bytes of a slice, from `position` of the file on: every batch's checksum
-/// compared, and the slice's, if it is all of it.
+/// Reads the batches in a part of a slice, whose first byte lies at `position` in the file;
+/// verifies each batch's checksum, and the slice's if the part is all of it.
 pub fn read_slice(slice: &Slice, position: u64, bytes: Bytes) -> Result<Vec<Entry>, Corrupt> {
     let end = position.saturating_add(bytes.len() as u64);
     if position < slice.position || end > slice.end() {
@@ -135,7 +134,7 @@ pub fn read_slice(slice: &Slice, position: u64, bytes: Bytes) -> Result<Vec<Entr
     Ok(entries)
 }
 
-/// Appends the batches in `bytes`, each one's checksum compared; yields that of all of them.
+/// Appends the batches in `bytes`, verifying each; yields the checksum over all of them.
 fn read_batches(
     partition: PartitionId,
     mut position: u64,

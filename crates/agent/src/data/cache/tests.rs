@@ -1,4 +1,4 @@
-//! What readers rely on: bounds, order of eviction, one load for all.
+//! What readers rely on in the cache: bounds, order of eviction, one load for all.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

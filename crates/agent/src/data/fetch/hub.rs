@@ -1,6 +1,5 @@
-//! Tells long polls what has changed: who waits for which partition, and what came meanwhile. Hints
-//! only: whoever is told says what they are worth. It must not know what is waited for beyond the
-//! partition's number.
+//! Tells long polls which of their partitions have changed. What it tells are hints: each poll
+//! decides what they are worth. It must not know more of what is waited for than partition numbers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +11,12 @@ use tokio::sync::Notify;
 use super::item::Change;
 use super::items::Slot;
 
-/// A fetch of more partitions that is not one of a session is not entered for each of them: it would
-/// be struck out again in a moment. Every notice is looked for among its partitions instead.
+/// A single fetch of more partitions than this is not entered in the table by partition, from which
+/// it would be removed again in a moment. Instead every notice is looked for in the fetch's own
+/// sorted list.
 const ENTERED_MAX: usize = 64;
 
-/// Who waits.
+/// All waiters.
 #[derive(Debug, Default)]
 pub struct Hub {
     waiting: Mutex<Waiting>,
@@ -24,22 +24,21 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By partition.
     entered: HashMap<PartitionId, Vec<(Arc<Waiter>, Slot)>>,
     listed: Vec<Listed>,
 }
 
-/// One that waits for many partitions, sorted.
+/// A waiter for many partitions, which it has in a sorted list of its own.
 #[derive(Debug)]
 struct Listed {
     waiter: Arc<Waiter>,
     partitions: Vec<(PartitionId, Slot)>,
 }
 
-/// What changed of the partitions that somebody waits for.
+/// The changes of the partitions that one waiter watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Everything may have.
+    /// Notices were lost: every partition may have changed.
     pub all: bool,
     pub of: BTreeMap<Slot, (PartitionId, Change)>,
 }
@@ -50,17 +49,17 @@ struct Waiter {
     changes: Mutex<Changes>,
 }
 
-/// A place in the hub; given up when dropped.
+/// A waiter's registration in the hub, removed when dropped.
 #[derive(Debug)]
 pub struct Watch {
     hub: Arc<Hub>,
     waiter: Arc<Waiter>,
-    /// Where it is entered; nowhere if it is listed.
+    /// The partitions under which it is entered; none if it has a list of its own.
     entered: Vec<PartitionId>,
 }
 
 impl Hub {
-    /// Watches partitions from now on. `lasts` says that it is for longer than one fetch.
+    /// Watches partitions from now on. With `lasts` the watch is for more than one fetch.
     pub fn watch(self: &Arc<Self>, mut partitions: Vec<(PartitionId, Slot)>, lasts: bool) -> Watch {
         let waiter = Arc::new(Waiter::default());
         let mut waiting = self.waiting();
@@ -84,7 +83,7 @@ impl Hub {
         }
     }
 
-    /// Tells those whom the notices concern.
+    /// Tells the waiters whom the notices concern.
     pub fn tell(&self, notices: &[Notice]) {
         let waiting = self.waiting();
         for notice in notices {
@@ -109,7 +108,7 @@ impl Hub {
         }
     }
 
-    /// Lets those who wait for these partitions look for themselves: they are gone, perhaps.
+    /// Makes the waiters of these partitions look for themselves: the partitions may be gone.
     pub fn tell_to_look(&self, partitions: &[PartitionId]) {
         let waiting = self.waiting();
         for partition in partitions {
@@ -117,7 +116,7 @@ impl Hub {
         }
     }
 
-    /// Lets everyone look at everything: notices were lost.
+    /// Makes every waiter look at all its partitions: notices were lost.
     pub fn tell_all(&self) {
         let waiting = self.waiting();
         let entered = waiting.entered.values().flatten().map(|(waiter, _)| waiter);
@@ -238,7 +237,7 @@ mod tests {
         }
     }
 
-    /// One that waits for so many partitions from 1 on, of which slot n is partition n + 1.
+    /// A waiter for `partitions` partitions, of which the one in slot n has the number n + 1.
     fn watch(hub: &Arc<Hub>, partitions: u32, lasts: bool) -> Watch {
         let slots = (0..partitions).rev();
         let partitions = slots.map(|slot| (PartitionId(u64::from(slot) + 1), slot));

@@ -1,5 +1,5 @@
-//! Indexes of large files, of which single slices are read: each index is read once and kept a while,
-//! so that a slice can be compared with what its own file says. It must not know clients.
+//! Indexes of large files, of which single slices are read: each index is read once and kept for a
+//! while, so that a slice can be compared with what its own file says. It must not know clients.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,25 +8,24 @@ use meta::ids::FileId;
 use store::file::FileIndex;
 use tokio::sync::OnceCell;
 
-/// Slices in all the indexes kept, at 48 bytes each: 3 MiB.
+/// Slices in all kept indexes together: 3 MiB at 48 bytes each.
 const SLICES_MAX: usize = 1 << 16;
 /// Files whose indexes are kept or being read.
 const FILES_MAX: usize = 256;
 
-/// A file by all of its name.
+/// The whole name of a file.
 type Name = (FileId, u32);
 
-/// Filled by whoever comes first; the others wait.
+/// Filled by the first reader that asks; the others wait.
 type Cell = Arc<OnceCell<Arc<FileIndex>>>;
 
-/// Indexes that were read, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Indexes {
     kept: Mutex<VecDeque<(Name, Cell)>>,
 }
 
 impl Indexes {
-    /// The index of a file: read by `read` unless it is here, once for all who ask.
+    /// The index of a file, which `read` reads unless it is kept; one read serves all who ask.
     pub(super) async fn get<E>(
         &self,
         name: Name,
@@ -52,7 +51,7 @@ impl Indexes {
         cell
     }
 
-    /// Lets go of the oldest until the rest is within bounds.
+    /// Drops the oldest indexes until the rest is within bounds.
     fn trim(&self) {
         let mut kept = self.kept();
         let slices = |cell: &Cell| cell.get().map_or(0, |index| index.slices.len());

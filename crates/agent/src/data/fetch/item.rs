@@ -1,5 +1,5 @@
-//! One partition that is read: what is wanted of it, and what is known of it. Pure. It must not know
-//! who asks.
+//! One partition of a fetch: what the reader wants of it, and what is known of it. Pure. It must
+//! not know the reader.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub enum Change {
     },
     /// The first offset that can be read has moved.
     LogStart(i64),
-    /// Something that only another look tells.
+    /// Something changed that only another look can tell.
     Look,
 }
 
 impl Change {
-    /// Both, one after the other.
+    /// Combines two changes, `next` after `self`.
     pub(super) fn and(self, next: Change) -> Change {
         match (self, next) {
             (Change::LogStart(before), Change::LogStart(after)) => {
@@ -35,23 +35,21 @@ impl Change {
     }
 }
 
-/// What is known of the partition from the offset on.
+/// What is known of the partition from the wanted offset on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
-    /// There are records, and it must be asked where.
+    /// There are records at the offset; the control plane must be asked where.
     Behind(Bounds),
-    /// Where records are: nowhere if the offset is the end.
+    /// Where the records are; no places if the offset is the end.
     Here(Bounds, Vec<SlicePlace>),
-    /// The offset seemed to be outside, or the partition gone: an index that is current decides.
+    /// The offset seems to be outside, or the partition gone: a current answer decides.
     Doubt,
-    /// The offset is outside.
     Outside(Bounds),
-    /// There is no such partition any more.
     Gone,
-    /// The control plane did not say.
+    /// The control plane gave no answer.
     Failed(Arc<rpc::Error>),
-    /// There is nothing to ask for: whoever asks knows why.
+    /// The caller refused the partition, and knows why.
     Refused {
         ends_wait: bool,
     },
@@ -64,21 +62,21 @@ pub struct Bounds {
     pub high_watermark: i64,
 }
 
-/// What has to be done about a partition.
+/// The next step for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Nothing comes of it unless it changes.
+    /// Nothing, until the partition changes.
     None,
     /// Its records can be read.
     Read,
     Locate,
-    /// To be located at a current index.
+    /// Locate it again with a current answer.
     Confirm,
-    /// The answer that says so waits for nothing.
+    /// Say so in an answer that waits for nothing.
     Tell,
 }
 
-/// A partition on its way to an answer.
+/// One partition of a fetch.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) partition: PartitionId,
@@ -126,7 +124,7 @@ impl Item {
         }
     }
 
-    /// Takes over what the control plane says; `is_current` if that rests on a current index.
+    /// Takes an answer of the control plane; `is_current` if it rests on a current index.
     pub(super) fn locate(&mut self, located: Located, is_current: bool, places_max: usize) {
         self.known = match located {
             Located::Found {
@@ -156,8 +154,9 @@ impl Item {
         };
     }
 
-    /// Takes over a change. A slice that begins where the known ones end joins them: no look is
-    /// needed. One that lies before that end was seen already, by a look that was ahead of the notice.
+    /// Applies a change. A slice that begins where the known ones end is appended to them without
+    /// another look. One that lies before that end is known already, from a look that was ahead of
+    /// the notice.
     pub(super) fn note(&mut self, change: Change) {
         let want = self.want;
         let (bounds, places) = match &mut self.known {
@@ -195,8 +194,8 @@ impl Item {
         }
     }
 
-    /// Wants something else of the partition from now on. Places are not kept from one request to
-    /// the next: a reader that is behind asks where it goes on, one at the end is told.
+    /// Changes what the reader wants. Places are not kept from one request to the next: a reader
+    /// that is behind asks for them again, one at the end learns of them by notices.
     pub(super) fn want(&mut self, want: Want) {
         self.want = want;
         self.known = match &self.known {

@@ -1,5 +1,6 @@
-//! The partitions of a fetch, or of a session of fetches, each in a slot; and which of them need what,
-//! so that a fetch costs by what has changed and not by what it names. Pure. It must not know who asks.
+//! The partitions of a fetch, or of a session of fetches, each in a slot, indexed by the step that
+//! each needs, so that a fetch costs as much as has changed and not as much as it names. Pure. It
+//! must not know the reader.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,26 +13,26 @@ use super::hub::Changes;
 use super::item::{Bounds, Change, Item, Known, Need};
 use super::plan::Want;
 
-/// Most slices named for one look, but for one of each partition: a MiB of them.
+/// Places asked for in one look, beyond one for each partition: they take a MiB.
 const PLACES_MAX: usize = 16_384;
-/// Most slices named of one partition.
+/// Places asked for of one partition.
 const PLACES_OF_PARTITION_MAX: usize = 1_024;
 
-/// A partition's place in [`Items`].
+/// The index of a partition in [`Items`].
 pub type Slot = u32;
 
-/// What is known of a partition that was asked for.
+/// What is known of a partition's bounds at the end of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The offset is within the bounds, or at their end.
+    /// The wanted offset is within the bounds, or at their end.
     Within(Bounds),
     Outside(Bounds),
-    /// The partition is not there any more.
+    /// The partition does not exist any more.
     Gone,
     Failed(Arc<rpc::Error>),
-    /// The end of the fetch came before it was known.
+    /// The fetch ended before it was known.
     Unknown,
-    /// It was refused by whoever asked.
+    /// The caller refused the partition.
     Refused,
 }
 
@@ -39,20 +40,20 @@ pub enum Outcome {
 pub struct Items {
     slots: Vec<Option<Filed>>,
     free: Vec<Slot>,
-    /// Those with records to read, in the order of their turns.
+    /// Slots with records to read, in the order of their turns.
     readable: BTreeSet<(u64, Slot)>,
-    /// Those that let no answer wait.
+    /// Slots that make the answer due at once.
     to_tell: BTreeSet<Slot>,
-    /// Those to be located, some perhaps no more.
+    /// Slots to locate; some may not need it any more.
     to_locate: Vec<Slot>,
-    /// Those to be located at a current index.
+    /// Slots to locate with a current answer.
     to_confirm: Vec<Slot>,
-    /// Those of which something new is known since [`Items::take_news`].
+    /// Slots of which something new became known since [`Items::take_news`].
     news: Vec<Slot>,
     turns: u64,
 }
 
-/// An item, and where it is noted.
+/// An item, and the lists that it is in.
 #[derive(Debug)]
 struct Filed {
     item: Item,
@@ -62,12 +63,12 @@ struct Filed {
 }
 
 impl Items {
-    /// Adds a partition; its turn is after the others'.
+    /// Adds a partition, whose turn comes after the others'.
     pub fn add(&mut self, partition: PartitionId, want: Want) -> Slot {
         self.insert(partition, want, Known::Nothing)
     }
 
-    /// Adds what cannot be read, for a reason that whoever asks knows.
+    /// Adds a partition that cannot be read, for a reason that the caller knows.
     pub fn add_refused(&mut self, want: Want, ends_wait: bool) -> Slot {
         let known = Known::Refused { ends_wait };
         self.insert(PartitionId::default(), want, known)
@@ -88,7 +89,7 @@ impl Items {
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            // A request names fewer partitions than it has bytes.
+            // The cast is safe: a request names fewer partitions than it has bytes.
             Slot::try_from(self.slots.len() - 1).unwrap_or(Slot::MAX)
         });
         self.slots[slot as usize] = Some(filed);
@@ -105,12 +106,12 @@ impl Items {
         }
     }
 
-    /// Wants something else of a partition.
+    /// Changes what the reader wants of a partition.
     pub fn want(&mut self, slot: Slot, want: Want) {
         self.change(slot, |item| item.want(want));
     }
 
-    /// Reads another partition in a slot.
+    /// Puts another partition into a slot.
     pub fn replace(&mut self, slot: Slot, partition: PartitionId) {
         self.change(slot, |item| {
             item.partition = partition;
@@ -118,12 +119,11 @@ impl Items {
         });
     }
 
-    /// Says of a partition that it cannot be read.
+    /// Marks a partition as one that cannot be read.
     pub fn refuse(&mut self, slot: Slot, ends_wait: bool) {
         self.change(slot, |item| item.known = Known::Refused { ends_wait });
     }
 
-    /// The partitions that are read, with their slots.
     pub fn partitions(&self) -> Vec<(PartitionId, Slot)> {
         let filed = (0..).zip(&self.slots);
         let filed = filed.filter_map(|(slot, filed)| Some((filed.as_ref()?, slot)));
@@ -144,7 +144,7 @@ impl Items {
         }
     }
 
-    /// Slots of which something new is known since the last call.
+    /// Slots of which something new became known since the last call.
     pub fn take_news(&mut self) -> Vec<Slot> {
         let mut news = std::mem::take(&mut self.news);
         news.retain(|slot| match self.slots.get_mut(*slot as usize) {
@@ -154,13 +154,13 @@ impl Items {
         news
     }
 
-    /// How many partitions an answer says something of, at most, if it says what is new.
+    /// The most partitions that an answer may mention, if it mentions only news.
     pub(super) fn told_max(&self) -> usize {
         self.news.len() + self.to_tell.len()
     }
 
-    /// Ends a fetch: what was served has its next turn after the others, and what was not found is
-    /// looked for again by the next fetch. No places are kept.
+    /// Ends a fetch: partitions that were served get their next turn after the others, and those
+    /// not found are looked for again by the next fetch. Places are dropped.
     pub fn rest(&mut self, served: &[Slot]) {
         for slot in served {
             self.turns += 1;
@@ -178,7 +178,7 @@ impl Items {
         }
     }
 
-    /// Takes over what those were told who wait.
+    /// Applies the changes that the hub has told.
     pub fn note_all(&mut self, changes: Changes) {
         if changes.all {
             self.look_at_all();
@@ -188,7 +188,7 @@ impl Items {
         }
     }
 
-    /// Takes over a change, if the slot is still the partition's.
+    /// Applies a change, if the slot still holds that partition.
     fn note(&mut self, slot: Slot, partition: PartitionId, change: Change) {
         let is_its = |item: &Item| item.partition == partition;
         if self.item(slot).is_some_and(is_its) {
@@ -197,21 +197,19 @@ impl Items {
         }
     }
 
-    /// Anything may have changed.
+    /// Marks every partition to be located again.
     fn look_at_all(&mut self) {
         for (_, slot) in self.partitions() {
             self.change(slot, |item| item.note(Change::Look));
         }
     }
 
-    /// Those to be located now.
     pub(super) fn take_to_locate(&mut self) -> Vec<Slot> {
         let mut slots = std::mem::take(&mut self.to_locate);
         slots.retain(|slot| self.need(*slot) == Some(Need::Locate));
         slots
     }
 
-    /// Those to be located at a current index.
     pub(super) fn take_to_confirm(&mut self) -> Vec<Slot> {
         let mut slots = std::mem::take(&mut self.to_confirm);
         slots.retain(|slot| self.need(*slot) == Some(Need::Confirm));
@@ -227,7 +225,7 @@ impl Items {
         items.map(Item::request).collect()
     }
 
-    /// Takes over what the control plane says of `slots`.
+    /// Takes the control plane's answers for `slots`.
     pub(super) fn locate(&mut self, slots: &[Slot], located: Vec<Located>, is_current: bool) {
         let places_max = (PLACES_MAX / slots.len().max(1)).clamp(1, PLACES_OF_PARTITION_MAX);
         for (slot, located) in slots.iter().zip(located) {
@@ -243,18 +241,18 @@ impl Items {
         }
     }
 
-    /// Those with records to read, in the order of their turns.
+    /// Items with records to read, in the order of their turns.
     pub(super) fn readable(&self) -> impl Iterator<Item = (Slot, &Item)> {
         let slots = self.readable.iter().map(|(_, slot)| *slot);
         slots.filter_map(|slot| Some((slot, self.item(slot)?)))
     }
 
-    /// Slots that let no answer wait, and are in every answer.
+    /// Slots that make the answer due at once, and are in every answer.
     pub fn to_tell(&self) -> impl Iterator<Item = Slot> {
         self.to_tell.iter().copied()
     }
 
-    /// True if there is a partition that may get records while an answer waits.
+    /// True if some partition may get records while an answer waits.
     pub(super) fn may_change(&self) -> bool {
         let mut filed = self.slots.iter().flatten();
         filed.any(|filed| !matches!(filed.item.known, Known::Refused { .. }))
@@ -281,7 +279,7 @@ impl Items {
         }
     }
 
-    /// Notes an item where its need has it.
+    /// Puts an item into the list of the step that it needs.
     fn file(&mut self, slot: Slot) {
         let Some(Some(filed)) = self.slots.get_mut(slot as usize) else {
             return;

@@ -1,16 +1,16 @@
-//! Which slices an answer takes, and which parts of files they are read with. Pure. It must not know
-//! where bytes come from.
+//! Decides which slices an answer takes, and which parts of files they are read from. Pure. It must
+//! not know where the bytes come from.
 
 use meta::SlicePlace;
 
 use crate::data::cache::Part;
 
-/// Files up to this size are loaded whole: one request for all partitions in them, and the file's
-/// own index and checksums to compare with. Of larger ones the index is read, once for all slices,
-/// and the slice.
+/// Files up to this size are loaded whole: one request brings all partitions in them, with the
+/// index and checksums to verify them. Of larger files the index is read once for all slices, and
+/// each slice by itself.
 const WHOLE_FILE_BYTES: u64 = 8 << 20;
 
-/// The part that a place is loaded with.
+/// The part of a file that is loaded to read a place.
 pub fn part_of(place: &SlicePlace) -> Part {
     let slice = (place.file_length > WHOLE_FILE_BYTES).then_some(place.position);
     Part {
@@ -19,22 +19,22 @@ pub fn part_of(place: &SlicePlace) -> Part {
     }
 }
 
-/// A partition as a fetch asks for it.
+/// What a fetch asks of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// The first offset wanted.
     pub offset: i64,
     /// The most bytes for this partition.
     pub max_bytes: u64,
 }
 
-/// How many of each partition's places an answer of at most `max_bytes` takes. Partitions take turns,
-/// in the order of the request and a slice each. What was written together lies in the same files:
-/// so few files serve an answer, and a reader that is behind stays equally far behind in all its
-/// partitions. The turn that does not fit is for the slices of the oldest files, lest those who come
-/// first get ahead of the others answer by answer; the first turn is for those who come first, since
-/// clients change their order to be fair. Whole slices are counted: which of their batches fit is
-/// seen when they are read. The first place of the first partition that has one is always taken.
+/// Decides how many of each partition's places an answer of at most `max_bytes` takes. Partitions
+/// take turns in the order of the request, one slice a turn: what was written together lies in the
+/// same files, so few files serve an answer, and a reader that is behind stays equally far behind
+/// in all its partitions. A turn for all of which there is no room goes by age of file instead, lest
+/// the first partitions get ahead of the others answer by answer; but not the first turn, since
+/// clients change the order of their requests to be fair. Whole slices are counted: which of their
+/// batches fit is seen when they are read. The first place of the first partition that has one is
+/// always taken.
 pub fn choose(wants: &[(Want, &[SlicePlace])], max_bytes: u64) -> Vec<usize> {
     let mut choice = Choice {
         wants,
@@ -59,7 +59,6 @@ pub fn choose(wants: &[(Want, &[SlicePlace])], max_bytes: u64) -> Vec<usize> {
     }
 }
 
-/// What was chosen so far.
 struct Choice<'a> {
     wants: &'a [(Want, &'a [SlicePlace])],
     counts: Vec<usize>,
@@ -68,7 +67,7 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Bytes that a partition takes next: no more than its limit leaves.
+    /// Bytes that a partition's next place adds: no more than its limit leaves.
     fn next(&self, at: usize) -> u64 {
         let (want, places) = &self.wants[at];
         let room = want.max_bytes.saturating_sub(self.taken[at]);
@@ -76,13 +75,13 @@ impl Choice<'_> {
         place.map_or(0, |place| u64::from(place.length).min(room))
     }
 
-    /// Takes a partition's next place if it fits, or is the very first.
+    /// Takes a partition's next place if it fits, or is the very first one.
     fn take(&mut self, at: usize, max_bytes: u64) -> bool {
         let bytes = self.next(at);
         if self.total > 0 && (bytes == 0 || self.total + bytes > max_bytes) {
             return false;
         }
-        // An answer with anything in it is not empty, whatever was asked for.
+        // An answer that took anything must not count as empty, even if nothing was asked for.
         let bytes = bytes.max(1);
         self.counts[at] += 1;
         self.taken[at] += bytes;
@@ -97,8 +96,8 @@ pub fn offered_bytes(want: Want, places: &[SlicePlace]) -> u64 {
     bytes.min(want.max_bytes)
 }
 
-/// True if more of a partition is wanted, and lies behind these places: no answer names more of them,
-/// however long it waits.
+/// True if more of a partition is wanted than these places hold and exists after them: waiting
+/// longer would bring no further places into this answer.
 pub fn is_cut(want: Want, places: &[SlicePlace], high_watermark: i64) -> bool {
     let more = |last: &SlicePlace| last.last_offset + 1 < high_watermark;
     places.last().is_some_and(more) && offered_bytes(want, places) < want.max_bytes

@@ -1,5 +1,5 @@
-//! One fetch, from the first look to the parts of files that its answer takes: where records are, how
-//! long to wait for more of them, which parts to load and how long to wait for those. Pure:
+//! One fetch, from the first look to the parts of files that its answer takes: where records are,
+//! how long to wait for more of them, which parts to load and how long to wait for those. Pure:
 //! `handle(now, event)` yields effects. It must not know bytes, sockets, or Kafka's messages.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,12 +17,12 @@ use crate::data::cache::{LoadError, Part};
 
 /// Parts of files that one fetch loads side by side.
 const LOADS_MAX: usize = 8;
-/// How long an answer waits for the parts that it takes, even if the client would wait less: most of
-/// them come from a bucket sooner. What comes later is kept for the next fetch.
+/// How long an answer waits for the parts that it takes, even if the client's limit is shorter:
+/// most come from a bucket sooner. Parts that come later are kept for the next fetch.
 const LOAD_PATIENCE: Duration = Duration::from_millis(450);
 
-/// How long an answer that has nothing waits for memory: those who hold it and read too slowly lose
-/// their connections sooner, and there is nothing else to give meanwhile.
+/// How long an empty answer waits for memory. Readers that hold it and read too slowly lose their
+/// connections sooner than that, and meanwhile there is nothing else to answer.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client asks of the whole answer.
@@ -30,11 +30,11 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Limits {
     pub max_bytes: u64,
     pub min_bytes: u64,
-    /// Until when it waits for `min_bytes`.
+    /// How long the client waits for `min_bytes`.
     pub deadline: Instant,
 }
 
-/// What the shell does next. Each is answered by one event; loads by one each.
+/// What the shell does next. Each effect is answered by one event; a load by one of its own.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Ask where records are: answered by [`Event::Located`].
@@ -47,13 +47,13 @@ pub enum Effect {
     /// Say which parts are in memory: answered by [`Event::Found`].
     Find(Vec<Wanted>),
     Load(Load),
-    /// Until when the loads are waited for: [`Event::Time`] then.
+    /// Wait for the loads until this instant, then send [`Event::Time`].
     LoadUntil(Instant),
-    /// It is over: see [`Poll::take`].
+    /// The fetch is over: see [`Poll::take`].
     Answer,
 }
 
-/// A part of a file, and what of it is wanted.
+/// A part of a file, and the places that are wanted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub part: Part,
@@ -66,27 +66,27 @@ pub struct Load {
     pub part: Part,
     pub partition: PartitionId,
     pub place: SlicePlace,
-    /// Waits for memory; only who holds none says so.
+    /// Whether the load may wait for memory; only if the fetch holds none.
     pub may_wait: bool,
-    /// How often it has failed: wait before it is tried again.
+    /// How often this load has failed: the shell pauses before it tries again.
     pub failures: u32,
 }
 
 #[derive(Debug)]
 pub enum Event {
-    /// The fetch begins. What changed before, if it follows others.
+    /// The fetch begins; the changes are those since the session's last fetch.
     Begin(Changes),
     Located(Result<Vec<Located>, rpc::Error>),
     Current(Result<(), rpc::Error>),
     Changed(Changes),
-    /// Memory that this fetch holds is wanted by others: it waits no longer.
+    /// Others wait for memory that this fetch holds: it answers with what it has.
     Hurry,
     Time,
     Found(Vec<Part>),
     Loaded(Part, Result<(), LoadError>),
 }
 
-/// A partition in the answer, with the places that are read of it.
+/// A partition in the answer, and the places to read for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
     pub slot: Slot,
@@ -95,8 +95,8 @@ pub struct Chosen {
     pub places: Vec<SlicePlace>,
 }
 
-/// What a fetch comes to: for each chosen partition its places, and why parts of them cannot be read.
-/// A part that is neither read nor failed was not there in time.
+/// The result of a fetch: the places of each chosen partition, and the parts that could not be
+/// read. A part that was neither read nor failed did not come in time.
 #[derive(Debug, Default)]
 pub struct Taken {
     pub chosen: Vec<Chosen>,
@@ -113,10 +113,9 @@ enum Step {
     Waiting,
     Finding(Loading),
     Loading(Loading),
-    /// A file was not there: its place may be an old one.
+    /// A file was missing: its place may be outdated.
     LookingAgain {
         loading: Loading,
-        /// `None` while the index is made current.
         slots: Option<Vec<Slot>>,
     },
     Over(Loading),
@@ -141,13 +140,12 @@ struct State {
     failed: Option<LoadError>,
 }
 
-/// A fetch under way.
 #[derive(Debug)]
 pub struct Poll {
     items: Items,
     limits: Limits,
     step: Step,
-    /// Until when loads are waited for, once the first has begun.
+    /// When loads are no longer waited for; set when the first begins.
     load_until: Option<Instant>,
     has_looked_again: bool,
 }
@@ -163,12 +161,12 @@ impl Poll {
         }
     }
 
-    /// How many partitions the answer says something of, at most.
+    /// The most partitions that the answer may mention.
     pub fn told_max(&self) -> usize {
         self.items.told_max()
     }
 
-    /// The partitions, and what is read of them.
+    /// Ends the fetch: the partitions, and what to read of them.
     pub fn take(self) -> (Items, Taken) {
         let (Step::Over(loading) | Step::Loading(loading)) = self.step else {
             return (self.items, Taken::default());
@@ -215,14 +213,14 @@ impl Poll {
                 self.look_again(now, loading, slots, event)
             }
             (step, _) => {
-                // A part that comes when nobody waits for it any more.
+                // A part came after the fetch had stopped waiting for it.
                 self.step = step;
                 Vec::new()
             }
         }
     }
 
-    /// Looks where it has to, then decides.
+    /// Locates the partitions that need it, then decides.
     fn look(&mut self, now: Instant) -> Vec<Effect> {
         let slots = self.items.take_to_locate();
         if !slots.is_empty() {
@@ -250,8 +248,8 @@ impl Poll {
         vec![Effect::Wait(deadline)]
     }
 
-    /// True if the answer need not wait: enough bytes, or an error, or more of a partition than is
-    /// named at one time.
+    /// True if the answer need not wait: it has enough bytes, an error, or a partition with more
+    /// places than one look names.
     fn is_ready(&self) -> bool {
         let mut bytes = 0;
         for (_, item) in self.items.readable() {
@@ -264,7 +262,7 @@ impl Poll {
         bytes >= self.limits.min_bytes || self.items.to_tell().next().is_some()
     }
 
-    /// Chooses what the answer takes, and looks for it.
+    /// Chooses the places that the answer takes, and finds out which parts are in memory.
     fn choose(&mut self, now: Instant) -> Vec<Effect> {
         let items: Vec<_> = self.items.readable().collect();
         let wants: Vec<(Want, &[SlicePlace])> = items
@@ -312,7 +310,7 @@ impl Poll {
         self.load(now, loading)
     }
 
-    /// Begins the loads that may begin; ends when there are none.
+    /// Begins the loads that may begin; ends the fetch if there are none.
     fn load(&mut self, now: Instant, mut loading: Loading) -> Vec<Effect> {
         let mut loads = loading.begin_loads();
         if loading.going == 0 {
@@ -332,8 +330,8 @@ impl Poll {
         loads
     }
 
-    /// Looks once more, at a current index, where the files were not. If they are elsewhere, all is
-    /// chosen anew.
+    /// Locates the partitions of missing files once more, with a current answer. If their places
+    /// have changed, the choice is made anew.
     fn look_again(
         &mut self,
         now: Instant,
@@ -400,7 +398,7 @@ impl Loading {
         loading
     }
 
-    /// Every part, with all that is wanted of it.
+    /// Every part, with all places that are wanted of it.
     fn wanted(&self) -> Vec<Wanted> {
         let mut wanted: BTreeMap<Part, Vec<(PartitionId, SlicePlace)>> = BTreeMap::new();
         for chosen in &self.chosen {
@@ -429,8 +427,8 @@ impl Loading {
         loads
     }
 
-    /// Begins to wait for memory, for one part, if there is nothing at all: who holds nothing keeps
-    /// nobody from letting go of his.
+    /// Begins to wait for memory, for one part only, if the answer would be empty. A fetch that
+    /// holds no memory keeps nobody from giving his back.
     fn begin_waiting(&mut self, now: Instant) -> Option<Load> {
         let is_short = |state: &State| matches!(state.failed, Some(LoadError::NoRoom));
         let holds_nothing = !self.parts.values().any(|state| state.is_here);
@@ -461,7 +459,7 @@ impl Loading {
                 state.failed = None;
             }
             Err(error) => {
-                // The bucket may answer in the time that is left.
+                // The bucket may yet answer in the time that is left.
                 if matches!(error, LoadError::Unavailable(_)) && now < until {
                     state.load.failures += 1;
                     self.queue.push_back(part);

@@ -1,6 +1,6 @@
-//! Slices from the cache or the bucket. Everything that comes from a bucket is checked once, as it
-//! is loaded; what is not what the index says is read again once, past the cache, and is a loud
-//! error then. It must not know clients.
+//! Reads slices from the cache or the bucket. Everything that comes from a bucket is verified once,
+//! as it is loaded; a part that differs from its index is read once more past the cache, and is a
+//! loud error then. It must not know clients.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::data::cache::{check_id, read_file, read_slice};
 use crate::log_limit::FileLogLimit;
 use crate::metrics::Metrics;
 
-/// What is read of a large file's end: the footer and an index of some 400 slices. A longer index
-/// takes another request.
+/// Bytes read at the end of a large file: the footer and an index of some 400 slices. A longer
+/// index takes another request.
 const TAIL_BYTES: u64 = 16 << 10;
 
-/// The metadata shard of all files, until there are more.
+/// The metadata shard of all files: there is only one.
 const SHARD: u16 = 0;
 
-/// The identity of a file in the bucket.
+/// The id of a file as its bytes and key have it.
 pub fn stored_id(file: FileId) -> store::layout::FileId {
     store::layout::FileId {
         shard: SHARD,
@@ -44,14 +44,15 @@ pub struct Reader {
     log: Log,
 }
 
-/// What is logged of loads: a sick bucket makes all of them fail alike, a damaged file its own.
+/// Limits the log lines about loads: a sick bucket makes all of them fail alike, a damaged file its
+/// own.
 #[derive(Default)]
 struct Log {
     bucket: LogLimit,
     files: FileLogLimit,
 }
 
-/// The bucket, as loads use it.
+/// The bucket and what a load needs beside it.
 struct Source {
     bucket: Arc<dyn Bucket>,
     retry: Retry,
@@ -60,7 +61,6 @@ struct Source {
 }
 
 impl Reader {
-    /// Reads from `bucket` through `cache`.
     pub fn new(bucket: Arc<dyn Bucket>, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Self {
         let retry = Retry::new(Limits::FILES);
         let source = Arc::new(Source {
@@ -77,7 +77,8 @@ impl Reader {
         }
     }
 
-    /// The chunk with the batches of partitions' places, all in one part, if it is in memory and sound.
+    /// The chunk that holds these places, which lie all in one part, if it is in memory and agrees
+    /// with them.
     pub fn find(&self, places: &[(PartitionId, SlicePlace)]) -> Option<Arc<Chunk>> {
         let (_, first) = places.first()?;
         let chunk = self.cache.find(first.file, first.position)?;
@@ -85,7 +86,7 @@ impl Reader {
             check_place(&chunk, *partition, place).is_ok()
         };
         if !places.iter().all(is_sound) {
-            // What the cache holds and the metadata disagree: the bucket decides.
+            // The cached chunk and the metadata disagree: the bucket's bytes decide.
             self.cache.forget(whole(first));
             self.cache.forget(part_of(first));
             return None;
@@ -94,10 +95,11 @@ impl Reader {
         Some(chunk)
     }
 
-    /// Loads the chunk with the batches of a partition's place: it is what its file says it is, and
-    /// [`check_place`] tells whether that is what the metadata says. Waits for memory only if `may_wait`,
-    /// which nobody may say who holds a chunk already; [`LoadError::NoRoom`] otherwise. Only the one who
-    /// loads takes memory: all who wait get the same chunk.
+    /// Loads the chunk that holds a partition's place, verified against its file's own index;
+    /// [`check_place`] tells whether that agrees with the metadata. It waits for memory only if
+    /// `may_wait`, which a caller that holds a chunk must not ask for, and else fails with
+    /// [`LoadError::NoRoom`]. Of several callers one loads and takes memory; all get the same
+    /// chunk.
     pub async fn load(&self, partition: PartitionId, place: &SlicePlace, may_wait: bool) -> Loaded {
         self.metrics.cache_misses.increment();
         loop {
@@ -109,7 +111,7 @@ impl Reader {
             };
             let loaded = self.cache.load(part_of(place), need, load).await;
             match &loaded {
-                // It was the load of somebody who would not wait.
+                // The load was begun by a caller that would not wait for memory.
                 Err(LoadError::NoRoom) if may_wait => tokio::task::yield_now().await,
                 Err(error) => {
                     self.log(place, error);
@@ -128,7 +130,7 @@ impl Reader {
         &self.metrics
     }
 
-    /// Counts and says loudly what is wrong with what was loaded soundly.
+    /// Counts and logs a disagreement between the metadata and a chunk that was verified.
     pub fn report(&self, place: &SlicePlace, error: &LoadError) {
         count(&self.metrics, error);
         self.log(place, error);
@@ -165,8 +167,8 @@ fn count(metrics: &Metrics, error: &LoadError) {
 }
 
 impl Source {
-    /// Reads a part, and once more if it is not what the index says: bits may have flipped on the
-    /// way only. A load counts as corrupt once, whether the second look was sound or not, and
+    /// Reads a part, and once more if it is not what its index says: bits may have flipped only on
+    /// the way. Such a load counts as corrupt once, whether the second look was sound or not, and
     /// however many readers wait for it.
     async fn read_twice(&self, partition: PartitionId, place: &SlicePlace, held: Held) -> Loaded {
         let first = self.read(partition, place).await;
@@ -261,7 +263,7 @@ impl Source {
             })
             .await;
         match read {
-            // The file ends before the range does, or is not there: one more look tells.
+            // The file is shorter than the range, or missing; one more look tells which.
             Err(error @ store::bucket::Error::Definite { .. }) => {
                 match self.bucket.head(key).await {
                     Ok(Some(TOMBSTONE_BYTES)) if self.holds_tombstone(key).await => Ok(None),
@@ -282,7 +284,7 @@ impl Source {
     }
 }
 
-/// Whether what lies under a file's name says that the file is not in this bucket.
+/// True if the object under a file's name is a tombstone.
 fn is_tombstone(key: &Key, bytes: &[u8]) -> bool {
     let found = Tombstone::decode(bytes).ok();
     found.is_some_and(|found| parse_file_key(key) == Some((found.id, found.nonce)))
@@ -296,7 +298,7 @@ fn no_slice(partition: PartitionId) -> LoadError {
     .into()
 }
 
-/// Comparing checksums of some MiB takes about a millisecond: not on a thread that serves others.
+/// Verifies bytes off the async threads: checksums of some MiB take about a millisecond.
 async fn check(
     work: impl FnOnce() -> Result<Vec<Entry>, Corrupt> + Send + 'static,
 ) -> Result<Vec<Entry>, LoadError> {
@@ -305,7 +307,7 @@ async fn check(
         .map_err(LoadError::Corrupt)
 }
 
-/// The batches of a partition's place, if they are as many records as the metadata says.
+/// The batches of a partition's place, if they hold as many records as the metadata says.
 pub fn check_place<'a>(
     chunk: &'a Chunk,
     partition: PartitionId,

@@ -1,5 +1,5 @@
-//! The records of an answer: batches of the chosen places, as far as they fit, with their offsets
-//! written into them. It must not know where chunks come from, nor Kafka's messages.
+//! The records of an answer: the batches of the chosen places that fit, with their offsets written
+//! into them. It must not know where chunks come from, nor Kafka's messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,52 +15,51 @@ use super::poll::{Chosen, Taken};
 use super::read::{self, Reader};
 use crate::data::cache::{Cache, Chunk, LoadError, Part};
 
-/// Batches below this are copied into an answer: with the header, two KiB of records and less.
+/// Smaller batches are copied into the answer: some two KiB of records, and the header.
 const COPIED_BYTES: u64 = INLINE_PIECE_BYTES as u64 + 16;
-/// What a batch in an answer costs beside its bytes: its header, and two pieces in two lists.
+/// Memory of a batch in an answer beside its bytes: its header, and two pieces in two lists.
 const PIECES_BYTES: u64 = 192;
-/// Memory for that is taken in steps: a few hundred batches.
+/// Memory for those is taken in steps of a few hundred batches.
 const ROOM_BYTES: u64 = 64 << 10;
 
-/// Parts of files in memory.
 pub(super) type Chunks = BTreeMap<Part, Arc<Chunk>>;
 
-/// Why a partition has no records in the answer, although there are some.
+/// Why a partition has no records in the answer although it has some.
 #[derive(Clone, Debug)]
 pub enum Problem {
     Load(LoadError),
-    /// The client does not know the codec.
+    /// The client's version of Fetch does not allow the codec.
     Zstd,
 }
 
-/// What an answer may hold.
+/// The bounds of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     pub max_bytes: u64,
     pub takes_zstd: bool,
 }
 
-/// What was read for an answer, and the memory that it lies in: to be dropped when it is sent.
+/// The records of an answer, and the memory that they lie in: drop it when the answer is sent.
 #[derive(Default)]
 pub struct Records {
     pub of: BTreeMap<Slot, Result<Rope, Problem>>,
     pub bytes: u64,
-    /// What the records keep alive.
+    /// Chunks in which the records lie.
     pub chunks: Vec<Arc<Chunk>>,
-    /// Memory for what is in no chunk.
+    /// Memory for batches that lie in no chunk, and for lists of pieces.
     pub held: Option<Held>,
-    /// What of it is left.
+    /// How much of `held` is left.
     room_bytes: u64,
 }
 
 impl Records {
-    /// The records of what a fetch came to.
+    /// Reads the records that a fetch chose.
     pub(super) fn of(taken: &Taken, chunks: &Chunks, room: Room, reader: &Reader) -> Self {
         let mut records = Records::default();
         for chosen in &taken.chosen {
             let mut rope = Rope::new();
             let read = records.append(chosen, (taken, chunks), room, reader, &mut rope);
-            // What was read before the problem is sent, and the problem met again by the next fetch.
+            // Records before the problem are sent; the next fetch meets the problem again.
             match read {
                 Err(problem) if rope.is_empty() => {
                     records.of.insert(chosen.slot, Err(problem));
@@ -74,7 +73,7 @@ impl Records {
         records
     }
 
-    /// Appends the batches of one partition, as far as they fit.
+    /// Appends the batches of one partition that fit.
     fn append(
         &mut self,
         chosen: &Chosen,
@@ -129,8 +128,8 @@ impl Records {
         Ok(())
     }
 
-    /// Takes memory for what a batch of so many bytes is beside its chunk; false if there is none.
-    /// The first batch needs none, so that every answer moves its reader on.
+    /// Takes memory for what a batch of this size takes beside its chunk; false if there is none.
+    /// The answer's first batch needs none, so that every answer moves its reader on.
     fn make_room(&mut self, cache: &Cache, bytes: u64) -> bool {
         let copied = if bytes < COPIED_BYTES { bytes } else { 0 };
         let cost = copied + PIECES_BYTES;
@@ -152,7 +151,7 @@ impl Records {
         true
     }
 
-    /// Slices of one file come one after the other: the same chunk is not kept twice.
+    /// Keeps a chunk alive, once: slices of one file follow each other.
     fn keep(&mut self, chunk: &Arc<Chunk>) {
         let last = self.chunks.last();
         if !last.is_some_and(|last| Arc::ptr_eq(last, chunk)) {

@@ -1,5 +1,5 @@
-//! Performs what a fetch decides: asks the control plane, waits for changes, reads parts of files.
-//! [`super::poll`] decides; this must not.
+//! Performs the effects of a fetch: asks the control plane, waits for changes, reads parts of
+//! files. [`super::poll`] decides; this file must not.
 
 use std::time::Duration;
 
@@ -21,43 +21,44 @@ use super::read::Reader;
 use super::records::{Chunks, Records, Room};
 use crate::data::cache::{Loaded, Part};
 
-/// How often a long poll looks whether it keeps other requests waiting.
+/// How often a long poll checks whether others wait for the memory that it holds.
 const YIELD_POLL: Duration = Duration::from_secs(1);
-/// Partitions seen to in one piece, before others may have the thread.
+/// Partitions worked on before other tasks get the thread.
 pub const YIELD_AFTER: usize = 1_000;
 /// The pauses before a load that failed is tried again.
 const LOAD_AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
 
-/// What a fetch is performed with.
+/// What a fetch needs to be performed.
 pub struct Run<'a> {
     pub control: &'a Client,
     pub reader: &'a Reader,
-    /// Of the partitions; none if the answer does not wait.
+    /// The watch over the partitions; none if the answer does not wait.
     pub watch: Option<&'a Watch>,
     /// True if others wait for memory that the request holds.
     pub is_wanted: &'a (dyn Fn() -> bool + Sync),
-    /// Waits for memory for what an answer says of so many partitions, beside their records. That is
-    /// before any records are held: who holds those waits for no answer's memory.
+    /// Waits for memory for an answer that mentions so many partitions, beside their records.
+    /// Called before any records are held, since a request that holds records must not wait for
+    /// answer memory.
     pub hold_answer: &'a (dyn Fn(usize) -> BoxFuture<'a, Held> + Sync),
 }
 
-/// What a fetch came to.
 pub struct Fetched {
     pub items: Items,
     pub records: Records,
-    /// Memory for what is said of partitions.
+    /// Memory for everything in the answer but its records.
     pub answer: Option<Held>,
 }
 
 impl Fetched {
-    /// The partitions of which the answer has records, or why it has none.
+    /// Slots for which the answer has records or an error.
     pub fn served(&self) -> Vec<Slot> {
         self.records.of.keys().copied().collect()
     }
 }
 
 impl<'a> Run<'a> {
-    /// Fetches: to the end of the limits at most, and the time that loads take beyond it.
+    /// Performs a fetch; takes no longer than its limits, plus the time that its loads are waited
+    /// for.
     pub async fn fetch(&self, items: Items, limits: Limits, room: Room) -> Fetched {
         let mut poll = Poll::new(items, limits);
         let mut chunks = Chunks::new();
@@ -137,7 +138,7 @@ impl<'a> Run<'a> {
         };
         match host::clock::timeout(turn, changed).await {
             Ok(changes) => Event::Changed(changes),
-            // Its memory is another request's when there is no more: the client asks again.
+            // Others need its memory and there is nothing more to read yet: the client asks again.
             Err(_) if (self.is_wanted)() => Event::Hurry,
             Err(_) => Event::Time,
         }
@@ -166,7 +167,8 @@ impl<'a> Run<'a> {
         .boxed()
     }
 
-    /// Waits for one of the loads. Those that come too late go on by themselves, for the next fetch.
+    /// Waits for one of the loads. Loads that come too late end by themselves and serve the next
+    /// fetch.
     async fn loaded(
         &self,
         loads: &mut FuturesUnordered<BoxFuture<'a, (Part, Loaded)>>,

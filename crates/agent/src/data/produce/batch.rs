@@ -1,11 +1,11 @@
-//! What the produce pipeline is given: checked record batches, and the requests they came in. It
-//! must not know Kafka's frames: only what placing and committing a batch takes.
+//! The input of the produce pipeline: checked record batches, and the requests they came in. It
+//! must not know Kafka's frames: a batch has only what placing and committing it takes.
 
 use bytes::Bytes;
 use host::clock::Instant;
 use meta::ids::PartitionId;
 
-/// A connection, as far as order goes: batches of one lane and partition keep their order.
+/// A connection as far as order is concerned: batches of one lane and partition keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(pub u64);
 
@@ -13,15 +13,15 @@ pub struct Lane(pub u64);
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub partition: PartitionId,
-    /// The whole batch as it came.
+    /// The whole batch; its first bytes are rewritten when it is read.
     pub bytes: Bytes,
-    /// CRC-32C of `bytes`, if the check of the batch gave it away.
+    /// CRC-32C of `bytes`, if the check of the batch computed it.
     pub checksum: Option<u32>,
     /// Records in it: its last offset delta + 1.
     pub records: u32,
     /// Largest timestamp of its records, in milliseconds since 1970.
     pub max_timestamp: i64,
-    /// Nobody compared that with the records.
+    /// True if nobody compared `max_timestamp` with the records.
     pub time_claimed: bool,
     /// The producer's id; -1 if it is not idempotent.
     pub producer_id: i64,
@@ -39,11 +39,10 @@ pub struct Write<T, M = ()> {
     pub lane: Lane,
     /// Its batches, in the order of the request. Never empty.
     pub batches: Vec<Batch>,
-    /// Bytes of memory that the batches keep alive: the frame they are parts of, and those that were
-    /// made of it.
+    /// Memory that the batches keep alive: the frame they are parts of, and buffers made from it.
     pub pinned_bytes: u64,
     pub at: Instant,
-    /// What keeps the memory of its batches from others: dropped when they are settled.
+    /// Counts the memory of its batches; dropped when they are settled.
     pub memory: M,
 }
 

@@ -1,12 +1,12 @@
 //! Gathers requests until a file is worth cutting. Pure: time comes in as an argument. It must
 //! not know what becomes of a file.
 //!
-//! A file is cut when it is full, of bytes or of batches; or `interval` after its first request
-//! came; or, if nothing is being uploaded, after a small part of that, or as soon as all requests
-//! wait that could: as many as the pipeline lately held at most. These rules clock themselves:
-//! while a PUT is on its way the next file fills, so a slow bucket gets large files and a lone
-//! producer a quick answer, and no more than one PUT in addition to those that the interval allows
-//! is ever caused by them.
+//! A file is cut when it is full of bytes or batches, or `interval` after its first request came.
+//! While no upload is under way it is cut after a small part of the interval, or as soon as every
+//! request is here that could be: as many as the pipeline lately held at most. These rules pace
+//! themselves: while one PUT is on its way the next file fills, so a slow bucket gets large files
+//! and a lone producer a quick answer, and they never cause more than one PUT beyond those that the
+//! interval allows.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,29 +15,27 @@ use host::clock::Instant;
 
 use super::batch::Write;
 
-/// The part of the interval that a file waits for company while no upload is in flight: long
+/// The part of the interval that a file waits for more requests while no upload is under way: long
 /// enough for the requests that a client sends back to back, short beside any PUT to an object
 /// store.
 const IDLE_SHARE: u32 = 8;
-/// Files for which the number of requests in the pipeline is remembered: producers answer to
-/// answers, but not all at once, so that one look is too few; and those who left are not waited
-/// for any longer than for so many files.
+/// The number of files over which the largest number of requests in the pipeline is remembered.
+/// Producers send again after an answer, but not all at once, so that one file is too few; and
+/// producers that left are waited for no longer than so many files.
 const CROWDS: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A file with so many bytes of batches is full.
     pub flush_bytes: u64,
-    /// A file has no more batches than this, unless one request has: its commit must fit into what
-    /// the control plane takes. At least 1.
+    /// A file has no more batches than this, unless one request has: its commit must fit into a
+    /// journal entry. At least 1.
     pub batches_max: usize,
-    /// The longest that a request waits in a file that is not full.
     pub flush_interval: Duration,
-    /// Files that may be uploaded at one time; with so many in flight none is cut.
+    /// Files being uploaded at one time; while there are so many, none is cut.
     pub uploads_max: usize,
 }
 
-/// Requests that are in no file yet.
 #[derive(Debug)]
 pub struct Batcher<T, M> {
     limits: Limits,
@@ -45,9 +43,9 @@ pub struct Batcher<T, M> {
     bytes: u64,
     batches: usize,
     draining: bool,
-    /// Requests in the pipeline as each of the last files was cut.
+    /// Requests in the pipeline when each of the last files was cut.
     crowds: [usize; CROWDS],
-    /// The oldest of these.
+    /// Index of the oldest of `crowds`.
     oldest_crowd: usize,
 }
 
@@ -59,7 +57,7 @@ impl<T, M> Batcher<T, M> {
             bytes: 0,
             batches: 0,
             draining: false,
-            // Nobody knows yet how many will come.
+            // Unknown at first, so no file counts as complete.
             crowds: [usize::MAX; CROWDS],
             oldest_crowd: 0,
         }
@@ -71,7 +69,7 @@ impl<T, M> Batcher<T, M> {
         self.waiting.push_back(write);
     }
 
-    /// From now on nothing waits for company.
+    /// From now on every request is cut at once.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -81,8 +79,8 @@ impl<T, M> Batcher<T, M> {
         self.waiting.is_empty()
     }
 
-    /// When the next file is to be cut, given the number of uploads in flight; `None` if that
-    /// waits for something other than time. An instant in the past means now.
+    /// When the next file is to be cut, given the number of uploads under way; `None` if it waits
+    /// for something other than time. An instant in the past means now.
     pub fn due(&self, uploads: usize) -> Option<Instant> {
         let first = self.waiting.front()?;
         if uploads >= self.limits.uploads_max {
@@ -101,20 +99,20 @@ impl<T, M> Batcher<T, M> {
         Some(first.at + interval / IDLE_SHARE)
     }
 
-    /// True if what waits is enough for a file.
+    /// True if the waiting requests fill a file.
     fn is_full(&self) -> bool {
         self.bytes >= self.limits.flush_bytes || self.batches >= self.limits.batches_max
     }
 
-    /// True if waiting longer would bring no company: whoever sends the next request waits for the
-    /// answer to one that is here.
+    /// True if waiting would bring no further request: each producer that could send one waits for
+    /// the answer to a request that is here.
     fn is_everyone_here(&self) -> bool {
         let crowd = self.crowds.iter().max();
         crowd.is_some_and(|crowd| self.waiting.len() >= *crowd)
     }
 
-    /// The requests of the next file, which is due, oldest first. `unsettled` requests are in files
-    /// that were cut before.
+    /// Takes the requests of the next file, which is due, oldest first. `unsettled` is the number
+    /// of requests in files cut before.
     pub fn cut(&mut self, unsettled: usize) -> Vec<Write<T, M>> {
         self.crowds[self.oldest_crowd] = self.waiting.len() + unsettled;
         self.oldest_crowd = (self.oldest_crowd + 1) % CROWDS;

@@ -1,4 +1,4 @@
-//! What a commit says of a file: its slices, and the headers of the batches in them. Pure. It must
+//! Builds the commit of a file: its slices, and the headers of the batches in them. Pure. It must
 //! not know what becomes of the commit.
 
 use meta::commit::{Batch, CommitFile};
@@ -6,8 +6,8 @@ use store::file::HEADER_BYTES;
 
 use super::file::{Cut, Stored};
 
-/// Describes the included batches of a file; `None` if there are none. A slice with a gap where a
-/// batch is left out becomes two.
+/// Describes the included batches of a file; `None` if there are none. A batch that is left out
+/// splits its slice in two.
 pub(super) fn describe(
     cut: &Cut,
     stored: &Stored,

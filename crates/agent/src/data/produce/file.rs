@@ -1,4 +1,4 @@
-//! One file between cut and outcome: its requests, where their batches lie, and which call is due.
+//! One file from cut to outcome: its requests, where their batches lie, and which call is due.
 //! Pure. It must not know other files; their order is `sequence`'s.
 
 use std::collections::BTreeSet;
@@ -12,42 +12,39 @@ use super::batch::{Batch, Lane, Write};
 use super::commit;
 use super::sequence::{Answer, Effect, Failure};
 
-/// A file as it is cut: what the shell uploads.
+/// A file as it was cut, for the shell to upload.
 #[derive(Debug)]
 pub struct Cut {
     pub file: FileId,
-    /// The random part of its key: it is named from the moment it is cut.
+    /// The random part of its key, drawn when the file is cut.
     pub nonce: u32,
     /// Its batches, sorted by partition; those of one partition in the order they came.
     pub batches: Vec<Batch>,
-    /// Bytes of memory that the batches keep alive.
+    /// Memory that the batches keep alive.
     pub pinned_bytes: u64,
 }
 
-/// A file as it was stored.
+/// The facts of a stored file that its commit states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its length in bytes.
     pub length: u64,
-    /// CRC-32C of all its bytes.
     pub checksum: u32,
     /// The numbers of the buckets that hold it.
     pub placement: Vec<u32>,
 }
 
-/// How far a file has come.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// On its way to the bucket.
+    /// The shell is uploading it.
     Uploading,
-    /// Durable; its commit waits for its turn.
+    /// It is durable; its commit waits for its turn.
     Stored(Stored),
-    /// Given up; its skip waits for its turn.
+    /// Its upload failed; its skip waits for its turn.
     Unstored,
-    /// Commit or skip was sent, and is repeated until its outcome is known.
+    /// Its commit or skip was sent, and is repeated until the outcome is known.
     Sent {
         call: Call,
-        /// When to call again; `None` while a call is under way.
+        /// When to repeat the call; `None` while a call is under way.
         repeat_at: Option<Instant>,
     },
 }
@@ -58,7 +55,7 @@ impl Stage {
     }
 }
 
-/// What decides a file's fate.
+/// The call that decides a file's fate.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Commit(Arc<CommitFile>),
@@ -68,47 +65,46 @@ pub(super) enum Call {
 /// A request in a file.
 #[derive(Debug)]
 struct Request<T, M> {
-    /// Gone once it is answered.
+    /// `None` once it is answered.
     ticket: Option<T>,
     lane: Lane,
     batches: usize,
-    /// Left out of the commit, since an earlier request of its lane failed.
+    /// True if the request is left out of the commit, since an earlier request of its lane failed.
     excluded: bool,
     _memory: M,
 }
 
-/// Whose batch it is: request and place within the request, as indexes.
+/// The request that a batch belongs to, and its index there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner {
     request: u32,
     slot: u32,
 }
 
-/// A file that is not settled.
 #[derive(Debug)]
 pub(super) struct File<T, M> {
     pub(super) cut: Arc<Cut>,
     pub(super) stage: Stage,
     /// Calls made so far.
     pub(super) attempts: u32,
-    /// True once the file may have been committed.
+    /// True once a commit was sent: the file may have been committed.
     pub(super) commit_was_sent: bool,
-    /// True if its lanes fail until it is settled.
+    /// True if later requests on its lanes fail until it is settled.
     pub(super) failed_lanes: bool,
     /// True if the control plane refused its commit.
     pub(super) refused: bool,
     requests: Vec<Request<T, M>>,
-    /// The owners of `cut.batches`.
+    /// The owner of each of `cut.batches`.
     owners: Vec<Owner>,
 }
 
 impl<T, M> File<T, M> {
-    /// Lays out the batches of `writes`.
+    /// Sorts the batches of `writes` into a file.
     pub(super) fn cut(file: FileId, nonce: u32, writes: Vec<Write<T, M>>) -> Self {
         let mut requests = Vec::with_capacity(writes.len());
         let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
         let mut pinned_bytes = 0;
-        // Indexes fit: a file holds at most some thousands of requests and batches.
+        // The indexes fit: a file holds at most some thousands of requests and batches.
         for (request, write) in (0_u32..).zip(writes) {
             pinned_bytes += write.pinned_bytes;
             requests.push(Request {
@@ -146,13 +142,13 @@ impl<T, M> File<T, M> {
         self.requests.len()
     }
 
-    /// The connections with requests in the file that are not excluded.
+    /// The lanes of its requests that are not excluded.
     pub(super) fn lanes(&self) -> BTreeSet<Lane> {
         self.requests.iter().map(|request| request.lane).collect()
     }
 
-    /// Leaves the requests of `lanes` out of the commit, which was not sent yet, and says so: what
-    /// is in no commit is never written.
+    /// Leaves the requests of `lanes` out of the commit, which was not sent yet, and answers them:
+    /// a batch that is in no commit is never written.
     pub(super) fn exclude(&mut self, lanes: &BTreeSet<Lane>, effects: &mut Vec<Effect<T>>) {
         for request in &mut self.requests {
             if lanes.contains(&request.lane) {
@@ -174,7 +170,7 @@ impl<T, M> File<T, M> {
                     .map(|owner| !self.requests[owner.request as usize].excluded);
                 match commit::describe(&self.cut, stored, included) {
                     Some(commit) => Call::Commit(Arc::new(commit)),
-                    // Nothing is left to commit.
+                    // Every request was excluded, so there is nothing to commit.
                     None => Call::Skip,
                 }
             }
@@ -204,15 +200,14 @@ impl<T, M> File<T, M> {
         }
     }
 
-    /// Repeats the same call at `at`.
     pub(super) fn pause_until(&mut self, at: Instant) {
         if let Stage::Sent { repeat_at, .. } = &mut self.stage {
             *repeat_at = Some(at);
         }
     }
 
-    /// The control plane will never take the commit: the file is skipped, so that what comes after
-    /// it can go on.
+    /// Notes that the control plane will never accept the commit: the file is skipped, so that
+    /// later files can go on.
     pub(super) fn refuse(&mut self, now: Instant) {
         self.refused = true;
         self.stage = Stage::Sent {
@@ -236,7 +231,7 @@ impl<T, M> File<T, M> {
         };
     }
 
-    /// Answers every request of a committed file from the outcomes of the batches in the commit.
+    /// Answers every request of a committed file from the outcomes of the commit's batches.
     pub(super) fn answer_committed(self, outcomes: &[BatchOutcome], effects: &mut Vec<Effect<T>>) {
         let mut answers: Vec<Vec<Option<BatchOutcome>>> = self
             .requests
@@ -252,12 +247,12 @@ impl<T, M> File<T, M> {
         }
         for (mut request, answer) in self.requests.into_iter().zip(answers) {
             let complete: Option<Vec<BatchOutcome>> = answer.into_iter().collect();
-            // Fewer outcomes than batches: some may have been written.
+            // With fewer outcomes than batches, some of the batches may have been written.
             request.answer(complete.ok_or(Failure::Forgotten), effects);
         }
     }
 
-    /// Answers every request of a file that was not, or is not known to be, committed.
+    /// Answers every request of a file that was not committed, or of which that is not known.
     pub(super) fn answer_all(self, failure: Failure, effects: &mut Vec<Effect<T>>) {
         for mut request in self.requests {
             request.answer(Err(failure), effects);
@@ -266,7 +261,7 @@ impl<T, M> File<T, M> {
 }
 
 impl<T, M> Request<T, M> {
-    /// Answers the request, unless that was done before.
+    /// Answers the request, unless it was answered before.
     fn answer(&mut self, answer: Answer, effects: &mut Vec<Effect<T>>) {
         if let Some(ticket) = self.ticket.take() {
             effects.push(Effect::Answer { ticket, answer });

@@ -1,6 +1,6 @@
-//! The shell around `sequence`: one task performs all its effects. Sessions put requests in under a
-//! lock and wake the task only when a file is due, or will be sooner than it expects: once a file,
-//! not once a request. It must not know Kafka's frames.
+//! The shell around `sequence`: one task performs all its effects. Sessions submit requests under a
+//! lock and wake the task only if a file is due, or becomes due sooner than the task expects: once
+//! a file, not once a request. It must not know Kafka's frames.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,16 +25,15 @@ use crate::data::cache::{Cache, Part};
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
-/// The pauses between attempts to register: another process may lead for a while.
+/// The pauses between attempts to register: another process may lead the journal for a while.
 const REGISTER: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-/// The pause before the first attempt, which grows with each time that the agent was fenced: two
-/// agents of one name that both live would fence each other in turns.
+/// The pause before the first attempt to register again grows with each time that the agent was
+/// fenced: two live agents of one name would otherwise fence each other in turns without end.
 const FENCED: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(6_400));
 
-/// Where a request's answer goes.
 pub type Ticket = oneshot::Sender<Answer>;
 
-/// The way in for requests, whose memory is an `M`.
+/// Where requests are submitted; `M` counts a request's memory.
 pub struct Pipeline<M> {
     shared: Mutex<Shared<M>>,
     wake: Notify,
@@ -42,27 +41,24 @@ pub struct Pipeline<M> {
 
 struct Shared<M> {
     sequence: Sequence<Ticket, M>,
-    /// When the task will look again by itself.
+    /// When the task will next look without being woken.
     armed: Option<Instant>,
     effects: Vec<Effect<Ticket>>,
 }
 
-/// What the task works with.
+/// What the pipeline's task needs.
 pub(crate) struct Parts {
-    /// Commits and skips files, registers.
     pub control: Client,
     pub uploader: Arc<Uploader>,
-    /// Forgets files that were not committed.
+    /// Holds uploaded files; those that were not committed are removed.
     pub cache: Arc<Cache>,
     pub metrics: Arc<Metrics>,
-    /// Stops the process in tests.
     pub fail_points: FailPoints,
-    /// How to register again.
+    /// How to register again after being fenced.
     pub registration: RegisterAgent,
 }
 
 impl<M: Send + 'static> Pipeline<M> {
-    /// A pipeline that has registered as `incarnation`.
     pub fn new(limits: Limits, incarnation: Incarnation) -> Self {
         let mut sequence = Sequence::new(limits, host::rng::nonce() as u64);
         let mut effects = Vec::new();
@@ -81,7 +77,7 @@ impl<M: Send + 'static> Pipeline<M> {
         }
     }
 
-    /// Takes a request; its answer comes by its ticket.
+    /// Submits a request; its answer comes through its ticket.
     pub fn submit(&self, now: Instant, write: Write<Ticket, M>) {
         let mut shared = self.shared();
         let Shared {
@@ -98,7 +94,7 @@ impl<M: Send + 'static> Pipeline<M> {
         };
         let wake = !effects.is_empty() || sooner;
         if sooner {
-            // Whoever comes next need not wake the task again.
+            // Later requests need not wake the task again.
             *armed = due;
         }
         drop(shared);
@@ -107,13 +103,13 @@ impl<M: Send + 'static> Pipeline<M> {
         }
     }
 
-    /// Cuts what waits at once, now and from now on.
+    /// Cuts all waiting requests at once, now and from now on.
     pub fn drain(&self) {
         self.tell(Event::Drain);
     }
 
-    /// Takes note of the agent's latest incarnation: if it is not this one's, this one is fenced, and
-    /// registers again.
+    /// Notes the agent's latest incarnation: if it is not this pipeline's, the pipeline is fenced
+    /// and registers again.
     pub fn latest_incarnation(&self, latest: Incarnation) {
         self.tell(Event::Replaced(latest));
     }
@@ -133,7 +129,7 @@ impl<M: Send + 'static> Pipeline<M> {
         self.shared().sequence.is_idle()
     }
 
-    /// True if files can be named just now.
+    /// True if the pipeline has an incarnation under which it can name files.
     pub fn is_registered(&self) -> bool {
         self.shared().sequence.is_registered()
     }
@@ -142,7 +138,6 @@ impl<M: Send + 'static> Pipeline<M> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Performs the pipeline's effects, for ever.
     pub(crate) async fn run(self: Arc<Self>, parts: Parts) {
         let mut task = Task {
             pipeline: self,
@@ -164,7 +159,7 @@ impl<M: Send + 'static> Pipeline<M> {
                 biased;
                 Some(event) = task.running.next(), if !task.running.is_empty() => {
                     events.push(event);
-                    // Several things often end together; one look at the state serves all.
+                    // Several effects often end together; one step of the state machine serves all.
                     while let Some(Some(event)) = task.running.next().now_or_never() {
                         events.push(event);
                     }
@@ -183,7 +178,7 @@ struct Task<M> {
 }
 
 impl<M: Send + 'static> Task<M> {
-    /// Hands over events and performs what comes of them. Returns when to look again.
+    /// Hands events to the state machine and performs its effects. Yields when to look again.
     fn step(&mut self, events: &mut Vec<Event<Ticket, M>>) -> Option<Instant> {
         let now = host::clock::now();
         let pipeline = Arc::clone(&self.pipeline);
@@ -256,7 +251,7 @@ impl<M: Send + 'static> Task<M> {
                 tracing::warn!(%file, "a file was not committed");
                 parts.cache.forget(Part { file, slice: None });
             }
-            // Whoever asked may be gone.
+            // The session may be gone.
             Effect::Answer { ticket, answer } => drop(ticket.send(answer)),
             Effect::Register => {
                 parts.metrics.fenced.increment();

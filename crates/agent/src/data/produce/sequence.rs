@@ -1,12 +1,12 @@
-//! The order of files, from cut to answer. Pure: `handle(now, event)` returns effects, and the
-//! shell, or the simulator, performs them. It must not know buckets, control nodes or Kafka.
+//! The order of files, from cut to answer. Pure: `handle(now, event)` returns effects, which the
+//! shell or the simulator performs. It must not know buckets, control nodes or Kafka.
 //!
 //! Files are numbered as they are cut. Uploads run side by side and end in any order; `CommitFile`
-//! and `Skip` are sent in the order of the numbers, each once everything before it was sent, and
+//! and `Skip` are sent in the order of the numbers, each after all before it were sent, and
 //! repeated until their outcome is known. A file whose upload failed is skipped, and only when the
-//! skip is applied are its requests told, as definite; what came later on the same connections is
-//! left out of the commits that follow and fails likewise, so that a retry cannot be overtaken by
-//! what was sent after it.
+//! skip is applied are its requests answered, as definite failures. Later requests of the same
+//! connections are left out of the following commits and fail likewise, so that a retry cannot be
+//! overtaken by a request that was sent after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::batcher::{Batcher, Limits};
 use super::file::{Cut, File, Stage, Stored};
 
 /// Calls of `commit` and `skip` under way at one time: well below the 64 outcomes that the state
-/// machine keeps per incarnation, so that every repeat finds its own.
+/// machine keeps per incarnation, so that every repeated call finds its own.
 const CALLS_MAX: usize = 16;
 /// The pauses before a call is repeated.
 const REPEAT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
@@ -54,10 +54,9 @@ impl Failure {
     }
 }
 
-/// What happened to a request: an outcome per batch, in the order of the request.
+/// The outcome of a request: one per batch, in the order of the request.
 pub type Answer = Result<Vec<BatchOutcome>, Failure>;
 
-/// What the pipeline is told.
 #[derive(Debug)]
 pub enum Event<T, M = ()> {
     Write(Write<T, M>),
@@ -65,15 +64,15 @@ pub enum Event<T, M = ()> {
     Timer,
     /// The agent is registered and may name files.
     Registered(Incarnation),
-    /// The agent was started again, here or elsewhere, as this incarnation: earlier ones commit
-    /// nothing any more.
+    /// The agent has registered as this incarnation, here or elsewhere: earlier ones commit nothing
+    /// any more.
     Replaced(Incarnation),
     /// A file is durable.
     Uploaded {
         file: FileId,
         stored: Stored,
     },
-    /// A file was not seen to become durable before its deadline; it may yet.
+    /// A file's upload was given up at its deadline; it may become durable yet.
     UploadFailed {
         file: FileId,
     },
@@ -82,11 +81,10 @@ pub enum Event<T, M = ()> {
         file: FileId,
         result: Result<FileReply, rpc::Error>,
     },
-    /// Nothing more will come: what waits is cut at once.
+    /// No more requests will come: waiting ones are cut at once.
     Drain,
 }
 
-/// What the pipeline wants done.
 #[derive(Debug)]
 pub enum Effect<T> {
     /// Build the file from these batches, in this order, and upload it.
@@ -95,10 +93,10 @@ pub enum Effect<T> {
     Commit(Arc<CommitFile>),
     /// Skip the file by a call.
     Skip(FileId),
-    /// The file is committed or never will be; `committed` says which, if it is known.
+    /// The file's fate is decided; `committed` says which, if it is known.
     Settled {
         file: FileId,
-        /// Whether readers will ask for it.
+        /// Whether readers may ask for it.
         committed: bool,
     },
     Answer {
@@ -109,18 +107,18 @@ pub enum Effect<T> {
     Register,
 }
 
-/// The pipeline from requests to answers.
 #[derive(Debug)]
 pub struct Sequence<T, M = ()> {
     batcher: Batcher<T, M>,
     incarnation: Option<Incarnation>,
-    /// Files cut and not settled, by number.
+    /// Files cut and not yet settled, by number.
     files: BTreeMap<u64, File<T, M>>,
     next_number: u64,
-    /// The lowest number for which neither commit nor skip was sent.
+    /// The lowest number whose commit or skip was not sent yet.
     next_to_send: u64,
     uploads: usize,
-    /// Lanes of files that are being skipped, and by how many of these: what comes on them fails.
+    /// For each lane, in how many files that are being skipped it has requests; new requests on it
+    /// fail.
     failing: BTreeMap<Lane, u32>,
     rng: Rng,
 }
@@ -140,7 +138,7 @@ impl<T, M> Sequence<T, M> {
         }
     }
 
-    /// Takes an event; what is to be done is appended to `effects`.
+    /// Takes an event; appends what is to be done to `effects`.
     pub fn handle(&mut self, now: Instant, event: Event<T, M>, effects: &mut Vec<Effect<T>>) {
         match event {
             Event::Write(write) => self.take(write, effects),
@@ -159,7 +157,7 @@ impl<T, M> Sequence<T, M> {
         self.send(now, effects);
     }
 
-    /// When [`Event::Timer`] is wanted; `None` if nothing depends on time. An instant in the past
+    /// When [`Event::Timer`] is due; `None` if nothing depends on time. An instant in the past
     /// means at once.
     pub fn deadline(&self) -> Option<Instant> {
         let cut = self
@@ -169,12 +167,12 @@ impl<T, M> Sequence<T, M> {
         cut.into_iter().chain(repeat).min()
     }
 
-    /// True if no request is without an outcome.
+    /// True if every request has its outcome.
     pub fn is_idle(&self) -> bool {
         self.batcher.is_empty() && self.files.is_empty()
     }
 
-    /// True if files can be named; between being fenced and registering again they cannot.
+    /// True if files can be named, which a fenced pipeline cannot until it has registered again.
     pub fn is_registered(&self) -> bool {
         self.incarnation.is_some()
     }
@@ -197,7 +195,6 @@ impl<T, M> Sequence<T, M> {
         self.next_to_send = 0;
     }
 
-    /// Cuts every file that is due.
     fn cut(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(incarnation) = self.incarnation else {
             return;
@@ -239,8 +236,8 @@ impl<T, M> Sequence<T, M> {
         }
     }
 
-    /// Marks everything that came after a failed file on one of its lanes: none of it was sent,
-    /// since the failed file was not.
+    /// Excludes the requests that follow a failed file on its lanes from later files. None of these
+    /// was committed yet, since the failed file's turn comes before theirs.
     fn fail_lanes(&mut self, number: u64, effects: &mut Vec<Effect<T>>) {
         let Some(file) = self.files.get_mut(&number) else {
             return;
@@ -262,7 +259,7 @@ impl<T, M> Sequence<T, M> {
         }
     }
 
-    /// Sends commits and skips, in order, as far as their turn has come.
+    /// Sends the commits and skips whose turn has come, in order.
     fn send(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.repeat(now, effects);
         loop {
@@ -314,7 +311,7 @@ impl<T, M> Sequence<T, M> {
             }
             Ok(FileReply::Decided) => self.decided(id, effects),
             Ok(FileReply::Fenced | FileReply::UnknownIncarnation) => self.fenced(effects),
-            // The file before this one is not applied yet; nothing happened.
+            // The file before it is not applied yet; the call had no effect.
             Ok(FileReply::Gap { .. }) => self.pause(now, id),
             Ok(FileReply::PlacementRefused | FileReply::Malformed)
             | Err(rpc::Error::Refused { .. }) => file.refuse(now),
@@ -340,8 +337,8 @@ impl<T, M> Sequence<T, M> {
         });
     }
 
-    /// The outcome of a file was asked for too late. Of a file that was only ever skipped the
-    /// outcome is known all the same.
+    /// The control plane no longer knows a file's outcome. A file for which only skips were sent
+    /// was certainly not committed.
     fn decided(&mut self, id: FileId, effects: &mut Vec<Effect<T>>) {
         let was_sent = self
             .files
@@ -355,7 +352,7 @@ impl<T, M> Sequence<T, M> {
         self.close(id, failure, effects);
     }
 
-    /// Ends a file without a commit that is known.
+    /// Settles a file without a known commit.
     fn close(&mut self, id: FileId, failure: Failure, effects: &mut Vec<Effect<T>>) {
         let Some(file) = self.files.remove(&id.number) else {
             return;
@@ -381,8 +378,8 @@ impl<T, M> Sequence<T, M> {
         }
     }
 
-    /// Another start of this agent, or an operator, fenced the incarnation: no file of it that is
-    /// not committed now ever will be.
+    /// The incarnation was fenced by another start of this agent or by an operator: no file of it
+    /// that is uncommitted now will ever be committed.
     fn fenced(&mut self, effects: &mut Vec<Effect<T>>) {
         let files = std::mem::take(&mut self.files);
         let mut lanes = BTreeSet::new();

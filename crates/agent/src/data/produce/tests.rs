@@ -30,7 +30,7 @@ fn batch(partition: u64, tag: i32) -> Batch {
         time_claimed: false,
         producer_id: -1,
         producer_epoch: -1,
-        // Tells the batches apart in a commit.
+        // The tag tells batches apart in a commit.
         base_sequence: tag,
     }
 }
@@ -121,7 +121,7 @@ fn a_lone_request_does_not_wait_for_the_interval() {
     );
     assert_eq!(sequence.deadline(), Some(at(1)));
     assert_eq!(handle(&mut sequence, 1, Event::Timer).len(), 1);
-    // While that is uploaded, the next one waits for company.
+    // During that upload, the next file waits for more requests.
     handle(
         &mut sequence,
         1,
@@ -134,7 +134,7 @@ fn a_lone_request_does_not_wait_for_the_interval() {
 fn a_file_is_cut_at_once_when_all_are_there_who_were_there_lately() {
     let mut sequence = sequence();
     let request = |ticket| Event::Write(write(ticket, 1, at(0), vec![batch(1, 0)]));
-    // Two producers, for as many files as are remembered.
+    // Two producers, over as many files as the batcher remembers.
     for number in 0..8 {
         assert!(handle(&mut sequence, 0, request(0)).is_empty());
         assert!(handle(&mut sequence, 0, request(1)).is_empty());
@@ -148,7 +148,7 @@ fn a_file_is_cut_at_once_when_all_are_there_who_were_there_lately() {
         "one of the two is missing"
     );
     assert_eq!(handle(&mut sequence, 0, request(1)).len(), 1);
-    // While that is uploaded, the next file waits all the same.
+    // During that upload, the next file waits although all producers' requests are here.
     for ticket in 2..4 {
         assert!(handle(&mut sequence, 0, request(ticket)).is_empty());
     }
@@ -157,7 +157,7 @@ fn a_file_is_cut_at_once_when_all_are_there_who_were_there_lately() {
     assert!(handle(&mut sequence, 0, request(4)).is_empty());
 }
 
-/// File `number`, which was cut, becomes durable and committed.
+/// Makes file `number`, which was cut, durable and committed.
 fn settle(sequence: &mut Sequence<usize>, number: u64, batches: usize) {
     handle(sequence, 0, uploaded(number));
     let result = Ok(committed(batches));
@@ -188,10 +188,10 @@ fn a_file_is_full_with_as_many_batches_as_a_commit_holds() {
         Event::Write(write(ticket, 1, at(0), batches))
     };
     assert!(handle(&mut sequence, 0, request(0, 3)).is_empty());
-    // The second does not fit beside the first, and begins a file that is not full.
+    // The second request does not fit beside the first, and begins a file that is not full.
     assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(1, 3))), [3]);
     assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(2, 2))), [5]);
-    // One that has too many by itself is in nobody's way.
+    // A request with too many batches for any file delays no other.
     assert!(handle(&mut sequence, 0, request(3, 1)).is_empty());
     assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(4, 9))), [1, 9]);
     assert!(handle(&mut sequence, 100, Event::Timer).is_empty());
@@ -220,7 +220,8 @@ fn a_failed_upload_fails_only_once_it_is_skipped_and_takes_its_connection_along(
     cut_files(&mut sequence, 2);
     assert!(handle(&mut sequence, 1, uploaded(1)).is_empty());
     let effects = handle(&mut sequence, 1, Event::UploadFailed { file: file(0) });
-    // Nothing is left of file 1 to commit: both numbers are given up. Who is in no commit is told at
+    // Nothing is left of file 1 to commit: both numbers are skipped. Requests excluded from a
+    // commit are answered at once; those whose file failed, when its skip is settled.
     // once; who was to be stored, when that is settled.
     assert!(
         matches!(effects.as_slice(), [
@@ -359,11 +360,11 @@ fn a_fenced_agent_tells_what_it_knows_and_registers_anew() {
             number: 0
         }
     );
-    // What the old incarnation still hears of is nothing to the new one.
+    // Events of the old incarnation's files do nothing to the new one.
     assert!(handle(&mut sequence, 52, uploaded(1)).is_empty());
 }
 
-/// What the control plane has decided, by the rules of `meta`: a number is decided once, in order.
+/// The control plane's decisions, by the rules of `meta`: a number is decided once, in order.
 #[derive(Default)]
 struct Model {
     next: BTreeMap<Incarnation, u64>,
@@ -435,7 +436,7 @@ struct World {
     flights: Vec<Flight>,
     incarnation: u64,
     answers: BTreeMap<usize, (Answer, usize)>,
-    /// Tickets in the order in which they were sent: lane, and the number of answers before.
+    /// Tickets in the order in which they were sent: the lane, and how many answers came before.
     sent: Vec<(u64, usize)>,
 }
 
@@ -482,7 +483,7 @@ impl World {
         self.handle(Event::Write(write(ticket, lane, at(self.now), batches)));
     }
 
-    /// Ends something that is under way, as `faults` allows.
+    /// Ends one thing that is under way; with `faults` it may fail.
     fn land(&mut self, faults: bool) {
         if self.flights.is_empty() {
             return;
@@ -605,10 +606,10 @@ impl World {
         self.check_overtaking();
     }
 
-    /// What was sent before an earlier request was known to have failed must not be written.
+    /// Checks that no request was written that was sent before an earlier one's failure was known.
     fn check_overtaking(&self) {
         for (ticket, (answer, turn)) in &self.answers {
-            // A refusal comes when later files are on their way already.
+            // The control plane refuses a commit only when later files are on their way already.
             if !matches!(answer, Err(Failure::NotStored | Failure::Overtaking)) {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Puts cut files into the bucket: the same key and the same bytes until they are durable or the
-//! deadline has passed. What was uploaded goes into the cache before it can be committed, so that
-//! a reader at the tail never asks the bucket. It must not know the order of files.
+//! deadline has passed. An uploaded file goes into the cache before it can be committed, so that a
+//! reader at the tail never asks the bucket. It must not know the order of files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,15 @@ use crate::data::cache::{Cache, Chunk, Entry, Part};
 use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;
 
-/// Attempts within the deadline: the deadline is what ends an upload.
+/// So many attempts that the deadline, and not their number, ends an upload.
 const ATTEMPTS: u32 = 1_000;
-/// The pauses between attempts: short ones, since later files wait for this one, and service is back
-/// this soon after a bucket that was away.
+/// The pauses between attempts: short, since later files wait for this one, and service returns
+/// this soon after a bucket was away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 
-/// A bucket that refuses fails all uploads alike: one line in this time.
+/// At most one log line in this time: a bucket that refuses fails all uploads alike.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Uploads files to one bucket.
 pub struct Uploader {
     bucket: Arc<dyn Bucket>,
     bucket_number: u32,
@@ -40,7 +39,7 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Uploads to `bucket`, which commits call `bucket_number`; gives up after `deadline`.
+    /// Uploads to `bucket`, whose number in commits is `bucket_number`; gives up after `deadline`.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         bucket_number: u32,
@@ -109,12 +108,12 @@ impl Uploader {
         })
     }
 
-    /// Gives readers the file from memory, if there is room.
+    /// Puts the file into the cache for readers, if there is memory.
     fn keep(&self, cut: &Cut, built: &Built) {
         let Some(entries) = entries(cut, &built.payload) else {
             return;
         };
-        // Small batches were gathered in new memory; large ones keep their requests alive.
+        // Small batches were copied into new memory; large ones keep their requests' frames alive.
         let held_bytes = cut.pinned_bytes.max(built.length);
         let Some(held) = self.cache.try_hold(held_bytes) else {
             return;
@@ -130,7 +129,6 @@ impl Uploader {
     }
 }
 
-/// Why a file did not become durable.
 #[derive(Debug, thiserror::Error)]
 enum UploadError {
     #[error(transparent)]
@@ -141,7 +139,7 @@ enum UploadError {
     TooLate,
 }
 
-/// Lays out a file. The batches are in order of their partitions.
+/// Builds a file from batches that are sorted by partition.
 fn build(cut: &Cut) -> Result<Built, store::file::Error> {
     let mut builder = FileBuilder::new(stored_id(cut.file));
     for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
@@ -172,7 +170,7 @@ fn build(cut: &Cut) -> Result<Built, store::file::Error> {
     builder.finish()
 }
 
-/// The batches as they lie in the pieces of the payload: a batch is never in two.
+/// Finds the batches in the pieces of the payload; a batch never spans two pieces.
 fn entries(cut: &Cut, payload: &Payload) -> Option<Vec<Entry>> {
     let mut pieces = payload.pieces().iter();
     let mut piece: Bytes = pieces.next()?.clone();

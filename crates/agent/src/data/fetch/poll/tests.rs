@@ -15,7 +15,7 @@ fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-/// A slice in a file of its own, the number of which is the offset.
+/// A slice in a file of its own, whose number is the slice's base offset.
 fn place(base_offset: i64, last_offset: i64) -> SlicePlace {
     SlicePlace {
         file: FileId {
@@ -40,7 +40,7 @@ fn found(high_watermark: i64, places: &[SlicePlace]) -> Located {
     }
 }
 
-/// A fetch of partitions 0.. from offset 0 on, that has begun, waits for a second, and was told where
+/// A fetch of partitions 0.. from offset 0 on that waits for a second at most and was told where
 /// the records are.
 fn begun(located: Vec<Located>, min_bytes: u64) -> (Poll, Vec<Effect>) {
     let mut items = Items::default();
@@ -291,13 +291,13 @@ fn what_the_control_plane_does_not_say_is_an_error() {
     assert!(matches!(poll.take().0.outcome(0), Outcome::Failed(_)));
 }
 
-/// Partitions that grow and lose their beginnings, and a session that reads them.
+/// Partitions that grow at the end and shrink at the beginning, and a session that reads them.
 struct World {
     rng: Rng,
     hub: Arc<Hub>,
     /// Slices and log start of each partition.
     partitions: Vec<(Vec<SlicePlace>, i64)>,
-    /// Notices that were not told yet.
+    /// Notices that were not delivered yet.
     untold: VecDeque<Notice>,
     files: u64,
 }
@@ -320,7 +320,7 @@ impl World {
         last.map_or(0, |place| place.last_offset + 1)
     }
 
-    /// Something may happen.
+    /// Lets something random happen.
     fn turn(&mut self) {
         let partition = self.rng.below(PARTITIONS) as usize;
         let id = PartitionId(partition as u64);
@@ -351,7 +351,7 @@ impl World {
             self.hub.tell(&[notice]);
         }
         if self.rng.once_in(50) {
-            // Notices are lost, and everyone is told.
+            // The notices are lost; every waiter is told to look.
             self.untold.clear();
             self.hub.tell_all();
         }
@@ -376,7 +376,7 @@ impl World {
         }
     }
 
-    /// Performs a fetch; yields what was loaded.
+    /// Performs a fetch; yields the parts that were loaded.
     fn fetch(&mut self, items: Items, now: &mut u64, watch: &Watch) -> (Items, Taken, Vec<Part>) {
         let limits = Limits {
             max_bytes: 10 + self.rng.below(60),
@@ -496,7 +496,7 @@ fn a_session_reads_every_record_once_and_in_order_whatever_happens() {
                 }
             }
         }
-        // Nothing more comes, everything that was is told: all of it is read in a few rounds.
+        // Nothing more is written and every notice is delivered: a few rounds must read all of it.
         while let Some(notice) = world.untold.pop_front() {
             world.hub.tell(&[notice]);
         }
