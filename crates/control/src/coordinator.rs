@@ -13,7 +13,8 @@
 //! - [`Effect::Propose`] is proposed to the journal in the order of the effects. Once it is
 //!   applied, the shell passes on its reply as [`Event::Applied`], and for every
 //!   [`meta::group::Event`] that any entry caused, whoever proposed it, an [`Event::Changed`]. The
-//!   metadata passed along may be further on than the entry, but not behind it.
+//!   metadata passed along may be further on than the entry, but not behind it. Where the events
+//!   in between are not known, [`Event::Reloaded`] stands for them.
 //! - [`Effect::SetTimer`] replaces the timer that was set; [`Event::Timer`] when it fires, or at
 //!   any other time: it is harmless. One that has fired is set no more.
 //! - [`Event::BecameLeader`] once the state is that of the node's own claim, and
@@ -21,6 +22,7 @@
 //!   after that.
 
 mod answers;
+mod awaited;
 mod deadlines;
 mod describe;
 mod live;
@@ -31,16 +33,19 @@ mod room;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Command, Groups, Reply};
+use meta::group::{Command, Groups, Reply, Touched};
 use meta::ids::TopicId;
 use rpc::group::{FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
 
 use crate::rule::{Rule, Rules};
+pub use awaited::AWAITED_BYTES_MAX;
+use awaited::Awaited;
 use live::Live;
 use proposals::Proposed;
 
@@ -103,9 +108,9 @@ pub enum Event {
         proposal: ProposalId,
     },
     /// A group changed, by whatever command.
-    Changed {
-        group: String,
-    },
+    Changed(meta::group::Event),
+    /// The metadata was replaced as a whole: nobody says what changed.
+    Reloaded,
     /// The metadata is current as of the request, or cannot be made so.
     Barrier {
         /// The request for which [`Effect::Current`] was asked.
@@ -169,8 +174,8 @@ pub struct Coordinator {
     next_proposal: u64,
     /// Requests that wait for their barrier.
     deferred: BTreeMap<Ticket, Deferred>,
-    /// Bytes of memory of all ids that are awaited.
-    awaited_bytes: room::Counter,
+    /// All ids that are awaited.
+    awaited: Awaited,
     effects: Vec<Effect>,
     rules: Rules,
 }
@@ -187,7 +192,7 @@ impl Coordinator {
             proposed: BTreeMap::new(),
             next_proposal: 0,
             deferred: BTreeMap::new(),
-            awaited_bytes: room::Counter::default(),
+            awaited: Awaited::default(),
             effects: Vec::new(),
             rules: Rules::default(),
         }
@@ -218,7 +223,8 @@ impl Coordinator {
                 ambiguous,
             } => self.failed(now, proposal, ambiguous),
             Event::TooLarge { proposal } => self.too_large(now, proposal),
-            Event::Changed { group } => self.settle(now, &group, metadata),
+            Event::Changed(event) => self.settle(now, &event.group, &event.touched, metadata),
+            Event::Reloaded => self.settle_all(now, metadata),
             Event::Barrier { ticket, passed } => self.barrier(now, ticket, passed, metadata),
             Event::Timer => self.timer(now, metadata),
             Event::BecameLeader => self.take_over(now, metadata),
@@ -241,6 +247,11 @@ impl Coordinator {
             .filter(|proposed| proposed.has_ticket())
             .count();
         parked + proposed + self.deferred.len()
+    }
+
+    /// Bytes of memory of the ids that are awaited.
+    pub fn awaited_bytes(&self) -> u64 {
+        self.awaited.bytes()
     }
 
     fn request(
@@ -358,7 +369,7 @@ impl Coordinator {
                 && group.members().len() > 0
             {
                 self.groups.insert(id.clone(), Live::taken_over(now, group));
-                self.settle(now, &id, metadata);
+                self.settle(now, &id, &Touched::All, metadata);
             }
         }
     }
@@ -382,6 +393,7 @@ impl Coordinator {
             self.answer(ticket, refusal(&deferred.request, error));
         }
         self.due.clear();
+        self.awaited = Awaited::default();
     }
 }
 

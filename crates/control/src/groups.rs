@@ -2,6 +2,8 @@
 //! proposals and changes, and performs its effects. It decides nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::coordinator::{Coordinator, Effect, Event, Metadata, ProposalId, Settings, Ticket};
 use crate::machine::Machine;
-use crate::node::CLUSTER;
+use crate::node::{CLUSTER, Node};
 
 /// Requests that may wait for the task to take them.
 const QUEUE: usize = 4_096;
@@ -39,6 +41,28 @@ const REQUEST_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
     budget: Budget,
+    bytes_max: u64,
+    awaited_bytes: Arc<AtomicU64>,
+}
+
+/// Memory of groups, in bytes.
+pub struct GroupsMemory {
+    pub bytes: u64,
+    /// `groups.max.bytes`.
+    pub bytes_max: u64,
+    /// Of member ids that are awaited, which have memory of their own.
+    pub awaited_bytes: u64,
+}
+
+impl Node {
+    /// Memory that groups take, and may take.
+    pub fn groups_memory(&self) -> GroupsMemory {
+        GroupsMemory {
+            bytes: self.with_state(|state| state.groups().bytes()),
+            bytes_max: self.groups.bytes_max,
+            awaited_bytes: self.groups.awaited_bytes.load(Relaxed),
+        }
+    }
 }
 
 struct Asked {
@@ -73,7 +97,7 @@ impl Client {
 pub(crate) fn start(
     settings: Settings,
     replica: Handle<Machine>,
-    changed: mpsc::UnboundedReceiver<meta::group::Event>,
+    changed: mpsc::UnboundedReceiver<Event>,
 ) -> (Client, Task<()>) {
     let (client, shell) = shell(settings, replica, changed);
     (client, host::task::spawn("groups", shell.run()))
@@ -82,11 +106,14 @@ pub(crate) fn start(
 fn shell(
     settings: Settings,
     replica: Handle<Machine>,
-    changed: mpsc::UnboundedReceiver<meta::group::Event>,
+    changed: mpsc::UnboundedReceiver<Event>,
 ) -> (Client, Shell) {
     let (asked, inbox) = mpsc::channel(QUEUE);
+    let bytes_max = settings.bytes_max;
+    let awaited_bytes = Arc::new(AtomicU64::new(0));
     let shell = Shell {
         coordinator: Coordinator::new(settings),
+        awaited_bytes: Arc::clone(&awaited_bytes),
         replica,
         inbox,
         changed,
@@ -97,14 +124,22 @@ fn shell(
         outcomes: FuturesUnordered::new(),
     };
     let budget = Budget::of_bytes(REQUEST_BYTES_MAX);
-    (Client { asked, budget }, shell)
+    let client = Client {
+        asked,
+        budget,
+        bytes_max,
+        awaited_bytes,
+    };
+    (client, shell)
 }
 
 struct Shell {
     coordinator: Coordinator,
+    /// Told to the client after each event.
+    awaited_bytes: Arc<AtomicU64>,
     replica: Handle<Machine>,
     inbox: mpsc::Receiver<Asked>,
-    changed: mpsc::UnboundedReceiver<meta::group::Event>,
+    changed: mpsc::UnboundedReceiver<Event>,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
     timer: Option<Instant>,
@@ -137,7 +172,7 @@ impl Shell {
                     self.leads = leader;
                     if leader { Event::BecameLeader } else { Event::LostLeadership }
                 }
-                Some(event) = self.changed.recv() => Event::Changed { group: event.group },
+                Some(event) = self.changed.recv() => event,
                 Some(event) = self.outcomes.next() => event,
                 asked = self.inbox.recv() => self.admit(asked?),
                 () = host::clock::sleep(wake) => {
@@ -167,6 +202,8 @@ impl Shell {
         let effects = self.replica.with_state(|machine| {
             coordinator.handle(host::clock::now(), event, &View(machine.state()))
         });
+        let awaited = self.coordinator.awaited_bytes();
+        self.awaited_bytes.store(awaited, Relaxed);
         for effect in effects {
             match effect {
                 Effect::Propose { proposal, command } => self.propose(proposal, command).await,

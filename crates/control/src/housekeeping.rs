@@ -10,6 +10,7 @@ use host::task::Task;
 use meta::command::Command;
 use meta::reply::Reply;
 
+use crate::groups::GroupsMemory;
 use crate::node::Node;
 
 /// How often it is logged that steps fail.
@@ -23,7 +24,10 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
         let log = LogLimit::every(LOG_EVERY);
         loop {
             host::clock::sleep(interval).await;
-            warn_of_producers(&node);
+            if node.leads() {
+                warn_of_producers(&node);
+                warn_of_groups(&node);
+            }
             let mut pauses = RETRY.start();
             while node.leads() {
                 match node.propose(&Command::Housekeep).await {
@@ -45,13 +49,29 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
 fn warn_of_producers(node: &Node) {
     let totals = node.with_state(meta::state::State::totals);
     let (producers, max) = (totals.producers, totals.producers_max);
-    if node.leads() && producers > max / 2 {
+    if producers > max / 2 {
         tracing::warn!(
             producers,
             max,
             "many idempotent producers are remembered: those idle for ten minutes are dropped, and \
              new ones wait beyond producer.ids.max; raise it, or look for clients that start a \
              producer for every few records"
+        );
+    }
+}
+
+/// Says that groups will be refused memory, or are already.
+fn warn_of_groups(node: &Node) {
+    let GroupsMemory {
+        bytes, bytes_max, ..
+    } = node.groups_memory();
+    if bytes > bytes_max / 2 {
+        tracing::warn!(
+            bytes,
+            groups.max.bytes = bytes_max,
+            "groups take much memory: new members, and offsets that groups have not committed \
+             before, have to wait once it is full; raise groups.max.bytes, or look for clients that \
+             use a new group each time, or attach much to their offsets"
         );
     }
 }

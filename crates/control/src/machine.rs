@@ -13,6 +13,7 @@ use rpc::Position;
 use rpc::notice::Notice;
 use tokio::sync::mpsc;
 
+use crate::coordinator;
 use crate::notices::Followers;
 
 /// One cluster's state, and its listeners.
@@ -20,7 +21,7 @@ pub(crate) struct Machine {
     cluster: ClusterNumber,
     state: State,
     followers: Followers,
-    groups: mpsc::UnboundedSender<meta::group::Event>,
+    groups: mpsc::UnboundedSender<coordinator::Event>,
 }
 
 impl Machine {
@@ -28,7 +29,7 @@ impl Machine {
     pub(crate) fn new(
         cluster: ClusterNumber,
         state: State,
-        groups: mpsc::UnboundedSender<meta::group::Event>,
+        groups: mpsc::UnboundedSender<coordinator::Event>,
     ) -> Self {
         Machine {
             cluster,
@@ -74,7 +75,9 @@ impl Machine {
                 }
                 Event::FilesTombstoned => {}
                 // The coordinator's task ends only with the node; then nobody needs to know.
-                Event::Group(event) => drop(self.groups.send(event)),
+                Event::Group(event) => {
+                    drop(self.groups.send(coordinator::Event::Changed(event)));
+                }
             }
         }
         if !notices.is_empty() {
@@ -151,6 +154,7 @@ impl StateMachine for Machine {
 
     fn adopted(&mut self) {
         self.followers.tell(vec![Notice::Anything]);
+        drop(self.groups.send(coordinator::Event::Reloaded));
     }
 
     fn seal(&self) -> Seal {

@@ -131,7 +131,7 @@ impl State {
         let longest = topics.cluster_number("offset.metadata.max.bytes");
         let rules = OffsetRules {
             partitions: &partitions,
-            metadata_bytes_max: usize::try_from(longest.unwrap_or(0)).unwrap_or(usize::MAX),
+            metadata_units_max: usize::try_from(longest.unwrap_or(0)).unwrap_or(usize::MAX),
         };
         let (reply, event) = self.groups.apply(stamp, rules, command);
         events.extend(event.map(Event::Group));

@@ -63,10 +63,10 @@ pub enum GroupError {
     InvalidSessionTimeout,
     /// MEMBER_ID_REQUIRED: join again with the member id of the answer (KIP-394).
     MemberIdRequired,
-    /// INVALID_COMMIT_OFFSET_SIZE: the groups would take more memory than they may, or the journal
-    /// takes no request of this size.
+    /// COORDINATOR_LOAD_IN_PROGRESS: the groups would take more memory than they may just now.
     NoRoom,
-    /// UNKNOWN_SERVER_ERROR: the journal takes no request of this size, now or later.
+    /// INVALID_COMMIT_OFFSET_SIZE for offsets, else UNKNOWN_SERVER_ERROR: the journal takes no
+    /// request of this size, now or later.
     TooLarge,
     /// COORDINATOR_LOAD_IN_PROGRESS: there is no more room in this answer; ask again for this group.
     AnswerFull,

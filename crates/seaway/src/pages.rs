@@ -201,6 +201,31 @@ fn control_metrics(text: &mut String, parts: &Parts) {
     );
     gauge(
         text,
+        "seaway_producers_max",
+        "producer.ids.max: how many may be remembered.",
+        totals.producers_max,
+    );
+    let groups = parts.control.groups_memory();
+    gauge(
+        text,
+        "seaway_groups_bytes",
+        "Memory of members and offsets of consumer groups.",
+        groups.bytes,
+    );
+    gauge(
+        text,
+        "seaway_groups_max_bytes",
+        "groups.max.bytes: how much they may take.",
+        groups.bytes_max,
+    );
+    gauge(
+        text,
+        "seaway_groups_awaited_bytes",
+        "Memory of member ids that were given out and are awaited to join.",
+        groups.awaited_bytes,
+    );
+    gauge(
+        text,
         "seaway_files",
         "Files that are not forgotten.",
         totals.files,

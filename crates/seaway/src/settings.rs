@@ -142,7 +142,7 @@ const PROCESS: &[Setting] = &[
         "67108864",
         "bytes",
         (MIB, GIB * 1024),
-        "Memory for groups: offsets, what is attached to them, what members say of themselves. Requests that need more are refused.",
+        "Memory for groups: offsets, what is attached to them, what members say of themselves. Requests that need more have to wait; an eighth of it is kept for groups and members that exist.",
     ),
     integer(
         "journal.entry.max.bytes",

@@ -124,9 +124,8 @@ pub(crate) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
         GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
         GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
-        GroupError::NoRoom => ErrorCode::InvalidCommitOffsetSize,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
-        GroupError::AnswerFull => ErrorCode::CoordinatorLoadInProgress,
+        GroupError::NoRoom | GroupError::AnswerFull => ErrorCode::CoordinatorLoadInProgress,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
     }
 }

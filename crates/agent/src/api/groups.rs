@@ -411,6 +411,7 @@ fn of_commit(result: Result<(), GroupError>, version: i16) -> ErrorCode {
         {
             ErrorCode::IllegalGeneration
         }
+        Err(GroupError::TooLarge) => ErrorCode::InvalidCommitOffsetSize,
         Err(error) => errors::of_group(error),
     }
 }

@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Action, Group, Leaving, Phase, Protocol, Refusal, Sync};
+use meta::group::{Action, Command, Group, Leaving, Phase, Protocol, Refusal, Sync};
 use rpc::group::{GroupError, GroupReply, Heartbeat, JoinGroup};
 
-use super::live::{Live, Parked, session_timeout};
+use super::awaited::AWAITED_TIME_MAX;
+use super::live::Parked;
 use super::proposals::Purpose;
+use super::settle::NOBODY;
 use super::{Coordinator, Effect, Metadata, Ticket};
-
-/// How long to gather members that were silent and are heard after all, before that is noted.
-const HEARD_DELAY: Duration = Duration::from_secs(5);
-
-/// Most member ids that a group may be waiting for: clients that ask for one and never come back
-/// must not fill the memory.
-const AWAITED_MAX: usize = 10_000;
 
 impl Coordinator {
     pub(super) fn join(
@@ -39,17 +34,13 @@ impl Coordinator {
         let group = metadata.groups().get(&id);
         let fresh = member.is_empty();
         if fresh && id_required && join.instance.is_none() {
-            let accepted = accepts(group, &join.protocol_type, &join.protocols);
-            let has_room = self.has_room_for_id(metadata, &id, &fresh_member);
-            let refusal = match (accepted, has_room) {
-                (false, _) => Some(Refusal::InconsistentGroupProtocol),
-                (true, false) => Some(Refusal::GroupMaxSizeReached),
-                (true, true) => None,
-            };
-            return match refusal {
-                Some(refusal) => self.answer_join_error(ticket, refusal.into(), ""),
-                None => self.give_id(now, ticket, id, fresh_member, session),
-            };
+            if !accepts(group, &join.protocol_type, &join.protocols) {
+                let error = Refusal::InconsistentGroupProtocol.into();
+                return self.answer_join_error(ticket, error, "");
+            }
+            self.give_id(now, &id, &fresh_member, session, metadata);
+            let error = GroupError::MemberIdRequired;
+            return self.answer_join_error(ticket, error, &fresh_member);
         }
         if fresh {
             join.member = fresh_member;
@@ -59,18 +50,20 @@ impl Coordinator {
             return self.answer_join_error(ticket, error, "");
         }
         let live = self.groups.get(&id);
-        let awaited = live.is_some_and(|live| live.awaited.contains_key(&join.member));
+        let awaited = live.is_some_and(|live| live.awaited.contains(&join.member));
         if let Some(group) = group {
             self.hear(now, &id, group, &join.member);
         }
         join.admitted = fresh || awaited;
         join.members_max = self.settings.members_max;
-        if !self.has_room_for_member(metadata, group, &join) {
-            let error = Refusal::GroupMaxSizeReached.into();
-            return self.answer_join_error(ticket, error, &member);
+        let command = Command {
+            group: id,
+            action: Action::Join(join),
+        };
+        if !self.has_room(metadata, &command) {
+            return self.answer_join_error(ticket, GroupError::NoRoom, &member);
         }
-        let purpose = Purpose::Join { ticket, member };
-        self.propose(now, id, Action::Join(join), purpose);
+        self.propose(now, command, Purpose::Join { ticket, member });
     }
 
     fn session_in_range(&self, millis: u32) -> Option<Duration> {
@@ -79,25 +72,37 @@ impl Coordinator {
         range.contains(&session).then_some(session)
     }
 
-    /// Gives a member an id to join with: a client that never sees its answer leaves nothing
-    /// behind in the group (KIP-394).
+    /// Awaits a member with an id that it is told to join with: a client that never sees its
+    /// answer leaves nothing behind in the group (KIP-394).
     fn give_id(
         &mut self,
         now: Instant,
-        ticket: Ticket,
-        id: String,
-        member: String,
+        id: &str,
+        member: &str,
         session: Duration,
+        metadata: &dyn Metadata,
     ) {
-        let awaited = self.awaited_bytes.awaited(&id, &member, now + session);
-        let live = self.groups.entry(id.clone()).or_default();
-        if live.awaited.len() >= AWAITED_MAX {
-            let error = Refusal::GroupMaxSizeReached.into();
-            return self.answer_join_error(ticket, error, "");
+        self.stop_awaiting(id, member);
+        let serial = self.awaited.give(id, member);
+        let deadline = now + session.min(AWAITED_TIME_MAX);
+        let live = self.groups.entry(id.to_owned()).or_default();
+        live.awaited.insert(member, deadline, serial);
+        self.file(id);
+        while let Some(oldest) = self.awaited.superfluous() {
+            let (id, member) = (oldest.group.clone(), oldest.member.clone());
+            self.stop_awaiting(&id, &member);
+            self.settle(now, &id, &NOBODY, metadata);
         }
-        live.awaited.insert(member.clone(), awaited);
-        self.answer_join_error(ticket, GroupError::MemberIdRequired, &member);
-        self.file(&id);
+    }
+
+    /// True if an id was awaited until now.
+    pub(super) fn stop_awaiting(&mut self, id: &str, member: &str) -> bool {
+        let live = self.groups.get_mut(id);
+        let serial = live.and_then(|live| live.awaited.remove(member));
+        if let Some(serial) = serial {
+            self.awaited.release(serial);
+        }
+        serial.is_some()
     }
 
     pub(super) fn sync(
@@ -117,35 +122,29 @@ impl Coordinator {
         }
         self.hear(now, &group_id, group, &sync.member);
         let live = self.groups.entry(group_id.clone()).or_default();
-        live.unsynced.remove(&sync.member);
-        if live.unsynced.is_empty() {
-            live.sync_deadline = None;
-        }
+        live.has_synced(&sync.member);
         if group.phase() == Phase::Stable {
             return self.answer(ticket, GroupReply::Sync(Ok(group.synced(&sync.member))));
         }
-        if group.leader() == Some(sync.member.as_str()) {
-            if !self.has_room_for_assignments(metadata, group, &sync) {
-                let error = GroupError::Refused(Refusal::GroupMaxSizeReached);
-                return self.answer(ticket, GroupReply::Sync(Err(error)));
-            }
-            let parked = Parked {
-                ticket,
-                instance: sync.instance.clone(),
-                generation: sync.generation,
-            };
-            let purpose = Purpose::Sync {
-                member: sync.member.clone(),
-                parked,
-            };
-            return self.propose(now, group_id, Action::Sync(sync), purpose);
-        }
         let parked = Parked {
             ticket,
-            instance: sync.instance,
+            instance: sync.instance.clone(),
             generation: sync.generation,
         };
-        self.park_sync(&group_id, sync.member, parked);
+        let member = sync.member.clone();
+        if group.leader() != Some(member.as_str()) {
+            return self.park_sync(&group_id, member, parked);
+        }
+        let command = Command {
+            group: group_id,
+            action: Action::Sync(sync),
+        };
+        if !self.has_room(metadata, &command) {
+            // Of the codes that make a member join again, the one that it gives time by.
+            let error = GroupError::CoordinatorNotAvailable;
+            return self.answer(ticket, GroupReply::Sync(Err(error)));
+        }
+        self.propose(now, command, Purpose::Sync { member, parked });
     }
 
     /// Lets a sync wait; a newer one of the same member takes the place of an older.
@@ -191,16 +190,8 @@ impl Coordinator {
         let Some(member) = group.member(member_id) else {
             return;
         };
-        let Some(live) = self.groups.get_mut(group_id) else {
-            return;
-        };
-        let Some(session) = live.sessions.get_mut(member_id) else {
-            return;
-        };
-        session.heard = true;
-        session.deadline = session.deadline.max(now + session_timeout(member));
-        if member.silent && live.listen_until.is_none() {
-            live.listen_until = Some(now + HEARD_DELAY);
+        if let Some(live) = self.groups.get_mut(group_id) {
+            live.hear(now, member_id, member);
             self.file(group_id);
         }
     }
@@ -215,13 +206,8 @@ impl Coordinator {
     ) {
         let mut results = Vec::new();
         let mut leaving = Vec::new();
-        let mut live = self.groups.get_mut(&id);
         for member in members {
-            let awaited = member.instance.is_none()
-                && live
-                    .as_deref_mut()
-                    .is_some_and(|live| live.awaited.remove(&member.member).is_some());
-            if awaited {
+            if member.instance.is_none() && self.stop_awaiting(&id, &member.member) {
                 results.push(Ok(()));
             } else {
                 leaving.push((results.len(), member));
@@ -240,19 +226,16 @@ impl Coordinator {
                 rows,
                 repeated: false,
             };
-            self.propose(now, id.clone(), Action::Leave(members), purpose);
+            let command = Command {
+                group: id.clone(),
+                action: Action::Leave(members),
+            };
+            self.propose(now, command, purpose);
         } else {
             self.answer(ticket, GroupReply::Leave(Ok(results)));
         }
         // Whoever was only waiting for an id that is given back need wait no longer.
-        self.settle(now, &id, metadata);
-    }
-}
-
-impl Live {
-    /// Lets a join wait; gives back an older one of the same member, whose place it takes.
-    pub(super) fn park_join(&mut self, member: String, parked: Parked) -> Option<Parked> {
-        self.joins.insert(member, parked)
+        self.settle(now, &id, &NOBODY, metadata);
     }
 }
 

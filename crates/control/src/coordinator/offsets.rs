@@ -1,7 +1,7 @@
 //! Committing and fetching offsets: topic names become ids here. Must not decide who may commit.
 
 use host::clock::Instant;
-use meta::group::{Action, CommitOffsets, Group, OffsetEntry, Refusal};
+use meta::group::{Action, Command, CommitOffsets, Group, OffsetEntry, Refusal};
 use meta::ids::TopicId;
 use meta::offset::CommittedOffset;
 use rpc::group::{
@@ -39,20 +39,22 @@ impl Coordinator {
             generation: commit.generation,
             offsets,
         };
-        let group = metadata.groups().get(&commit.group);
-        if !self.has_room_for_offsets(metadata, group, &offsets) {
+        let command = Command {
+            group: commit.group,
+            action: Action::Commit(offsets),
+        };
+        if !self.has_room(metadata, &command) {
             for row in rows {
                 results[row] = Err(GroupError::NoRoom);
             }
             return self.answer(ticket, GroupReply::Commit(results));
         }
-        let action = Action::Commit(offsets);
         let purpose = Purpose::Commit {
             ticket,
             results,
             rows,
         };
-        self.propose(now, commit.group, action, purpose);
+        self.propose(now, command, purpose);
     }
 }
 

@@ -4,24 +4,19 @@
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Action, Command, Completion, Join, JoinOutcome, Refusal, Reply, SyncOutcome};
+use meta::group::{
+    Action, Command, Completion, Join, JoinOutcome, Refusal, Reply, SyncOutcome, Touched,
+};
 use rpc::group::{GroupError, GroupReply, JoinedGroup};
 
-use super::live::{Joining, Parked, Session, rebalance_timeout, session_timeout};
+use super::live::{Parked, RETRY, rebalance_timeout};
 use super::{Coordinator, Effect, Metadata, ProposalId, Ticket};
 
 /// How often one command is proposed again while its outcome stays unknown.
 const REPEATS_MAX: u32 = 3;
 
-/// When something that failed and nobody waits for is tried again.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
-
 /// After this time without an outcome the journal counts as stalled.
 const STALL: Duration = Duration::from_secs(2);
-
-/// A member that has just joined may be gone before it learns that it is a member, and then
-/// sends no heartbeats that could stop: it is out after this time without an answer, as in Kafka.
-const FRESH_MEMBER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A proposal that awaits its outcome.
 #[derive(Debug)]
@@ -66,15 +61,9 @@ impl Proposed {
 }
 
 impl Coordinator {
-    pub(super) fn propose(
-        &mut self,
-        now: Instant,
-        group: String,
-        action: Action,
-        purpose: Purpose,
-    ) {
+    pub(super) fn propose(&mut self, now: Instant, command: Command, purpose: Purpose) {
         self.submit(Proposed {
-            command: Command { group, action },
+            command,
             purpose,
             repeats: 0,
             since: now,
@@ -111,6 +100,12 @@ impl Coordinator {
             return;
         };
         let Command { group: id, action } = proposed.command;
+        // The others that it touched are named by the event that told of it.
+        let waiting = match &action {
+            Action::Join(join) => vec![join.member.clone()],
+            Action::Sync(sync) => vec![sync.member.clone()],
+            _ => Vec::new(),
+        };
         match (proposed.purpose, action, reply) {
             (Purpose::Join { ticket, member }, Action::Join(join), Reply::Join(result)) => {
                 self.join_applied(now, &id, (ticket, member), join, result, metadata);
@@ -168,7 +163,7 @@ impl Coordinator {
                 self.refuse(proposed, GroupError::CoordinatorNotAvailable);
             }
         }
-        self.settle(now, &id, metadata);
+        self.settle(now, &id, &Touched::Members(waiting), metadata);
     }
 
     fn join_applied(
@@ -180,8 +175,7 @@ impl Coordinator {
         result: Result<JoinOutcome, Refusal>,
         metadata: &dyn Metadata,
     ) {
-        let live = self.groups.entry(id.to_owned()).or_default();
-        live.awaited.remove(&join.member);
+        self.stop_awaiting(id, &join.member);
         match result {
             Ok(JoinOutcome::Waits { generation }) => {
                 let parked = Parked {
@@ -230,28 +224,13 @@ impl Coordinator {
         // session of whoever has been.
         if let Some(group) = metadata.groups().get(id)
             && group.generation() == parked.generation
-            && let Some(joined) = group.member(&member)
         {
-            let timeout = if admitted {
-                FRESH_MEMBER_TIMEOUT
-            } else {
-                session_timeout(joined)
-            };
-            let session = Session {
-                deadline: now + timeout,
-                fresh: admitted,
-                heard: true,
-            };
-            live.sessions.insert(member.clone(), session);
-            let joining = live.joining.as_mut();
-            if let Some(delay) = joining.and_then(|joining| joining.initial.as_mut()) {
-                delay.grew |= admitted && group.members().len() > 1;
-            }
+            live.has_joined(now, &member, group, admitted);
         }
         self.effects.push(Effect::Parked {
             ticket: parked.ticket,
         });
-        if let Some(older) = live.park_join(member.clone(), parked) {
+        if let Some(older) = live.joins.insert(member.clone(), parked) {
             self.answer_join_error(
                 older.ticket,
                 GroupError::Refused(Refusal::RebalanceInProgress),
@@ -270,15 +249,11 @@ impl Coordinator {
         let Some(live) = self.groups.get_mut(id) else {
             return;
         };
-        live.completing = false;
-        if completion == Completion::Postponed
-            && let Some(group) = metadata.groups().get(id)
-        {
-            let deadline = now + rebalance_timeout(group).max(RETRY);
-            live.joining = Some(Joining {
-                deadline,
-                initial: None,
-            });
+        match metadata.groups().get(id) {
+            Some(group) if completion == Completion::Postponed => {
+                live.completion_was_postponed(now + rebalance_timeout(group).max(RETRY));
+            }
+            _ => live.completion_was_applied(),
         }
     }
 
@@ -296,11 +271,7 @@ impl Coordinator {
         match &mut proposed.purpose {
             Purpose::CompleteJoin => {
                 if let Some(live) = self.groups.get_mut(&proposed.command.group) {
-                    live.completing = false;
-                    if let Some(joining) = &mut live.joining {
-                        joining.deadline = now + RETRY;
-                        joining.initial = None;
-                    }
+                    live.completion_failed(now);
                 }
                 self.file(&proposed.command.group);
             }
@@ -325,13 +296,10 @@ impl Coordinator {
     /// as by Kafka where a record is too large: a repeat would be as large.
     pub(super) fn too_large(&mut self, now: Instant, proposal: ProposalId) {
         let error = match self.proposed.get(&proposal).map(|found| &found.purpose) {
-            Some(Purpose::Commit { .. }) => GroupError::NoRoom,
-            Some(Purpose::Join { .. } | Purpose::Sync { .. } | Purpose::Leave { .. }) => {
-                GroupError::TooLarge
-            }
             Some(Purpose::CompleteJoin | Purpose::Upkeep) | None => {
                 return self.failed(now, proposal, false);
             }
+            Some(_) => GroupError::TooLarge,
         };
         if let Some(proposed) = self.proposed.remove(&proposal) {
             self.refuse(proposed, error);

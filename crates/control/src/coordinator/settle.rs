@@ -1,32 +1,44 @@
 //! Brings the memory of a group in line with its state after any change: who waits is answered,
-//! timers start and stop. It looks at the state alone, not at how it came about, so that no
-//! sequence of commands can leave a request or a group behind. Must not know who caused it.
+//! timers start and stop. It looks at the state alone, not at how it came about; events only say
+//! which members need be looked at. Must not know who caused it.
 
 use host::clock::Instant;
-use meta::group::{Action, Group, Phase, Refusal};
-use rpc::group::{GroupReply, JoinRefusal, JoinedGroup};
+use meta::group::{Action, Command, Phase, Refusal, Touched};
+use rpc::group::GroupReply;
 
-use super::live::{InitialDelay, Joining, Live, Session, rebalance_timeout, session_timeout};
+use super::live::Live;
 use super::proposals::Purpose;
-use super::{Coordinator, Metadata, Settings, Ticket};
+use super::{Coordinator, Metadata};
+
+/// No member is touched: the group is looked at as a whole.
+pub(super) const NOBODY: Touched = Touched::Members(Vec::new());
 
 impl Coordinator {
-    pub(super) fn settle(&mut self, now: Instant, id: &str, metadata: &dyn Metadata) {
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        id: &str,
+        touched: &Touched,
+        metadata: &dyn Metadata,
+    ) {
         if !self.leading {
             return;
         }
         match metadata.groups().get(id) {
             Some(group) if group.phase() != Phase::Empty => {
                 let live = self.groups.entry(id.to_owned()).or_default();
-                live.follow(now, group, &self.settings);
-                let answers = live.take_answers(group);
-                let complete = live.is_complete(group);
-                live.completing |= complete;
+                let answers = live.follow(now, group, touched, &self.settings);
+                let complete = live.completes(group);
                 for (ticket, reply) in answers {
                     self.answer(ticket, reply);
                 }
                 if complete {
-                    self.propose_completion(now, id, group.generation());
+                    let generation = group.generation();
+                    let command = Command {
+                        group: id.to_owned(),
+                        action: Action::CompleteJoin { generation },
+                    };
+                    self.propose(now, command, Purpose::CompleteJoin);
                 }
             }
             _ => self.settle_empty(id),
@@ -34,6 +46,19 @@ impl Coordinator {
         self.file(id);
         if self.groups.get(id).is_some_and(Live::is_idle) {
             self.forget(id);
+        }
+    }
+
+    /// The groups may have become any others.
+    pub(super) fn settle_all(&mut self, now: Instant, metadata: &dyn Metadata) {
+        let known = self.groups.keys().cloned();
+        let active = metadata.groups().iter();
+        let active = active.filter(|(_, group)| group.members().len() > 0);
+        let mut ids: Vec<String> = known.chain(active.map(|(id, _)| id.to_owned())).collect();
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            self.settle(now, &id, &Touched::All, metadata);
         }
     }
 
@@ -52,131 +77,5 @@ impl Coordinator {
         for parked in gone.syncs.into_values() {
             self.answer(parked.ticket, GroupReply::Sync(Err(error)));
         }
-    }
-
-    fn propose_completion(&mut self, now: Instant, id: &str, generation: i32) {
-        let action = Action::CompleteJoin { generation };
-        self.propose(now, id.to_owned(), action, Purpose::CompleteJoin);
-    }
-}
-
-impl Live {
-    /// Sessions, and the timers of the phase.
-    fn follow(&mut self, now: Instant, group: &Group, settings: &Settings) {
-        self.sessions
-            .retain(|member, _| group.member(member).is_some());
-        self.unsynced
-            .retain(|member| group.member(member).is_some());
-        for (id, member) in group.members() {
-            if !self.sessions.contains_key(id) {
-                let deadline = now + session_timeout(member);
-                let session = Session {
-                    deadline,
-                    fresh: false,
-                    heard: true,
-                };
-                self.sessions.insert(id.to_owned(), session);
-            }
-        }
-        let phase = (group.phase(), group.generation());
-        if self.seen == Some(phase) {
-            return;
-        }
-        self.seen = Some(phase);
-        self.joining = None;
-        self.completing = false;
-        match group.phase() {
-            Phase::Empty | Phase::Stable => {}
-            Phase::PreparingRebalance => {
-                self.unsynced.clear();
-                self.sync_deadline = None;
-                self.joining = Some(begin_joining(now, group, settings));
-            }
-            Phase::CompletingRebalance => {
-                self.unsynced = group.members().map(|(id, _)| id.to_owned()).collect();
-                self.sync_deadline = Some(now + rebalance_timeout(group));
-                for (id, member) in group.members() {
-                    if let Some(session) = self.sessions.get_mut(id) {
-                        session.deadline = now + session_timeout(member);
-                        session.fresh = false;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Requests that need wait no longer, with their answers.
-    fn take_answers(&mut self, group: &Group) -> Vec<(Ticket, GroupReply)> {
-        let mut answers = Vec::new();
-        self.joins.retain(|member, parked| {
-            let reply = match group.member(member) {
-                None => Err(JoinRefusal {
-                    error: departed(group, parked.instance.as_deref()).into(),
-                    member: member.clone(),
-                }),
-                Some(_) if group.generation() == parked.generation => return true,
-                Some(_) => Ok(JoinedGroup {
-                    member: member.clone(),
-                    joined: group.joined(member),
-                }),
-            };
-            answers.push((parked.ticket, GroupReply::Join(reply)));
-            false
-        });
-        self.syncs.retain(|member, parked| {
-            let reply = match group.phase() {
-                _ if group.member(member).is_none() => {
-                    Err(departed(group, parked.instance.as_deref()).into())
-                }
-                _ if group.generation() != parked.generation => {
-                    Err(Refusal::RebalanceInProgress.into())
-                }
-                Phase::CompletingRebalance => return true,
-                Phase::Stable => Ok(group.synced(member)),
-                Phase::Empty | Phase::PreparingRebalance => {
-                    Err(Refusal::RebalanceInProgress.into())
-                }
-            };
-            answers.push((parked.ticket, GroupReply::Sync(reply)));
-            false
-        });
-        answers
-    }
-
-    /// True if the joining phase is over before its deadline: everybody has joined, and no id
-    /// that was given out is awaited.
-    fn is_complete(&self, group: &Group) -> bool {
-        let joining = self.joining.as_ref();
-        joining.is_some_and(|joining| joining.initial.is_none())
-            && !self.completing
-            && self.awaited.is_empty()
-            && group.all_joined()
-    }
-}
-
-/// Why a member that waits is none any more.
-fn departed(group: &Group, instance: Option<&str>) -> Refusal {
-    let replaced = instance.is_some_and(|instance| group.instance_holder(instance).is_some());
-    if replaced {
-        Refusal::FencedInstanceId
-    } else {
-        Refusal::UnknownMemberId
-    }
-}
-
-fn begin_joining(now: Instant, group: &Group, settings: &Settings) -> Joining {
-    let timeout = rebalance_timeout(group);
-    let delay = settings.initial_rebalance_delay.min(timeout);
-    if !group.is_initial() || delay.is_zero() {
-        return Joining {
-            deadline: now + timeout,
-            initial: None,
-        };
-    }
-    let remaining = timeout.saturating_sub(delay);
-    let grew = false;
-    Joining {
-        deadline: now + delay,
-        initial: Some(InitialDelay { remaining, grew }),
     }
 }

@@ -30,7 +30,7 @@ struct Stand {
 async fn led() -> (
     Settings,
     (Handle<Machine>, Replica),
-    mpsc::UnboundedReceiver<meta::group::Event>,
+    mpsc::UnboundedReceiver<Event>,
 ) {
     let bucket: Arc<dyn Bucket> = Arc::new(store::memory::Memory::new());
     let (group_events, changed) = mpsc::unbounded_channel();

@@ -21,7 +21,7 @@ use roster::Roster;
 pub use super::offset::OffsetRules;
 pub use crate::terms::group::{
     Action, Command, CommitOffsets, Completion, Event, Join, JoinOutcome, Joined, JoinedMember,
-    Leaving, OffsetEntry, Protocol, Refusal, Reply, Sync, SyncOutcome, Synced,
+    Leaving, OffsetEntry, Protocol, Refusal, Reply, Sync, SyncOutcome, Synced, Touched,
 };
 
 /// How long a group without members and offsets is kept, so that its generation goes on if
@@ -128,7 +128,7 @@ impl Member {
 }
 
 /// Bytes of memory of a member's protocols.
-pub fn protocols_bytes(protocols: &[Protocol]) -> u64 {
+fn protocols_bytes(protocols: &[Protocol]) -> u64 {
     let bytes = |protocol: &Protocol| protocol.name.len() + protocol.metadata.len() + 64;
     protocols.iter().map(bytes).sum::<usize>() as u64
 }
@@ -142,10 +142,35 @@ impl Groups {
         rules: OffsetRules<'_>,
         command: &Command,
     ) -> (Reply, Option<Event>) {
+        let checked = cfg!(debug_assertions);
+        let bytes_max = checked.then(|| self.bytes.saturating_add(self.growth_of(command)));
         let before = self.bytes_of(&command.group);
         let outcome = self.apply_action(stamp, rules, command);
         self.bytes = self.bytes - before + self.bytes_of(&command.group);
+        debug_assert!(
+            bytes_max.is_none_or(|max| self.bytes <= max),
+            "{command:?} grows as said"
+        );
         outcome
+    }
+
+    /// Bytes of memory that the groups take more if this command is applied now, at most.
+    pub fn growth_of(&self, command: &Command) -> u64 {
+        let known = self.get(&command.group);
+        let none = Group::default();
+        let group = known.unwrap_or(&none);
+        let growth = match &command.action {
+            Action::Join(join) => group.growth_of_join(join),
+            Action::Sync(sync) => return group.growth_of_sync(sync),
+            Action::Commit(commit) => group.offsets.growth_of(&commit.offsets),
+            Action::CompleteJoin { .. }
+            | Action::Leave(_)
+            | Action::Expire(_)
+            | Action::MarkSilence { .. }
+            | Action::Delete => return 0,
+        };
+        let founded = known.is_none();
+        growth + u64::from(founded) * (command.group.len() as u64 + none.bytes())
     }
 
     fn apply_action(
@@ -164,7 +189,7 @@ impl Groups {
                 let changed = completion != Completion::Superseded;
                 (
                     Reply::CompleteJoin(completion),
-                    changed.then(|| Event::changed(id)),
+                    changed.then(|| Event::all(id)),
                 )
             }
             Action::Sync(sync) => {
@@ -172,25 +197,28 @@ impl Groups {
                     Some(group) => group.sync(sync),
                     None => Err(Refusal::UnknownMemberId),
                 };
-                let event = result.is_ok().then(|| Event::changed(id));
+                let event = result.is_ok().then(|| Event::one(id, &sync.member));
                 (Reply::Sync(result), event)
             }
             Action::Leave(members) => {
-                let results = match self.group_mut(id) {
+                let (results, left) = match self.group_mut(id) {
                     Some(group) => group.leave(members, stamp.ticks_millis),
-                    None => vec![Err(Refusal::UnknownMemberId); members.len()],
+                    None => (
+                        vec![Err(Refusal::UnknownMemberId); members.len()],
+                        Vec::new(),
+                    ),
                 };
-                let event = results
-                    .iter()
-                    .any(Result::is_ok)
-                    .then(|| Event::changed(id));
+                let event = (!left.is_empty()).then(|| Event::some(id, left));
                 (Reply::Leave(results), event)
             }
             Action::Expire(members) => {
                 let expired = self
                     .group_mut(id)
                     .is_some_and(|group| group.expire(members, stamp.ticks_millis));
-                (Reply::Done, expired.then(|| Event::changed(id)))
+                (
+                    Reply::Done,
+                    expired.then(|| Event::some(id, members.clone())),
+                )
             }
             Action::MarkSilence { silent, heard } => {
                 if let Some(group) = self.group_mut(id) {
@@ -205,8 +233,10 @@ impl Groups {
 
     fn apply_join(&mut self, id: &str, join: &Join) -> (Reply, Option<Event>) {
         if let Some(group) = self.group_mut(id) {
+            let place = group.place_of(join).map(str::to_owned);
             let result = group.join(join);
-            let event = result.is_ok().then(|| Event::changed(id));
+            let touched = place.into_iter().chain([join.member.clone()]);
+            let event = result.is_ok().then(|| Event::some(id, touched.collect()));
             return (Reply::Join(result), event);
         }
         if !join.admitted {
@@ -218,7 +248,7 @@ impl Groups {
             return (Reply::Join(result), None);
         }
         self.groups.insert(id.to_owned(), Arc::new(group));
-        (Reply::Join(result), Some(Event::changed(id)))
+        (Reply::Join(result), Some(Event::one(id, &join.member)))
     }
 
     fn apply_commit(
@@ -257,7 +287,7 @@ impl Groups {
             }
             Some(_) => {
                 self.groups.remove(id);
-                (Reply::Delete(Ok(())), Some(Event::changed(id)))
+                (Reply::Delete(Ok(())), Some(Event::all(id)))
             }
         }
     }
@@ -290,7 +320,7 @@ impl Groups {
             .map(|id| {
                 self.bytes -= self.bytes_of(&id);
                 self.groups.remove(&id);
-                Event { group: id }
+                Event::all(&id)
             })
             .collect()
     }
@@ -392,6 +422,13 @@ impl Group {
     /// All members, by id.
     pub fn members(&self) -> impl ExactSizeIterator<Item = (&str, &Member)> {
         self.members.iter()
+    }
+
+    /// The member whose place a join takes: its own, or the one that it takes over with its
+    /// instance.
+    pub fn place_of(&self, join: &Join) -> Option<&str> {
+        let holder = || self.instance_holder(join.instance.as_ref()?);
+        self.members.id(&join.member).or_else(holder)
     }
 
     /// The member that holds a static instance.

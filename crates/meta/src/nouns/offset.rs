@@ -11,7 +11,7 @@ use crate::terms::ids::TopicId;
 const OFFSET_BYTES: u64 = 128;
 
 /// Bytes of memory of an offset with so much metadata.
-pub const fn offset_bytes(metadata_bytes: usize) -> u64 {
+const fn offset_bytes(metadata_bytes: usize) -> u64 {
     OFFSET_BYTES + metadata_bytes as u64
 }
 
@@ -40,8 +40,14 @@ impl CommittedOffset {
 pub struct OffsetRules<'a> {
     /// The number of partitions of a topic that exists.
     pub partitions: &'a dyn Fn(TopicId) -> Option<u32>,
-    /// `offset.metadata.max.bytes`: longest metadata that a client may attach, in bytes.
-    pub metadata_bytes_max: usize,
+    /// `offset.metadata.max.bytes`: longest metadata that a client may attach, in units of UTF-16,
+    /// as Kafka counts whatever the name says.
+    pub metadata_units_max: usize,
+}
+
+/// True if a text has more units of UTF-16 than that; it never has more than bytes.
+fn is_longer(text: &str, units_max: usize) -> bool {
+    text.len() > units_max && text.encode_utf16().nth(units_max).is_some()
 }
 
 /// The offsets of one group. A clone shares the topics that do not change afterwards.
@@ -92,7 +98,7 @@ impl Offsets {
             if (rules.partitions)(entry.topic).is_none_or(|count| entry.partition >= count) {
                 return Err(Refusal::UnknownTopicOrPartition);
             }
-            if entry.metadata.len() > rules.metadata_bytes_max {
+            if is_longer(&entry.metadata, rules.metadata_units_max) {
                 return Err(Refusal::OffsetMetadataTooLarge);
             }
             let committed = CommittedOffset {
@@ -105,6 +111,16 @@ impl Offsets {
             Ok(())
         };
         entries.iter().map(commit).collect()
+    }
+
+    /// Bytes of memory that the offsets take more with these.
+    pub(crate) fn growth_of(&self, entries: &[OffsetEntry]) -> u64 {
+        let growth = entries.iter().map(|entry| {
+            let before = self.get(entry.topic, entry.partition);
+            let before = before.map_or(0, CommittedOffset::bytes);
+            offset_bytes(entry.metadata.len()).saturating_sub(before)
+        });
+        growth.sum()
     }
 
     /// Sets one offset.

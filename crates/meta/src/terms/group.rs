@@ -239,12 +239,33 @@ pub struct Synced {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub group: String,
+    pub touched: Touched,
+}
+
+/// Whose membership a command may have changed. A new phase or generation concerns all members,
+/// named or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    Members(Vec<String>),
+    All,
 }
 
 impl Event {
-    pub(crate) fn changed(group: &str) -> Event {
+    pub(crate) fn one(group: &str, member: &str) -> Event {
+        Event::some(group, vec![member.to_owned()])
+    }
+
+    pub(crate) fn some(group: &str, members: Vec<String>) -> Event {
         Event {
             group: group.to_owned(),
+            touched: Touched::Members(members),
+        }
+    }
+
+    pub(crate) fn all(group: &str) -> Event {
+        Event {
+            group: group.to_owned(),
+            touched: Touched::All,
         }
     }
 }

@@ -586,6 +586,7 @@ impl Control {
             Ok(state) => {
                 self.state = state;
                 self.applied = cut.last.index;
+                self.coordinate(cx, control::coordinator::Event::Reloaded);
                 Loaded::Restored { cut, floor, bytes }
             }
             Err(error) => {
@@ -633,7 +634,7 @@ impl Control {
                 check_commit(cx, &self.state, &command, &applied.reply);
             }
             changed.extend(applied.events.into_iter().filter_map(|event| match event {
-                meta::Event::Group(event) => Some(event.group),
+                meta::Event::Group(event) => Some(event),
                 _ => None,
             }));
             if let Some(ticket) = ticket {
@@ -646,8 +647,8 @@ impl Control {
         if index.is_multiple_of(DIGEST_EVERY) {
             cx.compare_digests(index, self.state.digest());
         }
-        for group in changed {
-            self.coordinate(cx, control::coordinator::Event::Changed { group });
+        for event in changed {
+            self.coordinate(cx, control::coordinator::Event::Changed(event));
         }
         self.answer_reads(cx);
     }

@@ -216,7 +216,7 @@ fn what_the_journal_never_takes_is_final() {
         panic!("not an answer to a commit")
     };
     let expected = [
-        Err(GroupError::NoRoom),
+        Err(GroupError::TooLarge),
         Err(GroupError::Refused(Refusal::UnknownTopicOrPartition)),
     ];
     assert_eq!(results, expected);

@@ -8,7 +8,7 @@ use rpc::group::{
 };
 
 use super::rig::{Rig, back, modern, new, settings};
-use crate::coordinator::Settings;
+use crate::coordinator::{AWAITED_BYTES_MAX, Settings};
 
 fn rig(bytes_max: u64) -> Rig {
     Rig::with(Settings {
@@ -82,10 +82,7 @@ fn members_are_refused_once_there_is_no_room_for_what_they_say_of_themselves() {
     let mut rig = rig(10_000);
     let first = rig.join(large(new("a")));
     let second = rig.join(large(new("b")));
-    assert_eq!(
-        rig.joined(second),
-        Err(GroupError::Refused(Refusal::GroupMaxSizeReached))
-    );
+    assert_eq!(rig.joined(second), Err(GroupError::NoRoom));
     rig.pass(super::rig::DELAY * 2);
     let generation = rig.joined(first).expect("joins").generation;
     let sync = rig.sync("a", generation, &["a"]);
@@ -95,20 +92,83 @@ fn members_are_refused_once_there_is_no_room_for_what_they_say_of_themselves() {
     rig.joined(again).expect("joins again");
 }
 
+/// A member comes back with so much metadata.
+fn grown(member: &str, metadata_bytes: usize) -> JoinGroup {
+    let mut join = back(member);
+    join.join.protocols[0].metadata = Bytes::from(vec![0; metadata_bytes]);
+    join
+}
+
 #[test]
-fn ids_that_are_awaited_take_room_until_they_are_given_up() {
-    let mut rig = rig(2_000);
-    let mut given = 0;
-    while {
-        let asked = rig.join(modern(&format!("member-{given}")));
-        rig.joined(asked) == Err(GroupError::MemberIdRequired)
-    } {
-        given += 1;
+fn a_member_that_comes_back_with_a_little_more_each_time_finds_no_room_in_the_end() {
+    let mut rig = rig(10_000);
+    rig.settle(&["a"]);
+    for metadata_bytes in (0..20_000).step_by(100) {
+        let join = rig.join(grown("a", metadata_bytes));
+        if !rig.waits(join) && rig.joined(join) == Err(GroupError::NoRoom) {
+            assert!(rig.world.groups.bytes() > 9_000, "refused early");
+            return;
+        }
+        assert!(rig.world.groups.bytes() <= 10_000, "at {metadata_bytes}");
     }
-    assert!((2..8).contains(&given), "{given} ids of some 260 bytes");
+    panic!("never refused");
+}
+
+#[test]
+fn a_part_of_the_room_is_kept_for_groups_and_members_that_exist() {
+    let mut rig = rig(10_000);
+    rig.settle(&["a"]);
+    let note = "n".repeat(1_000);
+    let others: Vec<String> = (0..100).map(|number| format!("group-{number}")).collect();
+    let taken = others
+        .iter()
+        .take_while(|group| commit(&mut rig, group, 1, &note) == Ok(()))
+        .count();
+    // Whatever a new group asks for now is more than what it may have.
+    let small = (0..100).map(|number| format!("small-{number}"));
+    let refused = small
+        .map(|group| commit(&mut rig, &group, 1, ""))
+        .find(Result::is_err);
+    assert_eq!(refused, Some(Err(GroupError::NoRoom)));
+    let fresh = rig.join(JoinGroup {
+        group: "another".to_owned(),
+        ..new("b")
+    });
+    assert_eq!(rig.joined(fresh), Err(GroupError::NoRoom));
+    let member = rig.join(new("b"));
+    assert_eq!(rig.joined(member), Err(GroupError::NoRoom));
+    assert!(rig.world.groups.bytes() < 8_800 && taken > 2);
+    let partitions = vec![at(1, 1, "")];
+    let known = commit_all(&mut rig, &others[0], partitions);
+    assert_eq!(known, GroupReply::Commit(vec![Ok(())]));
+    let again = rig.join(grown("a", 500));
+    rig.joined(again).expect("the leader joins again");
+}
+
+#[test]
+fn ids_that_are_awaited_take_no_room_from_groups_and_the_oldest_are_given_up() {
+    let mut rig = rig(10_000);
+    let group_of = |number: usize| format!("{number:0>1000}");
+    let given = 12_000;
+    for number in 0..given {
+        let mut join = modern(&format!("member-{number}"));
+        join.group = group_of(number);
+        let asked = rig.join(join);
+        assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
+        assert!(rig.coordinator.awaited_bytes() <= AWAITED_BYTES_MAX);
+    }
+    let come_back = |number: usize| JoinGroup {
+        group: group_of(number),
+        id_required: true,
+        ..back(&format!("member-{number}"))
+    };
+    let newest = rig.join(come_back(given - 1));
+    assert!(rig.waits(newest), "it has joined");
+    let oldest = rig.join(come_back(0));
+    let unknown = Err(GroupError::Refused(Refusal::UnknownMemberId));
+    assert_eq!(rig.joined(oldest), unknown);
     rig.pass(super::rig::SESSION * 2);
-    let asked = rig.join(modern("later"));
-    assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
+    assert_eq!(rig.coordinator.awaited_bytes(), 0, "nobody came");
 }
 
 #[test]

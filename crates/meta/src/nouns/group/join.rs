@@ -85,6 +85,17 @@ impl Group {
                 .any(|protocol| self.members.all_support(&protocol.name))
     }
 
+    /// Bytes that the members take more once this one has joined.
+    pub(super) fn growth_of_join(&self, join: &Join) -> u64 {
+        let place = self.place_of(join);
+        let mut member = member_of(join);
+        if let Some(before) = place.and_then(|id| self.members.get(id)) {
+            member.assignment = before.assignment.clone();
+            member.instance.clone_from(&before.instance);
+        }
+        self.members.growth_of(place, &join.member, &member)
+    }
+
     fn add(&mut self, join: &Join) -> JoinOutcome {
         if self.members.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());

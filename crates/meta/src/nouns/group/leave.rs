@@ -3,21 +3,20 @@
 use super::{Group, Leaving, Phase, Refusal};
 
 impl Group {
-    /// Members leave, each with its outcome.
+    /// Members leave, each with its outcome; and the ids of those that were there.
     pub(super) fn leave(
         &mut self,
         members: &[Leaving],
         ticks_millis: u64,
-    ) -> Vec<Result<(), Refusal>> {
-        let results = members
-            .iter()
-            .map(|leaving| self.leave_one(leaving))
-            .collect();
+    ) -> (Vec<Result<(), Refusal>>, Vec<String>) {
+        let mut left = Vec::new();
+        let leave = |leaving| self.leave_one(leaving).map(|member| left.push(member));
+        let results = members.iter().map(leave).collect();
         self.settle_departures(ticks_millis);
-        results
+        (results, left)
     }
 
-    fn leave_one(&mut self, leaving: &Leaving) -> Result<(), Refusal> {
+    fn leave_one(&mut self, leaving: &Leaving) -> Result<String, Refusal> {
         let holder = leaving
             .instance
             .as_ref()
@@ -29,7 +28,7 @@ impl Group {
         };
         self.validate_member(&member, leaving.instance.as_deref())?;
         self.remove(&member);
-        Ok(())
+        Ok(member)
     }
 
     /// Members' time ran out; true if any of them was there.

@@ -32,6 +32,17 @@ impl Roster {
         self.members.get(id)
     }
 
+    /// An id, if it is a member's.
+    pub(crate) fn id(&self, id: &str) -> Option<&str> {
+        self.members.get_key_value(id).map(|(id, _)| id.as_str())
+    }
+
+    /// Bytes that the members take more once `member` is in the place of `before`.
+    pub(crate) fn growth_of(&self, before: Option<&str>, id: &str, member: &Member) -> u64 {
+        let before = before.and_then(|id| self.get(id).map(|member| bytes_of(id, member)));
+        bytes_of(id, member).saturating_sub(before.unwrap_or(0))
+    }
+
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.members.contains_key(id)
     }

@@ -41,6 +41,16 @@ impl Group {
         }
     }
 
+    /// Bytes that the assignments take more than those that are there.
+    pub(super) fn growth_of_sync(&self, sync: &Sync) -> u64 {
+        let growth = sync.assignments.iter().map(|(member, assignment)| {
+            let before = self.members.get(member);
+            let before = before.map_or(0, |member| member.assignment.len());
+            assignment.len().saturating_sub(before) as u64
+        });
+        growth.sum()
+    }
+
     /// Members that the leader left out have nothing assigned.
     fn assign(&mut self, sync: &Sync) {
         let assignments: BTreeMap<_, _> = sync

@@ -13,7 +13,7 @@ const MINUTE: u64 = 60_000;
 /// A topic of four partitions; Kafka's default of `offset.metadata.max.bytes`.
 const RULES: OffsetRules<'static> = OffsetRules {
     partitions: &|topic| if topic.0 == TOPIC.0 { Some(4) } else { None },
-    metadata_bytes_max: 4096,
+    metadata_units_max: 4096,
 };
 
 /// Groups, with a topic of four partitions, driven by commands for the group "g".

@@ -80,6 +80,24 @@ fn offsets_are_committed_each_on_its_own() {
 }
 
 #[test]
+fn notes_are_as_long_as_they_have_units_of_utf16() {
+    let mut rig = Rig::default();
+    let mut commit = |note: String| {
+        let noted = OffsetEntry {
+            metadata: note,
+            ..offset(0, 5)
+        };
+        let results = rig.commit_as("", None, -1, &[noted]);
+        results.expect("a simple consumer may")[0]
+    };
+    let too_long = Err(Refusal::OffsetMetadataTooLarge);
+    assert_eq!(commit("\u{e4}".repeat(4096)), Ok(()));
+    assert_eq!(commit("\u{e4}".repeat(4097)), too_long);
+    assert_eq!(commit("\u{1f980}".repeat(2048)), Ok(()), "two units each");
+    assert_eq!(commit("\u{1f980}".repeat(2049)), too_long);
+}
+
+#[test]
 fn a_deleted_topic_takes_its_offsets_along() {
     let mut rig = Rig::default();
     rig.commit("", -1).expect("commits");
