@@ -2,7 +2,13 @@
 //! timestamps mean, and sleeping. It must not know what the time is used for.
 
 use std::future::Future;
+#[cfg(feature = "simulated")]
+use std::future::poll_fn;
 use std::ops::{Add, Sub};
+#[cfg(feature = "simulated")]
+use std::pin::pin;
+#[cfg(feature = "simulated")]
+use std::task::Poll;
 use std::time::Duration;
 
 /// A point on the boot clock, in microseconds. It goes on while the machine sleeps and never back.
@@ -57,6 +63,10 @@ impl Sub<Instant> for Instant {
 /// The boot clock (`CLOCK_BOOTTIME`): unlike the monotonic clock it counts the time that a
 /// suspended machine slept, so a lease cannot outlive a nap.
 pub fn now() -> Instant {
+    #[cfg(feature = "simulated")]
+    if let Some(micros) = crate::seeded::boot_us() {
+        return Instant(micros);
+    }
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
@@ -65,6 +75,10 @@ pub fn now() -> Instant {
 
 /// The wall clock, in milliseconds since 1970; it may jump either way.
 pub fn wall_millis() -> u64 {
+    #[cfg(feature = "simulated")]
+    if let Some(millis) = crate::seeded::wall_millis() {
+        return millis;
+    }
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| {
@@ -74,6 +88,10 @@ pub fn wall_millis() -> u64 {
 
 /// Sleeps for `duration`.
 pub async fn sleep(duration: Duration) {
+    #[cfg(feature = "simulated")]
+    if let Some(sleeping) = crate::seeded::sleep(duration) {
+        return sleeping.await;
+    }
     tokio::time::sleep(duration).await;
 }
 
@@ -81,7 +99,7 @@ pub async fn sleep(duration: Duration) {
 pub async fn sleep_until(deadline: Instant) {
     let wait = deadline.since(now());
     if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+        sleep(wait).await;
     }
 }
 
@@ -92,6 +110,15 @@ pub struct Elapsed;
 
 /// Runs `future` for at most `limit`; dropping it then.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    #[cfg(feature = "simulated")]
+    if let Some(sleeping) = crate::seeded::sleep(limit) {
+        let (mut future, mut sleeping) = (pin!(future), pin!(sleeping));
+        return poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => sleeping.as_mut().poll(cx).map(|()| Err(Elapsed)),
+        })
+        .await;
+    }
     tokio::time::timeout(limit, future)
         .await
         .map_err(|_| Elapsed)

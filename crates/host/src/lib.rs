@@ -11,4 +11,7 @@ pub mod log_limit;
 pub mod net;
 pub mod process;
 pub mod rng;
+#[cfg(feature = "simulated")]
+pub mod seeded;
 pub mod task;
+pub mod trial;

@@ -6,6 +6,10 @@
 /// # Panics
 /// If the OS has no entropy source: nothing that needs unique names can run then.
 pub fn nonce() -> u128 {
+    #[cfg(feature = "simulated")]
+    if let Some(nonce) = crate::seeded::nonce() {
+        return nonce;
+    }
     let mut bytes = [0; 16];
     assert!(
         getrandom::fill(&mut bytes).is_ok(),

@@ -4,27 +4,49 @@
 
 use std::future::Future;
 
+#[cfg(feature = "simulated")]
+use crate::seeded;
+
 /// A handle that aborts its task when dropped.
 #[derive(Debug)]
 pub struct Task<T> {
-    handle: tokio::task::JoinHandle<T>,
+    handle: HandleOf<T>,
+}
+
+#[derive(Debug)]
+enum HandleOf<T> {
+    Os(tokio::task::JoinHandle<T>),
+    #[cfg(feature = "simulated")]
+    Seeded(seeded::Handle<T>),
 }
 
 impl<T> Task<T> {
     /// Waits for the task's end; `None` if it was aborted.
     pub async fn join(mut self) -> Option<T> {
-        (&mut self.handle).await.ok()
+        match &mut self.handle {
+            HandleOf::Os(handle) => handle.await.ok(),
+            #[cfg(feature = "simulated")]
+            HandleOf::Seeded(handle) => std::future::poll_fn(|cx| handle.poll_join(cx)).await,
+        }
     }
 
     /// True once the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        match &self.handle {
+            HandleOf::Os(handle) => handle.is_finished(),
+            #[cfg(feature = "simulated")]
+            HandleOf::Seeded(handle) => handle.is_finished(),
+        }
     }
 }
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.handle.abort();
+        match &self.handle {
+            HandleOf::Os(handle) => handle.abort(),
+            #[cfg(feature = "simulated")]
+            HandleOf::Seeded(handle) => handle.abort(),
+        }
     }
 }
 
@@ -35,8 +57,13 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    #[cfg(feature = "simulated")]
+    if seeded::is_simulated() {
+        let handle = HandleOf::Seeded(seeded::spawn(name, future));
+        return Task { handle };
+    }
     Task {
-        handle: tokio::spawn(guarded(name, future)),
+        handle: HandleOf::Os(tokio::spawn(guarded(name, future))),
     }
 }
 
@@ -45,11 +72,20 @@ pub fn spawn_detached<F>(name: &'static str, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    #[cfg(feature = "simulated")]
+    if seeded::is_simulated() {
+        return seeded::spawn(name, future).detach();
+    }
     drop(tokio::spawn(guarded(name, future)));
 }
 
 /// Runs blocking or CPU-heavy work off the async threads.
 pub async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    #[cfg(feature = "simulated")]
+    if let Some(thread) = seeded::busy_thread() {
+        thread.await;
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         // Nobody cancels such work but a runtime that ends, and this task with it.

@@ -303,6 +303,7 @@ impl<S: StateMachine> Handle<S> {
                 return Err(Refusal::Halted(STOPPED.to_owned()));
             }
             tokio::select! {
+                biased;
                 changed = applied.changed() => drop(changed),
                 changed = roles.changed() => drop(changed),
                 () = self.inputs.closed() => {}

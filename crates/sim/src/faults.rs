@@ -39,9 +39,14 @@ pub enum Fault {
     ClockJump,
     /// The grace before collection is next to nothing.
     ShortGrace,
+    /// A boot clock is up to five percent too fast or too slow.
+    ClockDrift,
+    /// A process is cut off from the bucket alone.
+    BucketCut,
 }
 
 impl Fault {
+    /// What the world of cores has.
     pub const ALL: [Fault; 16] = [
         Fault::Loss,
         Fault::Delay,
@@ -60,6 +65,26 @@ impl Fault {
         Fault::ClockJump,
         Fault::ShortGrace,
     ];
+    /// What the town has: connections lose nothing but all, so nothing comes twice.
+    pub const TOWN: [Fault; 17] = [
+        Fault::Loss,
+        Fault::Delay,
+        Fault::OneWayCut,
+        Fault::Isolation,
+        Fault::Pause,
+        Fault::Kill,
+        Fault::KillBetweenEffects,
+        Fault::SlowBucket,
+        Fault::FailingBucket,
+        Fault::LostAnswer,
+        Fault::LatePut,
+        Fault::LyingConflict,
+        Fault::CorruptRead,
+        Fault::ClockJump,
+        Fault::ShortGrace,
+        Fault::ClockDrift,
+        Fault::BucketCut,
+    ];
 }
 
 impl Fault {
@@ -67,7 +92,9 @@ impl Fault {
     fn most_per_million(self) -> u64 {
         match self {
             Fault::KillBetweenEffects => 1_000,
-            Fault::Kill | Fault::Pause | Fault::OneWayCut | Fault::Isolation => 20_000,
+            Fault::Kill | Fault::Pause | Fault::OneWayCut | Fault::Isolation | Fault::BucketCut => {
+                20_000
+            }
             Fault::ClockJump | Fault::LatePut | Fault::CorruptRead => 80_000,
             _ => 200_000,
         }
@@ -91,10 +118,15 @@ impl Faults {
 
     /// A random subset, each between one chance in a thousand and one in five. Never empty.
     pub fn draw(rng: &mut Rng) -> Self {
+        Faults::draw_of(&Fault::ALL, rng)
+    }
+
+    /// The same, of these.
+    pub fn draw_of(all: &[Fault], rng: &mut Rng) -> Self {
         const RATES_PER_MILLION: [u64; 5] = [1_000, 5_000, 20_000, 80_000, 200_000];
         let mut faults = Faults::default();
         let share = 1 + rng.below(3);
-        for fault in Fault::ALL {
+        for &fault in all {
             if rng.below(4) < share {
                 let rate = RATES_PER_MILLION[rng.below(RATES_PER_MILLION.len() as u64) as usize];
                 faults
@@ -114,6 +146,11 @@ impl Faults {
             per_million: faults.iter().map(|&fault| (fault, per_million)).collect(),
             ..Faults::default()
         }
+    }
+
+    /// Of a million chances, how many become this fault.
+    pub fn rate(&self, fault: Fault) -> u64 {
+        self.per_million.get(&fault).copied().unwrap_or(0)
     }
 
     /// Whether the run has this fault at all.

@@ -17,5 +17,8 @@ pub mod history;
 pub mod mutate;
 pub mod mutation;
 pub mod network;
+mod payload;
+mod recorder;
 pub mod scheduler;
+pub mod town;
 pub mod world;

@@ -13,7 +13,7 @@ use clap::Parser;
 use sim::history::write::{write_header, write_line};
 use sim::mutation::Mutation;
 use sim::scheduler::Trace;
-use sim::world::{Outcome, Settings, run};
+use sim::world::{Outcome, Settings};
 
 /// Runs the simulated world. Exit code 0: every seed was clean; 1: one was not, or a mutation was not caught.
 #[derive(Parser)]
@@ -36,6 +36,9 @@ struct Arguments {
     /// Write the clients' history of the run here.
     #[arg(long)]
     history: Option<PathBuf>,
+    /// Run the town, production's own processes, instead of the world of cores.
+    #[arg(long)]
+    town: bool,
     /// Go on after a seed that failed.
     #[arg(long)]
     keep_going: bool,
@@ -103,7 +106,10 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
         // A core that stops at a broken invariant is a failure with a seed like any other.
         let attempt = AssertUnwindSafe(|| run_one(arguments, Settings { seed, mutation }));
         let Ok(outcome) = catch_unwind(attempt) else {
-            println!("FAILED {}: it panicked, see above", command(seed, mutation));
+            println!(
+                "FAILED {}: it panicked, see above",
+                command(arguments, seed)
+            );
             (runs, caught, good) = (runs + 1, caught + 1, mutation.is_some());
             if arguments.keep_going {
                 continue;
@@ -116,7 +122,7 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
         if outcome.is_clean() {
             continue;
         }
-        println!("{}", describe(seed, mutation, &outcome));
+        println!("{}", describe(arguments, seed, &outcome));
         if mutation.is_none() {
             good = false;
             if !arguments.keep_going {
@@ -137,6 +143,11 @@ fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome
     let trace = match &arguments.trace {
         Some(path) => Trace::written(Box::new(BufWriter::new(File::create(path)?))),
         None => Trace::hashed(),
+    };
+    let run = if arguments.town {
+        sim::town::run
+    } else {
+        sim::world::run
     };
     let mut outcome = run(settings, trace);
     if arguments.twice && run(settings, Trace::hashed()).trace != outcome.trace {
@@ -167,18 +178,18 @@ fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome
 }
 
 /// What runs the seed again.
-fn command(seed: u64, mutation: Option<Mutation>) -> String {
-    let mutation = mutation
-        .map(|m| format!(" --mutation {}", m.name()))
-        .unwrap_or_default();
+fn command(arguments: &Arguments, seed: u64) -> String {
+    let town = if arguments.town { " --town" } else { "" };
+    let mutation = arguments.mutation.as_ref();
+    let mutation = mutation.map_or_else(String::new, |name| format!(" --mutation {name}"));
     let version = env!("CARGO_PKG_VERSION");
-    format!("cargo run --release -p sim -- --seed {seed}{mutation} (version {version})")
+    format!("cargo run --release -p sim --{town} --seed {seed}{mutation} (version {version})")
 }
 
 /// One line with everything needed to run it again, then what was wrong.
-fn describe(seed: u64, mutation: Option<Mutation>, outcome: &Outcome) -> String {
+fn describe(arguments: &Arguments, seed: u64, outcome: &Outcome) -> String {
     let mut wrong: Vec<String> = outcome.violations.iter().take(5).cloned().collect();
     wrong.extend(outcome.report.names().iter().map(|name| (*name).to_owned()));
-    let (command, wrong) = (command(seed, mutation), wrong.join("; "));
+    let (command, wrong) = (command(arguments, seed), wrong.join("; "));
     format!("FAILED {command}, trace {:016x}: {wrong}", outcome.trace.1)
 }

@@ -90,6 +90,12 @@ impl Mutation {
             .collect()
     }
 
+    /// The name under which production leaves the rule out in the town ([`host::trial`]).
+    pub fn left_out(self) -> Option<&'static str> {
+        let named = NAMED.iter().find(|(_, mutation)| *mutation == self);
+        named.map(|(name, _)| *name)
+    }
+
     /// The name, as `--mutation` takes it.
     pub fn name(self) -> String {
         if let Mutation::Journal(rule) = self {

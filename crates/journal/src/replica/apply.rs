@@ -96,6 +96,11 @@ pub(super) fn apply<S: StateMachine>(
             }
         }
     }
+    host::trial::tell("applied", id.index, || {
+        let state = shared.state.read();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.seal().digest.to_vec()
+    });
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use crate::network::Place;
 
 use super::context::{Context, Input, Life};
 use super::message::{Ask, Body, Number, Read, Told};
-use super::payload::{self, Polled};
-use super::recorder;
+use crate::payload::{self, Polled};
+use crate::recorder;
 
 /// A request without an answer is asked elsewhere.
 const PATIENCE_US: u64 = 4_000_000;

@@ -16,8 +16,8 @@ use crate::network::{Network, Place};
 use crate::scheduler::Scheduler;
 
 use super::message::{Ask, Body, Number};
-use super::recorder::Recorder;
 use super::store::{JournalAnswer, JournalRequest, JournalStore};
+use crate::recorder::Recorder;
 
 /// One life of a process: what was meant for an earlier one does not reach the next.
 pub(super) type Life = u32;

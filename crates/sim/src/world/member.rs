@@ -16,8 +16,8 @@ use crate::network::Place;
 
 use super::context::{Context, Input, Life};
 use super::message::{Ask, Body, Number, Read, Told};
-use super::payload::{self, Polled};
-use super::recorder;
+use crate::payload::{self, Polled};
+use crate::recorder;
 
 /// The group of all members.
 const GROUP: &str = "g";

@@ -12,10 +12,8 @@ mod control;
 mod coordination;
 mod member;
 mod message;
-mod payload;
 mod producer;
 mod reader;
-mod recorder;
 mod store;
 
 use std::collections::BTreeMap;
@@ -32,13 +30,13 @@ use crate::mutation::Mutation;
 use crate::network::Place;
 use crate::scheduler::{Scheduler, Trace};
 
+use crate::recorder::Recorder;
 use agent::Agent;
 use consumer::{Consumer, Lister};
 use context::{BucketAnswer, Context, Happening, Input, Life};
 use control::Control;
 use member::Member;
 use producer::Producer;
-use recorder::Recorder;
 use store::JournalAnswer;
 
 /// Load lasts so long at least, and up to twice as long.

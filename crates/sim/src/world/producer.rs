@@ -12,7 +12,7 @@ use crate::network::Place;
 
 use super::context::{Context, Input, Life};
 use super::message::{Ask, Blob, Body, Number, Produced, Told};
-use super::{payload, recorder};
+use crate::{payload, recorder};
 
 /// Requests in flight on a connection.
 const IN_FLIGHT: usize = 5;

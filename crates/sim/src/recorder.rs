@@ -8,14 +8,14 @@ use crate::history::{Act, Bounds, Header, Kind, Line, Micro, Record, Send, Shape
 
 /// The history of a run.
 #[derive(Default)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     lines: Vec<Line>,
     next_op: u64,
 }
 
 impl Recorder {
     /// The header of such a history.
-    pub(super) fn header(faults: bool, lag_bound_us: u64) -> Header {
+    pub(crate) fn header(faults: bool, lag_bound_us: u64) -> Header {
         Header {
             history: 1,
             clients: Some("simulated".to_owned()),
@@ -26,28 +26,28 @@ impl Recorder {
     }
 
     /// The lines so far.
-    pub(super) fn into_lines(self) -> Vec<Line> {
+    pub(crate) fn into_lines(self) -> Vec<Line> {
         self.lines
     }
 
     /// An operation begins; the number is for its end.
-    pub(super) fn begin(&mut self, now_us: u64, process: &str, act: Act) -> u64 {
+    pub(crate) fn begin(&mut self, now_us: u64, process: &str, act: Act) -> u64 {
         self.next_op += 1;
         self.line(now_us, process, Kind::Invoke, Some(self.next_op), act);
         self.next_op
     }
 
-    pub(super) fn end(&mut self, now_us: u64, process: &str, op: u64, kind: Kind, act: Act) {
+    pub(crate) fn end(&mut self, now_us: u64, process: &str, op: u64, kind: Kind, act: Act) {
         self.line(now_us, process, kind, Some(op), act);
     }
 
     /// Something that is no operation.
-    pub(super) fn event(&mut self, now_us: u64, act: Act) {
+    pub(crate) fn event(&mut self, now_us: u64, act: Act) {
         self.line(now_us, "nemesis", Kind::Info, None, act);
     }
 
     /// An operation that is over as it begins.
-    pub(super) fn at_once(&mut self, now_us: u64, process: &str, invoke: Act, ok: Act) {
+    pub(crate) fn at_once(&mut self, now_us: u64, process: &str, invoke: Act, ok: Act) {
         let op = self.begin(now_us, process, invoke);
         self.end(now_us, process, op, Kind::Ok, ok);
     }
@@ -66,7 +66,7 @@ impl Recorder {
 }
 
 /// The send of one value.
-pub(super) fn sending(key: &str, value: i64, hash: String, offset: Option<i64>) -> Act {
+pub(crate) fn sending(key: &str, value: i64, hash: String, offset: Option<i64>) -> Act {
     let offset = offset.and_then(|offset| u64::try_from(offset).ok());
     let (key, value) = (key.to_owned(), Value::Int(value));
     let send = Send {
@@ -80,12 +80,12 @@ pub(super) fn sending(key: &str, value: i64, hash: String, offset: Option<i64>) 
 }
 
 /// A poll and what it returned.
-pub(super) fn polling(records: BTreeMap<String, Vec<Record>>) -> Act {
+pub(crate) fn polling(records: BTreeMap<String, Vec<Record>>) -> Act {
     Act::Micro(Shape::Poll, vec![Micro::Poll(records)])
 }
 
 /// What a client is told of a partition's bounds.
-pub(super) fn bounds(bounds: &meta::terms::places::Bounds) -> Bounds {
+pub(crate) fn bounds(bounds: &meta::terms::places::Bounds) -> Bounds {
     Bounds {
         log_start: u64::try_from(bounds.log_start).ok(),
         lso: None,

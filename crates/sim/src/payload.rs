@@ -16,7 +16,7 @@ use crate::history::{Detail, Record, Value};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// The bytes of a record that carries `value`.
-pub(super) fn record_bytes(value: i64, rng: &mut Rng) -> Vec<u8> {
+pub(crate) fn record_bytes(value: i64, rng: &mut Rng) -> Vec<u8> {
     let padding = rng.below(40) as usize;
     let mut bytes = format!("{value}:").into_bytes();
     bytes.extend((0..padding).map(|_| b'a' + rng.below(26) as u8));
@@ -24,7 +24,7 @@ pub(super) fn record_bytes(value: i64, rng: &mut Rng) -> Vec<u8> {
 }
 
 /// The hash by which the checker compares payloads (FNV-1a, 64 bits).
-pub(super) fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for &byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -33,7 +33,7 @@ pub(super) fn hash(bytes: &[u8]) -> String {
 }
 
 /// A batch of these records; `producer` is (id, epoch, first sequence).
-pub(super) fn batch(
+pub(crate) fn batch(
     records: &[Vec<u8>],
     timestamp_ms: i64,
     producer: Option<(i64, i16, i32)>,
@@ -49,7 +49,7 @@ pub(super) fn batch(
 }
 
 /// The records of batches from an offset on, as a history tells them, and the offset after the last.
-pub(super) fn read(batches: &[(i64, Bytes)], from: i64) -> (Vec<Record>, i64) {
+pub(crate) fn read(batches: &[(i64, Bytes)], from: i64) -> (Vec<Record>, i64) {
     let (mut records, mut next) = (Vec::new(), from);
     for (base, bytes) in batches {
         let mut rest = bytes.clone();
@@ -98,4 +98,4 @@ fn label(bytes: &[u8]) -> Value {
 }
 
 /// Records of several keys, as one poll returns them.
-pub(super) type Polled = BTreeMap<String, Vec<Record>>;
+pub(crate) type Polled = BTreeMap<String, Vec<Record>>;

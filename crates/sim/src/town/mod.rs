@@ -1,0 +1,418 @@
+//! The town: processes as `seaway dev` starts them, each agent and control node in one, with all their
+//! shells, on simulated machines, over a simulated network and a bucket of single objects, with Kafka
+//! clients around them; and the judgement of what clients saw and what lies in the bucket.
+//!
+//! One seed is one run. Everything that runs in a process is production's code; what is ours is the
+//! machine below it ([`host::seeded`]), the bucket and the clients. Must not reach around production.
+
+mod bucket;
+mod client;
+mod consumer;
+mod member;
+mod nemesis;
+mod probe;
+mod producer;
+mod server;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use host::clock;
+use host::rng::Rng;
+use host::seeded::{self, Place};
+use meta::FileRef;
+use meta::ids::{FileId, Incarnation};
+use store::bucket::{Key, Op};
+
+use crate::checker::{self, Report};
+use crate::faults::{Fault, Faults};
+use crate::mutation::Mutation;
+use crate::recorder::Recorder;
+use crate::scheduler::Trace;
+use crate::world::{Outcome, Settings};
+
+/// Partitions, as histories name them: one topic is kept for ever, one is kept short.
+const KEYS: [&str; 3] = [SHORT, "t/0", "t/1"];
+const SHORT: &str = "short/0";
+const STORE: Place = Place(1);
+const FIRST_SERVER: u16 = 11;
+const FIRST_CLIENT: u16 = 101;
+/// Before the first fault.
+const QUIET: Duration = Duration::from_secs(2);
+/// Load under faults lasts so long at least, and up to twice as long.
+const LOAD_US: u64 = 5_000_000;
+/// After the last fault there is service again within this time.
+const SERVICE_WITHIN: Duration = Duration::from_secs(5);
+/// After healing, clients may take so long to finish.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
+/// A consumer that lags for longer than this after healing is stuck.
+const LAG_BOUND_US: u64 = 20_000_000;
+
+/// Topic and partition of a key.
+fn key_parts(key: &str) -> (&str, i32) {
+    let (topic, partition) = key.split_once('/').unwrap_or((key, ""));
+    (topic, partition.parse().unwrap_or(-1))
+}
+
+/// What is written down of a run.
+struct Book {
+    history: Recorder,
+    next_value: i64,
+    violations: Vec<String>,
+    faults: Faults,
+    /// By entry: what replicas digest to there.
+    digests: BTreeMap<u64, Vec<u8>>,
+    /// The last control node of each process, dead or not, and whether its process is up and serves.
+    nodes: BTreeMap<Place, Arc<control::Node>>,
+    up: BTreeMap<Place, bool>,
+    serving: BTreeMap<Place, bool>,
+    has_enough: bool,
+}
+
+/// What everything of a run shares.
+struct Town {
+    servers: Vec<Place>,
+    clients: Vec<Place>,
+    plan: server::Plan,
+    store: Arc<bucket::Store>,
+    book: Mutex<Book>,
+}
+
+impl Town {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut faults = Faults::draw_of(&Fault::TOWN, rng);
+        faults.hold();
+        let servers = 1 + rng.below(3);
+        let grace = if faults.has(Fault::ShortGrace) {
+            Duration::from_millis(rng.below(20))
+        } else {
+            Duration::from_millis(1_000 + rng.below(4_000))
+        };
+        let plan = server::Plan::draw(rng, servers as usize, grace);
+        let clients = 3 + rng.below(5);
+        Town {
+            servers: (0..servers)
+                .map(|n| Place(FIRST_SERVER + n as u16))
+                .collect(),
+            clients: (0..clients)
+                .map(|n| Place(FIRST_CLIENT + n as u16))
+                .collect(),
+            plan,
+            store: Arc::new(bucket::Store::new(STORE)),
+            book: Mutex::new(Book {
+                history: Recorder::default(),
+                next_value: 0,
+                violations: Vec::new(),
+                faults,
+                digests: BTreeMap::new(),
+                nodes: BTreeMap::new(),
+                up: BTreeMap::new(),
+                serving: BTreeMap::new(),
+                has_enough: false,
+            }),
+        }
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
+        with(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes into the history, at the true time.
+    fn record<T>(&self, record: impl FnOnce(u64, &mut Recorder) -> T) -> T {
+        self.with(|book| record(seeded::now_us(), &mut book.history))
+    }
+
+    /// Whether the fault strikes.
+    fn strike(&self, fault: Fault) -> bool {
+        self.with(|book| seeded::draw(|rng| book.faults.strike(fault, rng)))
+    }
+
+    fn is_healed(&self) -> bool {
+        self.with(|book| book.faults.healed())
+    }
+
+    fn rate(&self, fault: Fault) -> u64 {
+        self.with(|book| book.faults.rate(fault))
+    }
+
+    /// Something is wrong.
+    fn violation(&self, what: String) {
+        let at_ms = seeded::now_us() / 1_000;
+        seeded::note(format_args!("VIOLATION {what}"));
+        self.with(|book| book.violations.push(format!("{what} (at {at_ms} ms)")));
+    }
+
+    /// A value that nobody has sent.
+    fn value(&self) -> i64 {
+        self.with(|book| {
+            book.next_value += 1;
+            book.next_value
+        })
+    }
+
+    /// Whether producers may stop.
+    fn has_enough(&self) -> bool {
+        self.with(|book| book.has_enough)
+    }
+
+    /// Everything that can be cut off, the bucket excepted.
+    fn places(&self) -> Vec<Place> {
+        self.servers.iter().chain(&self.clients).copied().collect()
+    }
+
+    fn started(&self, place: Place, node: &Arc<control::Node>) {
+        self.with(|book| book.nodes.insert(place, Arc::clone(node)));
+    }
+
+    fn serves(&self, place: Place) {
+        seeded::note(format_args!("{} serves", place.0));
+        self.with(|book| book.serving.insert(place, true));
+    }
+
+    /// Takes note that a process dies; false if it is dead.
+    fn dies(&self, place: Place) -> bool {
+        self.with(|book| {
+            book.serving.insert(place, false);
+            book.up.insert(place, false) == Some(true)
+        })
+    }
+
+    /// Takes note that a process comes up; false if it is up.
+    fn comes_back(&self, place: Place) -> bool {
+        self.with(|book| book.up.insert(place, true) != Some(true))
+    }
+
+    fn serving(&self) -> Vec<Place> {
+        self.with(|book| {
+            let serving = book.serving.iter().filter(|(_, serves)| **serves);
+            serving.map(|(place, _)| *place).collect()
+        })
+    }
+
+    /// A request of a process is about to take effect in the bucket.
+    fn before_effect(self: &Arc<Self>, from: Place, op: Op, key: &str) {
+        if op == Op::Delete {
+            self.check_delete(key);
+        }
+        if self.strike(Fault::KillBetweenEffects) {
+            nemesis::strike_down(self, from);
+        }
+    }
+
+    /// Nothing that the newest state calls live is deleted (rules 13 to 16).
+    fn check_delete(&self, key: &str) {
+        let key = Key::new(key).ok();
+        let parsed = key.as_ref().and_then(store::layout::parse_file_key);
+        let (Some(key), Some((id, nonce))) = (key, parsed) else {
+            return;
+        };
+        let file = FileId {
+            incarnation: Incarnation(id.incarnation),
+            number: id.number,
+        };
+        let is_live = self.newest(|state| state.fate(FileRef { file, nonce }) == meta::Fate::Live);
+        let exists = self.store.peek(&key).is_some();
+        if is_live == Some(true) && exists {
+            self.violation(format!("the live file {key} was deleted"));
+        }
+    }
+
+    /// Looks at the state that has applied most, wherever that is.
+    fn newest<T>(&self, look: impl FnOnce(&meta::state::State) -> T) -> Option<T> {
+        let nodes = self.with(|book| book.nodes.values().cloned().collect::<Vec<_>>());
+        let newest = nodes
+            .iter()
+            .max_by_key(|node| node.journal_status().index)?;
+        Some(newest.with_state(look))
+    }
+
+    /// Replicas are alike after every entry.
+    fn compare_digests(&self, index: u64, digest: &[u8]) {
+        let differs = self.with(|book| {
+            let first = book.digests.entry(index).or_insert_with(|| digest.to_vec());
+            first != digest
+        });
+        if differs {
+            self.violation(format!("replicas differ after entry {index}"));
+        }
+    }
+}
+
+/// Runs one seed.
+pub fn run(settings: Settings, trace: Trace) -> Outcome {
+    let trace = Rc::new(RefCell::new(trace));
+    let mut rng = Rng::seeded(settings.seed);
+    let town = Arc::new(Town::draw(&mut rng));
+    let (log, shared) = (Rc::clone(&trace), Arc::clone(&town));
+    let log = Box::new(move |now_us, what: std::fmt::Arguments<'_>| {
+        log.borrow_mut().line(now_us, what);
+    });
+    let listening = Arc::clone(&town);
+    let left_out = settings.mutation.and_then(Mutation::left_out);
+    let ran = seeded::run(rng.next_u64(), log, async move {
+        if let Some(rule) = left_out {
+            seeded::leave_out(rule);
+        }
+        seeded::listen_to(move |what, number, fact| {
+            debug_assert_eq!(what, "applied", "only digests are told");
+            listening.compare_digests(number, &fact);
+        });
+        live(&shared).await;
+        (seeded::panics(), seeded::disturbances())
+    });
+    let mut trace = trace.borrow_mut();
+    let mut disturbances = 0;
+    match ran {
+        Ok(ran) => {
+            trace.line(
+                u64::MAX,
+                format_args!("{} turns {:016x}", ran.turns, ran.hash),
+            );
+            disturbances = ran.value.1;
+            town.with(|book| book.violations.extend(ran.value.0));
+        }
+        Err(why) => town.with(|book| book.violations.push(why)),
+    }
+    judge(&town, trace.digest(), disturbances)
+}
+
+async fn live(town: &Arc<Town>) {
+    nemesis::set_clocks(town);
+    for place in town.servers.clone() {
+        town.comes_back(place);
+        server::start(town, place);
+    }
+    probe::create_topics(town).await;
+    start_clients(town);
+    clock::sleep(QUIET).await;
+    let rage = host::task::spawn("nemesis", nemesis::rage(Arc::clone(town)));
+    clock::sleep(Duration::from_micros(
+        LOAD_US + seeded::draw(|rng| rng.below(LOAD_US)),
+    ))
+    .await;
+    drop(rage);
+    nemesis::heal(town);
+    let healed_us = seeded::now_us();
+    if clock::timeout(SERVICE_WITHIN, probe::serves(town))
+        .await
+        .is_err()
+    {
+        let within = SERVICE_WITHIN.as_secs();
+        town.violation(format!("no service within {within} s of the last fault"));
+    }
+    seeded::note(format_args!(
+        "service after {} us",
+        seeded::now_us() - healed_us
+    ));
+    clock::sleep(Duration::from_secs(1)).await;
+    if clock::timeout(FINISH_WITHIN, finish(town)).await.is_err() {
+        town.violation("clients did not finish in bounded time after healing".to_owned());
+    }
+}
+
+fn start_clients(town: &Arc<Town>) {
+    for (number, place) in town.clients.iter().copied().enumerate() {
+        let shared = Arc::clone(town);
+        match number {
+            0 | 3 | 6 => {
+                // One in four does not number its batches.
+                let idempotent = number == 0 || !seeded::draw(|rng| rng.once_in(4));
+                let producer = producer::Producer::new(town, place, idempotent);
+                seeded::spawn_at(place, "producer", async move {
+                    producer.run().await;
+                    shared.with(|book| book.up.insert(place, false));
+                });
+                town.with(|book| book.up.insert(place, true));
+            }
+            1 => seeded::spawn_at(place, "consumer", consumer::read_along(shared, place)),
+            2 => seeded::spawn_at(place, "lister", consumer::list_along(shared, place)),
+            _ => seeded::spawn_at(place, "member", member::run(shared, place)),
+        }
+    }
+}
+
+/// Lets the producers end, and reads everything: anywhere first, then at every process that serves.
+async fn finish(town: &Arc<Town>) {
+    town.with(|book| book.has_enough = true);
+    let busy = |book: &mut Book| town.clients.iter().any(|p| book.up.get(p) == Some(&true));
+    while town.with(busy) {
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+    let mut ends = consumer::read_all(town, Place(FIRST_CLIENT + 100)).await;
+    // A process that does not lead cannot say from where on a partition that is kept short may be read.
+    ends.remove(SHORT);
+    for place in town.serving() {
+        let mut client = client::Client::new(vec![place]);
+        consumer::read_to(town, Place(place.0 + 1_000), &mut client, &ends).await;
+    }
+}
+
+fn judge(town: &Town, trace: (u64, u64), disturbances: u64) -> Outcome {
+    let flaws = check_files(town);
+    let entries = town.newest(|_| ()).map_or(0, |()| {
+        let nodes = town.with(|book| book.nodes.values().cloned().collect::<Vec<_>>());
+        let indices = nodes.iter().map(|node| node.journal_status().index);
+        indices.max().unwrap_or(0)
+    });
+    town.with(|book| {
+        book.violations.extend(flaws);
+        let mut injected = book.faults.injected().clone();
+        if disturbances > 0 {
+            injected.insert(Fault::Loss, disturbances);
+        }
+        let header = Recorder::header(!injected.is_empty(), LAG_BOUND_US);
+        let lines = std::mem::take(&mut book.history).into_lines();
+        let report = match checker::check_lines(header.clone(), lines.iter().cloned()) {
+            Ok(report) => report,
+            Err(error) => {
+                book.violations
+                    .push(format!("the history contradicts itself: {error}"));
+                Report::default()
+            }
+        };
+        Outcome {
+            report,
+            violations: std::mem::take(&mut book.violations),
+            trace,
+            injected,
+            header,
+            lines,
+            entries,
+        }
+    })
+}
+
+/// What of the slices that the newest state names does not lie in a whole file in the bucket.
+fn check_files(town: &Town) -> Vec<String> {
+    let places = town.newest(|state| {
+        let mut places = Vec::new();
+        for topic in state.topics().iter() {
+            for &partition in &topic.partitions {
+                let Some(known) = state.partition(partition) else {
+                    continue;
+                };
+                let located = state.locate(partition, known.log_start(), u64::MAX, usize::MAX);
+                if let meta::Located::Found { places: found, .. } = located {
+                    places.extend(found.into_iter().map(|place| (place.file, place.nonce)));
+                }
+            }
+        }
+        places
+    });
+    let mut files = places.unwrap_or_default();
+    files.sort_unstable();
+    files.dedup();
+    let key =
+        |(file, nonce)| store::layout::file_key(agent::data::fetch::read::stored_id(file), nonce);
+    let is_whole = |key: &Key| {
+        let bytes = town.store.peek(key);
+        bytes.is_some_and(|bytes| store::file::FileIndex::decode_whole(&bytes).is_ok())
+    };
+    let missing = files.into_iter().map(key).filter(|key| !is_whole(key));
+    missing
+        .map(|key| format!("the live file {key} is not whole in the bucket"))
+        .collect()
+}

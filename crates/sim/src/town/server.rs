@@ -1,0 +1,195 @@
+//! A process of the town: what `seaway dev` starts, in the order in which it does, on a simulated
+//! machine: the bucket behind its counters and hedges, the marker, a control node, an agent. It must not decide
+//! anything that production decides.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::settings::FailPoints;
+use control::configs::Wanted;
+use host::net::TcpListener;
+use host::rng::Rng;
+use host::seeded::{self, Place};
+use journal::object::Object;
+use rpc::Control;
+use rpc::call::Call;
+use store::bucket::Bucket;
+use store::hedge::Hedged;
+use store::marker::{self, Marker};
+use store::meter::Meter;
+
+use super::Town;
+use super::bucket::Reached;
+use super::client::address;
+
+/// Kafka's id of the cluster.
+pub(super) const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+/// Pause after the bucket did not answer at the start.
+const ADMIT_AGAIN: Duration = Duration::from_millis(200);
+/// Time between two questions to a control node that does not lead.
+const WANT_AGAIN: Duration = Duration::from_millis(500);
+/// How long clients wait for a start to end before they are sent away, as in `seaway dev`.
+const CLIENTS_WAIT: Duration = Duration::from_secs(1);
+
+/// What all processes of a run are started with.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) journal: journal::node::Settings,
+    pub(super) flush_bytes: u64,
+    pub(super) flush_interval: Duration,
+    pub(super) upload_concurrency: usize,
+    pub(super) grace: Duration,
+    pub(super) collect_interval: Duration,
+}
+
+impl Plan {
+    pub(super) fn draw(rng: &mut Rng, servers: usize, grace: Duration) -> Self {
+        let mut journal = match servers {
+            1 => journal::node::Settings::alone("town"),
+            _ => journal::node::Settings::one_of_several("town"),
+        };
+        journal.snapshot.entries = 20 + rng.below(200);
+        journal.scan_limit = 5 + rng.below(200) as usize;
+        journal.slot_bytes_max = 300 + rng.below(20_000) as usize;
+        Plan {
+            journal,
+            flush_bytes: 500 + rng.below(20_000),
+            flush_interval: Duration::from_millis(1 + rng.below(100)),
+            upload_concurrency: 1 + rng.below(8) as usize,
+            grace,
+            collect_interval: Duration::from_millis(500 + rng.below(2_000)),
+        }
+    }
+
+    fn control(&self, place: Place) -> control::Settings {
+        let mut journal = self.journal.clone();
+        journal.name = format!("town-{}", place.0);
+        let grace = self.grace.as_millis().to_string();
+        control::Settings {
+            cluster_id: CLUSTER.to_owned(),
+            journal,
+            groups: control::coordinator::Settings {
+                initial_rebalance_delay: Duration::from_millis(100),
+                session_timeout_min: Duration::from_millis(100),
+                session_timeout_max: Duration::from_secs(600),
+                members_max: 100,
+                bytes_max: 1 << 20,
+            },
+            housekeeping_interval: Duration::from_millis(500),
+            cluster_configs: Wanted {
+                configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
+                replaces: None,
+            },
+        }
+    }
+
+    fn agent(&self, place: Place) -> agent::Settings {
+        agent::Settings {
+            name: format!("town-{}", place.0),
+            region: "r".to_owned(),
+            zone: "z".to_owned(),
+            advertised_host: None,
+            advertised_port: None,
+            bucket_number: 0,
+            auto_create_topics_enable: false,
+            num_partitions: 1,
+            socket_request_max_bytes: 1 << 20,
+            max_connections: 100,
+            max_connections_per_ip: 100,
+            connections_max_idle: Duration::from_secs(60),
+            produce_buffer_bytes: 1 << 20,
+            fetch_buffer_bytes: 1 << 20,
+            fetch_cache_bytes: 256 << 10,
+            fetch_max_bytes: 1 << 20,
+            fetch_sessions_max: 10,
+            bucket_reserve_bytes: 0,
+            flush_bytes: self.flush_bytes,
+            file_batches_max: 1_000,
+            flush_interval: self.flush_interval,
+            upload_concurrency: self.upload_concurrency,
+            upload_timeout: Duration::from_secs(10),
+            collect_interval: self.collect_interval,
+            collect_list_interval: self.collect_interval,
+            file_delete_grace: self.grace,
+            broker_configs: Vec::new(),
+            fail_points: FailPoints::NONE,
+        }
+    }
+}
+
+/// Starts the process of a machine, which must not run.
+pub(super) fn start(town: &Arc<Town>, place: Place) {
+    let town = Arc::clone(town);
+    seeded::spawn_at(place, "server", async move {
+        match serve(&town, place).await {
+            Ok(never) => match never {},
+            Err(why) => town.violation(format!("process {} ended: {why}", place.0)),
+        }
+    });
+}
+
+async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
+    let listener = host::net::listen(address(place)).await;
+    let listener = listener.map_err(|error| error.to_string())?;
+    let reached = Reached::new(town, &town.store, place);
+    let meter = Meter::new(Arc::new(reached));
+    let counters = Arc::clone(meter.counters());
+    let bucket: Arc<dyn Bucket> = Arc::new(Hedged::new(Arc::new(meter), counters));
+    let settings = town.plan.control(place);
+    let (node, _tasks) = tokio::select! {
+        biased;
+        admitted = admit(&*bucket) => {
+            admitted?;
+            let engine = Object::new(Arc::clone(&bucket), settings.journal.shard);
+            control::Node::start(&settings, Box::new(engine), Arc::clone(&bucket))
+        }
+        never = send_away(&listener) => match never {},
+    };
+    town.started(place, &node);
+    tokio::select! {
+        biased;
+        led = node.lead() => led.map_err(|error| error.to_string())?,
+        never = send_away(&listener) => match never {},
+        never = want_leader(&node) => match never {},
+    }
+    let shared: Arc<dyn Control> = Arc::<control::Node>::clone(&node);
+    let agent = agent::Agent::start(town.plan.agent(place), listener, bucket, shared).await;
+    let _agent = agent.map_err(|error| error.to_string())?;
+    town.serves(place);
+    Err(node.halted().await)
+}
+
+/// Finds out whose the bucket is, claiming it if it is nobody's.
+async fn admit(bucket: &dyn Bucket) -> Result<(), String> {
+    let wanted = Marker {
+        cluster: CLUSTER.to_owned(),
+        created_ms: host::clock::wall_millis(),
+        bucket: 0,
+        generation: host::rng::nonce() as u64,
+    };
+    loop {
+        match marker::claim(bucket, &wanted).await {
+            Ok(_) => return Ok(()),
+            Err(marker::Error::Bucket(_)) => host::clock::sleep(ADMIT_AGAIN).await,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// Asks for what only a leader can give, as agents elsewhere would: nobody claims a lead that is not wanted.
+async fn want_leader(node: &control::Node) -> Infallible {
+    loop {
+        drop(node.call(Call::Barrier).await);
+        host::clock::sleep(WANT_AGAIN).await;
+    }
+}
+
+/// Closes connections of clients while nobody can serve them, for ever.
+async fn send_away(listener: &TcpListener) -> Infallible {
+    host::clock::sleep(CLIENTS_WAIT).await;
+    loop {
+        drop(host::net::accept(listener).await);
+    }
+}

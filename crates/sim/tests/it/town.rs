@@ -1,0 +1,36 @@
+//! Whole runs of the town at fixed seeds: clean, and the same twice. Seeds that once failed are kept here.
+
+use sim::scheduler::Trace;
+use sim::town::run;
+use sim::world::{Outcome, Settings};
+
+fn outcome(seed: u64) -> Outcome {
+    let mutation = None;
+    run(Settings { seed, mutation }, Trace::hashed())
+}
+
+#[test]
+fn fixed_seeds_are_clean_and_do_something() {
+    let (mut failures, mut acknowledged, mut injected) = (Vec::new(), 0, 0);
+    for seed in 0..8 {
+        let outcome = outcome(seed);
+        acknowledged += outcome.report.counts.acknowledged;
+        injected += outcome.injected.values().sum::<u64>();
+        if !outcome.is_clean() {
+            let (first, names) = (outcome.violations.first(), outcome.report.names());
+            failures.push(format!("seed {seed}: {first:?} {names:?}"));
+        }
+    }
+    assert_eq!(failures, Vec::<String>::new());
+    assert!(acknowledged > 500, "{acknowledged} were acknowledged");
+    assert!(injected > 100, "{injected} faults were injected");
+}
+
+#[test]
+fn a_seed_gives_one_trace_byte_for_byte() {
+    for seed in [3, 9] {
+        let (first, second) = (outcome(seed), outcome(seed));
+        assert_eq!(first.trace, second.trace);
+        assert_eq!(first.lines, second.lines);
+    }
+}
