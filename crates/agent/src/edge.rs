@@ -1,5 +1,5 @@
-//! The edge: connections, their memory, the order of their answers. It must not know what requests mean: `service` is
-//! its door to that.
+//! The edge: connections, their memory, the order of their answers. It must not know what requests
+//! mean; it asks through `service`.
 
 pub(crate) mod admission;
 pub(crate) mod connection;

@@ -2,9 +2,9 @@
 //! must not know journals or the metadata's own state, which it sees through `rpc` only.
 //!
 //! Floors, each knowing only those below it (`xtask/src/tidy/arrows.rs` holds them):
-//! - `server`: starts and stops it, and puts the others together
+//! - `server`: starts and stops an agent, and puts the others together
 //! - `api`: what Kafka's requests mean, a file per family; it is the `Service` of the edge
-//! - `edge`: connections; frames in, answers out in order, memory for both. It knows nothing of [`data`], nor that of it
+//! - `edge`: frames in, answers out in order, memory for both; it and [`data`] are strangers
 //! - [`data`]: from batches to committed files, from positions to records; the cache; the collector
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may fail by panic"))]

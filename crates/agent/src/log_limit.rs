@@ -1,5 +1,5 @@
-//! Keeps damaged files from filling the log, each on its own, so that one does not hide another. It must
-//! not know what is logged.
+//! Keeps damaged files from filling the log. Each file has a limit of its own, so that one does not
+//! hide another. It must not know what is logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +9,9 @@ use host::clock::Instant;
 use host::log_limit::LogLimit;
 use meta::ids::FileId;
 
-/// At most one line of a file in this time: its readers ask again and again.
+/// At most one line about a file in this time: its readers ask again and again.
 const EVERY_OF_A_FILE: Duration = Duration::from_secs(10);
-/// Files whose lines are limited each on its own: some KiB of memory, and six lines a second.
+/// Files that have a limit of their own: some KiB of memory, and six lines a second.
 const FILES_MAX: usize = 64;
 
 /// Lets one line about each file through in a while, and counts the others. Files beyond
@@ -22,7 +22,7 @@ pub(crate) struct FileLogLimit {
     others: LogLimit,
 }
 
-/// Until when nothing more is said of a file, and how much was not.
+/// When the next line about a file may be written, and how many were left out.
 #[derive(Debug)]
 struct Silence {
     until: Instant,
@@ -30,7 +30,7 @@ struct Silence {
 }
 
 impl FileLogLimit {
-    /// Whether to write a line about `file` now: how many were left out since the last one.
+    /// `Some` if a line about `file` may be written now: how many were left out since the last one.
     pub(crate) fn pass(&self, file: FileId, now: Instant) -> Option<u64> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(silence) = files.get_mut(&file) {

@@ -1,5 +1,5 @@
-//! What the agent counts, as plain atomics, and how Prometheus reads it. It must not know who asks
-//! or where it is served.
+//! The agent's metrics, as plain atomics, and their text for Prometheus. They must not know who
+//! asks or where they are served.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -16,12 +16,10 @@ impl Counter {
         self.add(1);
     }
 
-    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
     }
 
-    /// The number so far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -32,7 +30,6 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Adds `count`, which may be negative.
     pub fn add(&self, count: i64) {
         self.0.fetch_add(count, Relaxed);
     }
@@ -47,7 +44,7 @@ impl Gauge {
     }
 }
 
-/// How values are spread: powers of two from `first`.
+/// A histogram; its bounds are powers of two from `first` on.
 #[derive(Debug)]
 pub struct Histogram {
     first: u64,
@@ -76,12 +73,10 @@ impl Histogram {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Counts a duration in microseconds.
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Values counted so far.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
     }
@@ -97,7 +92,7 @@ impl Errors {
         Errors(errors.map(|code| (*code, Counter::default())).collect())
     }
 
-    /// Counts one; no error is not counted.
+    /// Counts an error; a code that means no error is not counted.
     pub fn count(&self, code: ErrorCode) {
         if !code.is_error() {
             return;
@@ -110,7 +105,6 @@ impl Errors {
 
 macro_rules! metrics {
     ($($name:ident: $kind:ident $(($first:expr))? = $text:literal, $help:literal;)*) => {
-        /// Everything that an agent counts.
         #[derive(Debug)]
         pub struct Metrics {
             $(#[doc = $help] pub $name: $kind,)*
@@ -129,7 +123,7 @@ macro_rules! metrics {
                 }
             }
 
-            /// All of it in Prometheus' text format.
+            /// All metrics in Prometheus' text format.
             pub fn render(&self) -> String {
                 let mut out = String::new();
                 $(self.$name.write(&mut out, concat!("seaway_agent_", $text), $help);)*
@@ -189,7 +183,7 @@ metrics! {
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: &str) {
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

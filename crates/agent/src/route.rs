@@ -1,5 +1,5 @@
-//! Which agent a client is sent to for a partition: rendezvous hashing, so that agents agree
-//! without talking, and a partition moves only when its agent comes or goes. Pure.
+//! Chooses the agent to which clients are sent for a partition: rendezvous hashing, so that agents
+//! agree without talking, and a partition moves only when its agent comes or goes. Pure.
 
 use meta::ids::PartitionId;
 use meta::terms::view::Agent;
@@ -11,8 +11,8 @@ pub fn agent_for(partition: PartitionId, agents: &[Agent]) -> Option<&Agent> {
         .max_by_key(|agent| (weight(partition, agent.id.0), agent.id))
 }
 
-/// A mix of both numbers (the finaliser of MurmurHash3, public domain): every build must compute
-/// the same, so the standard library's hasher will not do.
+/// Hashes both numbers (the finaliser of MurmurHash3, public domain). Every build must compute the
+/// same, which the standard library's hasher does not promise.
 fn weight(partition: PartitionId, agent: i32) -> u64 {
     let mut x =
         partition.0 ^ (u64::from(agent.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15));

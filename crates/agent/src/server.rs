@@ -40,17 +40,17 @@ use crate::view::Views;
 
 /// How long connections are given to end when the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-/// How often it is looked whether they have ended.
+/// How often a stopping agent checks whether its connections have ended.
 const STOP_POLL: Duration = Duration::from_millis(10);
-/// The pauses before something that failed at the start is tried again.
+/// The pauses before a failed step of the start is tried again.
 const START: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-/// Pause after a connection could not be accepted, for want of file descriptors for instance.
+/// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The listener is of no use.
+    /// The listener's address is not known.
     #[error("the listener has no address: {0}")]
     Listener(#[from] io::Error),
     /// The control plane will never take this agent.
@@ -65,13 +65,12 @@ pub struct Agent {
     cluster_id: String,
     stop: watch::Sender<bool>,
     accepting: Task<()>,
-    /// Tasks that end with the agent.
     _tasks: Vec<Task<()>>,
 }
 
 impl Agent {
-    /// Registers and serves. Waits as long as the control plane gives no answer: a missing dependency
-    /// means not ready, never an end. Dropping the future before it is done stops it.
+    /// Registers and serves. Waits as long as the control plane gives no answer: a missing
+    /// dependency means not ready, never an end. Dropping the future stops the start.
     pub async fn start(
         settings: Settings,
         listener: TcpListener,
@@ -80,7 +79,7 @@ impl Agent {
     ) -> Result<Agent, StartError> {
         let address = listener.local_addr()?;
         let control = Client::new(control);
-        // Before anything is read, so that no notice is missed.
+        // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
         let registration = registration(&settings, address);
         let advertised = advertised(&registration);
@@ -143,7 +142,7 @@ impl Agent {
         self.address
     }
 
-    /// Where clients are told to connect, host:port.
+    /// The address at which clients are told to connect, host:port.
     pub fn advertised(&self) -> String {
         self.advertised.clone()
     }
@@ -156,18 +155,19 @@ impl Agent {
         &self.cluster_id
     }
 
-    /// For pages that ask how it is.
+    /// A handle for pages that show the agent's state.
     pub fn probe(&self) -> Probe {
         Probe {
             context: Arc::clone(&self.context),
         }
     }
 
-    /// Accepts nothing more, answers what is in the pipeline, and ends; within three seconds, whatever
-    /// the bucket does: what is not durable by then is not answered.
+    /// Accepts no more connections, answers requests that are in the pipeline, and ends within
+    /// three seconds, whatever the bucket does: requests that are not durable by then get no
+    /// answer.
     pub async fn stop(self) {
         drop(self.accepting);
-        // Nobody listens if there are no connections.
+        // Without connections nobody listens.
         let _ = self.stop.send(true);
         self.context.pipeline.drain();
         let context = &self.context;
@@ -182,14 +182,14 @@ impl Agent {
     }
 }
 
-/// A look at a running agent; it keeps nothing running.
+/// Reads a running agent's state without keeping the agent running.
 #[derive(Clone)]
 pub struct Probe {
     context: Arc<Context>,
 }
 
 impl Probe {
-    /// What it counted, for Prometheus.
+    /// The agent's metrics, for Prometheus.
     pub fn metrics(&self) -> String {
         let metrics = &self.context.metrics;
         metrics
@@ -268,7 +268,7 @@ fn start_tasks(
 }
 
 fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
-    // "Every address" is none that a client could connect to.
+    // Clients cannot connect to the "every address" of a listener.
     let reachable = match first {
         SocketAddr::V4(address) if address.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
         SocketAddr::V6(address) if address.ip().is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
@@ -285,7 +285,6 @@ fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
     }
 }
 
-/// Host and port, as clients write them.
 fn advertised(registration: &RegisterAgent) -> String {
     let RegisterAgent { host, port, .. } = registration;
     if host.contains(':') {
@@ -312,7 +311,7 @@ async fn register(
     }
 }
 
-/// The view, with this agent in it.
+/// Reads the view of the cluster until this agent is in it.
 async fn open_views(control: &Client, cluster_id: &str, hub: &Arc<Hub>) -> Views {
     let mut pauses = START.start();
     loop {
@@ -352,8 +351,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
     }
 }
 
-/// Learns that the agent was started again elsewhere from what is applied, rather than from the first
-/// commit that fails.
+/// Notices in what is applied that the agent was started again elsewhere, before a commit fails.
 fn note_own_incarnation(context: &Context) {
     if let Some(own) = context.views.latest().agent(context.agent) {
         context.pipeline.latest_incarnation(own.incarnation);
@@ -362,12 +360,11 @@ fn note_own_incarnation(context: &Context) {
 
 async fn refresh(context: &Context, version: u64) {
     if let Err(error) = context.views.refresh_to(version).await {
-        // Requests for what is not in the view look for themselves.
+        // A request for a topic that is not in the view looks for it itself.
         tracing::warn!(%error, "the view of topics is not up to date");
     }
 }
 
-/// Accepts connections, for ever.
 async fn accept(listener: TcpListener, context: Arc<Context>, stopping: watch::Receiver<bool>) {
     let settings = &context.settings;
     let admission = Admission::new(settings.max_connections, settings.max_connections_per_ip);

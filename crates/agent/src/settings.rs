@@ -1,6 +1,5 @@
-//! What the binary decides for an agent. Plain data without defaults: names, limits and times come
-//! from the operator, under Kafka's names where Kafka has them. It must not read any file or
-//! environment.
+//! The settings of an agent. Plain data without defaults: names, limits and times come from the
+//! operator, under Kafka's names where Kafka has them. It must not read any file or environment.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use meta::setting::Setting;
 
-/// All that an agent is told when it starts.
+/// The settings of one agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The agent's own name, kept across starts; its node id follows it.
@@ -28,10 +27,10 @@ pub struct Settings {
     pub num_partitions: u32,
     /// `socket.request.max.bytes`: a connection that announces a larger request is closed.
     pub socket_request_max_bytes: u32,
-    /// `max.connections`, or fewer, so that the process has file descriptors for other things: more are
-    /// closed as they come.
+    /// `max.connections`, lowered so that the process has file descriptors for other things:
+    /// further connections are closed as they come.
     pub max_connections: usize,
-    /// `max.connections.per.ip`: the same for those from one address.
+    /// `max.connections.per.ip`: the same limit for the connections from one address.
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`
     pub connections_max_idle: Duration,
@@ -47,8 +46,8 @@ pub struct Settings {
     pub fetch_sessions_max: usize,
     /// `flush.bytes`: a file with so many bytes is cut.
     pub flush_bytes: u64,
-    /// A file with so many batches is cut, and a request with more is refused: the commit of a file
-    /// must fit into an entry of the journal.
+    /// A file with so many batches is cut, and a request with more is refused: a file's commit must
+    /// fit into an entry of the journal.
     pub file_batches_max: usize,
     /// `flush.interval.ms`: the longest that a request waits for its file to be cut.
     pub flush_interval: Duration,
@@ -66,7 +65,7 @@ pub struct Settings {
     /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
     /// before it is deleted.
     pub file_delete_grace: Duration,
-    /// What DescribeConfigs tells of this broker, sorted by name.
+    /// What DescribeConfigs shows of this broker, sorted by name.
     pub broker_configs: Vec<BrokerConfig>,
     /// Where tests kill the process.
     pub fail_points: FailPoints,
@@ -89,7 +88,7 @@ pub enum FailPoint {
 }
 
 impl FailPoint {
-    /// The name under which a test asks for it.
+    /// The name by which a test asks for it.
     pub fn name(self) -> &'static str {
         match self {
             FailPoint::AfterPut => "after-put",
@@ -97,7 +96,6 @@ impl FailPoint {
         }
     }
 
-    /// The place of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [FailPoint::AfterPut, FailPoint::AfterCommit]
             .into_iter()

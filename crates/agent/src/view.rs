@@ -1,4 +1,4 @@
-//! The agent's own copy of topics and agents, with what produce needs of a topic's configs already
+//! The agent's own copy of topics and agents, with the topic configs that produce needs already
 //! parsed. It is a cache: an answer that something does not exist rests on a current view. It must
 //! not know Kafka's messages.
 
@@ -19,7 +19,7 @@ use chunks::Chunks;
 
 mod chunks;
 
-/// What a topic demands of the batches it takes.
+/// What a topic's configs demand of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// `max.message.bytes`
@@ -74,21 +74,21 @@ impl Topic {
         }
     }
 
-    /// The partition of an index as clients give it.
+    /// The partition with the index that a client gave.
     pub(crate) fn partition(&self, index: i32) -> Option<PartitionId> {
         let index = usize::try_from(index).ok()?;
         self.topic.partitions.get(index).copied()
     }
 }
 
-/// The cluster as last seen.
+/// The cluster as the control plane last told it.
 #[derive(Debug)]
 pub(crate) struct View {
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Arc<[Agent]>,
     pub cluster_configs: Arc<Configs>,
-    /// `None` before the first was seen.
+    /// `None` before the first view.
     version: Option<u64>,
     by_name: Chunks,
     by_id: Chunks,
@@ -165,18 +165,15 @@ impl View {
         partitions.copied().collect()
     }
 
-    /// A topic by name.
     pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.by_name
             .find(|topic| topic.topic.name.as_str().cmp(name))
     }
 
-    /// A topic by id.
     pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.by_id.find(|topic| topic.topic.id.cmp(&id))
     }
 
-    /// An agent by its node id.
     pub(crate) fn agent(&self, id: AgentId) -> Option<&Agent> {
         self.agents.iter().find(|agent| agent.id == id)
     }
@@ -201,7 +198,6 @@ pub(crate) enum TopicKey<'a> {
 }
 
 impl View {
-    /// A topic as a client names it.
     pub(crate) fn find(&self, key: TopicKey<'_>) -> Option<&Arc<Topic>> {
         match key {
             TopicKey::Name(name) => self.topic(name),
@@ -213,7 +209,7 @@ impl View {
 /// The latest view, shared by all connections.
 pub(crate) struct Views {
     control: Client,
-    /// Who waits for partitions of topics that are gone is told to look.
+    /// Fetches that wait for partitions of deleted topics are told to look.
     hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
     /// One difference at a time is asked for: what comes of it is what the next one is a difference to.
@@ -226,7 +222,7 @@ pub(crate) struct Views {
 type Barriers = Option<(u64, Result<(), rpc::Error>)>;
 
 impl Views {
-    /// The first view, as applied at the control node.
+    /// Starts with the view that the control node has applied.
     pub(crate) async fn open(
         control: Client,
         cluster_id: String,

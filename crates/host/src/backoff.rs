@@ -1,12 +1,12 @@
-//! Pauses between the repetitions of what failed: they double up to a bound, and each is drawn, so
-//! that those who failed together do not come again together. It must not know what is repeated.
+//! Pauses between the repetitions of a failed action: they double up to a bound, and each is
+//! random, so that callers that failed together do not come again together. It must not know what
+//! is repeated.
 
 use std::time::Duration;
 
 use crate::clock;
 use crate::rng::Rng;
 
-/// The first pause and the longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -19,20 +19,20 @@ impl Backoff {
         Backoff { first, longest }
     }
 
-    /// The longest that the pause after so many failures in a row may be; the first failure is 1.
+    /// The longest pause after so many failures in a row, the first of which is 1.
     pub fn bound(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// The pause after so many failures in a row: half of [`Backoff::bound`] at least.
+    /// A random pause after so many failures in a row, between half of [`Backoff::bound`] and all
+    /// of it.
     pub fn after(self, failures: u32, rng: &mut Rng) -> Duration {
         let bound = self.bound(failures);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(micros - rng.below(micros / 2 + 1))
     }
 
-    /// The pauses of one loop, from the first on.
     pub fn start(self) -> Pauses {
         Pauses {
             backoff: self,

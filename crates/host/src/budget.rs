@@ -1,5 +1,5 @@
-//! Byte budgets: what bounds memory. A budget hands out permits by size; whoever wants more than
-//! is left waits, first come first served. It must not know what the bytes are.
+//! Byte budgets: they bound memory. A budget hands out permits by size; a caller that wants more
+//! than is left waits, first come first served. It must not know what the bytes are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,7 +22,7 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct Want {
     waiting: AtomicUsize,
-    /// When one of them got what he waited for, in microseconds of the clock.
+    /// When a waiter last got its bytes, in microseconds of the clock.
     ended_micros: AtomicU64,
 }
 
@@ -33,20 +33,19 @@ pub struct Held {
 }
 
 impl Held {
-    /// How much is held.
     pub fn bytes(&self) -> u64 {
         self.permit.num_permits() as u64 * GRAIN
     }
 
-    /// Takes over what is held of the same budget.
+    /// Adds bytes held of the same budget.
     ///
     /// # Panics
-    /// If it is of another budget.
+    /// If `more` is of another budget.
     pub fn merge(&mut self, more: Held) {
         self.permit.merge(more.permit);
     }
 
-    /// Gives back what is held beyond `bytes`.
+    /// Gives back the bytes held beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let kept = usize::try_from(bytes.div_ceil(GRAIN)).unwrap_or(usize::MAX);
         let excess = self.permit.num_permits().saturating_sub(kept.max(1));
@@ -84,7 +83,6 @@ impl Budget {
         }
     }
 
-    /// Holds `bytes` if they are free now.
     pub fn try_hold(&self, bytes: u64) -> Option<Held> {
         let permits = self.permits(bytes);
         let permit = Arc::clone(&self.semaphore)
@@ -93,23 +91,22 @@ impl Budget {
         Some(Held { permit })
     }
 
-    /// Bytes that nobody holds.
     pub fn free_bytes(&self) -> u64 {
         self.semaphore.available_permits() as u64 * GRAIN
     }
 
-    /// All bytes, held or not.
     pub fn total_bytes(&self) -> u64 {
         u64::from(self.grains) * GRAIN
     }
 
-    /// True if someone waits for bytes of it, or did at any time since `instant`, or had to do with less.
+    /// True if a caller waits for bytes, did at any time since `instant`, or got less than it
+    /// wanted since then.
     pub fn is_wanted_since(&self, instant: Instant) -> bool {
         let ended = Instant::from_micros(self.want.ended_micros.load(Relaxed));
         self.want.waiting.load(Relaxed) > 0 || ended > instant
     }
 
-    /// Says that someone had to do with less than he wanted.
+    /// Notes that a caller got less than it wanted.
     pub fn note_short(&self, now: Instant) {
         self.want.ended_micros.store(now.as_micros(), Relaxed);
     }
@@ -120,7 +117,7 @@ impl Budget {
     }
 }
 
-/// Counts one who waits, until dropped.
+/// Counts one waiting caller until dropped.
 struct Waits<'a>(&'a Want);
 
 impl<'a> Waits<'a> {

@@ -1,5 +1,5 @@
-//! Time: a boot clock for everything that measures, a wall clock for what people and Kafka's
-//! timestamps mean, and sleeping. It must not know what the time is used for.
+//! Time: a boot clock for everything that is measured, a wall clock for people and for Kafka's
+//! timestamps, and sleeping. It must not know what the time is used for.
 
 use std::future::Future;
 #[cfg(feature = "simulated")]
@@ -11,8 +11,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A point on the boot clock, in microseconds. It goes on while the machine sleeps and never back.
-/// Plain data, so that sans-IO cores can be driven with invented instants.
+/// A point on the boot clock, in microseconds. That clock goes on while the machine sleeps, and
+/// never back. Plain data, so that sans-IO cores can be driven with invented instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -86,7 +86,6 @@ pub fn wall_millis() -> u64 {
         })
 }
 
-/// Sleeps for `duration`.
 pub async fn sleep(duration: Duration) {
     #[cfg(feature = "simulated")]
     if let Some(sleeping) = crate::seeded::sleep(duration) {

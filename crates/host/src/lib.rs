@@ -1,8 +1,8 @@
 //! The only crate that touches OS time, entropy, sockets and task spawning.
 //!
-//! Everything with a protocol in it takes time and randomness as arguments; the shells around it
-//! get them here, so that the simulator can stand in for the whole machine. This crate knows
-//! nothing of Kafka, buckets or journals.
+//! Everything with a protocol in it takes time and randomness as arguments; its shell gets them
+//! here, so that the simulator can stand in for the whole machine. This crate knows nothing of
+//! Kafka, buckets or journals.
 
 pub mod backoff;
 pub mod budget;

@@ -1,15 +1,15 @@
-//! Keeps what a client or a sick bucket can cause at will from filling the log. It must not know
-//! what is logged.
+//! Keeps lines that a client or a sick bucket can cause at will from filling the log. It must not
+//! know what is logged.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// At most one line in this time, unless another is given.
+/// The time for one line, unless another is given.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Lets one line through in a while, and counts the others.
+/// Lets one line through in a while and counts those left out.
 #[derive(Debug)]
 pub struct LogLimit {
     every: Duration,
@@ -24,7 +24,6 @@ impl Default for LogLimit {
 }
 
 impl LogLimit {
-    /// At most one line in so much time.
     pub const fn every(every: Duration) -> Self {
         LogLimit {
             every,
@@ -33,7 +32,7 @@ impl LogLimit {
         }
     }
 
-    /// Whether to write a line now: how many were left out since the last one.
+    /// `Some` if a line may be written now: how many were left out since the last one.
     pub fn pass(&self, now: Instant) -> Option<u64> {
         let next = self.next_micros.load(Relaxed);
         let later = (now + self.every).as_micros();

@@ -11,7 +11,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "simulated")]
 use crate::seeded;
 
-/// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
 /// Waits for connections to one address.
@@ -36,7 +35,7 @@ enum StreamOf {
     Seeded(seeded::Stream),
 }
 
-/// Listens on `address`. A port of which the last owner died a moment ago can be had at once.
+/// Listens on `address`, even if the port's last owner died a moment ago.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(feature = "simulated")]
     if seeded::is_simulated() {
@@ -67,7 +66,7 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr
     }
 }
 
-/// The addresses of a host, a name or an IP address, with `port`; at least one.
+/// The addresses of a host name or IP address, with `port`; at least one.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
     if found.is_empty() {

@@ -1,5 +1,5 @@
-//! The process itself: its end, as tests of crashes want it, its limit of open files, and the name of its
-//! machine. It must not know why.
+//! The process itself: its end, as crash tests want it, its limit of open files, and the name of
+//! its machine. It must not know why it ends.
 
 use std::io;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process,
 
 /// Ends the process as `kill -9` does: nothing is flushed, closed or unwound.
 pub fn kill_now() -> ! {
-    // It cannot fail for a process of our own; if it did, an abort is the next best.
+    // Killing our own process cannot fail; if it did, an abort is the next best.
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }
 
-/// Ends the process after `limit`, as if it had succeeded, unless it ends before; `tell` is called
-/// first. It needs no runtime, since one that is busy or stuck is what it is for.
+/// Ends the process after `limit` with success, unless it has ended before; calls `tell` first. It
+/// needs no runtime, since it exists for runtimes that are busy or stuck.
 pub fn exit_after(limit: Duration, tell: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let builder = std::thread::Builder::new().name("exit".to_owned());
     builder.spawn(move || {
@@ -25,11 +25,11 @@ pub fn exit_after(limit: Duration, tell: impl FnOnce() + Send + 'static) -> io::
     Ok(())
 }
 
-/// What a process without a limit of open files asks for: the most that Linux gives by default.
+/// The limit to ask for if the process has none: the most that Linux gives by default.
 const FILES_MAX: u64 = 1 << 20;
 
-/// Raises the limit of open files as far as the process may, and tells what it is then. Shells and
-/// service managers start processes with 1,024, for the sake of programs that use `select`.
+/// Raises the limit of open files as far as the process may, and yields the limit in force. Shells
+/// and service managers start processes with 1,024, for the sake of programs that use `select`.
 pub fn raise_file_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.unwrap_or(FILES_MAX);
@@ -38,13 +38,13 @@ pub fn raise_file_limit() -> u64 {
             current: Some(wanted),
             maximum,
         };
-        // The limit that was there serves too: whoever asked looks at what it is.
+        // A failure leaves the old limit in force, which the caller learns.
         let _ = setrlimit(Resource::Nofile, raised);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(FILES_MAX)
 }
 
-/// What the machine calls itself, for people.
+/// The machine's host name, for people.
 pub fn machine_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let name = told.ok().or_else(|| std::env::var("HOSTNAME").ok());
@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    /// Says to [`child`] that it is one.
+    /// Tells [`child`] that it runs as the child process.
     const IS_CHILD: &str = "HOST_PROCESS_TEST_CHILD";
 
     #[test]

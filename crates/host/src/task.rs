@@ -1,6 +1,6 @@
-//! Spawning: tasks have names, and a panic in any of them ends the process, because a node that
-//! has lost one of its parts must not go on half dead (safety.md, fault 12). It must not know
-//! what the tasks do.
+//! Spawning: tasks have names, and a panic in any of them ends the process, because a node that has
+//! lost one of its parts must not go on half dead (docs/safety.md). It must not know what the tasks
+//! do.
 
 use std::future::Future;
 
@@ -88,7 +88,7 @@ pub async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     }
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
-        // Nobody cancels such work but a runtime that ends, and this task with it.
+        // Only the end of the runtime cancels such work, and it cancels this task as well.
         Err(error) if error.is_cancelled() => std::future::pending().await,
         Err(error) => abort_process("blocking work", &error.to_string()),
     }
@@ -125,10 +125,10 @@ mod tests {
 
     use super::*;
 
-    /// Says to [`child`] that it is one, and in what kind of task to panic.
+    /// Tells [`child`] that it runs as the child process, and in what kind of task to panic.
     const KIND: &str = "HOST_TASK_TEST_KIND";
 
-    /// Whether a process outlives a panic in a task of this kind.
+    /// True if a process survives a panic in a task of this kind.
     fn outlives_a_panic_in(kind: &str) -> bool {
         let this = std::env::current_exe().expect("a test is a program");
         let status = Command::new(this)
@@ -155,7 +155,7 @@ mod tests {
                     std::future::pending::<()>().await;
                 }
                 "spawn_blocking" => spawn_blocking(|| panic!("on purpose")).await,
-                // What the rule forbids: nobody is told.
+                // An unguarded task, which the rule forbids: nobody learns of its panic.
                 "unguarded" => drop(tokio::spawn(panics()).await),
                 other => panic!("there is no kind {other}"),
             }
@@ -172,7 +172,7 @@ mod tests {
         for kind in ["spawn", "spawn_detached", "spawn_blocking"] {
             assert!(!outlives_a_panic_in(kind), "{kind}");
         }
-        // The test sees the difference.
+        // Shows that the test can tell the difference.
         assert!(outlives_a_panic_in("unguarded"));
     }
 }

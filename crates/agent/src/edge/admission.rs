@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The connections that are open.
 pub(crate) struct Admission {
     max: usize,
     per_address_max: usize,
@@ -17,7 +16,7 @@ struct Open {
     by_address: BTreeMap<IpAddr, usize>,
 }
 
-/// A connection that may be open; it counts until dropped.
+/// Counts one open connection until dropped.
 pub(crate) struct Admitted {
     admission: Arc<Admission>,
     address: IpAddr,
@@ -32,9 +31,9 @@ impl Admission {
         }
     }
 
-    /// Counts a connection from `address`; the setting that forbids it if it is one too many.
+    /// Counts a connection from `address`; the error is the setting that forbids one more.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, &'static str> {
-        // A client is one address, whichever way it is written.
+        // The same client may come as an IPv4 or as a mapped IPv6 address.
         let address = address.to_canonical();
         let mut open = self.open();
         if open.connections >= self.max {

@@ -1,8 +1,8 @@
-//! One connection as a pure machine: bytes, time, memory and answers go in, and out come frames to serve, bytes
-//! to write, memory to take and the instant at which to look again. It keeps the order of answers: requests that may
-//! run ahead begin as they are read, the others when those before them are answered, as in Kafka.
-//! It must not know sockets, clocks, budgets, nor what requests mean: memory, requests under way and what an
-//! answer keeps alive are opaque to it.
+//! One connection as a pure machine: bytes, time, memory and answers go in; out come frames to
+//! serve, bytes to write, memory to take and the instant at which to look again. It keeps the order
+//! of answers: requests that may run ahead begin as they are read, the others when those before
+//! them are answered, as in Kafka. It must not know sockets, clocks, budgets, nor what requests
+//! mean: memory, requests under way and whatever an answer keeps alive are opaque to it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -26,30 +26,30 @@ use inbox::{Inbox, Next};
 use outbox::Outbox;
 use pace::HALT_MAX;
 
-/// Requests in flight on one connection; more are read when these are answered.
+/// Requests in flight on one connection; no more are read until some of them are answered.
 const REQUESTS_MAX: usize = 64;
-/// Requests that wait for their turn, and are read before those before them are answered: none of them
-/// begins before.
+/// Requests that are read while they wait for those before them to be answered.
 const IN_TURN_MAX: usize = 4;
-/// Bytes of answers that wait to be sent before the next one is taken.
+/// Once so many bytes of answers wait to be sent, no further answer is prepared.
 const OUTBOX_BYTES: usize = 64 << 10;
 
-/// What a connection may do.
+/// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The largest request of each kind, and what the requests in flight on one connection may have in all.
+    /// The largest request of each kind; also what the requests in flight on one connection may
+    /// take together.
     pub bulk_bytes_max: usize,
     pub other_bytes_max: usize,
     /// How long it may be idle.
     pub idle_max: Duration,
-    /// The kind of a frame that begins with these two bytes, or fewer if it has no more.
+    /// Tells a frame's kind by its first two bytes, or fewer if it has no more.
     pub kind_of: fn(&[u8]) -> Kind,
 }
 
-/// What frames are, as far as their memory goes.
+/// Kinds of frames, which take their memory from different budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// They carry records.
+    /// Frames with records.
     Bulk,
     Other,
 }
@@ -57,79 +57,76 @@ pub(crate) enum Kind {
 /// How much of a frame has memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
-    /// What every connection has.
+    /// The first bytes, for which every connection has memory of its own.
     Prefix,
-    /// Room for a beginning.
+    /// The first chunk of the frame.
     Beginning,
-    /// Room for the whole frame.
     Whole,
 }
 
-/// Memory that a frame needs. It is given for this step, or for a later one.
+/// A request for memory that a frame needs: for the named step, or a later one at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     pub kind: Kind,
-    /// The frame's length.
     pub length: usize,
     pub step: Step,
-    /// Bytes of memory that all of the frame will keep alive.
+    /// Memory that the whole frame will keep alive.
     pub cost: usize,
-    /// It is for a copy of a frame that is there.
+    /// The memory is for a copy of a frame that has arrived.
     pub copies: bool,
 }
 
-/// What a request comes to.
+/// The answer to a request.
 pub(crate) enum Reply<K> {
     Frame {
         frame: Rope,
-        /// What it keeps alive.
+        /// Whatever the bytes keep alive until they are sent.
         kept: K,
     },
     Silence,
-    /// No answer, and the end of the connection; why, for the log.
+    /// No answer and the end of the connection; the text says why, for the log.
     Close(String),
 }
 
-/// What became of a request.
+/// How far a request got when it was handed out.
 pub(crate) enum Begun<J, K> {
     Done(Reply<K>),
-    /// It is under way, and others may overtake it. From `overdue_at` on nobody waits for its outcome.
+    /// It is under way, and later requests may overtake it. Its sender stops waiting at
+    /// `overdue_at`.
     Ahead {
         job: J,
         overdue_at: Instant,
     },
     /// It begins when those before it are answered.
     InTurn(J),
-    /// Nothing is read until it has begun, so that nothing overtakes it.
+    /// Nothing more is read until it has begun, so that nothing overtakes it.
     Entering(J),
 }
 
-/// What happened.
+/// What happened to the connection.
 pub(crate) enum Event<M, J, K> {
     /// So many bytes were read into [`Connection::room`].
     Read(usize),
-    /// There is nothing to read just now.
+    /// The socket has nothing to read just now.
     Blocked,
-    /// The client sends nothing more.
     Ended,
-    /// Memory that was asked for.
     Granted(Ask, Step, M),
-    /// What became of the frame that was handed out, or of the last request, which was entering.
+    /// The result for the frame that was handed out, or for the last request, which was entering.
     Last(Begun<J, K>),
-    /// What became of the first request.
+    /// The result for the first request.
     First(Begun<J, K>),
     /// So many bytes of the answers were written.
     Written(usize),
-    /// The agent stops: what is under way is answered, what has not begun is not.
+    /// The agent stops: requests under way are answered, others are dropped.
     Stop,
 }
 
-/// What is to be done.
+/// What the shell has to do.
 pub(crate) enum Effect<M> {
     Take(Ask),
-    /// A request without its length, and the memory that it lies in.
+    /// Serve a request, which comes without its length; it lies in the given memory.
     Serve(Bytes, Arc<M>),
-    /// Nobody waits for the outcome of the first request any longer: it is to be answered.
+    /// The first request is overdue: answer it with what is known.
     GiveUp,
     Close(End),
 }
@@ -139,22 +136,20 @@ pub(crate) enum Effect<M> {
 pub(crate) enum End {
     /// One side closed it, or the agent stops.
     Closed,
-    /// The client sent what it may not send.
+    /// The client sent a frame that is not allowed; the text says why.
     Refused(String),
     /// The client sent a request, or read an answer, too slowly.
     Slow,
 }
 
-/// Whether others wait for memory that this connection holds, or did since an instant.
+/// Tells whether other connections wait for memory that this one holds, or did since an instant.
 pub(crate) trait Others<K> {
     fn want_frame(&self, kind: Kind, length: usize, step: Step, since: Instant) -> bool;
     fn want_answer(&self, kept: &K, since: Instant) -> bool;
 }
 
-/// A request in the order of answers.
 struct Queued<J, K> {
     pending: Begun<J, K>,
-    /// The size of its frame.
     bytes: usize,
 }
 
@@ -166,7 +161,7 @@ pub(crate) struct Connection<M, J, K> {
     in_flight_bytes: usize,
     done_bytes: usize,
     in_turn: usize,
-    /// The size of a frame that was handed out, until it is known what became of it.
+    /// The size of the frame that was handed out, until its result is known.
     serving: Option<usize>,
     outbox: Outbox<K>,
     last_active: Instant,
@@ -194,7 +189,7 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// Takes note of what happened; what is to be done about it, if anything, before the next event.
+    /// Takes an event; yields the effect to perform before the next event, if there is one.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<M, J, K>) -> Option<Effect<M>> {
         match event {
             Event::Read(bytes) => self.inbox.received(now, bytes),
@@ -231,7 +226,7 @@ impl<M, J, K> Connection<M, J, K> {
         self.read_on(now)
     }
 
-    /// Puts the request that was handed out last into the order, or says what became of it.
+    /// Queues the request that was handed out last, or its answer.
     fn put_last(&mut self, begun: Begun<J, K>) {
         let bytes = match self.serving.take() {
             Some(bytes) => bytes,
@@ -268,8 +263,8 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// Moves answers, first come first, to the outbox, as far as there is room; why the connection is to be
-    /// closed, if an answer says so.
+    /// Moves answers from the front of the queue to the outbox while there is room; the text says
+    /// why the connection is to be closed, if an answer wants that.
     fn answer(&mut self, now: Instant) -> Option<String> {
         while !self.is_outbox_full() {
             let is_done = |queued: &mut Queued<J, K>| matches!(queued.pending, Begun::Done(_));
@@ -287,13 +282,13 @@ impl<M, J, K> Connection<M, J, K> {
         None
     }
 
-    /// True if no answer is prepared until some of those before it was sent.
+    /// True if no answer may be prepared until some of those before it were sent.
     fn is_outbox_full(&self) -> bool {
         self.outbox.bytes() >= OUTBOX_BYTES
     }
 
-    /// When the client sends nothing more, what came whole is still answered. When the agent stops, what is under way is,
-    /// and what has not begun, or waits for others, is not.
+    /// True if nothing is left to do: after the client's end all whole requests are answered first;
+    /// after the agent's stop only those that are under way and wait for nobody.
     fn is_over(&self) -> bool {
         if !self.outbox.is_empty() {
             return false;
@@ -309,7 +304,7 @@ impl<M, J, K> Connection<M, J, K> {
         let is_paused = !self.is_reading();
         match (self.reading_paused, is_paused) {
             (true, false) => self.inbox.excuse_halt(now),
-            // What is left of a chunk would be kept from others for nothing.
+            // Otherwise the rest of a chunk would take memory from others for nothing.
             (false, true) => self.inbox.rest(),
             _ => {}
         }
@@ -329,7 +324,6 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// True if the next request may be read now.
     fn is_reading(&self) -> bool {
         !self.stopping && self.serving.is_none() && !self.is_entering() && !self.is_full()
     }
@@ -339,21 +333,20 @@ impl<M, J, K> Connection<M, J, K> {
         matches!(last, Some(Begun::Entering(_)))
     }
 
-    /// True if the connection has as much in flight as one may have.
     fn is_full(&self) -> bool {
         self.queue.len() >= REQUESTS_MAX
             || self.in_turn >= IN_TURN_MAX
-            // Unless that would keep memory from others.
+            // More is read all the same if the inbox holds memory, which others may wait for.
             || self.outbox.bytes() + self.done_bytes >= OUTBOX_BYTES && !self.inbox.holds_memory()
             || self.in_flight_bytes >= self.limits.bulk_bytes_max
     }
 
-    /// True if bytes are to be read.
     pub(crate) fn wants_bytes(&self) -> bool {
         self.is_reading() && self.inbox.wants_bytes()
     }
 
-    /// Where to read them to. `beginning` takes memory for the beginning of a frame like the last one, if it is free.
+    /// The buffer to read into. `beginning` takes memory for the beginning of a frame like the last
+    /// one, if some is free.
     pub(crate) fn room(
         &mut self,
         beginning: impl FnOnce(Kind, usize) -> Option<M>,
@@ -361,7 +354,7 @@ impl<M, J, K> Connection<M, J, K> {
         self.inbox.room(beginning)
     }
 
-    /// The first request, if it is under way and its answer would find room.
+    /// The first request, if it is under way and there is room for its answer.
     pub(crate) fn first(&mut self) -> Option<&mut J> {
         if self.is_outbox_full() {
             return None;
@@ -372,7 +365,7 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// The last request, if it has not begun and must be the next that does.
+    /// The last request, if it is entering: it has to begin before anything else does.
     pub(crate) fn entering(&mut self) -> Option<&mut J> {
         match &mut self.queue.back_mut()?.pending {
             Begun::Entering(job) => Some(job),
@@ -380,12 +373,12 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// Fills `slices` with what is to be written next; how many have something.
+    /// Fills `slices` with the next bytes to write; yields how many slices it filled.
     pub(crate) fn pieces<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.outbox.pieces(slices)
     }
 
-    /// When to call [`Connection::time`], if nothing happens before.
+    /// When to call [`Connection::time`], unless an event comes first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [
             self.overdue_at(),
@@ -398,8 +391,8 @@ impl<M, J, K> Connection<M, J, K> {
         .min()
     }
 
-    /// Lets time pass: a connection that is idle, or stops in a request, or reads too slowly for too long ends, and a
-    /// request whose sender has given up is answered.
+    /// Lets time pass: closes a connection that is idle, stops within a request or reads too
+    /// slowly, and answers the first request if it is overdue.
     pub(crate) fn time(&mut self, now: Instant, others: &impl Others<K>) -> Option<Effect<M>> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if is_due(self.reading_look_at()) {
@@ -419,7 +412,7 @@ impl<M, J, K> Connection<M, J, K> {
             if let Some(Begun::Ahead { overdue_at, .. }) =
                 self.queue.front_mut().map(|queued| &mut queued.pending)
             {
-                // Once is enough.
+                // The request is given up only once.
                 *overdue_at = Instant::from_micros(u64::MAX);
             }
             return Some(Effect::GiveUp);
@@ -427,8 +420,7 @@ impl<M, J, K> Connection<M, J, K> {
         is_due(self.idle_at()).then_some(Effect::Close(End::Closed))
     }
 
-    /// When the sender of the first request stops waiting for its outcome. That is of no interest while
-    /// its answer would find no room.
+    /// When the first request is overdue; `None` while there is no room for its answer.
     fn overdue_at(&self) -> Option<Instant> {
         match &self.queue.front()?.pending {
             Begun::Ahead { overdue_at, .. } if !self.is_outbox_full() => Some(*overdue_at),
@@ -446,8 +438,8 @@ impl<M, J, K> Connection<M, J, K> {
         HALT_MAX.min(self.limits.idle_max)
     }
 
-    /// When the connection has been idle for too long. Whatever is in flight has limits of its own, but for one whose client
-    /// may be gone.
+    /// When the connection has been idle for too long. Requests in flight have limits of their own,
+    /// except one that waits without limit for a client that may be gone.
     fn idle_at(&self) -> Option<Instant> {
         let is_idle = self.queue.is_empty() || !self.outbox.is_empty() || self.input_ended;
         is_idle.then(|| self.last_active + self.limits.idle_max)
@@ -455,7 +447,6 @@ impl<M, J, K> Connection<M, J, K> {
 }
 
 impl<K> Reply<K> {
-    /// The size of its frame.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Reply::Frame { frame, .. } => frame.len(),

@@ -10,12 +10,14 @@
 //! | records | parts of files in the cache and in answers, until they are sent | unpacking; its client |
 //! | unpacking | codecs, and what they compress anew until it is settled | the pipeline |
 //!
-//! Each kind of request has beginnings, frames and answers of its own. Who waits for one holds budgets above it only,
-//! and the last of them waits for no connection but its own client: nobody waits in a circle. A client that keeps
-//! its memory waiting while others wait for it loses its connection (`connection::pace`).
+//! Each kind of request has budgets of its own for beginnings, frames and answers. A request that
+//! waits for one budget holds only budgets above it, and the last of them waits for nothing but its
+//! own client: so requests never wait in a circle. A client that holds memory while others wait for
+//! it and is too slow loses its connection (`connection::pace`).
 //!
-//! Frames above [`LARGE_BYTES`] have beginnings of their own, and no more than a share of the whole
-//! while they arrive: whoever announces those keeps only those from coming.
+//! Frames above [`LARGE_BYTES`] have beginnings of their own, and take no more than a share of the
+//! frames' budget while they arrive: a client that announces large frames holds up only other large
+//! ones.
 //!
 //! It must not know sockets, or what is in a frame.
 
@@ -38,7 +40,7 @@ use super::connection::{Ask, BEGINNING_BYTES, Kind, Others, Step};
 const LARGE_BYTES: usize = 2 << 20;
 /// Memory for beginnings of requests with records: 256 that arrive at one time.
 const BULK_BEGINNINGS_BYTES: u64 = 16 << 20;
-/// Memory for beginnings of others, few of which are larger than what every connection has.
+/// Memory for beginnings of other requests, few of which are larger than a connection's own buffer.
 const OTHER_BEGINNINGS_BYTES: u64 = 4 << 20;
 /// Memory for beginnings of large frames, of which few arrive at one time.
 const LARGE_BEGINNINGS_BYTES: u64 = 4 << 20;
@@ -47,13 +49,13 @@ const OTHER_BYTES: u64 = 16 << 20;
 /// The largest request without records: half of the memory for them, so that two fit.
 pub(crate) const OTHER_BYTES_MAX: usize = OTHER_BYTES as usize / 2;
 
-/// Memory for what is decoded from them.
+/// Memory for requests decoded without records.
 const DECODED_BYTES: u64 = 16 << 20;
-/// The most that one may come to: half of it, so that two fit. That is 170,000 names.
+/// The largest decoded request: half of the memory, so that two fit. It can hold 170,000 names.
 pub(crate) const DECODED_BYTES_MAX: usize = DECODED_BYTES as usize / 2;
 
-/// Memory for what members say of themselves, or are assigned, while they wait for other members: as much as groups may
-/// remember by default.
+/// Memory for the metadata and assignments of members that wait for other members: as much as
+/// groups may remember by default.
 const MEMBERS_BYTES: u64 = 64 << 20;
 
 /// Memory for answers to requests with records: 32,000 partitions in flight.
@@ -64,52 +66,51 @@ pub(crate) struct Memory {
     bulk: Gates,
     other: Gates,
     pub(crate) decoded: Budget,
-    /// Nobody waits for it: who waits for others must not keep them from coming.
+    /// Requests never wait for this budget: a member that waits for others must not keep them from
+    /// coming.
     pub(crate) members: Budget,
     pub(crate) bulk_answers: Budget,
     pub(crate) answers: AnswerBudget,
-    /// The cache takes from it too, and lets go of what nobody reads when others want it.
+    /// The cache takes from it too, and evicts chunks that nobody reads when others want memory.
     pub(crate) records: Budget,
     pub(crate) unpacking: Unpacking,
 }
 
-/// How much of it the operator decides.
+/// The sizes that the operator decides.
 pub(crate) struct Sizes {
-    /// Requests with records, and the largest of them.
+    /// Memory for requests with records, and the largest of these.
     pub(crate) bulk_bytes: u64,
     pub(crate) bulk_frame_bytes_max: u64,
-    /// Parts of files, those included that are kept for readers to come.
+    /// Memory for parts of files, with those that the cache keeps.
     pub(crate) records_bytes: u64,
 }
 
-/// The budgets of one kind of requests.
 struct Gates {
     usual: Arc<Gate>,
     large: Arc<Gate>,
 }
 
-/// What a frame has to pass.
+/// The budgets that a frame takes from as it arrives.
 #[derive(Debug)]
 pub(crate) struct Gate {
     beginnings: Budget,
-    /// What frames that arrive may take of `whole`, if that is limited.
+    /// How much of `whole` arriving frames may take, if that is limited.
     share: Option<Budget>,
     whole: Budget,
 }
 
-/// Memory that was taken for a step.
+/// Memory granted to a frame for one step.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    /// For as long as the bytes are in memory.
+    /// Held as long as the bytes are in memory.
     held: Held,
-    /// While the frame arrives.
+    /// Held while the frame arrives.
     share: Option<Held>,
 }
 
 impl Memory {
-    /// All of it is free.
     pub(crate) fn new(sizes: &Sizes) -> Self {
-        // Half, unless one frame may be larger.
+        // Half, unless the largest allowed frame is larger.
         let large_bytes = sizes.bulk_frame_bytes_max.max(sizes.bulk_bytes / 2);
         Memory {
             bulk: Gates::new(BULK_BEGINNINGS_BYTES, sizes.bulk_bytes, large_bytes),
@@ -123,7 +124,7 @@ impl Memory {
         }
     }
 
-    /// What a frame of so many bytes has to pass.
+    /// The gate for a frame of this kind and size.
     pub(crate) fn gate(&self, kind: Kind, bytes: usize) -> &Arc<Gate> {
         let gates = match kind {
             Kind::Bulk => &self.bulk,
@@ -142,7 +143,7 @@ impl Memory {
         self.other.usual.is_wanted(Step::Whole, now) || self.decoded.is_wanted_since(now)
     }
 
-    /// Bytes left for requests with records.
+    /// Free bytes for requests with records.
     pub(crate) fn bulk_free_bytes(&self) -> u64 {
         self.bulk.usual.whole.free_bytes()
     }
@@ -159,8 +160,8 @@ impl Others<Kept> for Memory {
 }
 
 impl Gates {
-    /// `beginnings_bytes` are for frames that are not large; `large_bytes` are what large ones that arrive may take of
-    /// `whole_bytes`.
+    /// Budgets for one kind of request: `beginnings_bytes` for frames that are not large; large
+    /// frames that arrive take at most `large_bytes` of `whole_bytes`.
     fn new(beginnings_bytes: u64, whole_bytes: u64, large_bytes: u64) -> Self {
         let whole = Budget::of_bytes(whole_bytes);
         Gates {
@@ -179,14 +180,15 @@ impl Gates {
 }
 
 impl Grant {
-    /// The frame is there.
+    /// Notes that the frame has arrived.
     fn arrived(&mut self) {
         self.share = None;
     }
 }
 
 impl Gate {
-    /// Takes memory that a frame asks for, if it is free: all of it at once while memory is ample.
+    /// Takes the memory that a frame asks for, if it is free; while memory is ample, all of it at
+    /// once.
     pub(crate) fn try_take(&self, ask: &Ask) -> Option<(Step, Grant)> {
         if ask.step == Step::Whole || ask.length > BEGINNING_BYTES && self.is_ample(ask.cost) {
             let whole = self.try_take_whole(ask.cost);
@@ -206,13 +208,13 @@ impl Gate {
         Some(Grant { held, share })
     }
 
-    /// Takes memory for a beginning, if it is free.
+    /// Takes memory for a beginning, if some is free.
     pub(crate) fn try_take_beginning(&self) -> Option<Grant> {
         let held = self.beginnings.try_hold(BEGINNING_BYTES as u64)?;
         Some(Grant { held, share: None })
     }
 
-    /// Takes memory that a frame asks for, when it is free.
+    /// Waits for the memory that a frame asks for and takes it.
     pub(crate) async fn take(self: Arc<Self>, ask: Ask) -> (Step, Grant) {
         if ask.step <= Step::Beginning {
             let held = self.beginnings.hold(BEGINNING_BYTES as u64).await;
@@ -226,14 +228,14 @@ impl Gate {
         (Step::Whole, Grant { held, share })
     }
 
-    /// True if a frame may have all its memory before its beginning is full, which saves moving it:
-    /// half of the memory is left for those who have sent more than that.
+    /// True if a frame may have all its memory before its beginning is full, which saves moving it.
+    /// Half of the memory is kept for clients that have sent more than a beginning.
     fn is_ample(&self, bytes: usize) -> bool {
         let needed = self.whole.total_bytes() / 2 + bytes as u64;
         self.share.is_none() && self.whole.free_bytes() >= needed
     }
 
-    /// True if others wait for memory of a step, or did since `since`.
+    /// True if others wait for memory of this step, or did since `since`.
     fn is_wanted(&self, step: Step, since: Instant) -> bool {
         match step {
             Step::Prefix => false,

@@ -1,4 +1,5 @@
-//! What connections ask of whoever answers requests. Kafka's meaning comes in through this door alone.
+//! What connections ask of the floor that answers requests: Kafka's meaning comes in through this
+//! trait alone.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use host::clock::Instant;
 use super::connection::{self, Kind};
 use super::memory::{Kept, Lease};
 
-/// Who is at the other end.
+/// The client at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub address: SocketAddr,
@@ -28,18 +29,17 @@ pub(crate) enum Job {
     Future(BoxFuture<'static, Begun>),
 }
 
-/// The answer to a request that somebody may stop to wait for.
+/// The answer to a request whose sender may stop waiting.
 pub(crate) trait Outcome: Future<Output = Reply> + Send + Unpin {
-    /// Nobody waits any longer: it is ready, with whatever is known.
+    /// Makes the answer ready now, with what is known, since its sender has stopped waiting.
     fn give_up(&mut self);
 }
 
-/// Answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
     /// The kind of a frame that begins with these two bytes, or fewer if it has no more.
     fn kind_of(prefix: &[u8]) -> Kind;
 
-    /// Begins with a request that was read at `now`, a frame without its length. It must not take more than some
-    /// milliseconds: other connections wait.
+    /// Begins a request that was read at `now`, given as a frame without its length. It must return
+    /// within a few milliseconds: other connections wait.
     fn begin(self: &Arc<Self>, peer: &Peer, frame: Bytes, lease: Lease, now: Instant) -> Begun;
 }

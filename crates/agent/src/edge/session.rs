@@ -1,5 +1,5 @@
-//! The shell around `connection`: one task moves bytes between a socket and it, fetches memory and answers for it,
-//! and wakes it in time. It must not decide anything.
+//! The shell around `connection`: one task moves bytes between a socket and the connection, fetches
+//! memory and answers for it, and wakes it in time. It must not decide anything.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,17 +21,16 @@ use super::memory::{Grant, Kept, Lease, Memory};
 use super::service::{Begun, Job, Peer, Service};
 use crate::metrics::Metrics;
 
-/// Pieces in one write: beyond this the kernel gains nothing.
+/// Slices in one write: more gain nothing in the kernel.
 const PIECES_MAX: usize = 64;
-/// Bytes that one connection moves before others have their turn: some hundred microseconds of work.
+/// Bytes that one connection moves before others get the thread: some hundred microseconds of work.
 const TURN_BYTES: usize = 1 << 20;
 
-/// What all connections share.
 pub(crate) struct Edge<S> {
     pub service: Arc<S>,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
-    /// Keeps clients from filling the log.
+    /// Bounds the log lines that clients can cause.
     pub log: LogLimit,
     pub limits: Limits,
     /// True once the agent stops.
@@ -43,7 +42,6 @@ struct Session<S> {
     peer: Peer,
     stream: TcpStream,
     connection: Connection<Grant, Job, Kept>,
-    /// Memory that the connection waits for.
     memory: Option<BoxFuture<'static, (Ask, Step, Grant)>>,
     timer: BoxFuture<'static, ()>,
     timer_at: Instant,
@@ -100,7 +98,7 @@ impl<S: Service> Session<S> {
             memory: None,
             timer: host::clock::sleep(idle).boxed(),
             timer_at: now + idle,
-            // An error says that the agent is gone, which is as good.
+            // An error says that the agent is gone, which also means stop.
             stopping: async move { drop(stopping.wait_for(|stop| *stop).await) }.boxed(),
             is_stopping: false,
             edge,
@@ -114,7 +112,7 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Does what can be done now, up to a turn's worth of it.
+    /// Does what can be done now, up to one turn's worth of bytes.
     fn turn(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Stop> {
         if !self.is_stopping && self.stopping.poll_unpin(cx).is_ready() {
             self.is_stopping = true;
@@ -143,7 +141,7 @@ impl<S: Service> Session<S> {
         self.perform(effect, now)
     }
 
-    /// Performs an effect, and those that come of it.
+    /// Performs an effect, and the effects that follow from it.
     fn perform(&mut self, mut next: Option<Effect<Grant>>, now: Instant) -> Result<(), Stop> {
         while let Some(effect) = next {
             let event = match effect {
@@ -178,7 +176,8 @@ impl<S: Service> Session<S> {
         Ok(())
     }
 
-    /// Asks the requests under way what became of them: the first in the order, and one that nothing may overtake.
+    /// Polls the requests whose results count now: the first in the order, and one that is
+    /// entering.
     fn poll_jobs(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, Stop> {
         let mut moved = false;
         while let Some(Poll::Ready(begun)) = self.connection.entering().map(|job| job.poll(cx)) {
@@ -240,7 +239,7 @@ impl<S: Service> Session<S> {
             let room = self
                 .connection
                 .room(|kind, length| memory.gate(kind, length).try_take_beginning());
-            // Made anew for each poll: it loses nothing when it is dropped.
+            // The future is made anew for each poll: dropping it loses nothing.
             let read = pin!(self.stream.read_buf(room)).poll(cx);
             match read {
                 Poll::Ready(Ok(0)) => {
@@ -261,12 +260,12 @@ impl<S: Service> Session<S> {
         Ok(total)
     }
 
-    /// Wakes the connection in time. Ready if something came of it.
+    /// Wakes the connection in time. Ready if the connection did something.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>) -> Result<Poll<()>, Stop> {
         let Some(deadline) = self.connection.deadline() else {
             return Ok(Poll::Pending);
         };
-        // A timer that is early is armed again when it fires: most deadlines move on before.
+        // A timer that fires early is armed again: most deadlines move on before they come.
         if deadline < self.timer_at {
             self.arm(deadline);
         }
@@ -275,7 +274,7 @@ impl<S: Service> Session<S> {
             if now >= deadline {
                 let memory = Arc::clone(&self.edge.memory);
                 let effect = self.connection.time(now, &*memory);
-                // What is due next is known by the next look.
+                // The next look sets the timer again.
                 self.timer = std::future::pending().boxed();
                 self.timer_at = Instant::from_micros(u64::MAX);
                 self.perform(effect, now)?;

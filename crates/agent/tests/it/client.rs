@@ -140,7 +140,6 @@ pub fn only(response: FetchResponse) -> PartitionData {
     response.responses[0].partitions[0].clone()
 }
 
-/// A batch of records with these values, at these times.
 pub fn batch_at(values: &[(&str, i64)]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for (value, timestamp_ms) in values {
@@ -160,7 +159,7 @@ pub fn batch(values: &[&str]) -> Bytes {
     )
 }
 
-/// A batch of one value of so many bytes.
+/// A batch with one value of so many bytes.
 pub fn large_batch(bytes: usize) -> Bytes {
     batch(&["x".repeat(bytes).as_str()])
 }

@@ -23,7 +23,7 @@ use crate::stand::{Stand, settings};
 const PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_millis(50);
 
-/// A bucket that asks, whenever a file is deleted, what the control plane says of it.
+/// A bucket that checks, at every deletion of a file, what the control plane says of it.
 struct Witness {
     inner: Memory,
     control: Arc<Fake>,
@@ -89,7 +89,7 @@ fn eager() -> Settings {
 }
 
 impl Scene {
-    /// An agent whose collector hardly rests.
+    /// An agent whose collector runs almost all the time.
     async fn new() -> Self {
         let control = Fake::new();
         control.configure("file.delete.grace.ms", &GRACE.as_millis().to_string());
@@ -105,7 +105,7 @@ impl Scene {
         stand.topic("gone", 1, &[]).await;
         let mut client = stand.client().await;
         for text in ["a", "b", "c"] {
-            // Two requests, so that they lie in files of their own.
+            // Two requests, so that each has a file of its own.
             client.produce("kept", 0, batch(&[text])).await;
             client.produce("gone", 0, batch(&[text])).await;
         }
@@ -117,7 +117,7 @@ impl Scene {
         listed.into_iter().map(|object| object.key).collect()
     }
 
-    /// Deletes the topic "gone"; the files of which nothing can be read then.
+    /// Deletes the topic "gone"; yields the files of which nothing can be read any more.
     async fn expire(&self) -> Vec<FileRef> {
         let control = &self.stand.control;
         let all: Vec<FileRef> = self.files().await.iter().filter_map(file_of).collect();
@@ -133,7 +133,7 @@ impl Scene {
         expired
     }
 
-    /// Waits until nobody remembers some files.
+    /// Waits until the control plane has forgotten some files.
     async fn until_forgotten(&self, files: &[FileRef]) {
         let forgotten = async || {
             !files
@@ -143,7 +143,7 @@ impl Scene {
         self.until("they are forgotten", forgotten).await;
     }
 
-    /// Lets the control plane's time go on until `done`.
+    /// Lets the control plane's time pass until `done`.
     async fn until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
         let start = host::clock::now();
         while !done().await {
@@ -163,7 +163,8 @@ impl Scene {
         metrics.lines().any(|found| found == line)
     }
 
-    /// What is kept can be read by an agent that has nothing in memory; nothing live was touched.
+    /// Checks that an agent with an empty cache can read the kept records, and that no live file
+    /// was deleted.
     async fn check(self) {
         for (key, fate) in self.witness.deleted.lock().unwrap().iter() {
             let over = matches!(fate, Fate::Tombstoned | Fate::Dead);
@@ -197,7 +198,7 @@ async fn expired_files_go_whatever_the_bucket_answers_and_live_ones_stay() {
             assert_eq!(scene.files().await.len(), 3, "{fault:?}");
         }
         assert_eq!(faults.injected(), 4, "{fault:?}");
-        // What was held back comes late, for names that nobody uses again.
+        // Held writes come late, for names that nobody uses again.
         scene.stand.bucket.apply_held().await;
         scene.check().await;
     }
@@ -207,7 +208,7 @@ async fn expired_files_go_whatever_the_bucket_answers_and_live_ones_stay() {
 async fn a_file_that_is_gone_already_is_as_good_as_deleted() {
     let scene = Scene::new().await;
     let expired = scene.expire().await;
-    // Somebody else deletes first: another agent, or this one, whose answer was lost.
+    // Somebody else deletes the files first: another agent, or this one, whose answer was lost.
     for key in scene.files().await {
         if expired.contains(&file_of(&key).unwrap()) {
             scene.witness.inner.delete(&key).await.unwrap();
@@ -255,8 +256,9 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
         incarnation: incarnation.0,
         number,
     };
-    // What this run may yet commit is let be, and what is no file of ours; a second object of a
-    // committed number goes, since only one of them is ever committed.
+    // The collector leaves files that this run may yet commit, and objects that are no files of
+    // ours. A second object with a committed number is deleted, since only one of them is ever
+    // committed.
     let second = file_key(stored(incarnation, number), 7);
     let undecided = file_key(stored(incarnation, number + 1_000), 7);
     let dead = file_key(stored(Incarnation(0), 5), 7);
@@ -266,7 +268,7 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
         scene.witness.inner.put_new(key, body).await.unwrap();
     }
     let faults = Arc::clone(scene.stand.bucket.faults());
-    // A listing that fails or comes back empty says nothing of any file.
+    // A listing that fails or is empty says nothing about any file.
     faults.add(Rule::on(Op::List, Fault::Throttled).times(1));
     faults.add(Rule::on(Op::List, Fault::Missing).times(1));
     faults.add(Rule::on(Op::List, Fault::Unknown).times(1));

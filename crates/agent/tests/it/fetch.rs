@@ -112,7 +112,7 @@ async fn a_long_poll_without_records_ends_in_time_and_empty() {
     assert_eq!(values_of(&data), []);
 }
 
-/// The answer to a fetch of one partition that may wait for a minute, but must not.
+/// The answer to a fetch of one partition that could wait for a minute but must come at once.
 async fn at_once(client: &mut Client, min_bytes: i32, max_bytes: i32) -> usize {
     let mut request = fetch_request("t", &[(0, 0)]);
     (request.max_wait_ms, request.min_bytes) = (60_000, min_bytes);
@@ -247,7 +247,7 @@ async fn old_versions_get_no_zstd() {
     assert_eq!(batches_of(&only(client.call(&request, 10).await)).len(), 1);
 }
 
-/// An agent without anything in its cache, over what another one wrote into two partitions.
+/// An agent with an empty cache, over records that another one wrote into two partitions.
 async fn reopened() -> Stand {
     let first = Stand::new().await;
     first.topic("t", 2, &[]).await;
@@ -294,7 +294,7 @@ async fn a_corrupt_file_is_a_loud_error_for_its_range_alone() {
         values_of(&client.fetch("t", 1, 0).await),
         [(0, "b".to_owned())]
     );
-    // Two looks, one load that failed.
+    // Two attempts to load, counted as one failed load.
     let metrics = stand.agent.probe().metrics();
     assert!(metrics.contains("seaway_agent_corrupt_reads_total 1\n"));
 }
@@ -351,7 +351,7 @@ async fn slow_readers_of_much_data_do_not_outgrow_their_memory() {
             0
         );
     }
-    // Readers that ask for everything and take nothing.
+    // Clients that ask for everything and read nothing.
     let mut idle = Vec::new();
     for _ in 0..6 {
         let mut reader = stand.client().await;
@@ -360,7 +360,7 @@ async fn slow_readers_of_much_data_do_not_outgrow_their_memory() {
         reader.send(&request, 12).await;
         idle.push(reader);
     }
-    // All of it passes through the little memory there is.
+    // All records pass through the little memory there is.
     let mut offset = 0;
     while offset < 16 {
         idle.drain(..idle.len().min(1));
@@ -376,7 +376,7 @@ async fn the_connection_goes_on_behind_a_fetch() {
     let mut request = fetch_request("t", &[(0, 0)]);
     request.max_wait_ms = 10_000;
     client.send(&request, 12).await;
-    // Sent behind the long poll, and what ends it.
+    // A request sent behind the long poll ends it.
     client
         .send(&produce_request("t", 0, batch(&["a"])), 9)
         .await;

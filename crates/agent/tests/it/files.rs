@@ -1,5 +1,5 @@
-//! Files that another agent wrote: what of them is compared before a consumer is given records, and
-//! how often they are read.
+//! Files that another agent wrote: what of them is verified before a consumer gets records, and how
+//! often they are read.
 
 use bytes::Bytes;
 use meta::command::RegisterAgent;
@@ -18,14 +18,14 @@ use crate::stand::{Stand, settings};
 
 const NONCE: u32 = 9;
 
-/// A slice as its file has it, and the partition that the commit says it belongs to.
+/// A slice as its file states it, and the partition that its commit states.
 struct Written {
     in_file: u64,
     committed: PartitionId,
     batches: Vec<Bytes>,
 }
 
-/// Stores a file, and commits it as it is described.
+/// Stores a file, and commits it as described.
 async fn write(stand: &Stand, slices: &[Written]) {
     let control = stand.control.client();
     let registered = control.register(other_agent()).await.unwrap();
@@ -93,8 +93,8 @@ fn partitions(stand: &Stand, topic: &str) -> Vec<PartitionId> {
     stand.control.find(topic).partitions
 }
 
-/// Two partitions' slices in one file of about `count` MiB each; the file says that the second is
-/// `strange`'s, if it is given.
+/// Two partitions' slices in one file of about `count` MiB each; if `strange` is given, the file
+/// says that the second slice is that partition's.
 async fn two_slices(count: usize, strange: Option<u64>) -> Stand {
     let stand = Stand::new().await;
     stand.topic("t", 2, &[]).await;
@@ -115,7 +115,7 @@ async fn two_slices(count: usize, strange: Option<u64>) -> Stand {
 
 #[tokio::test]
 async fn a_slice_that_its_file_says_is_another_partitions_is_corrupt() {
-    // Small files are read whole, large ones by slice.
+    // A small file is read whole, a large one by slice.
     for count in [1, 5] {
         let stand = two_slices(count, Some(1_000_000)).await;
         let mut client = stand.client().await;
@@ -168,7 +168,7 @@ async fn a_reader_that_is_behind_reads_every_file_once() {
     first.topic("t", PARTITIONS as u32, &[]).await;
     let mut client = first.client().await;
     for _ in 0..FILES {
-        // A request lies in one file.
+        // All batches of one request lie in one file.
         let mut request = produce_request("t", 0, large_batch(20_000));
         request.topic_data[0].partition_data = (0..PARTITIONS)
             .map(|index| PartitionProduceData {
@@ -181,7 +181,7 @@ async fn a_reader_that_is_behind_reads_every_file_once() {
     let (control, bucket) = (first.control.clone(), first.bucket.clone());
     first.agent.stop().await;
     let small = agent::Settings {
-        // Some six files of 160 KiB.
+        // Room for some six files of 160 KiB.
         fetch_cache_bytes: 1 << 20,
         fetch_buffer_bytes: 1 << 20,
         ..settings()

@@ -1,4 +1,4 @@
-//! What reaches the coordinator of groups.
+//! Requests as they reach the coordinator of groups.
 
 use rpc::group::{FetchGroup, GroupRequest, TopicName};
 use wire::frame::encode_request;
@@ -12,7 +12,7 @@ use wire::text::Str;
 
 use crate::stand::Stand;
 
-/// What a request makes the agent ask of the coordinator.
+/// The request that the coordinator gets for a client's request.
 async fn asked<R: RequestBody>(request: &R, client_id: &Str, version: i16) -> GroupRequest {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
@@ -25,7 +25,7 @@ async fn asked<R: RequestBody>(request: &R, client_id: &Str, version: i16) -> Gr
 
 #[tokio::test]
 async fn the_id_of_a_member_fits_into_an_answer_however_long_its_clients_is() {
-    // Two bytes each, so that a cut at 255 bytes would be within one.
+    // Characters of two bytes, so that a cut at 255 bytes would be within one.
     let longest = Str::from("\u{e4}".repeat(16_383));
     let fixed = JoinGroupRequest {
         group_instance_id: Some(longest.clone()),

@@ -13,10 +13,10 @@ use wire::messages::produce::{PartitionProduceData, ProduceRequest};
 use crate::client::{Client, fetch_request, large_batch, partition_of, produce_request, values_of};
 use crate::stand::{Stand, settings};
 
-/// The time in which frames are judged while others wait for memory.
+/// The window over which a frame's pace is judged while others wait for memory.
 const PACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Memory for sixteen frames of one MiB.
+/// Settings with memory for sixteen frames of one MiB.
 fn tight() -> agent::Settings {
     agent::Settings {
         produce_buffer_bytes: 16 << 20,
@@ -116,7 +116,7 @@ async fn a_large_request_ends_nobodys_long_poll() {
 async fn a_frame_of_many_tiny_names_ends_its_connection() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
-    // Metadata 1 with two million empty names: they would take a hundred MiB.
+    // Metadata 1 with two million empty names, which would decode to a hundred MiB.
     let count = 2_000_000_u32;
     let mut frame = Vec::from((14 + 2 * count).to_be_bytes());
     frame.extend([0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff]);
@@ -266,7 +266,7 @@ async fn half_a_request_does_not_keep_its_memory_for_ever() {
     let stand = Stand::with(limits).await;
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
-    // The long poll alone would keep the connection.
+    // The long poll alone would not end the connection.
     let mut request = crate::client::fetch_request("t", &[(0, 0)]);
     request.max_wait_ms = 30_000;
     client.send(&request, 12).await;
@@ -274,7 +274,7 @@ async fn half_a_request_does_not_keep_its_memory_for_ever() {
     assert!(client.frame().await.is_none());
 }
 
-/// The length of a Produce, and the number of its API.
+/// The first bytes of a Produce frame of so many bytes.
 fn announce(bytes: u32) -> Vec<u8> {
     [&bytes.to_be_bytes()[..], b"\0\0"].concat()
 }
@@ -296,13 +296,13 @@ async fn frames_that_never_come_keep_no_memory_from_others() {
         let produced = good.produce("t", 0, large_batch(1_000_000)).await;
         assert_eq!(produced.error_code, 0);
     }
-    // Nobody was closed, and nobody waited for that.
+    // No connection was closed, and none waited for that.
     assert!(host::clock::now().since(start) < PACE * 10);
     let mut held = attackers.pop().unwrap();
     assert!(host::clock::timeout(PACE / 10, held.frame()).await.is_err());
 }
 
-/// Clients that announced a frame of so many bytes, sent 100,000 of it, and stay.
+/// Clients that announced a frame of so many bytes, sent 100,000 of them, and stay.
 async fn halted(stand: &Stand, count: usize, bytes: u32) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -324,7 +324,7 @@ async fn frames_that_halt_give_their_memory_to_those_who_wait() {
         let produced = good.produce("t", 0, large_batch(1_000_000)).await;
         assert_eq!(produced.error_code, 0);
     }
-    // Those who held the memory are gone.
+    // The clients that held the memory were closed.
     assert!(attackers[0].frame().await.is_none());
 }
 
@@ -347,7 +347,7 @@ async fn many_producers_with_little_memory_are_all_served() {
         async move {
             let mut client = stand.client().await;
             for _ in 0..3 {
-                // Some are large.
+                // Every sixth is a large frame.
                 let bytes = if number % 6 == 0 { 3_000_000 } else { 900_000 };
                 let request = produce_request("t", 0, large_batch(bytes));
                 let answer = partition_of(client.call(&request, 9).await);

@@ -348,7 +348,7 @@ async fn partitions_are_added_as_they_are_assigned_and_once() {
     assert_eq!(counts, [2, 4, 2, 4]);
 }
 
-/// Each look at what is current costs an entry of the journal, and each view a walk over all topics.
+/// Each current look costs an entry of the journal, and each view a walk over all topics.
 #[tokio::test]
 async fn however_many_unknown_topics_are_described_one_look_is_enough() {
     let stand = Stand::new().await;
@@ -409,7 +409,7 @@ async fn no_keys_and_none_at_all_both_ask_for_all_configs() {
     assert_eq!(count(Some(&["retention.ms", "no.such"])).await, 1);
 }
 
-/// Eight bytes would be answered with thousands.
+/// A request of eight bytes would be answered with thousands.
 #[tokio::test]
 async fn what_is_named_again_is_described_once() {
     let stand = Stand::new().await;
@@ -467,7 +467,7 @@ async fn any_replication_factor_is_taken_that_a_cluster_of_kafka_could_have() {
                         .contains("at least 1")
                 );
             } else {
-                // What is told is what clients see in the topic's metadata, too.
+                // The factor in the answer is that of the topic's metadata.
                 assert_eq!(topic.replication_factor, 1, "factor {factor}");
             }
         }

@@ -79,7 +79,7 @@ async fn every_special_time_and_the_records_between() {
     assert_eq!(offset(&mut client, -4, 7).await.0, unsupported);
 }
 
-/// A batch of records at these times whose header says another largest one.
+/// A batch of records at these times whose header states another largest timestamp.
 fn saying(codec: Compression, times: &[i64], max_timestamp_ms: i64) -> Bytes {
     let mut builder = BatchBuilder::new(codec);
     for time in times {
@@ -90,7 +90,8 @@ fn saying(codec: Compression, times: &[i64], max_timestamp_ms: i64) -> Bytes {
     lying.into_bytes()
 }
 
-/// Sarama up to 1.45.0 says -1, kafkajs the largest of those that its user gave, and kafka-go the last.
+/// The largest timestamp in the header: Sarama up to 1.45.0 says -1, kafkajs the largest of those
+/// that its user gave, kafka-go the last.
 #[tokio::test]
 async fn records_are_found_by_time_whatever_their_batchs_header_says() {
     let base = host::clock::wall_millis() as i64 - 100_000;
@@ -121,8 +122,9 @@ async fn records_are_found_by_time_whatever_their_batchs_header_says() {
     }
 }
 
-/// Beyond what is tried of a compressed batch its producer is believed. If he lies, whoever looks for
-/// a time starts at that batch, and learns there what is wrong; other times are found as ever.
+/// Beyond what is read of a compressed batch, its header is trusted. If the header lies, a search
+/// for that time ends at the batch, whose reader learns what is wrong; searches for other times are
+/// right.
 #[tokio::test]
 async fn a_batch_that_cannot_be_read_hides_no_other() {
     let stand = Stand::new().await;
@@ -132,7 +134,7 @@ async fn a_batch_that_cannot_be_read_hides_no_other() {
     let sound = |at| saying(Compression::None, &[base + at], base + at);
     client.produce("t", 0, sound(0)).await;
     let mut builder = BatchBuilder::new(Compression::Zstd);
-    // Noise, which stays as long as it is.
+    // Noise does not compress.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = || {
         state ^= state << 13;

@@ -1,4 +1,4 @@
-//! What producers are told, and what is written then.
+//! The answers that producers get, and the records that are written then.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -72,7 +72,7 @@ async fn another_agent_reads_it_from_the_bucket() {
         before + 2,
         "one request a file"
     );
-    // Whoever wrote it had it in memory all the time.
+    // The agent that wrote the records has kept them in memory.
     assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 2);
     assert_eq!(first.bucket.faults().calls(Op::Get), before + 2);
 }
@@ -85,7 +85,7 @@ async fn five_in_flight_on_one_connection_keep_their_order() {
     })
     .await;
     stand.topic("t", 1, &[]).await;
-    // Every third upload takes longer than those after it.
+    // Every third upload takes longer than the following ones.
     stand
         .bucket
         .faults()
@@ -163,7 +163,7 @@ async fn records_that_no_client_can_read_are_refused_and_named() {
         let mut builder = BatchBuilder::new(Compression::None);
         builder.append(host::clock::wall_millis() as i64, None, Some(b"a"), &[]);
         let mut bytes = builder.build().to_vec();
-        // The record's last field: a negative number of headers.
+        // The record's last field becomes a negative number of headers.
         *bytes.last_mut().unwrap() = 1;
         let packed = wire::compression::compress(codec, &bytes[61..]);
         bytes.truncate(61);
@@ -184,7 +184,7 @@ async fn records_that_no_client_can_read_are_refused_and_named() {
     assert_eq!(client.fetch("t", 0, 0).await.high_watermark, 0);
 }
 
-/// What a header says of timestamps is no reason to refuse; what the records say is.
+/// Timestamps in a header are no reason to refuse a batch; those of its records are.
 #[tokio::test]
 async fn records_too_late_or_too_early_are_refused_and_named() {
     let stand = Stand::new().await;
@@ -213,7 +213,7 @@ async fn records_too_late_or_too_early_are_refused_and_named() {
     }
 }
 
-/// As large as a request that is checked off the async threads, in order with those before and after.
+/// A request so large that it is checked off the async threads keeps its place in the order.
 #[tokio::test]
 async fn large_and_small_requests_of_one_connection_keep_their_order() {
     let stand = Stand::new().await;
@@ -344,7 +344,7 @@ async fn a_lost_commit_answer_is_settled_without_a_second_copy() {
     client
         .send(&produce_request("t", 0, batch(&["a"])), 9)
         .await;
-    // The commit is applied: a reader sees it, the producer hears nothing yet.
+    // The commit is applied: a reader sees the records, but the producer has no answer yet.
     let mut reader = stand.client().await;
     while values_of(&reader.fetch("t", 0, 0).await).is_empty() {
         tokio::task::yield_now().await;
@@ -403,7 +403,7 @@ async fn a_producer_that_stops_waiting_hears_that_nobody_knows() {
     }
 }
 
-/// Until the client reads, there is nothing to do.
+/// While the client does not read, the connection's task must not run.
 #[tokio::test]
 async fn an_overdue_request_behind_an_answer_that_nobody_reads_costs_nothing() {
     let stand = Stand::new().await;
@@ -506,7 +506,7 @@ async fn stopping_answers_what_is_in_flight() {
     client
         .send(&produce_request("t", 0, batch(&["a"])), 9)
         .await;
-    // Wait until it is read, so that it is in flight when the agent stops.
+    // Once it is read, the request is in flight when the agent stops.
     while !stand
         .agent
         .probe()

@@ -1,5 +1,4 @@
-//! Fetch sessions: what a consumer has named once it does not name again, and what has not changed it is
-//! not told again.
+//! Fetch sessions: a consumer names its partitions once, and is told only of those that changed.
 
 use wire::errors::ErrorCode;
 use wire::messages::fetch::{FetchRequest, FetchResponse, ForgottenTopic};
@@ -15,7 +14,7 @@ fn first(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {
     }
 }
 
-/// The next request of a session, with what is different.
+/// The next request of a session, with the partitions that changed.
 fn next(session_id: i32, session_epoch: i32, topic: &str, moved: &[(i32, i64)]) -> FetchRequest {
     let mut request = fetch_request(topic, moved);
     (request.session_id, request.session_epoch) = (session_id, session_epoch);
@@ -63,7 +62,7 @@ async fn a_session_is_told_what_is_different() {
     client.produce("t", 2, batch(&["b"])).await;
     let response = fetch(&mut client, &next(id, 2, "t", &[])).await;
     assert_eq!(told(&response), [values(2, &["b"])]);
-    // It has not moved: the same again.
+    // The position has not moved, so the same records come again.
     let response = fetch(&mut client, &next(id, 3, "t", &[])).await;
     assert_eq!(told(&response), [values(2, &["b"])]);
     let response = fetch(&mut client, &next(id, 4, "t", &[(2, 1)])).await;
@@ -166,14 +165,14 @@ async fn what_is_not_this_session_is_an_error() {
     }
     let response = fetch(&mut client, &next(id, 1, "t", &[])).await;
     assert_eq!((response.error_code, response.session_id), (0, id));
-    // Named anew, with the old one's id: that is over.
+    // A full request with the old session's id ends that session.
     let mut again = first("t", &[(0, 0)]);
     again.session_id = id;
     let new_id = fetch(&mut client, &again).await.session_id;
     assert_ne!(new_id, id);
     let old = fetch(&mut client, &next(id, 2, "t", &[])).await;
     assert_eq!(old.error_code, ErrorCode::FetchSessionIdNotFound.code());
-    // Epoch -1 ends it, and is answered as one without.
+    // Epoch -1 ends the session; the answer is that of a request without one.
     let response = fetch(&mut client, &next(new_id, -1, "t", &[(0, 0)])).await;
     assert_eq!((response.session_id, told(&response).len()), (0, 1));
     let old = fetch(&mut client, &next(new_id, 1, "t", &[])).await;

@@ -1,4 +1,4 @@
-//! An agent on a free port, with everything around it.
+//! An agent on a free port, with its control plane and bucket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Stand {
         Self::over(settings, Fake::new(), bucket).await
     }
 
-    /// An agent over a control plane and a bucket that may have served another.
+    /// An agent over a control plane and a bucket that another agent may have used before.
     pub async fn over(settings: Settings, control: Arc<Fake>, bucket: Arc<Faulty>) -> Self {
         let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let listener = host::net::listen(local).await.unwrap();

@@ -1,7 +1,7 @@
-//! Frames out of the bytes of a connection. Memory is asked for in steps, as bytes come, and nothing is read
-//! while there is none. Frames that come together, up to 64 KiB of them, are read into one chunk: they are
-//! slices of it and share its memory. A larger frame has memory of its own size. Pure. It must not know
-//! sockets, what is in a frame, nor how memory is shared out.
+//! Cuts frames out of the bytes of a connection. Memory is asked for in steps, as bytes come, and
+//! nothing is read while there is none. Frames that come together, up to 64 KiB of them, are read
+//! into one chunk: they are slices of it and share its memory. A larger frame has memory of its own
+//! size. Pure. It must not know sockets, what is in a frame, nor how memory is shared out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,57 +15,55 @@ use super::{Ask, Kind, Limits, Step};
 /// What a connection may read without taking memory: enough for most requests without records, and at
 /// `max.connections` of 10,000 no more than 40 MiB.
 pub(super) const PREFIX_ROOM: usize = 4 << 10;
-/// What a frame's memory begins with, and the largest chunk that frames share: a sixteenth of the batch that
-/// clients send at most by default, so that to hold memory costs a client at least a sixteenth of it in bytes sent.
+/// Memory for a frame's beginning, and the largest chunk that frames share: a sixteenth of the
+/// largest batch that clients send by default, so that holding memory costs a client at least a
+/// sixteenth of it in bytes sent.
 pub(crate) const BEGINNING_BYTES: usize = 64 << 10;
-/// A frame's length.
+/// Bytes of the length before each frame.
 const LENGTH_BYTES: usize = 4;
-/// A frame's length, and the number of its API, which says of which kind it is.
+/// Bytes of a frame's length and API number; the latter tells its kind.
 const PREFIX_BYTES: usize = LENGTH_BYTES + 2;
-/// A buffer of up to so many bytes takes no memory: the prefix of the next frame may come with the
-/// rest of one that fills its room.
+/// A buffer up to this size takes no memory from the budgets: it also holds the start of the next
+/// frame, which may come with the rest of one that fills its room.
 const FREE_BYTES: usize = PREFIX_ROOM + PREFIX_BYTES;
 
-/// What the bytes that have come are good for.
+/// What can be done with the bytes that have come.
 pub(super) enum Next<M> {
-    /// More bytes are needed, or memory that was asked for before.
+    /// Nothing until more bytes come, or memory that was asked for.
     Nothing,
     Take(Ask),
-    /// A frame without its length, and the memory it lies in.
     Frame(Bytes, Arc<M>),
-    /// The client announced what it may not send.
+    /// The client announced a frame that is not allowed; the text says why.
     Refused(String),
 }
 
-/// What was read and not yet taken.
+/// Bytes that were read and not yet handed out.
 pub(super) struct Inbox<M> {
     limits: Limits,
     buffer: BytesMut,
-    /// Bytes of memory that the buffer keeps alive; its capacity is less once frames were taken.
+    /// Bytes of memory that the buffer keeps alive; its capacity is less once frames were cut off.
     allocated: usize,
-    /// Memory to read into, kept from chunk to chunk: who has it need not wait for where to put the rest of a
-    /// chunk.
+    /// Memory for chunks, kept from one to the next, so that the rest of a chunk never waits for
+    /// memory to be moved to.
     beginning: Option<M>,
-    /// Memory for the buffer and the frames that were taken out of it, which are of one kind.
+    /// Memory for the buffer and the frames that were cut out of it, all of one kind.
     whole: Option<(Kind, Arc<M>)>,
-    /// Memory for the first frame alone, which is copied.
+    /// Memory for a copy of the first frame.
     copy: Option<M>,
     waiting: bool,
-    /// Nothing more comes.
     ended: bool,
-    /// Bytes that have come since there was nothing to read, and how many that were the last time: the
-    /// next are likely to be as many.
+    /// Bytes that have come since the socket last had nothing to read, and how many came the last
+    /// time: the next burst is likely to be as large.
     burst: usize,
     last_burst: usize,
     last: Option<Frame>,
     pace: Pace,
 }
 
-/// The frame at the start of the buffer.
 #[derive(Clone, Copy)]
 struct Frame {
     kind: Kind,
-    /// With its length.
+    /// Length of the frame, length field included.
     bytes: usize,
 }
 
@@ -87,8 +85,8 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Where bytes are to be read into; there is room for at least one. `beginning` takes memory for the beginning of
-    /// a frame like the last one, if it is free.
+    /// The buffer to read into, with room for at least one byte. `beginning` takes memory for the
+    /// beginning of a frame like the last one, if some is free.
     pub(super) fn room(
         &mut self,
         beginning: impl FnOnce(Kind, usize) -> Option<M>,
@@ -112,7 +110,7 @@ impl<M> Inbox<M> {
         &mut self.buffer
     }
 
-    /// So many bytes were read.
+    /// Notes that so many bytes were read.
     pub(super) fn received(&mut self, now: Instant, bytes: usize) {
         self.burst = self.burst.saturating_add(bytes);
         if bytes == self.buffer.len() {
@@ -122,8 +120,8 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// There is nothing to read just now: an idle connection keeps no buffer, and one of which little has come
-    /// none that takes memory.
+    /// Notes that there is nothing to read: an idle connection keeps no buffer, and one with few
+    /// bytes keeps none that takes memory.
     pub(super) fn rest(&mut self) {
         if self.burst > 0 {
             self.last_burst = self.burst;
@@ -139,22 +137,20 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Nothing more comes.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
 
-    /// True if nothing is left of what came.
+    /// True if no byte is left.
     pub(super) fn is_done(&self) -> bool {
         self.ended && self.buffer.is_empty()
     }
 
-    /// True if bytes are to be read, rather than memory waited for.
+    /// True if it waits for bytes rather than for memory.
     pub(super) fn wants_bytes(&self) -> bool {
         !self.waiting && !self.ended
     }
 
-    /// Memory that was asked for.
     pub(super) fn granted(&mut self, now: Instant, ask: &Ask, step: Step, memory: M) {
         self.waiting = false;
         self.excuse_halt(now);
@@ -175,7 +171,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// What is to be done next, given what has come.
+    /// Decides what to do with the bytes that have come.
     pub(super) fn next(&mut self, now: Instant) -> Next<M> {
         if self.waiting {
             return Next::Nothing;
@@ -195,7 +191,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Sees to it that there is room for more of a frame, as far as it may have memory.
+    /// Makes room for more of an incomplete frame, as far as there is memory.
     fn next_part(&mut self, frame: Frame) -> Next<M> {
         match &self.whole {
             Some((kind, _)) if *kind == frame.kind && self.buffer.capacity() >= frame.bytes => {
@@ -218,7 +214,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Takes the frame at the start of the buffer, all of which is there.
+    /// Hands out the complete frame at the start of the buffer.
     fn next_whole(&mut self, now: Instant, frame: Frame) -> Next<M> {
         if let Some(memory) = self.copy.take() {
             let bytes = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..frame.bytes]);
@@ -232,17 +228,17 @@ impl<M> Inbox<M> {
                 let mut bytes = self.buffer.split_to(frame.bytes);
                 bytes.advance(LENGTH_BYTES);
                 if self.buffer.capacity() <= PREFIX_BYTES {
-                    // The little that came of the next frame must not pin the chunk.
+                    // Otherwise the few bytes of the next frame would keep the chunk alive.
                     self.replace(self.buffer.len());
                 }
                 self.taken(now, frame);
                 return Next::Frame(bytes.freeze(), memory);
             }
-            // Who waits for memory holds none of the last step.
+            // A connection that waits for memory keeps none from the step before.
             Some(_) => self.leave_chunk(frame),
             None => {}
         }
-        // Frames that are much smaller than the buffer would pin all of it as slices.
+        // As slices, frames much smaller than the buffer would keep all of it alive.
         let copies = self.whole_bytes(frame) < self.allocated / 2;
         let cost = if copies { frame.bytes } else { self.allocated };
         self.ask(frame, Step::Whole, cost, copies)
@@ -255,7 +251,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Bytes of the frames of one kind that are there, whole, one after the other.
+    /// Bytes of the complete frames of one kind at the start of the buffer.
     fn whole_bytes(&self, first: Frame) -> usize {
         let mut bytes = first.bytes;
         while let Some(rest) = self.buffer.get(bytes..)
@@ -279,8 +275,8 @@ impl<M> Inbox<M> {
         })
     }
 
-    /// Moves what is left of a chunk to memory of an earlier step. A chunk that was read without memory for a beginning
-    /// is no larger than what needs none, or its frame left a few bytes of the next.
+    /// Moves the rest of a chunk to memory of an earlier step. A chunk that was read without memory
+    /// for a beginning is small enough to need none, or its frame left a few bytes of the next.
     fn leave_chunk(&mut self, frame: Frame) {
         if self.beginning.is_some() {
             self.replace(self.beginning_room(frame.bytes));
@@ -289,14 +285,15 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// The room that memory for a beginning gives to a frame of so many bytes, and to those that may follow.
+    /// How large a chunk the memory for a beginning makes for a frame of this size and those after
+    /// it.
     fn beginning_room(&self, bytes: usize) -> usize {
         bytes.max(self.expected_chunk()).min(BEGINNING_BYTES) + PREFIX_BYTES
     }
 
-    /// The frames that are likely to come together, of the size of the last one, so that none is cut by the
-    /// end of the chunk. Of frames larger than a chunk the length is read first, since what is read with it
-    /// must be moved.
+    /// The size of a chunk that fits the frames likely to come together, each as long as the last
+    /// one, so that the chunk's end cuts none. Of frames larger than a chunk only the length is
+    /// read first, since further bytes would have to be moved.
     fn expected_chunk(&self) -> usize {
         let one = self.last.map_or(0, |last| last.bytes);
         if one == 0 || one > BEGINNING_BYTES {
@@ -306,7 +303,8 @@ impl<M> Inbox<M> {
         (likely / one).max(1) * one
     }
 
-    /// The kind and length of the frame that begins in the buffer, once both are known; why, if it is none.
+    /// The kind and length of the frame at the start of the buffer, once both are known; the text
+    /// says why it is not allowed.
     fn first(&self) -> Result<Option<Frame>, String> {
         self.limits.frame_at(&self.buffer)
     }
@@ -321,30 +319,29 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// True if a frame has taken memory, or may be given some at any time.
+    /// True if a frame holds memory of the budgets, or may be given some at any time.
     pub(super) fn holds_memory(&self) -> bool {
         self.waiting || !self.buffer.is_empty() && self.step() > Step::Prefix
     }
 
-    /// What memory the frame that comes has taken: its kind, its length, how far.
+    /// The memory that the incoming frame holds: its kind, its length, its step.
     pub(super) fn held(&self) -> Option<(Kind, usize, Step)> {
         let frame = self.first().ok().flatten().or(self.last)?;
         Some((frame.kind, frame.bytes - LENGTH_BYTES, self.step()))
     }
 
-    /// When to ask whether the frame that is coming comes too slowly; `None` if none is, or if it
-    /// is memory that it waits for.
+    /// When to check whether the incoming frame is too slow; `None` if there is none, or it waits
+    /// for memory itself.
     pub(super) fn look_at(&self, halt_max: Duration) -> Option<Instant> {
         let comes = !self.buffer.is_empty() && !self.waiting && !self.ended;
         comes.then(|| self.pace.look_at(halt_max))
     }
 
-    /// Since when the bytes of the frame that comes are counted.
+    /// Since when the bytes of the incoming frame are counted.
     pub(super) fn since(&self) -> Instant {
         self.pace.since()
     }
 
-    /// Whether the frame comes too slowly.
     pub(super) fn is_too_slow(
         &mut self,
         now: Instant,
@@ -357,12 +354,13 @@ impl<M> Inbox<M> {
             .is_too_slow(now, (self.buffer.len(), bytes), is_wanted, halt_max)
     }
 
-    /// Begins to count anew: it was not the client who made the frame halt.
+    /// Starts to count anew, since the frame halted for a reason that was not the client's.
     pub(super) fn excuse_halt(&mut self, now: Instant) {
         self.pace = Pace::begin(now, self.buffer.len());
     }
 
-    /// Moves what the buffer holds to one of `bytes`, and gives back what it does not need then.
+    /// Moves the buffer's bytes to a new buffer of `bytes` and returns memory that is no longer
+    /// needed.
     fn replace(&mut self, bytes: usize) {
         let mut buffer = BytesMut::with_capacity(bytes);
         buffer.put_slice(&self.buffer);
@@ -374,7 +372,6 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Drops what has come.
     fn let_go(&mut self) {
         self.buffer = BytesMut::new();
         self.allocated = 0;
@@ -384,7 +381,8 @@ impl<M> Inbox<M> {
 }
 
 impl Limits {
-    /// The frame at the start of `bytes`, once its length and kind are known; why, if it is none.
+    /// The frame at the start of `bytes`, once its length and kind are known; the text says why it
+    /// is not allowed.
     fn frame_at(&self, bytes: &[u8]) -> Result<Option<Frame>, String> {
         let Some(prefix) = bytes.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -418,7 +416,7 @@ impl Limits {
     }
 }
 
-/// The step that a frame of `bytes` needs as soon as `come` of them have come.
+/// The step that a frame of `bytes` needs once `come` of them have come.
 fn step_due(come: usize, bytes: usize) -> Step {
     if come >= bytes || come >= BEGINNING_BYTES {
         Step::Whole

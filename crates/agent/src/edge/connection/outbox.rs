@@ -1,5 +1,5 @@
-//! Answers on their way to the client, in order, and what each keeps alive until it is sent. Pure. It must not know
-//! sockets.
+//! Answers on their way to the client, in order, with whatever each keeps alive until it is sent.
+//! Pure. It must not know sockets.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,15 +12,16 @@ use wire::rope::Rope;
 use super::Others;
 use super::pace::Pace;
 
-/// Nobody is hurried who reads nothing, as long as nobody waits for memory: a limit of its own is for the idle.
+/// A client that reads nothing is not hurried while nobody waits for memory: the idle limit covers
+/// it.
 const HALT_MAX: Duration = Duration::MAX;
 
 pub(super) struct Outbox<K> {
     pieces: VecDeque<Bytes>,
     bytes: usize,
-    /// The bytes left of each answer, and what these keep alive.
+    /// For each answer, the bytes that are left and what they keep alive.
     answers: VecDeque<(usize, K)>,
-    /// Bytes sent since it was empty, and how quickly.
+    /// Bytes sent since the outbox was last empty, and how quickly.
     sent_bytes: usize,
     pace: Pace,
 }
@@ -61,7 +62,7 @@ impl<K> Outbox<K> {
         self.pieces.len().min(slices.len())
     }
 
-    /// So many bytes were written.
+    /// Notes that so many bytes were written.
     pub(super) fn written(&mut self, mut bytes: usize) {
         self.bytes -= bytes;
         self.sent_bytes = self.sent_bytes.saturating_add(bytes);
@@ -84,12 +85,12 @@ impl<K> Outbox<K> {
         }
     }
 
-    /// When to ask whether the client reads too slowly.
+    /// When to check whether the client reads too slowly.
     pub(super) fn look_at(&self) -> Option<Instant> {
         (!self.is_empty()).then(|| self.pace.look_at(HALT_MAX))
     }
 
-    /// Whether the client reads its answers too slowly, while others wait for their memory.
+    /// True if the client reads its answers too slowly while others wait for their memory.
     pub(super) fn is_read_too_slowly(&mut self, now: Instant, others: &impl Others<K>) -> bool {
         let since = self.pace.since();
         let mut answers = self.answers.iter();

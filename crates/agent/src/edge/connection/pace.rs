@@ -1,34 +1,34 @@
-//! How quickly a frame comes, or an answer goes, and whether that is too slow while others wait for memory.
-//! Pure. It must not know what waits.
+//! How quickly a frame comes or an answer goes, and whether that is too slow while others wait for
+//! memory. Pure. It must not know what waits.
 
 use std::time::Duration;
 
 use host::clock::Instant;
 
-/// How quickly a frame comes, or an answer goes.
+/// The pace of one frame or answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// When some of it came last.
     came_at: Instant,
-    /// When the time began over which its bytes are counted.
+    /// Start of the time over which bytes are counted.
     since: Instant,
-    /// What had come then.
+    /// How many bytes had come at that start.
     come_then: usize,
 }
 
-/// The time over which a frame's bytes are counted: longer than a lost packet takes to be sent
-/// again, and short beside the time that producers wait for an answer.
+/// The time over which bytes are counted: longer than a lost packet takes to be sent again, and
+/// short beside the time that producers wait for an answer.
 const PACE_WINDOW: Duration = Duration::from_secs(1);
-/// The part of a frame that must come in that time while others wait for memory: so a frame of the
-/// usual size is there after 16 seconds, or gone.
+/// The part of a frame that must come in each window while others wait for memory: a frame of the
+/// usual size has come after 16 seconds, or its connection is closed.
 const PACE_SHARE: usize = 16;
-/// What is enough of a larger one: two Mbit a second, which any path to a broker carries.
+/// For a larger frame so many bytes in each window are enough: two Mbit a second, which any path to
+/// a broker carries.
 const PACE_BYTES: usize = 256 << 10;
-/// How long a frame may come to a halt, whether others wait or not.
+/// How long a frame may stop coming, whether others wait or not.
 pub(super) const HALT_MAX: Duration = Duration::from_secs(30);
 
 impl Pace {
-    /// `come` bytes have come of a frame, and more can come from now on.
+    /// Begins to count: `come` bytes of the frame are here, and more can come from now on.
     pub(super) fn begin(now: Instant, come: usize) -> Self {
         Pace {
             came_at: now,
@@ -37,24 +37,23 @@ impl Pace {
         }
     }
 
-    /// Some bytes came.
     pub(super) fn advance(&mut self, now: Instant) {
         self.came_at = now;
     }
 
-    /// Since when its bytes are counted.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    /// When to judge it next.
+    /// When to judge the pace next.
     pub(super) fn look_at(&self, halt_max: Duration) -> Instant {
         (self.since + PACE_WINDOW).min(self.came_at + halt_max)
     }
 
-    /// Whether it comes too slowly; to be asked at [`Pace::look_at`], or later. `is_wanted` says
-    /// that others wait for memory that it holds, or did since [`Pace::since`]: if only those were
-    /// closed that are slow at the instant when somebody waits, the next would wait for the others.
+    /// True if it is too slow; to be called at [`Pace::look_at`], or later. `is_wanted` says that
+    /// others wait for memory that it holds, or did since [`Pace::since`]. If only the connections
+    /// that are slow at the very moment of the wait were closed, the next waiter would have to wait
+    /// for the others.
     pub(super) fn is_too_slow(
         &mut self,
         now: Instant,

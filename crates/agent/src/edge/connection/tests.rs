@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits {
     kind_of,
 };
 
-/// As in Kafka: the number of Produce is 0.
+/// The kind of a frame, as in Kafka: the API number of Produce is 0.
 fn kind_of(prefix: &[u8]) -> Kind {
     if prefix == [0, 0] {
         Kind::Bulk
@@ -29,7 +29,7 @@ fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-/// Memory of one kind and step: what is free of it.
+/// The free memory of one kind and step.
 struct Pool {
     free: Cell<usize>,
     total: usize,
@@ -54,7 +54,6 @@ impl Pool {
     }
 }
 
-/// Memory that was taken; given back when dropped.
 struct Token {
     pool: Rc<Pool>,
     bytes: usize,
@@ -66,7 +65,6 @@ impl Drop for Token {
     }
 }
 
-/// The memory that several connections share.
 struct Pools {
     beginnings: Rc<Pool>,
     whole: [Rc<Pool>; 2],
@@ -89,7 +87,7 @@ impl Pools {
 struct Job {
     number: u32,
     _memory: Arc<Token>,
-    /// What it becomes when it has entered.
+    /// Whether it waits for its turn once it has entered.
     then_in_turn: bool,
 }
 
@@ -110,10 +108,10 @@ fn reply(number: u32) -> Reply<()> {
     Reply::Frame { frame, kept: () }
 }
 
-/// A client, its connection, and what is under way on it.
+/// A client, its connection, and the requests under way on it.
 struct Client {
     core: Core,
-    /// All that it sends; how much of it has come, and was read.
+    /// All that the client sends, and how much of it has come and was read.
     bytes: Vec<u8>,
     come: usize,
     read: usize,
@@ -150,7 +148,7 @@ impl World {
         }
     }
 
-    /// Feeds an event to a client's connection, and performs what comes of it.
+    /// Feeds an event to a client's connection and performs the effects.
     fn feed(&mut self, which: usize, event: Done) {
         let client = &mut self.clients[which];
         let mut next = client.core.handle(self.now, event);
@@ -224,7 +222,7 @@ impl World {
         }
     }
 
-    /// First come first served is not kept: a grant may come to anyone who fits.
+    /// Grants memory to any waiter that fits: the order of budgets must not matter.
     fn grant(&mut self, which: usize) {
         let client = &mut self.clients[which];
         let Some(ask) = client.asked else { return };
@@ -364,7 +362,7 @@ fn whoever_closes_the_sending_side_gets_every_answer_in_order_and_all_memory_com
     }
 }
 
-/// One connection with as much memory as it wants, of which a list is kept.
+/// One connection with unlimited memory, of which every grant is recorded.
 struct Alone {
     core: Core,
     pool: Rc<Pool>,
@@ -391,7 +389,7 @@ impl Alone {
         self.perform(now, effect);
     }
 
-    /// Requests with records run ahead, others wait for their turn; none is answered.
+    /// Serves requests: those with records run ahead, others wait for their turn; none is answered.
     fn perform(&mut self, now: Instant, mut next: Option<Effect<Token>>) {
         while let Some(effect) = next.take() {
             let event = match effect {
@@ -457,7 +455,7 @@ impl Alone {
     }
 }
 
-/// Others that wait for everything, or for nothing.
+/// Other connections that wait for all memory, or for none.
 struct Wanting(bool);
 
 impl Others<()> for Wanting {
@@ -478,7 +476,7 @@ fn pipelined_frames_share_chunks_and_are_charged_once_for_each() {
             .flat_map(|_| frame(0, Kind::Bulk, 16 * KIB))
             .collect()
     };
-    // The first burst tells what to expect.
+    // The first burst tells the size of the next.
     alone.send(at(0), &frames(8));
     alone.answer_all(at(0));
     alone.served.clear();
@@ -625,7 +623,7 @@ fn a_pause_of_ours_does_not_count_as_a_halt_of_the_client() {
     for number in 0..IN_TURN_MAX as u32 {
         bytes.extend(frame(number, Kind::Other, 100));
     }
-    // The next one's beginning is read with the last.
+    // The beginning of the next frame is read with the last one.
     bytes.extend(&frame(9, Kind::Other, 100)[..50]);
     alone.send(at(0), &bytes);
     assert!(!alone.core.wants_bytes());

@@ -1,28 +1,27 @@
-//! Memory for answers other than records, which lie in parts of files: counted from before an answer
-//! is made until it is sent, so that clients that read no answers do not fill the process with them.
-//! How large an answer will be is not known before it is made: it is taken to be as large as others
-//! to its API were. It must not know what is in them.
+//! Memory for answers without their records, which lie in parts of files: counted from before an
+//! answer is made until it is sent, so that clients that read no answers do not fill the process
+//! with them. The size of an answer is not known before it is made, so it is assumed to be that of
+//! earlier answers of its API. It must not know what answers hold.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 
-/// Memory for answers. Most are some hundred bytes; the largest, all topics in one, some MiB.
+/// Memory for answers. Most have some hundred bytes; the largest, all topics in one, has some MiB.
 const ANSWERS_BYTES: u64 = 32 << 20;
-/// APIs have numbers below this.
+/// All API numbers are below this.
 const APIS: usize = 128;
 /// A smaller answer lowers the expected size by a 64th: one huge answer fades, a few small ones do not hide it.
 const FORGET_SHARE: u64 = 64;
 
-/// Memory for answers, and how large they were.
+/// The budget, and the size to expect of each API's answer.
 pub(crate) struct AnswerBudget {
     budget: Budget,
     expected: [AtomicU64; APIS],
 }
 
 impl AnswerBudget {
-    /// All of it is free.
     pub(crate) fn new() -> Self {
         AnswerBudget {
             budget: Budget::of_bytes(ANSWERS_BYTES),
@@ -30,20 +29,19 @@ impl AnswerBudget {
         }
     }
 
-    /// Waits for memory for an answer to `api`. Who holds it waits for no other.
+    /// Waits for memory for an answer to `api`. A holder waits for no other memory.
     pub(crate) async fn expect(&self, api: i16) -> Held {
         let expected = self.of(api).map_or(0, |bytes| bytes.load(Relaxed));
         self.budget.hold(expected).await
     }
 
-    /// Waits for memory for an answer of a size that is known.
+    /// Waits for memory for an answer whose size is known.
     pub(crate) async fn hold(&self, bytes: u64) -> Held {
         self.budget.hold(bytes).await
     }
 
-    /// The memory of an answer of so many bytes, given what was waited for. An answer that
-    /// is larger than any before goes out even if there is no memory for the rest of it: the next
-    /// one waits for as much.
+    /// Adjusts the memory taken to the real size of an answer. An answer larger than expected goes
+    /// out even if there is no memory for the rest: the next answers wait for as much.
     pub(crate) fn settle(&self, api: i16, bytes: u64, held: Option<Held>) -> Option<Held> {
         if let Some(expected) = self.of(api) {
             let before = expected.load(Relaxed);
@@ -52,7 +50,7 @@ impl AnswerBudget {
         self.fit(bytes, held)
     }
 
-    /// The memory of an answer of so many bytes, given what was waited for, as far as there is memory for the rest of it.
+    /// Adjusts memory to an answer's real size, as far as there is memory for the rest of it.
     pub(crate) fn fit(&self, bytes: u64, held: Option<Held>) -> Option<Held> {
         let Some(mut held) = held else {
             return self.budget.try_hold(bytes);
@@ -67,7 +65,7 @@ impl AnswerBudget {
         Some(held)
     }
 
-    /// True if someone waits for memory, or did since `since`.
+    /// True if an answer waits for memory, or did since `since`.
     pub(crate) fn is_wanted(&self, since: Instant) -> bool {
         self.budget.is_wanted_since(since)
     }

@@ -1,4 +1,5 @@
-//! The memory of one request, from its frame to its answer, in named parts. It must not know what is in them.
+//! The memory of one request, from its frame to its answer, in named parts. It must not know what
+//! the parts hold.
 
 use std::sync::Arc;
 
@@ -7,33 +8,34 @@ use host::clock::Instant;
 
 use super::{Grant, Memory};
 
-/// What a request holds until it is settled, in the order in which it is taken.
+/// Memory that a request holds until it is settled, in the order in which it is taken.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// The frame, or the chunk that it shares with others.
+    /// For the frame, or for the chunk that it shares with others.
     frame: Arc<Grant>,
     pub(crate) decoded: Option<Held>,
-    /// What came out of codecs.
+    /// For decompressed records.
     pub(crate) unpacked: Option<Held>,
 }
 
-/// What an answer holds until it is sent, in the order in which it is taken.
+/// Memory that an answer holds until it is sent, in the order in which it is taken.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// For an answer to a request with records.
+    /// For the answer to a request with records.
     pub(crate) bulk_answer: Option<Held>,
     /// For another answer, as far as there was memory.
     pub(crate) answer: Option<Held>,
     /// For batches that were copied.
     pub(crate) records: Option<Held>,
-    /// Where other batches lie.
+    /// The chunks in which the other batches lie.
     pub(crate) chunks: Option<Box<dyn Send>>,
 }
 
 impl Lease {
-    /// Of a request whose frame is there.
+    /// The lease of a request whose frame has arrived.
     pub(crate) fn of_frame(mut frame: Arc<Grant>) -> Self {
-        // A frame that takes a share while it arrives lies in no chunk of several.
+        // A frame that took a share while it arrived has a chunk to itself, so nobody else holds
+        // the grant.
         if let Some(frame) = Arc::get_mut(&mut frame) {
             frame.arrived();
         }
@@ -44,7 +46,7 @@ impl Lease {
         }
     }
 
-    /// Exchanges what it holds for memory of one who waits for others, if some is free.
+    /// Exchanges this memory for some of the budget of waiting members, if that has some free.
     pub(crate) fn park(self, memory: &Memory) -> Option<Held> {
         let decoded = self.decoded.as_ref().map_or(0, Held::bytes);
         memory.members.try_hold(self.frame.held.bytes() + decoded)

@@ -1,4 +1,4 @@
-//! Who waits for what, and what large frames may take.
+//! Which request waits for which budget, and how much large frames may take.
 
 use futures::FutureExt;
 

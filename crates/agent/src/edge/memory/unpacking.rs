@@ -1,7 +1,7 @@
-//! Memory for decompressing. How much a batch takes is its sender's to choose: most need little, and
-//! some can be made that need a thousand times their size. So whoever decompresses does so with
-//! little memory first, several at a time; what that is not enough for is done again with all there
-//! is, alone. It must not know codecs.
+//! Memory for decompressing. A batch's sender chooses how much it takes: most need little, some can
+//! be made that need a thousand times their size. So a batch is first decompressed with little
+//! memory, several batches at a time; one for which that is not enough is done again with all
+//! memory, alone. It must not know codecs.
 
 use std::sync::Arc;
 
@@ -9,55 +9,52 @@ use host::budget::{Budget, Held};
 
 /// Memory for decompressing, over all connections: the largest window of any codec.
 const UNPACKING_BYTES: u64 = 128 << 20;
-/// What one takes at first.
+/// What a first attempt takes.
 const LITTLE_BYTES: u64 = 16 << 20;
 
-/// What one who decompresses may use.
+/// The bounds of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// For the codec's window.
     pub(crate) window_bytes: usize,
-    /// For all that comes out, kept or not: a MiB can be made that gives GiB.
+    /// For all decompressed bytes, kept or not: a MiB can be made that yields GiB.
     pub(crate) unpacked_bytes: usize,
-    /// For what is made of that and kept.
+    /// For recompressed batches, which are kept.
     pub(crate) output_bytes: usize,
 }
 
-/// With little memory. LZ4 takes up to 16 MiB whatever it is told, but who sends that much in
-/// one block is seldom; what Kafka's clients send takes 192 KiB.
+/// A first attempt. LZ4 takes up to 16 MiB whatever the bound, but blocks of that size are rare;
+/// what Kafka's clients send takes 192 KiB.
 pub(crate) const LITTLE: Room = Room {
     window_bytes: 8 << 20,
     unpacked_bytes: 64 << 20,
     output_bytes: 4 << 20,
 };
-/// With all of it: the largest window, of which no more is used than what comes out, or as much
-/// output as two requests of the usual size and more.
+/// All memory: the largest window, of which no more is used than comes out, or output for more than
+/// two requests of the usual size.
 const ALL: Room = Room {
     window_bytes: 128 << 20,
     unpacked_bytes: 256 << 20,
     output_bytes: 64 << 20,
 };
 
-/// The memory for decompressing.
 pub(crate) struct Unpacking {
     budget: Budget,
 }
 
 impl Unpacking {
-    /// All of it is free.
     pub(crate) fn new() -> Self {
         Unpacking {
             budget: Budget::of_bytes(UNPACKING_BYTES),
         }
     }
 
-    /// Memory for what was made, if it is free.
+    /// Takes memory for a recompressed batch, if it is free.
     pub(crate) fn try_hold(&self, bytes: u64) -> Option<Held> {
         self.budget.try_hold(bytes)
     }
 
-    /// Runs `work` off the async threads, again if what it says is not enough. Whoever holds what is
-    /// returned keeps memory from others, and must wait for none of it.
+    /// Runs `work` off the async threads, and again with all memory if it says that little was not
+    /// enough. While you hold the returned `Held`, do not wait for more of this budget: deadlock.
     pub(crate) async fn run<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl Fn(Room) -> Result<T, E> + Send + Sync + 'static,
