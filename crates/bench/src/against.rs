@@ -1,5 +1,6 @@
-//! Another build of Seaway measured beside this one: the same loads in pairs of runs, in alternation, so that a machine
-//! whose speed drifts slows both alike. It must not know what the two builds differ in.
+//! Measures another build of Seaway beside this one: the same loads in pairs of runs, in
+//! alternation, so that a machine whose speed drifts slows both alike. It must not know what the
+//! two builds differ in.
 
 use std::path::Path;
 
@@ -8,21 +9,21 @@ use anyhow::{Result, ensure};
 use crate::compare::{Effort, Figures, Scenario, once, scenarios, slug};
 use crate::servers::{Peer, Programs};
 
-/// Fewer pairs than this give no verdict.
+/// With fewer pairs than this there is no verdict.
 const PAIRS_MIN: usize = 10;
-/// A build is worse where the whole interval of its ratio lies above this.
+/// A build is worse if the whole confidence interval of its ratio lies above this.
 const WORSE_ABOVE: f64 = 1.03;
-/// Student's t for a two-sided interval of 95 %, by degrees of freedom from 1 on (any table of the distribution has them).
+/// Student's t for a two-sided interval of 95 %, by degrees of freedom from 1 on.
 const STUDENT_T: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
     2.052, 2.048, 2.045, 2.042,
 ];
 
-/// A figure's name, and how it is read off a run.
+/// A figure's name, and how it is read from a run.
 type Measure = (&'static str, fn(&Figures) -> f64);
 
-/// What is compared of a run.
+/// The figures that are compared.
 const MEASURES: [Measure; 2] = [
     ("CPU-s/GiB", |run| run.cpu_seconds_per_gib),
     ("peak MiB resident", |run| run.resident_max_mib),
@@ -76,7 +77,7 @@ fn verdict(is_worse: bool, pairs: usize) -> &'static str {
     }
 }
 
-/// Runs of both builds in turn; who goes first changes from pair to pair.
+/// Runs both builds in turn; which goes first changes from pair to pair.
 async fn pairs(
     programs: &Programs,
     others: &Programs,
@@ -100,8 +101,8 @@ async fn pairs(
     Ok(pairs)
 }
 
-/// The ratio of paired figures: the geometric mean, and the interval that holds the true one with 95 % if logarithms of
-/// ratios are distributed normally.
+/// The ratio of paired figures: its geometric mean, and the interval that holds the true ratio with
+/// 95 % if logarithms of ratios are distributed normally.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Ratio {
     mean: f64,
@@ -110,7 +111,7 @@ struct Ratio {
 }
 
 impl Ratio {
-    /// Of at least two pairs of figures above zero.
+    /// The ratio of at least two pairs of figures above zero.
     fn of(pairs: &[(f64, f64)]) -> Self {
         let logs: Vec<f64> = pairs.iter().map(|(a, b)| (a / b).ln()).collect();
         let count = logs.len() as f64;

@@ -11,12 +11,12 @@ use crate::servers::{Peer, Programs, SeawayOptions, free_address, untouched_seaw
 
 /// Partitions of every load.
 const PARTITIONS: i32 = 16;
-/// A server under test is let alone for this long after it has started: a JVM warms up under
-/// load, but its first topic takes a while.
+/// How long a server is left alone after its start: a JVM warms up under load, but its first topic
+/// takes a while.
 const SETTLE: Duration = Duration::from_secs(2);
-/// The name of what is measured without any load.
+/// The name of the measurement without load.
 const IDLE: &str = "idle";
-/// How long a server that nobody uses is watched: its clock counts in hundredths of a second.
+/// How long an idle server is watched: CPU time is counted in hundredths of a second.
 const IDLE_WATCHED: Duration = Duration::from_secs(30);
 
 /// How long and how often to measure.
@@ -24,9 +24,9 @@ const IDLE_WATCHED: Duration = Duration::from_secs(30);
 pub struct Effort {
     /// Runs of each load on each server.
     pub runs: usize,
-    /// Measured time of a run.
+    /// The measured time of each run.
     pub measured: Duration,
-    /// Load before that which is not measured; a JVM needs some 25 s once.
+    /// Unmeasured load before that; a JVM needs some 25 s once.
     pub warm_up: Duration,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Scenario {
     with_kafka: bool,
 }
 
-/// What one run on one server came to.
+/// The figures of one run on one server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     mib_per_second: f64,
@@ -128,7 +128,7 @@ fn produce_load(effort: Effort, connections: usize, in_flight: usize, batch: usi
     }
 }
 
-/// Bytes of a batch that Kafka's default limit just allows.
+/// Bytes of a batch that is just within Kafka's default limit.
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 16 << 10;
 
@@ -181,7 +181,7 @@ pub(crate) fn scenarios(effort: Effort) -> Vec<Scenario> {
             produce(1, 5, LARGE),
             80,
         ),
-        // So little that hardly a request waits for another of its connection.
+        // So little load that requests hardly ever wait for others of their connection.
         slow(
             "16 KiB batches, 1 MiB/s, a reader, PUT 20 ms",
             Load {
@@ -190,7 +190,7 @@ pub(crate) fn scenarios(effort: Effort) -> Vec<Scenario> {
             },
             20,
         ),
-        // 320 requests a second at 62 ms are the 20 that may be in flight.
+        // 320 requests a second at 62 ms each are the 20 that may be in flight.
         slow(
             "16 KiB batches, 5 MiB/s, a reader, PUT 20 ms",
             Load {

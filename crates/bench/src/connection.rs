@@ -1,5 +1,5 @@
-//! One connection of a Kafka client: frames out, frames in. Requests may be pipelined; matching
-//! answers to questions is the caller's.
+//! One connection of a Kafka client: frames out, frames in. Requests may be pipelined; the caller
+//! matches answers to requests.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -24,7 +24,6 @@ pub struct Writer {
     half: OwnedWriteHalf,
 }
 
-/// Connects to `address`.
 pub async fn dial(address: SocketAddr) -> Result<(Reader, Writer)> {
     let stream = TcpStream::connect(address)
         .await
@@ -55,7 +54,7 @@ impl Reader {
 }
 
 impl Writer {
-    /// Sends pieces as they lie.
+    /// Sends the pieces of a frame without joining them.
     pub async fn send(&mut self, mut pieces: Vec<Bytes>) -> Result<()> {
         let mut first = 0;
         while first < pieces.len() {
@@ -77,7 +76,7 @@ impl Writer {
     }
 }
 
-/// A connection that asks one thing at a time.
+/// A connection with one request at a time.
 pub struct Client {
     reader: Reader,
     writer: Writer,
@@ -85,7 +84,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `address`.
     pub async fn dial(address: SocketAddr) -> Result<Self> {
         let (reader, writer) = dial(address).await?;
         Ok(Client {

@@ -1,4 +1,4 @@
-//! Latencies: gathered as they come, summed up at the end.
+//! Latencies: collected during a run, summed up at its end.
 
 use std::time::Duration;
 
@@ -14,17 +14,16 @@ impl Latencies {
             .push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
     }
 
-    /// Adds those of another run.
     pub fn merge(&mut self, other: Latencies) {
         self.micros.extend(other.micros);
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.micros.len()
     }
 
-    /// The latency that `share` of all do not exceed, in milliseconds; zero if there are none.
+    /// The latency in milliseconds that the given share of all do not exceed; zero if there are
+    /// none.
     pub fn quantile_millis(&mut self, share: f64) -> f64 {
         if self.micros.is_empty() {
             return 0.0;

@@ -1,4 +1,4 @@
-//! What this machine allows in this hour: bytes over loopback to a sink that drops them, and a
+//! The limits of this machine at this hour: bytes over loopback to a sink that drops them, and a
 //! skeleton of a broker's data path that only receives, checks the CRC and answers. No server can
 //! be cheaper; figures are read beside these.
 
@@ -57,7 +57,7 @@ pub async fn loopback(seconds: Duration) -> Result<(f64, f64)> {
     ))
 }
 
-/// Serves Produce by checking each batch and answering; for ever.
+/// Serves Produce by checking each batch and answering, for ever.
 pub async fn skeleton(address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address).await?;
     loop {

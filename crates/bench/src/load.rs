@@ -1,6 +1,6 @@
-//! Loads: producers that keep so many requests in flight, and readers that keep up with them.
-//! Wire level, so that the generator costs little and the same bytes go to any server. It must
-//! not know which server it loads.
+//! Loads: producers that keep a number of requests in flight, and readers that keep up with them,
+//! at the wire level, so that the generator costs little and the same bytes go to any server. It
+//! must not know which server it loads.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,24 +28,23 @@ use crate::latency::Latencies;
 /// Produce version that Kafka and Seaway both serve, with plain topic names.
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 11;
-/// Bytes of one record's value: what the published benchmarks use.
+/// Bytes of one record's value, as in the published benchmarks.
 const RECORD_BYTES: usize = 1_000;
 
-/// Batches below this size are made anew for each request if the load is paced.
+/// In a paced load, batches below this size are made anew for each request.
 const TIMED_BYTES_MAX: usize = 256 << 10;
 
-/// What to load, and how.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub address: SocketAddr,
     pub topic: String,
     pub partitions: i32,
     pub connections: usize,
-    /// Requests in flight on each.
+    /// Requests in flight on each connection.
     pub in_flight: usize,
-    /// Bytes of each batch; a request holds one.
+    /// Bytes of each batch, one of which goes into each request.
     pub batch_bytes: usize,
-    /// Readers that follow all partitions, a connection each.
+    /// Readers that follow all partitions, each on a connection.
     pub readers: usize,
     /// Produced bytes per second over all connections, if limited.
     pub bytes_per_second: Option<u64>,
@@ -56,14 +55,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether each batch carries its own time, from which end-to-end latency is read: not where that
-    /// would make the generator the slowest part.
+    /// True if each batch carries its own time, from which end-to-end latency is read; false where
+    /// that would make the generator the slowest part.
     fn is_timed(&self) -> bool {
         self.bytes_per_second.is_some() && self.batch_bytes < TIMED_BYTES_MAX
     }
 }
 
-/// What came of a load, in the time that was measured.
+/// The results of a load within the measured time.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Bytes of record batches acknowledged.
@@ -71,9 +70,9 @@ pub struct Outcome {
     pub requests: u64,
     /// Bytes of record batches that all readers received together.
     pub fetched_bytes: u64,
-    /// From the first byte of a request to its answer.
+    /// Latencies from the first byte of a request to its answer.
     pub acks: Latencies,
-    /// From a record's timestamp to its arrival at a reader; milliseconds are the clock's grain.
+    /// Latencies from a record's timestamp to its arrival at a reader, in whole milliseconds.
     pub end_to_end: Latencies,
     pub seconds: f64,
 }
@@ -164,7 +163,7 @@ pub async fn run(load: &Load, mut at_edge: impl FnMut()) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Requests on their way: when each was sent.
+/// When each request that is under way was sent.
 type Sent = Arc<Mutex<VecDeque<Instant>>>;
 
 async fn produce(
@@ -217,7 +216,7 @@ async fn produce(
                 .fetch_add(load.batch_bytes as u64, Ordering::Relaxed);
         }
         if shared.stopping.load(Ordering::Relaxed) {
-            // What is still in flight belongs to no measurement.
+            // Requests still in flight at the end are not measured.
             break;
         }
     }
@@ -240,8 +239,8 @@ fn check_produced(frame: &Bytes) -> Result<()> {
     Ok(())
 }
 
-/// Requests of one connection: made once and sent again and again, or, if the load is timed, made
-/// anew so that their timestamps tell the time.
+/// The requests of one connection: made once and sent repeatedly or, in a timed load, made anew so
+/// that their timestamps are true.
 struct Frames {
     load: Load,
     partition: i32,
@@ -277,7 +276,7 @@ impl Frames {
             Some(pieces) => pieces.clone(),
             None => frame(&self.load.topic, partition, batch(self.load.batch_bytes))?,
         };
-        // Length, key and version take eight bytes; then comes the correlation id.
+        // The correlation id comes after length, key and version, which take eight bytes.
         let mut head = BytesMut::from(&pieces[0][..]);
         head[8..12].copy_from_slice(&self.correlation_id.to_be_bytes());
         pieces[0] = head.freeze();
@@ -304,7 +303,7 @@ fn frame(topic: &str, partition: i32, records: Bytes) -> Result<Vec<Bytes>> {
     Ok(encode_request(&request, 0, None, PRODUCE_VERSION)?.into_pieces())
 }
 
-/// A batch of about `bytes`, records of 1,000 random bytes each, stamped now.
+/// A batch of about `bytes`, of records with 1,000 random bytes each, stamped now.
 fn batch(bytes: usize) -> Bytes {
     thread_local! {
         static NOISE: Bytes = noise(1 << 20);
@@ -375,7 +374,7 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
                     .fetch_add(rope.len() as u64, Ordering::Relaxed);
             }
             for batch in batches(rope.to_bytes()) {
-                // Kafka cuts off the last batch of an answer where its limit falls.
+                // Kafka cuts the last batch of an answer off where its limit falls.
                 let batch = match batch {
                     Err(BatchError::Truncated) => break,
                     batch => batch?,
@@ -391,7 +390,7 @@ async fn follow(load: Load, shared: Arc<Shared>) -> Result<Latencies> {
     Ok(latencies)
 }
 
-/// Writes one batch on a connection of its own, and waits for its acknowledgement.
+/// Writes one batch on a new connection and waits for its acknowledgement.
 pub async fn write_once(
     address: SocketAddr,
     topic: &str,
@@ -405,7 +404,7 @@ pub async fn write_once(
     check_produced(&reader.frame().await?)
 }
 
-/// Reads a topic from its beginning to the end that it has now: MiB per second.
+/// Reads a topic from its beginning to its current end; yields MiB per second.
 pub async fn read_all(address: SocketAddr, topic: &str, partitions: i32) -> Result<f64> {
     let mut client = Client::dial(address).await?;
     let ends = offsets(&mut client, topic, partitions, LATEST).await?;
@@ -440,7 +439,7 @@ pub(crate) async fn ends(client: &mut Client, load: &Load) -> Result<Vec<i64>> {
     offsets(client, &load.topic, load.partitions, LATEST).await
 }
 
-/// The timestamps by which offsets are asked for.
+/// The special timestamps of ListOffsets.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
@@ -504,7 +503,7 @@ fn fetch_request(topic: &str, positions: &[i64]) -> FetchRequest {
     }
 }
 
-/// Lets so many bytes pass per second.
+/// Limits bytes per second.
 #[derive(Debug)]
 struct Pace {
     rate: u64,

@@ -188,7 +188,7 @@ fn main() -> Result<()> {
     })
 }
 
-/// The programs beside this one, and a directory for what they write.
+/// Finds the programs beside this one, and makes a directory for their output.
 fn programs(kafka: Option<PathBuf>) -> Result<Programs> {
     let scratch = std::env::temp_dir().join(format!("seaway-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
@@ -202,7 +202,7 @@ fn programs(kafka: Option<PathBuf>) -> Result<Programs> {
     })
 }
 
-/// Removes what the programs wrote, unless something went wrong.
+/// Removes the programs' output, unless something went wrong.
 fn clean(programs: &Programs, result: Result<()>) -> Result<()> {
     let scratch = &programs.scratch;
     if result.is_ok() {

@@ -1,5 +1,5 @@
-//! Processes under measurement: starting them, ending them by id, and what the kernel says they
-//! used. It must not know what they serve.
+//! Processes under measurement: starting them, ending them by id, and the resources that the kernel
+//! says they used. It must not know what they serve.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Server {
         })
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` returns true.
     pub fn wait_until(&mut self, limit: Duration, ready: impl Fn() -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         while !ready() {
@@ -58,19 +58,17 @@ impl Server {
         Ok(())
     }
 
-    /// What it has used so far.
     pub fn usage(&self) -> Result<Usage> {
         usage(self.child.id())
     }
 
-    /// Kills it, and waits until it is gone.
+    /// Kills the process and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Ends it for good.
     pub fn stop(mut self) -> Result<()> {
         self.kill()
     }
@@ -78,7 +76,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
+        // The process may have ended already, and there is nobody to tell.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -87,7 +85,7 @@ impl Drop for Server {
 /// What the process `id` has used so far (`proc(5)`).
 pub fn usage(id: u32) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    // The command's name stands in parentheses and may hold spaces: count from behind it.
+    // The command's name stands in parentheses and may hold spaces, so fields are counted after it.
     let (_, fields) = stat
         .rsplit_once(')')
         .context("/proc/stat has no command name")?;

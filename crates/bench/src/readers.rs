@@ -1,5 +1,5 @@
-//! Readers at the end of very many partitions, with and without fetch sessions, beside producers: what
-//! a fetch costs the server, and what is left of the producers' rate.
+//! Readers at the end of very many partitions, with and without fetch sessions, beside producers:
+//! what a fetch costs the server, and how much of their rate the producers keep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const TOPIC: &str = "wide";
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub partitions: i32,
-    /// Readers of the last runs.
+    /// The number of readers in the last runs.
     pub readers: usize,
     /// Producer connections, each with one request in flight.
     pub producers: usize,
@@ -29,7 +29,6 @@ pub struct Effort {
     pub measured: Duration,
 }
 
-/// Starts Seaway and prints a line for each run.
 pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
     let peer = Peer::seaway(programs, "tail-readers", &SeawayOptions::default())?;
     load::create_topic(peer.address(), TOPIC, effort.partitions).await?;
@@ -38,7 +37,7 @@ pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
     for readers in [1, effort.readers] {
         for has_session in [false, true] {
             let run = one(&peer, effort, readers, has_session).await?;
-            // What producers cost is taken as their share in the run without readers.
+            // The producers' own cost is estimated by their share in the run without readers.
             let produced = alone.cpu_seconds / alone.requests * run.requests;
             let millis = (run.cpu_seconds - produced) / run.fetches * 1_000.0;
             println!(
@@ -63,7 +62,7 @@ pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
     peer.stop()
 }
 
-/// What came of one run.
+/// The results of one run.
 struct Run {
     seconds: f64,
     cpu_seconds: f64,
@@ -87,7 +86,8 @@ async fn one(peer: &Peer, effort: Effort, readers: usize, has_session: bool) -> 
         in_flight: 1,
         batch_bytes: 1 << 10,
         readers: 0,
-        // Fast enough to limit nothing; so batches are made as they are sent, not all before.
+        // A limit that limits nothing, but makes the load paced, so that batches are made as they
+        // are sent.
         bytes_per_second: Some(1 << 30),
         warm_up: effort.warm_up,
         measured: effort.measured,
@@ -120,14 +120,14 @@ async fn one(peer: &Peer, effort: Effort, readers: usize, has_session: bool) -> 
     })
 }
 
-/// One that follows all partitions from their ends.
+/// A reader that follows all partitions from their ends.
 struct Reader {
     client: Client,
     positions: Vec<i64>,
     has_session: bool,
     session_id: i32,
     session_epoch: i32,
-    /// Partitions of which the server does not know yet where they are read.
+    /// Partitions whose new position the server was not told yet.
     moved: Vec<i32>,
 }
 

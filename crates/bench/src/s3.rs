@@ -1,7 +1,7 @@
-//! An S3 server in memory, for tests and benchmarks: plain HTTP on loopback, honest create-if-
-//! absent, and faults on request that no real store will produce when asked. It stores bodies in
-//! the pieces in which they arrive, so that a benchmark measures its client. Signatures are not
-//! checked. It must not know who its clients are.
+//! An S3 server in memory, for tests and benchmarks: plain HTTP on loopback, honest
+//! create-if-absent, and faults on request that no real store will produce when asked. It stores
+//! bodies in the pieces in which they arrive, so that a benchmark measures its client. Signatures
+//! are not checked. It must not know who its clients are.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,24 +29,22 @@ use faults::Faults;
 use objects::Objects;
 use stats::Counters;
 
-/// How a server starts.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The buckets that exist; any bucket exists if there are none here.
     pub buckets: Vec<String>,
     /// The faults from the start.
     pub rules: Vec<Rule>,
-    /// Bytes it holds at most, all objects together: beyond them a PUT gets 507. No bound if
-    /// `None`.
+    /// The most bytes that it holds, all objects together: a PUT beyond them gets 507. `None` means
+    /// no bound.
     pub max_bytes: Option<u64>,
-    /// Whether `x-amz-checksum-crc32c`, or `-crc64nvme`, is compared with the body: a pass over all
-    /// bytes.
+    /// Compares `x-amz-checksum-crc32c`, or `-crc64nvme`, with the body, which costs a pass over
+    /// all bytes.
     pub verify_checksums: bool,
-    /// From which chances and delays are drawn.
+    /// The seed from which chances and delays are drawn.
     pub seed: u64,
 }
 
-/// Everything that connections share.
 #[derive(Debug)]
 struct Shared {
     buckets: Vec<String>,
@@ -57,7 +55,7 @@ struct Shared {
 }
 
 impl Shared {
-    // Nothing panics under these locks, so a poisoned one guards whole data.
+    // Nothing panics under these locks, so poisoned data are still whole.
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,17 +110,14 @@ impl Server {
         )
     }
 
-    /// Adds a fault rule.
     pub fn add(&self, rule: Rule) {
         self.shared.faults().add(rule);
     }
 
-    /// Removes all fault rules.
     pub fn heal(&self) {
         self.shared.faults().replace(Vec::new());
     }
 
-    /// What it has done and what it costs.
     pub fn stats(&self) -> Stats {
         Stats::gather(&self.shared)
     }
@@ -132,18 +127,18 @@ impl Server {
         self.shared.objects().wipe(bucket);
     }
 
-    /// Waits until the server ends, which it does not by itself.
+    /// Waits for the server's end, which never comes by itself.
     pub async fn run(self) {
         self._accepting.join().await;
     }
 }
 
 async fn accept(listener: host::net::TcpListener, shared: Arc<Shared>) {
-    // Connections end with the server: their tasks are owned here and dropped with this future.
+    // The tasks of connections are owned here, and dropped with this future.
     let mut connections: Vec<Task<()>> = Vec::new();
     loop {
         let Ok((stream, _)) = host::net::accept(&listener).await else {
-            // Out of file descriptors, or the peer is gone already.
+            // There are no file descriptors left, or the peer is gone already.
             host::clock::sleep(std::time::Duration::from_millis(10)).await;
             continue;
         };
@@ -151,7 +146,7 @@ async fn accept(listener: host::net::TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         connections.push(host::task::spawn("s3 connection", async move {
             let service = service_fn(|request| answer::answer(Arc::clone(&shared), request));
-            // An error is a client that went away, or a reset that was asked for.
+            // The client went away, or a fault rule wanted a reset.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;

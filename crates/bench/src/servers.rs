@@ -1,5 +1,5 @@
-//! The servers that are compared: Seaway on the in-memory S3 server, and Apache Kafka. How to
-//! start each, and which processes count as its own.
+//! The servers that are compared: Seaway on the in-memory S3 server, and Apache Kafka. How to start
+//! each, and which processes count as its own.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{Server, Usage, usage};
 
-/// Time a server may take to start.
+/// How long a server may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Programs {
     /// The `seaway` binary.
@@ -22,7 +21,7 @@ pub struct Programs {
     pub s3_server: PathBuf,
     /// The script that starts and stops Apache Kafka, if it is measured.
     pub kafka: Option<PathBuf>,
-    /// A directory for data and logs; emptied by whoever made it.
+    /// A directory for data and logs, emptied by the caller that made it.
     pub scratch: PathBuf,
 }
 
@@ -31,9 +30,8 @@ pub enum Peer {
     /// Seaway, and the S3 server under it.
     Seaway {
         seaway: Server,
-        /// The bucket; its CPU time is counted apart.
+        /// The S3 server; its CPU time is counted apart.
         s3: Server,
-        /// Where Kafka clients connect.
         address: SocketAddr,
         bucket: SocketAddr,
         http: SocketAddr,
@@ -42,23 +40,21 @@ pub enum Peer {
     },
     Kafka {
         process: u32,
-        /// Where Kafka clients connect.
         address: SocketAddr,
         script: PathBuf,
         directory: PathBuf,
     },
 }
 
-/// How a Seaway is started.
 #[derive(Clone, Debug, Default)]
 pub struct SeawayOptions {
     /// Delay of every PUT, in milliseconds.
     pub put_delay_millis: u64,
-    /// `NAME=VALUE` settings beyond those every run has.
+    /// `NAME=VALUE` settings in addition to those of every run.
     pub settings: Vec<String>,
 }
 
-/// Starts Seaway as whoever tries it does: every setting as it is, and a directory for a bucket.
+/// Starts Seaway as a new user would: with default settings and a directory as bucket.
 pub fn untouched_seaway(programs: &Programs, name: &str) -> Result<Server> {
     let directory = programs.scratch.join(name);
     let mut command = Command::new(&programs.seaway);
@@ -78,7 +74,8 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// Load at a GiB/s must not fill the memory of the S3 server: little is kept, and deleted soon.
+/// A load of a GiB/s must not fill the S3 server's memory, so little is kept and it is deleted
+/// soon.
 const SEAWAY_SETTINGS: &[&str] = &[
     "log.retention.bytes=268435456",
     "log.retention.check.interval.ms=500",
@@ -121,7 +118,7 @@ impl Peer {
         })
     }
 
-    /// Kills Seaway and starts it again on the same bucket; it may not be ready yet then.
+    /// Kills Seaway and starts it again on the same bucket; returns before it is ready.
     pub fn restart_seaway(&mut self, programs: &Programs) -> Result<()> {
         let Peer::Seaway {
             seaway,
@@ -140,7 +137,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Where the bucket under Seaway answers.
+    /// The address of the S3 server under Seaway.
     pub fn bucket(&self) -> Result<SocketAddr> {
         match self {
             Peer::Seaway { bucket, .. } => Ok(*bucket),
@@ -148,7 +145,7 @@ impl Peer {
         }
     }
 
-    /// Where Seaway says how it is.
+    /// The address of Seaway's HTTP pages.
     pub fn http(&self) -> Result<SocketAddr> {
         match self {
             Peer::Seaway { http, .. } => Ok(*http),
@@ -194,14 +191,12 @@ impl Peer {
         })
     }
 
-    /// Where Kafka clients connect.
     pub fn address(&self) -> SocketAddr {
         match self {
             Peer::Seaway { address, .. } | Peer::Kafka { address, .. } => *address,
         }
     }
 
-    /// What the server's processes have used.
     pub fn usage(&self) -> Result<Usage> {
         match self {
             Peer::Seaway { seaway, .. } => seaway.usage(),
@@ -209,7 +204,7 @@ impl Peer {
         }
     }
 
-    /// What the bucket under it has used, if it is a process of its own.
+    /// The resources that the bucket's process has used, if it has one.
     pub fn bucket_usage(&self) -> Result<Usage> {
         match self {
             Peer::Seaway { s3, .. } => s3.usage(),
@@ -217,7 +212,7 @@ impl Peer {
         }
     }
 
-    /// Ends it, and removes what it kept.
+    /// Ends the server and removes its data.
     pub fn stop(self) -> Result<()> {
         match self {
             Peer::Seaway { seaway, s3, .. } => {
@@ -242,7 +237,7 @@ fn start_seaway(
 ) -> Result<Server> {
     let directory = programs.scratch.join(name);
     let endpoints = directory.join("endpoints.json");
-    // Left behind by one that was killed.
+    // A killed process leaves this file behind.
     drop(std::fs::remove_file(&endpoints));
     let mut command = Command::new(&programs.seaway);
     command.arg("dev").arg("--data-dir").arg(&directory);

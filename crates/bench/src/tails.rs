@@ -1,6 +1,7 @@
-//! What a bucket's tail does to the service: acknowledgements while a few requests to the bucket take
-//! seconds, fail or are never answered, a start and a cold read then, and how soon service is back after
-//! an outage. Every figure stands beside the one of a clean bucket. It must not know how Seaway copes.
+//! How a bucket's latency tail affects the service: acknowledgements while a few requests to the
+//! bucket take seconds, fail or are never answered; a start and a cold read under the same faults;
+//! and how soon service is back after an outage. Every figure stands beside the one of a clean
+//! bucket. It must not know how Seaway copes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,20 +18,20 @@ const PARTITIONS: i32 = 16;
 const TOPIC: &str = "tails";
 /// Time of every PUT without a fault, in milliseconds.
 const PUT_MILLIS: f64 = 20.0;
-/// What a slow request takes on top.
+/// The extra time of a slow request.
 const SLOW: Effect = Effect::Delay {
     ms: 3_000.0,
     p99_ms: None,
 };
 const MIB_PER_SECOND: u64 = 3;
 const BATCH_BYTES: usize = 16 << 10;
-/// Load before what is measured.
+/// Load before the measured time.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// How long a bucket is away.
 const OUTAGE: Duration = Duration::from_secs(20);
-/// Clients that try all the time while it is.
+/// Clients that try to write during an outage.
 const TRIERS: usize = 4;
-/// Longer than anything that is measured.
+/// A limit beyond anything that is measured.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn rules(faults: Vec<Rule>) -> Vec<Rule> {
@@ -174,7 +175,7 @@ async fn acknowledged(
     Ok(outcome)
 }
 
-/// Some hundred MiB in small files, and a journal of as many entries.
+/// Writes some hundred MiB in small files, and so a journal of as many entries.
 async fn fill(peer: &Peer) -> Result<()> {
     load::create_topic(peer.address(), TOPIC, PARTITIONS).await?;
     set(peer.bucket()?, &rules(Vec::new())).await?;
@@ -186,7 +187,7 @@ async fn fill(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// Kills the server and starts it again: seconds until it is ready.
+/// Kills the server and starts it again; yields the seconds until it is ready.
 async fn restart(programs: &Programs, peer: &mut Peer) -> Result<f64> {
     let begin = Instant::now();
     peer.restart_seaway(programs)?;
@@ -202,7 +203,7 @@ async fn is_ready(http: SocketAddr) -> bool {
     matches!(ask(http, "GET", "/readyz", "").await, Ok(200))
 }
 
-/// Seconds from the end of an outage to the first acknowledgement.
+/// Yields the seconds from the end of an outage to the first acknowledgement.
 async fn back_after(programs: &Programs, name: &str, effect: Effect) -> Result<f64> {
     let peer = start(programs, name).await?;
     set(peer.bucket()?, &rules(Vec::new())).await?;
@@ -231,7 +232,7 @@ async fn back_after(programs: &Programs, name: &str, effect: Effect) -> Result<f
     Ok(back.as_secs_f64())
 }
 
-/// Writes batch after batch, whatever happens, and says when one is acknowledged.
+/// Writes batch after batch, whatever happens, and tells when one is acknowledged.
 async fn try_on(address: SocketAddr, partition: i32, told: tokio::sync::watch::Sender<Instant>) {
     loop {
         let written = load::write_once(address, TOPIC, partition, BATCH_BYTES).await;
@@ -242,14 +243,14 @@ async fn try_on(address: SocketAddr, partition: i32, told: tokio::sync::watch::S
     }
 }
 
-/// Gives the S3 server these rules instead of those that it has.
+/// Replaces the fault rules of the S3 server.
 async fn set(bucket: SocketAddr, rules: &[Rule]) -> Result<()> {
     let status = ask(bucket, "PUT", "/_control", &serde_json::to_string(rules)?).await?;
     ensure!(status == 204, "the S3 server answers {status} to rules");
     Ok(())
 }
 
-/// The status with which a request over HTTP is answered.
+/// Sends a request over HTTP and yields the status of its answer.
 async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<u16> {
     let mut stream = TcpStream::connect(address).await?;
     let length = body.len();

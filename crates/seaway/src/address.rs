@@ -1,4 +1,5 @@
-//! HOST:PORT as people write it: where to listen, and whom to ask. It must not know what for.
+//! HOST:PORT as people write it: where to listen, and whom to ask. It must not know what the
+//! address is for.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,14 +8,14 @@ use std::str::FromStr;
 /// A host, a name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The host, an IPv6 address without its brackets.
+    /// A name or an IP address; an IPv6 address without its brackets.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 
 impl Address {
-    /// The addresses that the host has now, IPv4 first: what a name like `localhost` means to most.
+    /// The addresses that the host has now, IPv4 first, which is what most people mean by
+    /// `localhost`.
     pub async fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         let mut found = host::net::resolve(&self.host, self.port).await?;
         found.sort_by_key(SocketAddr::is_ipv6);
@@ -62,7 +63,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether `host` is a name or an IP address, alone; what is wrong with it, for people.
+/// Checks that `host` is a name or an IP address and nothing else; the error says what is wrong,
+/// for people.
 pub fn check_host(host: &str) -> Result<(), String> {
     if host.parse::<Ipv6Addr>().is_ok() {
         return Ok(());

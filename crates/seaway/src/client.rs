@@ -1,5 +1,6 @@
-//! A plain Kafka client for the command line: one connection, one question at a time, repeated while the cluster says
-//! that it cannot answer just now; every error told as a sentence. It knows no more than any client would.
+//! A plain Kafka client for the command line: one connection, one request at a time, repeated while
+//! the cluster says that it cannot answer just now; every error told as a sentence. It knows no
+//! more than any client would.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use crate::address::{Address, Bootstrap};
 use crate::commands::dev::DATA_DIR;
 use crate::data_dir;
 
-/// Time that one address has to accept a connection: Kafka's `socket.connection.setup.timeout.ms`.
+/// How long one address may take to accept: Kafka's `socket.connection.setup.timeout.ms`.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// Time an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// For how long a question is repeated that the cluster cannot answer just now.
+/// How long a request is repeated that the cluster cannot answer just now.
 const REPEAT_LIMIT: Duration = Duration::from_secs(60);
-/// Pauses before it is repeated.
+/// The pauses between these repetitions.
 const REPEAT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Which cluster a command is for.
@@ -40,16 +41,16 @@ pub struct Target {
     data_dir: PathBuf,
 }
 
-/// What the cluster answered instead of doing what it was asked.
+/// The error with which the cluster answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{sentence}")]
 pub struct Refused {
     sentence: String,
-    /// Kafka's clients ask again.
+    /// True if Kafka's clients would ask again.
     pub passes: bool,
 }
 
-/// Time in which something is repeated, and the pauses between.
+/// How long a request is repeated, and the pauses between.
 pub struct Patience {
     deadline: Instant,
     pauses: host::backoff::Pauses,
@@ -63,7 +64,7 @@ impl Patience {
         }
     }
 
-    /// Pauses if there is time left for another try after `error`; else gives the error back.
+    /// Pauses if there is time for another try after `error`; else returns the error.
     pub async fn pause_after(&mut self, error: anyhow::Error) -> Result<()> {
         if clock::now() >= self.deadline {
             return Err(error.context(format!("for {} s", REPEAT_LIMIT.as_secs())));
@@ -73,14 +74,15 @@ impl Patience {
     }
 }
 
-/// True if the cluster refused for the moment only.
+/// True if the cluster refused only for the moment.
 pub fn passes(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<Refused>()
         .is_some_and(|refused| refused.passes)
 }
 
-/// True if a connection broke, or none could be made: a question that changes nothing may be asked again.
+/// True if a connection broke or could not be made: a request that changes nothing may be repeated
+/// then.
 fn is_lost(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some()
 }
@@ -108,8 +110,8 @@ impl Client {
         })
     }
 
-    /// Asks something that may be asked twice, until `read` finds an answer in the response; on another connection if
-    /// this one breaks.
+    /// Sends a request that changes nothing, until `read` finds an answer in the response; on a new
+    /// connection if this one breaks.
     pub async fn ask<R: RequestBody, T>(
         &mut self,
         request: &R,
@@ -130,8 +132,9 @@ impl Client {
         }
     }
 
-    /// Orders something, again if the cluster refuses for the moment: then it has not been done. Where a connection
-    /// breaks, it may have been, and that is told.
+    /// Sends a request that changes something; repeats it if the cluster refused it for the moment,
+    /// since then nothing was done. If the connection breaks, the change may have been made: the
+    /// error says so.
     pub async fn order<R: RequestBody, T>(
         &mut self,
         request: &R,
@@ -147,14 +150,14 @@ impl Client {
         }
     }
 
-    /// Another connection, without what is left of the old one.
+    /// Opens a new connection and drops the old one with what is left on it.
     async fn reconnect(&mut self) -> Result<()> {
         self.stream = dial_any(&self.addresses).await?;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Asks once, and waits for the answer.
+    /// Sends a request once and waits for the answer.
     async fn call<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
         match host::clock::timeout(ANSWER_LIMIT, self.exchange(request, version)).await {
             Ok(response) => response,
@@ -212,7 +215,8 @@ async fn dial_any(addresses: &[String]) -> Result<TcpStream> {
     )
 }
 
-/// Turns an error code of an answer into an error that names it; `what` was asked for.
+/// Turns the error code of an answer into an error that names it; `what` is what the request was
+/// for.
 pub fn check(code: i16, message: Option<&Str>, what: &str) -> Result<(), Refused> {
     if code == 0 {
         return Ok(());
@@ -223,7 +227,7 @@ pub fn check(code: i16, message: Option<&Str>, what: &str) -> Result<(), Refused
         Some(message) if !message.is_empty() => format!("{what}: {} ({name})", message.as_str()),
         _ => format!("{what}: {name} ({code})"),
     };
-    // That something is not there is said only of what is current here: asking again does not help.
+    // "Unknown topic" and the like rest on current metadata here: asking again does not help.
     let passes = known.is_some_and(|code| {
         code.is_retriable()
             && !matches!(

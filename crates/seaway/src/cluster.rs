@@ -1,5 +1,5 @@
-//! The parts of `seaway dev`, started in order: bucket, control node, agent. It waits for a
-//! bucket that is away, and refuses one that cannot be right.
+//! The parts of `seaway dev`, started in order: bucket, control node, agent. It waits for a bucket
+//! that is away, and refuses one that is certainly wrong.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,31 +21,30 @@ use crate::health::{self, Health, Parts};
 use crate::settings::Settings;
 use crate::tuning;
 
-/// The pauses after the bucket did not answer.
+/// The pauses after the bucket gave no answer.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// How often it is logged that it does not.
+/// How often the log says that the bucket does not answer.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often it is said why a start takes long.
+/// How often the reason for a slow start is updated.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// How often the marker is read while all is well: one GET, some 20 cents a month at Amazon's price.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The same once a look found something else than the marker.
+/// The same once a look found something other than the marker.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long one look may take.
+/// How long one look at the marker may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long clients wait for a start to end before they are sent away: the usual start is quicker,
-/// and a client that is sent away comes again.
+/// How long clients wait for a start to end before their connections are closed: most starts are
+/// quicker, and a client whose connection is closed comes again.
 const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 
 pub struct Plan {
     pub settings: Settings,
     pub bucket: String,
-    /// Files and sockets that may be open at one time.
     pub files: u64,
     /// Where Kafka clients connect.
     pub kafka: host::net::TcpListener,
@@ -67,7 +66,7 @@ pub enum Broken {
     Bucket(anyhow::Error),
 }
 
-/// What an agent needs of the rest.
+/// What an agent needs of the parts started before it.
 struct Base {
     cluster_id: String,
     bucket: Arc<dyn Bucket>,
@@ -129,8 +128,8 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     })
 }
 
-/// Refuses a bucket with files and nothing that says what is in them: going on would be an empty
-/// cluster, whose collector deletes them. The inner error may pass by itself.
+/// Refuses a bucket that holds files but no journal: the cluster would begin empty, and its
+/// collector delete them. The inner error may pass by itself.
 async fn refuse_files_alone(bucket: &dyn Bucket) -> Result<Result<(), String>> {
     for (prefix, is_refused) in [(JOURNAL, false), (SNAPSHOTS, false), (FILES, true)] {
         match bucket.list(prefix, None, 1).await {
@@ -146,7 +145,7 @@ async fn refuse_files_alone(bucket: &dyn Bucket) -> Result<Result<(), String>> {
     Ok(Ok(()))
 }
 
-/// Says what the start waits for as long as this process does not lead, for ever.
+/// Tells what the start waits for while this process does not lead, for ever.
 async fn tell(control: &control::Node, health: &Health) -> Infallible {
     loop {
         host::clock::sleep(TELL_EVERY).await;
@@ -156,8 +155,8 @@ async fn tell(control: &control::Node, health: &Health) -> Infallible {
     }
 }
 
-/// Closes connections of clients while nobody can serve them, for ever: a client that hears nothing
-/// waits for its own timeout, one that is sent away tries another agent, or this one again.
+/// Closes clients' connections while nobody can serve them, for ever: a client without any answer
+/// waits for its own timeout, but one whose connection is closed tries again.
 async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
     host::clock::sleep(CLIENTS_WAIT).await;
     loop {
@@ -167,7 +166,7 @@ async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
     }
 }
 
-/// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
+/// Probes the bucket and finds out whose it is; claims one that is nobody's.
 async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -> Result<String> {
     let mut pauses = RETRY.start();
     let log = LogLimit::every(LOG_EVERY);
@@ -184,7 +183,7 @@ async fn admit(bucket: &Arc<dyn Bucket>, directory: &DataDir, health: &Health) -
     }
 }
 
-/// One try: the outer error is for good, the inner one may pass by itself.
+/// One try to admit the bucket: the outer error is final, the inner one may pass by itself.
 async fn try_admit(
     bucket: &Arc<dyn Bucket>,
     directory: &DataDir,
@@ -235,7 +234,7 @@ impl Cluster {
         &self.cluster_id
     }
 
-    /// Waits until the cluster cannot go on, and says why.
+    /// Waits until the cluster cannot go on; yields the reason.
     pub async fn broken(&self) -> Broken {
         tokio::select! {
             why = self.control.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
@@ -254,7 +253,7 @@ impl Cluster {
             };
             host::clock::sleep(pause).await;
             let look = marker::read(&*self.bucket);
-            // A bucket that does not answer says nothing of whose it is.
+            // Without an answer nothing is known about whose bucket it is.
             let Ok(found) = host::clock::timeout(LOOK_LIMIT, look).await else {
                 continue;
             };

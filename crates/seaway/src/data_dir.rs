@@ -25,7 +25,7 @@ struct Marker {
     cluster_id: Option<String>,
 }
 
-/// A data directory, ours alone until dropped.
+/// A data directory, locked by this process until dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -95,18 +95,17 @@ impl DataDir {
         }
     }
 
-    /// The directory that serves as the bucket.
     pub fn bucket(&self) -> PathBuf {
         self.path.join("bucket")
     }
 
-    /// Tells other programs where this process listens.
+    /// Writes where this process listens, for other programs.
     pub fn publish(&self, endpoints: &Endpoints) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(endpoints)?;
         replace(&self.path.join("endpoints.json"), &bytes)
     }
 
-    /// Takes back what [`publish`](Self::publish) told.
+    /// Removes what [`publish`](Self::publish) wrote.
     pub fn withdraw(&self) -> Result<()> {
         match fs::remove_file(self.path.join("endpoints.json")) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -163,8 +162,8 @@ fn read_marker(path: &Path, bytes: &[u8]) -> Result<Marker> {
     }
 }
 
-/// True if there is nothing here but what a start of ours that was cut short leaves behind, and what
-/// a new file system has.
+/// True if the directory holds nothing but what an interrupted first start leaves, and what a new
+/// file system has.
 fn holds_nothing_else(path: &Path) -> Result<bool> {
     for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
         let name = entry?.file_name();
@@ -195,7 +194,7 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Puts `bytes` in place of a file so that a crash leaves the old or the new one, whole.
+/// Replaces a file by `bytes` so that a crash leaves the old or the new one, whole.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let fresh = path.with_extension("json.new");

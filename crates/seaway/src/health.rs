@@ -1,4 +1,4 @@
-//! Whether this node can serve, and why not; and its parts, for pages that ask them.
+//! Whether this node can serve, and why not; and its parts, for the pages that show them.
 
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -9,11 +9,11 @@ use store::outage::Kind;
 pub struct Parts {
     pub control: Arc<control::Node>,
     pub agent: agent::Probe,
-    /// What the bucket was asked.
+    /// Counters of the bucket's requests.
     pub bucket: Arc<Counters>,
 }
 
-/// What a node says of itself.
+/// The node's state.
 pub struct Health {
     obstacle: RwLock<Option<String>>,
     parts: OnceLock<Parts>,
@@ -29,19 +29,19 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Says why the node cannot serve yet.
+    /// Sets the reason for which the node cannot serve yet.
     pub fn waiting(&self, why: &str) {
         self.set(Some(why.to_owned()));
     }
 
-    /// Says that the node serves, and what its parts are.
+    /// Marks the node as serving, and sets its parts.
     pub fn serving(&self, parts: Parts) {
-        // Set once: a process starts its parts once.
+        // A process starts its parts only once.
         drop(self.parts.set(parts));
         self.set(None);
     }
 
-    /// Says that the node is going away.
+    /// Marks the node as stopping.
     pub fn stopping(&self) {
         self.set(Some("stopping".to_owned()));
     }
@@ -69,7 +69,7 @@ impl Health {
 
 impl Parts {
     fn obstacle(&self) -> Option<String> {
-        // The bucket first: it is why the others cannot go on.
+        // The bucket comes first: if it is out, it is the reason why the others cannot go on.
         let outage = Kind::ALL
             .into_iter()
             .find_map(|kind| self.bucket.outage(kind));
@@ -80,8 +80,8 @@ impl Parts {
     }
 }
 
-/// Why the journal keeps this process from serving; `None` while it leads: every request rests on an
-/// entry that this process itself appends.
+/// Why the journal keeps this process from serving; `None` while it leads, since every request
+/// rests on an entry that this process itself appends.
 pub fn journal_obstacle(control: &control::Node) -> Option<String> {
     if control.leads() {
         return None;

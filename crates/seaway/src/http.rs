@@ -19,10 +19,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page may take to arrive.
 const GET_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest page that [`get`] takes.
+/// The largest page that [`get`] reads.
 const PAGE_BYTES_MAX: usize = 64 << 20;
-/// Connections at one time: some scrapers and some people, with keep-alive. More are closed as they come, since
-/// what they take of open files the bucket does not get.
+/// Connections at one time, for a few scrapers and people with keep-alive. More are closed as they
+/// come, since they would take file descriptors from the bucket.
 const CONNECTIONS_MAX: usize = 64;
 /// Pause after a failed accept, so that a shortage of file handles does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,14 +44,14 @@ impl Page {
     }
 }
 
-/// What makes the pages: a path to a page, `None` if there is no such path.
+/// Makes the page for a path; `None` if there is no such path.
 pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 
 /// Serves `pages` on `listener` until the returned task is dropped.
 pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task<()> {
     host::task::spawn("http listener", async move {
         let log = LogLimit::default();
-        // Each connection keeps one.
+        // Each connection holds a clone, so the count of clones is that of open connections.
         let open = Arc::new(());
         loop {
             match host::net::accept(&listener).await {

@@ -12,8 +12,8 @@ use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
 use crate::settings::Settings;
 
-/// The filter of `log.level`. A word that is no level would be taken for a part of which everything
-/// is logged, and of all others nothing.
+/// The filter for `log.level`. A word that is no level is refused: it would be taken for the name
+/// of a module, and everything else would not be logged.
 fn filter(level: &str) -> Result<EnvFilter> {
     for word in level.split(',').filter(|word| !word.contains(['=', '['])) {
         word.trim().parse::<LevelFilter>()?;
@@ -21,8 +21,8 @@ fn filter(level: &str) -> Result<EnvFilter> {
     Ok(EnvFilter::try_new(level)?)
 }
 
-/// Fields as usual, but that an event stays one line whatever they hold: what reads logs takes
-/// lines, and what a client or a store says must not pass for an event.
+/// Formats fields as usual, but keeps each event on one line: log readers work by lines, and text
+/// from a client or a store must not pass for an event.
 struct OneLine;
 
 impl<'writer> FormatFields<'writer> for OneLine {
@@ -36,7 +36,7 @@ impl<'writer> FormatFields<'writer> for OneLine {
     }
 }
 
-/// Writes control characters as Rust does in a literal.
+/// Escapes control characters as in a Rust literal.
 struct Escaping<'a> {
     to: &'a mut dyn Write,
 }
@@ -53,7 +53,6 @@ impl Write for Escaping<'_> {
     }
 }
 
-/// Starts logging as `log.level` and `log.format` say.
 pub fn start(settings: &Settings) -> Result<()> {
     let level = settings.text("log.level");
     let filter = filter(level).with_context(|| {
@@ -62,8 +61,8 @@ pub fn start(settings: &Settings) -> Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        // The library tells of a line that it could not write on standard error, and panics where that fails too: a full
-        // disk under the log, or a reader of it that went away, would end the node.
+        // The library reports a line that it could not write on standard error, and panics if that
+        // fails too: a full disk under the log, or a reader that went away, would end the node.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if settings.text("log.format") == "json" {
@@ -71,7 +70,7 @@ pub fn start(settings: &Settings) -> Result<()> {
     } else {
         builder.fmt_fields(OneLine).init();
     }
-    // Panics go through the log too, so that whoever reads it alone sees why a process ended.
+    // A panic also goes through the log, so that the log alone shows why a process ended.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         tracing::error!(panic = %info, "a bug: the process ends");

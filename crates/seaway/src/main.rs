@@ -1,4 +1,4 @@
-//! The `seaway` binary: one verb per role, and exit codes. It must not know the journal's or the control plane's
+//! The `seaway` binary: verbs and exit codes. It must not know the journal's or the control plane's
 //! protocols; of Kafka's it knows what any client knows.
 
 mod address;
@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tikv_jemallocator::Jemalloc;
 
-/// Requests and files live for some milliseconds and have tens of KiB to some MiB. glibc gives such
-/// memory back to the kernel as soon as it is free and has it cleared and mapped again for the next
+/// Requests and files live for some milliseconds and take tens of KiB to some MiB. glibc gives such
+/// memory back to the kernel as soon as it is free, which clears and maps it again for the next
 /// request; jemalloc keeps it for ten seconds.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, the causes behind it, and nothing else.
+            // One line with the error and its causes.
             eprintln!("seaway: {error:#}");
             ExitCode::FAILURE
         }

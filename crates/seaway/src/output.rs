@@ -5,12 +5,12 @@ use std::io::{self, ErrorKind, Write};
 
 use anyhow::Result;
 
-/// Whoever read standard output has seen enough, as `head` does: a quiet end.
+/// The reader of standard output went away, as `head` does: the command ends quietly.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub struct Closed;
 
-/// Prints a line, as `println!` does, but returns an error where that panics.
+/// Prints a line as `println!` does, but returns an error where that would panic.
 macro_rules! say {
     ($($what:tt)*) => {
         $crate::output::line(format_args!($($what)*))?
@@ -22,7 +22,7 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<()> {
     written(writeln!(io::stdout(), "{text}"))
 }
 
-/// What came of a write to standard output.
+/// The outcome of a write to standard output.
 pub fn written(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),

@@ -1,4 +1,5 @@
-//! The pages of a node: health, readiness, metrics, status. They say what the parts say.
+//! The pages of a node: health, readiness, metrics, status. They decide nothing: they show what the
+//! parts report.
 
 use std::sync::Arc;
 
@@ -10,7 +11,6 @@ use store::outage::Kind;
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages};
 
-/// All pages, about `health` and what it knows of.
 pub fn all(health: Arc<Health>) -> Pages {
     Arc::new(move |path| match path {
         "/healthz" => Some(Page::text(StatusCode::OK, "alive\n")),
@@ -96,7 +96,7 @@ fn errors(count: &Count) -> u64 {
     count.definite_errors + count.unknown_errors + count.throttled
 }
 
-/// The same as the JSON page, one line for each part and indented lines for what it says.
+/// The status page as text: a line for each part, and indented lines for its values.
 fn for_people(health: &Health) -> String {
     let page = as_json(health);
     let mut text = match health.obstacle() {
@@ -237,7 +237,7 @@ fn control_metrics(text: &mut String, parts: &Parts) {
     gauge(text, "seaway_retention_held", help, u64::from(held));
 }
 
-/// A metric of the bucket: name, help, and what it takes from the counters.
+/// A metric of the bucket: its name, its help, and how it is read from the counters.
 type Family = (&'static str, &'static str, fn(&Count) -> u64);
 
 fn bucket_metrics(text: &mut String, parts: &Parts) {

@@ -13,10 +13,10 @@ pub fn small() -> Result<Runtime> {
         .context("cannot start the runtime")
 }
 
-/// A runtime for a node, of so many threads; 0 for half of the cores. Work goes from one thread to
-/// another for the price of waking it, and what is left of the cores is busy with the network
-/// and with what is compressed or written: with two cores a second thread costs small requests
-/// 6 % of CPU time, and readers 19 % (`bench compare`).
+/// A runtime for a node with so many threads; 0 means half of the cores. Moving work between
+/// threads costs a wake-up, and the other cores are busy with the network, compression and writes:
+/// with two cores a second thread costs small requests 6 % of CPU time, and readers 19 % (`bench
+/// compare`).
 pub fn node(threads: usize) -> Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = if threads == 0 { cores / 2 } else { threads };

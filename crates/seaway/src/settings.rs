@@ -1,6 +1,6 @@
-//! Every setting an operator can give a process: its own, declared here, and those of the cluster, which state the
-//! cluster's at its birth. Kafka's names where Kafka has them. It parses and checks values; it must not know what they
-//! are used for.
+//! Every setting that an operator can give a process: its own, declared here, and those of the
+//! cluster, which only its first process sets. Kafka's names where Kafka has them. It parses and
+//! checks values; it must not know what they are used for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +12,12 @@ use meta::setting::{Kind, Setting};
 
 use crate::address::{Address, check_host};
 
-/// Other names under which a setting may be set: Kafka's where ours is another.
+/// Other names for some settings: Kafka's, where ours differs.
 const ALIASES: &[(&str, &str)] = &[
     ("advertised.host.name", "advertised.host"),
     ("zone", "broker.rack"),
 ];
-/// Kafka's setting for host and port in one.
+/// Kafka's setting that holds host and port in one.
 const ADVERTISED_LISTENERS: &str = "advertised.listeners";
 
 const MAX: i64 = i64::MAX;
@@ -266,14 +266,13 @@ pub fn all() -> Vec<&'static Setting> {
     all
 }
 
-/// Values for all settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: BTreeMap<&'static str, String>,
 }
 
 impl Settings {
-    /// The defaults, changed by `NAME=VALUE` assignments; the last one of a name holds.
+    /// The defaults, changed by `NAME=VALUE` assignments; the last assignment of a name holds.
     pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
         let mut values: BTreeMap<_, _> = all()
             .into_iter()
@@ -295,7 +294,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Gives a text that nobody set a value.
+    /// Gives a value to a text setting that is still empty.
     pub fn assume(&mut self, name: &'static str, value: &str) {
         if self.text(name).is_empty() {
             self.values.insert(name, value.to_owned());
@@ -322,7 +321,6 @@ impl Settings {
         usize::try_from(self.integer(name)).unwrap_or(0)
     }
 
-    /// A time given in milliseconds.
     pub fn millis(&self, name: &str) -> Duration {
         Duration::from_millis(self.unsigned(name))
     }
@@ -341,7 +339,6 @@ impl Settings {
             .expect("only settings of the table are asked for")
     }
 
-    /// All names and values, sorted by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values
             .iter()
@@ -369,7 +366,7 @@ impl Settings {
     }
 }
 
-/// What an assignment sets, under our names.
+/// What an assignment sets, under our own names.
 fn expand<'a>(name: &'a str, value: &str) -> Result<Vec<(&'a str, String)>> {
     if name == ADVERTISED_LISTENERS {
         let address = value.split_once("://");
@@ -418,7 +415,7 @@ fn check_advertised(host: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The setting whose name is fewest edits away, if it is near enough to be what was meant.
+/// The setting whose name is the fewest edits away, if it is near enough to be what was meant.
 fn nearest(name: &str) -> Option<&'static str> {
     let near = all()
         .into_iter()
@@ -457,7 +454,7 @@ mod tests {
         assert!(PROCESS.is_sorted_by(|a, b| a.name < b.name));
         assert!(all().is_sorted_by(|a, b| a.name < b.name), "one row each");
         for spec in all() {
-            // An empty host stands for another one, and is not to be set.
+            // An empty host means "derive it", and cannot be set.
             if spec.kind != Kind::Host {
                 check(spec, spec.default).expect("a default is valid");
             }

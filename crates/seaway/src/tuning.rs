@@ -1,4 +1,4 @@
-//! From the operator's settings to those of each part.
+//! Derives the settings of each part from the operator's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::cluster::cluster_configs;
 use crate::settings::{self, Settings};
 
-/// The one agent's name: its Kafka node id follows it.
+/// The name of the only agent; its Kafka node id follows the name.
 const NODE: &str = "dev";
 /// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
@@ -18,7 +18,8 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 /// The control node's settings.
 pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::Settings {
     let mut journal = journal::node::Settings::alone(name(kafka));
-    // A bucket that was away is back this soon after it answers again.
+    // After an outage the journal's requests are repeated at this interval, which bounds how soon
+    // service is back.
     journal.retry_max = Duration::from_millis(500);
     journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
     journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
@@ -46,8 +47,8 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
     }
 }
 
-/// A name for the control node that tells people where to find it: it stands in its claims, and another
-/// process on the same bucket shows it.
+/// A name for the control node that tells people where to find it: it stands in the node's claims,
+/// and other processes on the same bucket show it.
 fn name(kafka: &str) -> String {
     let machine = host::process::machine_name();
     let process = std::process::id();
@@ -56,14 +57,15 @@ fn name(kafka: &str) -> String {
     name.chars().filter(char::is_ascii).take(255).collect()
 }
 
-/// Open files that are not for clients' connections: a quarter of what the process may have.
+/// Open files that are kept from clients' connections: a quarter of what the process may have.
 const FILES_RESERVE_SHARE: u64 = 4;
-/// The least of them: the listeners, the journal and its directory, 64 of HTTP, some requests to the bucket.
+/// The least of that reserve: listeners, the journal and its directory, 64 HTTP connections, some
+/// requests to the bucket.
 const FILES_RESERVE_MIN: u64 = 128;
-/// The most of them: as many requests to the bucket as no node makes at one time.
+/// The most of that reserve: no node makes as many requests to the bucket at one time.
 const FILES_RESERVE_MAX: u64 = 1_024;
 
-/// How many of `files` that may be open can be connections.
+/// How many clients may connect if the process may open `files`.
 fn connections_max(settings: &Settings, files: u64) -> usize {
     let reserve = (files / FILES_RESERVE_SHARE).clamp(FILES_RESERVE_MIN, FILES_RESERVE_MAX);
     let left = (files - reserve.min(files / 2)).max(1);
@@ -123,14 +125,15 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
     })
 }
 
-/// The commit of a file is one command, and must fit into an entry of the journal.
+/// The most batches in one file: its commit is one command, which must fit into an entry of the
+/// journal.
 fn file_batches_max(settings: &Settings) -> usize {
     let entry_bytes = settings.size("journal.entry.max.bytes");
     meta::encoding::batches_in_commit(entry_bytes.saturating_sub(journal::entry::ITEM_BYTES))
 }
 
-/// Where tests end the process as `kill -9` would: `SEAWAY_FAILPOINTS="after-put=kill@3"` at the
-/// third time that a file is durable but not committed. Nothing is set in production.
+/// Where tests end the process as `kill -9` would: `SEAWAY_FAILPOINTS="after-put=kill@3"` ends it
+/// the third time that a file is durable and not committed. Nothing is set in production.
 fn fail_points() -> Result<FailPoints> {
     let Some(text) = std::env::var_os("SEAWAY_FAILPOINTS") else {
         return Ok(FailPoints::NONE);
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_file_has_as_many_batches_as_an_entry_can_name() {
-        // docs/produce-and-fetch.md tells both.
+        // docs/produce-and-fetch.md states both numbers.
         for (entry_bytes, batches) in [(65_536, 945), (4_194_304, 60_783)] {
             let set = format!("journal.entry.max.bytes={entry_bytes}");
             let settings = Settings::parse(&[set]).expect("valid");

@@ -1,5 +1,5 @@
-//! Record batches of format 2 as they lie in requests and files: a view of the header, the checks of
-//! a Produce, and what may be changed without touching the records.
+//! Record batches of format 2 as they lie in requests and files: a view of the header, the checks
+//! of a Produce, and the fields that may be changed without touching the records.
 //!
 //! It must not know partitions or decompress anything; what is inside a batch is for `records`.
 //!
@@ -55,7 +55,7 @@ pub enum BatchError {
     UnsupportedMagic(i8),
     #[error("the batch's checksum is wrong")]
     Corrupt,
-    /// Not exactly one batch for the partition.
+    /// A partition of a Produce must have exactly one batch.
     #[error("a partition must be sent exactly one batch")]
     NotOneBatch,
     #[error("the batch has {length_bytes} bytes, {max_bytes} are allowed")]
@@ -63,13 +63,13 @@ pub enum BatchError {
         length_bytes: usize,
         max_bytes: usize,
     },
-    /// A codec that does not exist, or not in this version of the request.
+    /// The codec does not exist, or not in this version of the request.
     #[error("the batch's compression is not supported here")]
     UnsupportedCompression,
     /// A client may not write control records.
     #[error("a client may not write control records")]
     Control,
-    /// A client sends base offset 0.
+    /// A client must send base offset 0.
     #[error("the batch's base offset is {0}, not 0")]
     InvalidBaseOffset(i64),
     /// The count is not positive or does not match the last offset delta.
@@ -83,7 +83,7 @@ pub enum BatchError {
     /// Producer id, epoch and sequence do not go together.
     #[error("the batch's producer id, epoch and sequence do not go together")]
     InvalidProducer,
-    /// The server's clock claimed by a client.
+    /// A client set the bit that says "append time".
     #[error("a client may not set the time of the append")]
     InvalidTimestamp,
     /// Base offset and delta exceed 63 bits.
@@ -92,8 +92,8 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// What a producer is told: as Kafka's `ProduceRequest.validateRecords`, `UnifiedLog` and
-    /// `LogValidator` have it.
+    /// The code that the producer gets: as in Kafka's `ProduceRequest.validateRecords`,
+    /// `UnifiedLog` and `LogValidator`.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Truncated | Self::InvalidLength(_) | Self::Corrupt => ErrorCode::CorruptMessage,
@@ -111,7 +111,7 @@ impl BatchError {
     }
 }
 
-/// The bytes of one batch: whole, of format 2. The checksum and the fields are checked apart.
+/// The bytes of one whole batch of format 2. Its checksum and fields are checked separately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch(Bytes);
 
@@ -259,7 +259,7 @@ impl Batch {
         Err(BatchError::Corrupt)
     }
 
-    /// What metadata needs to know of the batch.
+    /// The header fields that metadata needs.
     pub fn summary(&self) -> Result<BatchSummary, BatchError> {
         Ok(BatchSummary {
             length_bytes: self.0.len(),
@@ -277,8 +277,8 @@ impl Batch {
         })
     }
 
-    /// The first bytes of the batch at its place in the log. What follows, `bytes()[16..]`, is sent as
-    /// it is: the checksum covers none of these.
+    /// The first bytes of the batch with the offset and epoch that it has in the log. The rest,
+    /// `bytes()[16..]`, is sent as it is: the checksum covers none of these.
     pub fn patched_header(&self, base_offset: i64, leader_epoch: i32) -> [u8; PATCHED_BYTES] {
         let mut header: [u8; PATCHED_BYTES] = self.field(0);
         header[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -286,7 +286,8 @@ impl Batch {
         header
     }
 
-    /// Appends the batch at its place in the log to what is sent, without copying the records.
+    /// Appends the batch, with the offset and epoch that it has in the log, without copying
+    /// records.
     pub fn append_patched(&self, base_offset: i64, leader_epoch: i32, out: &mut Rope) {
         out.push(Bytes::copy_from_slice(
             &self.patched_header(base_offset, leader_epoch),
@@ -299,8 +300,8 @@ impl Batch {
         &self.0[..HEADER_BYTES]
     }
 
-    /// A batch's header, and behind it its records in another codec. What the header says of the
-    /// two is made true, and the checksum with it.
+    /// The batch's header in front of its records in another codec, with attributes, length and
+    /// checksum adjusted.
     pub(crate) fn rewritten(
         mut bytes: BytesMut,
         compression: Compression,
@@ -316,7 +317,7 @@ impl Batch {
         Self(bytes.freeze())
     }
 
-    /// A copy whose header says so of its records' time, with a new checksum.
+    /// A copy with another timestamp type and largest timestamp in its header, and a new checksum.
     pub fn with_time(&self, timestamp_type: TimestampType, max_timestamp_ms: i64) -> Self {
         let mut bytes = BytesMut::from(&self.0[..]);
         let attributes = match timestamp_type {
@@ -398,7 +399,7 @@ pub struct BatchSummary {
     pub base_sequence: i32,
 }
 
-/// What a Produce may contain.
+/// The limits for a batch of a Produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProduceLimits {
     /// Version of the request: Zstandard came with 7.

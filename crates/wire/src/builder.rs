@@ -87,8 +87,8 @@ impl BatchBuilder {
         self.count += 1;
     }
 
-    /// Bytes that [`append`](Self::append) of the same record would add now, before compression:
-    /// more than its key and value have.
+    /// Bytes that [`append`](Self::append) of this record would add now, before compression,
+    /// overhead included.
     pub fn record_bytes(
         &self,
         timestamp_ms: i64,
@@ -100,7 +100,7 @@ impl BatchBuilder {
         varint::length(body as i64) + body
     }
 
-    /// The first record sets the base.
+    /// The record's timestamp relative to the batch's base, which the first record sets.
     fn timestamp_delta(&self, timestamp_ms: i64) -> i64 {
         match self.count {
             0 => 0,

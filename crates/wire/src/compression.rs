@@ -1,7 +1,7 @@
 //! Kafka's compression codecs, as streams, with a bound on the memory that they take.
 //!
-//! It must not know what the bytes are. Framing: gzip as RFC 1952; snappy in the chunks of
-//! xerial's snappy-java, which Kafka's clients write, or raw; LZ4 and Zstandard in their own frames.
+//! It must not know what the bytes are. Framing: gzip as RFC 1952; snappy in the chunks of xerial's
+//! snappy-java, which Kafka's clients write, or raw; LZ4 and Zstandard in their own frames.
 
 mod gzip;
 mod snappy;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 /// Kafka's default of `compression.zstd.level`.
 const ZSTD_LEVEL: i32 = 3;
-/// The largest window that Zstandard's own tools open unasked: 128 MiB.
+/// The largest window that Zstandard's own tools accept by default: 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// How the records of a batch are compressed: bits 0 to 2 of its attributes.
@@ -64,16 +64,16 @@ impl Compression {
 /// Why bytes do not decompress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
-    /// They are not what the codec wrote.
+    /// The bytes are not valid for the codec.
     #[error("not valid {}", .0.name())]
     Invalid(Compression),
-    /// They would exceed the bound.
+    /// The output would exceed the bound.
     #[error("more than {limit_bytes} bytes when decompressed")]
     TooLarge { limit_bytes: usize },
 }
 
 impl DecompressError {
-    /// What a stream of [`decompressor`] failed with.
+    /// Turns an I/O error of a [`decompressor`] into the codec's.
     pub(crate) fn of_stream(codec: Compression, error: &io::Error) -> Self {
         let own = error
             .get_ref()
@@ -82,18 +82,18 @@ impl DecompressError {
     }
 }
 
-/// What may be taken to decompress, and what may come of it: neither is what the input claims.
+/// Bounds on the memory and output of decompressing; the input's own claims do not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The window of Zstandard and of snappy, which their sender chooses. LZ4 takes up to 16 MiB and
     /// gzip some KiB whatever is said here.
     pub window_bytes: usize,
-    /// All that comes out.
+    /// Bytes of the whole output.
     pub out_bytes: usize,
 }
 
-/// What a codec gives back, read as it comes out. In memory lies a window of it. A larger window, or
-/// more output, than the limits allow is an error.
+/// Decompressed bytes, read as they come out; only a window of them is in memory. A larger window,
+/// or more output, than the limits allow is an error.
 pub struct Decompressor<'a> {
     inner: Box<dyn Read + 'a>,
     limit_bytes: usize,
@@ -101,7 +101,7 @@ pub struct Decompressor<'a> {
 }
 
 impl Decompressor<'_> {
-    /// What may still come out.
+    /// How many bytes may still come out.
     pub(crate) fn left_bytes(&self) -> usize {
         self.left_bytes
     }
@@ -118,7 +118,6 @@ impl Read for Decompressor<'_> {
     }
 }
 
-/// Reads what a codec gives back.
 pub fn decompressor(
     codec: Compression,
     input: &[u8],
@@ -146,8 +145,8 @@ pub fn decompressor(
     })
 }
 
-/// Decompresses into at most `limit_bytes`. Memory follows what really comes out, not what the input
-/// claims.
+/// Decompresses into at most `limit_bytes`. Memory follows what really comes out, not what the
+/// input claims.
 pub fn decompress(
     codec: Compression,
     input: &Bytes,
@@ -160,7 +159,7 @@ pub fn decompress(
             Ok(input.clone())
         };
     }
-    // A window of Zstandard is as large as its sender likes, but filled by what comes out.
+    // The sender chooses Zstandard's window, but only output fills it.
     let window_bytes = match codec {
         Compression::Zstd => 1 << ZSTD_WINDOW_LOG_MAX,
         _ => limit_bytes,
@@ -176,7 +175,7 @@ pub fn decompress(
     Ok(Bytes::from(out))
 }
 
-/// A codec's output, written as the input comes, into something that can be written to.
+/// Compresses what is written to it into the writer below, as it comes.
 pub(crate) enum Compressor<W: Write> {
     None(W),
     Gzip(flate2::write::GzEncoder<W>),
@@ -200,7 +199,7 @@ impl<W: Write> Compressor<W> {
         })
     }
 
-    /// Writes what is left, and gives back what was written to.
+    /// Writes the rest, and returns the writer below.
     pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Self::None(out) => Ok(out),

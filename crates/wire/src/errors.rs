@@ -8,7 +8,7 @@ use std::fmt;
 /// The rows are `Variant = code, NAME, whether a client may retry`.
 macro_rules! error_codes {
     ($($(#[$attribute:meta])* $variant:ident = $code:literal, $name:literal, $retriable:literal;)*) => {
-        /// What a response says of a request, a topic or a partition.
+        /// The error code of a request, a topic or a partition.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(i16)]
         pub enum ErrorCode {
@@ -22,7 +22,6 @@ macro_rules! error_codes {
         impl ErrorCode {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The error of a code, if Kafka has it.
             pub const fn from_code(code: i16) -> Option<Self> {
                 Some(match code {
                     $($code => Self::$variant,)*
@@ -36,7 +35,7 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether a client tries again by itself.
+            /// True if clients retry by themselves.
             pub const fn is_retriable(self) -> bool {
                 match self {
                     $(Self::$variant => $retriable,)*
@@ -191,7 +190,7 @@ impl ErrorCode {
         self as i16
     }
 
-    /// Whether this is an error at all.
+    /// True for every code but "no error".
     pub const fn is_error(self) -> bool {
         !matches!(self, Self::None)
     }

@@ -17,26 +17,24 @@ use crate::versions::Api;
 
 /// Kafka's `socket.request.max.bytes` by default.
 pub const FRAME_BYTES_MAX: usize = 100 << 20;
-/// A buffer is grown by no more than this at once on the word of a length alone.
+/// A buffer grows by no more than this at once because of a stated length.
 const RESERVE_BYTES: usize = 1 << 20;
 
 /// A length that no frame may have; the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {length} bytes; between 0 and {max_bytes} are allowed")]
 pub struct FrameError {
-    /// What the frame says of itself.
+    /// The length that the frame states.
     pub length: i32,
-    /// The limit it breaks.
     pub max_bytes: usize,
 }
 
-/// What a buffer of received bytes holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Split {
     /// A whole frame without its length, taken out of the buffer.
     Frame(Bytes),
-    /// No whole frame yet: make room for at least `reserve_bytes` more and read again. The room asked
-    /// for is bounded by what has come already, so that a length costs its sender bytes.
+    /// The frame is incomplete: make room for at least `reserve_bytes` more and read again. That is
+    /// bounded by what has come already, so that a large length costs its sender as many bytes.
     More {
         /// Room to make, at least 1.
         reserve_bytes: usize,
@@ -64,15 +62,15 @@ pub fn split_frame(buffer: &mut BytesMut, max_bytes: usize) -> Result<Split, Fra
     Ok(Split::Frame(buffer.split_to(bytes).freeze()))
 }
 
-/// What precedes the body of a request.
+/// The header of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
     pub key: ApiKey,
     /// The version of body and response.
     pub version: i16,
-    /// Comes back in the response.
+    /// The number that the response repeats.
     pub correlation_id: i32,
-    /// What the client calls itself.
+    /// The name that the client gives itself.
     pub client_id: Option<Str>,
 }
 
@@ -82,18 +80,10 @@ pub enum RequestError {
     /// `ApiVersions` in an unknown version. Answer `versions::unsupported_api_versions()` as version 0
     /// and go on: the client tries again.
     #[error("ApiVersions {version} is not known")]
-    UnsupportedApiVersions {
-        /// The version asked for.
-        version: i16,
-        correlation_id: i32,
-    },
+    UnsupportedApiVersions { version: i16, correlation_id: i32 },
     /// An API or a version that is not served. Close the connection, as Kafka does.
     #[error("API {key} version {version} is not served")]
-    Unsupported {
-        key: i16,
-        /// The version asked for.
-        version: i16,
-    },
+    Unsupported { key: i16, version: i16 },
     /// Not a valid message. Close the connection.
     #[error("a malformed request: {0}")]
     Malformed(#[from] DecodeError),
@@ -129,8 +119,8 @@ pub fn decode_request_within(
         });
     }
     let client_id = decode_header_rest(d, api, version)?;
-    // Bytes after the body are let be, as Kafka lets them: librdkafka 2.16 sends three after a
-    // Metadata request of version 13 for all topics.
+    // Bytes after the body are ignored, as in Kafka: librdkafka 2.16 sends three after a Metadata
+    // request of version 13 for all topics.
     let request = Request::decode_body(api.key, d, version).ok_or(unsupported)??;
     let header = RequestHeader {
         key: api.key,
@@ -158,8 +148,8 @@ fn has_response_tags(api: &Api, version: i16) -> bool {
 }
 
 impl Response {
-    /// The whole frame, length included, in the version of the request. Large records are pieces of
-    /// the rope, not copies.
+    /// Encodes the whole frame, length included, in the version of the request. Large records
+    /// become pieces of the rope, without a copy.
     pub fn encode(&self, correlation_id: i32, version: i16) -> Result<Rope, EncodeError> {
         let api = self.key().api();
         if !api.has(version) {
@@ -179,7 +169,7 @@ fn start_response(api: &Api, correlation_id: i32, version: i16) -> Encoder {
     e
 }
 
-/// Writes any known response, served or not, as `Response::encode` does.
+/// Encodes any known response, served or not, as `Response::encode` does.
 pub fn encode_response<R: RequestBody>(
     response: &R::Response,
     correlation_id: i32,
@@ -191,7 +181,7 @@ pub fn encode_response<R: RequestBody>(
     e.finish()
 }
 
-/// Writes a client's request: the whole frame, length included.
+/// Encodes a client's request: the whole frame, length included.
 pub fn encode_request<R: RequestBody>(
     request: &R,
     correlation_id: i32,
@@ -210,8 +200,8 @@ pub fn encode_request<R: RequestBody>(
     e.finish()
 }
 
-/// Reads the response to a client's request from a frame without its length: correlation id and
-/// body.
+/// Decodes the response to a client's request from a frame without its length; yields correlation
+/// id and body.
 pub fn decode_response<R: RequestBody>(
     frame: &Bytes,
     version: i16,

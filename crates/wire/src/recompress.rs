@@ -1,5 +1,5 @@
-//! Compresses a batch anew, as a topic's `compression.type` has it. Its records go from one codec
-//! into the other as they come: in memory are the codecs' windows, and what comes out in the end.
+//! Recompresses a batch into the codec that a topic's `compression.type` demands. Records stream
+//! from one codec into the other: only the codecs' windows and the result are in memory.
 
 use std::io::{self, BufReader, Read, Write};
 use std::ops::RangeInclusive;
@@ -11,9 +11,9 @@ use crate::compression::{Compression, Compressor, Decompressor, Limits, decompre
 use crate::records::RecordError;
 use crate::scan::Scan;
 
-/// The batch with its records in another codec, and at most `limit_bytes` large. Its records must be
-/// as [`check_records`](crate::scan::check_records) has them; its largest timestamp is theirs. What
-/// comes out of their codec is taken off the limits.
+/// The batch with its records in another codec, at most `limit_bytes` large. Its records must pass
+/// [`check_records`](crate::scan::check_records), and its largest timestamp be theirs. Decompressed
+/// bytes are subtracted from the limits.
 pub fn recompress(
     batch: &Batch,
     wanted: Compression,
@@ -46,11 +46,11 @@ pub fn recompress(
     Ok(Batch::rewritten(out.bytes, wanted, max_timestamp_ms))
 }
 
-/// Copies into a codec what is read from another.
+/// A reader that copies what it reads into another codec.
 struct Copied<'a, W: Write> {
     input: Decompressor<'a>,
     output: Compressor<W>,
-    /// The output is at its limit.
+    /// True once the output has reached its limit.
     is_full: bool,
 }
 
@@ -63,7 +63,7 @@ impl<W: Write> Read for Copied<'_, W> {
     }
 }
 
-/// Bytes up to a limit.
+/// A buffer with a largest size.
 struct Bounded {
     bytes: BytesMut,
     limit_bytes: usize,

@@ -1,4 +1,5 @@
-//! The records inside a batch, read only where something needs them: keys, timestamps, a consumer.
+//! The records inside a batch, read only where they are needed: for keys, for timestamps, by a
+//! consumer.
 //!
 //! It must not know partitions; offsets and timestamps are relative to the batch. What a batch
 //! decompresses to is bounded by the caller.
@@ -16,47 +17,34 @@ use crate::varint;
 /// What is wrong with the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The batch around them.
+    /// The batch itself is wrong.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// They do not decompress.
+    /// The records do not decompress.
     #[error(transparent)]
     Decompress(#[from] DecompressError),
-    /// A record is not laid out as records are.
+    /// A record is malformed.
     #[error("record {index} is malformed")]
-    Malformed {
-        /// Its place in the batch.
-        index: i32,
-    },
+    Malformed { index: i32 },
     /// The batch holds fewer or more records than its header says.
     #[error("the batch does not hold the number of records that its header states")]
     CountMismatch,
     /// Offset deltas do not count up from 0.
     #[error("record {index} has offset delta {offset_delta}")]
-    OffsetDelta {
-        /// Its place in the batch.
-        index: i32,
-        offset_delta: i32,
-    },
+    OffsetDelta { index: i32, offset_delta: i32 },
     /// Base timestamp and delta exceed 63 bits.
     #[error("the timestamp of record {index} overflows")]
-    TimestampOverflow {
-        /// Its place in the batch.
-        index: i32,
-    },
-    /// Later or earlier than the topic has it.
+    TimestampOverflow { index: i32 },
+    /// The timestamp is later or earlier than the topic allows.
     #[error("the timestamp of record {index} is out of range")]
-    InvalidTimestamp {
-        /// Its place in the batch.
-        index: i32,
-    },
-    /// They would exceed the bound when compressed otherwise.
+    InvalidTimestamp { index: i32 },
+    /// The records would exceed the bound in the topic's codec.
     #[error("more than {limit_bytes} bytes when compressed as the topic has it")]
     TooLarge { limit_bytes: usize },
 }
 
 impl RecordError {
-    /// What a producer is told.
+    /// The code that the producer gets.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Batch(error) => error.code(),
@@ -64,7 +52,7 @@ impl RecordError {
                 ErrorCode::MessageTooLarge
             }
             Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
-            // Not CORRUPT_MESSAGE, which clients repeat.
+            // CORRUPT_MESSAGE would make clients repeat the batch.
             Self::Decompress(DecompressError::Invalid(_))
             | Self::Malformed { .. }
             | Self::CountMismatch
@@ -94,7 +82,7 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// The value, or null.
     pub value: Option<Bytes>,
-    /// In the order in which they were sent.
+    /// Headers in the order in which they were sent.
     pub headers: Vec<Header>,
 }
 
@@ -173,7 +161,7 @@ impl Records {
     }
 }
 
-/// The fields of one record.
+/// A cursor over the fields of one record.
 struct Fields {
     data: Bytes,
     at: usize,

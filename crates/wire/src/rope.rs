@@ -12,12 +12,11 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// No bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No bytes, with room for so many pieces.
+    /// An empty rope with room for so many pieces.
     pub fn with_capacity(pieces: usize) -> Self {
         Self {
             pieces: Vec::with_capacity(pieces),
@@ -33,12 +32,10 @@ impl Rope {
         }
     }
 
-    /// Bytes in all pieces.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

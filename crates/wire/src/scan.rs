@@ -1,6 +1,6 @@
-//! Walks over the records of a batch as they come out of its codec: where they are in time, and
-//! whether they are laid out as records are. What it keeps in memory is the codec's window, however
-//! much comes out. It must not know keys, values or headers beyond their lengths.
+//! Walks over the records of a batch as they come out of its codec: finds their positions in time,
+//! and checks their layout. It keeps only the codec's window in memory, however much comes out. It
+//! must not know keys, values or headers beyond their lengths.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::RangeInclusive;
@@ -10,10 +10,10 @@ use crate::compression::{Compression, DecompressError, Decompressor, Limits, dec
 use crate::records::RecordError;
 use crate::varint;
 
-/// What a record without a timestamp has for one.
+/// The timestamp that a record without one has.
 const NO_TIMESTAMP: i64 = -1;
 
-/// Where a record is.
+/// A record's offset and timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordPosition {
     /// Offset less the batch's base offset.
@@ -23,7 +23,8 @@ pub struct RecordPosition {
 }
 
 /// The first record whose timestamp is at least `timestamp_ms`, for ListOffsets. A batch whose
-/// records all carry the server's time is not decompressed. What comes out is taken off the limits.
+/// records all carry the server's time is not decompressed. Decompressed bytes are subtracted from
+/// the limits.
 pub fn first_record_since(
     batch: &Batch,
     timestamp_ms: i64,
@@ -47,8 +48,8 @@ pub fn first_record_since(
     })
 }
 
-/// The first record that carries the batch's greatest timestamp, for ListOffsets of "max timestamp";
-/// None if the batch has no records. What comes out is taken off the limits.
+/// The first record with the batch's greatest timestamp, for ListOffsets of "max timestamp"; None
+/// if the batch has no records. Decompressed bytes are subtracted from the limits.
 pub fn record_of_max_timestamp(
     batch: &Batch,
     limits: &mut Limits,
@@ -65,7 +66,7 @@ pub fn record_of_max_timestamp(
     })
 }
 
-/// Reads records of a batch, and takes what comes out off the limits.
+/// Reads records of a batch, and subtracts the decompressed bytes from the limits.
 fn read<'a, T>(
     batch: &'a Batch,
     limits: &mut Limits,
@@ -79,19 +80,19 @@ fn read<'a, T>(
     done
 }
 
-/// What reading the records of a batch showed.
+/// What was found by reading the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
-    /// The largest timestamp of those that were read, in milliseconds since 1970; -1 if none is later.
+    /// The largest timestamp of the records read, in milliseconds since 1970; -1 if none is later.
     pub max_timestamp_ms: i64,
-    /// True if they were all read.
+    /// True if all records were read.
     pub is_whole: bool,
 }
 
-/// Reads the records of a batch that a client sent: their number must be the header's, each must be
-/// laid out as records are, their offset deltas count up from 0, and their timestamps lie within
-/// `times` if they have any. Of compressed ones no more is read than the first `enough_bytes` of
-/// what comes out of the codec, which is taken off the limits.
+/// Checks the records of a batch that a client sent: their number must be the header's, each must
+/// be laid out properly, offset deltas must count up from 0, and timestamps lie within `times` if
+/// records have any. Of compressed records only the first `enough_bytes` of output are read; that
+/// output is subtracted from the limits.
 pub fn check_records(
     batch: &Batch,
     times: &RangeInclusive<i64>,
@@ -130,17 +131,17 @@ pub(crate) struct Scan<R> {
     index: i32,
     count: i32,
     is_over: bool,
-    /// The input ended before the records did.
+    /// True if the input ended before the records did.
     ran_out: bool,
     base_timestamp_ms: i64,
     /// The one timestamp of all records, if the server set it.
     append_time_ms: Option<i64>,
-    /// Of the records so far; -1 if none is later.
+    /// The largest timestamp so far; -1 if none is later.
     max_timestamp_ms: i64,
 }
 
 impl<R: BufRead> Scan<R> {
-    /// Walks over what comes out of the codec of a batch.
+    /// A scan over the output of a batch's codec.
     pub(crate) fn new(batch: &Batch, codec: Compression, input: R) -> Self {
         let append_time_ms = match batch.timestamp_type() {
             TimestampType::CreateTime => None,
@@ -159,7 +160,6 @@ impl<R: BufRead> Scan<R> {
         }
     }
 
-    /// What it reads from.
     pub(crate) fn into_input(self) -> R {
         self.input
     }
@@ -169,7 +169,7 @@ impl<R: BufRead> Scan<R> {
         self.max_timestamp_ms
     }
 
-    /// Reads to the end records, of which there must be some; see [`check_records`].
+    /// Reads records, of which there must be some, to the end; see [`check_records`].
     pub(crate) fn check(&mut self, times: &RangeInclusive<i64>) -> Result<(), RecordError> {
         let mut index = 0;
         for position in self.by_ref() {
@@ -246,7 +246,7 @@ impl<R: BufRead> Iterator for Scan<R> {
     }
 }
 
-/// Why a field of a record is not read.
+/// Why a field of a record cannot be read.
 enum FieldError {
     Malformed,
     /// The input ends within the record.
@@ -260,15 +260,15 @@ impl From<io::Error> for FieldError {
     }
 }
 
-/// The fields of one record.
+/// A cursor over the fields of one record.
 struct Fields<'a, R> {
     input: &'a mut R,
-    /// How much of the record is left.
+    /// How many bytes of the record are left.
     left: u64,
 }
 
 impl<R: BufRead> Fields<'_, R> {
-    /// Steps over a record; its timestamp delta and its offset delta.
+    /// Steps over a record; yields its timestamp delta and offset delta.
     fn record(&mut self) -> Result<(i64, i32), FieldError> {
         self.left = self.length()?.ok_or(FieldError::Malformed)?;
         // The attributes of a record are unused.
@@ -289,7 +289,7 @@ impl<R: BufRead> Fields<'_, R> {
         Ok((timestamp_delta, offset_delta))
     }
 
-    /// Steps over bytes that may be null.
+    /// Steps over a byte field, which may be null.
     fn skip(&mut self) -> Result<(), FieldError> {
         match self.length()? {
             Some(bytes) => self.skip_bytes(bytes),
@@ -312,7 +312,7 @@ impl<R: BufRead> Fields<'_, R> {
         Ok(())
     }
 
-    /// The length of what follows; `None` is null.
+    /// The length of the next byte field; `None` for null.
     fn length(&mut self) -> Result<Option<u64>, FieldError> {
         match self.number32()? {
             -1 => Ok(None),

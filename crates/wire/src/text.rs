@@ -7,13 +7,12 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// A UTF-8 string that shares memory with whatever it was cut from: cheap to decode and to clone.
-/// What outlives its frame should be kept as a `String`, or it keeps the whole frame alive.
+/// A UTF-8 string that shares memory with its source: cheap to decode and to clone. A string that
+/// outlives its frame should be kept as a `String`, or it keeps the whole frame alive.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Str(Bytes);
 
 impl Str {
-    /// The empty string.
     pub const EMPTY: Self = Self(Bytes::new());
 
     /// A string without allocation.
@@ -41,7 +40,6 @@ impl Str {
         self.0.len()
     }
 
-    /// Whether the string has no characters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

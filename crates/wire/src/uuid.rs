@@ -1,6 +1,6 @@
 //! The protocol's 16-byte ids, shown as Kafka shows them.
 //!
-//! It makes no ids: that needs entropy.
+//! It draws no ids, since that needs entropy.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl Uuid {
         &self.0
     }
 
-    /// Whether this is the id that stands for none.
+    /// True for the id that stands for "none".
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
     }

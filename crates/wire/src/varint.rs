@@ -4,11 +4,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Bytes that a 64-bit integer takes at most, and a 32-bit one.
+/// The most bytes that a 64-bit integer takes, and a 32-bit one.
 const LONG_BYTES_MAX: usize = 10;
 const INT_BYTES_MAX: usize = 5;
 
-/// Reads a 64-bit integer at `at` and moves `at` behind it; None if it does not end or is too long.
+/// Reads a 64-bit integer at `at` and moves `at` after it; None if it does not end or is too long.
 pub(crate) fn read_i64(input: &Bytes, at: &mut usize) -> Option<i64> {
     read_i64_by(|| take(input, at)).ok()?
 }
@@ -24,8 +24,7 @@ fn take(input: &Bytes, at: &mut usize) -> Result<u8, ()> {
     byte
 }
 
-/// Reads a 64-bit integer from a source of bytes; None if it is too long, an error if the source has
-/// one.
+/// Reads a 64-bit integer byte by byte; None if it is too long, an error if the source has one.
 pub(crate) fn read_i64_by<E>(next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
     read(LONG_BYTES_MAX, next)
 }
@@ -52,7 +51,6 @@ fn read<E>(bytes_max: usize, mut next: impl FnMut() -> Result<u8, E>) -> Result<
     Ok(None)
 }
 
-/// Writes a 32- or 64-bit integer.
 pub(crate) fn write(out: &mut BytesMut, value: i64) {
     let mut bits = zigzag(value);
     while bits >= 0x80 {
@@ -62,7 +60,7 @@ pub(crate) fn write(out: &mut BytesMut, value: i64) {
     out.put_u8(bits as u8);
 }
 
-/// Bytes that `write` takes.
+/// How many bytes `write` writes.
 pub(crate) fn length(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
@@ -102,7 +100,7 @@ mod tests {
         let beyond = [[0xff; 9].as_slice(), &[0x02]].concat();
         assert_eq!(read_i64(&Bytes::from(beyond), &mut 0), None);
         assert_eq!(read_i64(&Bytes::from_static(&[0xff; 20]), &mut 0), None);
-        // Zero, in six bytes.
+        // Zero, encoded in six bytes.
         let long = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x80, 0]);
         assert_eq!(read_i64(&long, &mut 0), Some(0));
         assert_eq!(read_i32(&long, &mut 0), None);

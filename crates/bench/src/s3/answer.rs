@@ -20,7 +20,7 @@ use super::multipart;
 use super::objects::{Condition, Object, Refusal};
 use super::{Shared, dates};
 
-/// No answer: the connection is reset.
+/// The connection is reset instead of answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dropped;
 
@@ -34,7 +34,6 @@ impl std::error::Error for Dropped {}
 
 pub(super) type Answer = Result<Response<Frames>, Dropped>;
 
-/// A request, taken apart.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) bucket: String,
@@ -66,13 +65,14 @@ impl Request {
         }
     }
 
-    /// What the headers demand of a write; an error for what no client of ours sends.
+    /// The condition that the headers set for a write; an error for headers that no client of ours
+    /// sends.
     pub(super) fn condition(&self) -> Result<Condition, Error> {
         match (self.header("if-none-match"), self.header("if-match")) {
             (None, None) => Ok(Condition::None),
             (Some("*"), None) => Ok(Condition::Absent),
             (None, Some(etag)) => Ok(Condition::Matches(etag.trim_matches('"').to_owned())),
-            // A quoted asterisk among them: some stores take it for an ETag and overwrite.
+            // A quoted asterisk is refused too: some stores take it for an ETag and overwrite.
             _ => Err(Error::NOT_IMPLEMENTED),
         }
     }
@@ -178,12 +178,13 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
             }
         }
         Some(Effect::Hold { ms }) => {
-            // On a task of its own, because the client may well hang up before.
+            // On a task of its own, because the client may hang up before the write's time has
+            // come.
             let shared = Arc::clone(shared);
             let (done, later) = tokio::sync::oneshot::channel();
             host::task::spawn_detached("s3 held request", async move {
                 host::clock::sleep(Duration::from_millis(ms)).await;
-                // Nobody may be there to hear of it.
+                // The client may be gone.
                 drop(done.send(perform(&shared, request)));
             });
             later.await.unwrap_or(Err(Dropped))
@@ -192,7 +193,7 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
         Some(Effect::Stall) => Ok(perform(shared, request)?.map(Frames::stalled)),
         Some(Effect::Corrupt) => Ok(perform(shared, request)?.map(Frames::corrupted)),
         Some(Effect::Truncate) => Ok(perform(shared, request)?.map(Frames::truncated)),
-        // Drawn as the delay above.
+        // The delay was drawn and waited for above.
         Some(Effect::Delay { .. }) => perform(shared, request),
     }
 }
@@ -232,7 +233,7 @@ fn perform(shared: &Shared, request: Request) -> Answer {
 fn put(shared: &Shared, request: Request) -> Result<Answer, Error> {
     let signed = request.header("x-amz-content-sha256").unwrap_or("");
     if signed.starts_with("STREAMING") {
-        // Chunks with signatures between the bytes.
+        // This is a body in signed chunks, with signatures between the bytes.
         return Err(Error::NOT_IMPLEMENTED);
     }
     if shared.verify_checksums && !checksum_matches(&request) {
@@ -246,8 +247,8 @@ fn put(shared: &Shared, request: Request) -> Result<Answer, Error> {
     Ok(respond(200, &[("etag", &etag)], Frames::default()))
 }
 
-/// Whether the body is the one of which the checksum in the header was computed; without a header
-/// nothing is verified, so that is a mismatch, too.
+/// True if the body has the checksum that the header states; without that header nothing can be
+/// verified, which counts as a mismatch.
 fn checksum_matches(request: &Request) -> bool {
     let sum = |algorithm| {
         let mut digest = crc_fast::Digest::new(algorithm);
@@ -285,7 +286,7 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Error> {
         range.end.max(1) - 1,
         object.size
     );
-    // Said outright, because hyper says nothing of an empty body in an answer to HEAD.
+    // Set explicitly, because hyper sets no length for the empty body of an answer to HEAD.
     let length = (range.end - range.start).to_string();
     let mut headers = vec![
         ("content-length", length.as_str()),
@@ -299,7 +300,7 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Error> {
     } else {
         200
     };
-    // For HEAD, too: hyper leaves out the body.
+    // HEAD gets the same answer: hyper leaves out the body.
     Ok(respond(
         status,
         &headers,
@@ -321,7 +322,6 @@ fn range_of(text: &str, size: u64) -> Option<Range<u64>> {
     (range.start < range.end).then_some(range)
 }
 
-/// An answer with headers.
 pub(super) fn respond(status: u16, headers: &[(&str, &str)], body: Frames) -> Answer {
     let mut builder = Response::builder()
         .status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
@@ -363,7 +363,6 @@ fn take_apart(parts: Parts, frames: Vec<Bytes>) -> Option<Request> {
     })
 }
 
-/// Resolves `%XX`.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

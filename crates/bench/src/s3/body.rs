@@ -1,5 +1,5 @@
-//! Bodies: requests kept in the frames in which they come, answers sent in the frames that are
-//! kept. It must not know what they mean.
+//! Bodies: requests are kept in the frames in which they come, and answers sent in the frames that
+//! are kept. It must not know what the bytes mean.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::answer::Dropped;
 pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {
     let mut frames = Vec::new();
     while let Some(frame) = body.frame().await {
-        // An error is a client that went away in the middle: nothing may be stored then.
+        // The client went away in the middle: nothing may be stored.
         if let Ok(data) = frame.map_err(|_| Dropped)?.into_data() {
             frames.push(data);
         }
@@ -25,21 +25,20 @@ pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {
     Ok(frames)
 }
 
-/// What comes after the last frame.
+/// What follows the last frame of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
     #[default]
     Proper,
-    /// The connection breaks.
     BreaksOff,
-    /// Nothing ever comes.
+    /// Nothing follows, and the body never ends.
     Stalls,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     frames: VecDeque<Bytes>,
-    /// Bytes still to come, as announced.
+    /// Bytes that were announced and not sent yet.
     left: u64,
     end: End,
 }
@@ -74,7 +73,7 @@ impl Frames {
         }
     }
 
-    /// The same with one bit flipped in the middle of the first frame.
+    /// The same body with one bit flipped in the middle of its first frame.
     pub(super) fn corrupted(mut self) -> Self {
         if let Some(first) = self.frames.front_mut() {
             let mut bytes = BytesMut::from(first.as_ref());
@@ -85,7 +84,7 @@ impl Frames {
         self
     }
 
-    /// The same without its last byte: the length is announced in full, then the connection
+    /// The same body without its last byte: its full length is announced, then the connection
     /// breaks.
     pub(super) fn truncated(mut self) -> Self {
         if let Some(last) = self.frames.back_mut() {
@@ -95,7 +94,7 @@ impl Frames {
         self
     }
 
-    /// The first half of the same: the length is announced in full, and the rest never comes.
+    /// The first half of the same body: its full length is announced, and the rest never comes.
     pub(super) fn stalled(mut self) -> Self {
         let mut left = self.left / 2;
         for frame in &mut self.frames {

@@ -1,4 +1,4 @@
-//! Dates as HTTP and XML write them. It must not know which time it is.
+//! Dates as HTTP and XML write them. It must not know the time.
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [
@@ -31,7 +31,7 @@ fn split(ms: u64) -> (u64, (u64, u64, u64)) {
     )
 }
 
-/// Year, month and day from days since 1970, in the Gregorian calendar: years are counted from
+/// Year, month and day from days since 1970, in the Gregorian calendar. Years are counted from
 /// March, so that the leap day is the last of its year.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01

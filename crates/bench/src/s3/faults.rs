@@ -20,17 +20,17 @@ pub enum Kind {
     List,
 }
 
-/// What happens to a request.
+/// The fault that strikes a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
-    /// It goes on after this time: fixed, or drawn from a log-normal distribution with this
-    /// median and 99th percentile. Delays of several rules add up, and other effects come after
-    /// them.
+    /// The request goes on after this time, which is fixed, or drawn from a log-normal distribution
+    /// with this median and 99th percentile. Delays of several rules add up, and other effects come
+    /// after them.
     Delay {
-        /// The time, or its median, in milliseconds.
+        /// The delay, or its median, in milliseconds.
         ms: f64,
-        /// The 99th percentile, in milliseconds.
+        /// The delay's 99th percentile, in milliseconds.
         #[serde(default)]
         p99_ms: Option<f64>,
     },
@@ -38,8 +38,8 @@ pub enum Effect {
     SlowDown,
     /// An error with this status; nothing happens.
     Fail { status: u16 },
-    /// It happens, and then the answer is an error with this status, or none at all and the
-    /// connection is reset.
+    /// The request takes effect, and its answer is an error with this status, or a reset of the
+    /// connection if there is no status.
     LoseReply {
         #[serde(default)]
         status: Option<u16>,
@@ -48,18 +48,16 @@ pub enum Effect {
     Conflict,
     /// The connection is reset; nothing happens. For every request of a bucket: it is down.
     Reset,
-    /// It happens this much later, even if the client is gone by then; the answer comes then, too.
-    Hold {
-        /// Milliseconds.
-        ms: u64,
-    },
-    /// Nothing happens, and no answer ever comes.
+    /// The request takes effect this much later, even if the client is gone by then; the answer
+    /// also comes then.
+    Hold { ms: u64 },
+    /// Nothing happens, and the request is never answered.
     Silence,
-    /// What is read stops halfway; the connection stays open.
+    /// The body of a read stops halfway; the connection stays open.
     Stall,
-    /// One bit of what is read is flipped.
+    /// One bit of a read's body is flipped.
     Corrupt,
-    /// What is read breaks off one byte before its end.
+    /// The body of a read breaks off one byte before its end.
     Truncate,
     /// 404 NoSuchKey, whatever is there; listings are empty.
     Missing,
@@ -70,7 +68,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// Its name, as in JSON.
+    /// The effect's name, as in JSON.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Effect::Delay { .. } => "delay",
@@ -99,13 +97,13 @@ pub struct Rule {
     /// Only requests of this kind.
     #[serde(default)]
     pub kind: Option<Kind>,
-    /// Only keys that begin like this.
+    /// Only keys with this prefix.
     #[serde(default)]
     pub prefix: String,
     /// The share of requests, from 0 to 1.
     #[serde(default = "always")]
     pub share: f64,
-    /// Only so many times.
+    /// Strikes at most so many times.
     #[serde(default)]
     pub times: Option<u64>,
     #[serde(flatten)]
@@ -128,7 +126,6 @@ impl Rule {
         }
     }
 
-    /// Strikes every request of one kind.
     pub fn on(kind: Kind, effect: Effect) -> Self {
         Rule {
             kind: Some(kind),
@@ -136,13 +133,11 @@ impl Rule {
         }
     }
 
-    /// Strikes only this share of requests, from 0 to 1.
     pub fn share(mut self, share: f64) -> Self {
         self.share = share;
         self
     }
 
-    /// Only so many times.
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
@@ -162,7 +157,7 @@ pub(super) struct Faults {
     rng: Rng,
 }
 
-/// What was drawn for one request.
+/// The faults drawn for one request.
 #[derive(Debug, Default)]
 pub(super) struct Drawn {
     pub(super) delay: Duration,
@@ -189,7 +184,7 @@ impl Faults {
         &self.rules
     }
 
-    /// What happens to the next request: all delays, and the first other effect that strikes.
+    /// Draws the faults of the next request: all delays, and the first other effect that strikes.
     pub(super) fn draw(&mut self, bucket: &str, kind: Kind, key: &str) -> Drawn {
         let mut drawn = Drawn::default();
         for rule in &mut self.rules {

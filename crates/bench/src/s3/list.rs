@@ -9,10 +9,9 @@ use super::body::Frames;
 use super::dates;
 use super::objects::{Object, Objects};
 
-/// Keys in one page at most, as S3 has it.
+/// The most keys in one page, as in S3.
 const MAX_KEYS: usize = 1_000;
 
-/// A page of a bucket's keys.
 pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
     let asked = request
         .parameter("max-keys")
@@ -63,11 +62,11 @@ pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
     )
 }
 
-/// What one answer lists.
+/// The contents of one page of a listing.
 #[derive(Default)]
 struct Page<'a> {
     keys: Vec<(&'a str, &'a Object)>,
-    /// Prefixes that stand for all keys up to a delimiter.
+    /// Prefixes that each stand for all keys up to a delimiter.
     groups: BTreeSet<&'a str>,
     /// The last key that the page covers.
     last: &'a str,
@@ -80,7 +79,7 @@ impl<'a> Page<'a> {
         let delimiter = request
             .parameter("delimiter")
             .filter(|text| !text.is_empty());
-        // The token is the last key of the page before; only we read it.
+        // The continuation token is the last key of the page before; only this server reads it.
         let after = request
             .parameter("continuation-token")
             .or(request.parameter("start-after"))

@@ -1,5 +1,5 @@
-//! Multipart uploads: parts are kept as objects of a bucket that no request can name until they
-//! become one object. It must not know of faults.
+//! Multipart uploads: until they become one object, parts are kept as objects of a bucket that no
+//! request can name. It must not know of faults.
 
 use super::Shared;
 use super::answer::{Answer, Error, Request, respond};
@@ -9,7 +9,7 @@ use super::objects::Condition;
 /// Answers a request that has `uploads` or `uploadId` in its query.
 pub(super) fn answer(shared: &Shared, request: Request) -> Answer {
     let id = request.parameter("uploadId").unwrap_or("").to_owned();
-    // A slash cannot occur in the name of a bucket.
+    // No request can name this bucket, since a bucket's name cannot contain a slash.
     let parts = format!("{}/uploads", request.bucket);
     match (request.method.as_str(), request.parameter("partNumber")) {
         ("POST", _) if id.is_empty() => start(shared, &parts, &request),
@@ -35,7 +35,7 @@ fn part_name(id: &str, number: u16) -> String {
 
 fn start(shared: &Shared, parts: &str, request: &Request) -> Answer {
     let id = format!("{:032x}", host::rng::nonce());
-    // The upload exists while an object has its id as name.
+    // An upload exists as long as the object named by its id.
     let made = shared
         .objects()
         .put(parts, &id, Vec::new(), &Condition::Absent);
@@ -94,7 +94,7 @@ fn complete(shared: &Shared, parts: &str, id: &str, request: &Request) -> Result
         frames.extend(part.frames.iter().cloned());
     }
     drop(objects);
-    // The bytes are counted once: the parts go before the whole comes.
+    // The parts are removed before the whole is stored, so that their bytes are not counted twice.
     forget(shared, parts, id);
     let (bucket, key) = (&request.bucket, &request.key);
     let etag = shared.objects().put(bucket, key, frames, &condition)?;

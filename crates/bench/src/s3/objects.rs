@@ -6,18 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// An object: its body as it came, and what is reported of it.
+/// An object: its body in the frames that came, and what S3 reports of it.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) frames: Vec<Bytes>,
     pub(super) size: u64,
-    /// Unique for every write, unlike S3's MD5: quicker, and stricter for compare-and-set.
+    /// Unique for every write, unlike S3's MD5: quicker to make, and stricter for compare-and-set.
     pub(super) etag: String,
-    /// When it was written, in milliseconds since 1970.
     pub(super) written_ms: u64,
 }
 
-/// What must hold for a write to happen.
+/// The condition for a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     None,
@@ -27,14 +26,12 @@ pub(super) enum Condition {
     Matches(String),
 }
 
-/// Why a write did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The condition does not hold.
     Precondition,
     /// There is no object to match.
     Missing,
-    /// The server may not hold more bytes.
     Full,
 }
 
@@ -110,7 +107,7 @@ impl Objects {
         self.bytes = self.objects.values().map(|object| object.size).sum();
     }
 
-    /// The bucket's objects from `from` on (or behind it), in order.
+    /// The bucket's objects from the key `from` on, or after it, in order.
     pub(super) fn from<'a>(
         &'a self,
         bucket: &str,
@@ -129,7 +126,6 @@ impl Objects {
             .map(|((_, key), object)| (key.as_str(), object.as_ref()))
     }
 
-    /// Objects and bytes held.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.objects.len() as u64, self.bytes)
     }

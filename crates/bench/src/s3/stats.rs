@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 
-/// Counted since the start, except what is held now.
+/// Counters since the start; `bytes` and `objects` are what is held now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// CPU time of the whole process in user mode, in seconds.
@@ -20,7 +20,6 @@ pub struct Stats {
     /// Resident memory of the whole process, in bytes.
     pub resident_bytes: u64,
     pub objects: u64,
-    /// Bytes held now.
     pub bytes: u64,
     /// Bytes received in bodies.
     pub bytes_in: u64,
@@ -91,18 +90,18 @@ impl Stats {
     }
 }
 
-/// User and system time from `/proc/self/stat` (proc(5)), in clock ticks of a hundredth of a
-/// second on every Linux of today; `None` elsewhere.
+/// User and system time from `/proc/self/stat` (proc(5)), in clock ticks of a hundredth of a second
+/// on every Linux of today; `None` elsewhere.
 fn cpu_seconds() -> Option<(f64, f64)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the command in parentheses and may hold anything.
+    // The second field is the command's name in parentheses, which may hold anything.
     let (_, after) = stat.rsplit_once(')')?;
     let mut fields = after.split_whitespace().skip(11);
     let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / 100.0);
     Some((seconds()?, seconds()?))
 }
 
-/// From `/proc/self/status`; `None` where there is none.
+/// Reads resident memory from `/proc/self/status`; `None` where there is none.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

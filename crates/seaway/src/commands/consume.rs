@@ -13,11 +13,11 @@ use crate::client::{Client, Patience, Refused, Target, check};
 use crate::output;
 use crate::runtime;
 
-/// Most bytes a batch may grow to when it is decompressed.
+/// The most bytes that one batch may have when decompressed.
 const BATCH_BYTES_MAX: usize = 1 << 30;
-/// Most bytes of one answer.
+/// The most bytes of one answer.
 const FETCH_BYTES_MAX: i32 = 16 << 20;
-/// Time an answer waits for records.
+/// How long an answer waits for records.
 const WAIT_MS: i32 = 500;
 /// The special timestamps of ListOffsets.
 const EARLIEST: i64 = -2;
@@ -44,7 +44,7 @@ pub struct Arguments {
     target: Target,
 }
 
-/// Prints until there is no more to do, or for ever.
+/// Prints records until the options say stop, or for ever.
 pub fn run(arguments: &Arguments) -> Result<()> {
     runtime::small()?.block_on(async {
         let mut client = Client::connect(&arguments.target).await?;
@@ -128,7 +128,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Prints what came; gives what the cluster could not read just now, to be asked for again.
+    /// Prints an answer's records; yields an error that passes, after which they are asked for
+    /// again.
     fn print(&mut self, response: FetchResponse) -> Result<Option<Refused>> {
         check(response.error_code, None, &self.arguments.topic)?;
         let mut refused = None;
@@ -158,7 +159,8 @@ impl<'a> Reader<'a> {
                 for record in records(&batch, BATCH_BYTES_MAX).with_context(|| what.clone())? {
                     let record = record.with_context(|| what.clone())?;
                     let offset = batch.base_offset() + i64::from(record.offset_delta);
-                    // A batch may begin before the offset that was asked for.
+                    // A batch may begin before the offset that was asked for; those records are not
+                    // printed.
                     if offset >= self.positions[slot] && !self.is_full() {
                         self.print_record(index, offset, &record)?;
                     }
@@ -178,7 +180,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a record's value, behind its place, timestamp and key if a place is given.
+/// Prints a record's value; if a place is given, behind its place, timestamp and key.
 fn write_record(
     out: &mut impl Write,
     place: Option<(i32, i64)>,

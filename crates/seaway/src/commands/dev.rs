@@ -20,12 +20,12 @@ use crate::{cluster, http, logging, pages, runtime};
 pub const DATA_DIR: &str = "seaway-data";
 /// The setting that says where clients connect.
 const ADVERTISED_HOST: &str = "advertised.host";
-/// Time that the parts have to end after the signal to stop; the agent gives up a little sooner.
+/// How long the parts may take to end after the signal to stop; the agent gives up a little sooner.
 const STOP_LIMIT: Duration = Duration::from_millis(3_300);
-/// Time that calls to the file system have to end after that.
+/// How long calls to the file system may take after that.
 const CALLS_LIMIT: Duration = Duration::from_millis(300);
-/// Time after which the process ends whatever still runs. Five seconds are the promise, and on a
-/// busy machine the runtime that measures the other limits may itself be late.
+/// When the process ends whatever still runs. Five seconds are promised, and on a busy machine the
+/// runtime that measures the other limits may itself be late.
 const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// How to run the cluster.
@@ -53,7 +53,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let mut settings = Settings::parse(&arguments.set)?;
     if arguments.kafka.ip().is_none() {
-        // As Kafka does: clients are told the name, whose address may change.
+        // As in Kafka, clients are told the name, since its address may change.
         settings.assume(ADVERTISED_HOST, &arguments.kafka.host);
     }
     logging::start(&settings)?;
@@ -111,7 +111,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
              this one by with --set {ADVERTISED_HOST}=HOST"
         );
     }
-    // A node goes on though nobody reads what it prints.
+    // A node goes on even if nobody reads its output.
     drop(announce(&endpoints));
     let broken = tokio::select! {
         () = stop.wait() => None,
@@ -120,7 +120,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     end(cluster, broken, directory, &health).await
 }
 
-/// Ends the parts: `broken` is why, unless somebody asked for it.
+/// Ends the parts; `broken` is the reason, unless an operator asked for the end.
 async fn end(
     cluster: cluster::Cluster,
     broken: Option<Broken>,
@@ -135,7 +135,7 @@ async fn end(
     directory.withdraw()?;
     health.stopping();
     let ended = match broken {
-        // What is in flight must not end up in somebody else's bucket.
+        // Records in flight must not end up in somebody else's bucket.
         Some(Broken::Bucket(why)) => return Err(why),
         Some(Broken::Journal(why)) => Err(why),
         None => Ok(()),
@@ -150,7 +150,8 @@ async fn end(
     ended
 }
 
-/// Whether clients are told an address that nobody chose: "every address" is none to connect to.
+/// True if clients would be told an address that nobody chose: they cannot connect to "every
+/// address".
 fn advertises_guess(kafka: &Address, settings: &Settings) -> bool {
     settings.text(ADVERTISED_HOST).is_empty() && kafka.ip().is_some_and(|ip| ip.is_unspecified())
 }

@@ -15,14 +15,14 @@ use super::topic::topic_metadata;
 use crate::client::{Client, Patience, Refused, Target, check};
 use crate::runtime;
 
-/// Bytes of batches that go into one request, unless one record has more: half of what Kafka's
+/// Bytes of batches in one request, unless one record has more: half of what Kafka's
 /// `max.message.bytes` allows by default for one batch.
 const REQUEST_BYTES: usize = 512 << 10;
-/// Longest line: with what a request has beside one record it is just below the largest that a
-/// broker takes by default (Kafka's `socket.request.max.bytes`). It closes the connection on a
-/// larger one, which tells nobody why.
+/// Longest line: a request with one such record is just below the largest that a broker takes by
+/// default (Kafka's `socket.request.max.bytes`). On a larger request it would only close the
+/// connection.
 const LINE_BYTES_MAX: usize = (100 << 20) - (4 << 10);
-/// Time the cluster may take to make records durable.
+/// How long the cluster may take to make records durable.
 const TIMEOUT_MS: i32 = 30_000;
 
 /// What to send, and where.
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })
 }
 
-/// The next line without its line feed, and no more of one that is too long; `None` at the end.
+/// The next line without its line feed; of a line that is too long, only a part. `None` at the end.
 fn next_line(input: &mut impl BufRead, bytes_max: usize) -> Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let limit = bytes_max as u64 + 1;
@@ -85,7 +85,7 @@ fn next_line(input: &mut impl BufRead, bytes_max: usize) -> Result<Option<Vec<u8
     Ok(Some(line))
 }
 
-/// A line's key, if there are to be keys, and its value.
+/// A line's key, if a separator is set, and its value.
 fn split<'l>(line: &'l [u8], separator: Option<&str>) -> Result<(Option<&'l [u8]>, &'l [u8])> {
     let Some(separator) = separator else {
         return Ok((None, line));
@@ -96,7 +96,6 @@ fn split<'l>(line: &'l [u8], separator: Option<&str>) -> Result<(Option<&'l [u8]
     Ok((Some(&line[..at]), &line[at + bytes.len()..]))
 }
 
-/// What separates keys and values.
 fn separator(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("it must not be empty".to_owned());
@@ -104,7 +103,7 @@ fn separator(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Sends as an idempotent producer, so that what is sent again is never stored twice.
+/// Sends as an idempotent producer, so that repeated batches are stored once.
 struct Producer<'a> {
     arguments: &'a Arguments,
     id: i64,
@@ -165,7 +164,8 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// Bytes by which a record lengthens the request: tiny ones take several times what they hold.
+    /// Bytes by which a record lengthens the request: a tiny record takes several times its own
+    /// bytes.
     fn bytes_of(&self, partition: i32, now: i64, key: Option<&[u8]>, value: &[u8]) -> usize {
         match self.pending.get(&partition) {
             Some(builder) => builder.record_bytes(now, key, Some(value), &[]),
@@ -195,7 +195,8 @@ impl<'a> Producer<'a> {
         Ok(())
     }
 
-    /// Sends all batches once, and drops those that were acknowledged; gives what was refused for the moment.
+    /// Sends all batches once and drops those acknowledged; yields an error that passes, if there
+    /// was one.
     async fn send(
         &self,
         client: &mut Client,
@@ -239,13 +240,13 @@ fn empty_batch() -> BatchBuilder {
     BatchBuilder::new(Compression::None)
 }
 
-/// Number of partitions; asking creates the topic if the cluster is set so.
+/// The number of partitions; asking creates the topic if the cluster allows that.
 async fn partition_count(client: &mut Client, topic: &str) -> Result<i32> {
     let topic = topic_metadata(client, topic, true).await?;
     Ok(i32::try_from(topic.partitions.len())?)
 }
 
-/// FNV-1a: a key's records always go to one partition.
+/// FNV-1a, so that records with equal keys go to the same partition.
 fn fnv(key: &[u8]) -> u32 {
     key.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)

@@ -17,7 +17,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Prints the table.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let filter = arguments.filter.as_deref().unwrap_or("");
     let mut chosen = settings::all();

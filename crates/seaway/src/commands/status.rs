@@ -21,7 +21,6 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Asks and prints.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let base = match &arguments.http {
         Some(base) => base.clone(),

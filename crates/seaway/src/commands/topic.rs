@@ -21,11 +21,11 @@ use crate::client::{Client, Target, check};
 use crate::output::say;
 use crate::runtime;
 
-/// Time the cluster may take for a change.
+/// How long the cluster may take for a change.
 const TIMEOUT_MS: i32 = 30_000;
-/// Kafka's resource type of a topic.
+/// Kafka's number for the resource type "topic".
 const RESOURCE_TOPIC: i8 = 2;
-/// Kafka's config source of what is set on the topic itself.
+/// Kafka's number for the source of a value that is set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 /// The special timestamps of ListOffsets.
 const EARLIEST: i64 = -2;
@@ -74,7 +74,6 @@ pub enum Verb {
     },
 }
 
-/// Does it.
 pub fn run(verb: Verb) -> Result<()> {
     runtime::small()?.block_on(async {
         match verb {
@@ -103,7 +102,7 @@ pub fn run(verb: Verb) -> Result<()> {
     })
 }
 
-/// A number of partitions, as people write it.
+/// Reads a number of partitions as people write it.
 fn partition_count(text: &str) -> Result<i32, String> {
     match text.parse::<i32>() {
         Ok(count) if count >= 1 => Ok(count),
@@ -192,7 +191,8 @@ async fn list(client: &mut Client, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// The metadata of one topic, which is made on the way if `create` and the cluster say so.
+/// The metadata of one topic, which is created first if `create` and the cluster's settings allow
+/// it.
 pub async fn topic_metadata(
     client: &mut Client,
     name: &str,
@@ -318,7 +318,7 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
     Ok(())
 }
 
-/// What is to be said of a config of a topic that changes nothing, as far as this version knows it.
+/// A remark for configs of a topic that have no effect in this version.
 fn effect(config: &str) -> &'static str {
     match meta::config::find(meta::config::TOPIC, config) {
         Some(spec) if !spec.has_effect => "  (accepted for Kafka's tools; changes nothing here)",

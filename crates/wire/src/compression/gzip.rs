@@ -1,16 +1,15 @@
-//! Gzip as Java's reader takes it: members one behind another, and whatever follows the last is
-//! ignored.
+//! Gzip as Java's reader takes it: one member after another; bytes after the last one are ignored.
 
 use std::io::{self, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// What a member begins with.
+/// The first bytes of a member.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Reads what was compressed.
+/// Reads decompressed bytes.
 pub(super) struct Decompressor<'a> {
-    /// None at the end.
+    /// The member being read; None at the end.
     member: Option<GzDecoder<&'a [u8]>>,
 }
 

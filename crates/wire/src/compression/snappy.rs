@@ -1,31 +1,30 @@
 //! Snappy as Kafka's clients write it: in the chunks of xerial's snappy-java, or, as some do, raw.
-//! A chunk lies in memory whole: the codec refers back to any of it.
+//! A chunk is in memory whole, since the codec may refer back to any of it.
 
 use std::io::{self, Read, Write};
 
 use super::{Compression, DecompressError};
 
-/// What snappy-java writes before its chunks.
+/// The bytes that snappy-java writes before its chunks.
 const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Version and least compatible version, both 1.
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
-/// What snappy-java compresses at once by default.
+/// The size of snappy-java's chunks by default, before compression.
 const XERIAL_CHUNK_BYTES: usize = 32 << 10;
 /// Three bytes of snappy stand for at most 64, so a claim beyond this is a lie.
 const RATIO_MAX: usize = 32;
 
 const INVALID: DecompressError = DecompressError::Invalid(Compression::Snappy);
 
-/// Reads what was compressed.
+/// Reads decompressed bytes.
 pub(super) struct Decompressor<'a> {
     rest: Rest<'a>,
-    /// The chunk that is being read.
     chunk: Vec<u8>,
     at: usize,
     chunk_bytes_max: usize,
 }
 
-/// What is still compressed.
+/// The input that is still compressed.
 enum Rest<'a> {
     Raw(&'a [u8]),
     Chunks(&'a [u8]),
@@ -44,7 +43,7 @@ impl<'a> Decompressor<'a> {
         }
     }
 
-    /// What is compressed of the next chunk, if there is one.
+    /// The compressed bytes of the next chunk, if there is one.
     fn next_packed(&mut self) -> Result<Option<&'a [u8]>, DecompressError> {
         let rest = match &mut self.rest {
             Rest::Raw(chunk) => {
@@ -54,7 +53,8 @@ impl<'a> Decompressor<'a> {
             }
             Rest::Chunks(rest) => rest,
         };
-        // Streams may stand one behind another. As a length the magic number would be negative.
+        // Several streams may follow one another. The magic number cannot be a chunk's length: it
+        // would be negative.
         while let Some(after) = rest.strip_prefix(&XERIAL_MAGIC) {
             *rest = after.get(XERIAL_VERSIONS.len()..).ok_or(INVALID)?;
         }
@@ -142,7 +142,7 @@ impl<W: Write> Write for Compressor<W> {
         Ok(taken)
     }
 
-    /// Nothing: a chunk ends when it is full, or with the whole.
+    /// Writes nothing: a chunk ends when it is full, or at the end of the whole.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

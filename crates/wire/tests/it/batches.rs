@@ -1,4 +1,4 @@
-//! Batches: what a Produce is refused for, what the header says, what a sender may change.
+//! Batches: for what a Produce is refused, what a header says, which fields a sender may change.
 
 use bytes::{Bytes, BytesMut};
 use wire::batch::{
@@ -37,7 +37,7 @@ fn one_record() -> Bytes {
     builder.build()
 }
 
-/// Changes some bytes and makes the checksum right again.
+/// The batch with some bytes changed and a right checksum.
 fn altered(at: usize, bytes: &[u8]) -> Bytes {
     let mut batch = BytesMut::from(&one_record()[..]);
     batch[at..at + bytes.len()].copy_from_slice(bytes);

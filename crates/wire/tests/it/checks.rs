@@ -1,4 +1,4 @@
-//! What is checked of the records that a client sends, and how much of them is read.
+//! The checks of records that a client sends, and how much of them is read for that.
 
 use std::io::Write;
 
@@ -21,7 +21,7 @@ fn check(batch: &[u8]) -> Result<Content, RecordError> {
     check_records(&batch, &ANY_TIME, &mut LIMITS.clone(), u64::MAX)
 }
 
-/// The batch of a count, and of records as they are given.
+/// A batch with this count and these raw records.
 fn around(codec: Compression, count: i32, records: &[u8]) -> Vec<u8> {
     let mut bytes = build(Compression::None)[..61].to_vec();
     bytes[21..23].copy_from_slice(&(codec as i16).to_be_bytes());
@@ -151,7 +151,7 @@ fn no_more_is_read_than_is_enough() {
             is_whole: true,
         };
         assert_eq!(tried(1 << 20), Ok(all), "{codec:?}");
-        // A fault within what is read is seen.
+        // A fault within the part that is read must be found.
         let mut fewer = long(*codec, 100);
         fewer[57..61].copy_from_slice(&20_i32.to_be_bytes());
         let fewer = batch_of(&Bytes::from(fewer));

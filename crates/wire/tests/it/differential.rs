@@ -10,7 +10,8 @@ use crate::sample::{self, Random, Side};
 
 const SAMPLES: usize = 12;
 
-/// What the other crate writes after reading `body`; None if it does not know the version.
+/// The bytes that the other crate writes after reading `body`; None if it does not know the
+/// version.
 fn rewrite<M: Decodable + Encodable + Message>(body: &Bytes, version: i16) -> Option<Bytes> {
     if !(M::VERSIONS.min..=M::VERSIONS.max).contains(&version) {
         return None;
@@ -56,7 +57,7 @@ fn another_implementation_agrees_on_every_message_and_version() {
             }
         }
     }
-    // The crate is at Kafka 4.1; these came later.
+    // The crate is at Kafka 4.1; these versions came later.
     let later = [
         "ListOffsets Request 11",
         "ListOffsets Response 11",

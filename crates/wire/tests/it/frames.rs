@@ -135,7 +135,7 @@ fn what_a_client_writes_the_server_reads() {
 
 #[test]
 fn an_unknown_version_of_api_versions_is_told_apart() {
-    // The body of a version to come is not looked at.
+    // The body of an unknown version is not read.
     let frame = Bytes::from_static(&[0, 18, 0, 9, 0, 0, 0, 5, 0xde, 0xad]);
     let error = decode_request(&frame).expect_err("version 9 is unknown");
     assert_eq!(
@@ -184,7 +184,7 @@ fn api_versions_lists_what_is_served_with_a_header_that_any_client_reads() {
         .expect("Produce is served");
     assert_eq!((produce.min_version, produce.max_version), (0, 13));
     let frame = Response::from(list.clone()).encode(1, 3).expect("it fits");
-    // No tagged fields after the correlation id, though version 3 is flexible.
+    // The response has no tagged fields after the correlation id, though version 3 is flexible.
     assert_eq!(
         without_length(&frame)[4..6],
         ErrorCode::None.code().to_be_bytes()

@@ -11,8 +11,8 @@ use crate::meter::peak_bytes;
 use crate::roundtrip::rewrite_side;
 use crate::sample::{self, Api, Random, Side};
 
-/// What decoding a small frame may allocate: 16 times the frame and 64 KiB, for structures; the
-/// rest is slack for growing buffers when it is written again.
+/// How much decoding a small frame may allocate: 16 times the frame for structures, and 64 KiB for
+/// buffers that grow when the message is written again.
 fn allowed_bytes(frame_bytes: usize) -> usize {
     20 * frame_bytes + (72 << 10)
 }
@@ -76,7 +76,8 @@ fn random_bytes_and_wild_lengths_take_little_memory() {
                     .map(|_| random.next() as u8)
                     .collect();
             }
-            // Lengths, counts and sizes are anywhere: overwrite some four bytes with a huge number.
+            // Overwrites four bytes anywhere with a huge number: some will be a length, count or
+            // size.
             let at = random.below(body.len() as u64 + 1) as usize;
             let wild: [u8; 5] = match random.below(3) {
                 0 => [0x7f, 0xff, 0xff, 0xff, 0xff],
@@ -107,7 +108,7 @@ fn random_bytes_and_wild_lengths_take_little_memory() {
 
 #[test]
 fn a_large_frame_of_tiny_elements_is_refused_within_the_bound() {
-    // Metadata 9 with as many topics of empty names as fit: three bytes each.
+    // Metadata 9 with as many empty topic names as fit, three bytes each.
     let count = 8 << 20;
     let mut frame = vec![0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff, 0];
     let mut length: usize = count + 1;

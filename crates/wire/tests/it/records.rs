@@ -16,7 +16,7 @@ use crate::golden;
 use crate::meter::peak_bytes;
 
 const LIMIT_BYTES: usize = 1 << 20;
-/// Zstandard at its usual level takes 2 MiB when it is not told how much comes.
+/// Zstandard at its default level uses 2 MiB if it does not know the input's size.
 const LIMITS: Limits = Limits {
     window_bytes: 2 << 20,
     out_bytes: LIMIT_BYTES,
@@ -69,7 +69,7 @@ fn golden_records() -> Vec<Record> {
     ]
 }
 
-/// The same records, written by us.
+/// The same records in a batch that we write.
 pub fn build(codec: Compression) -> Bytes {
     let mut builder = BatchBuilder::new(codec).producer(4711, 3, 42);
     if codec == Compression::Zstd {
@@ -153,7 +153,7 @@ fn snappy_is_read_in_chunks_and_raw() {
     );
 }
 
-/// As Java's readers take them.
+/// As Java's readers behave.
 #[test]
 fn streams_behind_one_another_are_read_and_padding_is_not() {
     let parts = |codec| [compress(codec, b"one "), compress(codec, b"two")].concat();
