@@ -1,5 +1,5 @@
-//! Which entries count. Slots are fed in order; each is valid or void by what it names, the same
-//! for every reader. It must not know of time, engines or roles.
+//! Decides which entries count. Slots are fed in order; each entry is valid or void by the entries
+//! it names, and every reader decides alike. It must not know of time, engines or roles.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::rule::{Rule, Rules};
 #[cfg(test)]
 mod tests;
 
-/// How far a reader has come, and what the next entry must name.
+/// How far a reader has come, and which entries the next one must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     shard: u16,
@@ -25,22 +25,22 @@ pub struct Chain {
 pub enum Void {
     /// A claim that does not name the last valid claim, or commands under another claim.
     WrongClaim,
-    /// It does not name the last valid entry.
+    /// The entry does not name the last valid entry.
     WrongPredecessor,
-    /// Commands before any claim.
+    /// The entry has commands, and there is no claim yet.
     Unclaimed,
 }
 
 /// What a slot turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It counts. Its stamp is given as it is to be used: never below an earlier one.
+    /// The entry counts. Its stamp is never below an earlier one.
     Valid {
         entry: Entry,
         /// The time at which it applies.
         stamp: Stamp,
     },
-    /// It counts for nobody.
+    /// The entry counts for nobody.
     Void(Void),
 }
 
@@ -62,13 +62,12 @@ impl Chain {
         }
     }
 
-    /// The same with some rules removed, to show that tests notice.
+    /// The same chain with some rules removed, to show that tests notice.
     pub(crate) fn under(mut self, rules: Rules) -> Self {
         self.rules = rules;
         self
     }
 
-    /// The shard whose journal it is.
     pub fn shard(&self) -> u16 {
         self.shard
     }
@@ -93,8 +92,8 @@ impl Chain {
         self.stamp
     }
 
-    /// Takes the next slot. Bytes that are no entry leave the chain where it was; so does an entry
-    /// that nobody can have put there.
+    /// Takes the next slot. Bytes that are not an entry are an error and leave the chain where it
+    /// was; so does an entry that no writer can have put into this slot.
     pub fn feed(&mut self, slot: &Bytes) -> Result<Verdict, DecodeError> {
         let entry = Entry::decode(slot)?;
         let is_claim = matches!(entry.body, Body::Claim { .. });
@@ -122,7 +121,7 @@ impl Chain {
         self.next += 1;
     }
 
-    /// A slot holds an entry that was made for it: whatever else lies there was put by no writer.
+    /// Checks that the entry was made for this slot: otherwise no writer of ours put it there.
     fn check_place(&self, header: &Header) -> Result<(), DecodeError> {
         if (header.shard, header.id.index) == (self.shard, self.next) {
             return Ok(());

@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use crate::engine::{Append, Content, End, Engine, TakeError, Taken, Tenure, WINDOW};
 
-/// Engines on one journal, which is empty at first: each call gives another node's.
+/// Engines on one journal, which is empty at first: each call yields the engine of another node.
 pub type Journal = Box<dyn Fn() -> Box<dyn Engine> + Send + Sync>;
 
 /// Runs every check. `fresh` gives another journal at every call.
@@ -124,7 +124,7 @@ async fn a_tenure_begins_with_its_claim(journal: Journal) {
     put(tenure.as_ref(), 2, "commands").await;
     assert_eq!(held(engine.as_ref(), 1).await, Some(entry("claim")));
     assert_eq!(held(journal().as_ref(), 2).await, Some(entry("commands")));
-    // Too early, nothing is sent.
+    // The append comes before the claim is confirmed, so nothing is sent.
     let other = journal();
     let tenure = take(other.as_ref(), 1, 1).await.tenure;
     put(tenure.as_ref(), 3, "claim").await;
@@ -137,7 +137,7 @@ async fn a_tenure_begins_with_its_claim(journal: Journal) {
 }
 
 async fn the_same_bytes_are_known_again(journal: Journal) {
-    // What a writer sees that repeats an append after a lost reply.
+    // A writer repeats an append after a lost reply.
     let engine = journal();
     let tenure = lead(engine.as_ref()).await;
     for _ in 0..3 {
@@ -217,7 +217,7 @@ async fn a_later_take_ends_the_tenure_before(journal: Journal) {
 async fn a_take_settles_what_is_there(journal: Journal) {
     let (one, two) = (journal(), journal());
     let tenure = fill(one.as_ref(), 3).await;
-    // What a leader leaves that had several entries in flight.
+    // Slots as a leader leaves them that had several entries in flight.
     for index in [5, 6, 9] {
         put(tenure.as_ref(), index, "late").await;
     }
@@ -314,7 +314,7 @@ async fn the_floor_only_rises(journal: Journal) {
     assert_eq!(held(engine.as_ref(), 1).await, Some(entry("entry 1")));
 }
 
-/// The first slot that a sleeper lost was spared, so the sleeper learns that it lost.
+/// A trim spared the first slot that the sleeper lost, so the sleeper learns that it lost.
 async fn a_spared_slot_stays_occupied(journal: Journal) {
     let (sleeper, engine) = (journal(), journal());
     let old = fill(sleeper.as_ref(), 3).await;
@@ -335,7 +335,8 @@ async fn a_spared_slot_stays_occupied(journal: Journal) {
     assert_eq!(engine.above(9).await, Ok(None));
 }
 
-/// Whoever finds trimmed slots free is told, at the latest by the floor, read after its claim.
+/// A sleeper that finds trimmed slots free learns of the trim, at the latest by the floor that it
+/// reads after its claim.
 async fn a_sleeper_learns_of_the_floor(journal: Journal) {
     let (sleeper, engine) = (journal(), journal());
     let tenure = fill(engine.as_ref(), 9).await;

@@ -1,9 +1,9 @@
 //! What an engine is: numbered slots, each decided once, in a strongly consistent store. It must
 //! not know what entries mean, nor why somebody wants to lead.
 //!
-//! Whoever reads, scans. Whoever writes, takes: that settles what others left behind and gives a
-//! [`Tenure`], and only a tenure appends. Every sign of another writer ends a tenure; then the way
-//! on is to take again. So no engine ever meets two different entries of one writer for one slot.
+//! A reader scans. A writer takes: that settles the slots that others left undecided and gives a
+//! [`Tenure`], and only a tenure appends. Every sign of another writer ends a tenure; the writer
+//! then takes again. So an engine never meets two different entries of one writer for one slot.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 pub(crate) mod window;
 
 /// Slots that a tenure may have in flight beyond those that it knows to be decided. So no slot is
-/// occupied this far beyond the first free one: where there are more, a slot has been lost.
+/// occupied this far beyond the first free one; if one is, an earlier slot was lost.
 pub const WINDOW: u64 = 8;
 
 /// What a decided slot holds.
@@ -38,7 +38,8 @@ pub enum End {
     Free,
     /// There may be more: scan again from the next slot.
     More,
-    /// Whether the next slot is free is not known just now, and why. It never means that it is.
+    /// It is not known just now whether the next slot is free; the text says why. It never means
+    /// that it is.
     Undecided(String),
 }
 
@@ -47,8 +48,8 @@ pub enum End {
 pub enum Append {
     /// The slot holds these bytes now, durably.
     Appended,
-    /// The tenure is over: somebody else is at work, or the caller asked for what a tenure does not
-    /// do. Whether the slot holds these bytes, or may yet, the next take tells.
+    /// The tenure is over: another writer is at work, or the caller asked for something that a
+    /// tenure does not do. The next take tells whether the slot holds these bytes.
     Superseded,
     /// The slot may hold the bytes now, or later, or never. Repeating the same append settles it.
     Unknown(String),
@@ -79,18 +80,18 @@ pub enum TakeError {
     Unavailable(String),
 }
 
-/// What an engine can take.
+/// The limits of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest entry that a slot holds, in bytes; a larger body goes to the bucket.
     pub slot_bytes_max: usize,
 }
 
-/// What a take gives.
+/// The result of a take.
 pub struct Taken {
     pub tenure: Arc<dyn Tenure>,
-    /// Every slot from the one asked for to the one before the tenure's first, decided. They are
-    /// the truth only if the floor, read afterwards, is not above the first of them.
+    /// Every slot from the one asked for to the one before the tenure's first, decided. They can be
+    /// relied upon only if the floor, read afterwards, is not above the first of them.
     pub settled: Vec<(u64, Content)>,
 }
 
@@ -98,8 +99,8 @@ pub struct Taken {
 /// own. Slots disappear only by [`Tenure::trim`]. Dropping a future leaves its outcome unknown.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Decided slots from `from` on: at most `limit`, perhaps fewer than there are. What was read
-    /// before something failed is given, not lost.
+    /// Decided slots from `from` on: at most `limit`, perhaps fewer than there are. If something
+    /// fails, the slots read before are still returned.
     async fn scan(&self, from: u64, limit: usize) -> Scan;
 
     /// Some occupied slot above `index`; `None` if a listing, which may lag, shows none.
@@ -109,17 +110,17 @@ pub trait Engine: Send + Sync + 'static {
     /// call began.
     async fn floor(&self) -> Result<u64, Error>;
 
-    /// Settles the slots from `from` on, all at the same time, and begins a tenure at the first one
-    /// after them; the tenure before, if there was one, is over. Free slots below occupied ones are
-    /// closed, and so is every free slot below `through`, so that what is on its way there from
-    /// others cannot land any more.
+    /// Settles the slots from `from` on, all at the same time, and begins a tenure at the first
+    /// slot after them; the tenure before, if there was one, is over. Free slots below occupied
+    /// ones are closed, and so is every free slot below `through`, so that entries of others on
+    /// their way there cannot land any more.
     async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError>;
 
     /// What the engine must know, beside the journal's own state, to go on after the entry in slot
     /// `index`: opaque bytes that a snapshot carries.
     fn mark(&self, index: u64) -> Bytes;
 
-    /// Takes the mark of a snapshot that was loaded.
+    /// Sets the engine to the mark of a snapshot that was loaded.
     fn adopt(&self, mark: &[u8]) -> Result<(), Error>;
 
     fn limits(&self) -> Limits;
@@ -132,10 +133,10 @@ pub trait Engine: Send + Sync + 'static {
 /// within [`WINDOW`] of those that this tenure has itself appended.
 #[async_trait]
 pub trait Tenure: Send + Sync + 'static {
-    /// Puts an entry into slot `index`. `nonce` is the entry's own, also inside `bytes`, for engines
-    /// that tell entries apart by it. The same bytes may be sent to a slot again and again; other
-    /// bytes for a slot to which this tenure has sent some are refused, and so is what lies outside
-    /// the window or comes too early: that ends the tenure, and nothing is sent.
+    /// Puts an entry into slot `index`. `nonce` is the entry's own, also inside `bytes`, for
+    /// engines that tell entries apart by it. The same bytes may be sent to a slot repeatedly.
+    /// Other bytes for the same slot, a slot outside the window, or an entry before the claim is
+    /// confirmed are refused: nothing is sent, and the tenure ends.
     async fn append(&self, index: u64, nonce: u128, bytes: Bytes) -> Append;
 
     /// The claim counts: slots after it may be appended from now on.

@@ -1,6 +1,6 @@
-//! One entry of the journal as bytes (docs/formats/journal.md): who wrote it, what it follows,
-//! when, and the commands it carries. It must not know whether the entry counts; that is the
-//! chain's to say.
+//! One entry of the journal as bytes (docs/formats/journal.md): its writer, its predecessor, its
+//! time, and the commands it carries. It must not know whether the entry counts; the chain decides
+//! that.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ mod tests;
 
 /// The first bytes of every entry.
 const MAGIC: [u8; 4] = *b"SWJE";
-/// The format that this code writes, and the highest that it reads: its claims say so.
+/// The format that this code writes, and the highest that it reads; its claims state the latter.
 pub const FORMAT: u8 = 1;
 /// Bytes before the body.
 const HEADER_BYTES: usize = 104;
@@ -33,7 +33,6 @@ pub struct ClusterNumber(pub u32);
 /// A command of one cluster. The journal does not look inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Whose command it is.
     pub cluster: ClusterNumber,
     /// The command, as its state machine encodes it.
     pub command: Bytes,
@@ -58,7 +57,7 @@ impl Stamp {
     }
 }
 
-/// One entry and no other: its slot and the nonce drawn for it.
+/// Identifies one entry: its slot and the nonce drawn for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
     /// The slot, from 1.
@@ -68,7 +67,7 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// What the first entry follows: nothing.
+    /// The predecessor of the first entry: none.
     pub const GENESIS: EntryId = EntryId { index: 0, nonce: 0 };
 }
 
@@ -79,7 +78,7 @@ impl std::fmt::Debug for EntryId {
 }
 
 /// How far a state has come: every entry up to this slot is applied, or is void. Answers carry it
-/// from one node to another, so that "at least as current as that" has a meaning.
+/// from one node to another, so that a reader can ask for state at least as current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
@@ -130,13 +129,13 @@ pub struct Entry {
 /// Why bytes are no entry, or no body of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Cut off, altered, or something else.
+    /// The bytes are cut off, altered, or something else.
     #[error("not a journal entry: {0}")]
     Corrupt(&'static str),
-    /// Whole, but of a format that this program does not know.
+    /// The entry is whole, but of a format that this program does not know.
     #[error("journal entry format {0} is newer than this program (it reads format {FORMAT})")]
     NewerFormat(u8),
-    /// Whole, but with a section that must be known and is not.
+    /// The entry is whole, but has a section that must be known and is not.
     #[error("section {0} is newer than this program, and it must be known")]
     NewerSection(u16),
 }
@@ -164,8 +163,8 @@ impl Entry {
         out.freeze()
     }
 
-    /// The entry in `slot`. Strict: whatever [`Entry::encode`] would not have written is an error.
-    /// Commands are views into `slot`.
+    /// The entry in `slot`. Strict: bytes that [`Entry::encode`] would not have written are an
+    /// error. Commands are views into `slot`.
     pub fn decode(slot: &Bytes) -> Result<Entry, DecodeError> {
         let entry = Entry::decode_head(slot)?;
         // No item has a payload in this format, so nothing follows the head.
@@ -375,7 +374,7 @@ fn decode_items(mut rest: Bytes) -> Result<Vec<Item>, DecodeError> {
     Ok(items)
 }
 
-/// Entries are bounded far below 4 GiB before they are encoded.
+/// Entries are bounded far below 4 GiB before they are encoded, so the cast is exact.
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).expect("an entry is smaller than 4 GiB")
 }

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use crate::engine::window::Window;
 use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
-/// Slots and tenures without any asynchrony: what an engine is once everything else is taken away.
-/// The simulators use it directly.
+/// The slots of a journal without any asynchrony. Simulators use them directly.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
     slots: BTreeMap<u64, Content>,
@@ -24,13 +23,13 @@ impl Slots {
         Slots::default()
     }
 
-    /// Puts an entry into a slot unless it holds something; whether it holds the entry now.
+    /// Puts an entry into a free slot; true if the slot holds this entry now.
     pub fn put(&mut self, index: u64, bytes: Bytes) -> bool {
         let entry = Content::Entry(bytes);
         *self.slots.entry(index).or_insert_with(|| entry.clone()) == entry
     }
 
-    /// Closes a slot unless it holds something; what it holds now.
+    /// Closes a slot if it is free; yields what it holds now.
     pub fn fill(&mut self, index: u64) -> Content {
         self.slots.entry(index).or_insert(Content::Filler).clone()
     }
@@ -66,7 +65,7 @@ impl Slots {
         }
     }
 
-    /// See [`crate::engine::Engine::take`]: what is settled, and the books of the tenure.
+    /// See [`crate::engine::Engine::take`]: the settled slots, and the tenure's window.
     pub fn take(
         &mut self,
         from: u64,
@@ -82,22 +81,22 @@ impl Slots {
     }
 }
 
-/// What a tenure may send, for whoever keeps slots in memory.
+/// The slots and entries that a tenure has sent, for users of [`Slots`].
 #[derive(Clone, Debug)]
 pub struct Books(Window);
 
 impl Books {
-    /// Of a tenure that begins with slot `first`.
     pub fn starting_at(first: u64) -> Self {
         Books(Window::starting_at(first))
     }
 
-    /// Whether the tenure sends this; why it does not, and is over.
+    /// Notes that the tenure sends these bytes; the error says why it may not, and the tenure is
+    /// over.
     pub fn admit(&mut self, index: u64, bytes: &Bytes) -> Result<(), &'static str> {
         self.0.admit(index, bytes)
     }
 
-    /// Takes the answer of the slots to what was admitted: see [`Slots::put`].
+    /// Turns the answer of [`Slots::put`] to an admitted entry into the outcome of the append.
     pub fn answered(&mut self, index: u64, holds: bool) -> Append {
         if holds {
             self.0.appended(index);
@@ -141,7 +140,7 @@ impl Memory {
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whole at any time.
+    // No code that can panic runs under the lock, so poisoned slots are still whole.
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

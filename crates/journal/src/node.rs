@@ -2,7 +2,7 @@
 //! goes in with the time, effects come out, and every effect that asks for something is answered
 //! by exactly one event. It must not know engines, buckets or what commands mean.
 //!
-//! Each state owns its data and turns into the next one by itself; what outlives states is in
+//! Each state owns its data and turns into the next one by itself; data that outlive states are in
 //! [`Lasting`].
 
 use std::collections::VecDeque;
@@ -53,11 +53,11 @@ pub struct Now {
     pub wall_millis: u64,
 }
 
-/// Who waits for an answer; the shell's to number.
+/// Identifies a caller that waits for an answer; the shell numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// A command to append, and who waits for its reply.
+/// A command to append, and the caller that waits for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     pub ticket: Ticket,
@@ -80,33 +80,31 @@ pub struct Run {
     pub end: End,
 }
 
-/// What is wanted with an answer.
+/// The purpose of a request, which comes back with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To begin with a snapshot.
+    /// Starting from a snapshot.
     Start,
-    /// To see that the journal holds the entry at which a snapshot was cut.
+    /// Checking that the journal holds the entry at which a snapshot was cut.
     Verify,
-    /// To follow.
     Follow,
-    /// To lead: what is settled by a take, and the floor after the claim.
+    /// Leading: a take, and the floor after the claim.
     Lead,
-    /// To see that nobody else has taken the lead.
+    /// Checking that nobody else has taken the lead.
     Look,
 }
 
-/// One question; its answer carries it back.
+/// Identifies one request of the node; the answer carries it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     pub purpose: Purpose,
-    /// New for every question.
     pub number: u64,
 }
 
 /// What a snapshot load found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
-    /// The state machine is now as it was at this cut. The floor was read before.
+    /// The state machine is as it was at this cut. The floor was read before.
     Restored {
         /// Where the snapshot was cut.
         cut: Box<Cut>,
@@ -114,26 +112,26 @@ pub enum Loaded {
         /// Bytes of the snapshot's chunks.
         bytes: u64,
     },
-    /// There is no snapshot as new as was asked for; the state machine is as it was.
+    /// No snapshot is newer than the one asked for; the state machine is unchanged.
     Nothing {
         floor: u64,
-        /// Snapshots that are there but cannot be used, for people; empty if there are none.
+        /// Why existing snapshots cannot be used, for people; empty if there are none.
         damaged: Vec<String>,
     },
 }
 
-/// What became of restoring a snapshot beside the state in use.
+/// The result of restoring a snapshot beside the state in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It restores to the state from which it was cut; that took a core so long.
+    /// It restores to the state from which it was cut; the core time that this took.
     Whole(Duration),
-    /// It does not, and never will.
+    /// It does not restore to that state, and never will.
     Useless,
-    /// Nobody knows: it could not be read.
+    /// The snapshot could not be read just now.
     Unknown,
 }
 
-/// What happens to a node.
+/// Events of a node.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// It starts, with an empty state machine.
@@ -152,13 +150,13 @@ pub enum Event {
     AppendDone(EntryId, Append),
     /// Commands were proposed together.
     Propose(Vec<Proposal>),
-    /// Somebody wants to know when an entry appended from now on has been applied.
+    /// A caller wants to know when an entry appended from now on has been applied.
     Barrier(Ticket),
-    /// Somebody wants to know when everything appended before now has been applied here, whoever
+    /// A caller wants to know when everything appended before now has been applied here, whoever
     /// leads.
     Confirm(Ticket),
-    /// Answer to [`Effect::WriteSnapshot`] at this index: it was written and read back, and has so
-    /// many bytes; or why not.
+    /// Answer to [`Effect::WriteSnapshot`] at this index: its size in bytes, if it was written and
+    /// read back.
     SnapshotWritten(u64, Result<u64, String>),
     /// Answer to [`Effect::VerifySnapshot`] at this index.
     SnapshotVerified(u64, Verdict),
@@ -168,29 +166,24 @@ pub enum Event {
     Poisoned(u64, String),
 }
 
-/// What a node wants done, in order.
+/// What the shell has to do, in order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Restore the newest whole snapshot with an index above this.
     LoadSnapshot {
         ask: Ask,
-        /// Only newer ones are of use.
+        /// The index above which a snapshot is of use.
         above: u64,
     },
     /// Read the unbroken run of slots from here.
-    Scan {
-        ask: Ask,
-        from: u64,
-        /// The most to give.
-        limit: usize,
-    },
-    /// Read the engine's floor, and look whether a slot was lost at the end of the chain.
+    Scan { ask: Ask, from: u64, limit: usize },
+    /// Read the engine's floor, and check that no slot was lost at the end of the chain.
     ReadFloor {
         ask: Ask,
         /// The slot after the last one known.
         end: u64,
     },
-    /// Settle the slots from here on, close those below `through`, and begin a tenure, in place of
+    /// Settle the slots from `from` on, close those below `through`, and begin a tenure in place of
     /// the one before.
     Take { ask: Ask, from: u64, through: u64 },
     /// Tell the tenure that its claim counts.
@@ -209,26 +202,26 @@ pub enum Effect {
         stamp: Stamp,
         /// Its commands, in order.
         items: Vec<Item>,
-        /// Who waits for the replies, one per command; empty if nobody does.
+        /// The callers that wait for the replies, one per command; empty if nobody waits.
         tickets: Vec<Ticket>,
     },
-    /// What everything before has been applied for.
+    /// Everything that these callers waited for has been applied.
     BarrierPassed {
         tickets: Vec<Ticket>,
-        /// What is applied by then: it rests on this.
+        /// The position of the applied state.
         position: Position,
     },
-    /// These get no reply.
+    /// These callers get no reply.
     Lost {
         tickets: Vec<Ticket>,
         /// Why, and whether the command may have been applied.
         why: ProposeError,
     },
-    /// Capture the state machine as it is right here, write the snapshot, read it back.
+    /// Capture the state machine as it is now, write the snapshot, read it back.
     WriteSnapshot {
-        /// What its manifest says.
+        /// The cut for the snapshot's manifest.
         cut: Box<Cut>,
-        /// The older of the two verified snapshots from then on; those before it may go.
+        /// The older of the two verified snapshots from then on; earlier ones may be removed.
         older: Option<u64>,
     },
     /// Restore the snapshot at this index beside the state in use, and compare.
@@ -236,13 +229,13 @@ pub enum Effect {
     /// In the last tenure, raise the floor, then delete slots and bodies.
     Trim {
         floor: u64,
-        /// All that is to go below this slot goes with this trim.
+        /// After this trim, every slot below this one is deleted or spared for good.
         through: u64,
         indices: Vec<u64>,
         /// The bodies, each with the slot that refers to it.
         bodies: Vec<(u64, [u8; 32])>,
     },
-    /// Stop for good: going on would be unsafe. Somebody has to act.
+    /// Stop for good: going on would be unsafe. An operator has to act.
     Halt {
         /// What happened and what to do.
         why: String,
@@ -252,15 +245,15 @@ pub enum Effect {
 /// Why a command got no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// It was not applied and never will be.
+    /// The command was not applied and never will be.
     #[error("not done: {0}")]
     Definite(Refusal),
-    /// It may have been applied, or may be later.
+    /// The command may have been applied, or may be later.
     #[error("the outcome is not known: {0}")]
     Unknown(String),
 }
 
-/// Why a command was not taken.
+/// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another node leads, or none does just now.
@@ -272,17 +265,12 @@ pub enum Refusal {
     /// Too much is waiting already.
     #[error("too many commands are waiting")]
     Busy,
-    /// It waited too long for the entries before it.
+    /// The command waited too long for the entries before it.
     #[error("the journal did not take it in time")]
     Expired,
-    /// It is larger than an entry may be.
+    /// The command is larger than an entry may be.
     #[error("the command has {bytes} bytes, more than the {max} of an entry")]
-    TooLarge {
-        /// Its size in bytes.
-        bytes: usize,
-        /// The most that is taken, in bytes.
-        max: usize,
-    },
+    TooLarge { bytes: usize, max: usize },
     /// The node has stopped for good.
     #[error("this node has stopped: {0}")]
     Halted(String),
@@ -299,7 +287,7 @@ pub enum Role {
     Candidate,
     /// Its claim is in the journal; it makes sure that the claim counts.
     BecomingLeader,
-    /// It leads, or renews its claim after something came in its way.
+    /// It leads, or renews its claim after another writer got in its way.
     Leader,
     /// It has stopped for good.
     Halted,
@@ -335,7 +323,8 @@ impl Node {
         }
     }
 
-    /// The same with one safety rule removed, so that a simulation can show that it is missed.
+    /// The same node with one safety rule removed, so that a simulation can show that the rule is
+    /// needed.
     #[cfg(any(test, feature = "mutations"))]
     pub fn without(
         rule: crate::rule::Rule,
@@ -375,8 +364,8 @@ impl Node {
         self.lasting.claimant.as_deref()
     }
 
-    /// Whose lead keeps this node from leading, and the claim by which that node took it: it claims
-    /// again only after a silence. `None` while it leads, or has no such reason to wait.
+    /// The node whose lead keeps this one from leading, and its claim: this node claims again only
+    /// after a silence. `None` while it leads, or has no such reason to wait.
     pub fn deposed_by(&self) -> Option<(EntryId, &str)> {
         let claim = self.lasting.chain.claim();
         let theirs = self.lasting.deposed && self.lasting.own_claim != Some(claim);
@@ -390,8 +379,8 @@ impl Node {
         leads.then_some(self.lasting.leading_until).flatten()
     }
 
-    /// The last moment of which this node knows everything that was appended before it; `None` if
-    /// it has not read to the end yet.
+    /// The last moment by which everything appended is known here; `None` if the end was not read
+    /// yet.
     pub fn confirmed_at(&self) -> Option<Instant> {
         self.lasting.confirmed_at
     }
@@ -467,7 +456,7 @@ impl Node {
 const SLEPT: &str = "this node slept while others went on";
 
 impl State {
-    /// After something that concerns only a leader's chores.
+    /// Goes on after an event that concerns only a leader's snapshots and trims.
     fn go_on(self, cx: &mut Cx<'_>) -> State {
         if let State::Leading(leading) = &self {
             leading.maintain(cx);
@@ -485,7 +474,7 @@ impl State {
         State::Halted(why)
     }
 
-    /// Starts from a snapshot, because slots that come next may be trimmed.
+    /// Loads a snapshot again, because the next slots may be trimmed.
     fn reload(self, cx: &mut Cx<'_>) -> State {
         self.abandon(cx, &not_leader());
         cx.lose_limbo(ProposeError::Unknown(SLEPT.to_owned()));
@@ -496,14 +485,14 @@ impl State {
         State::Loading(Loading::begin(cx, above))
     }
 
-    /// Falls back from the lead, or from trying to get it, since somebody else has it.
+    /// Stops leading, or trying to, since another node leads.
     fn stand_down(self, cx: &mut Cx<'_>) -> State {
         self.abandon(cx, &not_leader());
         cx.lasting.deposed = true;
         State::Following(Following::begin(cx))
     }
 
-    /// Refuses whoever waits for something that was not sent; what was sent is in limbo.
+    /// Refuses callers whose commands were not sent; commands that were sent stay in limbo.
     fn abandon(self, cx: &mut Cx<'_>, why: &ProposeError) {
         cx.lasting.leading_until = None;
         let mandate = match self {
@@ -524,11 +513,11 @@ fn not_leader() -> ProposeError {
     ProposeError::Definite(Refusal::NotLeader { leader: None })
 }
 
-/// Flights whose fate is open after the lead that sent them, in the order of their slots.
+/// Entries of an earlier lead whose fate is open, in the order of their slots.
 type Limbo = VecDeque<flight::Flight>;
 
 impl Slot {
-    /// Its bytes, with those of its body.
+    /// Bytes of the slot and of its body.
     pub(crate) fn len(&self) -> usize {
         let content = match &self.content {
             Content::Entry(bytes) => bytes.len(),

@@ -30,15 +30,15 @@ use settle::{Settle, Step};
 const SLOT_BYTES_MAX: usize = 8 << 20;
 /// Slots read at the same time: a start reads thousands, each of which takes some 25 ms on S3.
 const READS_AT_ONCE: usize = 64;
-/// About how many bytes one scan holds.
+/// Roughly how many bytes one scan reads.
 const SCAN_BYTES: u64 = 32 << 20;
-/// After so long a scan gives what it has, so that it is applied while the rest is read.
+/// After this long a scan returns what it has, so that it is applied while the rest is read.
 const SCAN_FOR: Duration = Duration::from_secs(5);
 /// Slots deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
 /// How long one slot may take to be read, repetitions included.
 const READ_FOR: Duration = Duration::from_secs(8);
-/// How often a slot is closed before the take is given up, if the store contradicts itself.
+/// How often a take tries to close a slot before it fails, if the store contradicts itself.
 const FILLS: u32 = 4;
 
 /// The journal of one shard in a bucket.
@@ -51,7 +51,7 @@ struct Shared {
     bucket: Arc<dyn Bucket>,
     reads: Retry,
     shard: u16,
-    /// The last floor known to be in the chain: its number there and its value.
+    /// The last link of the floor's chain that is known.
     floor: Mutex<floor::Link>,
     /// Tenures begun; only the last one may be at work.
     tenures: AtomicU64,
@@ -81,14 +81,14 @@ impl Shared {
         key(slot_name(self.shard, index))
     }
 
-    /// The number in the key of a slot.
+    /// The slot number in a key.
     fn index_of(&self, key: &Key) -> Option<u64> {
         let digits = key.as_str().strip_prefix(&self.prefix())?;
         let index = digits.parse().ok()?;
         (self.slot(index) == *key).then_some(index)
     }
 
-    /// Slots after `after` as a listing has them, which may lag: index and size.
+    /// Slots after `after` by a listing, which may lag: index and size.
     async fn listed(&self, after: u64, limit: usize) -> Result<Vec<(u64, u64)>, Error> {
         let start = self.slot(after);
         let listed = self.bucket.list(&self.prefix(), Some(&start), limit).await;
@@ -115,7 +115,7 @@ impl Shared {
         Content::Entry(bytes)
     }
 
-    /// Closes the slot if it is free; what it holds then.
+    /// Closes the slot if it is free; yields what it holds afterwards.
     async fn fill(&self, index: u64) -> Result<Content, Error> {
         let key = self.slot(index);
         for _ in 0..FILLS {
@@ -123,7 +123,8 @@ impl Shared {
             if let Ok(Put::Created) = self.bucket.put_new(&key, filler).await {
                 return Ok(Content::Filler);
             }
-            // Neither a conflict nor an error says what the slot holds, nor that it holds anything.
+            // Neither a conflict nor an error tells what the slot holds, or whether it holds
+            // anything.
             if let Some(content) = self.read(index).await? {
                 return Ok(content);
             }
@@ -171,8 +172,7 @@ impl Engine for Object {
         if limit <= 1 {
             return ending(slots, End::More);
         }
-        // The listing only says how many slots to read at once. A short one costs another scan and
-        // nothing else.
+        // The listing only tells how many slots to read at once; a short one costs another scan.
         let listed = shared.listed(from, limit - 1).await.unwrap_or_default();
         let mut size = 0;
         let run = (from + 1..)
@@ -182,7 +182,7 @@ impl Engine for Object {
                 (index == expected && size <= SCAN_BYTES).then_some(index)
             });
         let run: Vec<u64> = run.collect();
-        // In any order, so that one that is slow keeps no other from being read.
+        // Reads may end in any order, so that a slow one delays no other.
         let mut reads = stream::iter(run)
             .map(|index| async move { (index, shared.read(index).await) })
             .buffer_unordered(READS_AT_ONCE);
@@ -200,7 +200,7 @@ impl Engine for Object {
         let run = (from + 1..).map_while(|index| Some((index, read.remove(&index)?)));
         slots.extend(run);
         if slots.len() > 1 {
-            // Something was read: whoever asks again goes on behind it.
+            // Slots were read, so the caller will ask again from the next one.
             end = End::More;
         }
         ending(slots, end)
@@ -221,7 +221,7 @@ impl Engine for Object {
         let first = settle.round();
         let steps = |round: Vec<Step>| try_join_all(round.into_iter().map(|s| self.shared.step(s)));
         let (floor, answers) = join(self.shared.floor(), steps(first)).await;
-        // Whoever slept finds trimmed slots free: no use in closing them.
+        // A writer that slept finds trimmed slots free: there is no use in closing them.
         let floor = floor.map_err(not_taken)?;
         if floor > from {
             return Err(TakeError::Trimmed(floor));
@@ -249,7 +249,7 @@ impl Engine for Object {
         })
     }
 
-    /// A slot in a bucket is decided by its name alone.
+    /// The name of a slot's object decides it, so the mark is empty.
     fn mark(&self, _: u64) -> Bytes {
         Bytes::new()
     }
@@ -277,7 +277,7 @@ struct Held {
 }
 
 impl Held {
-    /// The books, if the tenure is not over.
+    /// The tenure's window, to note what is sent.
     fn window(&self) -> MutexGuard<'_, Window> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.tenures.load(Ordering::Acquire) != self.number {
@@ -360,12 +360,12 @@ fn prefix(shard: u16) -> String {
     format!("{JOURNAL}{shard:04x}/")
 }
 
-/// The name of the object that is a slot, also for messages: it is what people restore.
+/// The name of a slot's object, also for messages: it is the object that people restore.
 pub(crate) fn slot_name(shard: u16, index: u64) -> String {
     format!("{}{index:020}", prefix(shard))
 }
 
-/// Keys of ours are valid by construction.
+/// Keys are built from valid parts.
 fn key(text: String) -> Key {
     Key::new(text).expect("a key of the journal is a key")
 }

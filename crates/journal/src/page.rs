@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-/// The hexadecimal dump in a page behind the fence of this name, without remarks.
+/// The hexadecimal dump that follows the fence of this name on a page, without remarks.
 pub(crate) fn dump(page: &str, fence: &str) -> Bytes {
     let (_, rest) = page
         .split_once(&format!("```{fence}\n"))

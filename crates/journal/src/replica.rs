@@ -1,6 +1,6 @@
 //! The shell around a node: one task that performs the node's effects on an engine, a bucket and a
-//! state machine, and a handle for those who propose and read. It must not know what commands mean
-//! nor take any decision about the journal; those are the node's.
+//! state machine, and a handle for callers that propose and read. It must not know what commands
+//! mean, nor decide anything about the journal; the node does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,19 +26,19 @@ mod rounds;
 #[cfg(test)]
 mod tests;
 
-/// A command that a state machine cannot apply: the replica stops there.
+/// A command that the state machine cannot apply: the replica stops there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Poison(pub String);
 
-/// A snapshot that a state machine cannot read; why, for people.
+/// A snapshot that the state machine cannot read; the text says why, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
 
 /// What the journal drives: the same commands in the same order give the same state everywhere.
 pub trait StateMachine: Send + Sync + 'static {
-    /// What a command answers.
+    /// The reply to a command.
     type Reply: Send + 'static;
 
     /// Applies one command of the entry `entry`. An error leaves the state as it was and stops the
@@ -54,23 +54,25 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Captures the state as it is now, which must be quick.
     fn capture(&self) -> Box<dyn Capture>;
 
-    /// An empty machine in the place of this one, which must be quick: the same cluster, the same
+    /// An empty machine to take the place of this one, made quickly: the same cluster and
     /// listeners, the state before the first command.
     #[must_use]
     fn genesis(&self) -> Self
     where
         Self: Sized;
 
-    /// Becomes what was captured, beside the machine that goes on being read: it tells nobody.
+    /// Restores what was captured. The machine in use still serves readers meanwhile, so this one
+    /// tells its listeners nothing.
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable>;
 
-    /// It has taken the place of another machine: whoever listens looks again at everything.
+    /// Called when this machine has taken the place of another: its listeners look again at
+    /// everything.
     fn adopted(&mut self) {}
 
-    /// A digest of the logical state, by its level: equal on all replicas at one entry.
+    /// A digest of the logical state and its level: equal on all replicas at one entry.
     fn seal(&self) -> Seal;
 
-    /// The slots below `end` that the state still needs: they are not trimmed.
+    /// The slots below `end` that the state still needs, which are not trimmed.
     fn needs(&self, _end: u64) -> BTreeSet<u64> {
         BTreeSet::new()
     }
@@ -80,12 +82,12 @@ pub trait StateMachine: Send + Sync + 'static {
 pub trait Capture: Send {
     fn seal(&self) -> Seal;
 
-    /// The state in parts. A part that has an identity, and whose identity `is_known`, is unchanged
-    /// since the last snapshot and need not be encoded again.
+    /// Encodes the state in parts. A part whose identity `is_known` is unchanged since the last
+    /// snapshot and need not be encoded again.
     fn encode(self: Box<Self>, is_known: &dyn Fn(PartId) -> bool) -> Vec<Part>;
 }
 
-/// Names a part of a state within one process: two parts of one identity are the same bytes.
+/// Identifies a part of a state within one process: parts of equal identity have equal bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartId(pub u128);
 
@@ -98,13 +100,12 @@ pub enum Part {
     Encoded(Option<PartId>, Bytes),
 }
 
-/// What a replica works on.
 pub struct Parts {
-    /// The node's own.
+    /// The node's own engine.
     pub engine: Box<dyn Engine>,
     /// Where snapshots and large bodies go.
     pub bucket: Arc<dyn Bucket>,
-    /// The node's settings; the engine's limits override those that are too large for it.
+    /// The node's settings; the engine's limits lower those that are too large for it.
     pub settings: Settings,
 }
 
@@ -114,20 +115,18 @@ pub struct Replica {
     _task: host::task::Task<()>,
 }
 
-/// How a replica does, for people and for metrics.
+/// The state of a replica, for people and for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub role: Role,
-    /// The node whose claim is the last one known here.
     pub leader: Option<String>,
-    /// The slot of that claim.
     pub claim_index: u64,
-    /// The node that has the lead in this one's place, so that this one waits for its silence.
+    /// The node that has taken the lead from this one, which now waits for its silence.
     pub deposed_by: Option<String>,
     /// The last entry applied here.
     pub index: u64,
-    /// The last moment, by boot clock, of which everything appended before it is applied here; a
-    /// leader that nobody uses lets it grow old. `None` if the end was not reached yet.
+    /// The last moment, by boot clock, by which everything appended is applied here; it grows old
+    /// under a leader that nobody uses. `None` if the end was not reached yet.
     pub confirmed_at: Option<Instant>,
     /// Index of the newest snapshot known to be whole.
     pub snapshot_index: Option<u64>,
@@ -137,7 +136,7 @@ pub struct Status {
     pub entries_appended: u64,
     /// Commands that it applied since it started.
     pub commands_applied: u64,
-    /// What the engine or the bucket last failed with, if it has not succeeded since.
+    /// The last failure of the engine or the bucket, if nothing has succeeded since.
     pub trouble: Option<String>,
     /// Why it has stopped for good, if it has.
     pub halted: Option<String>,
@@ -158,21 +157,21 @@ impl<S: StateMachine> Clone for Handle<S> {
     }
 }
 
-/// What handles and the driver share.
+/// The data that handles and the driver share.
 struct Shared<S> {
     state: RwLock<S>,
     status: Mutex<Status>,
-    /// In microseconds of the boot clock; 0 for no lead.
+    /// By boot clock, in microseconds; 0 while it does not lead.
     leading_until: AtomicU64,
     roles: watch::Sender<Role>,
-    /// How far the state has come, told after it has.
+    /// How far the state has come.
     applied: watch::Sender<Position>,
     budget: Budget,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, ProposeError>>;
 
-/// What handles send to the driver.
+/// Messages from handles to the driver.
 enum Input<R> {
     Propose {
         item: Item,
@@ -187,7 +186,7 @@ enum Input<R> {
     },
 }
 
-/// Who waits for a ticket.
+/// The caller that waits for a ticket.
 enum Waiting<R> {
     Reply { answer: Answer<R>, _held: Held },
     Barrier { answer: Answer<Position> },
@@ -280,14 +279,14 @@ impl<S: StateMachine> Handle<S> {
         })
     }
 
-    /// How far the state has come. What is read afterwards is at least as current.
+    /// How far the state has come; later reads are at least as current.
     pub fn applied(&self) -> Position {
         *self.shared.applied.borrow()
     }
 
-    /// Waits until the state has come to `position`: what is read afterwards is at least as current
-    /// as it was where the position was given. It takes as long as it takes; whoever asks sets the
-    /// limit. An error says that it never will.
+    /// Waits until the state has come to `position`: later reads are at least as current as the
+    /// state that the position was taken from. It has no time limit of its own. The error says that
+    /// it never will.
     pub async fn reach(&self, position: Position) -> Result<(), Refusal> {
         let mut applied = self.shared.applied.subscribe();
         let mut roles = self.roles();
@@ -311,7 +310,7 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// True while this node leads, as far as it knows; never a promise that nobody else does.
+    /// True while this node leads, as far as it knows; another node may lead all the same.
     pub fn is_leader(&self) -> bool {
         *self.shared.roles.borrow() == Role::Leader
     }
@@ -340,7 +339,6 @@ impl<S: StateMachine> Handle<S> {
         )
     }
 
-    /// How the replica does.
     pub fn status(&self) -> Status {
         self.shared.status().clone()
     }
@@ -353,8 +351,7 @@ fn gone() -> ProposeError {
 }
 
 impl<S> Shared<S> {
-    // No code that can panic runs under these locks except the state machine's, and a panic there
-    // ends the process.
+    // Only the state machine can panic under these locks, and a panic there ends the process.
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }

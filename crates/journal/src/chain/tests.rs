@@ -1,4 +1,4 @@
-//! Which entries count, against a model that looks at everything from the start each time.
+//! Checks which entries count, against a model that looks at all entries from the start each time.
 
 use bytes::Bytes;
 use host::rng::Rng;
@@ -36,8 +36,8 @@ fn entry(id: EntryId, claim: EntryId, predecessor: EntryId, is_claim: bool) -> E
 }
 
 /// Whether the last of `slots` counts, by the words of the rule: a claim is valid only if it names
-/// the last valid claim and the last valid entry before it; an entry, only if its claim is the
-/// last valid one and its predecessor the last valid entry.
+/// the last valid claim and the last valid entry before it; an entry, only if its claim is the last
+/// valid one and its predecessor the last valid entry.
 fn counts(slots: &[Entry]) -> bool {
     let Some((last, before)) = slots.split_last() else {
         return false;
@@ -55,7 +55,7 @@ fn counts(slots: &[Entry]) -> bool {
         && (is_claim(&last) || last_claim != EntryId::GENESIS)
 }
 
-/// Ten slots by writers that know more or less of what came before.
+/// Ten slots filled by writers that know more or less of the earlier ones.
 fn journal(seed: u64) -> Vec<Entry> {
     let mut rng = Rng::seeded(seed);
     let mut slots: Vec<Entry> = Vec::new();
@@ -142,7 +142,7 @@ fn damage_leaves_the_chain_where_it_was() {
     let mut chain = Chain::genesis(0);
     let before = chain.clone();
     assert!(chain.feed(&Bytes::from_static(b"noise")).is_err());
-    // Whole entries, but of another slot and of another shard: nobody writes them there.
+    // Whole entries of another slot and of another shard, which no writer puts there.
     let mut astray = entry(id(2, 1), EntryId::GENESIS, EntryId::GENESIS, true);
     assert!(chain.feed(&astray.encode()).is_err());
     astray.header.id.index = 1;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::WINDOW;
 
-/// The books of one tenure.
+/// The slots and entries that one tenure has sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The slot of the claim.
@@ -32,8 +32,8 @@ impl Window {
         }
     }
 
-    /// Whether these bytes may be sent to the slot now, and that they are. Whatever may not be sent
-    /// ends the tenure; why, for people.
+    /// Notes that these bytes are being sent to the slot, if that is allowed. If not, the tenure is
+    /// over; the error says why, for people.
     pub(crate) fn admit(&mut self, index: u64, bytes: &Bytes) -> Result<(), &'static str> {
         let flaw = self.flaw(index, bytes);
         if let Some(flaw) = flaw {
@@ -63,7 +63,7 @@ impl Window {
         None
     }
 
-    /// What was sent to the slot is in it.
+    /// Notes that the slot holds the entry that was sent to it.
     pub(crate) fn appended(&mut self, index: u64) {
         if let Some((_, appended)) = self.sent.get_mut(&index) {
             *appended = true;
@@ -125,7 +125,7 @@ mod tests {
         for index in 2..2 + WINDOW {
             assert_eq!(window.admit(index, &entry("x")), Ok(()));
         }
-        // All but the first are appended: that moves nothing.
+        // All slots but the first are appended, which does not move the window.
         (3..2 + WINDOW).for_each(|index| window.appended(index));
         assert!(window.clone().admit(2 + WINDOW, &entry("x")).is_err());
         window.appended(2);

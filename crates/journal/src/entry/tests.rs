@@ -1,4 +1,4 @@
-//! Entries as bytes: what comes back, what is refused, and the worked example of the docs.
+//! Entries as bytes: round trips, refusals, and the worked example of the docs.
 
 use bytes::Bytes;
 use host::rng::Rng;
@@ -89,7 +89,7 @@ fn any_changed_or_missing_byte_is_noticed() {
     }
 }
 
-/// Bytes whose checksum holds, so that the rest of the decoder is reached.
+/// The bytes with a right checksum, so that the rest of the decoder is reached.
 fn summed(mut bytes: Vec<u8>) -> Bytes {
     bytes.truncate(bytes.len().saturating_sub(4));
     let head = bytes.len() as u32 + 4;
@@ -166,7 +166,7 @@ fn random_bytes_with_a_good_checksum_decode_to_what_they_encode() {
     for _ in 0..20_000 {
         let mut bytes = documented().encode()[..104].to_vec();
         bytes[5] = rng.below(5) as u8;
-        // Small numbers make lengths and counts that are sometimes right.
+        // Small numbers make lengths and counts that are right now and then.
         let largest = 1 << rng.below(9);
         bytes.extend((0..rng.below(64)).map(|_| rng.below(largest) as u8));
         bytes.extend([0; 4]);

@@ -1,6 +1,6 @@
-//! Taking slots that others decided: into the chain, the state machine and the retention. What was
-//! in flight of an earlier lead is found again here. It must not know how slots are read, nor in
-//! which state a node is.
+//! Takes slots that others decided into the chain, the state machine and the retention, and finds
+//! entries of an earlier lead of this node among them. It must not know how slots are read, nor in
+//! which state the node is.
 
 use super::context::Cx;
 use super::retention::Accepted;
@@ -11,18 +11,18 @@ use crate::entry::{self, Body, EntryId, Item, Position, Stamp};
 use crate::object::slot_name;
 use crate::rule::Rule;
 
-/// What a run of slots amounts to, before it is taken.
+/// A summary of slots that were read, before they are accepted.
 #[derive(Default)]
 pub(super) struct Outlook {
-    /// Some of them may have been put by a sleeper where a slot was trimmed: claims, void entries and
-    /// fillers, and entries whose body is not there. Valid commands cannot, since whoever writes
-    /// them holds the last claim.
+    /// True if a sleeper may have put some of them where a slot was trimmed: claims, void entries,
+    /// fillers, and entries whose body is missing. Valid commands are beyond doubt, since their
+    /// writer holds the last claim.
     pub(super) is_doubtful: bool,
-    /// The last claim among them that counts, and the node that made it.
+    /// The last claim among them that counts, and its node.
     pub(super) claim: Option<(EntryId, String)>,
 }
 
-/// Feeds slots to a chain that is tried out; damage is an error, for people.
+/// Feeds slots to a chain on trial; the error tells of damage, for people.
 pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, String> {
     let mut outlook = Outlook::default();
     for slot in slots {
@@ -48,7 +48,7 @@ pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, St
 }
 
 impl Cx<'_> {
-    /// Takes slots that are known to be what they seem. An error is for people: the node halts.
+    /// Accepts slots that are beyond doubt. The error is for people: the node halts.
     pub(super) fn accept(&mut self, slots: &[Slot]) -> Result<(), String> {
         slots.iter().try_for_each(|slot| self.accept_one(slot))
     }
@@ -90,7 +90,7 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// Applies an entry; whoever waits for it, since it was sent from here, is told.
+    /// Applies an entry; if this node had sent it, its callers get the replies.
     fn apply(&mut self, id: EntryId, stamp: Stamp, items: Vec<Item>) {
         let is_ours = self
             .lasting
@@ -118,8 +118,8 @@ impl Cx<'_> {
         }
     }
 
-    /// Refuses what was in flight once its first slot is known to be another's: none of it can ever
-    /// count, since each names the one before.
+    /// Refuses the entries in limbo once the slot of the first holds another's entry: none of them
+    /// can ever count, since each names the one before.
     pub(super) fn settle_limbo(&mut self) {
         let next = self.lasting.chain.next();
         let first = self.lasting.limbo.front();

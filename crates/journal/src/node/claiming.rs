@@ -1,6 +1,6 @@
 //! Taking the lead: settle what others left, claim the slot after it, and make sure by the floor
-//! that all of it is what it seems. A leader that something came in the way of goes the same way
-//! again. It must not know how slots are settled.
+//! that the settled slots are what they seem. A leader whose tenure has ended renews its lead in
+//! the same way. It must not know how slots are settled.
 
 use host::clock::Instant;
 
@@ -15,30 +15,29 @@ use crate::engine::{self, Append, TakeError, WINDOW};
 use crate::entry::{Body, Entry, EntryId, FORMAT, Header, Stamp};
 use crate::rule::Rule;
 
-/// Claims in a row that may lose their slot to something that is no claim. What the dead had on its
-/// way is shut out by the first take; more of it comes from one that lives.
+/// How many claims in a row may lose their slot to something that is no claim. Entries of a dead
+/// writer are shut out by the first take; if more come, the writer is alive.
 const ATTEMPTS: u32 = 4;
 
 /// A take is under way.
 pub(super) struct Taking {
     question: Question,
-    /// What this node has promised as a leader, if it is one.
+    /// The promises that this node has made as a leader, if it is one.
     pub(super) mandate: Option<Box<Mandate>>,
-    /// The claims of this attempt that lost their slot, or may have.
+    /// Claims of this attempt that lost their slot, or may have.
     claims: Vec<EntryId>,
 }
 
 impl Taking {
-    /// Takes over from others. As many entries as may be in flight are shut out.
+    /// Takes the lead from others. As many slots as may be in flight are closed to them.
     pub(super) fn begin(cx: &mut Cx<'_>) -> Self {
         let from = cx.lasting.chain.next();
-        // In an empty journal nobody can have sent anything beyond a claim.
+        // In an empty journal nobody can have sent more than a claim.
         let through = if from == 1 { from } else { from + WINDOW };
         Taking::again(cx, through, None, Vec::new())
     }
 
-    /// Renews the lead after something came in the way; below `through` lies what this node may
-    /// still have on its way.
+    /// Renews the lead; entries of this node may still be on their way to slots below `through`.
     pub(super) fn renew(cx: &mut Cx<'_>, through: u64, mandate: Box<Mandate>) -> Self {
         Taking::again(cx, through, Some(mandate), Vec::new())
     }
@@ -87,7 +86,8 @@ impl Taking {
         };
         let foreign = |(id, _): &(EntryId, String)| !self.claims.contains(id);
         if outlook.claim.as_ref().is_some_and(foreign) {
-            // Somebody else leads: whoever waits is refused, and the slots are a follower's.
+            // Another node leads: waiting callers are refused, and the slots are accepted as a
+            // follower's.
             State::Taking(self).abandon(cx, &super::not_leader());
             cx.lasting.deposed = true;
             return State::Following(Following::with(cx, slots));
@@ -104,7 +104,7 @@ impl Taking {
         })
     }
 
-    /// What the rule forbids: the old claim goes on in a new tenure.
+    /// Goes on in the new tenure with the old claim, which the rule forbids.
     fn go_on_without_claim(self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
         if let Err(why) = cx.accept(slots) {
             return State::Taking(self).halt(cx, why);
@@ -117,7 +117,7 @@ impl Taking {
     }
 }
 
-/// A claim for the slot after all that is settled.
+/// A claim for the slot after all that were settled.
 fn claim(cx: &mut Cx<'_>, trial: &Chain) -> Flight {
     let id = EntryId {
         index: trial.next(),
@@ -185,8 +185,8 @@ impl Claiming {
         })
     }
 
-    /// Somebody else is at work. What it is the next take tells: a claim is followed, anything else
-    /// is passed.
+    /// Another writer took the claim's slot. The next take tells what it holds: a claim is
+    /// followed, anything else is passed.
     fn beaten(mut self, cx: &mut Cx<'_>) -> State {
         let through = self.flight.id.index + 1;
         self.claims.push(self.flight.id);
@@ -197,7 +197,7 @@ impl Claiming {
     }
 }
 
-/// The claim is in its slot; it counts if no slot from the first settled one on was trimmed before.
+/// The claim is in its slot; it counts if none of the settled slots was trimmed before.
 pub(super) struct Confirming {
     question: Question,
     flight: Flight,
@@ -265,7 +265,7 @@ impl Confirming {
     }
 }
 
-/// A leader that renews its claim goes on taking proposals.
+/// A leader that renews its claim still accepts proposals.
 fn mandate_event(mandate: Option<&mut Mandate>, cx: &mut Cx<'_>, event: Event) {
     match mandate {
         Some(mandate) => mandate.queue.take(cx, event),

@@ -1,5 +1,5 @@
-//! What every state works with: the time, where effects go, and what outlives states. It must not
-//! know the states.
+//! What every state works with: the time, the list of effects, and the data that outlive states. It
+//! must not know the states.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::entry::{EntryId, Stamp};
 use crate::rule::{Rule, Rules};
 
-/// What a node keeps from state to state.
+/// The data that a node keeps from state to state.
 pub(super) struct Lasting {
     pub(super) settings: Settings,
     pub(super) rules: Rules,
@@ -19,15 +19,15 @@ pub(super) struct Lasting {
     pub(super) chain: Chain,
     pub(super) retention: Retention,
     asks: u64,
-    /// When somebody here first wanted a leader, and last, without a pause between.
+    /// The first and last time that a caller wanted a leader, without a pause between.
     wants: Option<(Instant, Instant)>,
-    /// Whose claim is the last valid one.
+    /// The node whose claim is the last valid one.
     pub(super) claimant: Option<String>,
     pub(super) leading_until: Option<Instant>,
     pub(super) limbo: Limbo,
-    /// Somebody else has led since this node last did.
+    /// True if another node has led since this one last did.
     pub(super) deposed: bool,
-    /// Somebody else has claimed during this life of the node, and may do so again.
+    /// True if another node has claimed since this one started, and may do so again.
     pub(super) contested: bool,
     /// The last claim of this node that counted.
     pub(super) own_claim: Option<EntryId>,
@@ -62,27 +62,26 @@ impl Lasting {
         (self.entropy)()
     }
 
-    /// When somebody here last wanted a leader.
     pub(super) fn wanted_at(&self) -> Option<Instant> {
         self.wants.map(|(_, last)| last)
     }
 
-    /// Whether somebody here still wanted a leader after a silence of this length, which began no
-    /// earlier than `since`, nor before anybody wanted one.
+    /// True if a caller still wanted a leader after a silence of this length, which is counted from
+    /// `since`, but not from before any caller wanted one.
     pub(super) fn wants_after(&self, silence: Duration, since: Instant, now: Instant) -> bool {
         self.wants.is_some_and(|(first, last)| {
             now.since(last) < self.settings.in_use_for && last.since(first.max(since)) >= silence
         })
     }
 
-    /// When the first of those in limbo has waited as long as anybody does.
+    /// When the first entry in limbo has waited as long as its callers do.
     pub(super) fn limbo_expires_at(&self) -> Option<Instant> {
         let mut waiting = self.limbo.iter().filter(|flight| flight.is_waited_for());
         let first = waiting.next()?;
         Some(first.started + self.settings.proposal_deadline)
     }
 
-    /// `stamp`, or that of the entry before if that is later.
+    /// `stamp`, or `before` if that is later.
     pub(super) fn growing(&self, stamp: Stamp, before: Stamp) -> Stamp {
         if self.rules.hold(Rule::StampsGrow) {
             stamp.max(before)
@@ -92,7 +91,7 @@ impl Lasting {
     }
 }
 
-/// One event's time, effects and node.
+/// The context of one event: time, effects, and the node's lasting data.
 pub(super) struct Cx<'a> {
     pub(super) now: Now,
     pub(super) out: &'a mut Vec<Effect>,
@@ -100,7 +99,7 @@ pub(super) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Somebody wants a leader.
+    /// Notes that a caller wants a leader.
     pub(super) fn want(&mut self) {
         let now = self.now.boot;
         let in_use_for = self.lasting.settings.in_use_for;
@@ -117,7 +116,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Tells everybody in limbo that it is over with them.
+    /// Answers all callers in limbo with `why`.
     pub(super) fn lose_limbo(&mut self, why: ProposeError) {
         let flights = std::mem::take(&mut self.lasting.limbo);
         let tickets = flights.into_iter().flat_map(|mut flight| flight.waiting());
@@ -135,7 +134,7 @@ impl Cx<'_> {
         self.lose(late, ProposeError::Unknown(LATE.to_owned()));
     }
 
-    /// Refuses what an event asks for, if it asks for anything.
+    /// Refuses the callers of an event, if it has any.
     pub(super) fn refuse(&mut self, event: Event, refusal: &Refusal) {
         let tickets = match event {
             Event::Propose(proposals) => proposals.iter().map(|p| p.ticket).collect(),
@@ -145,7 +144,7 @@ impl Cx<'_> {
         self.lose(tickets, ProposeError::Definite(refusal.clone()));
     }
 
-    /// Notes a wish for a leader, and says that there is none here.
+    /// Notes that a caller wants a leader, and refuses it for want of one.
     pub(super) fn refuse_for_want_of_lead(&mut self, event: Event) {
         if matches!(event, Event::Propose(_) | Event::Barrier(_)) {
             self.want();
@@ -154,7 +153,7 @@ impl Cx<'_> {
         self.refuse(event, &Refusal::NotLeader { leader });
     }
 
-    /// Between half of `base` and one and a half of it.
+    /// A random time between half of `base` and one and a half of it.
     pub(super) fn jitter(&mut self, base: Duration) -> Duration {
         let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
         let draw = (self.lasting.nonce() as u64) % micros.saturating_add(1);
@@ -170,10 +169,10 @@ impl Cx<'_> {
     }
 }
 
-/// What is told of an entry that takes too long.
+/// The answer to callers whose entry takes too long.
 pub(super) const LATE: &str = "the journal has not answered in time";
 
-/// What is asked.
+/// The kinds of request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
     Load { above: u64 },
@@ -182,11 +181,11 @@ pub(super) enum Request {
     Take { from: u64, through: u64 },
 }
 
-/// A question that is open, or to be asked again after a failure.
+/// A request that is open, or to be repeated after a failure.
 pub(super) struct Question {
     ask: Ask,
     request: Request,
-    /// When it was asked, the last time.
+    /// When it was last sent.
     pub(super) asked_at: Instant,
     failures: u32,
     retry_at: Option<Instant>,
@@ -219,18 +218,18 @@ impl Question {
         });
     }
 
-    /// Whether this is the answer that is waited for.
+    /// True if this is the answer to the open request.
     pub(super) fn is(&self, ask: Ask) -> bool {
         self.ask == ask && self.retry_at.is_none()
     }
 
-    /// It failed: it is asked again after a pause that grows.
+    /// Notes a failure: the request is repeated after a growing pause.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>) {
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(cx.again_at(self.failures));
     }
 
-    /// Asks again if it is time.
+    /// Repeats the request if its time has come.
     pub(super) fn timer(&mut self, cx: &mut Cx<'_>) {
         if self.retry_at.is_some_and(|at| at <= cx.now.boot) {
             self.issue(cx);

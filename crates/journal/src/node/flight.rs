@@ -1,5 +1,5 @@
 //! One entry on its way into its slot: an append of unknown outcome is repeated with the same
-//! bytes. It must not know what entries hold, nor what follows from a slot that is taken.
+//! bytes. It must not know what entries hold, nor what follows if another entry takes the slot.
 
 use bytes::Bytes;
 use host::clock::Instant;
@@ -16,27 +16,26 @@ pub(super) struct Flight {
     pub(super) bytes: Bytes,
     /// The object that the entry refers to, with its SHA-256.
     pub(super) body: Option<([u8; 32], Bytes)>,
-    /// The time that it carries.
     pub(super) stamp: Stamp,
     /// The start of the first attempt.
     pub(super) started: Instant,
     pub(super) items: Vec<Item>,
-    /// One per item; empty once they have been told that it takes too long.
+    /// The callers, one per item; empty once they were told that it takes too long.
     pub(super) tickets: Vec<Ticket>,
     pub(super) barriers: Vec<Ticket>,
     stage: Stage,
     failures: u32,
 }
 
-/// How an append stands.
+/// The state of the append.
 enum Stage {
-    /// It was asked for and not answered.
+    /// The append was sent and not answered.
     Asked,
-    /// Its outcome is unknown; it is asked for again then, with the same bytes.
+    /// The outcome is unknown; the same bytes are sent again at this time.
     AgainAt(Instant),
-    /// It is in its slot.
+    /// The entry is in its slot.
     Landed,
-    /// Its tenure was over when it was answered.
+    /// The answer was that the tenure is over.
     Superseded,
 }
 
@@ -64,7 +63,7 @@ impl Flight {
         }
     }
 
-    /// Whether an answer to this append is waited for.
+    /// True if this append waits for an answer.
     pub(super) fn awaits(&self, id: EntryId) -> bool {
         self.id == id && self.is_asked()
     }
@@ -77,7 +76,7 @@ impl Flight {
         matches!(self.stage, Stage::Landed)
     }
 
-    /// Whether it may land yet although its tenure is over.
+    /// True if the entry may yet land although its tenure is over.
     pub(super) fn is_in_doubt(&self) -> bool {
         matches!(self.stage, Stage::AgainAt(_))
     }
@@ -86,7 +85,7 @@ impl Flight {
         !self.tickets.is_empty() || !self.barriers.is_empty()
     }
 
-    /// Takes the answer.
+    /// Takes the answer to the append.
     pub(super) fn answered(&mut self, cx: &mut Cx<'_>, outcome: &Append) {
         match outcome {
             Append::Appended => self.stage = Stage::Landed,
@@ -95,13 +94,13 @@ impl Flight {
         }
     }
 
-    /// Its outcome is unknown: the same bytes are sent again after a pause that grows.
+    /// Notes an unknown outcome: the same bytes are sent again after a growing pause.
     pub(super) fn failed(&mut self, cx: &mut Cx<'_>) {
         self.failures = self.failures.saturating_add(1);
         self.stage = Stage::AgainAt(cx.again_at(self.failures));
     }
 
-    /// When it is asked for again.
+    /// When the append is sent again.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         match self.stage {
             Stage::AgainAt(at) => Some(at),
@@ -109,20 +108,20 @@ impl Flight {
         }
     }
 
-    /// Asks for it again if it is time.
+    /// Sends the append again if its time has come.
     pub(super) fn timer(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.boot;
         if self.retry_at().is_some_and(|at| at <= now) {
             self.stage = Stage::Asked;
             if !cx.lasting.rules.hold(Rule::LeadFromFirstAttempt) {
-                // What the rule forbids: counting the lead from a later attempt.
+                // Counts the lead from a later attempt, which the rule forbids.
                 self.started = now;
             }
             cx.out.push(self.effect());
         }
     }
 
-    /// Everybody who waits for it.
+    /// Takes the tickets of all callers that wait for it.
     pub(super) fn waiting(&mut self) -> Vec<Ticket> {
         let mut tickets = std::mem::take(&mut self.tickets);
         tickets.append(&mut self.barriers);

@@ -1,5 +1,5 @@
-//! Following the journal: reading on, confirming how far one has come, and deciding to take the
-//! lead. It must not know how slots are read, nor how the lead is taken.
+//! Following the journal: reading on, confirming how far the node has come, and deciding to take
+//! the lead. It must not know how slots are read, nor how the lead is taken.
 
 use std::time::Duration;
 
@@ -12,34 +12,33 @@ use crate::engine::{self, End};
 use crate::entry::Position;
 use crate::rule::Rule;
 
-/// How old a follower's certainty that it has read to the end may grow.
+/// How old a follower lets its knowledge grow that it has read to the end.
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Following {
-    /// When the journal last grew, as far as is known here.
+    /// When the journal last grew, as far as this node knows.
     grew_at: Instant,
-    /// How much silence it takes to claim.
+    /// How long the silence must be before this node claims.
     patience: Duration,
-    /// The pause before the next look.
+    /// The pause before the next look for new entries.
     poll: Duration,
     stage: Stage,
-    /// Those who asked for a confirmation since the look that is under way began, with the time.
+    /// Callers that asked for a confirmation after the current look began, with the time.
     asked: Vec<(Instant, Ticket)>,
-    /// Those who asked before it.
+    /// Callers that asked before it began.
     served: Vec<(Instant, Ticket)>,
 }
 
 enum Stage {
-    /// The next look begins then.
+    /// Waits until this time for the next look.
     Pausing(Instant),
     Looking(Question),
-    /// The floor is read, for slots that wait until it is known to lie below them, or for the
-    /// free one after the last; the look began at this time.
+    /// Reads the floor, to learn whether doubtful slots lie below it, or the free slot after the
+    /// last one; the look began at this time.
     Flooring(Question, Vec<Slot>, Instant),
 }
 
 impl Following {
-    /// Reads on from the end of the chain.
     pub(super) fn begin(cx: &mut Cx<'_>) -> Self {
         let mut following = Following::quiet(cx);
         following.look(cx);
@@ -61,7 +60,7 @@ impl Following {
             Takeover::AfterSilence => settings.takeover_after,
         };
         let poll = settings.poll_min;
-        // Not the same for all, so that they do not all claim at one time.
+        // Random, so that followers do not all claim at one time.
         let patience = silence + cx.jitter(silence / 2);
         Following {
             grew_at: cx.now.boot,
@@ -73,7 +72,7 @@ impl Following {
         }
     }
 
-    /// Refuses those who wait for a confirmation.
+    /// Refuses the callers that wait for a confirmation.
     pub(super) fn give_up(self, cx: &mut Cx<'_>, why: &ProposeError) {
         let tickets = self.served.into_iter().chain(self.asked);
         cx.lose(tickets.map(|(_, ticket)| ticket).collect(), why.clone());
@@ -107,7 +106,7 @@ impl Following {
             (Event::Confirm(ticket), _) => self.confirm(cx, ticket),
             (event, _) => {
                 cx.refuse_for_want_of_lead(event);
-                // Whoever wants a leader may have ended a silence that did not matter before.
+                // A caller that wants a leader may make an existing silence count.
                 self.timer(cx);
             }
         }
@@ -128,7 +127,7 @@ impl Following {
         self.stage = Stage::Flooring(question, doubtful, looked_at);
     }
 
-    /// Takes slots that carry on a chain beyond doubt; asks for the floor if others are among them.
+    /// Accepts slots that are beyond doubt; reads the floor if others are among them.
     fn looked(mut self, cx: &mut Cx<'_>, run: Run) -> State {
         let Stage::Looking(question) = &mut self.stage else {
             return State::Following(self);
@@ -163,8 +162,8 @@ impl Following {
         State::Following(self)
     }
 
-    /// The next slot looks free. It may have been trimmed instead, so now and then, and before a
-    /// claim, which would only be litter there, the floor is read.
+    /// The next slot looks free, but it may have been trimmed. The floor is read now and then, and
+    /// before a claim, which would be useless in a trimmed slot.
     fn at_the_end(&mut self, cx: &mut Cx<'_>, looked_at: Instant) {
         let unsure = cx
             .lasting
@@ -201,7 +200,7 @@ impl Following {
         State::Following(self)
     }
 
-    /// Looks again after a while, or at once if somebody has asked since the last look began.
+    /// Pauses before the next look; looks at once if a caller has asked since the last one began.
     fn pause(&mut self, cx: &mut Cx<'_>) {
         if !self.asked.is_empty() {
             return self.look(cx);
@@ -211,8 +210,9 @@ impl Following {
         self.stage = Stage::Pausing(at);
     }
 
-    /// Whether there has been a silence long enough to take the lead. An idle leader is silent too:
-    /// so it counts from when a leader was wanted, and only if one is wanted still, after it.
+    /// True if the journal has been silent for long enough to take the lead. An idle leader is
+    /// silent too, so the silence counts from when a caller first wanted a leader, and only if one
+    /// is wanted still at its end.
     fn may_take(&self, cx: &Cx<'_>) -> bool {
         let now = cx.now.boot;
         let lasting = &cx.lasting;
@@ -234,7 +234,7 @@ impl Following {
         }
     }
 
-    /// Looks again if it is time, or if the silence has lasted long enough to claim.
+    /// Looks again if it is time, or claims if the silence has lasted long enough.
     fn timer(&mut self, cx: &mut Cx<'_>) {
         let (now, patience) = (cx.now.boot, cx.lasting.settings.proposal_deadline);
         let mut late = Vec::new();

@@ -1,9 +1,9 @@
-//! Leading: what is proposed is packed into entries, several of which may be in flight, and counts
-//! in their order. It must not know what commands mean.
+//! Leading: proposals are packed into entries, several of which may be in flight, and which count
+//! in the order of their slots. It must not know what commands mean.
 //!
-//! An entry names the one before it, in flight or not. So one that loses its slot takes with it
-//! all that were sent after it: wherever those land they are void. Then the tenure is over, and the
-//! lead is renewed by a claim in a new one, which settles what became of them.
+//! An entry names the one before it, in flight or not. So if one loses its slot, all that were sent
+//! after it are void wherever they land. The tenure is over then, and a claim in a new tenure
+//! renews the lead and settles what became of them.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ use crate::engine::{Append, WINDOW};
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
 use crate::rule::Rule;
 
-/// What a leader has promised; it outlives a claim that is renewed.
+/// The promises of a leader; they outlive a claim that is renewed.
 #[derive(Default)]
 pub(super) struct Mandate {
     pub(super) queue: Queue,
@@ -29,9 +29,9 @@ pub(super) struct Leading {
     mandate: Box<Mandate>,
     led_since: Instant,
     ticks_before: u64,
-    /// In the order of their slots, which follow the chain without a gap.
+    /// Entries in flight, in the order of their slots, which follow the chain without a gap.
     flights: VecDeque<Flight>,
-    /// The tenure is over: nothing more is sent in it.
+    /// True if the tenure is over: nothing more is sent in it.
     over: bool,
     /// When the last append began.
     appended_at: Instant,
@@ -41,8 +41,8 @@ pub(super) struct Leading {
 }
 
 impl Leading {
-    /// Leads by a claim that was sent at this time. What was in flight before it can never count any
-    /// more, unless it was found among what was settled: it waits again.
+    /// Leads by a claim that was sent at this time. Earlier entries in flight that were not found
+    /// among the settled slots can never count any more: their commands wait again.
     pub(super) fn begin(cx: &mut Cx<'_>, mut mandate: Box<Mandate>, claimed_at: Instant) -> State {
         let limbo = std::mem::take(&mut cx.lasting.limbo);
         mandate.queue.put_back(limbo.into_iter());
@@ -61,7 +61,7 @@ impl Leading {
         State::Leading(leading)
     }
 
-    /// Stops leading: what is in flight is in limbo.
+    /// Stops leading: entries in flight are in limbo.
     pub(super) fn give_up(self, cx: &mut Cx<'_>) -> Box<Mandate> {
         cx.lasting.limbo.extend(self.flights);
         self.mandate
@@ -72,7 +72,7 @@ impl Leading {
             Event::AppendDone(id, outcome) => self.append_done(cx, id, &outcome),
             Event::Scanned(ask, run) if self.look.as_ref().is_some_and(|look| look.is(ask)) => {
                 self.look = None;
-                // Nothing of ours is on its way there: somebody else is at work.
+                // This node has sent nothing to that slot, so another writer is at work.
                 self.over |= !run.slots.is_empty() && self.flights.is_empty();
             }
             Event::Timer => self.timer(cx),
@@ -92,7 +92,8 @@ impl Leading {
             return;
         };
         if matches!(outcome, Append::Unknown(_)) && !cx.lasting.rules.hold(Rule::SettleByReading) {
-            // What the rule forbids: the same commands as other entries, though the first may land.
+            // Sends the same commands as other entries although the first may yet land, which the
+            // rule forbids.
             let flights = self.flights.drain(..);
             return self.mandate.queue.put_back(flights);
         }
@@ -100,7 +101,7 @@ impl Leading {
         self.over |= matches!(outcome, Append::Superseded);
     }
 
-    /// Goes on as far as the entries in flight are settled, in order.
+    /// Counts the entries in flight that have landed, in order.
     fn advance(mut self: Box<Self>, cx: &mut Cx<'_>) -> State {
         let in_order = cx.lasting.rules.hold(Rule::KnownInOrder);
         while let Some(landed) = self.flights.iter().position(Flight::has_landed)
@@ -111,7 +112,7 @@ impl Leading {
         }
         if self.over {
             if self.flights.iter().any(Flight::is_asked) {
-                // Its answer comes soon, and leaves less to settle.
+                // Its answer comes soon; after it there is less to settle.
                 return State::Leading(self);
             }
             let doubts = self.flights.iter().filter(|flight| flight.is_in_doubt());
@@ -125,7 +126,7 @@ impl Leading {
         State::Leading(self)
     }
 
-    /// Our entry is in its slot, and so are all before it.
+    /// Counts an entry of this node that has landed, as all before it have.
     fn count(&mut self, cx: &mut Cx<'_>, flight: Flight) {
         let lasting = &mut cx.lasting;
         let stamp = match lasting.chain.feed(&flight.bytes) {
@@ -151,8 +152,8 @@ impl Leading {
         self.maintain(cx);
     }
 
-    /// Starts the next entry with what waits, if it may start now. `heartbeat`: even if nothing
-    /// waits.
+    /// Starts the next entry with the waiting commands, if it may start now; with `heartbeat` even
+    /// if there are none.
     fn pack(&mut self, cx: &mut Cx<'_>, heartbeat: bool) {
         let now = cx.now.boot;
         let may = self.may_append_at(cx.lasting).is_some_and(|at| at <= now);
@@ -173,7 +174,7 @@ impl Leading {
         self.flights.push_back(flight);
     }
 
-    /// The next entry, with these commands, after whatever is in flight.
+    /// Builds the next entry, which follows all entries in flight.
     fn write(&self, cx: &mut Cx<'_>, time: Stamp, items: Vec<Item>) -> Flight {
         let lasting = &mut cx.lasting;
         let nonce = lasting.nonce();
@@ -205,8 +206,8 @@ impl Leading {
     }
 
     /// When another entry may be sent: at once if none is in flight; else a while after the last
-    /// one, so that what comes together shares an entry; not at all while as many are in flight as
-    /// may be, or in a tenure that is over.
+    /// one, so that commands share entries; never while as many are in flight as may be, or in a
+    /// tenure that is over.
     fn may_append_at(&self, lasting: &Lasting) -> Option<Instant> {
         let most = lasting.settings.appends_in_flight_max.min(WINDOW as usize);
         if self.over || self.flights.len() >= most {
@@ -236,14 +237,14 @@ impl Leading {
         }
     }
 
-    /// When a leader has something to do without being asked.
+    /// When a leader next acts without an event.
     pub(super) fn deadline(&self, lasting: &Lasting) -> Option<Instant> {
         let patience = lasting.settings.proposal_deadline;
         let queue = &self.mandate.queue;
         let flying = self.flights.iter().find(|flight| flight.is_waited_for());
         let flying = flying.map(|flight| flight.started + patience);
         let append = self.may_append_at(lasting).filter(|_| !queue.is_empty());
-        // In a tenure that is over nothing is repeated.
+        // In a tenure that is over nothing is sent again.
         let retries = self.flights.iter().filter(|_| !self.over);
         let retry = retries.filter_map(Flight::retry_at).min();
         [
@@ -270,8 +271,8 @@ impl Leading {
         wanted.filter(|_| self.flights.is_empty())
     }
 
-    /// When to look whether somebody else has claimed: never while appends are under way, which
-    /// tell as much.
+    /// When to look whether another node has claimed: never while appends are under way, since
+    /// their answers tell.
     fn look_at(&self, lasting: &Lasting) -> Option<Instant> {
         let last = self.appended_at.max(self.looked_at);
         let at = last + lasting.settings.look_interval;

@@ -9,19 +9,19 @@ use crate::engine::{self, Content, End};
 use crate::entry::{Entry, EntryId};
 use crate::snapshot::Cut;
 
-/// How often snapshots are looked for again before a node refuses to go on without one.
+/// How often snapshots are looked for before a node refuses to go on without one.
 const LOOKS_FOR_SNAPSHOTS: u32 = 5;
 
 /// Looking for a snapshot.
 #[derive(Default)]
 pub(super) struct Loading {
     question: Option<Question>,
-    /// Looks that found none that can be used, in a row.
+    /// How many looks in a row found no usable snapshot.
     looks: u32,
 }
 
 impl Loading {
-    /// Looks for one above this index.
+    /// Looks for a snapshot above this index.
     pub(super) fn begin(cx: &mut Cx<'_>, above: u64) -> Self {
         Loading {
             question: Some(Question::ask(cx, Purpose::Start, Request::Load { above })),
@@ -79,11 +79,12 @@ impl Loading {
     }
 }
 
-/// A snapshot is restored; the journal must still hold the entry at which it was cut.
+/// A snapshot was restored; the node checks that the journal still holds the entry at which it was
+/// cut.
 pub(super) struct Verifying {
     last: EntryId,
     question: Question,
-    /// Its slot holds something else, so the floor is read.
+    /// True if the slot holds something else, so that the floor must be read.
     doubt: bool,
 }
 
@@ -120,7 +121,8 @@ impl Verifying {
                     (Some(Content::Entry(bytes)), _) if entry_id(bytes) == Some(self.last) => {
                         return State::Following(Following::begin(cx));
                     }
-                    // Gone, or a sleeper's: it may have been trimmed since.
+                    // The entry is gone, or a sleeper put another there: the slot may have been
+                    // trimmed since.
                     _ => {
                         let end = cx.lasting.chain.next();
                         self.doubt = true;
@@ -148,7 +150,6 @@ impl Verifying {
     }
 }
 
-/// Which entry a slot holds; `None` if it holds none.
 fn entry_id(slot: &bytes::Bytes) -> Option<EntryId> {
     Some(Entry::decode(slot).ok()?.header.id)
 }

@@ -1,4 +1,4 @@
-//! What waits for a leader's next entry. It must not know entries in flight.
+//! Proposals and barriers that wait for a leader's next entry. It must not know entries in flight.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::flight::Flight;
 use super::{Event, Proposal, ProposeError, Refusal, Settings, Ticket};
 use crate::entry::{self, Item};
 
-/// Proposals and barriers, each with the time since which it waits.
+/// Each waits with the time since which it does.
 #[derive(Default)]
 pub(super) struct Queue {
     proposals: VecDeque<(Instant, Proposal)>,
@@ -22,7 +22,7 @@ impl Queue {
         self.proposals.is_empty() && self.barriers.is_empty()
     }
 
-    /// Takes what an event brings, or refuses it.
+    /// Queues the proposals or barrier of an event, or refuses them.
     pub(super) fn take(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
             Event::Propose(proposals) => {
@@ -59,7 +59,7 @@ impl Queue {
         cx.lose(vec![proposal.ticket], ProposeError::Definite(refusal));
     }
 
-    /// What the next entry holds.
+    /// Takes the contents of the next entry: commands, their tickets, and those of barriers.
     pub(super) fn pack(&mut self, settings: &Settings) -> (Vec<Item>, Vec<Ticket>, Vec<Ticket>) {
         let (mut items, mut tickets, mut bytes) = (Vec::new(), Vec::new(), 0);
         let fits = |items: &Vec<Item>, bytes: usize, next: usize| {
@@ -80,8 +80,8 @@ impl Queue {
         (items, tickets, barriers.collect())
     }
 
-    /// Puts what was in flight, and can never count, back before all else, in order. Commands whose
-    /// proposers were told that their outcome is not known are left out: nobody waits for them.
+    /// Puts commands of entries that can never count back before all others, in order. Commands
+    /// whose callers were told that the outcome is unknown are left out: nobody waits for them.
     pub(super) fn put_back(&mut self, flights: impl DoubleEndedIterator<Item = Flight>) {
         for flight in flights.rev() {
             let since = flight.started;
@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// When the first who waits has waited long enough.
+    /// When the first caller has waited for as long as is allowed.
     pub(super) fn expires_at(&self, settings: &Settings) -> Option<Instant> {
         let proposal = self.proposals.front().map(|(since, _)| *since);
         let barrier = self.barriers.first().map(|(since, _)| *since);

@@ -1,4 +1,4 @@
-//! When to cut a snapshot and what to trim after it: only below the older of two verified
+//! Decides when to cut a snapshot and what to trim after it: only below the older of two verified
 //! snapshots, and never claims or void entries. It must not know how either is done.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +14,17 @@ use crate::snapshot::Cut;
 
 /// Slots trimmed by one request.
 const TRIM_AT_ONCE: u64 = 256;
-/// A large snapshot is followed by the next once the journal has grown by one part in this many of
-/// it: then what is written for snapshots stays in proportion to what is appended, and what a
-/// start replays to what it loads.
+/// After a large snapshot, the next is cut once the journal has grown by a quarter of its size: so
+/// the bytes written for snapshots stay in proportion to those appended, and the entries replayed
+/// at a start to the snapshot loaded.
 const SHARE_OF_SNAPSHOT: u64 = 4;
 /// The pause after a failed snapshot or trim.
 const PAUSE: Duration = Duration::from_secs(10);
-/// A verification restores the whole state. It is followed by a rest of so many times as long, so
-/// that verifying takes one part in a hundred of a core.
+/// Verifying restores the whole state. After it comes a rest of so many times its length, so that
+/// it takes one part in a hundred of a core.
 const REST_AFTER_VERIFYING: u32 = 99;
 
-/// What an accepted slot turned out to be.
+/// The kinds of accepted slots.
 pub(super) enum Accepted {
     Commands,
     CommandsElsewhere([u8; 32]),
@@ -34,7 +34,7 @@ pub(super) enum Accepted {
 /// The retention of one node.
 pub(super) struct Retention {
     rules: Rules,
-    /// Every slot below is trimmed or stays for ever.
+    /// Every slot below is trimmed or spared for good.
     trimmed_below: u64,
     /// Claims and void entries at or above `trimmed_below`.
     spared: BTreeSet<u64>,
@@ -49,12 +49,12 @@ pub(super) struct Retention {
     writing: bool,
     /// The last attempt to write one failed.
     failed: bool,
-    /// The last one that was written and not verified yet.
+    /// The last snapshot that was written and not verified yet.
     unverified: Option<u64>,
     verifying: bool,
     verify_after: Instant,
     trimming_to: Option<u64>,
-    /// The floor as this node read it last while it followed.
+    /// The floor that this node last read as a follower.
     floor: u64,
     paused_until: Instant,
 }
@@ -101,8 +101,8 @@ impl Retention {
         self.cut_at = now;
     }
 
-    /// A follower has read this floor. Whoever raised it has trimmed what lies below the one before,
-    /// and needs nothing of it any more.
+    /// Notes a floor that a follower has read. The leader that raised it has trimmed the slots
+    /// below the floor before.
     pub(super) fn follow(&mut self, floor: u64) {
         if floor > self.floor {
             let before = std::mem::replace(&mut self.floor, floor);
@@ -118,8 +118,8 @@ impl Retention {
         }
     }
 
-    /// This node leads from now on. What it would write under its claim is a whole snapshot: not at
-    /// the moment when everybody waits for it.
+    /// Notes that this node leads from now on. Its first snapshot is a whole one, so it is put off
+    /// until callers no longer wait for the failover.
     pub(super) fn lead(&mut self, now: Instant, policy: &SnapshotPolicy) {
         self.paused_until = self.paused_until.max(now + policy.first_after);
     }
@@ -170,8 +170,8 @@ impl Retention {
         })
     }
 
-    /// Whether the journal has grown enough since the last snapshot: as the policy says, or by a
-    /// share of a snapshot that is large, with entries in the same proportion to bytes.
+    /// True if the journal has grown enough since the last snapshot: as the policy says, or by a
+    /// share of a large snapshot, where entries count in proportion to bytes.
     fn has_grown(&self, policy: &SnapshotPolicy) -> bool {
         let share = self.size / SHARE_OF_SNAPSHOT;
         let entries = policy.entries.saturating_mul(share) / policy.bytes.max(1);
@@ -179,7 +179,7 @@ impl Retention {
             || self.bytes_since >= policy.bytes.max(share)
     }
 
-    /// The snapshot at `index` was written, with so many bytes, or was not.
+    /// Notes the size of the snapshot that was written at `index`, or that writing failed.
     pub(super) fn written(&mut self, now: Instant, index: u64, written: Option<u64>) {
         self.writing = false;
         self.failed = written.is_none();
@@ -191,7 +191,7 @@ impl Retention {
         self.unverified = Some(index);
     }
 
-    /// Which snapshot to verify next, if it is time: the last one written, since it may soon be the
+    /// The snapshot to verify next, if it is time: the last one written, since it may soon be the
     /// one that counts.
     pub(super) fn next_verification(&mut self, now: Instant) -> Option<Effect> {
         if self.verifying || now < self.verify_after {
@@ -202,7 +202,7 @@ impl Retention {
         Some(Effect::VerifySnapshot { index })
     }
 
-    /// The snapshot at `index` was restored and compared.
+    /// Notes the verdict on the snapshot at `index`.
     pub(super) fn verified(&mut self, now: Instant, index: u64, verdict: Verdict) {
         self.verifying = false;
         match verdict {
@@ -212,7 +212,7 @@ impl Retention {
                     self.older = self.newest.replace(index);
                 }
             }
-            // The next one is whole, perhaps.
+            // The next snapshot may be whole.
             Verdict::Useless => self.verify_after = now + PAUSE,
             Verdict::Unknown => {
                 self.verify_after = now + PAUSE;
@@ -245,7 +245,7 @@ impl Retention {
         })
     }
 
-    /// A trim of what lies below `end` was answered.
+    /// Notes the answer to a trim of the slots below `end`.
     pub(super) fn trimmed(&mut self, now: Instant, end: u64, done: bool) {
         if self.trimming_to != Some(end) {
             return;
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(entries_until_due(&mut retention, 100), 100);
         retention.written(now(), 107, Some(80_000));
         assert_eq!(entries_until_due(&mut retention, 100), 200);
-        // Entries are worth as much to a small snapshot as bytes.
+        // For a small snapshot, entries count as much as bytes.
         retention.written(now(), 207, Some(80_000));
         assert_eq!(entries_until_due(&mut retention, 1), 2_000);
     }

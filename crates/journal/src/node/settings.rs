@@ -7,16 +7,16 @@ use crate::engine::WINDOW;
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
-    /// As soon as it has read the journal: it is the only node. If another one takes the lead from
-    /// it all the same, after a silence.
+    /// At once after it has read the journal, since it is the only node. If another node takes the
+    /// lead from it all the same, it claims again only after a silence.
     AtOnce,
     /// After a silence, if somebody wants a leader.
     AfterSilence,
 }
 
-/// When a leader cuts a snapshot: at the first entry after any of these. Entries and bytes are the
-/// least: a large snapshot is followed by the next only once the journal has grown by a quarter of
-/// its size.
+/// When a leader cuts a snapshot: at the first entry after any of these. The bounds on entries and
+/// bytes are lower bounds: after a large snapshot, the next comes only once the journal has grown
+/// by a quarter of its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     /// Entries since the last one.
@@ -25,8 +25,8 @@ pub struct SnapshotPolicy {
     pub bytes: u64,
     /// Time since the last one.
     pub interval: Duration,
-    /// How long a new leader does without a snapshot of its own, and without trimming: its first one
-    /// is a whole one, and comes when nobody waits for the failover any more.
+    /// How long a new leader waits with its first snapshot, and with trimming: that snapshot is a
+    /// whole one, and should come when nobody waits for the failover any more.
     pub first_after: Duration,
 }
 
@@ -38,15 +38,15 @@ pub struct Settings {
     /// The journal's shard; 0.
     pub shard: u16,
     pub takeover: Takeover,
-    /// How long the journal must have been silent before somebody else's lead is taken.
+    /// How long the journal must be silent before this node takes another's lead.
     pub takeover_after: Duration,
-    /// The same for a node that takes over at once, after another node has taken its lead: long,
-    /// since that node may live on, and then they must not take it from each other in turns.
+    /// The same silence for a node that claims at once, after another has taken its lead: long,
+    /// since that node may be alive, and they must not take the lead from each other in turns.
     pub return_after: Duration,
     /// A leader in use appends at least once per interval.
     pub heartbeat_interval: Duration,
-    /// A leader that was deposed before, so that somebody may wait for its silence, appends at
-    /// least once per interval even if nobody uses it; well below `return_after`.
+    /// A leader that was deposed before, so that another node may be waiting for its silence,
+    /// appends at least once per interval even if nobody uses it; well below `return_after`.
     pub contested_heartbeat_interval: Duration,
     /// A leader that appends nothing looks at least once per interval whether another node has
     /// taken the lead.

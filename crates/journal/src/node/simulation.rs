@@ -1,7 +1,7 @@
-//! Several nodes on one journal under random schedules: lost replies, appends that land long
-//! after, crashes, pauses, a floor that moves under sleepers, and a stray writer that obeys no
-//! rule. One seed gives one run. What must hold is checked at every step and at the end; removing
-//! any rule of the journal must be missed by some seed.
+//! Several nodes on one journal under random schedules: lost replies, appends that land long after,
+//! crashes, pauses, a floor that moves under sleepers, and a stray writer that obeys no rule. One
+//! seed gives one run. Invariants are checked at every step and at the end; if any rule of the
+//! journal is removed, some seed must notice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,17 +30,18 @@ const SECONDS: u64 = 1_000 * MILLIS;
 const STORM: u64 = 40 * SECONDS;
 const CALM: u64 = 30 * SECONDS;
 
-/// What happens at some time.
+/// An event of the simulated world.
 enum Happening {
-    /// A node hears something, if it is still the same life of it.
+    /// A node gets an event, if it was not restarted meanwhile.
     Heard(usize, u64, Event),
     /// A node's own deadline may have come.
     Deadline(usize, u64),
-    /// An append takes effect; who waits for the answer, in which tenure, and when it hears.
+    /// An append takes effect; with the node, life and tenure that wait for the answer, and when it
+    /// comes.
     Lands(EntryId, Bytes, Option<(usize, u64, u64)>, u64),
     /// One step of a node's take.
     Step(usize, u64, Step),
-    /// A slot is closed for somebody who does not wait for it any more.
+    /// A slot is closed by a request whose sender has stopped waiting.
     Fills(u64),
     /// The bodies of slots that were read are read.
     Bodies(usize, u64, Ask, Vec<(u64, Content)>),
@@ -55,12 +56,11 @@ struct Place {
     node: Option<Node>,
     life: u64,
     paused_until: u64,
-    /// What its state machine applied, in order.
     applied: Vec<u64>,
     stamp: Stamp,
-    /// How much its boot clock is ahead of the others'.
+    /// How far its boot clock is ahead of the others'.
     offset: u64,
-    /// The slots for which this life of it has sent an entry.
+    /// Slots to which it has sent an entry since its start.
     sent: BTreeSet<u64>,
     engine: Side,
 }
@@ -224,7 +224,7 @@ impl World {
         let mut draws = Rng::seeded(self.rng.next_u64());
         let entropy =
             Box::new(move || u128::from(draws.next_u64()) << 64 | u128::from(draws.next_u64()));
-        // One node that claims whenever it may, beside others that wait for silence.
+        // One node claims as soon as it may; the others wait for silence.
         let settings = settings(place, place == 0);
         let node = match self.removed {
             None => Node::new(settings, entropy),
@@ -249,7 +249,7 @@ impl World {
         self.at(self.now + pause, Happening::Restart(place));
     }
 
-    /// Every so often values are proposed, or somebody asks for a barrier.
+    /// Proposes values or asks for a barrier now and then.
     fn client(&mut self) -> Result<(), String> {
         let quiet = self.rng.once_in(40);
         let pause = if quiet { 2 * SECONDS } else { 60 * MILLIS };
@@ -294,7 +294,7 @@ impl World {
                 self.places[place].paused_until = until;
             }
             3 => {
-                // All but one fall asleep, at the same place in the journal perhaps.
+                // All nodes but one fall asleep, perhaps at the same place in the journal.
                 let until = self.now + self.rng.below(12 * SECONDS);
                 for other in (0..self.places.len()).filter(|other| *other != place) {
                     let wake = until + self.rng.below(2 * SECONDS);
@@ -339,7 +339,7 @@ impl World {
         }
         let now = Now {
             boot: self.boot(place),
-            // Wall clocks are wrong, and jump.
+            // Wall clocks are wrong and jump.
             wall_millis: self.now / MILLIS + self.rng.below(5_000),
         };
         let Some(node) = &mut self.places[place].node else {
@@ -359,7 +359,7 @@ impl World {
         Ok(())
     }
 
-    /// What must hold of a node after every event.
+    /// Checks the invariants of a node after an event.
     fn look(&mut self, place: usize) -> Result<(), String> {
         let now = self.boot(place);
         let at = &self.places[place];
@@ -476,8 +476,8 @@ impl World {
         Ok(())
     }
 
-    /// That no more slots lie beyond the free slot at the end than may be in flight: by this nodes
-    /// tell that a slot was lost.
+    /// Checks that no more slots lie beyond the first free one than may be in flight: nodes
+    /// conclude from more that a slot was lost.
     fn check_ahead(&self, end: u64) -> Result<(), String> {
         let slots = &self.stores.slots;
         let is_end = slots.read(end).is_none() && slots.floor() <= end;
@@ -561,10 +561,10 @@ fn simulate(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
 }
 
 /// Seeds that failed once. 65: a leader that met a void entry sent others beyond it, which were
-/// void too and lay in its way, without end.
+/// void too and lay in its way, endlessly.
 const FOUND_BUGS: [u64; 1] = [65];
 
-/// Schedules that are tried; `JOURNAL_SEEDS` asks for more.
+/// The number of schedules to try; `JOURNAL_SEEDS` asks for more.
 fn seeds() -> u64 {
     let asked = std::env::var("JOURNAL_SEEDS").ok();
     asked.map_or(40, |text| text.parse().expect("JOURNAL_SEEDS is a number"))

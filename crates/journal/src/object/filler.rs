@@ -1,5 +1,5 @@
-//! The object that closes a slot for good (docs/formats/journal.md). It must not know who closes
-//! slots, nor why.
+//! The object that closes a slot for good (docs/formats/journal.md). It must not know which writer
+//! closes slots, nor why.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use store::checksum::crc32c;
@@ -8,7 +8,7 @@ const MAGIC: [u8; 4] = *b"SWJX";
 const FORMAT: u8 = 1;
 const BYTES: usize = 20;
 
-/// The filler of one slot: the same bytes, whoever makes it.
+/// The filler of one slot: the same bytes from every writer.
 pub(super) fn encode(shard: u16, index: u64) -> Bytes {
     let mut out = BytesMut::with_capacity(BYTES);
     out.put_slice(&MAGIC);

@@ -1,6 +1,6 @@
 //! The floor of a journal in a bucket: a chain of objects numbered from 1, each created if absent
-//! and never deleted, with ever higher floors; the last one holds. So reading it rests on no
-//! listing. It must not know of slots.
+//! and never deleted, with ever higher floors, the last of which is in force. So reading it rests
+//! on no listing. It must not know of slots.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use store::bucket::{Bucket, Key, Payload, Put};
@@ -13,7 +13,7 @@ use crate::engine::Error;
 const MAGIC: [u8; 4] = *b"SWJF";
 const FORMAT: u8 = 1;
 const LINK_BYTES: usize = 20;
-/// Others may be adding links at the same time; more than a few in a row is a fault of ours.
+/// Other nodes may add links at the same time; more than a few in a row is a fault of ours.
 const ATTEMPTS: u32 = 16;
 
 /// One link of the chain; the default one stands before the first.
@@ -41,7 +41,7 @@ fn encode(floor: u64) -> Bytes {
 fn decode(object: &Bytes) -> Option<u64> {
     let bytes = object.get(8..16)?.try_into().ok()?;
     let floor = u64::from_le_bytes(bytes);
-    // One spelling only.
+    // Only the canonical spelling is a link.
     (encode(floor) == *object).then_some(floor)
 }
 
@@ -58,10 +58,10 @@ async fn read(bucket: &dyn Bucket, shard: u16, number: u64) -> Result<Option<Lin
     }
 }
 
-/// The last link, which is `known` or comes after it.
+/// The last link; `known` is one of the chain.
 pub(super) async fn last(bucket: &dyn Bucket, shard: u16, known: Link) -> Result<Link, Error> {
-    // Links have no gaps, so whether one exists tells about all before it: first in growing
-    // steps, then in shrinking ones. Where nothing was added that is a single read.
+    // Links have no gaps, so if one exists, all before it do: the search goes in growing steps,
+    // then in shrinking ones. If nothing was added it is a single read.
     let mut last = known;
     let mut step = 1;
     while let Some(link) = read(bucket, shard, last.number + step).await? {
@@ -77,7 +77,7 @@ pub(super) async fn last(bucket: &dyn Bucket, shard: u16, known: Link) -> Result
     Ok(last)
 }
 
-/// Makes the floor at least `floor`.
+/// Raises the floor to `floor` at least.
 pub(super) async fn raise(
     bucket: &dyn Bucket,
     shard: u16,
@@ -96,7 +96,7 @@ pub(super) async fn raise(
         if put.map_err(unavailable)? == Put::Created {
             return Ok(Link { number, floor });
         }
-        // Ours or another's: the next look at the chain tells.
+        // The link may be ours or another's: the next look at the chain tells.
     }
     Err(Error::Unavailable("the floor keeps moving".to_owned()))
 }

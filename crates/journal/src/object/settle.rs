@@ -1,14 +1,14 @@
-//! Which slots a take reads and closes, step by step and without I/O. All steps of one round are
-//! made at the same time. It must not know buckets nor what entries mean.
+//! Decides which slots a take reads and closes, step by step and without I/O. All steps of one
+//! round are made at the same time. It must not know buckets nor what entries mean.
 
 use std::collections::BTreeMap;
 
 use crate::engine::{Content, WINDOW};
 
-/// Slots read in one round: all that may be in flight beyond a run of so many.
+/// Slots read in one round: the window, beyond a run of the same length.
 const READS: u64 = 2 * WINDOW;
 
-/// What is to be done with a slot. The answer is what the slot holds afterwards.
+/// A step on one slot; its answer is what the slot holds afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Read(u64),
@@ -29,7 +29,7 @@ pub(crate) struct Settle {
 }
 
 impl Settle {
-    /// Of the slots from `from` on, and of every slot below `through`.
+    /// Settles the slots from `from` on, and every slot below `through`.
     pub(crate) fn new(from: u64, through: u64) -> Self {
         Settle {
             from,
@@ -41,7 +41,8 @@ impl Settle {
         }
     }
 
-    /// The next round; none once all is settled. It begins when the one before is answered whole.
+    /// The steps of the next round, once all of the one before are answered; none once all is
+    /// settled.
     pub(crate) fn round(&mut self) -> Vec<Step> {
         let Some(end) = self.end() else {
             let range = self.read_to..self.read_to + READS;
@@ -55,7 +56,8 @@ impl Settle {
         (self.from..end).filter(is_free).map(Step::Fill).collect()
     }
 
-    /// What the slot of a step holds; `None` if it is free, which none is after it was filled.
+    /// Takes the answer to a step: `None` if the slot is free, which it never is after it was
+    /// filled.
     pub(crate) fn answer(&mut self, step: Step, content: Option<Content>) {
         let (Step::Read(index) | Step::Fill(index)) = step;
         if let Some(content) = content {
@@ -67,7 +69,7 @@ impl Settle {
     fn end(&mut self) -> Option<u64> {
         if self.end.is_none() {
             let free = (self.from..self.read_to).find(|index| !self.held.contains_key(index))?;
-            // As much as may be in flight beyond the first free slot must have been read.
+            // The whole window beyond the first free slot must have been read.
             if self.read_to < free + WINDOW {
                 return None;
             }
@@ -78,7 +80,7 @@ impl Settle {
         self.end
     }
 
-    /// What was settled, in order, and the first slot of the tenure.
+    /// The settled slots, in order, and the first slot of the tenure.
     pub(crate) fn settled(self) -> (Vec<(u64, Content)>, u64) {
         let end = self.end.unwrap_or(self.from);
         let settled: Vec<_> = self.held.into_iter().collect();

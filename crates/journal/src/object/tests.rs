@@ -1,4 +1,4 @@
-//! The engine on a bucket passes the suite, and lies of a bucket do not mislead it.
+//! The engine on a bucket passes the conformance suite, and a lying bucket does not mislead it.
 
 use std::sync::Arc;
 

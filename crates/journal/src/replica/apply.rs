@@ -1,4 +1,4 @@
-//! Applying entries to the state machine, and which of them are applied off the async threads. It
+//! Applies entries to the state machine, and decides which are applied off the async threads. It
 //! must not know who waits for replies.
 
 use std::iter::Peekable;
@@ -8,32 +8,32 @@ use super::{Shared, StateMachine};
 use crate::entry::{EntryId, Item, Stamp};
 use crate::node::{Effect, Event};
 
-/// Entries with this many bytes of commands take long enough to apply for a thread of their own;
-/// fewer take less than finding one.
+/// Entries with so many bytes of commands take long enough to deserve a thread of their own; for
+/// fewer, finding a thread takes longer than applying.
 const MANY_BYTES: usize = 128 << 10;
 
-/// One entry to apply, for whose replies nobody waits.
+/// An entry whose replies nobody waits for.
 struct Unheard {
     id: EntryId,
     stamp: Stamp,
     items: Vec<Item>,
 }
 
-/// Entries that were read, in order: what takes long at a start.
+/// Entries that were read, in order; at a start there are many.
 pub(super) struct Entries(Vec<Unheard>);
 
-/// What came of applying entries.
+/// The result of applying entries.
 pub(super) struct Applied {
     /// The last entry that was applied.
     pub(super) index: u64,
     pub(super) commands: u64,
-    /// A command could not be applied, and nothing after it was.
+    /// Set if a command could not be applied; nothing after it was.
     pub(super) poisoned: Option<Event>,
 }
 
 impl Entries {
-    /// The entries that `effect` begins, if nobody waits for them and there is much to apply; else
-    /// what there is to perform one by one.
+    /// Takes the run of entries that `effect` begins, if it is long and nobody waits for replies;
+    /// else the effects to perform one by one.
     pub(super) fn take(
         effect: Effect,
         more: &mut Peekable<impl Iterator<Item = Effect>>,
@@ -52,7 +52,7 @@ impl Entries {
         Ok(Entries(run.into_iter().filter_map(unheard).collect()))
     }
 
-    /// Applies them, up to the first that cannot be.
+    /// Applies the entries up to the first that cannot be.
     pub(super) fn apply<S: StateMachine>(self, shared: &Shared<S>) -> Applied {
         let mut applied = Applied {
             index: 0,
@@ -104,7 +104,7 @@ pub(super) fn apply<S: StateMachine>(
     Ok(())
 }
 
-/// Names the command that is applied, should the state machine panic: the process ends, and would at
+/// Names the command being applied in case the state machine panics: the process would end, at
 /// every start.
 struct Named {
     id: EntryId,
@@ -122,8 +122,7 @@ impl Drop for Named {
 const PANICKED: &str = "the state machine panicked at this command of this entry of the journal, and \
                         will at every start: run a version that can apply it";
 
-/// Bytes of the commands of an entry to apply for which nobody waits; `None` if it is another
-/// effect.
+/// Bytes of an entry's commands if the effect applies one for which nobody waits; else `None`.
 fn unheard_bytes(effect: &Effect) -> Option<usize> {
     match effect {
         Effect::Apply { items, tickets, .. } if tickets.is_empty() => {

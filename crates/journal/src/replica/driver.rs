@@ -1,5 +1,5 @@
-//! The task of a replica: takes what handles send and what requests answer, gives it to the node,
-//! and performs what the node wants. It must not know how requests are made.
+//! The task of a replica: takes messages of handles and answers to requests, gives them to the
+//! node, and performs the node's effects. It must not know how requests are made.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::engine::{Append, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
 use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
 
-/// Inputs taken in one turn.
+/// Messages of handles taken in one turn.
 const INPUTS_AT_ONCE: usize = 1_024;
 
 /// The driver of one replica.
@@ -32,7 +32,7 @@ pub(super) struct Driver<S: StateMachine> {
     commands_applied: u64,
     entries_appended: u64,
     applied: u64,
-    /// The claim of another node that was told of last.
+    /// The claim of another node that was last logged.
     told: Option<EntryId>,
 }
 
@@ -73,7 +73,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Gives the node everything that handles sent meanwhile, proposals in one piece so that they
+    /// Gives the node all messages that handles have sent, with proposals together so that they
     /// share an entry.
     async fn take(&mut self, batch: &mut Vec<Input<S::Reply>>) {
         let mut proposals = Vec::new();
@@ -108,7 +108,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// A request was answered.
+    /// Takes the answer to a request.
     async fn answered(&mut self, event: Event) {
         let trouble = match &event {
             Event::AppendDone(_, Append::Unknown(why)) => Some(Some(why.clone())),
@@ -141,7 +141,7 @@ impl<S: StateMachine> Driver<S> {
         self.event(event).await;
     }
 
-    /// One event and everything that follows from it.
+    /// Handles one event and everything that follows from it.
     async fn event(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -151,7 +151,7 @@ impl<S: StateMachine> Driver<S> {
             };
             let mut effects = std::mem::take(&mut self.effects);
             self.node.handle(now, event, &mut effects);
-            // Nothing that the node wanted after an entry that cannot be applied may happen.
+            // If an entry cannot be applied, no effect after it may be performed.
             events.extend(self.perform_all(effects.drain(..)).await);
             self.effects = effects;
         }
@@ -172,8 +172,8 @@ impl<S: StateMachine> Driver<S> {
         None
     }
 
-    /// Applies what others wrote off the async threads: at a start it may be a second's work, and
-    /// the node is to be asked how it does and told to stop meanwhile.
+    /// Applies entries of others off the async threads: at a start it may take a second, and
+    /// meanwhile handles must still be able to ask for the status and to stop.
     async fn apply_apart(&mut self, entries: Entries) -> Option<Event> {
         let shared = Arc::clone(&self.shared);
         let applied = host::task::spawn_blocking(move || entries.apply(&shared)).await;
@@ -260,7 +260,8 @@ impl<S: StateMachine> Driver<S> {
         self.under_way.push(Box::pin(request));
     }
 
-    /// Starts a request that works hard on a task of its own, so that appends do not wait for it.
+    /// Starts a request that uses much CPU on a task of its own, so that appends do not wait for
+    /// it.
     fn start_apart(
         &mut self,
         name: &'static str,
@@ -270,7 +271,7 @@ impl<S: StateMachine> Driver<S> {
         self.start(async move {
             match task.join().await {
                 Some(event) => event,
-                // Only the runtime's end aborts it, and then nobody asks any more.
+                // The task is aborted only by the end of the runtime, and then nobody waits for it.
                 None => std::future::pending().await,
             }
         });
@@ -316,7 +317,7 @@ impl<S: StateMachine> Driver<S> {
     fn halt(&mut self, why: &str) {
         tracing::error!(why, "the journal's replica has stopped for good");
         self.shared.status().halted = Some(why.to_owned());
-        // Whoever the node has not answered by now waits for an entry that cannot be applied.
+        // Callers that have no answer by now wait for an entry that cannot be applied.
         for (_, waiting) in std::mem::take(&mut self.waiters) {
             match waiting {
                 Waiting::Reply { answer, .. } => {
@@ -330,7 +331,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Says at once that another node has the lead, since nothing works here until it is gone.
+    /// Logs at once that another node leads, since nothing works here until it is gone.
     fn warn_if_deposed(&mut self) {
         let deposed_by = self.node.deposed_by();
         let claim = deposed_by.map(|(claim, _)| claim);
@@ -348,8 +349,8 @@ impl<S: StateMachine> Driver<S> {
         self.told = claim;
     }
 
-    /// How far the state has come: to the end of the chain, void entries and claims included, unless
-    /// an entry cannot be applied.
+    /// How far the state has come: to the end of the chain, with void entries and claims, unless an
+    /// entry cannot be applied.
     fn come_to(&self) -> Position {
         match self.node.role() {
             Role::Halted | Role::Loading => Position(self.applied),
@@ -357,7 +358,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Shows handles what has changed.
+    /// Publishes changes to handles.
     fn publish(&mut self) {
         self.warn_if_deposed();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
@@ -398,7 +399,7 @@ impl<S: StateMachine> Driver<S> {
     }
 }
 
-/// Sends an answer; nobody may be waiting for it any more.
+/// Sends an answer; the caller may be gone.
 fn reply<T>(to: Answer<T>, answer: Result<T, ProposeError>) {
     drop(to.send(answer));
 }

@@ -1,5 +1,5 @@
-//! What a node asks for, done on the engine, the bucket and the state machine; each gives the
-//! event that answers it, within a time limit. It must not know why it is asked.
+//! Performs a node's requests on the engine, the bucket and the state machine; each yields the
+//! event that answers it, within a time limit. It must not know why the node asks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,31 +25,30 @@ use crate::snapshot::manifest::{Chunk, Manifest};
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read of the floor, or a take, may take before it begins again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often what is damaged is read, since bytes may be altered on the way.
+/// How often damaged bytes are read again, since they may have been altered on the way.
 const READS_OF_DAMAGE: u32 = 3;
 
-/// A run of slots of this many bytes has more behind it, most likely.
+/// A run with so many bytes is most likely followed by more slots.
 const LONG_RUN_BYTES: usize = 16 << 20;
-/// The most bytes that a run holds, bodies included: one more slot is not completed beyond.
+/// The most bytes of a run, with bodies; one more slot is not read beyond them.
 const RUN_BYTES: usize = 32 << 20;
 
-/// Everything that requests need.
 pub(super) struct Requests<S> {
     engine: Arc<dyn Engine>,
-    /// The last tenure; in no other anything is appended or trimmed.
+    /// The last tenure, in which alone entries are appended and slots trimmed.
     tenure: Mutex<Option<Arc<dyn Tenure>>>,
     bucket: Arc<dyn Bucket>,
     archive: Archive,
-    /// The parts of the last snapshot that have an identity, and what they are in the bucket.
+    /// The parts of the last snapshot that have an identity, and their chunks in the bucket.
     parts: Mutex<BTreeMap<PartId, Chunk>>,
     retry: Retry,
     shared: Arc<Shared<S>>,
-    /// The next run, which is read while the one before is applied: one at most, hence as much
-    /// memory again as a scan takes.
+    /// The next run, which is read while the one before is applied. There is one at most, so it
+    /// takes at most as much memory again as a scan.
     ahead: Mutex<Option<Ahead>>,
 }
 
-/// A run that nobody has asked for yet.
+/// A run that the node has not asked for yet.
 struct Ahead {
     from: u64,
     run: Task<Run>,
@@ -101,12 +100,12 @@ impl<S: StateMachine> Requests<S> {
     }
 
     fn tenure(&self) -> Option<Arc<dyn Tenure>> {
-        // It is whole at any time.
+        // No code that can panic runs under the lock, so a poisoned value is still whole.
         let tenure = self.tenure.lock();
         tenure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The last tenure's claim counts.
+    /// Tells the last tenure that its claim counts.
     pub(super) fn confirmed(&self) {
         if let Some(tenure) = self.tenure() {
             tenure.confirmed();
@@ -145,7 +144,8 @@ impl<S: StateMachine> Requests<S> {
         Event::FloorRead(ask, read)
     }
 
-    /// The floor; damage if slot `end` is free although more slots follow than were ever in flight.
+    /// The floor; damage if slot `end` is free although more slots follow than can have been in
+    /// flight.
     async fn floor_and_gap(&self, end: u64) -> Result<u64, Error> {
         let floor = self.engine.floor().await?;
         if floor > end {
@@ -154,7 +154,7 @@ impl<S: StateMachine> Requests<S> {
         let Some(above) = self.engine.above(end + WINDOW - 1).await? else {
             return Ok(floor);
         };
-        // Others may have gone on since `end` was read, or have trimmed.
+        // Other nodes may have appended since `end` was read, or trimmed.
         let scan = self.engine.scan(end, 1).await;
         match scan.end {
             _ if !scan.slots.is_empty() => return Ok(floor),
@@ -171,7 +171,7 @@ impl<S: StateMachine> Requests<S> {
         )))
     }
 
-    /// The run of slots from here. If there is most likely more behind it, that is read meanwhile.
+    /// Reads the run of slots from `from` on; if more probably follow, reads those ahead.
     pub(super) async fn scan(self: &Arc<Self>, ask: Ask, from: u64, limit: usize) -> Event {
         let run = match self.take_ahead(from).await {
             Some(run) => run,
@@ -186,9 +186,10 @@ impl<S: StateMachine> Requests<S> {
         Event::Scanned(ask, run)
     }
 
-    /// What was read ahead from this slot, if anything. That a slot was free then says nothing
-    /// about now, and an error may have passed; what a slot held it holds still, and whether that
-    /// may have been put where a slot was trimmed is decided by the floor, which is read after.
+    /// The run that was read ahead from this slot, if there is one. A slot that was free then may
+    /// be occupied now, and an error may have passed, so these are dropped; a slot's contents stay
+    /// what they were, and whether they may have been put where a slot was trimmed, the floor
+    /// decides, which is read later.
     async fn take_ahead(&self, from: u64) -> Option<Run> {
         let ahead = self.ahead().take();
         let ahead = ahead.filter(|ahead| ahead.from == from)?;
@@ -214,8 +215,8 @@ impl<S: StateMachine> Requests<S> {
         self.complete_all(scan.slots, RUN_BYTES, scan.end).await
     }
 
-    /// The slots with their bodies, as many as have so many bytes, at least one. What cannot be
-    /// completed ends the run: what comes before it is kept.
+    /// Completes slots with their bodies, up to so many bytes but at least one slot. A slot that
+    /// cannot be completed ends the run; those before it are kept.
     async fn complete_all(&self, found: Vec<(u64, Content)>, most: usize, end: End) -> Run {
         let mut run = Run {
             slots: Vec::with_capacity(found.len()),
@@ -241,7 +242,7 @@ impl<S: StateMachine> Requests<S> {
         run
     }
 
-    /// The slot, read again if it does not decode, with its body if that lies elsewhere.
+    /// A slot, read again if it does not decode, with its body if that is stored apart.
     async fn complete(&self, index: u64, content: Content) -> Result<Slot, Error> {
         let mut content = content;
         for _ in 1..READS_OF_DAMAGE {
@@ -270,7 +271,7 @@ impl<S: StateMachine> Requests<S> {
         })
     }
 
-    /// A body that lies elsewhere, read again if it came back damaged.
+    /// A body that is stored apart, read again if it is damaged.
     async fn read_body(&self, key: &Key, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
         let mut body = None;
         for _ in 0..READS_OF_DAMAGE {
@@ -289,7 +290,7 @@ impl<S: StateMachine> Requests<S> {
     }
 
     async fn load(&self, above: u64) -> Result<Loaded, Error> {
-        // First the floor: snapshots are removed only below the two that it rests on.
+        // The floor is read first: only snapshots below the two that it rests on are ever removed.
         let floor = limited(self.engine.floor()).await?;
         let mut damaged = Vec::new();
         for found in self.archive.list(above).await.map_err(unavailable)? {
@@ -310,7 +311,7 @@ impl<S: StateMachine> Requests<S> {
                 shared.adopted();
                 before
             };
-            // A large state takes its time to go.
+            // Dropping a large state takes a while.
             host::task::spawn_blocking(move || drop(before)).await;
             return Ok(Loaded::Restored {
                 cut: Box::new(manifest.cut),
@@ -321,8 +322,8 @@ impl<S: StateMachine> Requests<S> {
         Ok(Loaded::Nothing { floor, damaged })
     }
 
-    /// A snapshot read whole and restored beside the state in use, which nobody waits for, and
-    /// compared with what its manifest says of it; how long a core was at work.
+    /// Reads and restores a snapshot beside the state in use, and compares it with its manifest;
+    /// yields how long that kept a core busy.
     async fn restored(
         &self,
         found: &Found,
@@ -385,7 +386,7 @@ impl<S: StateMachine> Requests<S> {
             && let Some(older) = older
             && let Err(error) = self.archive.sweep(older, claim).await
         {
-            // What is left over is found again after the next snapshot.
+            // Snapshots left over are found again after the next one.
             tracing::warn!(%error, "old snapshots could not be removed");
         }
         let bytes = manifest.chunks.iter().map(|chunk| chunk.length).sum();
@@ -393,7 +394,7 @@ impl<S: StateMachine> Requests<S> {
         Event::SnapshotWritten(index, written)
     }
 
-    /// The parts of the last snapshot that were written under this claim.
+    /// The parts of the last snapshot that was written under this claim.
     fn known_parts(&self, claim: u64) -> BTreeMap<PartId, Chunk> {
         let mut parts = self.parts().clone();
         parts.retain(|_, chunk| self.archive.has(claim, chunk));
@@ -405,7 +406,8 @@ impl<S: StateMachine> Requests<S> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Restores a snapshot beside the state in use, and says whether it is what it was cut from.
+    /// Restores a snapshot beside the state in use, and tells whether it equals the state it was
+    /// cut from.
     pub(super) async fn verify_snapshot(&self, index: u64) -> Event {
         let verify = async {
             let listed = self.archive.list(index - 1).await.map_err(unavailable)?;
@@ -431,7 +433,7 @@ impl<S: StateMachine> Requests<S> {
         Event::SnapshotVerified(index, verdict)
     }
 
-    /// Trims what the state does not need any more.
+    /// Trims slots that the state does not need any more.
     pub(super) async fn trim(
         &self,
         (floor, through): (u64, u64),

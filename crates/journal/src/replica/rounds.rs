@@ -1,5 +1,5 @@
-//! How many rounds a takeover takes: what is sent together is one round. The bucket answers
-//! nothing before all that is wanted at one time has been asked for.
+//! Counts the rounds of requests that a takeover takes: requests sent together are one round. The
+//! bucket answers none before all that are sent at one time have come.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use super::{Parts, start};
 use crate::node::Role;
 use crate::object::Object;
 
-/// One kind of request, and what lets it go on.
+/// A waiting request, and the channel that lets it go on.
 type Waiting = (Op, String, oneshot::Sender<()>);
 
 /// A bucket whose requests wait for their round.
@@ -34,14 +34,14 @@ impl Gate {
         gone.await.expect("every round is let go");
     }
 
-    /// What waits once nothing more comes.
+    /// The requests that wait once no more come.
     async fn round(&self) -> Vec<Waiting> {
         let mut seen = 0;
         loop {
             for _ in 0..50 {
                 tokio::task::yield_now().await;
             }
-            // Longer than entries are apart, so that a round is whole.
+            // Longer than the time between appends, so that a round is whole.
             clock::sleep(Duration::from_millis(3)).await;
             let mut waiting = self.waiting.lock().expect("nobody panics");
             if !waiting.is_empty() && waiting.len() == seen {
@@ -87,11 +87,11 @@ impl Bucket for Gate {
     }
 }
 
-/// A journal whose leader died with eight entries in flight, all of which are held back.
+/// A journal whose leader died with eight entries in flight, all of them held back.
 async fn eight_in_flight() -> World {
     let mut world = World::new();
     world.settings.append_spacing = Duration::ZERO;
-    // Each is sent once.
+    // Each request is sent once.
     world.settings.retry_min = Duration::from_secs(60);
     world.settings.retry_max = Duration::from_secs(60);
     world.settings.snapshot.entries = u64::MAX;
@@ -117,7 +117,7 @@ async fn eight_in_flight() -> World {
 
 #[tokio::test]
 async fn after_a_death_with_eight_entries_in_flight_the_next_leader_needs_three_rounds_of_each() {
-    // What was in flight lands before this round of the takeover; 9: never.
+    // The entries in flight land before this round of the takeover; 9 means never.
     for lands_before in [0, 1, 2, 3, 4, 9] {
         let world = eight_in_flight().await;
         let gate = Arc::new(Gate {
@@ -144,7 +144,7 @@ async fn after_a_death_with_eight_entries_in_flight_the_next_leader_needs_three_
                 .filter(is_slot)
                 .filter(|(op, ..)| *op == Op::Get);
             if reads.count() > 8 {
-                // The decision to claim: a take reads many slots at the same time.
+                // The takeover begins when many slots are read at the same time: that is the take.
                 rounds = rounds.or(Some(0));
             }
             if let Some(number) = &mut rounds {

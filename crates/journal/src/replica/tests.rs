@@ -1,4 +1,4 @@
-//! Replicas as their users see them: over real engines, restarted, with faults.
+//! Replicas as their users see them: over real engines, with restarts and faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,7 +208,7 @@ async fn a_long_journal_is_read_in_runs_and_applied_whole() {
         world.settings.snapshot.entries = u64::MAX;
         world.settings.snapshot.interval = Duration::from_secs(1 << 40);
         let mut sum = 0;
-        // Every number of entries behind the last full run occurs.
+        // Every remainder of entries after the last full run occurs.
         for number in 0..200 {
             let (handle, _replica) = world.start();
             role(&handle, Role::Leader).await;
@@ -247,7 +247,7 @@ async fn much_is_applied_up_to_the_command_that_cannot_be() {
     assert!(why.contains("cannot be applied"), "{why}");
 }
 
-/// A sum that is applied only while somebody else on the async threads goes on.
+/// A sum that is applied only while another task on the async threads makes progress.
 struct Watched {
     sum: Sum,
     seen: std::sync::mpsc::Receiver<()>,
@@ -310,7 +310,7 @@ async fn the_process_goes_on_while_much_is_applied() {
     let (handle, _replica) = start(parts, std::sync::Mutex::new(Watched { sum, seen }));
     while !handle.is_leader() {
         assert_eq!(handle.status().halted, None);
-        // This task has the test's only thread in turn with the replica.
+        // This task shares the test's only thread with the replica.
         see.send(()).expect("the handle holds the receiver");
         clock::sleep(Duration::from_micros(100)).await;
     }
@@ -434,11 +434,12 @@ async fn a_slot_that_is_found_at_another_look_was_not_lost() {
     }
     let slots = world.keys("journal/0000/").await;
     let middle = slots[slots.len() / 2].as_str();
-    // Once as one of many, once as the next one, and at two looks for a lost slot.
+    // Read once in a run, once as the next slot, and at two looks for a lost slot.
     let absent = Rule::on(Op::Get, Fault::Missing).below(middle).times(4);
     world.bucket.faults().add(absent);
     let (handle, _replica) = world.start();
-    // It has claimed where a slot is taken, so now it waits for somebody who wants a leader.
+    // The claim went into a slot that is taken, so the replica now waits for a caller that wants a
+    // leader.
     while let Err(error) = add(&handle, 0).await {
         assert!(
             !matches!(error, ProposeError::Definite(Refusal::Halted(_))),

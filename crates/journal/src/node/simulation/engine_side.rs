@@ -1,10 +1,10 @@
-//! The side of a simulated node's engine: takes, slot by slot, and the books of its tenure. What a
-//! node asks of a tenure against the contract ends the run.
+//! The engine of a simulated node: takes, slot by slot, and what its tenure has sent. A request
+//! that breaks the engine's contract ends the run.
 
 use super::*;
 use crate::engine::WINDOW;
 
-/// What the engine of one life of a node keeps.
+/// The state of the engine during one life of its node.
 #[derive(Default)]
 pub(super) struct Side {
     take: Option<Take>,
@@ -43,8 +43,8 @@ impl Side {
         }
     }
 
-    /// Whether the entry is sent. Other bytes for a slot, a slot outside the window, an entry before
-    /// the claim counts, or a second claim break the contract.
+    /// True if the entry is sent. Other bytes for a slot, a slot outside the window, an entry
+    /// before the claim counts, or a second claim break the contract.
     fn admit(&mut self, id: EntryId, bytes: &Bytes) -> Result<bool, String> {
         let Some(books) = self.books.as_mut().filter(|books| !books.is_over()) else {
             return Ok(false);
@@ -103,7 +103,7 @@ impl World {
         }
         let round = take.settle.round();
         if take.fails {
-            // What it sent may take effect all the same, at any later time.
+            // Requests that were sent may take effect all the same, at any later time.
             for step in &round {
                 if let Step::Fill(index) = step {
                     let far = self.now + self.rng.below(15 * SECONDS);
@@ -134,7 +134,7 @@ impl World {
 
     pub(super) fn take_step(&mut self, place: usize, life: u64, step: Step) -> Result<(), String> {
         if self.places[place].life != life {
-            // It was sent all the same.
+            // The request was sent all the same.
             if let Step::Fill(index) = step {
                 drop(self.stores.fill(index)?);
             }
@@ -197,12 +197,12 @@ impl World {
             }
             // The request is lost.
             9 => self.at(heard_at, Happening::Heard(place, life, unknown)),
-            // It lands when nobody waits for it any more.
+            // The append takes effect after its sender has stopped waiting.
             10 => {
                 self.at(far, Happening::Lands(id, bytes, None, tenure));
                 self.at(heard_at, Happening::Heard(place, life, unknown));
             }
-            // It takes long, and whoever waits is patient, or asleep.
+            // The append takes long, and its sender is patient, or asleep.
             11 => {
                 let waiting = Some((place, life, far + MILLIS));
                 self.at(far, Happening::Lands(id, bytes, waiting, tenure));

@@ -1,4 +1,4 @@
-//! What clients were told, and whether it is true. It must not know how nodes work.
+//! Records what clients were told, and checks that it is true. It must not know how nodes work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,13 @@ use super::{SECONDS, Ticket};
 pub(super) struct Oracle {
     next_ticket: u64,
     proposed: BTreeMap<Ticket, u64>,
-    /// Values with a reply: when, and at which place in the history.
+    /// For each value with a reply, the time of the reply and the value's place in the history.
     acked: BTreeMap<u64, (u64, usize)>,
     refused: BTreeSet<u64>,
-    /// Barriers: how much of the history had been acknowledged when each was asked for.
+    /// For each barrier, the length of the history that had been acknowledged when it was asked
+    /// for.
     barriers: BTreeMap<Ticket, usize>,
-    /// By the time of the acknowledgement, the longest history acknowledged by then.
+    /// By time, the longest history that was acknowledged by then.
     acked_by: BTreeMap<u64, usize>,
     open: BTreeMap<Ticket, usize>,
     pub(super) barriers_passed: u64,
@@ -48,7 +49,7 @@ impl Oracle {
         self.open.retain(|_, of| *of != place);
     }
 
-    /// Every ticket is answered once.
+    /// Checks that a ticket is answered only once.
     fn close(&mut self, place: usize, ticket: Ticket) -> Result<(), String> {
         match self.open.remove(&ticket) {
             Some(of) if of == place => Ok(()),
@@ -58,7 +59,7 @@ impl Oracle {
         }
     }
 
-    /// The reply to a proposal, given at `now`; `length` of the history includes it.
+    /// Checks the reply to a proposal, given at `now`; `length` of the history includes it.
     pub(super) fn acked(
         &mut self,
         place: usize,
@@ -95,7 +96,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// A barrier passed: everything acknowledged before it was asked for must be applied.
+    /// Checks a barrier that passed: everything acknowledged before it was asked for must be
+    /// applied.
     pub(super) fn passed(
         &mut self,
         place: usize,
@@ -117,7 +119,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A leader may be a second behind when it answers from memory, no more.
+    /// Checks that a leader answering from memory is at most a second behind.
     pub(super) fn answers_from_memory(
         &self,
         place: usize,
@@ -143,7 +145,7 @@ impl Oracle {
         self.acked.len()
     }
 
-    /// At the end, `history` is what the journal holds.
+    /// Checks, at the end, against `history`, which the journal holds.
     pub(super) fn end(&self, history: &[u64]) -> Result<(), String> {
         let kept: BTreeSet<u64> = history.iter().copied().collect();
         if kept.len() != history.len() {

@@ -16,7 +16,7 @@ const STRAY_VALUE: u64 = u64::MAX;
 
 pub(super) struct Stores {
     pub(super) slots: Slots,
-    /// What a reader that never sleeps makes of the slots.
+    /// The chain of a reader that never sleeps.
     truth: Chain,
     /// Every valid command so far.
     pub(super) history: Vec<u64>,
@@ -45,7 +45,7 @@ impl Default for Stores {
 }
 
 impl Stores {
-    /// Whether the slot holds these bytes then.
+    /// True if the slot holds these bytes afterwards.
     pub(super) fn append(&mut self, index: u64, bytes: Bytes) -> Result<bool, String> {
         let holds = self.slots.put(index, bytes);
         self.read_on()?;
@@ -122,7 +122,7 @@ impl Stores {
         slots.into_iter().map(complete).collect()
     }
 
-    /// The first free slot below `index` for which the writer has `sent` nothing.
+    /// The first free slot below `index` to which the writer has `sent` nothing.
     pub(super) fn hole_below(&self, index: u64, sent: &BTreeSet<u64>) -> Option<u64> {
         (self.truth.next()..index)
             .find(|slot| self.slots.read(*slot).is_none() && !sent.contains(slot))
@@ -142,7 +142,7 @@ impl Stores {
 }
 
 /// An entry that must be void, since it names an older claim or an older entry: at the head, or a
-/// little after it, as by somebody who lost the lead with several entries in flight.
+/// little after it, as from a writer that lost the lead with several entries in flight.
 pub(super) fn stray(stores: &Stores, rng: &mut Rng) -> (u64, Bytes) {
     let ahead = if rng.once_in(2) { rng.below(4) } else { 0 };
     let index = stores.truth.next() + ahead;
@@ -151,7 +151,7 @@ pub(super) fn stray(stores: &Stores, rng: &mut Rng) -> (u64, Bytes) {
         let seen: Vec<&(EntryId, bool)> = stores.seen.iter().filter(fit).collect();
         match seen.len() as u64 {
             0 => EntryId { index: 0, nonce: 7 },
-            // Mostly one of the last, as a sleeper would.
+            // Mostly one of the last entries, as a sleeper would name.
             count => seen[(count - 1 - rng.below(count.min(3))) as usize].0,
         }
     };
