@@ -192,6 +192,23 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         "Partitions of topics.",
         totals.partitions,
     );
+    memory_metrics(text, parts);
+    gauge(
+        text,
+        "seaway_files",
+        "Files that are not forgotten.",
+        totals.files,
+    );
+    let held = parts
+        .control
+        .with_state(|state| state.retention_hold().is_some());
+    let help = "1 while retention by time is held after a jump of the wall clock.";
+    gauge(text, "seaway_retention_held", help, u64::from(held));
+}
+
+/// What clients let the cluster remember, and how much of it there may be.
+fn memory_metrics(text: &mut String, parts: &Parts) {
+    let totals = parts.control.with_state(|state| state.totals());
     gauge(text, "seaway_groups", "Consumer groups.", totals.groups);
     gauge(
         text,
@@ -224,17 +241,6 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         "Memory of member ids that were given out and are awaited to join.",
         groups.awaited_bytes,
     );
-    gauge(
-        text,
-        "seaway_files",
-        "Files that are not forgotten.",
-        totals.files,
-    );
-    let held = parts
-        .control
-        .with_state(|state| state.retention_hold().is_some());
-    let help = "1 while retention by time is held after a jump of the wall clock.";
-    gauge(text, "seaway_retention_held", help, u64::from(held));
 }
 
 /// A metric of the bucket: its name, its help, and how it is read from the counters.

@@ -100,12 +100,7 @@ impl Coordinator {
             return;
         };
         let Command { group: id, action } = proposed.command;
-        // The others that it touched are named by the event that told of it.
-        let waiting = match &action {
-            Action::Join(join) => vec![join.member.clone()],
-            Action::Sync(sync) => vec![sync.member.clone()],
-            _ => Vec::new(),
-        };
+        let waiting = who_may_wait(&action);
         match (proposed.purpose, action, reply) {
             (Purpose::Join { ticket, member }, Action::Join(join), Reply::Join(result)) => {
                 self.join_applied(now, &id, (ticket, member), join, result, metadata);
@@ -329,6 +324,16 @@ impl Coordinator {
             }
             Purpose::CompleteJoin | Purpose::Upkeep => {}
         }
+    }
+}
+
+/// Who may wait once a command is applied. Others that it touched are named by the event that tells
+/// of it.
+fn who_may_wait(action: &Action) -> Vec<String> {
+    match action {
+        Action::Join(join) => vec![join.member.clone()],
+        Action::Sync(sync) => vec![sync.member.clone()],
+        _ => Vec::new(),
     }
 }
 
