@@ -319,7 +319,7 @@ async fn open_views(control: &Client, cluster_id: &str, hub: &Arc<Hub>) -> Views
         match Views::open(control.clone(), cluster_id.to_owned(), hub).await {
             Ok(views) => return views,
             Err(error) => {
-                tracing::info!(%error, "the agent waits for the topics");
+                tracing::info!(%error, "the agent waits for the list of topics");
                 pauses.pause().await;
             }
         }

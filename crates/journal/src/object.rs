@@ -291,7 +291,7 @@ impl Held {
 impl Tenure for Held {
     async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
         if let Err(why) = self.window().admit(index, &bytes) {
-            tracing::debug!(index, why, "an append was not sent");
+            tracing::debug!(index, why, "an append was refused, which ends the tenure");
             return Append::Superseded;
         }
         let key = self.shared.slot(index);

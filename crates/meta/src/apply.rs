@@ -1,6 +1,6 @@
-//! `apply`: one match over all commands. What concerns one noun is a call into its module, what
-//! concerns several is a file below this one. It must not read what is not in the state, the stamp
-//! or the command.
+//! `apply`: one match over all commands. A command about one noun is a call into its module, one
+//! about several a file below this one. It must not read anything but the state, the stamp and the
+//! command.
 
 mod commit;
 #[cfg(test)]
@@ -19,8 +19,8 @@ use crate::terms::places::FileRef;
 use crate::terms::reply::{Applied, Event, Refusal, Reply};
 
 impl State {
-    /// Applies a command. Total: whatever a command says, the answer is a reply, and what is
-    /// refused changes nothing but the time.
+    /// Applies a command. Total: whatever a command says, the answer is a reply, and a refused
+    /// command changes nothing but the time.
     ///
     /// `entry` is the entry that holds the command. No command of this level reads it: files that lie
     /// in their entry will be found by it.
@@ -32,7 +32,7 @@ impl State {
             && self.rules.hold(Rule::AssertedInvariants)
             && let Err(violation) = invariants::check_touched(self, command)
         {
-            // A state that contradicts itself must not be built upon.
+            // A state that contradicts itself must not be used any further.
             panic!("{command:?} broke an invariant: {violation}");
         }
         Applied { reply, events }

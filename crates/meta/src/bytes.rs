@@ -1,5 +1,5 @@
-//! The state and its commands as bytes: what stands in journal entries and in snapshots, and the
-//! digest. It must not decide anything about a state.
+//! The state and its commands as bytes, for journal entries and snapshots, and the digest. It must
+//! not decide anything about a state.
 
 mod digest;
 pub mod encoding;

@@ -1,5 +1,5 @@
-//! What must hold of every state. `check_all` walks everything; `check_touched` only what one
-//! command may have changed, at a price in proportion to the command.
+//! The invariants of every state. `check_all` walks everything; `check_touched` only what one
+//! command may have changed, at a cost in proportion to the command.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::state::State;
 use crate::terms::command::Command;
 use crate::terms::ids::{FileId, Incarnation, PartitionId};
 
-/// What does not hold, in a sentence.
+/// The invariant that does not hold, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(String);

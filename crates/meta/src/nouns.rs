@@ -1,5 +1,5 @@
-//! The things a state is made of, each with its own rules: a noun changes itself only. They must
-//! not know the state, nor how they are written.
+//! The things that a state consists of, each with its own rules: a noun changes only itself. They
+//! must not know the state, nor how they are encoded.
 
 pub(crate) mod block;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! The calls of an agent, and what a control node returns: values that can be sent. Which of them
-//! must be current is decided by the control plane (`control::answer`), and told in docs/rpc.md.
+//! The calls of an agent, and what a control node returns: values that can be sent. The control
+//! plane decides which answers must be current (`control::answer`); docs/rpc.md lists them.
 
 use meta::FileReply;
 use meta::command::Command;
@@ -11,8 +11,8 @@ use meta::{Located, SlicePlace};
 
 use crate::group::{GroupReply, GroupRequest};
 
-/// How far in the journal an answer, or what must be applied before one is given, has come: the
-/// number of the last entry applied. Zero asks for whatever is applied.
+/// A place in the journal: the number of the last entry that an answer rests on, or that must be
+/// applied before a call is answered. Zero asks for whatever is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u64);
 
@@ -20,12 +20,12 @@ pub struct Position(pub u64);
 /// has applied the journal up to there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// Do this, in the journal. Repeating it is safe: it has one effect.
+    /// Append this command to the journal. Repeating the call is safe: it has one effect.
     Propose(Box<Command>),
-    /// What would come of this, were it proposed now; current.
+    /// Say what would come of this command, were it proposed now; current.
     Check(Box<Command>),
-    /// Wait until an entry that was appended after the call is applied: what is read at the
-    /// position of the answer, of any node, is current.
+    /// Wait until an entry that was appended after the call is applied: reads at the answer's
+    /// position, from any node, are current.
     Barrier,
     /// Topics and agents: what changed since the version that is known.
     View { known: Option<u64>, at: Position },
@@ -39,7 +39,7 @@ pub enum Call {
         query: TimeQuery,
         at: Position,
     },
-    /// Files that may be deleted now, at most `limit`; current, if there are any.
+    /// Files that may be deleted now, at most `limit`; current if the list is not empty.
     Collectable { limit: u32 },
     /// What may be done with files found in a bucket; current.
     Fates(Vec<FileRef>),
@@ -47,23 +47,23 @@ pub enum Call {
     Group(GroupRequest),
 }
 
-/// What a node returns, and where in the journal it had come to by then.
+/// A node's answer, and its position at that time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub at: Position,
     pub value: Return,
 }
 
-/// What comes of a [`Call`]. Lists are in the order of what was asked.
+/// The result of a [`Call`]. Lists are in the order of the call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Return {
-    /// To a barrier, and to commands and checks that have nothing more to tell.
+    /// For a barrier, and for commands and checks without a result.
     Done,
-    /// To `RegisterAgent`.
+    /// For `RegisterAgent`.
     Registered(Registered),
-    /// To `CommitFile` and `SkipFile`.
+    /// For `CommitFile` and `SkipFile`.
     File(FileReply),
-    /// To `AllocateProducer`.
+    /// For `AllocateProducer`.
     Producer {
         id: ProducerId,
         epoch: i16,
@@ -71,7 +71,7 @@ pub enum Return {
     /// `None` if nothing has changed.
     View(Option<Box<ViewChange>>),
     Located(Vec<Located>),
-    /// `None` where there is no such partition.
+    /// `None` for a partition that does not exist.
     Bounds(Vec<Option<Bounds>>),
     /// `None` if no record qualifies, or there is no such partition.
     Place(Option<SlicePlace>),
@@ -90,12 +90,11 @@ pub struct Locate {
     pub max_bytes: u64,
 }
 
-/// What a registered agent is given.
+/// The ids that a registered agent is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
-    /// Its Kafka node id.
     pub agent: AgentId,
-    /// Its incarnation, under which it names files.
+    /// The incarnation under which the agent names files.
     pub incarnation: Incarnation,
     pub cluster_id: String,
 }

@@ -1,5 +1,5 @@
-//! The way to a control node, and calls by name over it: whoever calls gets the value that belongs
-//! to the call. It must not know where the control node is.
+//! A client of a control node: a method per call, which returns the value that belongs to it. It
+//! must not know where the control node is.
 
 use std::sync::Arc;
 
@@ -20,10 +20,9 @@ use crate::notice::Notices;
 /// A control node, in this process or elsewhere.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
-    /// Answers a call.
     async fn call(&self, call: Call) -> Result<Answer, Error>;
 
-    /// What is applied from now on.
+    /// Notices of what is applied from now on.
     fn notices(&self) -> Notices;
 }
 
@@ -33,7 +32,7 @@ pub struct Client {
     control: Arc<dyn Control>,
 }
 
-/// Takes the value of an answer that belongs to the call.
+/// Takes the value that belongs to the call out of an answer.
 macro_rules! expect {
     ($answer:expr, $kind:pat $(if $holds:expr)? => $value:expr) => {
         match $answer.value {
@@ -43,7 +42,7 @@ macro_rules! expect {
     };
 }
 
-/// A value that does not belong to the call: a mistake of ours, and nothing to build upon.
+/// The error for a value that does not belong to the call: a bug, so nothing is concluded from it.
 fn mismatch(value: &Return) -> Error {
     Error::Unknown {
         reason: format!("the answer to another call: {value:?}"),
@@ -55,7 +54,7 @@ impl Client {
         Client { control }
     }
 
-    /// What is applied from now on.
+    /// Notices of what is applied from now on.
     pub fn notices(&self) -> Notices {
         self.control.notices()
     }
@@ -82,13 +81,13 @@ impl Client {
         expect!(answer, Return::File(reply) => reply)
     }
 
-    /// Changes topics or configs; the change is seen at the position given and from there on.
+    /// Changes topics or configs; the change can be seen from the returned position on.
     pub async fn change(&self, command: Command) -> Result<Position, Error> {
         let answer = self.propose(command).await?;
         expect!(answer, Return::Done => answer.at)
     }
 
-    /// Whether such a change would be taken now.
+    /// Checks whether a change would be accepted now.
     pub async fn check(&self, command: Command) -> Result<(), Error> {
         let answer = self.control.call(Call::Check(Box::new(command))).await?;
         expect!(answer, Return::Done => ())
@@ -110,8 +109,8 @@ impl Client {
         expect!(answer, Return::Done => ())
     }
 
-    /// Waits until what was appended before the call is applied: what is read at the position given
-    /// is current.
+    /// Waits until everything appended before the call is applied: reads at the returned position
+    /// are current.
     pub async fn barrier(&self) -> Result<Position, Error> {
         let answer = self.control.call(Call::Barrier).await?;
         expect!(answer, Return::Done => answer.at)
@@ -127,14 +126,14 @@ impl Client {
         expect!(answer, Return::View(view) => view)
     }
 
-    /// Where records are, in the order of what is wanted.
+    /// Where records are, in the order of `wanted`.
     pub async fn locate(&self, wanted: Vec<Locate>, at: Position) -> Result<Vec<Located>, Error> {
         let count = wanted.len();
         let answer = self.control.call(Call::Locate { wanted, at }).await?;
         expect!(answer, Return::Located(located) if located.len() == count => located)
     }
 
-    /// The bounds of partitions, current, and the position at which they were.
+    /// The current bounds of partitions, and the position at which they held.
     pub async fn bounds(
         &self,
         partitions: Vec<PartitionId>,
@@ -166,7 +165,7 @@ impl Client {
         expect!(answer, Return::Collectable(files) => files)
     }
 
-    /// What may be done with files found in a bucket.
+    /// The fates of files found in a bucket.
     pub async fn fates(&self, files: Vec<FileRef>) -> Result<Vec<Fate>, Error> {
         let count = files.len();
         let answer = self.control.call(Call::Fates(files)).await?;

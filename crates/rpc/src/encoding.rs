@@ -1,6 +1,6 @@
-//! Calls, answers and notices as bytes (docs/formats/rpc.md): which fields, in which order, and the
-//! numbers of kinds. A number that was used once is never used for anything else. It must not know
-//! what they mean.
+//! Calls, answers and notices as bytes (docs/formats/rpc.md): their fields, in which order, and the
+//! numbers of their kinds. A number that was used once is never used for anything else. It must not
+//! know what they mean.
 
 use bytes::Bytes;
 use meta::commit::{BatchOutcome, FileReply};
@@ -36,12 +36,10 @@ pub fn decode_call(message: Bytes) -> Result<Call, Malformed> {
     decode(message)
 }
 
-/// What came of a call.
 pub fn encode_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
     encode(answer)
 }
 
-/// What came of a call.
 pub fn decode_answer(message: Bytes) -> Result<Result<Answer, Error>, Malformed> {
     decode(message)
 }

@@ -1,4 +1,5 @@
-//! How a call to the control plane fails: what the caller may conclude, and whom to ask instead.
+//! How a call to the control plane fails: what the caller may conclude, and which node to ask
+//! instead.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub enum Error {
     /// The node that was asked does not lead; the call had no effect and never will.
     #[error("this control node does not lead{}", Elsewhere(.leader.as_ref()))]
     NotLeader {
-        /// Who leads, as far as this node knows.
+        /// The leader, as far as this node knows.
         leader: Option<Leader>,
     },
     /// The control node has too much to do; the call had no effect and never will.
@@ -19,32 +20,23 @@ pub enum Error {
     Busy,
     /// The control node cannot answer just now; the call had no effect and never will.
     #[error("the control node cannot answer now: {reason}")]
-    Unavailable {
-        /// What is known of the cause.
-        reason: String,
-    },
+    Unavailable { reason: String },
     /// The call may or may not have taken effect; only repeating the same call settles it.
     #[error("the outcome is not known: {reason}")]
-    Unknown {
-        /// What is known of the cause.
-        reason: String,
-    },
+    Unknown { reason: String },
     /// A change of topics or configs was refused; nothing changed.
     #[error("{0}")]
     Topic(TopicRefusal),
     /// The control plane will never do this; the message says why and what to do.
     #[error("{reason}")]
-    Refused {
-        /// Why, in a sentence for people.
-        reason: String,
-    },
+    Refused { reason: String },
 }
 
 /// A control node that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
     pub name: String,
-    /// Where it listens, host:port; `None` if it has not said.
+    /// The leader's address, host:port; `None` if it is not known.
     pub address: Option<String>,
 }
 
@@ -55,7 +47,7 @@ impl Error {
     }
 }
 
-/// Who leads, as the end of a sentence.
+/// Names the leader, as the end of a sentence.
 struct Elsewhere<'a>(Option<&'a Leader>);
 
 impl fmt::Display for Elsewhere<'_> {

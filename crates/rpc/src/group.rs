@@ -1,5 +1,5 @@
-//! What agents ask of the coordinator of a group, and what it answers: the content of Kafka's
-//! group requests without their versions. Must not know the wire format, error codes or timers.
+//! Requests to the coordinator of a group, and its answers: the content of Kafka's group requests
+//! without their versions. Must not know the wire format, error codes or timers.
 
 use bytes::Bytes;
 use meta::ids::TopicId;
@@ -8,22 +8,21 @@ use meta::terms::group::{Join, Joined, Leaving, Refusal, Sync, Synced};
 /// A request to the coordinator. Every kind is answered by the [`GroupReply`] of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRequest {
-    /// A member joins or comes back; waits until the rebalance completes.
+    /// Adds a member, or one that comes back; waits until the rebalance completes.
     Join(JoinGroup),
-    /// A member asks for its assignment, the leader brings everybody's; waits for the leader.
+    /// Asks for a member's assignment; the leader brings everybody's, and the others wait for it.
     Sync {
         group: String,
         sync: Sync,
     },
-    /// A sign of life.
+    /// Says that a member is alive.
     Heartbeat(Heartbeat),
-    /// Members leave.
     Leave {
         group: String,
         members: Vec<Leaving>,
     },
     Commit(CommitOffsets),
-    /// Offsets wanted, of one or more groups. The answer is current, and stable: there are no
+    /// Asks for the offsets of one or more groups. The answer is current, and stable: there are no
     /// pending transactional offsets.
     Fetch(Vec<FetchGroup>),
     /// DescribeGroups: the groups to describe, by id.
@@ -84,8 +83,8 @@ impl From<Refusal> for GroupError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinGroup {
     pub group: String,
-    /// What the member says of itself; its id is empty if it has none. The coordinator says whether
-    /// it is admitted, and how many members there may be.
+    /// The member's data; its id is empty if it has none. The coordinator decides whether it is
+    /// admitted, and how many members there may be.
     pub join: Join,
     /// The id to give the member if it has none: client id (static members: instance id), a
     /// dash and a random UUID. An agent that repeats a call repeats this too, so that one
@@ -95,7 +94,7 @@ pub struct JoinGroup {
     pub id_required: bool,
 }
 
-/// The member is part of a generation.
+/// The answer to a member that is part of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedGroup {
     /// The member's own id.
@@ -103,7 +102,7 @@ pub struct JoinedGroup {
     pub joined: Joined,
 }
 
-/// The member may not join.
+/// The answer to a member that may not join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRefusal {
     pub error: GroupError,
@@ -199,11 +198,11 @@ pub struct FetchedPartition {
     pub error: Option<GroupError>,
 }
 
-/// A group in full.
+/// A group with all its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedGroup {
     pub group: String,
-    /// Why it is not described. Then nothing else means anything.
+    /// Why the group is not described; all other fields are meaningless then.
     pub error: Option<GroupError>,
     /// False if there is no such group: the state is "Dead", and version 6 on says
     /// GROUP_ID_NOT_FOUND.

@@ -176,7 +176,7 @@ impl Client {
         let (correlation_id, response) = decode_response::<R>(&frame, version)?;
         ensure!(
             correlation_id == self.correlation_id,
-            "the answer is to another question"
+            "the answer does not belong to the request: is this a Kafka server?"
         );
         Ok(response)
     }

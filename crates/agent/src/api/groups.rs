@@ -131,7 +131,10 @@ async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, Err
 /// The code for a reply of another kind than its request: a mistake of ours, which a client can
 /// only repeat.
 fn mismatched(reply: &GroupReply) -> ErrorCode {
-    tracing::error!(?reply, "the coordinator answered another question");
+    tracing::error!(
+        ?reply,
+        "a bug: the coordinator answered with another kind of reply"
+    );
     ErrorCode::UnknownServerError
 }
 

@@ -137,7 +137,7 @@ impl Collector {
     fn note(&self, outcome: Result<(), Error>) {
         if let Err(error) = outcome {
             self.metrics.collect_errors.increment();
-            tracing::warn!(%error, "the collector goes on later");
+            tracing::warn!(%error, "a run of the collector failed; the next run goes on with the rest");
         }
     }
 

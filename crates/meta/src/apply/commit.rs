@@ -77,7 +77,7 @@ pub(crate) fn skip(state: &mut State, stamp: Stamp, file: FileId) -> FileReply {
     FileReply::Skipped
 }
 
-/// The reply to a number that is not to be decided now; `None` if it is.
+/// The reply to a number that is not the next; `None` if it is.
 fn decided(state: &State, file: FileId, command: Option<&CommitFile>) -> Option<FileReply> {
     let Some(run) = state.members.runs.get(&file.incarnation) else {
         let forgotten = (1..=state.members.last_incarnation).contains(&file.incarnation.0);
@@ -179,8 +179,8 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// Appends the batches of one slice; those that follow one another become one slice of the
-    /// partition, and whatever is not accepted parts it.
+    /// Appends the batches of one slice. Accepted batches in a row become one slice of the
+    /// partition; a batch that is not accepted splits it.
     fn append_slice(
         &mut self,
         id: PartitionId,
@@ -238,7 +238,7 @@ impl<'a> Appender<'a> {
     }
 }
 
-/// A slice made longer by the batch that follows it; `None` if it would span too many offsets.
+/// The slice extended by the batch that follows it; `None` if it would span too many offsets.
 fn extended(slice: Slice, batch: &Batch) -> Option<Slice> {
     Some(Slice {
         span: slice.span.checked_add(batch.records)?,
@@ -249,7 +249,7 @@ fn extended(slice: Slice, batch: &Batch) -> Option<Slice> {
 }
 
 impl Partition {
-    /// Decides about a batch; if it is accepted, it takes its offsets.
+    /// Decides about a batch; an accepted batch gets its offsets.
     fn admit(&mut self, batch: &Batch, ticks: u64, rules: Rules, room: &mut Room) -> BatchOutcome {
         let (base_offset, log_start) = (self.high_watermark, self.log_start);
         let records = i64::from(batch.records);

@@ -1,5 +1,5 @@
-//! Tests: offsets that nothing holds, inside a partition and at its end. No command makes such holes
-//! yet; all that reads a partition must stand them, so that one may.
+//! Tests with offsets that hold no record, inside a partition and at its end. No command makes such
+//! holes yet, but all code that reads a partition must work with them, so that one may.
 
 use crate::invariants::check_all;
 use crate::state::State;
@@ -16,7 +16,7 @@ struct Holed {
 }
 
 impl Holed {
-    /// Offsets 0 to 9 and 25 to 29 are held, 40 is the high watermark.
+    /// A partition with records at offsets 0 to 9 and 25 to 29, and the high watermark 40.
     fn new() -> Self {
         let mut holed = Holed {
             state: State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned()),

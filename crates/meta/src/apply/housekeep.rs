@@ -1,5 +1,5 @@
-//! Housekeeping, in steps of bounded work: slices of deleted topics, retention, idle producers,
-//! members and groups that are past their time. It must not know how a slice came to be.
+//! Housekeeping in bounded steps: slices of deleted topics, retention, idle producers, members and
+//! groups that have expired. It must not know how a slice came to be.
 
 use crate::nouns::partition::Partition;
 use crate::nouns::topic::Topics;
@@ -13,15 +13,15 @@ const SLICES_PER_STEP: u32 = 20_000;
 /// Most partitions looked at by one command.
 const PARTITIONS_PER_STEP: u32 = 5_000;
 
-/// What one step may still do.
+/// How much one step may still do.
 struct Budget {
     slices: u32,
     partitions: u32,
 }
 
-/// What a partition's topic says about how long records are kept.
+/// How long the records of a partition are kept, by its topic's configs.
 struct Retention {
-    /// Records last written before this wall time may go.
+    /// Records written before this wall time may go.
     until_wall_millis: Option<i64>,
     bytes_max: Option<u64>,
     producers_before_ticks: u64,
@@ -78,7 +78,7 @@ fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut b
     true
 }
 
-/// Looks at partitions from the cursor on; true if it came to the end.
+/// Looks at partitions from the cursor on; true if it reached the last one.
 fn sweep(
     state: &mut State,
     stamp: Stamp,
@@ -134,7 +134,7 @@ fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
         idle = idle.min(PRESSED_IDLE_MILLIS);
     }
     Retention {
-        // After a jump the wall clock is not believed: what it would expire may be young.
+        // After a jump the wall clock is not trusted: records that seem expired may be young.
         until_wall_millis: until.filter(|_| state.clock.hold.is_none()),
         bytes_max: number("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
         producers_before_ticks: stamp.ticks_millis.saturating_sub(idle),
@@ -147,7 +147,7 @@ impl Retention {
             || self.expires_first(state, partition)
     }
 
-    /// Whether the first slice is to go: as a whole, like Kafka's segments, when all of it is too
+    /// True if the first slice is to go: as a whole, like Kafka's segments, when all of it is too
     /// old, or when the rest alone is as much as may be kept.
     fn expires_first(&self, state: &State, partition: &Partition) -> bool {
         let Some(first) = partition.slices.first() else {
@@ -169,8 +169,8 @@ impl Retention {
         let Some(file) = state.files.get(first.file) else {
             return false;
         };
-        // Records without a timestamp are as old as their file; and so are those, at most, whose
-        // timestamps are only claimed.
+        // Records without a timestamp are as old as their file; records whose timestamps are only
+        // claimed are at most that old.
         let is_known = first.max_timestamp >= 0 && !file.claims_times;
         let committed = i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX);
         let committed = if is_known { i64::MIN } else { committed };
@@ -178,7 +178,7 @@ impl Retention {
     }
 }
 
-/// Drops what one partition need not keep.
+/// Drops the slices that one partition need not keep.
 fn retain(
     state: &mut State,
     stamp: Stamp,

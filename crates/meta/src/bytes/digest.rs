@@ -1,6 +1,6 @@
-//! The digest of a state: SHA-256 over what it means, field by field in a fixed order, so that
-//! replicas that hold the same state agree whatever its layout in memory or in chunks. Groups are
-//! hashed as their snapshot sections, which are a function of their content.
+//! The digest of a state: SHA-256 over its meaning, field by field in a fixed order, so that
+//! replicas with the same state agree whatever its layout in memory or in chunks. Groups are hashed
+//! as their snapshot sections, which are a function of their content.
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +17,7 @@ use crate::terms::view::{Agent, Topic};
 /// Bytes gathered before they are hashed: hashing field by field would cost several times more.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Takes fields in, one after another, each self-delimiting.
+/// Takes fields, one after another, each self-delimiting.
 pub(super) struct Hasher {
     hash: Sha256,
     buffer: Vec<u8>,

@@ -1,6 +1,6 @@
-//! Commands as bytes, and back. Reading is strict: what was not written by this very encoding is
-//! refused, so that no replica silently drops a field that another one applies. It must not know
-//! what a command does.
+//! Commands as bytes, and back. Reading is strict: bytes that this very encoding would not have
+//! written are refused, so that no replica silently drops a field that another one applies. It must
+//! not know what a command does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::terms::places::FileRef;
 /// halts: another one may have understood them.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are no protobuf message of the expected shape.
+    /// The bytes are not a protobuf message of the expected shape.
     #[error("not the expected protobuf message: {0}")]
     Shape(prost::DecodeError),
     /// The bytes hold something this build does not know, or are written in another way than this
@@ -64,14 +64,14 @@ impl Command {
     }
 }
 
-/// What a commit takes at most beside its batches: the fields of the file, numbers of 64 buckets, and
-/// tag and length of each column, which come to 183 bytes.
+/// Bytes of a commit beside its batches, at most: the fields of the file, numbers of 64 buckets,
+/// and tag and length of each column, which come to 183 bytes.
 const COMMIT_BYTES_MAX: usize = 256;
-/// What a batch takes at most in a commit: three numbers of up to 5 bytes, two of up to 10, an epoch
+/// Bytes of a batch in a commit, at most: three numbers of up to 5 bytes, two of up to 10, an epoch
 /// of 3, a bit of 1; and if it is alone in its slice, two of up to 5 and two of up to 10 more.
 const COMMIT_BATCH_BYTES_MAX: usize = (3 * 5 + 2 * 10 + 3 + 1) + (2 * 5 + 2 * 10);
 
-/// So many batches always fit into a commit of at most so many bytes, whatever they are.
+/// The number of batches, of any kind, that always fit into a commit of `bytes`.
 pub fn batches_in_commit(bytes: usize) -> usize {
     bytes.saturating_sub(COMMIT_BYTES_MAX) / COMMIT_BATCH_BYTES_MAX
 }

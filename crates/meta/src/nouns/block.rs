@@ -1,5 +1,5 @@
-//! A run of slices, packed: a third of what they take unpacked, and as they stand in snapshots
-//! (docs/formats/snapshot.md), so that what did not change is neither encoded nor hashed again. It
+//! A run of slices, packed: a third of their unpacked size, and as they stand in snapshots
+//! (docs/formats/snapshot.md), so that an unchanged run is neither encoded nor hashed again. It
 //! must not know how runs are put together.
 
 use bytes::Bytes;
@@ -52,7 +52,7 @@ impl Block {
         Some(block)
     }
 
-    /// Reads what [`Block::packed`] gave; `None` if nothing ever gave these bytes.
+    /// Reads the bytes that [`Block::packed`] gives; `None` for any others.
     pub(crate) fn read(packed: &[u8]) -> Option<Self> {
         let mut rows = Rows::new(packed);
         let slices: Vec<Slice> = rows.by_ref().take(SLICES_MAX).collect();
@@ -95,7 +95,7 @@ pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
     packed
 }
 
-/// Unpacks slices one by one; ends at bytes that are none.
+/// Unpacks slices one by one; ends at bytes that are not a slice.
 struct Rows<'a> {
     rest: &'a [u8],
     before: Slice,

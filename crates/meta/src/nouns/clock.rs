@@ -9,14 +9,14 @@ pub const JUMP_MILLIS: u64 = 10 * 60 * 1_000;
 /// Ticks after which a jump counts as confirmed, if the wall clock kept going with them.
 pub const CONFIRMATION_TICKS_MILLIS: u64 = 60 * 60 * 1_000;
 
-/// Retention by time is held: the wall clock jumped, and what it says may be wrong.
+/// Retention by time is held: the wall clock jumped, and may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// The stamp since which the wall clock is watched: that of the jump at first.
     pub since: Stamp,
 }
 
-/// The last stamp, and what is thought of it.
+/// The last stamp, and whether its wall clock is trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock {
     pub(crate) last: Stamp,
@@ -24,13 +24,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Takes over an entry's stamp; gives the stamp that holds for it, which never goes back.
+    /// Takes an entry's stamp; yields the stamp in force, which never goes back.
     ///
-    /// A jump of the wall clock ahead of the ticks holds retention: after a standstill it is
-    /// real, after a leader with a wrong clock it is not, and the journal cannot tell. It counts
-    /// as confirmed once the wall clock went on for an hour of ticks. After a wrong clock was set
-    /// right it stands still until it is reached, since stamps never decrease, so that retention
-    /// goes on exactly when the stamps are true again.
+    /// A jump of the wall clock ahead of the ticks holds retention: after a standstill the jump is
+    /// real, after a leader with a wrong clock it is not, and the journal cannot tell. It counts as
+    /// confirmed once the wall clock went on for an hour of ticks. If a wrong clock was set right,
+    /// the journal's wall time stands still until the clock reaches it, since stamps never
+    /// decrease; so retention goes on exactly when the stamps are true again.
     pub(crate) fn advance(&mut self, stamp: Stamp) -> Stamp {
         let last = self.last;
         let now = Stamp {

@@ -22,13 +22,13 @@ pub struct File {
     pub(crate) home: Home,
     /// Wall time of its commit: its age where records carry no timestamp.
     pub(crate) committed_wall_millis: u64,
-    /// It has batches whose largest timestamp nobody compared with their records.
+    /// True if nobody compared the largest timestamps of some of its batches with their records.
     pub(crate) claims_times: bool,
     /// Slices that can be read.
     pub live_slices: u32,
     /// Bytes of slices that can be read.
     pub live_bytes: u64,
-    /// When the last slice was gone, in ticks.
+    /// When its last slice went, in ticks.
     pub(crate) tombstoned_ticks: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ impl Block {
 /// A block's place: the incarnation, and the file numbers divided by [`BLOCK`].
 type BlockKey = (Incarnation, u64);
 
-/// All files that are not forgotten, in shared blocks, so that a clone copies pointers.
+/// All files that are not forgotten, in shared blocks, so that a clone copies only pointers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     blocks: BTreeMap<BlockKey, Arc<Block>>,
@@ -120,7 +120,7 @@ impl Files {
         }
     }
 
-    /// Takes a dropped slice off its file; true if that was the last one.
+    /// Subtracts a dropped slice from its file; true if it was the last one.
     pub(crate) fn release(&mut self, id: FileId, length: u32, ticks: u64) -> bool {
         let Some(block) = self.blocks.get_mut(&key(id)) else {
             return false;

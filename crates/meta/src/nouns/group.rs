@@ -28,7 +28,7 @@ pub use crate::terms::group::{
 /// members come back: Kafka forgets such groups in a sweep every ten minutes.
 const EMPTY_GROUP_KEPT_TICKS_MILLIS: u64 = 10 * 60 * 1_000;
 
-/// What a group, or a member, takes beside what is of any length in it.
+/// Memory of a group, or of a member, beside its parts of variable length.
 const FIXED_BYTES: u64 = 512;
 
 /// All groups of a cluster. A clone shares what is not changed afterwards.
@@ -68,7 +68,7 @@ impl Phase {
 pub struct Group {
     pub(crate) phase: Phase,
     /// Rises with every joining phase that completes, and when the last member goes; so it
-    /// names the joining phase that begins in it.
+    /// identifies the joining phase that begins in it.
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
@@ -134,8 +134,8 @@ fn protocols_bytes(protocols: &[Protocol]) -> u64 {
 }
 
 impl Groups {
-    /// Applies a command. Total: whatever a command asks for, the answer is a reply. At most the
-    /// named group changes, and there is an event if it did in a way that may concern a member.
+    /// Applies a command. Total: whatever a command asks for, the answer is a reply. Only the named
+    /// group changes, and there is an event if the change may concern a member.
     pub fn apply(
         &mut self,
         stamp: Stamp,
@@ -348,7 +348,7 @@ impl Groups {
             .map(|(id, group)| (id.as_str(), group.as_ref()))
     }
 
-    /// Bytes of memory that they take, as far as clients decide it.
+    /// Memory that groups take, as far as clients decide it.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -455,7 +455,7 @@ impl Group {
         self.members.rebalance_timeout_millis()
     }
 
-    /// Whether a request may speak for a member: static ones must hold their instance.
+    /// Checks that a request may speak for a member: a static member must hold its instance.
     pub fn validate_member(&self, member: &str, instance: Option<&str>) -> Result<(), Refusal> {
         match instance {
             None if self.members.contains(member) => Ok(()),
@@ -468,7 +468,7 @@ impl Group {
         }
     }
 
-    /// What a heartbeat is answered; changes nothing.
+    /// The answer to a heartbeat; changes nothing.
     pub fn heartbeat(
         &self,
         member: &str,
@@ -486,7 +486,8 @@ impl Group {
         }
     }
 
-    /// Members commit for their generation. Who is no member commits only while there are none.
+    /// Members commit for their generation. A client that is no member commits only while there are
+    /// none.
     fn validate_commit(&self, commit: &CommitOffsets) -> Result<(), Refusal> {
         if commit.generation < 0 && self.phase == Phase::Empty {
             return Ok(());
@@ -498,8 +499,8 @@ impl Group {
         if commit.generation != self.generation {
             return Err(Refusal::IllegalGeneration);
         }
-        // While members are joining, those of the old generation may still commit what they
-        // processed; once the new one exists, they must join it first.
+        // While members are joining, those of the old generation may still commit records they
+        // processed; once the new generation exists, they must join it first.
         match self.phase {
             Phase::CompletingRebalance => Err(Refusal::RebalanceInProgress),
             Phase::Empty | Phase::PreparingRebalance | Phase::Stable => Ok(()),

@@ -1,11 +1,11 @@
-//! What is kept of the last numbers of an incarnation, so that a repeated commit is given its first
-//! outcome. It must not know how it was decided.
+//! What is remembered of an incarnation's last numbers, so that a repeated commit gets its first
+//! outcome. It must not know how outcomes are decided.
 
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::terms::outcome::BatchOutcome;
 
-/// What is kept of a decided number.
+/// The remembered decision about a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Skipped,

@@ -1,10 +1,10 @@
-//! The feature level: which behaviour and which fields are switched on, for all replicas at the
-//! same entry. It must not know what a feature does.
+//! The feature level: which behaviour and fields are in force, for all replicas at the same entry.
+//! It must not know what a feature does.
 
 use super::member::Members;
 use crate::terms::reply::Refusal;
 
-/// Whether the level may be raised: everyone who takes part must support the new one.
+/// Checks whether the level may be raised: every member must support the new one.
 pub(crate) fn check(current: u32, members: &Members, level: u32) -> Result<(), Refusal> {
     if level <= current {
         return Err(Refusal::LevelBehind { level: current });

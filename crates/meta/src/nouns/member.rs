@@ -1,5 +1,5 @@
-//! Agents and their incarnations, and control nodes: who takes part, and who may still commit.
-//! It must not know what is committed.
+//! Agents with their incarnations, and control nodes: the members of the cluster, and which of them
+//! may still commit. It must not know what is committed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::terms::reply::{Refusal, Reply};
 use crate::terms::setting::NAME_BYTES_MAX;
 pub use crate::terms::view::Agent;
 
-/// Outcomes kept per incarnation, so that a repeated commit is given its first outcome. More than
-/// an agent has in flight.
+/// Outcomes kept per incarnation, so that a repeated commit gets its first outcome. More than an
+/// agent has in flight.
 pub const KEPT_OUTCOMES: usize = 64;
 
 /// One incarnation of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) agent: AgentId,
-    /// What its agent registered it with.
+    /// The nonce with which its agent registered it.
     pub(crate) nonce: u128,
     /// The only number that can be committed or skipped now.
     pub(crate) next_number: u64,
@@ -50,7 +50,7 @@ impl Run {
     }
 }
 
-/// Everyone who takes part.
+/// All agents and control nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
     pub(crate) agents: BTreeMap<AgentId, Agent>,
@@ -159,7 +159,7 @@ impl Members {
         Reply::Done
     }
 
-    /// The first who does not support a feature level.
+    /// The first member that does not support a feature level.
     pub(crate) fn find_behind(&self, level: u32) -> Option<(String, u32)> {
         let agents = self.agents.values().filter(|agent| self.is_alive(agent));
         let agents = agents.map(|agent| (&agent.name, agent.level));
@@ -173,7 +173,7 @@ impl Members {
             .map(|(name, supported)| (name.clone(), supported))
     }
 
-    /// Forgets what is not needed past the grace: kept outcomes and skips, then the incarnation
+    /// Forgets what is not needed after the grace: kept outcomes and skips, then the incarnation
     /// once none of its files is left, then its agent if it was the last one.
     pub(crate) fn expire(&mut self, until_ticks: u64, has_files: impl Fn(Incarnation) -> bool) {
         let past = |ticks: &u64| *ticks <= until_ticks;

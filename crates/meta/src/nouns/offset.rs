@@ -1,5 +1,5 @@
 //! Offsets that a group has committed. They belong to a topic id, so that a topic that is deleted
-//! and created again does not inherit them. Must not know who may commit.
+//! and created again does not inherit them. Must not know which clients may commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::terms::group::{OffsetEntry, Refusal};
 use crate::terms::ids::TopicId;
 
-/// What an offset takes beside its metadata: its fields, and its place in two maps.
+/// Memory of an offset beside its metadata: its fields, and its entries in two maps.
 const OFFSET_BYTES: u64 = 128;
 
-/// Bytes of memory of an offset with so much metadata.
+/// Memory of an offset with so many bytes of metadata.
 const fn offset_bytes(metadata_bytes: usize) -> u64 {
     OFFSET_BYTES + metadata_bytes as u64
 }
@@ -35,7 +35,7 @@ impl CommittedOffset {
     }
 }
 
-/// What the state machine around the groups says of offsets to commit.
+/// The rules for offsets to commit, which the state around the groups supplies.
 #[derive(Clone, Copy)]
 pub struct OffsetRules<'a> {
     /// The number of partitions of a topic that exists.

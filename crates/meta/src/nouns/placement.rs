@@ -1,5 +1,5 @@
-//! Where files must be before they may be committed. It must not know files or buckets, only
-//! their numbers and failure domains.
+//! In how many failure domains files must be before they may be committed. It must not know files
+//! or buckets, only their numbers and failure domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 

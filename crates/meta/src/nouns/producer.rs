@@ -23,8 +23,8 @@ pub(crate) struct ProducerIds {
 }
 
 impl ProducerIds {
-    /// A known producer that has epochs left is given the next one, so that a repeat is harmless;
-    /// anyone else is given an id that nobody had.
+    /// A known producer that has epochs left gets the next one, so that a repeat is harmless; any
+    /// other gets a new id.
     pub(crate) fn allocate(&mut self, known: Option<(ProducerId, i16)>) -> Reply {
         if let Some((id, epoch)) = known
             && u64::try_from(id.0).is_ok_and(|id| id < self.next)
@@ -46,7 +46,7 @@ impl ProducerIds {
     }
 }
 
-/// What a batch says of its producer.
+/// The producer's fields of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) id: ProducerId,
@@ -62,19 +62,19 @@ impl Header {
     }
 }
 
-/// What is to be done with a batch.
+/// The decision about a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Append,
     /// The same batch was appended before, at this offset.
     Duplicate(i64),
-    /// All its sequences were appended before, outside the window: where is forgotten.
+    /// All its sequences were appended before, but outside the window: the offset is forgotten.
     DuplicateSequence,
     /// Sequences before it are missing, or it overlaps what was appended.
     OutOfOrder,
     /// The producer has a newer epoch.
     InvalidEpoch,
-    /// Nothing is remembered of the producer, and there is no room to.
+    /// Nothing is remembered of the producer, and there is no room for another.
     NoRoom,
 }
 
@@ -133,7 +133,7 @@ impl Producer {
         self.window.get(..usize::from(self.count)).unwrap_or(&[])
     }
 
-    /// Whether batches follow one another.
+    /// True if the batches follow one another.
     pub(crate) fn is_sound(&self) -> bool {
         let window = self.window();
         let in_range = |batch: &Remembered| {
@@ -189,8 +189,8 @@ impl Producer {
         if let Some(batch) = self.window().iter().find(same) {
             return Verdict::Duplicate(batch.base_offset);
         }
-        // Only what certainly was appended counts as a duplicate: after an expiry the first
-        // sequence seen is not the first there was, and what is missing before it may still come.
+        // Only a batch that certainly was appended counts as a duplicate: after an expiry the first
+        // sequence seen need not be the first there was, and those before it may still come.
         let back_to_end = distance(end, last.last_sequence);
         let back_to_base = distance(base, last.last_sequence);
         if back_to_end <= back_to_base && back_to_base < self.appended {
@@ -259,7 +259,7 @@ impl Producers {
             Err(_) if room.taken >= room.max => return Verdict::NoRoom,
             Err(at) => {
                 room.taken += 1;
-                // Most partitions have one producer or two: room for four would be wasted.
+                // Most partitions have one or two producers: capacity for four would be wasted.
                 if self.0.len() == self.0.capacity() {
                     self.0.reserve_exact((self.0.len() / 2).max(1));
                 }
@@ -277,8 +277,8 @@ impl Producers {
         verdict
     }
 
-    /// Where a producer is, or would be. The newest comes first: ids are given in rising order, so
-    /// it is most often the last one that appends or one after it, and a search among thousands
+    /// The index of a producer, or where it would be inserted. The last ones are tried first: ids
+    /// are given in rising order, so the newest appends most often, and a search among thousands
     /// waits for memory at every step.
     fn find(&self, id: ProducerId) -> Result<usize, usize> {
         match self.0.last() {

@@ -1,5 +1,5 @@
-//! Joining: who becomes a member, when that asks for a new generation, how the protocol is chosen
-//! and how the joining phase ends. Must not know who waits for an answer.
+//! Joining: which clients become members, when that requires a new generation, how the protocol is
+//! chosen and how the joining phase ends. Must not know which requests wait.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use super::{
     Completion, Group, Join, JoinOutcome, Joined, JoinedMember, Member, Phase, Protocol, Refusal,
 };
 
-/// What a joining member is to the group.
+/// How a joining member stands to the group.
 enum Standing {
     Known,
     /// It takes over a static instance from this member.
     Replaces(String),
-    /// Not known, and may become a member.
+    /// The member is not known, and may be admitted.
     New,
 }
 
@@ -40,7 +40,7 @@ impl Group {
             .map(|instance| self.instances.get(instance));
         match holder {
             Some(Some(holder)) if *holder == join.member => Ok(Standing::Known),
-            // An id that belongs to another instance, or to none, cannot be taken for this one.
+            // An id of another instance, or of none, cannot be replaced for this one.
             Some(Some(holder)) if join.admitted && !known => Ok(Standing::Replaces(holder.clone())),
             Some(Some(_)) => Err(Refusal::FencedInstanceId),
             Some(None) if join.admitted && !known => Ok(Standing::New),
@@ -51,8 +51,8 @@ impl Group {
         }
     }
 
-    /// Whether the group has room: members that are there keep their place, and while a
-    /// generation is being formed, places go to who comes first.
+    /// True if the group has room: existing members keep their place, and while a generation is
+    /// being formed, places go to the first that come.
     fn has_room(&self, join: &Join) -> bool {
         let holder = join
             .instance
@@ -73,8 +73,8 @@ impl Group {
         has_place || taken < usize::try_from(join.members_max).unwrap_or(usize::MAX)
     }
 
-    /// Whether someone with these protocols may be a member: one of them must be supported by
-    /// everybody. An empty group accepts whatever is not empty.
+    /// True if a client with these protocols may be a member: every member must support one of
+    /// them. An empty group accepts any that are not empty.
     pub fn accepts(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
         if self.phase == Phase::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
@@ -108,14 +108,14 @@ impl Group {
         self.await_joins(&join.member)
     }
 
-    /// A member comes back. Unless it changes something or leads, the generation that exists
-    /// will do: it may only have missed the answer.
+    /// A member comes back. Unless it changes something or leads, it stays in the current
+    /// generation: it may only have missed the answer.
     fn rejoin(&mut self, join: &Join) -> JoinOutcome {
         let leads = self.leader.as_deref() == Some(join.member.as_str());
         let same = self.update(join);
         match self.phase {
             Phase::Stable if same && join.admitted && join.instance.is_some() => {
-                // The repeat of a take-over that was applied before.
+                // A repeat of a take-over that was applied already.
                 JoinOutcome::Joined(self.taken_over(join, ""))
             }
             Phase::Stable if same && !leads => JoinOutcome::Joined(self.joined(&join.member)),
@@ -124,9 +124,9 @@ impl Group {
         }
     }
 
-    /// A static member that was restarted takes its place, assignment included (KIP-345). Only
-    /// if the choice of the protocol changes with it, or the leader may be assigning to the old
-    /// id just now, is a new generation formed.
+    /// A restarted static member takes its place, assignment included (KIP-345). A new generation
+    /// is formed only if the choice of the protocol changes, or the leader may just now be
+    /// assigning to the old id.
     fn replace(&mut self, old: &str, join: &Join) -> JoinOutcome {
         let Some(mut member) = self.members.remove(old) else {
             return self.add(join);
@@ -162,7 +162,7 @@ impl Group {
         joined
     }
 
-    /// Takes what the request says of the member; true if its protocols are the same as before.
+    /// Takes the member's data from the request; true if its protocols are unchanged.
     fn update(&mut self, join: &Join) -> bool {
         let updated = self.members.update(&join.member, |member| {
             let same = member.protocols == join.protocols;
@@ -177,7 +177,7 @@ impl Group {
         updated.unwrap_or(false)
     }
 
-    /// The member waits for the joining phase, which begins if it does not go on already.
+    /// The member waits for the joining phase to end; one begins if none is under way.
     fn await_joins(&mut self, member: &str) -> JoinOutcome {
         self.prepare_rebalance();
         self.members.update(member, |member| member.joined = true);
@@ -186,7 +186,7 @@ impl Group {
         }
     }
 
-    /// Begins a joining phase, unless one goes on.
+    /// Begins a joining phase, unless one is under way.
     pub(super) fn prepare_rebalance(&mut self) {
         match self.phase {
             Phase::PreparingRebalance => return,
@@ -196,8 +196,8 @@ impl Group {
         self.phase = Phase::PreparingRebalance;
     }
 
-    /// Ends the joining phase that began in `generation`: who has not joined is out, but for
-    /// static members, and the next generation exists.
+    /// Ends the joining phase that began in `generation`: members that have not joined are removed,
+    /// except static ones, and the next generation exists.
     pub(super) fn complete_join(&mut self, generation: i32, ticks_millis: u64) -> Completion {
         if self.phase != Phase::PreparingRebalance || self.generation != generation {
             return Completion::Superseded;
@@ -218,8 +218,8 @@ impl Group {
         Completion::Completed
     }
 
-    /// The leader stays if it has joined; else whoever has, by id. False if nobody has; then
-    /// somebody must lead all the same.
+    /// The leader stays if it has joined; else the first by id that has. False if none has; then
+    /// some member must lead all the same.
     fn elect_leader(&mut self) -> bool {
         let stays = self
             .leader
@@ -254,7 +254,7 @@ impl Group {
         winner.map(|(name, _)| name.to_owned()).unwrap_or_default()
     }
 
-    /// What a member is told of the generation that exists.
+    /// What a member is told of the current generation.
     pub fn joined(&self, member: &str) -> Joined {
         let protocol = self.protocol.clone().unwrap_or_default();
         let leader = self.leader.clone().unwrap_or_default();

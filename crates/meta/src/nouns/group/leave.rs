@@ -1,4 +1,4 @@
-//! Leaving, of one's own will or because time ran out. Must not know deadlines.
+//! Leaving, by a member's own will or because its time ran out. Must not know deadlines.
 
 use super::{Group, Leaving, Phase, Refusal};
 
@@ -48,13 +48,13 @@ impl Group {
         if let Some(instance) = member.instance {
             self.instances.remove(&instance);
         }
-        // What is assigned to the member is free: the rest must form a new generation.
+        // The member's assignment is free: the others must form a new generation.
         if matches!(self.phase, Phase::CompletingRebalance | Phase::Stable) {
             self.prepare_rebalance();
         }
     }
 
-    /// After members went: somebody leads, unless nobody is left.
+    /// After members went: elects a leader, unless no member is left.
     fn settle_departures(&mut self, ticks_millis: u64) {
         if self.members.is_empty() {
             if self.phase != Phase::Empty {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Member;
 
-/// Members by id. Everything else in it follows from them.
+/// Members by id; every other field is derived from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roster {
     members: BTreeMap<String, Member>,
@@ -80,7 +80,7 @@ impl Roster {
         self.bytes
     }
 
-    /// Adds a member; gives back the one that had its id.
+    /// Adds a member; returns the one that had its id.
     pub(crate) fn insert(&mut self, id: String, member: Member) -> Option<Member> {
         let before = self.remove(&id);
         self.count_in(&id, &member);
@@ -108,14 +108,14 @@ impl Roster {
         Some(result)
     }
 
-    /// Marks a member as heard, or as silent, which nothing is counted by.
+    /// Marks a member as heard, or as silent; no count depends on that.
     pub(crate) fn set_silent(&mut self, id: &str, silent: bool) {
         if let Some(member) = self.members.get_mut(id) {
             member.silent = silent;
         }
     }
 
-    /// Drops who has not joined, but for static members.
+    /// Drops members that have not joined, except static ones.
     pub(crate) fn drop_absent(&mut self) {
         let absent: Vec<String> = self
             .iter()
@@ -127,7 +127,7 @@ impl Roster {
         }
     }
 
-    /// A generation begins: nobody has joined the next, nothing is assigned.
+    /// Begins a generation: no member has joined the next, and none has an assignment.
     pub(crate) fn begin_generation(&mut self) {
         self.assign(|_| Bytes::new());
         for member in self.members.values_mut() {
@@ -199,7 +199,7 @@ fn protocols(member: &Member) -> BTreeSet<&str> {
     names.collect()
 }
 
-/// A member's id is where it is kept, where it leads and where its instance points to.
+/// A member's id is stored three times: as its key, as the leader's id, and under its instance.
 fn bytes_of(id: &str, member: &Member) -> u64 {
     3 * id.len() as u64 + member.bytes()
 }

@@ -1,12 +1,12 @@
-//! Syncing: the leader's assignments reach the members. Must not know who waits for them.
+//! Syncing: the leader's assignments reach the members. Must not know which requests wait.
 
 use std::collections::BTreeMap;
 
 use super::{Group, Phase, Refusal, Sync, SyncOutcome, Synced};
 
 impl Group {
-    /// A member asks for its assignment. From the leader of a generation that awaits them, the
-    /// assignments of the request are everybody's from here on.
+    /// A member asks for its assignment. If it is the leader of a generation that waits for
+    /// assignments, those in the request become everybody's.
     pub(super) fn sync(&mut self, sync: &Sync) -> Result<SyncOutcome, Refusal> {
         self.check_sync(sync)?;
         let leads = self.leader.as_deref() == Some(sync.member.as_str());
@@ -51,7 +51,7 @@ impl Group {
         growth.sum()
     }
 
-    /// Members that the leader left out have nothing assigned.
+    /// Members that the leader left out have an empty assignment.
     fn assign(&mut self, sync: &Sync) {
         let assignments: BTreeMap<_, _> = sync
             .assignments

@@ -1,4 +1,4 @@
-//! What outlives members: offsets, their expiry, snapshots; and bytes that nobody wrote.
+//! State that outlives members: offsets, their expiry, snapshots; and bytes that no version wrote.
 
 use super::*;
 use crate::bytes::group::Malformed;
