@@ -387,7 +387,7 @@ impl Coordinator {
             }
         }
         for proposed in std::mem::take(&mut self.proposed).into_values() {
-            self.refuse(proposed, error);
+            self.refuse(proposed.purpose, error);
         }
         for (ticket, deferred) in std::mem::take(&mut self.deferred) {
             self.answer(ticket, refusal(&deferred.request, error));

@@ -22,7 +22,7 @@ const STALL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Proposed {
     command: Command,
-    purpose: Purpose,
+    pub(super) purpose: Purpose,
     repeats: u32,
     since: Instant,
 }
@@ -144,19 +144,7 @@ impl Coordinator {
             }
             (Purpose::Upkeep, ..) => {}
             // A reply of another kind than the command: nothing is known of the outcome.
-            (purpose, action, _) => {
-                let command = Command {
-                    group: id.clone(),
-                    action,
-                };
-                let proposed = Proposed {
-                    command,
-                    purpose,
-                    repeats: 0,
-                    since: now,
-                };
-                self.refuse(proposed, GroupError::CoordinatorNotAvailable);
-            }
+            (purpose, ..) => self.refuse(purpose, GroupError::CoordinatorNotAvailable),
         }
         self.settle(now, &id, &Touched::Members(waiting), metadata);
     }
@@ -272,7 +260,7 @@ impl Coordinator {
             }
             // Deadlines that are still over come up again.
             Purpose::Upkeep => {}
-            Purpose::Commit { .. } => self.refuse(proposed, error),
+            Purpose::Commit { .. } => self.refuse(proposed.purpose, error),
             Purpose::Join { .. } | Purpose::Sync { .. } | Purpose::Leave { .. } => {
                 if let Purpose::Leave { repeated, .. } = &mut proposed.purpose {
                     *repeated |= ambiguous;
@@ -281,7 +269,7 @@ impl Coordinator {
                     proposed.repeats += 1;
                     self.submit(proposed);
                 } else {
-                    self.refuse(proposed, error);
+                    self.refuse(proposed.purpose, error);
                 }
             }
         }
@@ -297,14 +285,14 @@ impl Coordinator {
             Some(_) => GroupError::TooLarge,
         };
         if let Some(proposed) = self.proposed.remove(&proposal) {
-            self.refuse(proposed, error);
+            self.refuse(proposed.purpose, error);
         }
     }
 
     /// Answers whoever waits for a proposal that comes to nothing, or whose outcome stays
     /// unknown.
-    pub(super) fn refuse(&mut self, proposed: Proposed, error: GroupError) {
-        match proposed.purpose {
+    pub(super) fn refuse(&mut self, purpose: Purpose, error: GroupError) {
+        match purpose {
             Purpose::Join { ticket, member } => {
                 self.answer_join_error(ticket, error, &member);
             }
