@@ -61,7 +61,8 @@ impl Rules {
 pub(crate) struct Topic {
     pub topic: Arc<meta::topic::Topic>,
     pub rules: Rules,
-    /// Of each partition, worked out when first asked for: it is the same as long as the agents are.
+    /// The leader of each partition, computed when first asked for; valid for as long as the agents
+    /// stay the same.
     leaders: OnceLock<Vec<Option<AgentId>>>,
 }
 
@@ -88,7 +89,6 @@ pub(crate) struct View {
     /// The agents, sorted by id.
     pub agents: Arc<[Agent]>,
     pub cluster_configs: Arc<Configs>,
-    /// `None` before the first view.
     version: Option<u64>,
     by_name: Chunks,
     by_id: Chunks,
@@ -106,8 +106,8 @@ impl View {
         }
     }
 
-    /// What is seen now, where this was seen before. What is kept of topics costs nothing, unless
-    /// it follows from what has changed for all of them.
+    /// Applies a change to this view. Topics that did not change are kept as they are, unless
+    /// something that they derive from has changed for all of them.
     fn follow(&self, seen: ViewChange) -> Self {
         let agents = seen
             .agents
@@ -154,7 +154,7 @@ impl View {
         self.by_name.iter()
     }
 
-    /// Partitions of topics that are not in a later view: of those deleted, if that is known.
+    /// Partitions of topics that a later view lacks; if the deleted topics are known, only theirs.
     fn partitions_gone(&self, later: &View, deleted: Option<Vec<TopicId>>) -> Vec<PartitionId> {
         let is_gone = |topic: &&Arc<Topic>| later.topic_by_id(topic.topic.id).is_none();
         let gone: Vec<&Arc<Topic>> = match &deleted {
@@ -212,17 +212,17 @@ pub(crate) struct Views {
     /// Fetches that wait for partitions of deleted topics are told to look.
     hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
-    /// One difference at a time is asked for: what comes of it is what the next one is a difference to.
+    /// Held while a change is asked for: each answer is the difference to the view before, so only
+    /// one may be under way.
     asking: Mutex<()>,
     current: Mutex<Barriers>,
     begun: AtomicU64,
 }
 
-/// The last barrier that was waited for: its number, and what came of it.
+/// The last barrier that was waited for: its number and its result.
 type Barriers = Option<(u64, Result<(), rpc::Error>)>;
 
 impl Views {
-    /// Starts with the view that the control node has applied.
     pub(crate) async fn open(
         control: Client,
         cluster_id: String,
@@ -244,14 +244,14 @@ impl Views {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over what the control node has applied, at a position at least.
+    /// Takes the view that the control node has applied, at `at` or later.
     pub(crate) async fn refresh(&self, at: Position) -> Result<Arc<View>, rpc::Error> {
         let _turn = self.asking.lock().await;
         let before = self.latest();
         let Some(seen) = self.control.view(before.version, at).await? else {
             return Ok(before);
         };
-        // Another node may be further behind than the one that was asked before.
+        // This answer may come from another node than the one before, which is further behind.
         if Some(seen.version) <= before.version {
             return Ok(before);
         }
@@ -263,8 +263,8 @@ impl Views {
         Ok(view)
     }
 
-    /// Takes over what is current: what is not in it does not exist. All who wait share a barrier,
-    /// but for one that began before they came.
+    /// Takes a current view: a topic that is not in it does not exist. Callers that wait at one
+    /// time share a barrier, except one that began before they came.
     pub(crate) async fn refresh_current(&self) -> Result<Arc<View>, rpc::Error> {
         let before = self.begun.load(Relaxed);
         let mut last = self.current.lock().await;
@@ -282,7 +282,7 @@ impl Views {
         outcome.map(|()| self.latest())
     }
 
-    /// Takes over what the control node has applied, if `version` is not seen yet.
+    /// Takes the view that the control node has applied, unless `version` was seen already.
     pub(crate) async fn refresh_to(&self, version: u64) -> Result<(), rpc::Error> {
         if self.latest().version < Some(version) {
             self.refresh(Position::default()).await?;

@@ -111,55 +111,64 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        match Arguments::parse().verb {
-            Verb::Compare {
+    runtime.block_on(run(Arguments::parse().verb))
+}
+
+async fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Compare {
+            runs,
+            seconds,
+            warm_up,
+            only,
+            kafka,
+            against,
+        } => {
+            let effort = Effort {
                 runs,
-                seconds,
-                warm_up,
-                only,
-                kafka,
-                against,
-            } => {
-                let programs = programs(kafka)?;
-                let effort = Effort {
-                    runs,
-                    measured: Duration::from_secs(seconds),
-                    warm_up: Duration::from_secs(warm_up),
-                };
-                let result = match &against {
-                    Some(other) => against::run(&programs, other, effort, &only).await,
-                    None => compare::run(&programs, effort, &only).await,
-                };
-                clean(&programs, result)
-            }
-            Verb::Tails { seconds, only } => {
-                let programs = programs(None)?;
-                let measured = Duration::from_secs(seconds);
-                let result = tails::run(&programs, measured, &only).await;
-                clean(&programs, result)
-            }
-            Verb::TailReaders {
+                measured: Duration::from_secs(seconds),
+                warm_up: Duration::from_secs(warm_up),
+            };
+            compared(&programs(kafka)?, effort, &only, against).await
+        }
+        Verb::Tails { seconds, only } => {
+            let programs = programs(None)?;
+            let measured = Duration::from_secs(seconds);
+            let result = tails::run(&programs, measured, &only).await;
+            clean(&programs, result)
+        }
+        Verb::TailReaders {
+            partitions,
+            readers,
+            producers,
+            seconds,
+            warm_up,
+            seaway,
+        } => {
+            let mut programs = programs(None)?;
+            programs.seaway = seaway.unwrap_or(programs.seaway);
+            let effort = readers::Effort {
                 partitions,
                 readers,
                 producers,
-                seconds,
-                warm_up,
-                seaway,
-            } => {
-                let mut programs = programs(None)?;
-                programs.seaway = seaway.unwrap_or(programs.seaway);
-                let effort = readers::Effort {
-                    partitions,
-                    readers,
-                    producers,
-                    measured: Duration::from_secs(seconds),
-                    warm_up: Duration::from_secs(warm_up),
-                };
-                let result = readers::run(&programs, effort).await;
-                clean(&programs, result)
-            }
-            Verb::Load {
+                measured: Duration::from_secs(seconds),
+                warm_up: Duration::from_secs(warm_up),
+            };
+            let result = readers::run(&programs, effort).await;
+            clean(&programs, result)
+        }
+        Verb::Load {
+            address,
+            topic,
+            partitions,
+            connections,
+            in_flight,
+            batch_bytes,
+            readers,
+            mib_per_second,
+            seconds,
+        } => {
+            let load = Load {
                 address,
                 topic,
                 partitions,
@@ -167,25 +176,26 @@ fn main() -> Result<()> {
                 in_flight,
                 batch_bytes,
                 readers,
-                mib_per_second,
-                seconds,
-            } => {
-                let load = Load {
-                    address,
-                    topic,
-                    partitions,
-                    connections,
-                    in_flight,
-                    batch_bytes,
-                    readers,
-                    bytes_per_second: mib_per_second.map(|rate| rate << 20),
-                    warm_up: Duration::from_secs(1),
-                    measured: Duration::from_secs(seconds),
-                };
-                one_load(&load).await
-            }
+                bytes_per_second: mib_per_second.map(|rate| rate << 20),
+                warm_up: Duration::from_secs(1),
+                measured: Duration::from_secs(seconds),
+            };
+            one_load(&load).await
         }
-    })
+    }
+}
+
+async fn compared(
+    programs: &Programs,
+    effort: Effort,
+    only: &str,
+    against: Option<PathBuf>,
+) -> Result<()> {
+    let result = match &against {
+        Some(other) => against::run(programs, other, effort, only).await,
+        None => compare::run(programs, effort, only).await,
+    };
+    clean(programs, result)
 }
 
 /// Finds the programs beside this one, and makes a directory for their output.

@@ -101,8 +101,7 @@ fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
             partition_index: index,
             leader_id: leader,
             leader_epoch: meta::LEADER_EPOCH,
-            // Every copy is as good as every other, and none is on an agent: the leader stands for
-            // all of them.
+            // No agent holds copies of a partition, so the leader is listed as the only replica.
             replica_nodes: vec![leader],
             isr_nodes: vec![leader],
             offline_replicas: Vec::new(),

@@ -76,7 +76,8 @@ pub(crate) async fn create_topics(
     }
 }
 
-/// Whoever changes topics expects to see it at once; if this fails a notice brings it.
+/// A client expects to see its change of topics at once. If this fails, a notice brings the change
+/// soon.
 async fn refresh(context: &Context, at: Option<Position>) {
     if let Some(at) = at {
         drop(context.views.refresh(at).await);
