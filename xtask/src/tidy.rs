@@ -5,6 +5,7 @@
 
 mod arrows;
 mod dependencies;
+mod floors;
 mod sources;
 mod text;
 mod tree;
@@ -45,6 +46,9 @@ fn findings(root: &Path) -> anyhow::Result<Vec<String>> {
     found.extend(sources::unexplained_allows(&tree));
     found.extend(sources::host_only(&tree, &allowed));
     found.extend(arrows::between_crates(&tree)?);
+    found.extend(floors::between_floors(&tree));
+    found.extend(floors::circles(&tree, &allowed));
+    found.extend(floors::purity(&tree));
     found.extend(dependencies::reasons(&tree)?);
     found.extend(text::file_names(&tree));
     found.extend(text::places(&tree));

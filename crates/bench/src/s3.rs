@@ -18,6 +18,7 @@ mod control;
 mod dates;
 mod faults;
 mod list;
+mod message;
 mod multipart;
 mod objects;
 mod stats;

@@ -1,16 +1,12 @@
 //! The cluster's configs, and what this node was started with: the first node of a cluster makes
 //! them so. Later they are changed by an operator's word alone, which names what it replaces: the
-//! flags of whoever leads next must not delete anybody's records. Pure but for the proposal.
+//! flags of whoever leads next must not delete anybody's records. Pure.
 
 use std::collections::BTreeMap;
 
-use meta::command::{Command, ConfigChanges};
+use meta::command::ConfigChanges;
 use meta::config::{self, Source};
-use meta::reply::Reply;
 use meta::state::State;
-use rpc::Error;
-
-use crate::node::Node;
 
 /// What a node was started with, of the cluster's configs.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +28,7 @@ pub struct Difference {
 }
 
 /// What makes the cluster's configs be those wanted, and the defaults where nothing is wanted.
-fn changes(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges {
+pub(crate) fn changes(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges {
     let set_now = state
         .describe_cluster()
         .into_iter()
@@ -72,45 +68,9 @@ pub(crate) fn differences(state: &State, wanted: &BTreeMap<String, String>) -> V
         .collect()
 }
 
-/// Sets the configs of a new cluster, or those that an operator wants replaced, and says what differs
-/// then.
-pub(crate) async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
-    let (is_new, version, changes) = node.with_state(|state| {
-        let is_new = state.view_version() == 0;
-        let changes = changes(state, &wanted.configs);
-        (is_new, state.configs_version(), changes)
-    });
-    let is_told = is_new || wanted.replaces == Some(version);
-    if is_told && changes != ConfigChanges::default() {
-        let replaces = version;
-        let command = Command::SetClusterConfigs { replaces, changes };
-        match node.propose(&command).await?.1 {
-            Reply::TopicRefused(refusal) => return Err(Error::Topic(refusal)),
-            // Somebody was quicker: what he has set stays.
-            Reply::Refused(_) => {}
-            _ => return Ok(()),
-        }
-    }
-    let (version, differences) = node.with_state(|state| {
-        let differences = differences(state, &wanted.configs);
-        (state.configs_version(), differences)
-    });
-    for differs in differences {
-        tracing::warn!(
-            config = differs.name,
-            in_force = differs.in_force,
-            started_with = differs.wanted,
-            cluster.configs.version = version,
-            "this node was started with another value than the cluster has, which stays as it is: to \
-             make the cluster's configs those of this node, start it once with \
-             --cluster.configs.replace and that version"
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use meta::command::Command;
     use meta::ids::{EntryId, Stamp};
 
     use super::*;

@@ -25,8 +25,7 @@ use rpc::group::{GroupReply, GroupRequest};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::coordinator::{Coordinator, Effect, Event, Metadata, ProposalId, Settings, Ticket};
-use crate::machine::Machine;
-use crate::node::{CLUSTER, Node};
+use crate::machine::{CLUSTER, Machine};
 
 /// Requests that may wait for the task to take them.
 const QUEUE: usize = 4_096;
@@ -41,8 +40,8 @@ const REQUEST_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
     budget: Budget,
-    bytes_max: u64,
-    awaited_bytes: Arc<AtomicU64>,
+    pub(crate) bytes_max: u64,
+    pub(crate) awaited_bytes: Arc<AtomicU64>,
 }
 
 /// Memory of groups, in bytes.
@@ -52,17 +51,6 @@ pub struct GroupsMemory {
     pub bytes_max: u64,
     /// Of member ids that are awaited, which have memory of their own.
     pub awaited_bytes: u64,
-}
-
-impl Node {
-    /// Memory that groups take, and may take.
-    pub fn groups_memory(&self) -> GroupsMemory {
-        GroupsMemory {
-            bytes: self.with_state(|state| state.groups().bytes()),
-            bytes_max: self.groups.bytes_max,
-            awaited_bytes: self.groups.awaited_bytes.load(Relaxed),
-        }
-    }
 }
 
 struct Asked {

@@ -11,5 +11,7 @@ pub mod node;
 mod notices;
 pub mod rule;
 mod service;
+pub mod start;
 
-pub use node::{Node, Settings};
+pub use node::Node;
+pub use start::Settings;

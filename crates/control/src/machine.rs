@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 use crate::coordinator;
 use crate::notices::Followers;
 
+/// The one cluster of this journal.
+pub(crate) const CLUSTER: ClusterNumber = ClusterNumber(1);
+
 /// One cluster's state, and its listeners.
 pub(crate) struct Machine {
     cluster: ClusterNumber,

@@ -1,46 +1,16 @@
-//! One control node: the journal's replica, the state machine on it, the coordinator of groups
-//! and the leader's chores, started and stopped together.
+//! One running control node: what answers, commands and chores share. It must not know how it was started.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
 
-use host::backoff::Backoff;
-use host::task::Task;
-use journal::engine::Engine;
-use journal::entry::ClusterNumber;
 use journal::node::Role;
-use journal::replica::{self, Handle, Parts, Replica};
+use journal::replica::{self, Handle};
 use meta::state::State;
-use rpc::Error;
-use store::bucket::Bucket;
-use tokio::sync::mpsc;
 
 use crate::answer::Answers;
 use crate::configs::{self, Difference, Wanted};
-use crate::coordinator;
-use crate::groups;
-use crate::housekeeping;
+use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
-
-/// The one cluster of this journal.
-pub(crate) const CLUSTER: ClusterNumber = ClusterNumber(1);
-
-/// How a control node is to run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Kafka's cluster id: 22 characters of base64.
-    pub cluster_id: String,
-    /// The journal's own settings.
-    pub journal: journal::node::Settings,
-    pub groups: coordinator::Settings,
-    /// Time between two runs of the leader's chores.
-    pub housekeeping_interval: Duration,
-    pub cluster_configs: Wanted,
-}
-
-/// The pauses before configs that could not be set are tried again.
-const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
 /// A running control node.
 pub struct Node {
@@ -49,80 +19,17 @@ pub struct Node {
     pub(crate) notices: Followers,
     pub(crate) answers: Answers,
     /// What it was started with.
-    wanted: Wanted,
-}
-
-/// What keeps a control node running; it stops when this is stopped or dropped.
-pub struct Tasks {
-    _journal: Replica,
-    _groups: Task<()>,
-    _housekeeping: Task<()>,
+    pub(crate) wanted: Wanted,
 }
 
 impl Node {
-    /// Starts a control node on an engine of its own, with snapshots in `bucket`. It follows or
-    /// claims by itself, and goes on trying while either is away.
-    pub fn start(
-        settings: &Settings,
-        engine: Box<dyn Engine>,
-        bucket: Arc<dyn Bucket>,
-    ) -> (Arc<Node>, Tasks) {
-        let (group_events, changed) = mpsc::unbounded_channel();
-        let state = State::genesis(settings.cluster_id.clone());
-        let machine = Machine::new(CLUSTER, state, group_events);
-        let notices = machine.followers();
-        let parts = Parts {
-            engine,
-            bucket,
-            settings: settings.journal.clone(),
-        };
-        let (replica, journal) = replica::start(parts, machine);
-        let (groups, groups_task) =
-            groups::start(settings.groups.clone(), replica.clone(), changed);
-        let node = Arc::new(Node {
-            replica,
-            groups,
-            notices,
-            answers: Answers::default(),
-            wanted: settings.cluster_configs.clone(),
-        });
-        let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
-        let tasks = Tasks {
-            _journal: journal,
-            _groups: groups_task,
-            _housekeeping: housekeeping,
-        };
-        (node, tasks)
-    }
-
-    /// Waits until this node leads; if it leads a new cluster, sets its configs. It begins again if
-    /// the lead is lost meanwhile, or the journal falters.
-    pub async fn lead(&self) -> Result<(), Error> {
-        let mut pauses = CONFIGURE.start();
-        loop {
-            if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
-                return Err(Error::Refused {
-                    reason: self.why_halted(),
-                });
-            }
-            let configured = configs::configure(self, &self.wanted).await;
-            match configured {
-                Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return configured,
-                Err(error) => {
-                    tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
-                    pauses.pause().await;
-                }
-            }
-        }
-    }
-
     /// Waits until the journal cannot go on, and says why.
     pub async fn halted(&self) -> String {
         self.reach(&[Role::Halted]).await;
         self.why_halted()
     }
 
-    async fn reach(&self, wanted: &[Role]) -> Role {
+    pub(crate) async fn reach(&self, wanted: &[Role]) -> Role {
         let mut roles = self.replica.roles();
         loop {
             let role = *roles.borrow_and_update();
@@ -135,7 +42,7 @@ impl Node {
         }
     }
 
-    fn why_halted(&self) -> String {
+    pub(crate) fn why_halted(&self) -> String {
         self.replica
             .status()
             .halted
@@ -156,7 +63,13 @@ impl Node {
     pub fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         self.replica.with_state(|machine| read(machine.state()))
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Memory that groups take, and may take.
+    pub fn groups_memory(&self) -> GroupsMemory {
+        GroupsMemory {
+            bytes: self.with_state(|state| state.groups().bytes()),
+            bytes_max: self.groups.bytes_max,
+            awaited_bytes: self.groups.awaited_bytes.load(Relaxed),
+        }
+    }
+}

@@ -13,7 +13,8 @@ use rpc::notice::Notices;
 use rpc::{Answer, Call, Control, Error, Position, Return};
 
 use crate::answer::{Freshness, Step, conclude, failed};
-use crate::node::{CLUSTER, Node};
+use crate::machine::CLUSTER;
+use crate::node::Node;
 
 /// How long a read waits for the position that it asks for: a node that is further behind is of no
 /// use to a client, which asks again, perhaps elsewhere.

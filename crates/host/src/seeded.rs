@@ -18,7 +18,7 @@ pub use machine::Clocks;
 pub use network::Weather;
 pub(crate) use network::{Listener, Stream, dial, listen};
 
-use crate::rng::Rng;
+use crate::rng::generator::Rng;
 use executor::{World, world};
 
 /// A machine with one process on it. Its address is [`Place::ip`].

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::nouns::kept::Kept;
 use crate::nouns::member::KEPT_OUTCOMES;
 use crate::nouns::partition::Partition;
-use crate::nouns::slices::Slice;
+use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topic;
 use crate::state::State;
 use crate::terms::command::Command;

@@ -12,6 +12,7 @@ pub mod offset;
 pub mod partition;
 pub(crate) mod placement;
 pub(crate) mod producer;
+pub(crate) mod slice;
 pub(crate) mod slices;
 pub(crate) mod table;
 pub mod topic;

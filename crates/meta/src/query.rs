@@ -8,7 +8,7 @@ use crate::nouns::file::File;
 use crate::nouns::group::Groups;
 use crate::nouns::level;
 use crate::nouns::partition::Partition;
-use crate::nouns::slices::Slice;
+use crate::nouns::slice::Slice;
 use crate::nouns::topic::{Topic, Topics};
 use crate::state::State;
 use crate::terms::command::{ControlNode, CreateTopic, Placement};

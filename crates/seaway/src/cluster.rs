@@ -1,7 +1,6 @@
 //! The parts of `seaway dev`, started in order: bucket, control node, agent. It waits for a bucket
 //! that is away, and refuses one that is certainly wrong.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +52,7 @@ pub struct Plan {
 pub struct Cluster {
     cluster_id: String,
     control: Arc<control::Node>,
-    control_tasks: control::node::Tasks,
+    control_tasks: control::start::Tasks,
     agent: agent::Agent,
     bucket: Arc<dyn Bucket>,
 }
@@ -72,7 +71,7 @@ struct Base {
     bucket: Arc<dyn Bucket>,
     counters: Arc<Counters>,
     control: Arc<control::Node>,
-    control_tasks: control::node::Tasks,
+    control_tasks: control::start::Tasks,
 }
 
 /// Starts everything, however long the bucket takes to answer.
@@ -268,14 +267,4 @@ impl Cluster {
         self.agent.stop().await;
         drop(self.control_tasks);
     }
-}
-
-/// Settings that the whole cluster shares, as the state machine names them.
-pub fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
-    let shared = settings
-        .all()
-        .filter(|(name, _)| meta::config::find(meta::config::CLUSTER, name).is_some());
-    shared
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }

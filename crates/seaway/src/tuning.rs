@@ -1,5 +1,6 @@
 //! Derives the settings of each part from the operator's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use agent::settings::{BrokerConfig, FailPoint, FailPoints};
 use anyhow::{Context, Result, bail};
 
-use crate::cluster::cluster_configs;
 use crate::settings::{self, Settings};
 
 /// The name of the only agent; its Kafka node id follows the name.
@@ -45,6 +45,16 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
             replaces: u64::try_from(settings.integer("cluster.configs.replace")).ok(),
         },
     }
+}
+
+/// Settings that the whole cluster shares, as the state machine names them.
+fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
+    let shared = settings
+        .all()
+        .filter(|(name, _)| meta::config::find(meta::config::CLUSTER, name).is_some());
+    shared
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// A name for the control node that tells people where to find it: it stands in the node's claims,

@@ -550,11 +550,7 @@ fn push_enum(
         "\n/// {doc}\n#[derive(Debug, Clone, PartialEq, Eq)]\npub enum {name} {{"
     );
     for api in apis {
-        let _ = writeln!(
-            out,
-            "/// Of {}.\n{}({}::{}{name}),",
-            api.name, api.name, api.module, api.name
-        );
+        let _ = writeln!(out, "{}({}::{}{name}),", api.name, api.module, api.name);
     }
     let _ = writeln!(
         out,

@@ -17,7 +17,8 @@ use crate::api::errors;
 use crate::context::Context;
 use crate::data::cache::Chunk;
 use crate::data::fetch::hub::Watch;
-use crate::data::fetch::items::{Items, Outcome, Slot};
+use crate::data::fetch::item::Slot;
+use crate::data::fetch::items::{Items, Outcome};
 use crate::data::fetch::poll::Limits;
 use crate::data::fetch::records::{Problem, Records, Room};
 use crate::data::fetch::run::{Fetched, Run, YIELD_AFTER};
@@ -116,7 +117,7 @@ async fn fresh(
 ) -> Answer {
     let mut items = Items::default();
     let mut named = Named::new(request, asked.by_id, asked.limits.max_bytes, &mut items);
-    named.resolve(context, &mut items).await;
+    named.resolve(&context.views, &mut items).await;
     let is_watched = asked.may_wait || ticket.is_some();
     let watch = is_watched.then(|| context.hub.watch(items.partitions(), ticket.is_some()));
     let mut fetched = read(context, items, asked, watch.as_ref()).await;
@@ -152,7 +153,7 @@ async fn incremental(
         mut watch,
     } = session;
     let has_removed = named.update(request, asked.limits.max_bytes, &mut items);
-    if named.resolve(context, &mut items).await || has_removed {
+    if named.resolve(&context.views, &mut items).await || has_removed {
         let before = watch;
         watch = context.hub.watch(items.partitions(), true);
         items.note_all(before.take());

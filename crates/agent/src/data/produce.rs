@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod batcher;
 mod commit;
+pub mod event;
 pub mod file;
 pub mod pipeline;
 pub mod sequence;
@@ -13,8 +14,8 @@ pub mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Lane, Write};
+pub use batch::{Batch, Cut, Lane, Stored, Write};
 pub use batcher::Limits;
-pub use file::{Cut, Stored};
+pub use event::{Answer, Effect, Event, Failure};
 pub use pipeline::Pipeline;
-pub use sequence::{Answer, Effect, Event, Failure, Sequence};
+pub use sequence::Sequence;

@@ -11,7 +11,17 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::answer::Dropped;
+/// No answer: the connection is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dropped;
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection is dropped")
+    }
+}
+
+impl std::error::Error for Dropped {}
 
 /// Reads a request's body without joining its frames.
 pub(super) async fn read(mut body: Incoming) -> Result<Vec<Bytes>, Dropped> {

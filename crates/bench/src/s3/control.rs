@@ -14,9 +14,9 @@
 
 use http::Method;
 
-use super::answer::{Answer, Request, respond};
 use super::body::Frames;
 use super::faults::Rule;
+use super::message::{Answer, Request, respond};
 use super::{Shared, Stats};
 
 /// The name that no bucket can have, since S3 forbids underscores.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Bound;
 
-use super::answer::{Answer, Error, Request, respond};
 use super::body::Frames;
 use super::dates;
+use super::message::{Answer, Error, Request, respond};
 use super::objects::{Object, Objects};
 
 /// The most keys in one page, as in S3.

@@ -2,8 +2,8 @@
 //! request can name. It must not know of faults.
 
 use super::Shared;
-use super::answer::{Answer, Error, Request, respond};
 use super::body::Frames;
+use super::message::{Answer, Error, Request, respond};
 use super::objects::Condition;
 
 /// Answers a request that has `uploads` or `uploadId` in its query.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::Place;
 use super::machine::{Death, Machine};
 use super::network::Network;
-use crate::rng::Rng;
+use crate::rng::generator::Rng;
 
 /// Turns at one instant after which a run is stuck in a circle.
 const TURNS_AT_ONCE_MAX: u64 = 2_000_000;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use super::Place;
 use super::executor::{Sleep, World, world};
 use super::machine::Death;
-use crate::rng::Rng;
+use crate::rng::generator::Rng;
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;

@@ -1,3 +1,5 @@
+//! Machines, sockets and clocks of a simulation, seen from the code that runs on them.
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

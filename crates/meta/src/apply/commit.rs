@@ -8,7 +8,7 @@ use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
 use crate::nouns::partition::Partition;
 use crate::nouns::producer::{Header, Room, Verdict};
-use crate::nouns::slices::Slice;
+use crate::nouns::slice::Slice;
 use crate::rule::{Rule, Rules};
 use crate::state::State;
 use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};

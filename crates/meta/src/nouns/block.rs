@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
 use sha2::{Digest as _, Sha256};
 
-use super::slices::Slice;
+use super::slice::Slice;
 use crate::terms::ids::{FileId, Incarnation};
 
 /// Slices in a full block. Small enough that unpacking one is cheap, large enough that a block's own

@@ -2,7 +2,8 @@
 //! or why they go.
 
 use super::producer::Producers;
-use super::slices::{Slice, Slices};
+use super::slice::Slice;
+use super::slices::Slices;
 use crate::terms::ids::TopicId;
 
 /// One partition of a topic.

@@ -7,56 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::block::{self, Block};
-use crate::terms::ids::{FileId, Incarnation};
-use crate::terms::places::SlicePlace;
-
-/// The contiguous batches of one partition inside one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
-    pub(crate) file: FileId,
-    /// First byte in the file.
-    pub(crate) position: u64,
-    pub(crate) base_offset: i64,
-    pub(crate) max_timestamp: i64,
-    /// Bytes.
-    pub(crate) length: u32,
-    /// Offsets covered: at least 1.
-    pub(crate) span: u32,
-}
-
-impl Slice {
-    /// What the first slice of a block is told as a difference to.
-    pub(crate) const ORIGIN: Slice = Slice {
-        file: FileId {
-            incarnation: Incarnation(0),
-            number: 0,
-        },
-        position: 0,
-        base_offset: 0,
-        max_timestamp: 0,
-        length: 0,
-        span: 0,
-    };
-
-    /// The offset after the slice.
-    pub(crate) fn end(&self) -> i64 {
-        self.base_offset.saturating_add(i64::from(self.span))
-    }
-
-    /// Where it lies, with what its file says of itself.
-    pub(crate) fn place(&self, nonce: u32, file_length: u64) -> SlicePlace {
-        SlicePlace {
-            file: self.file,
-            nonce,
-            file_length,
-            position: self.position,
-            length: self.length,
-            base_offset: self.base_offset,
-            last_offset: self.end().saturating_sub(1),
-            max_timestamp: self.max_timestamp,
-        }
-    }
-}
+use super::slice::Slice;
 
 /// Slices: what is left of a first block, whole blocks, and those that do not fill a block yet.
 /// Where blocks begin is part of the state: all replicas cut them alike, and snapshots keep it.
@@ -205,6 +156,7 @@ impl Slices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::ids::{FileId, Incarnation};
 
     fn slice(number: u64) -> Slice {
         let base_offset = i64::try_from(number).expect("small") * 10;

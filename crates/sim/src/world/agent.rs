@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent::data::produce::file::Stored;
-use agent::data::produce::sequence::{Effect, Event, Failure, Sequence};
+use agent::data::produce::batch::Stored;
+use agent::data::produce::event::{Effect, Event, Failure};
+use agent::data::produce::sequence::Sequence;
 use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
+use meta::Command;
 use meta::command::RegisterAgent;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
-use meta::{Command, FileRef};
 use rpc::call::Registered;
 use rpc::group::GroupRequest;
 use rpc::{Answer as Answered, Call, Return};
@@ -25,13 +26,10 @@ use crate::network::Place;
 
 use super::collector::Collector;
 use super::context::{Context, Input, Life};
+use super::desk::{Desk, Purpose};
 use super::message::{Ask, Blob, Body, Number, Produced, Told, produced};
 use super::reader::Reader;
 
-/// A call is given up after this time.
-const CALL_US: u64 = 3_000_000;
-/// One that may wait for a rebalance.
-const GROUP_CALL_US: u64 = 20_000_000;
 /// An upload is given up after this time.
 const UPLOAD_US: u64 = 8_000_000;
 /// Pause before an upload is tried again.
@@ -39,44 +37,12 @@ const UPLOAD_PAUSE_US: u64 = 50_000;
 /// Pause before registering is tried again.
 const REGISTER_PAUSE_US: u64 = 100_000;
 
-/// What a call, a request or a pause was for.
-pub(super) enum Purpose {
-    Register,
-    File(FileId),
-    /// What the client is told if there is no answer.
-    Client(Place, Number, Told),
-    Locate(u64),
-    Barrier(u64),
-    Collectable,
-    Fates(Vec<FileRef>),
-    Forget,
-    Put(FileId),
-    Compare(FileId),
-    Get(u64, FileId),
-    Delete(Option<FileRef>),
-    List,
-    PutAgain(FileId),
-    RegisterAgain,
-}
-
 /// A file on its way to the bucket.
 struct Upload {
     key: String,
     bytes: Bytes,
     stored: Stored,
     until_us: u64,
-}
-
-/// What parts of an agent use: its place, and what it waits for.
-pub(super) struct Desk {
-    pub(super) place: Place,
-    pub(super) life: Life,
-    controls: Vec<Place>,
-    /// The control node that is taken for the leader.
-    leader: usize,
-    /// The control node of the agent's region.
-    near: usize,
-    waiting: BTreeMap<Number, Purpose>,
 }
 
 /// An agent in one life.
@@ -90,60 +56,6 @@ pub(super) struct Agent {
     reader: Reader,
     collector: Collector,
     armed_us: u64,
-}
-
-impl Desk {
-    /// Calls the node that is taken for the leader.
-    pub(super) fn call(&mut self, cx: &mut Context, call: Call, purpose: Purpose) {
-        self.call_at(cx, self.leader, call, purpose);
-    }
-
-    /// Calls the node of the agent's region.
-    pub(super) fn call_near(&mut self, cx: &mut Context, call: Call, purpose: Purpose) {
-        self.call_at(cx, self.near, call, purpose);
-    }
-
-    /// Has the node that is taken for the leader propose a command.
-    pub(super) fn propose(&mut self, cx: &mut Context, command: Command, purpose: Purpose) {
-        self.call(cx, Call::Propose(Box::new(command)), purpose);
-    }
-
-    fn call_at(&mut self, cx: &mut Context, at: usize, call: Call, purpose: Purpose) {
-        let number = cx.number();
-        let patience_us = if matches!(call, Call::Group(_)) {
-            GROUP_CALL_US
-        } else {
-            CALL_US
-        };
-        self.waiting.insert(number, purpose);
-        cx.send(self.place, self.controls[at], Body::Call(number, call));
-        cx.time_out(self.place, self.life, patience_us, number);
-    }
-
-    pub(super) fn ask(&mut self, cx: &mut Context, request: Request, purpose: Purpose) {
-        let number = cx.ask_bucket(self.place, self.life, request);
-        self.waiting.insert(number, purpose);
-    }
-
-    /// Waits for a while.
-    fn pause(&mut self, cx: &mut Context, delay_us: u64, purpose: Purpose) {
-        let number = cx.number();
-        self.waiting.insert(number, purpose);
-        cx.time_out(self.place, self.life, delay_us, number);
-    }
-
-    /// The next control node may know more.
-    fn look_elsewhere(&mut self) {
-        self.leader = (self.leader + 1) % self.controls.len();
-    }
-
-    fn look_elsewhere_near(&mut self) {
-        self.near = (self.near + 1) % self.controls.len();
-    }
-
-    pub(super) fn tell(&self, cx: &mut Context, client: Place, number: Number, told: Told) {
-        cx.send(self.place, client, Body::Told(number, told));
-    }
 }
 
 impl Agent {

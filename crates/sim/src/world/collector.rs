@@ -11,8 +11,8 @@ use rpc::Call;
 use crate::bucket::{Answer, Request};
 use crate::mutation::Mutation;
 
-use super::agent::{Desk, Purpose};
 use super::context::Context;
+use super::desk::{Desk, Purpose};
 
 /// Time between two rounds.
 const ROUND_US: u64 = 1_000_000;

@@ -10,6 +10,7 @@ mod consumer;
 mod context;
 mod control;
 mod coordination;
+mod desk;
 mod member;
 mod message;
 mod producer;

@@ -17,8 +17,8 @@ use crate::bucket::{Answer, Request};
 use crate::mutation::Mutation;
 use crate::network::Place;
 
-use super::agent::{Desk, Purpose};
 use super::context::Context;
+use super::desk::{Desk, Purpose};
 use super::message::{Blob, Number, Read, Told};
 
 /// Bytes that a fetch asks for of one partition, and in all.

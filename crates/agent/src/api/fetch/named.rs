@@ -12,12 +12,11 @@ use wire::text::Str;
 use wire::uuid::Uuid;
 
 use crate::api::errors;
-use crate::context::Context;
-use crate::data::fetch::item::Bounds;
-use crate::data::fetch::items::{Items, Slot};
+use crate::data::fetch::item::{Bounds, Slot};
+use crate::data::fetch::items::Items;
 use crate::data::fetch::plan::Want;
 use crate::data::fetch::run::YIELD_AFTER;
-use crate::view::{Topic, TopicKey, View};
+use crate::view::{Topic, TopicKey, View, Views};
 
 /// Memory that a session takes per partition, in all its tables: item, name, slot, and the entry by
 /// which the hub finds who waits for commits.
@@ -185,12 +184,12 @@ impl Named {
     }
 
     /// Looks up the names that were not looked up or not found yet. True if any was found.
-    pub(super) async fn resolve(&mut self, context: &Context, items: &mut Items) -> bool {
+    pub(super) async fn resolve(&mut self, views: &Views, items: &mut Items) -> bool {
         let slots = std::mem::take(&mut self.unresolved);
         let asked = slots.len();
         let mut missing = Vec::new();
         for slots in slots.chunks(YIELD_AFTER) {
-            let view = context.views.latest();
+            let view = views.latest();
             missing.extend(self.resolve_in(&view, slots, items));
             if slots.len() == YIELD_AFTER {
                 tokio::task::yield_now().await;
@@ -199,7 +198,7 @@ impl Named {
         if missing.is_empty() {
             return asked > 0;
         }
-        let unknown = match context.views.refresh_current().await {
+        let unknown = match views.refresh_current().await {
             Ok(view) => {
                 missing = self.resolve_in(&view, &missing, items);
                 None
@@ -208,7 +207,7 @@ impl Named {
         };
         let is_found = missing.len() < asked;
         for slot in missing {
-            let code = unknown.unwrap_or_else(|| self.unknown(slot, context));
+            let code = unknown.unwrap_or_else(|| self.unknown(slot, views));
             self.refuse(slot, code, unknown.is_some(), items);
         }
         is_found
@@ -259,9 +258,9 @@ impl Named {
     }
 
     /// The code for a topic or partition that is not in a current view.
-    fn unknown(&self, slot: Slot, context: &Context) -> ErrorCode {
+    fn unknown(&self, slot: Slot, views: &Views) -> ErrorCode {
         let topic = self.topic_of(slot);
-        let view = context.views.latest();
+        let view = views.latest();
         if self.by_id && view.find(self.key(topic)).is_none() {
             ErrorCode::UnknownTopicId
         } else {

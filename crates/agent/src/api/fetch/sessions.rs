@@ -13,7 +13,8 @@ use wire::messages::fetch::FetchRequest;
 
 use super::named::{Named, bytes_of_request};
 use crate::data::fetch::hub::Watch;
-use crate::data::fetch::items::{Items, Slot};
+use crate::data::fetch::item::Slot;
+use crate::data::fetch::items::Items;
 
 /// Memory for all sessions: those of 17 consumers of 10,000 partitions each.
 const SESSIONS_BYTES: u64 = 64 << 20;

@@ -8,8 +8,7 @@ use meta::ids::PartitionId;
 use rpc::notice::Notice;
 use tokio::sync::Notify;
 
-use super::item::Change;
-use super::items::Slot;
+use super::item::{Change, Slot};
 
 /// A single fetch of more partitions than this is not entered in the table by partition, from which
 /// it would be removed again in a moment. Instead every notice is looked for in the fetch's own

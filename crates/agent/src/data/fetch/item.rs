@@ -9,6 +9,9 @@ use rpc::call::Locate;
 
 use super::plan::{self, Want};
 
+/// A partition's place in [`Items`].
+pub type Slot = u32;
+
 /// Something that happened to a partition, as a notice tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -10,16 +10,13 @@ use meta::{Located, SlicePlace};
 use rpc::call::Locate;
 
 use super::hub::Changes;
-use super::item::{Bounds, Change, Item, Known, Need};
+use super::item::{Bounds, Change, Item, Known, Need, Slot};
 use super::plan::Want;
 
 /// Places asked for in one look, beyond one for each partition: they take a MiB.
 const PLACES_MAX: usize = 16_384;
 /// Places asked for of one partition.
 const PLACES_OF_PARTITION_MAX: usize = 1_024;
-
-/// The index of a partition in [`Items`].
-pub type Slot = u32;
 
 /// What is known of a partition's bounds at the end of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]

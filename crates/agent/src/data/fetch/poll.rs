@@ -11,7 +11,8 @@ use meta::{Located, SlicePlace};
 use rpc::call::Locate;
 
 use super::hub::Changes;
-use super::items::{Items, Slot};
+use super::item::Slot;
+use super::items::Items;
 use super::plan::{self, Want};
 use crate::data::cache::{LoadError, Part};
 

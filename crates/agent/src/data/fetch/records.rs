@@ -9,7 +9,7 @@ use wire::codec::INLINE_PIECE_BYTES;
 use wire::compression::Compression;
 use wire::rope::Rope;
 
-use super::items::Slot;
+use super::item::Slot;
 use super::plan;
 use super::poll::{Chosen, Taken};
 use super::read::{self, Reader};

@@ -15,7 +15,8 @@ use rpc::call::Locate;
 use rpc::{Client, Position};
 
 use super::hub::{Changes, Watch};
-use super::items::{Items, Slot};
+use super::item::Slot;
+use super::items::Items;
 use super::poll::{Effect, Event, Limits, Load, Poll, Wanted};
 use super::read::Reader;
 use super::records::{Chunks, Records, Room};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use host::clock::Instant;
-use meta::ids::PartitionId;
+use meta::ids::{FileId, PartitionId};
 
 /// A connection as far as order is concerned: batches of one lane and partition keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,4 +54,27 @@ impl<T, M> Write<T, M> {
             .map(|batch| batch.bytes.len() as u64)
             .sum()
     }
+}
+
+/// A file as it is cut: what the shell uploads.
+#[derive(Debug)]
+pub struct Cut {
+    pub file: FileId,
+    /// The random part of its key: it is named from the moment it is cut.
+    pub nonce: u32,
+    /// Its batches, sorted by partition; those of one partition in the order they came.
+    pub batches: Vec<Batch>,
+    /// Bytes of memory that the batches keep alive.
+    pub pinned_bytes: u64,
+}
+
+/// A file as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its length in bytes.
+    pub length: u64,
+    /// CRC-32C of all its bytes.
+    pub checksum: u32,
+    /// The numbers of the buckets that hold it.
+    pub placement: Vec<u32>,
 }

@@ -4,7 +4,7 @@
 use meta::commit::{Batch, CommitFile};
 use store::file::HEADER_BYTES;
 
-use super::file::{Cut, Stored};
+use super::batch::{Cut, Stored};
 
 /// Describes the included batches of a file; `None` if there are none. A batch that is left out
 /// splits its slice in two.

@@ -8,30 +8,9 @@ use host::clock::Instant;
 use meta::commit::{BatchOutcome, CommitFile};
 use meta::ids::FileId;
 
-use super::batch::{Batch, Lane, Write};
+use super::batch::{Batch, Cut, Lane, Stored, Write};
 use super::commit;
-use super::sequence::{Answer, Effect, Failure};
-
-/// A file as it was cut, for the shell to upload.
-#[derive(Debug)]
-pub struct Cut {
-    pub file: FileId,
-    /// The random part of its key, drawn when the file is cut.
-    pub nonce: u32,
-    /// Its batches, sorted by partition; those of one partition in the order they came.
-    pub batches: Vec<Batch>,
-    /// Memory that the batches keep alive.
-    pub pinned_bytes: u64,
-}
-
-/// The facts of a stored file that its commit states.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub length: u64,
-    pub checksum: u32,
-    /// The numbers of the buckets that hold it.
-    pub placement: Vec<u32>,
-}
+use super::event::{Answer, Effect, Failure};
 
 #[derive(Debug)]
 pub(super) enum Stage {

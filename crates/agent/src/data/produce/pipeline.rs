@@ -19,7 +19,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::batch::Write;
 use super::batcher::Limits;
-use super::sequence::{Answer, Effect, Event, Sequence};
+use super::event::{Answer, Effect, Event};
+use super::sequence::Sequence;
 use super::upload::Uploader;
 use crate::data::cache::{Cache, Part};
 use crate::metrics::Metrics;

@@ -14,7 +14,7 @@ use store::layout::file_key;
 use store::retry::{Limits, Retry};
 use wire::batch::Batch as WireBatch;
 
-use super::file::{Cut, Stored};
+use super::batch::{Cut, Stored};
 use crate::data::cache::{Cache, Chunk, Entry, Part};
 use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;

@@ -1,0 +1,146 @@
+//! Starts a control node: its replica of the journal, the state machine on it, the coordinator of groups and the leader's
+//! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::backoff::Backoff;
+use host::task::Task;
+use journal::engine::Engine;
+use journal::node::Role;
+use journal::replica::{self, Parts, Replica};
+use meta::command::{Command, ConfigChanges};
+use meta::reply::Reply;
+use meta::state::State;
+use rpc::Error;
+use store::bucket::Bucket;
+use tokio::sync::mpsc;
+
+use crate::answer::Answers;
+use crate::configs::{self, Wanted};
+use crate::coordinator;
+use crate::groups;
+use crate::housekeeping;
+use crate::machine::{CLUSTER, Machine};
+use crate::node::Node;
+
+/// How a control node is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Kafka's cluster id: 22 characters of base64.
+    pub cluster_id: String,
+    /// The journal's own settings.
+    pub journal: journal::node::Settings,
+    pub groups: coordinator::Settings,
+    /// Time between two runs of the leader's chores.
+    pub housekeeping_interval: Duration,
+    pub cluster_configs: Wanted,
+}
+
+/// The pauses before configs that could not be set are tried again.
+const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+
+/// What keeps a control node running; it stops when this is stopped or dropped.
+pub struct Tasks {
+    _journal: Replica,
+    _groups: Task<()>,
+    _housekeeping: Task<()>,
+}
+
+impl Node {
+    /// Starts a control node on an engine of its own, with snapshots in `bucket`. It follows or
+    /// claims by itself, and goes on trying while either is away.
+    pub fn start(
+        settings: &Settings,
+        engine: Box<dyn Engine>,
+        bucket: Arc<dyn Bucket>,
+    ) -> (Arc<Node>, Tasks) {
+        let (group_events, changed) = mpsc::unbounded_channel();
+        let state = State::genesis(settings.cluster_id.clone());
+        let machine = Machine::new(CLUSTER, state, group_events);
+        let notices = machine.followers();
+        let parts = Parts {
+            engine,
+            bucket,
+            settings: settings.journal.clone(),
+        };
+        let (replica, journal) = replica::start(parts, machine);
+        let (groups, groups_task) =
+            groups::start(settings.groups.clone(), replica.clone(), changed);
+        let node = Arc::new(Node {
+            replica,
+            groups,
+            notices,
+            answers: Answers::default(),
+            wanted: settings.cluster_configs.clone(),
+        });
+        let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
+        let tasks = Tasks {
+            _journal: journal,
+            _groups: groups_task,
+            _housekeeping: housekeeping,
+        };
+        (node, tasks)
+    }
+
+    /// Waits until this node leads; if it leads a new cluster, sets its configs. It begins again if
+    /// the lead is lost meanwhile, or the journal falters.
+    pub async fn lead(&self) -> Result<(), Error> {
+        let mut pauses = CONFIGURE.start();
+        loop {
+            if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
+                return Err(Error::Refused {
+                    reason: self.why_halted(),
+                });
+            }
+            let configured = configure(self, &self.wanted).await;
+            match configured {
+                Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return configured,
+                Err(error) => {
+                    tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
+                    pauses.pause().await;
+                }
+            }
+        }
+    }
+}
+
+/// Sets the configs of a new cluster, or those that an operator wants replaced, and says what differs
+/// then.
+async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
+    let (is_new, version, changes) = node.with_state(|state| {
+        let is_new = state.view_version() == 0;
+        let changes = configs::changes(state, &wanted.configs);
+        (is_new, state.configs_version(), changes)
+    });
+    let is_told = is_new || wanted.replaces == Some(version);
+    if is_told && changes != ConfigChanges::default() {
+        let replaces = version;
+        let command = Command::SetClusterConfigs { replaces, changes };
+        match node.propose(&command).await?.1 {
+            Reply::TopicRefused(refusal) => return Err(Error::Topic(refusal)),
+            // Somebody was quicker: what he has set stays.
+            Reply::Refused(_) => {}
+            _ => return Ok(()),
+        }
+    }
+    let (version, differences) = node.with_state(|state| {
+        let differences = configs::differences(state, &wanted.configs);
+        (state.configs_version(), differences)
+    });
+    for differs in differences {
+        tracing::warn!(
+            config = differs.name,
+            in_force = differs.in_force,
+            started_with = differs.wanted,
+            cluster.configs.version = version,
+            "this node was started with another value than the cluster has, which stays as it is: to \
+             make the cluster's configs those of this node, start it once with \
+             --cluster.configs.replace and that version"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
