@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use host::clock::{self, Instant};
+use host::log_limit::LogLimit;
 use tokio::sync::mpsc;
 
 use super::apply::{Entries, apply};
@@ -19,6 +21,8 @@ use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Rol
 
 /// Messages of handles taken in one turn.
 const INPUTS_AT_ONCE: usize = 1_024;
+/// Failed requests of the journal are logged this often at most.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The driver of one replica.
 pub(super) struct Driver<S: StateMachine> {
@@ -34,6 +38,8 @@ pub(super) struct Driver<S: StateMachine> {
     applied: u64,
     /// The claim of another node that was last logged.
     told: Option<EntryId>,
+    /// Keeps a bucket that refuses for hours from filling the log.
+    failures: LogLimit,
 }
 
 impl<S: StateMachine> Driver<S> {
@@ -50,6 +56,7 @@ impl<S: StateMachine> Driver<S> {
             entries_appended: 0,
             applied: 0,
             told: None,
+            failures: LogLimit::every(LOG_EVERY),
         }
     }
 
@@ -132,7 +139,9 @@ impl<S: StateMachine> Driver<S> {
         };
         match trouble {
             Some(Some(why)) => {
-                tracing::warn!(%why, "a request of the journal failed; it is tried again");
+                if let Some(left_out) = self.failures.pass(clock::now()) {
+                    tracing::warn!(%why, left_out, "a request of the journal failed; it is tried again");
+                }
                 self.shared.status().trouble = Some(why);
             }
             Some(None) => self.shared.status().trouble = None,
