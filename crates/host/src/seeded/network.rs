@@ -211,7 +211,7 @@ impl Network {
             && pipe.end.is_none()
         {
             pipe.end = Some((at_us, end));
-            wakes.extend(pipe.reader.take().map(|reader| (at_us, reader)));
+            wakes.extend(pipe.reader.clone().map(|reader| (at_us, reader)));
         }
         // The reader of an ended pipe may wait to write, and shall hear of it.
         if let Some(other) = self.pipes.get_mut(&(connection, 1 - side)) {
@@ -418,7 +418,8 @@ impl Stream {
             pipe.queue.push_back((at_us, bytes));
             pipe.bytes += room;
             pipe.last_us = at_us;
-            wakes.extend(pipe.reader.take().map(|reader| (at_us, reader)));
+            // It stays noted: what a cut holds back for long may come at once when that heals.
+            wakes.extend(pipe.reader.clone().map(|reader| (at_us, reader)));
         }
         Ok((room, wakes))
     }
