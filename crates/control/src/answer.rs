@@ -50,19 +50,21 @@ pub struct Answers {
 }
 
 impl Answers {
+    pub(crate) const fn under(rules: Rules) -> Self {
+        Answers { rules }
+    }
+
     /// Answers that do without a rule, to show that it is missed.
     #[cfg(any(test, feature = "mutations"))]
-    pub fn without(rule: Rule) -> Self {
-        Answers {
-            rules: Rules::without(rule),
-        }
+    pub const fn without(rule: Rule) -> Self {
+        Answers::under(Rules::without(rule))
     }
 
     /// What to do about a call. Asked again as [`Freshness::Current`], it asks for no more than that.
     pub fn step(self, state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
         if let Freshness::Applied(applied) = freshness {
             let at = position(&call);
-            if at > applied && self.rules.hold(Rule::ReadsReachTheirPosition) {
+            if at > applied && self.rules.hold(Rule::OutOfRangeIsCurrent) {
                 return Ok(Step::Reach(at, call));
             }
             if self.must_be_current(state, &call) {
@@ -106,7 +108,8 @@ impl Answers {
     /// Whether a call is answered only from what is current (safety.md, rule 21).
     fn must_be_current(self, state: &State, call: &Call) -> bool {
         match call {
-            Call::Barrier | Call::Check(_) | Call::Fates(_) => true,
+            Call::Check(_) | Call::Fates(_) => true,
+            Call::Barrier => self.rules.hold(Rule::OutOfRangeIsCurrent),
             Call::Bounds(_) => self.rules.hold(Rule::BoundsAreCurrent),
             // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a
             // while: an idle cluster has none. What is not applied here yet is found by the next look.

@@ -108,8 +108,13 @@ impl StateMachine for Machine {
             index: entry.index,
             nonce: entry.nonce,
         };
+        let wall_millis = if host::trial::leaves_out("apply-at-local-time") {
+            host::clock::wall_millis()
+        } else {
+            stamp.wall_millis
+        };
         let stamp = Stamp {
-            wall_millis: stamp.wall_millis,
+            wall_millis,
             ticks_millis: stamp.ticks_millis,
         };
         // Before the state has changed: it must stay as it was.

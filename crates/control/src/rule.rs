@@ -6,8 +6,9 @@
 pub enum Rule {
     /// The bounds of partitions are current (21).
     BoundsAreCurrent,
-    /// A read at a position is answered once that is applied (21).
-    ReadsReachTheirPosition,
+    /// A fetch is told that its offset is out of range by what is current: a barrier passes with an entry, and a read
+    /// at its position is answered once that is applied (21).
+    OutOfRangeIsCurrent,
     /// The offsets of groups are current, and told by the leader alone (21).
     GroupOffsetsAreCurrent,
 }
@@ -20,6 +21,20 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// Those of a process: all, but for the one that the simulated town leaves out in which it runs.
+    pub(crate) fn in_force() -> Self {
+        #[cfg(any(test, feature = "mutations"))]
+        for (name, rule) in [
+            ("bounds-from-stale", Rule::BoundsAreCurrent),
+            ("out-of-range-from-stale", Rule::OutOfRangeIsCurrent),
+        ] {
+            if host::trial::leaves_out(name) {
+                return Rules::without(rule);
+            }
+        }
+        Rules::default()
+    }
+
     #[cfg(any(test, feature = "mutations"))]
     pub(crate) const fn without(rule: Rule) -> Self {
         Rules {

@@ -23,6 +23,7 @@ use crate::groups;
 use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::node::Node;
+use crate::rule::Rules;
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ impl Node {
             replica,
             groups,
             notices,
-            answers: Answers::default(),
+            answers: Answers::under(Rules::in_force()),
             wanted: settings.cluster_configs.clone(),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);

@@ -75,6 +75,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(mutation) = mutation
+        && arguments.town
+        && mutation.left_out().is_none()
+    {
+        eprintln!("nothing in the town leaves out {}", mutation.name());
+        return ExitCode::from(2);
+    }
     match run_all(&arguments, mutation) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -142,9 +142,7 @@ impl Control {
             groups: Coordination::new(cx.mutation),
             answers: match cx.mutation {
                 Some(Mutation::BoundsFromStale) => Answers::without(Rule::BoundsAreCurrent),
-                Some(Mutation::OutOfRangeFromStale) => {
-                    Answers::without(Rule::ReadsReachTheirPosition)
-                }
+                Some(Mutation::OutOfRangeFromStale) => Answers::without(Rule::OutOfRangeIsCurrent),
                 _ => Answers::default(),
             },
             reads: BTreeMap::new(),

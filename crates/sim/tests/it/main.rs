@@ -3,4 +3,5 @@
 mod check;
 mod mutations;
 mod town;
+mod town_mutations;
 mod world;

@@ -47,7 +47,7 @@ caught! {
     error_means_absent: ErrorMeansAbsent at 0;
     ignore_checksums: IgnoreChecksums at 4;
     offset_zero_for_unknown: OffsetZeroForUnknown at 0;
-    out_of_range_from_stale: OutOfRangeFromStale at 35;
+    out_of_range_from_stale: OutOfRangeFromStale at 38;
     bounds_from_stale: BoundsFromStale at 1;
     group_offsets_from_stale: GroupOffsetsFromStale at 88;
     apply_at_local_time: ApplyAtLocalTime at 0;

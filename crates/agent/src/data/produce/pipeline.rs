@@ -13,6 +13,7 @@ use host::backoff::Backoff;
 use host::clock::Instant;
 use host::rng::Rng;
 use meta::command::RegisterAgent;
+use meta::commit::{BatchOutcome, CommitFile, FileReply};
 use meta::ids::Incarnation;
 use rpc::Client;
 use tokio::sync::{Notify, oneshot};
@@ -220,19 +221,7 @@ impl<M: Send + 'static> Task<M> {
                 };
                 self.running.push(upload.boxed());
             }
-            Effect::Commit(commit) => {
-                let call = async move {
-                    let file = commit.file;
-                    let start = host::clock::now();
-                    let result = parts.control.commit(commit.as_ref().clone()).await;
-                    parts.called(start);
-                    if let Ok(meta::commit::FileReply::Committed { .. }) = &result {
-                        parts.fail_points.reach(FailPoint::AfterCommit);
-                    }
-                    Event::Called { file, result }
-                };
-                self.running.push(call.boxed());
-            }
+            Effect::Commit(commit) => self.running.push(commit_file(parts, commit).boxed()),
             Effect::Skip(file) => {
                 let call = async move {
                     let start = host::clock::now();
@@ -275,6 +264,35 @@ impl Parts {
             .commit_micros
             .observe_duration(host::clock::now().since(start));
     }
+}
+
+async fn commit_file<M>(parts: Arc<Parts>, commit: Arc<CommitFile>) -> Event<Ticket, M> {
+    let file = commit.file;
+    if host::trial::leaves_out("ack-before-commit") {
+        return answer_early(parts, commit);
+    }
+    let start = host::clock::now();
+    let result = parts.control.commit(commit.as_ref().clone()).await;
+    parts.called(start);
+    if let Ok(FileReply::Committed { .. }) = &result {
+        parts.fail_points.reach(FailPoint::AfterCommit);
+    }
+    Event::Called { file, result }
+}
+
+/// What rule 1 forbids (docs/safety.md): the outcome of a commit before there is one.
+fn answer_early<M>(parts: Arc<Parts>, commit: Arc<CommitFile>) -> Event<Ticket, M> {
+    let file = commit.file;
+    let outcome = BatchOutcome::Accepted {
+        base_offset: -1,
+        log_start: 0,
+    };
+    let outcomes = vec![outcome; commit.batches.records.len()].into();
+    host::task::spawn_detached("commit", async move {
+        drop(parts.control.commit(commit.as_ref().clone()).await);
+    });
+    let result = Ok(FileReply::Committed { outcomes });
+    Event::Called { file, result }
 }
 
 /// Registers under a new nonce, after a pause, until it succeeds.
