@@ -70,6 +70,28 @@ async fn a_session_is_told_what_is_different() {
 }
 
 #[tokio::test]
+async fn a_session_that_begins_with_a_topic_named_twice_knows_its_partitions_once() {
+    let stand = Stand::new().await;
+    stand.topic("t", 2, &[]).await;
+    stand.topic("u", 1, &[]).await;
+    let mut client = stand.client().await;
+    client.produce("t", 0, batch(&["a"])).await;
+    let mut request = first("t", &[(1, 0)]);
+    request.topics.extend(fetch_request("u", &[(0, 0)]).topics);
+    request.topics.extend(fetch_request("t", &[(0, 0)]).topics);
+    let response = fetch(&mut client, &request).await;
+    let id = response.session_id;
+    let mut all = told(&response);
+    all.sort();
+    assert_eq!(all, [values(0, &[]), values(0, &["a"]), values(1, &[])]);
+    let response = fetch(&mut client, &next(id, 1, "t", &[(0, 1)])).await;
+    assert_eq!(told(&response), [], "it stays at the new position");
+    client.produce("t", 0, batch(&["b"])).await;
+    let response = fetch(&mut client, &next(id, 2, "t", &[])).await;
+    assert_eq!(told(&response), [values(0, &["b"])]);
+}
+
+#[tokio::test]
 async fn a_session_waits_and_is_woken_without_being_located_again() {
     let stand = Stand::new().await;
     stand.topic("t", 2, &[]).await;

@@ -87,9 +87,10 @@ impl Named {
             refused: BTreeSet::new(),
             index: None,
         };
-        let mut repeated = repeated(request).into_iter().peekable();
-        let topics = request.topics.iter().enumerate();
-        let asked = topics.flat_map(|(topic, named)| {
+        let first_of = first_mentions(request);
+        let mut repeated = repeated(request, &first_of).into_iter().peekable();
+        // A topic is known by its first mention: a session finds its partitions by that.
+        let asked = request.topics.iter().zip(first_of).flat_map(|(named, topic)| {
             let partitions = named.partitions.iter();
             partitions.map(move |asked| (topic, asked))
         });
@@ -408,10 +409,8 @@ fn want(asked: &FetchPartition, max_bytes: u64) -> Want {
     }
 }
 
-/// Positions, in ascending order, of the partitions that the request has named before, counted over
-/// all that it names. Most requests name each topic once and its partitions in order, and for these
-/// nothing is sorted.
-fn repeated(request: &FetchRequest) -> Vec<usize> {
+/// For each topic of a request the index of its first mention: clients may name a topic again after another.
+fn first_mentions(request: &FetchRequest) -> Vec<usize> {
     let mut by_name: Vec<usize> = (0..request.topics.len()).collect();
     let name = |topic: usize| (&request.topics[topic].topic, request.topics[topic].topic_id);
     by_name.sort_by(|a, b| name(*a).cmp(&name(*b)));
@@ -421,10 +420,17 @@ fn repeated(request: &FetchRequest) -> Vec<usize> {
             first_of[pair[1]] = first_of[pair[0]];
         }
     }
+    first_of
+}
+
+/// Positions, in ascending order, of the partitions that the request has named before, counted over
+/// all that it names. Most requests name each topic once and its partitions in order, and for these
+/// nothing is sorted.
+fn repeated(request: &FetchRequest, first_of: &[usize]) -> Vec<usize> {
     let mut named: Vec<(usize, i32, usize)> = Vec::new();
     for (topic, first) in request.topics.iter().zip(first_of) {
         for asked in &topic.partitions {
-            named.push((first, asked.partition, named.len()));
+            named.push((*first, asked.partition, named.len()));
         }
     }
     let is_after = |a: &(usize, i32, usize), b: &(usize, i32, usize)| (a.0, a.1) < (b.0, b.1);
