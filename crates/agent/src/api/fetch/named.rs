@@ -90,10 +90,14 @@ impl Named {
         let first_of = first_mentions(request);
         let mut repeated = repeated(request, &first_of).into_iter().peekable();
         // A topic is known by its first mention: a session finds its partitions by that.
-        let asked = request.topics.iter().zip(first_of).flat_map(|(named, topic)| {
-            let partitions = named.partitions.iter();
-            partitions.map(move |asked| (topic, asked))
-        });
+        let asked = request
+            .topics
+            .iter()
+            .zip(first_of)
+            .flat_map(|(named, topic)| {
+                let partitions = named.partitions.iter();
+                partitions.map(move |asked| (topic, asked))
+            });
         for (turn, (topic, asked)) in asked.enumerate() {
             if repeated.next_if_eq(&turn).is_none() {
                 named.add(topic, asked, max_bytes, items);
