@@ -598,8 +598,10 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn every_removed_rule_is_missed() {
     std::panic::set_hook(Box::new(|_| {}));
-    let missed: Vec<(Rule, Option<u64>)> = Rule::ALL
-        .into_iter()
+    // No schedule misses it since the appends of a tenure end with the tenure: a unit test removes it (node::tests).
+    let rules = Rule::ALL.into_iter();
+    let missed: Vec<(Rule, Option<u64>)> = rules
+        .filter(|rule| *rule != Rule::LeadFromFirstAttempt)
         .map(|rule| {
             (
                 rule,

@@ -9,6 +9,7 @@ use super::*;
 use crate::engine::WINDOW;
 use crate::entry::{ClusterNumber, Entry, Header};
 use crate::memory::{Books, Slots};
+use crate::rule::{Rule, Rules};
 
 mod following;
 
@@ -417,6 +418,33 @@ fn a_leader_answers_from_memory_for_a_second_from_the_start_of_its_append() {
     bench.run(done);
     let until = started + Duration::from_secs(1);
     assert_eq!(bench.node.leading_until(), Some(until));
+}
+
+/// What a leader answers from memory until, whose append succeeded at the second attempt only; and when the first began.
+fn lead_after_a_second_attempt(rules: Rules) -> (Option<Instant>, Instant) {
+    let mut bench = Bench::leader();
+    bench.node.lasting.rules = rules;
+    let started = bench.now.boot;
+    bench.give(propose(0..1));
+    let (id, _) = bench.append();
+    bench.pass(300);
+    bench.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
+    bench.now.boot = bench.node.deadline().expect("a retry");
+    bench.give(Event::Timer);
+    let again = bench.append();
+    let done = bench.land(again);
+    bench.run(done);
+    (bench.node.leading_until(), started)
+}
+
+/// No schedule of the simulation misses this rule since appends of a tenure end with it.
+#[test]
+fn a_lead_counts_from_the_first_attempt_and_without_the_rule_from_a_later_one() {
+    let (until, started) = lead_after_a_second_attempt(Rules::all());
+    assert_eq!(until, Some(started + Duration::from_secs(1)));
+    let without = Rules::without(Rule::LeadFromFirstAttempt);
+    let (until, started) = lead_after_a_second_attempt(without);
+    assert!(until > Some(started + Duration::from_millis(1_250)));
 }
 
 #[test]

@@ -49,7 +49,7 @@ caught! {
     offset_zero_for_unknown: OffsetZeroForUnknown at 0;
     out_of_range_from_stale: OutOfRangeFromStale at 38;
     bounds_from_stale: BoundsFromStale at 1;
-    group_offsets_from_stale: GroupOffsetsFromStale at 88;
+    group_offsets_from_stale: GroupOffsetsFromStale at 151;
     apply_at_local_time: ApplyAtLocalTime at 0;
     snapshot_mislabelled: SnapshotMislabelled at 0;
     missing_at_start_ends: MissingAtStartEnds at 24;
