@@ -131,8 +131,6 @@ async fn fresh(
             tokio::task::yield_now().await;
         }
     }
-    // A topic that was named again is answered at its first mention.
-    topics.retain(|topic| !topic.partitions.is_empty());
     let mut answer = answer(context, topics, fetched.records, fetched.answer);
     if let (Some(ticket), Some(watch)) = (ticket, watch) {
         let session = Session::new(fetched.items, &served, named, watch);
