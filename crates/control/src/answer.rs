@@ -6,6 +6,7 @@ use journal::node::{ProposeError, Refusal};
 use meta::command::Command;
 use meta::reply::Reply;
 use meta::state::State;
+use meta::{Fate, FileRef};
 use rpc::call::{Call, Locate, Position, Registered, Return};
 use rpc::group::GroupRequest;
 use rpc::{Error, Leader};
@@ -175,10 +176,7 @@ pub fn conclude(state: &State, reply: Reply) -> Result<Return, Error> {
         }
         Reply::File(reply) => Ok(Return::File(reply)),
         Reply::Producer { id, epoch } => Ok(Return::Producer { id, epoch }),
-        Reply::Forgotten { refused } if refused.is_empty() => Ok(Return::Done),
-        Reply::Forgotten { refused } => Err(Error::Refused {
-            reason: format!("{} files are not ready to be forgotten", refused.len()),
-        }),
+        Reply::Forgotten { refused } => forgotten(&refused),
         Reply::Refused(refusal) => Err(Error::Refused {
             reason: refusal.to_string(),
         }),
@@ -186,6 +184,21 @@ pub fn conclude(state: &State, reply: Reply) -> Result<Return, Error> {
             reason: format!("a reply to another command: {other:?}"),
         }),
     }
+}
+
+/// What the proposer of `FilesDeleted` is told. A file that an earlier command has forgotten is
+/// dead: a report that is repeated because its answer was lost succeeds.
+fn forgotten(refused: &[(FileRef, Fate)]) -> Result<Return, Error> {
+    let kept = refused
+        .iter()
+        .filter(|(_, fate)| *fate != Fate::Dead)
+        .count();
+    if kept == 0 {
+        return Ok(Return::Done);
+    }
+    Err(Error::Refused {
+        reason: format!("{kept} files are not ready to be forgotten"),
+    })
 }
 
 /// What the proposer of a command is told, or whoever waits for a barrier, if it is not appended.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meta::FileReply;
+use meta::Located;
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{AgentId, EntryId, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId};
 use meta::terms::places::TimeQuery;
 use meta::terms::refusal::{Refusal as MemberRefusal, TopicRefusal};
-use meta::{Fate, FileRef, Located};
 
 use super::*;
 
@@ -297,6 +297,13 @@ fn a_proposer_is_told_what_came_of_its_command() {
         (
             Reply::Forgotten {
                 refused: Vec::new(),
+            },
+            Return::Done,
+        ),
+        // A report that is repeated: its files were forgotten the first time.
+        (
+            Reply::Forgotten {
+                refused: vec![(reference(0), Fate::Dead)],
             },
             Return::Done,
         ),

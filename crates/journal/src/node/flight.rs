@@ -76,9 +76,10 @@ impl Flight {
         matches!(self.stage, Stage::Landed)
     }
 
-    /// True if the entry may yet land although its tenure is over.
+    /// True if the entry may yet land although its tenure is over: of an attempt whose outcome is
+    /// unknown, the answer to a later one says nothing.
     pub(super) fn is_in_doubt(&self) -> bool {
-        matches!(self.stage, Stage::AgainAt(_))
+        self.failures > 0 && !self.has_landed()
     }
 
     pub(super) fn is_waited_for(&self) -> bool {

@@ -72,8 +72,11 @@ impl Leading {
             Event::AppendDone(id, outcome) => self.append_done(cx, id, &outcome),
             Event::Scanned(ask, run) if self.look.as_ref().is_some_and(|look| look.is(ask)) => {
                 self.look = None;
-                // This node has sent nothing to that slot, so another writer is at work.
-                self.over |= !run.slots.is_empty() && self.flights.is_empty();
+                // An entry in a slot to which this node has sent nothing is another writer's. The slot
+                // that was asked about may hold an entry that this node has appended since.
+                let next = cx.lasting.chain.next();
+                let is_held = run.slots.iter().any(|slot| slot.index == next);
+                self.over |= is_held && self.flights.is_empty();
             }
             Event::Timer => self.timer(cx),
             Event::Barrier(ticket) if !cx.lasting.rules.hold(Rule::BarrierBeforeAppend) => {
