@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use host::clock::Instant;
 use host::rng::Rng;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space, short_object};
 use crate::meter::Counters;
 use crate::received::{Received, join};
 use crate::retry::is_ours;
@@ -156,15 +156,23 @@ impl Hedged {
             let part = Arc::new(Part::after(furthest.map(AsRef::as_ref)));
             parts.push(Arc::clone(&part));
             let received = Arc::clone(&part.received);
-            let wanted = part.wanted(range.as_ref());
+            let range = range.clone();
             let request = async move {
-                let read = self.inner.read(key, wanted, &part.received).await?;
-                Ok(read.map(|()| part.whole()))
+                if !part.is_whole() {
+                    let wanted = part.wanted(range.as_ref());
+                    let read = self.inner.read(key, wanted, &part.received).await?;
+                    if read.is_none() {
+                        return Ok(None);
+                    }
+                }
+                // An object that is too short is an answer: no other request would find more.
+                Ok(Some(part.answer(key, range.as_ref())))
             };
-            let request: BoxFuture<'_, Result<Option<Bytes>, Error>> = Box::pin(request);
+            let request: BoxFuture<'_, Result<Option<_>, Error>> = Box::pin(request);
             (request, Some(received))
         };
-        self.race(Work::read(op), (op, key.as_str()), make).await
+        let read = self.race(Work::read(op), (op, key.as_str()), make).await?;
+        read.transpose()
     }
 }
 
@@ -216,9 +224,24 @@ impl Part {
         }
     }
 
-    fn whole(&self) -> Bytes {
+    /// True if earlier requests have left all bytes, so that none is to be asked for: HTTP has no
+    /// empty range.
+    fn is_whole(&self) -> bool {
+        self.total == Some(self.before_length)
+    }
+
+    /// All bytes, if they are as many as `range` has. A request that went on where another stopped
+    /// asked for what the store had promised then, which is less if the object ends early.
+    fn answer(&self, key: &Key, range: Option<&Range<u64>>) -> Result<Bytes, Error> {
         let before = self.before.iter().cloned();
-        join(before.chain(self.received.pieces()).collect())
+        let whole = join(before.chain(self.received.pieces()).collect());
+        match range {
+            Some(range) if whole.len() as u64 != range.end - range.start => {
+                let size = range.start + whole.len() as u64;
+                Err(short_object(key, range, size))
+            }
+            _ => Ok(whole),
+        }
     }
 }
 

@@ -160,3 +160,78 @@ async fn a_bucket_that_is_not_remote_is_asked_once() {
     assert_eq!(bucket.put_new(&key, vec![1].into()).await, Ok(Put::Created));
     assert_eq!(bucket.get(&key).await.unwrap().unwrap(), [1].as_slice());
 }
+
+/// A bucket whose reads bring all bytes that there are, but never end. It counts them.
+struct Endless {
+    held: &'static str,
+    reads: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Bucket for Endless {
+    async fn read(
+        &self,
+        _: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        self.reads.fetch_add(1, Relaxed);
+        let end = self.held.len();
+        let range = range.map_or(0..end, |range| {
+            range.start as usize..end.min(range.end as usize)
+        });
+        received.expect(range.len() as u64);
+        received.push(Bytes::from(&self.held[range]));
+        std::future::pending().await
+    }
+
+    async fn put_new(&self, key: &Key, _: Payload) -> Result<Put, Error> {
+        Err(Error::definite(Op::PutNew, key, "only read"))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        Err(Error::definite(Op::Get, key, "only read"))
+    }
+
+    async fn get_range(&self, key: &Key, _: Range<u64>) -> Result<Option<Bytes>, Error> {
+        Err(Error::definite(Op::GetRange, key, "only read"))
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        Err(Error::definite(Op::Head, key, "only read"))
+    }
+
+    async fn list(&self, _: &str, _: Option<&Key>, _: usize) -> Result<Vec<ObjectMeta>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn delete(&self, _: &Key) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_has_all_come_is_answered_without_another_request_or_refused_as_short() {
+    let short = "bytes 2..20 were asked for, but the object ends at 10";
+    let key = Key::new("a").unwrap();
+    let cases = [
+        (None, Ok(Some(Bytes::from("0123456789")))),
+        (Some(2..8), Ok(Some(Bytes::from("234567")))),
+        (Some(2..20), Err(Error::definite(Op::GetRange, "a", short))),
+    ];
+    for (range, expected) in cases {
+        let reads = Arc::new(AtomicU32::new(0));
+        let endless = Endless {
+            held: "0123456789",
+            reads: Arc::clone(&reads),
+        };
+        let meter = Meter::new(Arc::new(Memory::new()));
+        let bucket = Hedged::new(Arc::new(endless), Arc::clone(meter.counters()));
+        let got = match range.clone() {
+            None => in_time(bucket.get(&key)).await,
+            Some(range) => in_time(bucket.get_range(&key, range)).await,
+        };
+        assert_eq!(got, expected, "{range:?}");
+        assert_eq!(reads.load(Relaxed), 1, "{range:?}");
+    }
+}
