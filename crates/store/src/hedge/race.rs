@@ -80,6 +80,9 @@ pub struct Race {
     running: Vec<Running>,
     made: u32,
     failures: u32,
+    /// When the last bytes came, from whichever request. A start is no sign of life here: copies
+    /// that only start would keep an operation for ever.
+    alive_at: Instant,
     /// When the next request is made if none is under way.
     again_at: Option<Instant>,
     /// When the allowance may be asked again for one more copy.
@@ -96,6 +99,7 @@ impl Race {
             running: Vec::new(),
             made: 0,
             failures: 0,
+            alive_at: Instant::default(),
             again_at: None,
             ask_at: Instant::default(),
             hedge_after: Duration::ZERO,
@@ -122,6 +126,7 @@ impl Race {
                 let mut running = self.running.iter_mut();
                 if let Some(moved) = running.find(|running| running.attempt == attempt) {
                     moved.moved = moved.moved.max(at);
+                    self.alive_at = self.alive_at.max(at);
                 }
             }
             Event::Failed(attempt, failure) => self.failed(now, attempt, failure, pace, rng, out),
@@ -160,8 +165,8 @@ impl Race {
     /// When the operation fails. The oldest request is not dropped for a newer one before that: the
     /// bucket may only have become slow.
     fn given_up_at(&self) -> Instant {
-        let oldest = self.running.first().map(|oldest| oldest.moved);
-        oldest.unwrap_or_default() + GIVE_UP_AFTER
+        let oldest = self.running.first().map(|oldest| oldest.started);
+        self.alive_at.max(oldest.unwrap_or_default()) + GIVE_UP_AFTER
     }
 
     fn failed(
@@ -364,5 +369,20 @@ mod tests {
         case.at(1_000, Event::Begun);
         let (at, last) = *case.until(60_000).last().expect("it ends");
         assert_eq!((at, last), (11_001, Effect::End));
+    }
+
+    #[test]
+    fn an_operation_is_kept_while_a_newer_copy_moves_and_given_up_once_that_stops() {
+        let mut case = Case::new();
+        case.at(1_000, Event::Begun);
+        let hedge = Effect::Start(1, Why::Hedge);
+        assert_eq!(case.until(1_060), [(1_051, hedge)]);
+        for millis in (1_080..15_000).step_by(40) {
+            case.at(millis, Event::Moved(1, Instant::from_millis(millis)));
+            assert_eq!(case.at(millis + 1, Event::Timer), [], "{millis}");
+        }
+        // The last bytes came at 14,960; copies that only start are no sign of life.
+        let (at, last) = *case.until(60_000).last().expect("it ends");
+        assert_eq!((at, last), (24_961, Effect::End));
     }
 }
