@@ -21,10 +21,12 @@ const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
 /// even if no hedges are left: requests sent to a bucket that was away are never answered.
 const REPEAT_MIN: Duration = Duration::from_millis(500);
 const REPEAT_UNKNOWN: Duration = Duration::from_secs(1);
-/// The longest wait before a hedge or a repeat.
+/// The longest wait before a hedge or a repeat, unless the upload alone may take longer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The upload rate that is assumed while a class has no median, in bytes a second.
 const UPLOAD_RATE: u64 = 8 << 20;
+/// The slowest upload that is waited for, in bytes a second: an uplink of 10 Mbit/s brings as much.
+const UPLOAD_RATE_MIN: u64 = 1 << 20;
 /// How long nothing is hedged after the store said "slow down".
 const THROTTLED_FOR: Duration = Duration::from_secs(1);
 /// If no request was answered for this long, the next answer means that the bucket is back.
@@ -63,6 +65,15 @@ impl Work {
             _ => BANDS + 2,
         };
         Work { class, bytes: 0 }
+    }
+
+    /// The time that the request's bytes need on the slowest uplink: no sign of life comes before.
+    pub fn slowest_upload(self) -> Duration {
+        upload_time(self, UPLOAD_RATE_MIN)
+    }
+
+    fn wait_max(self) -> Duration {
+        WAIT_MAX.max(self.slowest_upload())
     }
 }
 
@@ -137,16 +148,16 @@ impl Pace {
     /// How long after its last sign of life a request gets a second copy.
     pub fn hedge_after(&self, work: Work) -> Duration {
         match self.recent[work.class].median() {
-            Some(median) => (median * 2).clamp(HEDGE_MIN, WAIT_MAX),
-            None => (HEDGE_UNKNOWN + upload_time(work)).min(WAIT_MAX),
+            Some(median) => (median * 2).clamp(HEDGE_MIN, work.wait_max()),
+            None => (HEDGE_UNKNOWN + upload_time(work, UPLOAD_RATE)).min(work.wait_max()),
         }
     }
 
     /// How long after its last sign of life a request is taken for lost.
     pub fn repeat_after(&self, work: Work) -> Duration {
         match self.recent[work.class].median() {
-            Some(median) => (median * 8).clamp(REPEAT_MIN, WAIT_MAX),
-            None => (REPEAT_UNKNOWN + upload_time(work) * 4).min(WAIT_MAX),
+            Some(median) => (median * 8).clamp(REPEAT_MIN, work.wait_max()),
+            None => (REPEAT_UNKNOWN + upload_time(work, UPLOAD_RATE) * 4).min(work.wait_max()),
         }
     }
 
@@ -162,8 +173,8 @@ impl Pace {
     }
 }
 
-fn upload_time(work: Work) -> Duration {
-    Duration::from_micros(work.bytes.saturating_mul(1_000_000) / UPLOAD_RATE)
+fn upload_time(work: Work, rate: u64) -> Duration {
+    Duration::from_micros(work.bytes.saturating_mul(1_000_000) / rate)
 }
 
 #[cfg(test)]
@@ -180,7 +191,10 @@ mod tests {
     fn a_hedge_waits_twice_the_median_of_its_kind_and_size() {
         let mut pace = Pace::default();
         let (small, large) = (Work::put(1_000), Work::put(8 << 20));
-        assert_eq!(pace.hedge_after(small), 250 * MS + upload_time(small));
+        assert_eq!(
+            pace.hedge_after(small),
+            250 * MS + upload_time(small, UPLOAD_RATE)
+        );
         assert_eq!(pace.hedge_after(large), 1_250 * MS);
         for _ in 0..20 {
             pace.answered(at(1), small, 50 * MS);
@@ -235,5 +249,23 @@ mod tests {
         assert_eq!(spend(&mut pace, at(4_000)), 20);
         pace.answered(at(4_000), work, MS);
         assert_eq!(spend(&mut pace, at(4_000)), 20);
+    }
+
+    #[test]
+    fn a_large_upload_gets_no_copy_merely_because_it_is_large() {
+        let mut pace = Pace::default();
+        let work = Work::put(64 << 20);
+        assert_eq!(pace.hedge_after(work), 8_250 * MS);
+        assert_eq!(pace.repeat_after(work), 33_000 * MS);
+        (0..20).for_each(|_| pace.answered(at(1), work, 8_000 * MS));
+        assert_eq!(pace.hedge_after(work), 16_000 * MS);
+        assert_eq!(pace.repeat_after(work), 64_000 * MS);
+        let slow = Duration::from_secs(600);
+        (0..40).for_each(|_| pace.answered(at(1), work, slow));
+        assert_eq!(
+            pace.hedge_after(work),
+            64_000 * MS,
+            "the slowest that is expected"
+        );
     }
 }

@@ -14,7 +14,8 @@ use super::pace::{Pace, Work};
 const RUNNING_MAX: usize = 3;
 /// Failures after which an operation fails.
 const FAILURES_MAX: u32 = 6;
-/// An operation fails after this long without a sign of life from any of its requests.
+/// An operation fails after this long without a sign of life from any of its requests, and
+/// the time that an upload needs.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The pauses after failures: short, since callers with more patience repeat the whole operation.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
@@ -166,7 +167,7 @@ impl Race {
     /// bucket may only have become slow.
     fn given_up_at(&self) -> Instant {
         let oldest = self.running.first().map(|oldest| oldest.started);
-        self.alive_at.max(oldest.unwrap_or_default()) + GIVE_UP_AFTER
+        self.alive_at.max(oldest.unwrap_or_default()) + GIVE_UP_AFTER + self.work.slowest_upload()
     }
 
     fn failed(
@@ -384,5 +385,14 @@ mod tests {
         // The last bytes came at 14,960; copies that only start are no sign of life.
         let (at, last) = *case.until(60_000).last().expect("it ends");
         assert_eq!((at, last), (24_961, Effect::End));
+    }
+
+    #[test]
+    fn a_large_upload_is_given_up_later_by_the_time_that_its_bytes_need() {
+        let mut case = Case::new();
+        case.race = Race::new(Work::put(30 << 20));
+        case.at(1_000, Event::Begun);
+        let (at, last) = *case.until(100_000).last().expect("it ends");
+        assert_eq!((at, last), (41_001, Effect::End));
     }
 }
