@@ -192,7 +192,11 @@ impl<M, J, K> Connection<M, J, K> {
     /// Takes an event; yields the effect to perform before the next event, if there is one.
     pub(crate) fn handle(&mut self, now: Instant, event: Event<M, J, K>) -> Option<Effect<M>> {
         match event {
-            Event::Read(bytes) => self.inbox.received(now, bytes),
+            Event::Read(bytes) => {
+                self.inbox.received(now, bytes);
+                // A frame that takes long to come is no idleness; its pace has limits of its own.
+                self.last_active = now;
+            }
             Event::Blocked => self.inbox.rest(),
             Event::Ended => {
                 self.input_ended = true;

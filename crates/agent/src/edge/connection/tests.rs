@@ -617,6 +617,20 @@ fn a_halted_frame_loses_its_connection_at_once_only_if_others_want_its_memory() 
 }
 
 #[test]
+fn a_frame_that_takes_longer_to_come_than_a_connection_may_be_idle_is_served() {
+    let mut alone = Alone::new();
+    let all = frame(0, Kind::Bulk, 500 * KIB);
+    let mut millis = 0;
+    for part in all.chunks(10 * KIB) {
+        assert!(alone.core.time(at(millis), &Wanting(false)).is_none());
+        alone.send(at(millis), part);
+        millis += 20_000;
+    }
+    assert!(Duration::from_millis(millis) > LIMITS.idle_max);
+    assert_eq!(alone.served.len(), 1);
+}
+
+#[test]
 fn a_pause_of_ours_does_not_count_as_a_halt_of_the_client() {
     let mut alone = Alone::new();
     let mut bytes: Vec<u8> = Vec::new();
