@@ -15,7 +15,7 @@ use meta::command::RegisterAgent;
 use meta::ids::AgentId;
 use rpc::call::Registered;
 use rpc::notice::{Notice, Notices};
-use rpc::{Client, Control};
+use rpc::{Client, Control, Position};
 use store::bucket::Bucket;
 use tokio::sync::watch;
 
@@ -336,14 +336,15 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
     while let Some(told) = notices.next().await {
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
-            Notice::Anything => Some(u64::MAX),
-            Notice::Advanced { .. } | Notice::LogStart { .. } => None,
+            Notice::Anything | Notice::Advanced { .. } | Notice::LogStart { .. } => None,
         });
-        if let Some(version) = versions.max() {
+        let is_anything = told.contains(&Notice::Anything);
+        let version = versions.max().filter(|_| !is_anything);
+        if is_anything || version.is_some() {
             refresh(&context, version).await;
             note_own_incarnation(&context);
         }
-        if told.contains(&Notice::Anything) {
+        if is_anything {
             context.hub.tell_all();
         } else {
             context.hub.tell(&told);
@@ -358,8 +359,13 @@ fn note_own_incarnation(context: &Context) {
     }
 }
 
-async fn refresh(context: &Context, version: u64) {
-    if let Err(error) = context.views.refresh_to(version).await {
+/// Takes the view of a version that was told, or whatever the control node has.
+async fn refresh(context: &Context, version: Option<u64>) {
+    let refreshed = match version {
+        Some(version) => context.views.refresh_to(version).await,
+        None => context.views.refresh(Position::default()).await.map(drop),
+    };
+    if let Err(error) = refreshed {
         // A request for a topic that is not in the view looks for it itself.
         tracing::warn!(%error, "the view of topics is not up to date");
     }

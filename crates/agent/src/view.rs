@@ -282,12 +282,19 @@ impl Views {
         outcome.map(|()| self.latest())
     }
 
-    /// Takes the view that the control node has applied, unless `version` was seen already.
+    /// Takes a view of `version` or later, unless one was seen already. The node asked may be behind
+    /// the one that told of the version; after a barrier it is not, so nobody asks a third time.
     pub(crate) async fn refresh_to(&self, version: u64) -> Result<(), rpc::Error> {
-        if self.latest().version < Some(version) {
-            self.refresh(Position::default()).await?;
+        let is_behind = |view: &View| view.version < Some(version);
+        if !is_behind(&self.latest())
+            || !is_behind(&*self.refresh(Position::default()).await?)
+            || !is_behind(&*self.refresh_current().await?)
+        {
+            return Ok(());
         }
-        Ok(())
+        Err(rpc::Error::Unavailable {
+            reason: format!("it has not applied version {version} of the view yet"),
+        })
     }
 }
 

@@ -181,3 +181,41 @@ async fn who_waits_shares_a_barrier_but_for_one_that_began_before() {
     assert!(first <= 2, "the first waits for its own barrier alone");
     assert_eq!(begun(), 2, "one for the first, one for all others");
 }
+
+/// A node that is behind: it shows a version only to those who ask for the barrier's position.
+struct Behind {
+    version: u64,
+}
+
+const BARRIER: Position = Position(9);
+
+#[async_trait]
+impl Control for Behind {
+    async fn call(&self, call: Call) -> Result<Answer, rpc::Error> {
+        let value = match call {
+            Call::Barrier => Return::Done,
+            Call::View { at: BARRIER, .. } => {
+                Return::View(Some(Box::new(whole(self.version, Vec::new()))))
+            }
+            _ => Return::View(None),
+        };
+        Ok(Answer { at: BARRIER, value })
+    }
+
+    fn notices(&self) -> Notices {
+        futures::stream::pending().boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_was_told_is_reached_though_the_node_asked_is_behind() {
+    let control: Arc<dyn Control> = Arc::new(Behind { version: 5 });
+    let views = Views::open(Client::new(control), "c".to_owned(), Arc::default())
+        .await
+        .unwrap();
+    assert_eq!(views.latest().version, None);
+    views.refresh_to(5).await.unwrap();
+    assert_eq!(views.latest().version, Some(5));
+    let missed = views.refresh_to(6).await;
+    assert!(matches!(missed, Err(rpc::Error::Unavailable { .. })));
+}
