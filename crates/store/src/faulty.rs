@@ -42,6 +42,8 @@ pub enum Fault {
     Silence,
     /// The body of a read stops halfway and never ends.
     Stall,
+    /// All bytes of a read come, but its end never does.
+    Endless,
     /// The operation is delayed by this time and then goes on.
     Delay(Duration),
 }
@@ -303,6 +305,9 @@ impl Bucket for Faulty {
             std::future::pending::<()>().await;
         }
         received.push(bytes);
+        if fault == Some(Fault::Endless) {
+            std::future::pending::<()>().await;
+        }
         Ok(Some(()))
     }
 

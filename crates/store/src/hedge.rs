@@ -109,6 +109,10 @@ impl Hedged {
                     self.answered(&race, &running[at]);
                     return Ok(answer);
                 }
+                // A read has no effect, so what one copy was told for certain is the answer.
+                Some((_, Err(error @ Error::Definite { .. }))) if work.is_read() => {
+                    return Err(error);
+                }
                 Some((at, Err(error))) => {
                     let attempt = running.remove(at).attempt;
                     events.push(Event::Failed(attempt, failure(&error)));
@@ -165,14 +169,12 @@ impl Hedged {
                         return Ok(None);
                     }
                 }
-                // An object that is too short is an answer: no other request would find more.
-                Ok(Some(part.answer(key, range.as_ref())))
+                part.answer(key, range.as_ref()).map(Some)
             };
-            let request: BoxFuture<'_, Result<Option<_>, Error>> = Box::pin(request);
+            let request: BoxFuture<'_, Result<Option<Bytes>, Error>> = Box::pin(request);
             (request, Some(received))
         };
-        let read = self.race(Work::read(op), (op, key.as_str()), make).await?;
-        read.transpose()
+        self.race(Work::read(op), (op, key.as_str()), make).await
     }
 }
 

@@ -41,7 +41,8 @@ pub struct Error {
 /// How to reach a bucket, beside its URL.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The longest that one request may take.
+    /// The longest that one request may take, a body of any size included. When a request is given
+    /// up is decided by `hedge`, which is to come first.
     pub request_timeout: Duration,
     pub connect_timeout: Duration,
     /// Environment variables in which credentials and cloud settings are looked for.
@@ -49,7 +50,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// This process's environment, and timeouts that suit objects of a few MiB.
+    /// This process's environment, and timeouts beyond those of `hedge` for objects of 100 MiB.
     pub fn from_environment() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
@@ -58,7 +59,7 @@ impl Options {
             wanted.then_some((name, value.into_string().ok()?))
         });
         Options {
-            request_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(3),
             environment: variables.collect(),
         }

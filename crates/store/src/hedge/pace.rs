@@ -15,7 +15,7 @@ const KNOWN_FROM: usize = 4;
 /// A second copy is sent after this long at the earliest: a busy machine may need as long to notice
 /// an answer.
 const HEDGE_MIN: Duration = Duration::from_millis(20);
-/// When a second copy is sent while the class has no median, and the latest in any case.
+/// When a second copy is sent while the class has no median, the time of its upload apart.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
 /// A request without an answer is taken for lost after this long at the earliest and then repeated,
 /// even if no hedges are left: requests sent to a bucket that was away are never answered.
@@ -65,6 +65,11 @@ impl Work {
             _ => BANDS + 2,
         };
         Work { class, bytes: 0 }
+    }
+
+    /// True if the request changes nothing in the bucket.
+    pub fn is_read(self) -> bool {
+        self.class >= BANDS
     }
 
     /// The time that the request's bytes need on the slowest uplink: no sign of life comes before.

@@ -161,77 +161,50 @@ async fn a_bucket_that_is_not_remote_is_asked_once() {
     assert_eq!(bucket.get(&key).await.unwrap().unwrap(), [1].as_slice());
 }
 
-/// A bucket whose reads bring all bytes that there are, but never end. It counts them.
-struct Endless {
-    held: &'static str,
-    reads: Arc<AtomicU32>,
-}
-
-#[async_trait]
-impl Bucket for Endless {
-    async fn read(
-        &self,
-        _: &Key,
-        range: Option<Range<u64>>,
-        received: &Received,
-    ) -> Result<Option<()>, Error> {
-        self.reads.fetch_add(1, Relaxed);
-        let end = self.held.len();
-        let range = range.map_or(0..end, |range| {
-            range.start as usize..end.min(range.end as usize)
-        });
-        received.expect(range.len() as u64);
-        received.push(Bytes::from(&self.held[range]));
-        std::future::pending().await
-    }
-
-    async fn put_new(&self, key: &Key, _: Payload) -> Result<Put, Error> {
-        Err(Error::definite(Op::PutNew, key, "only read"))
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        Err(Error::definite(Op::Get, key, "only read"))
-    }
-
-    async fn get_range(&self, key: &Key, _: Range<u64>) -> Result<Option<Bytes>, Error> {
-        Err(Error::definite(Op::GetRange, key, "only read"))
-    }
-
-    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
-        Err(Error::definite(Op::Head, key, "only read"))
-    }
-
-    async fn list(&self, _: &str, _: Option<&Key>, _: usize) -> Result<Vec<ObjectMeta>, Error> {
-        Ok(Vec::new())
-    }
-
-    async fn delete(&self, _: &Key) -> Result<(), Error> {
-        Ok(())
+#[tokio::test]
+async fn a_read_whose_bytes_have_all_come_is_answered_without_another_request() {
+    for (op, range) in [(Op::Get, None), (Op::GetRange, Some(2..8))] {
+        let case = Case::new();
+        case.put("0123456789").await.unwrap();
+        case.fault(Rule::on(op, Fault::Endless));
+        let got = match range {
+            Some(range) => in_time(case.bucket.get_range(&case.key, range)).await,
+            None => in_time(case.bucket.get(&case.key)).await,
+        };
+        let expected = if op == Op::Get {
+            "0123456789"
+        } else {
+            "234567"
+        };
+        assert_eq!(got, Ok(Some(Bytes::from(expected))));
+        let answered = case.counters.counts()[op as usize].requests;
+        assert_eq!(answered, 0, "no request has ended");
     }
 }
 
 #[tokio::test]
-async fn what_has_all_come_is_answered_without_another_request_or_refused_as_short() {
+async fn what_one_copy_of_a_read_is_told_for_certain_is_the_answer_though_another_is_silent() {
+    let case = Case::new();
+    case.put("0123456789").await.unwrap();
+    case.fault(Rule::on(Op::GetRange, Fault::Silence).times(1));
+    let got = in_time(case.bucket.get_range(&case.key, 2..20)).await;
     let short = "bytes 2..20 were asked for, but the object ends at 10";
+    assert_eq!(got, Err(Error::definite(Op::GetRange, &case.key, short)));
+}
+
+#[test]
+fn a_store_that_promised_less_than_was_asked_for_has_a_short_object() {
     let key = Key::new("a").unwrap();
-    let cases = [
-        (None, Ok(Some(Bytes::from("0123456789")))),
-        (Some(2..8), Ok(Some(Bytes::from("234567")))),
-        (Some(2..20), Err(Error::definite(Op::GetRange, "a", short))),
-    ];
-    for (range, expected) in cases {
-        let reads = Arc::new(AtomicU32::new(0));
-        let endless = Endless {
-            held: "0123456789",
-            reads: Arc::clone(&reads),
-        };
-        let meter = Meter::new(Arc::new(Memory::new()));
-        let bucket = Hedged::new(Arc::new(endless), Arc::clone(meter.counters()));
-        let got = match range.clone() {
-            None => in_time(bucket.get(&key)).await,
-            Some(range) => in_time(bucket.get_range(&key, range)).await,
-        };
-        assert_eq!(got, expected, "{range:?}");
-        assert_eq!(reads.load(Relaxed), 1, "{range:?}");
-    }
+    let first = Part::after(None);
+    first.received.expect(8);
+    first.received.push(Bytes::from_static(b"23456789"));
+    let second = Part::after(Some(&first));
+    assert!(second.is_whole());
+    let short = "bytes 2..20 were asked for, but the object ends at 10";
+    let refused = Err(Error::definite(Op::GetRange, &key, short));
+    assert_eq!(second.answer(&key, Some(&(2..20))), refused);
+    assert_eq!(
+        second.answer(&key, Some(&(2..10))),
+        Ok(Bytes::from("23456789"))
+    );
 }
