@@ -143,6 +143,14 @@ impl Bench {
     }
 
     /// The append that the node wants now.
+    /// The append is of unknown outcome, and is sent again once its time has come.
+    fn repeat(&mut self, id: EntryId) -> (EntryId, Bytes) {
+        self.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
+        self.now.boot = self.node.deadline().expect("a retry");
+        self.give(Event::Timer);
+        self.append()
+    }
+
     fn append(&mut self) -> (EntryId, Bytes) {
         let wanted = self
             .effects
@@ -427,12 +435,9 @@ fn lead_after_a_second_attempt(rules: Rules) -> (Option<Instant>, Instant) {
     bench.node.lasting.rules = rules;
     let started = bench.now.boot;
     bench.give(propose(0..1));
-    let (id, _) = bench.append();
+    let first = bench.append();
     bench.pass(300);
-    bench.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
-    bench.now.boot = bench.node.deadline().expect("a retry");
-    bench.give(Event::Timer);
-    let again = bench.append();
+    let again = bench.repeat(first.0);
     let done = bench.land(again);
     bench.run(done);
     (bench.node.leading_until(), started)

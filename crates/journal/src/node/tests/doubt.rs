@@ -7,10 +7,7 @@ fn an_entry_whose_first_attempt_may_yet_land_is_settled_when_a_later_one_is_supe
     let mut bench = Bench::leader();
     bench.give(propose(0..1));
     let (id, _) = bench.append();
-    bench.give(Event::AppendDone(id, Append::Unknown("lost".to_owned())));
-    bench.now.boot = bench.node.deadline().expect("a retry");
-    bench.give(Event::Timer);
-    let (second, _) = bench.append();
+    let (second, _) = bench.repeat(id);
     bench.give(Event::AppendDone(second, Append::Superseded));
     while !bench
         .effects
