@@ -293,7 +293,7 @@ impl Views {
             return Ok(());
         }
         Err(rpc::Error::Unavailable {
-            reason: format!("it has not applied version {version} of the view yet"),
+            reason: format!("the control node has not applied version {version} of the view yet"),
         })
     }
 }
