@@ -46,6 +46,8 @@ fn main() {
     let capture = state.capture();
     println!("capture: {:.2} ms", millis(started.elapsed()));
     measure(&mut state, &mut load, "while a capture is held");
+    drop(capture);
+    let capture = state.capture();
     let started = cpu_time();
     let digest = capture.digest();
     println!("digest: {:.0} ms of CPU", millis(cpu_time() - started));

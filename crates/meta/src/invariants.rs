@@ -76,7 +76,7 @@ pub(crate) fn check_structure(state: &State) -> Result<(), Violation> {
         check_partition(PartitionId(number), partition, &mut tally)?;
         producers += partition.producers.len();
     }
-    for (id, partition) in &state.doomed {
+    for (id, partition) in state.doomed.iter() {
         check_partition(*id, partition, &mut tally)?;
         ensure!(
             state.partitions.get(id.0).is_none(),

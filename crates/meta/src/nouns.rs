@@ -9,6 +9,7 @@ pub(crate) mod kept;
 pub(crate) mod level;
 pub mod member;
 pub mod offset;
+pub(crate) mod ordered;
 pub mod partition;
 pub(crate) mod placement;
 pub(crate) mod producer;

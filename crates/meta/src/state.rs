@@ -1,12 +1,12 @@
 //! All metadata of one cluster: its nouns together. It must not know what changes them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::nouns::clock::Clock;
 use crate::nouns::file::Files;
 use crate::nouns::group::Groups;
 use crate::nouns::member::Members;
+use crate::nouns::ordered::Ordered;
 use crate::nouns::partition::Partition;
 use crate::nouns::placement::Policy;
 use crate::nouns::producer::{ProducerIds, Room};
@@ -29,10 +29,10 @@ pub struct State {
     pub(crate) clock: Clock,
     pub(crate) members: Members,
     pub(crate) policy: Policy,
-    pub(crate) topics: Arc<Topics>,
+    pub(crate) topics: Topics,
     pub(crate) partitions: Table<Partition>,
     /// Partitions of deleted topics that still have slices.
-    pub(crate) doomed: BTreeMap<PartitionId, Arc<Partition>>,
+    pub(crate) doomed: Ordered<PartitionId, Arc<Partition>>,
     pub(crate) files: Files,
     pub(crate) groups: Groups,
     /// The last partition id given; 0 at first.
@@ -56,9 +56,9 @@ impl State {
             clock: Clock::default(),
             members: Members::default(),
             policy: Policy::default(),
-            topics: Arc::default(),
+            topics: Topics::default(),
             partitions: Table::default(),
-            doomed: BTreeMap::new(),
+            doomed: Ordered::default(),
             files: Files::default(),
             groups: Groups::default(),
             last_partition: 0,

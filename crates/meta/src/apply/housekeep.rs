@@ -1,6 +1,9 @@
 //! Housekeeping in bounded steps: slices of deleted topics, retention, idle producers, members and
 //! groups that have expired. It must not know how a slice came to be.
 
+use std::sync::Arc;
+
+use crate::nouns::group::Expiry;
 use crate::nouns::partition::Partition;
 use crate::nouns::topic::Topics;
 use crate::state::State;
@@ -12,6 +15,9 @@ const SLICES_PER_STEP: u32 = 20_000;
 
 /// Most partitions looked at by one command.
 const PARTITIONS_PER_STEP: u32 = 5_000;
+
+/// Most topics and offsets of groups looked at by one command, but for the rest of a topic.
+const OFFSETS_PER_STEP: usize = 20_000;
 
 /// How much one step may still do.
 struct Budget {
@@ -29,6 +35,24 @@ struct Retention {
 
 /// Does one step; true if there is more to do now.
 pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> bool {
+    if !state.groups.is_being_swept() && !keep_partitions(state, stamp, events) {
+        return true;
+    }
+    let topics = &state.topics;
+    let minutes = topics.cluster_number("offsets.retention.minutes");
+    let retention = minutes.and_then(|minutes| u64::try_from(minutes).ok());
+    let expiry = Expiry {
+        ticks: stamp.ticks_millis,
+        retention_millis: retention.unwrap_or(0).saturating_mul(60_000),
+        is_topic: &|id| topics.get(id).is_some(),
+    };
+    let expired = state.groups.sweep(&expiry, OFFSETS_PER_STEP);
+    events.extend(expired.into_iter().map(Event::Group));
+    state.groups.is_being_swept()
+}
+
+/// Looks at partitions, and at members once all have been; true if all have been.
+fn keep_partitions(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> bool {
     let mut budget = Budget {
         slices: SLICES_PER_STEP,
         partitions: PARTITIONS_PER_STEP,
@@ -47,20 +71,17 @@ pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> 
                 .members
                 .expire(until, |incarnation| files.any_of(incarnation));
         }
-        let minutes = state.topics.cluster_number("offsets.retention.minutes");
-        let retention = minutes
-            .and_then(|minutes| u64::try_from(minutes).ok())
-            .unwrap_or(0);
-        let expired = state.groups.expire(stamp, retention.saturating_mul(60_000));
-        events.extend(expired.into_iter().map(Event::Group));
     }
-    !done
+    done
 }
 
 /// Drops slices of deleted topics; true if none are left.
 fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut bool) -> bool {
-    while let Some(mut entry) = state.doomed.first_entry() {
-        let partition = std::sync::Arc::make_mut(entry.get_mut());
+    let first = |state: &State| state.doomed.iter().next().map(|(id, _)| *id);
+    while let Some(id) = first(state)
+        && let Some(partition) = state.doomed.get_mut(&id)
+    {
+        let partition = Arc::make_mut(partition);
         while budget.slices > 0
             && let Some(slice) = partition.drop_first()
         {
@@ -73,7 +94,7 @@ fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut b
             return false;
         }
         state.producers -= partition.producers.len();
-        entry.remove();
+        state.doomed.remove(&id);
     }
     true
 }

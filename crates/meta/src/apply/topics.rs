@@ -1,7 +1,5 @@
 //! Topics come, grow, change and go, with their partitions. It must not know what is in a partition.
 
-use std::sync::Arc;
-
 use crate::nouns::partition::Partition;
 use crate::nouns::topic::{Topic, number_partitions};
 use crate::state::State;
@@ -17,6 +15,16 @@ pub(super) fn create(state: &mut State, request: &CreateTopic, events: &mut Vec<
         return Reply::Topic { id };
     }
     let present = state.present_partitions();
+    // Until housekeeping has come by, groups have offsets of a deleted topic by its id.
+    if state
+        .versions
+        .deleted
+        .values()
+        .any(|deleted| *deleted == id)
+    {
+        let reason = "a topic of this id was deleted".to_owned();
+        return Reply::TopicRefused(TopicRefusal::Policy { reason });
+    }
     let numbered = state
         .topics
         .check_new(request)
@@ -26,7 +34,7 @@ pub(super) fn create(state: &mut State, request: &CreateTopic, events: &mut Vec<
         Err(refusal) => return Reply::TopicRefused(refusal),
     };
     add_partitions(state, id, (0..request.partitions).zip(ids.clone()));
-    Arc::make_mut(&mut state.topics).insert(Topic {
+    state.topics.insert(Topic {
         id,
         name: request.name.clone(),
         partitions: ids.collect(),
@@ -40,7 +48,7 @@ pub(super) fn delete(state: &mut State, id: TopicId, events: &mut Vec<Event>) ->
     if state.topics.get(id).is_none() {
         return Reply::TopicRefused(TopicRefusal::Unknown);
     }
-    let removed = Arc::make_mut(&mut state.topics).remove(id);
+    let removed = state.topics.remove(id);
     for partition in removed.iter().flat_map(|topic| &topic.partitions) {
         let Some(removed) = state.partitions.remove(partition.0) else {
             continue;
@@ -51,7 +59,6 @@ pub(super) fn delete(state: &mut State, id: TopicId, events: &mut Vec<Event>) ->
             state.producers -= removed.producers.len();
         }
     }
-    state.groups.forget_topic(id);
     state.versions.topic_deleted(id);
     accepted(id, events)
 }
@@ -68,7 +75,7 @@ pub(super) fn grow(state: &mut State, id: TopicId, total: u32, events: &mut Vec<
         Err(refusal) => return Reply::TopicRefused(refusal),
     };
     add_partitions(state, id, indices.zip(ids.clone()));
-    let topics = Arc::make_mut(&mut state.topics);
+    let topics = &mut state.topics;
     topics.grow(id, ids);
     topics.touch(id, state.versions.next());
     accepted(id, events)
@@ -80,7 +87,7 @@ pub(super) fn configure(
     changes: &ConfigChanges,
     events: &mut Vec<Event>,
 ) -> Reply {
-    let topics = Arc::make_mut(&mut state.topics);
+    let topics = &mut state.topics;
     match topics.configure(id, changes) {
         Ok(true) => topics.touch(id, state.versions.next()),
         Ok(false) => return Reply::Topic { id },
@@ -100,7 +107,7 @@ pub(super) fn configure_cluster(
         let what = "the cluster's configs";
         return Reply::Refused(Refusal::Outdated { what, version });
     }
-    match Arc::make_mut(&mut state.topics).configure_cluster(changes) {
+    match state.topics.configure_cluster(changes) {
         Ok(true) => {
             state.versions.configs_changed();
             events.push(Event::TopicsChanged { ids: Vec::new() });

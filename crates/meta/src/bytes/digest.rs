@@ -110,7 +110,7 @@ impl State {
             digest_partition(&mut hasher, number, partition);
         }
         hasher.size(self.doomed.len());
-        for (id, partition) in &self.doomed {
+        for (id, partition) in self.doomed.iter() {
             digest_partition(&mut hasher, id.0, partition);
         }
         self.digest_files(&mut hasher);
@@ -130,6 +130,12 @@ impl State {
         hasher.number(self.last_partition);
         hasher.number(self.producer_ids.next);
         hasher.number(self.cursor);
+        let swept_to = self.groups.swept_to.as_ref();
+        hasher.number(u64::from(swept_to.is_some()));
+        if let Some((group, topic)) = swept_to {
+            hasher.text(group);
+            hasher.wide(topic.0);
+        }
         hasher.number(self.versions.last);
         hasher.number(self.versions.agents);
         hasher.number(self.versions.configs);

@@ -33,22 +33,21 @@ impl Groups {
         })
     }
 
-    /// Adds the groups of one part.
+    /// Adds the groups of one part. Their bytes are to be counted once all parts are there.
     pub(crate) fn restore(&mut self, section: proto::Groups) -> Result<(), Malformed> {
         for group in section.groups {
             let (id, group) = decode(group)?;
-            if self.groups.insert(id, Arc::new(group)).is_some() {
+            if self.groups.insert(id.into(), Arc::new(group)).is_some() {
                 return Err(Malformed::Identity);
             }
         }
         for offsets in section.offsets {
             let group = self
                 .groups
-                .get_mut(&offsets.group)
+                .get_mut(offsets.group.as_str())
                 .ok_or(Malformed::Identity)?;
             decode_offsets(Arc::make_mut(group), offsets)?;
         }
-        self.bytes = self.groups.keys().map(|id| self.bytes_of(id)).sum();
         Ok(())
     }
 }

@@ -563,6 +563,9 @@ pub struct Header {
     pub deleted_topic: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(uint64, tag = "19")]
     pub deleted_since: u64,
+    /// While a sweep of the groups goes on over several Housekeeps.
+    #[prost(message, optional, tag = "20")]
+    pub groups_swept_to: ::core::option::Option<SweptTo>,
     #[prost(uint64, tag = "32")]
     pub chunks: u64,
     #[prost(uint64, tag = "33")]
@@ -579,6 +582,14 @@ pub struct Header {
     pub runs: u64,
     #[prost(uint64, tag = "39")]
     pub groups: u64,
+}
+/// Where the next Housekeep goes on to look at groups: at this topic's offsets in this group.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SweptTo {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub topic: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Clock {

@@ -1,15 +1,12 @@
 //! Files and their life: live while a slice of theirs can be read, tombstoned from then on,
 //! forgotten once the collector has deleted them everywhere. It must not know partitions.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
+use super::ordered::Ordered;
 use crate::terms::ids::{FileId, Incarnation};
 
 pub use crate::terms::places::{Fate, FileRef};
-
-/// Files per block; see [`Files`].
-const BLOCK: u64 = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
@@ -58,78 +55,43 @@ impl File {
     }
 }
 
-/// Some of the files with successive numbers, and how many of them are tombstoned.
-#[derive(Clone, Debug, Default)]
-struct Block {
-    files: Vec<(u64, File)>,
-    tombstoned: u32,
-}
-
-impl Block {
-    fn find(&self, number: u64) -> Result<usize, usize> {
-        self.files
-            .binary_search_by_key(&number, |(number, _)| *number)
-    }
-}
-
-/// A block's place: the incarnation, and the file numbers divided by [`BLOCK`].
-type BlockKey = (Incarnation, u64);
-
-/// All files that are not forgotten, in shared blocks, so that a clone copies only pointers.
+/// All files that are not forgotten. A clone shares what is not changed afterwards.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
-    blocks: BTreeMap<BlockKey, Arc<Block>>,
-    /// Blocks that hold tombstoned files.
-    tombstoned: BTreeSet<BlockKey>,
-    len: u64,
+    files: Ordered<FileId, File>,
+    /// The tombstoned ones by the ticks of that; follows from the files.
+    tombstones: Ordered<(u64, FileId), ()>,
     /// How many files name a bucket; follows from the files.
     in_bucket: BTreeMap<u32, u64>,
 }
 
-fn key(file: FileId) -> BlockKey {
-    (file.incarnation, file.number / BLOCK)
-}
-
 impl Files {
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.files.len() as u64
     }
 
     pub(crate) fn get(&self, id: FileId) -> Option<&File> {
-        let block = self.blocks.get(&key(id))?;
-        block
-            .find(id.number)
-            .ok()
-            .and_then(|at| block.files.get(at))
-            .map(|(_, file)| file)
+        self.files.get(&id)
     }
 
-    /// Adds a file that is not there; one without live slices is a tombstone at once.
-    pub(crate) fn insert(&mut self, id: FileId, file: File) {
-        let block = Arc::make_mut(self.blocks.entry(key(id)).or_default());
-        if let Err(at) = block.find(id.number) {
-            block.files.insert(at, (id.number, file));
-            self.len += 1;
-            for bucket in file.placement() {
-                *self.in_bucket.entry(bucket).or_default() += 1;
-            }
-            if file.is_tombstoned() {
-                block.tombstoned += 1;
-                self.tombstoned.insert(key(id));
-            }
+    /// Adds a file; false if it is there. One without live slices is a tombstone at once.
+    pub(crate) fn insert(&mut self, id: FileId, file: File) -> bool {
+        if self.files.get(&id).is_some() {
+            return false;
         }
+        self.files.insert(id, file);
+        for bucket in file.placement() {
+            *self.in_bucket.entry(bucket).or_default() += 1;
+        }
+        if let Some(ticks) = file.tombstoned_ticks {
+            self.tombstones.insert((ticks, id), ());
+        }
+        true
     }
 
     /// Subtracts a dropped slice from its file; true if it was the last one.
     pub(crate) fn release(&mut self, id: FileId, length: u32, ticks: u64) -> bool {
-        let Some(block) = self.blocks.get_mut(&key(id)) else {
-            return false;
-        };
-        let block = Arc::make_mut(block);
-        let Ok(at) = block.find(id.number) else {
-            return false;
-        };
-        let Some((_, file)) = block.files.get_mut(at) else {
+        let Some(file) = self.files.get_mut(&id) else {
             return false;
         };
         file.live_slices = file.live_slices.saturating_sub(1);
@@ -138,71 +100,37 @@ impl Files {
             return false;
         }
         file.tombstoned_ticks = Some(ticks);
-        block.tombstoned += 1;
-        self.tombstoned.insert(key(id));
+        self.tombstones.insert((ticks, id), ());
         true
     }
 
     /// Forgets a file if it was tombstoned at or before a time in ticks.
     pub(crate) fn forget(&mut self, gone: FileRef, tombstoned_until_ticks: u64) -> bool {
         let id = gone.file;
-        let past = |file: &File| {
-            file.nonce == gone.nonce
-                && file
-                    .tombstoned_ticks
-                    .is_some_and(|ticks| ticks <= tombstoned_until_ticks)
-        };
-        if !self.get(id).is_some_and(past) {
-            return false;
-        }
-        let Some(block) = self.blocks.get_mut(&key(id)) else {
+        let known = self.get(id).filter(|file| file.nonce == gone.nonce);
+        let since = known.and_then(|file| file.tombstoned_ticks);
+        let Some(since) = since.filter(|since| *since <= tombstoned_until_ticks) else {
             return false;
         };
-        let block = Arc::make_mut(block);
-        let Ok(at) = block.find(id.number) else {
-            return false;
-        };
-        let (_, file) = block.files.remove(at);
-        for bucket in file.placement() {
+        self.tombstones.remove(&(since, id));
+        for bucket in self.files.remove(&id).iter().flat_map(File::placement) {
             let files = self.in_bucket.entry(bucket).or_default();
             *files = files.saturating_sub(1);
-        }
-        block.tombstoned = block.tombstoned.saturating_sub(1);
-        self.len -= 1;
-        if block.tombstoned == 0 {
-            self.tombstoned.remove(&key(id));
-        }
-        if block.files.is_empty() {
-            self.blocks.remove(&key(id));
         }
         true
     }
 
-    /// Files tombstoned at or before a time in ticks, by id, at most `max`.
+    /// Files tombstoned at or before a time in ticks, at most `max`, the oldest tombstones first.
     pub(crate) fn tombstoned_until(&self, ticks: u64, max: usize) -> Vec<FileRef> {
-        let blocks = self
-            .tombstoned
-            .iter()
-            .filter_map(|key| Some((key.0, self.blocks.get(key)?)));
-        blocks
-            .flat_map(|(incarnation, block)| {
-                block.files.iter().map(move |(number, file)| {
-                    (
-                        FileId {
-                            incarnation,
-                            number: *number,
-                        },
-                        file,
-                    )
-                })
-            })
-            .filter(|(_, file)| file.tombstoned_ticks.is_some_and(|since| since <= ticks))
-            .map(|(id, file)| FileRef {
-                file: id,
-                nonce: file.nonce,
-            })
-            .take(max)
-            .collect()
+        let tombstones = self.tombstones.iter().map(|(tombstone, ())| *tombstone);
+        let found = tombstones
+            .take_while(|(since, _)| *since <= ticks)
+            .take(max);
+        let named = found.filter_map(|(_, file)| {
+            let nonce = self.get(file)?.nonce;
+            Some(FileRef { file, nonce })
+        });
+        named.collect()
     }
 
     /// Whether any file that is not forgotten names a bucket.
@@ -212,34 +140,23 @@ impl Files {
 
     /// Whether any file of an incarnation is not forgotten.
     pub(crate) fn any_of(&self, incarnation: Incarnation) -> bool {
-        self.blocks
-            .range((incarnation, 0)..=(incarnation, u64::MAX))
-            .next()
-            .is_some()
+        let number = 0;
+        let first = FileId {
+            incarnation,
+            number,
+        };
+        let next = self.files.iter_from(&first).next();
+        next.is_some_and(|(id, _)| id.incarnation == incarnation)
     }
 
     /// All files, by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
-        self.blocks.iter().flat_map(|((incarnation, _), block)| {
-            block.files.iter().map(|(number, file)| {
-                (
-                    FileId {
-                        incarnation: *incarnation,
-                        number: *number,
-                    },
-                    file,
-                )
-            })
-        })
+        self.files.iter().map(|(id, file)| (*id, file))
     }
 
     /// How many tombstoned files there are.
     pub(crate) fn tombstoned(&self) -> u64 {
-        let blocks = self
-            .tombstoned
-            .iter()
-            .filter_map(|key| self.blocks.get(key));
-        blocks.map(|block| u64::from(block.tombstoned)).sum()
+        self.tombstones.len() as u64
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::offset::Offsets;
+use super::ordered::Ordered;
 use crate::terms::ids::{Stamp, TopicId};
 use roster::Roster;
 
@@ -34,8 +35,38 @@ const FIXED_BYTES: u64 = 512;
 /// All groups of a cluster. A clone shares what is not changed afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
-    pub(crate) groups: BTreeMap<String, Arc<Group>>,
+    pub(crate) groups: Ordered<Arc<str>, Arc<Group>>,
     pub(crate) bytes: u64,
+    /// While a sweep goes on: the group at which it does, and the first topic of that.
+    pub(crate) swept_to: Option<(Arc<str>, TopicId)>,
+}
+
+/// How long a sweep lets offsets and groups stay.
+pub(crate) struct Expiry<'a> {
+    /// The time, in ticks.
+    pub(crate) ticks: u64,
+    /// How long offsets are kept while their group is empty.
+    pub(crate) retention_millis: u64,
+    /// Whether there is a topic of this id.
+    pub(crate) is_topic: &'a dyn Fn(TopicId) -> bool,
+}
+
+impl Expiry<'_> {
+    /// For how long a group has had no members; `None` if it has some.
+    fn empty_for(&self, group: &Group) -> Option<u64> {
+        let emptied = group.emptied_ticks_millis;
+        (group.phase == Phase::Empty).then(|| self.ticks.saturating_sub(emptied))
+    }
+
+    /// The ticks up to which offsets that a group has committed for a topic go.
+    fn drops_until(&self, group: &Group, topic: TopicId) -> Option<u64> {
+        if !(self.is_topic)(topic) {
+            return Some(u64::MAX);
+        }
+        self.empty_for(group)
+            .filter(|empty| *empty >= self.retention_millis)
+            .and_then(|_| self.ticks.checked_sub(self.retention_millis))
+    }
 }
 
 /// Where a group is in the protocol, with Kafka's names. A group that does not exist is Dead.
@@ -247,7 +278,7 @@ impl Groups {
         if result.is_err() {
             return (Reply::Join(result), None);
         }
-        self.groups.insert(id.to_owned(), Arc::new(group));
+        self.groups.insert(id.into(), Arc::new(group));
         (Reply::Join(result), Some(Event::one(id, &join.member)))
     }
 
@@ -274,7 +305,7 @@ impl Groups {
         };
         let results = group.offsets.commit(ticks, rules, &commit.offsets);
         if !group.offsets.is_empty() {
-            self.groups.insert(id.to_owned(), Arc::new(group));
+            self.groups.insert(id.into(), Arc::new(group));
         }
         Reply::Commit(Ok(results))
     }
@@ -292,48 +323,66 @@ impl Groups {
         }
     }
 
-    /// Part of housekeeping: drops offsets of empty groups that were committed, and whose group
-    /// emptied, `retention_millis` of ticks ago; and groups that have nothing left. Offsets of a
-    /// group with members are kept however old they are. Returns the groups dropped.
-    pub fn expire(&mut self, stamp: Stamp, retention_millis: u64) -> Vec<Event> {
-        let ticks = stamp.ticks_millis;
-        let mut dropped = Vec::new();
-        for (id, group) in &mut self.groups {
-            if group.phase != Phase::Empty {
-                continue;
-            }
-            let empty_for = ticks.saturating_sub(group.emptied_ticks_millis);
-            if empty_for >= retention_millis
-                && let Some(horizon) = ticks.checked_sub(retention_millis)
-                && group.offsets.has_committed_until(horizon)
-            {
-                self.bytes -= group.offsets.bytes();
-                Arc::make_mut(group).offsets.drop_committed_until(horizon);
-                self.bytes += group.offsets.bytes();
-            }
-            if group.offsets.is_empty() && empty_for >= EMPTY_GROUP_KEPT_TICKS_MILLIS {
-                dropped.push(id.clone());
-            }
-        }
-        dropped
-            .into_iter()
-            .map(|id| {
-                self.bytes -= self.bytes_of(&id);
-                self.groups.remove(&id);
-                Event::all(&id)
-            })
-            .collect()
+    /// Whether a sweep has begun and not come to its end.
+    pub(crate) fn is_being_swept(&self) -> bool {
+        self.swept_to.is_some()
     }
 
-    /// Part of deleting a topic: its offsets go in every group.
-    pub fn forget_topic(&mut self, topic: TopicId) {
-        for group in self.groups.values_mut() {
-            if group.offsets.has_topic(topic) {
-                self.bytes -= group.offsets.bytes();
-                Arc::make_mut(group).offsets.forget_topic(topic);
-                self.bytes += group.offsets.bytes();
+    /// Part of housekeeping: goes on with a sweep of all groups, or begins one. It drops offsets of
+    /// topics that are gone; those of empty groups that were committed, and whose group emptied, as
+    /// long ago as offsets are kept; and groups that have nothing left. Offsets of a group with
+    /// members are kept however old they are. Looks at `budget` groups, topics and offsets, and
+    /// then no further than to the end of a topic. Returns the groups dropped.
+    pub(crate) fn sweep(&mut self, expiry: &Expiry<'_>, budget: usize) -> Vec<Event> {
+        let (first, topic) = self.swept_to.take().unwrap_or_default();
+        let mut left = budget;
+        let mut swept = Vec::new();
+        for (id, group) in self.groups.iter_from(&*first) {
+            let from = if *id == first { topic } else { TopicId(0) };
+            if left == 0 {
+                self.swept_to = Some((Arc::clone(id), from));
+                break;
+            }
+            left -= 1;
+            let old = |topic| expiry.drops_until(group, topic);
+            let (stale, rest) = group.offsets.stale(from, old, &mut left);
+            if !stale.is_empty() || rest.is_none() && group.offsets.is_empty() {
+                swept.push((Arc::clone(id), stale));
+            }
+            if let Some(topic) = rest {
+                self.swept_to = Some((Arc::clone(id), topic));
+                break;
             }
         }
+        let drop = |(id, stale): (Arc<str>, _)| self.drop_stale(&id, stale, expiry);
+        swept.into_iter().filter_map(drop).collect()
+    }
+
+    /// Drops offsets of a group, of each topic up to some ticks; then the group, if nothing of it
+    /// is to be kept.
+    fn drop_stale(
+        &mut self,
+        id: &str,
+        stale: Vec<(TopicId, u64)>,
+        expiry: &Expiry<'_>,
+    ) -> Option<Event> {
+        self.bytes -= self.bytes_of(id);
+        if !stale.is_empty()
+            && let Some(group) = self.group_mut(id)
+        {
+            for (topic, until) in stale {
+                group.offsets.drop_committed_until(topic, until);
+            }
+        }
+        let dropped = self.get(id).is_some_and(|group| {
+            group.offsets.is_empty()
+                && expiry.empty_for(group) >= Some(EMPTY_GROUP_KEPT_TICKS_MILLIS)
+        });
+        if dropped {
+            self.groups.remove(id);
+        }
+        self.bytes += self.bytes_of(id);
+        dropped.then(|| Event::all(id))
     }
 
     /// The group of this id.
@@ -345,7 +394,7 @@ impl Groups {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Group)> {
         self.groups
             .iter()
-            .map(|(id, group)| (id.as_str(), group.as_ref()))
+            .map(|(id, group)| (&**id, group.as_ref()))
     }
 
     /// Memory that groups take, as far as clients decide it.
@@ -359,13 +408,17 @@ impl Groups {
             .map_or(0, |group| id.len() as u64 + group.bytes())
     }
 
+    pub(crate) fn count_bytes(&self) -> u64 {
+        self.iter().map(|(id, _)| self.bytes_of(id)).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.groups.len()
     }
 
     /// True if there are no groups.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.len() == 0
     }
 
     /// Checks what must hold after every command; for debug builds and simulation.
@@ -373,11 +426,10 @@ impl Groups {
     /// # Panics
     /// If it does not hold.
     pub fn assert_invariants(&self) {
-        for (id, group) in &self.groups {
+        for (id, group) in self.iter() {
             group.assert_invariants(id);
         }
-        let bytes: u64 = self.groups.keys().map(|id| self.bytes_of(id)).sum();
-        assert_eq!(self.bytes, bytes, "bytes of all groups");
+        assert_eq!(self.bytes, self.count_bytes(), "bytes of all groups");
     }
 
     fn group_mut(&mut self, id: &str) -> Option<&mut Group> {

@@ -132,38 +132,49 @@ impl Offsets {
         }
     }
 
-    /// True if a partition of the topic has an offset.
-    pub(crate) fn has_topic(&self, topic: TopicId) -> bool {
-        self.topics.contains_key(&topic)
-    }
-
-    /// Drops a topic's offsets.
-    pub(crate) fn forget_topic(&mut self, topic: TopicId) {
-        let forgotten = self.topics.remove(&topic);
-        let offsets = forgotten.iter().flat_map(|topic| topic.values());
-        self.bytes -= offsets.map(CommittedOffset::bytes).sum::<u64>();
-    }
-
-    /// True if something was committed at `horizon` or before.
-    pub(crate) fn has_committed_until(&self, horizon_ticks_millis: u64) -> bool {
-        self.topics
-            .values()
-            .flat_map(|partitions| partitions.values())
-            .any(|offset| offset.committed_ticks_millis <= horizon_ticks_millis)
-    }
-
-    /// Drops what was committed at `horizon` or before.
-    pub(crate) fn drop_committed_until(&mut self, horizon_ticks_millis: u64) {
-        for partitions in self.topics.values_mut() {
-            Arc::make_mut(partitions).retain(|_, offset| {
-                let is_kept = offset.committed_ticks_millis > horizon_ticks_millis;
-                if !is_kept {
-                    self.bytes -= offset.bytes();
-                }
-                is_kept
-            });
+    /// Topics, from one on, of which something was committed at or before the ticks that `until`
+    /// gives, with these ticks; and the first that was not looked at because nothing was left of
+    /// the budget, which each topic takes from, and each offset that is looked at.
+    pub(crate) fn stale(
+        &self,
+        from: TopicId,
+        until: impl Fn(TopicId) -> Option<u64>,
+        left: &mut usize,
+    ) -> (Vec<(TopicId, u64)>, Option<TopicId>) {
+        let mut stale = Vec::new();
+        for (topic, partitions) in self.topics.range(from..) {
+            if *left == 0 {
+                return (stale, Some(*topic));
+            }
+            *left -= 1;
+            let Some(until) = until(*topic) else {
+                continue;
+            };
+            *left = left.saturating_sub(partitions.len());
+            let is_stale = |offset: &CommittedOffset| offset.committed_ticks_millis <= until;
+            if partitions.values().any(is_stale) {
+                stale.push((*topic, until));
+            }
         }
-        self.topics.retain(|_, partitions| !partitions.is_empty());
+        (stale, None)
+    }
+
+    /// Drops what was committed for a topic at or before some ticks.
+    pub(crate) fn drop_committed_until(&mut self, topic: TopicId, until_ticks_millis: u64) {
+        let Some(partitions) = self.topics.remove(&topic) else {
+            return;
+        };
+        let mut kept = BTreeMap::new();
+        for (partition, offset) in &*partitions {
+            if offset.committed_ticks_millis > until_ticks_millis {
+                kept.insert(*partition, offset.clone());
+            } else {
+                self.bytes -= offset.bytes();
+            }
+        }
+        if !kept.is_empty() {
+            self.topics.insert(topic, Arc::new(kept));
+        }
     }
 
     /// Checks that the bytes are counted right.

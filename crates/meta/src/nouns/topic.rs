@@ -1,8 +1,8 @@
 //! Topics: names, configs and which partitions they have. It must not know what partitions hold.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ordered::Ordered;
 use crate::terms::command::{ConfigChanges, CreateTopic};
 use crate::terms::config::{self, Configs};
 use crate::terms::ids::{COUNTER_MAX, PartitionId, TopicId};
@@ -24,15 +24,16 @@ pub const CLUSTER_TOPICS_MAX: usize = 100_000;
 /// Longest topic name, as Kafka's.
 pub const NAME_LENGTH_MAX: usize = 249;
 
-/// All topics, and the cluster's configs, which hold where topics say nothing.
+/// All topics, and the cluster's configs, which hold where topics say nothing. A clone shares what is
+/// not changed afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topics {
-    by_id: BTreeMap<TopicId, Arc<Topic>>,
-    by_name: BTreeMap<String, TopicId>,
+    by_id: Ordered<TopicId, Arc<Topic>>,
+    by_name: Ordered<Arc<str>, TopicId>,
     /// By the version in which they changed last.
-    by_version: BTreeMap<u64, TopicId>,
+    by_version: Ordered<u64, TopicId>,
     /// Names with every dot replaced: Kafka keeps names apart that differ only in `.` and `_`.
-    collisions: BTreeMap<String, TopicId>,
+    collisions: Ordered<Arc<str>, TopicId>,
     pub(crate) cluster_configs: Arc<Configs>,
 }
 
@@ -54,12 +55,14 @@ impl Topics {
 
     /// All topics, sorted by name, to be kept without being copied.
     pub fn shared(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.by_name.values().filter_map(|id| self.by_id.get(id))
+        let ids = self.by_name.iter();
+        ids.filter_map(|(_, id)| self.by_id.get(id))
     }
 
     /// The topics that changed after a version of the view, in the order in which they did.
     pub(crate) fn changed_since(&self, version: u64) -> impl Iterator<Item = &Arc<Topic>> {
-        let changed = self.by_version.range(version.saturating_add(1)..);
+        let first = version.saturating_add(1);
+        let changed = self.by_version.iter_from(&first);
         changed.filter_map(|(_, id)| self.by_id.get(id))
     }
 
@@ -75,17 +78,17 @@ impl Topics {
 
     /// Whether there are no topics.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
     /// Whether every topic is found by its name, and nothing else is.
     pub(crate) fn is_consistent(&self) -> bool {
         let found = |topic: &Arc<Topic>| {
-            self.by_name.get(&topic.name) == Some(&topic.id)
-                && self.collisions.get(&normalised(&topic.name)) == Some(&topic.id)
+            self.by_name.get(topic.name.as_str()) == Some(&topic.id)
+                && self.collisions.get(normalised(&topic.name).as_str()) == Some(&topic.id)
                 && self.by_version.get(&topic.version) == Some(&topic.id)
         };
-        self.by_id.values().all(found)
+        self.by_id.iter().all(|(_, topic)| found(topic))
             && self.by_name.len() == self.by_id.len()
             && self.collisions.len() == self.by_id.len()
             && self.by_version.len() == self.by_id.len()
@@ -108,14 +111,14 @@ impl Topics {
     /// Whether a topic could be created.
     pub(crate) fn check_new(&self, request: &CreateTopic) -> Result<(), Refusal> {
         check_name(&request.name)?;
-        if self.by_name.contains_key(&request.name) {
+        if self.by_name.get(request.name.as_str()).is_some() {
             return Err(Refusal::Exists {
                 name: request.name.clone(),
             });
         }
         let collides = self
             .collisions
-            .get(&normalised(&request.name))
+            .get(normalised(&request.name).as_str())
             .and_then(|id| self.get(*id));
         if let Some(other) = collides {
             let (name, other) = (&request.name, &other.name);
@@ -132,7 +135,7 @@ impl Topics {
             let reason = format!("a cluster has at most {CLUSTER_TOPICS_MAX} topics");
             return Err(Refusal::Policy { reason });
         }
-        if request.id == TopicId(0) || self.by_id.contains_key(&request.id) {
+        if request.id == TopicId(0) || self.by_id.get(&request.id).is_some() {
             let reason = "the topic id is zero or taken".to_owned();
             return Err(Refusal::Policy { reason });
         }
@@ -154,8 +157,9 @@ impl Topics {
 
     /// Adds a topic that [`Topics::check_new`] found no fault with.
     pub(crate) fn insert(&mut self, topic: Topic) {
-        self.by_name.insert(topic.name.clone(), topic.id);
-        self.collisions.insert(normalised(&topic.name), topic.id);
+        self.by_name.insert(topic.name.as_str().into(), topic.id);
+        let normalised = normalised(&topic.name).into();
+        self.collisions.insert(normalised, topic.id);
         self.by_version.insert(topic.version, topic.id);
         self.by_id.insert(topic.id, Arc::new(topic));
     }
@@ -178,9 +182,9 @@ impl Topics {
 
     pub(crate) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
         let topic = self.by_id.remove(&id)?;
-        self.by_name.remove(&topic.name);
+        self.by_name.remove(topic.name.as_str());
         self.by_version.remove(&topic.version);
-        self.collisions.remove(&normalised(&topic.name));
+        self.collisions.remove(normalised(&topic.name).as_str());
         Some(topic)
     }
 

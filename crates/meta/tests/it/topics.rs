@@ -203,6 +203,11 @@ fn what_was_written_for_a_deleted_topic_never_appears_under_a_new_one() {
     assert_eq!(cluster.apply(&delete), Reply::Topic { id: topic_id("t") });
     assert_eq!(refusal(cluster.apply(&delete)), Refusal::Unknown);
     assert!(cluster.state.partition(old).is_none());
+    let late = refusal(cluster.apply(&create("t", 1)));
+    assert!(
+        matches!(late, Refusal::Policy { .. }),
+        "a repeat that comes after the deletion: {late:?}"
+    );
     let again = CreateTopic {
         id: TopicId(77),
         name: "t".to_owned(),

@@ -96,6 +96,22 @@ fn offsets_come_back_by_name_and_by_id() {
 }
 
 #[test]
+fn offsets_of_a_deleted_topic_are_gone_before_housekeeping_comes_to_them() {
+    let mut rig = Rig::stable(&["a"]);
+    let of_topic = vec![topic(named("t"), &[0], 5)];
+    assert_eq!(committed(&mut rig, commit("a", 1, of_topic)), [Ok(())]);
+    rig.world.is_topic_deleted = true;
+    assert!(!rig.group().offsets().is_empty(), "kept until then");
+    assert!(fetch(&mut rig, "g", None).is_empty());
+    let asked = vec![(named("t"), vec![0]), (TopicName::Id(TOPIC), vec![0])];
+    let topics = fetch(&mut rig, "g", Some(asked));
+    let rows: Vec<_> = topics.iter().map(|topic| &topic.partitions[0]).collect();
+    assert_eq!((rows[0].offset, rows[0].error), (-1, None));
+    let unknown = Some(GroupError::UnknownTopicId);
+    assert_eq!((rows[1].offset, rows[1].error), (-1, unknown));
+}
+
+#[test]
 fn what_is_not_known_has_no_offset_and_no_error_unless_asked_for_by_id() {
     let mut rig = Rig::new();
     assert!(fetch(&mut rig, "nothing", None).is_empty());

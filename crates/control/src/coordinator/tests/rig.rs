@@ -23,6 +23,7 @@ pub(super) const DELAY: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub(super) struct World {
     pub(super) groups: Groups,
+    pub(super) is_topic_deleted: bool,
 }
 
 impl Metadata for World {
@@ -31,11 +32,11 @@ impl Metadata for World {
     }
 
     fn topic_id(&self, name: &str) -> Option<TopicId> {
-        (name == "t").then_some(TOPIC)
+        (name == "t" && !self.is_topic_deleted).then_some(TOPIC)
     }
 
     fn topic_name(&self, id: TopicId) -> Option<&str> {
-        (id == TOPIC).then_some("t")
+        (id == TOPIC && !self.is_topic_deleted).then_some("t")
     }
 }
 

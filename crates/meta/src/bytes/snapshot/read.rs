@@ -61,8 +61,9 @@ impl State {
                 .map_err(failed(at))?;
         }
         found.check(&state, &header)?;
+        state.groups.bytes = state.groups.count_bytes();
         let partitions = state.partitions.iter().map(|(_, partition)| partition);
-        let partitions = partitions.chain(state.doomed.values().map(Arc::as_ref));
+        let partitions = partitions.chain(state.doomed.iter().map(|(_, doomed)| doomed.as_ref()));
         state.producers = partitions.map(|partition| partition.producers.len()).sum();
         invariants::check_structure(&state)?;
         Ok(state)
@@ -119,6 +120,10 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
     state.producer_ids.next = header.next_producer;
     state.versions = decode_versions(header)?;
     state.cursor = header.housekeep_cursor;
+    if let Some(at) = &header.groups_swept_to {
+        let topic = decode_topic_id(&at.topic)?;
+        state.groups.swept_to = Some((at.group.as_str().into(), topic));
+    }
     let placement = header
         .placement
         .as_ref()
@@ -127,8 +132,7 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
         placement: decode_placement(placement)?,
         used: header.buckets_used,
     };
-    Arc::make_mut(&mut state.topics).cluster_configs =
-        Arc::new(decode_pairs(header.cluster_configs.clone())?);
+    state.topics.cluster_configs = Arc::new(decode_pairs(header.cluster_configs.clone())?);
     for node in header.control_nodes.iter().cloned() {
         let node = decode_control_node(node)?;
         state.members.control_nodes.insert(node.name.clone(), node);
@@ -248,7 +252,7 @@ impl Found {
         part: proto::Partition,
     ) -> Result<(), DecodeError> {
         let id = PartitionId(part.id);
-        if state.partitions.get(id.0).is_some() || state.doomed.contains_key(&id) {
+        if state.partitions.get(id.0).is_some() || state.doomed.get(&id).is_some() {
             return Err(value("a partition is there twice"));
         }
         let mut partition = Partition::new(decode_topic_id(&part.topic)?, part.index);
@@ -413,7 +417,7 @@ fn take_topic(state: &mut State, topic: proto::Topic) -> Result<(), DecodeError>
         configs,
         version: topic.version,
     };
-    Arc::make_mut(&mut state.topics).insert(topic);
+    state.topics.insert(topic);
     Ok(())
 }
 
@@ -446,10 +450,9 @@ fn take_files(state: &mut State, part: &proto::Files) -> Result<(), DecodeError>
     });
     for (row, incarnation) in incarnations.enumerate() {
         let (id, file) = file(part, row, incarnation).ok_or(value("a file lacks a column"))?;
-        if state.files.get(id).is_some() {
+        if !state.files.insert(id, file) {
             return Err(value("a file is there twice"));
         }
-        state.files.insert(id, file);
     }
     Ok(())
 }

@@ -147,9 +147,10 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         .map(|(_, partition)| partition.slices.len());
     let doomed = state
         .doomed
-        .values()
-        .map(|partition| partition.slices.len());
+        .iter()
+        .map(|(_, partition)| partition.slices.len());
     let deleted = state.versions.deleted.values().copied();
+    let swept_to = state.groups.swept_to.as_ref();
     proto::Header {
         format: FORMAT,
         cluster_id: state.cluster_id.clone(),
@@ -174,6 +175,10 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         deleted_since: state.versions.complete_since,
         buckets_used: state.policy.used,
         housekeep_cursor: state.cursor,
+        groups_swept_to: swept_to.map(|(group, topic)| proto::SweptTo {
+            group: group.to_string(),
+            topic: encode_topic_id(*topic),
+        }),
         placement: Some(encode_placement(&state.policy.placement)),
         cluster_configs: encode_pairs(&state.topics.cluster_configs),
         control_nodes: state

@@ -1,5 +1,6 @@
 //! State that outlives members: offsets, their expiry, snapshots; and bytes that no version wrote.
 
+use super::super::Expiry;
 use super::*;
 use crate::bytes::group::Malformed;
 
@@ -99,10 +100,16 @@ fn notes_are_as_long_as_they_have_units_of_utf16() {
 
 #[test]
 fn a_deleted_topic_takes_its_offsets_along() {
-    let mut rig = Rig::default();
-    rig.commit("", -1).expect("commits");
-    rig.groups.forget_topic(TOPIC);
+    let mut rig = Rig::stable(&["a"]);
+    rig.commit("a", 1).expect("commits");
+    let expiry = Expiry {
+        ticks: 0,
+        retention_millis: u64::MAX,
+        is_topic: &|_| false,
+    };
+    rig.groups.sweep(&expiry, 10);
     assert!(rig.group().offsets().is_empty());
+    rig.groups.assert_invariants();
 }
 
 #[test]
@@ -110,11 +117,12 @@ fn offsets_expire_only_while_the_group_is_empty() {
     let mut rig = Rig::stable(&["a"]);
     rig.commit("a", 1).expect("commits");
     let expire = |rig: &mut Rig| {
-        let stamp = Stamp {
-            wall_millis: u64::MAX,
-            ticks_millis: rig.ticks_millis,
+        let expiry = Expiry {
+            ticks: rig.ticks_millis,
+            retention_millis: 100 * MINUTE,
+            is_topic: &|_| true,
         };
-        rig.groups.expire(stamp, 100 * MINUTE).len()
+        rig.groups.sweep(&expiry, 10).len()
     };
     rig.ticks_millis = 500 * MINUTE;
     assert_eq!(expire(&mut rig), 0);
@@ -136,6 +144,54 @@ fn offsets_expire_only_while_the_group_is_empty() {
     rig.ticks_millis = 700 * MINUTE;
     assert_eq!(expire(&mut rig), 1, "nothing is left of the group");
     assert!(rig.groups.is_empty());
+}
+
+#[test]
+fn a_sweep_looks_at_no_more_than_it_may_and_comes_to_all_groups() {
+    let mut groups = Groups::default();
+    let rules = OffsetRules {
+        partitions: &|_| Some(1_000),
+        ..RULES
+    };
+    for number in 0..100 {
+        let commit = CommitOffsets {
+            member: String::new(),
+            instance: None,
+            generation: -1,
+            offsets: (0..(number % 30 + 1) * 5)
+                .map(|nth| OffsetEntry {
+                    topic: TopicId(u128::from(nth % 5)),
+                    ..offset(nth / 5, 1)
+                })
+                .collect(),
+        };
+        let command = Command {
+            group: format!("group-{number}"),
+            action: Action::Commit(commit),
+        };
+        groups.apply(Stamp::default(), rules, &command);
+    }
+    let offsets = |groups: &Groups| -> usize {
+        let topics = groups
+            .iter()
+            .flat_map(|(_, group)| group.offsets().topics());
+        topics.map(|(_, offsets)| offsets.count()).sum()
+    };
+    let expiry = Expiry {
+        ticks: 9,
+        retention_millis: u64::MAX,
+        is_topic: &|topic| topic != TopicId(2),
+    };
+    let (mut steps, mut before) = (1, offsets(&groups));
+    let all = before;
+    while groups.sweep(&expiry, 50).is_empty() && groups.is_being_swept() {
+        let now = offsets(&groups);
+        assert!(before - now <= 50 + 30, "step {steps}: {before} to {now}");
+        (steps, before) = (steps + 1, now);
+        groups.assert_invariants();
+    }
+    assert_eq!(offsets(&groups), all * 4 / 5);
+    assert!(steps > 20, "{steps}");
 }
 
 #[test]
@@ -183,6 +239,7 @@ fn a_snapshot_restores_every_group() {
     for section in before.iter().cloned() {
         restored.restore(section).expect("restores");
     }
+    restored.bytes = restored.count_bytes();
     assert_eq!(restored, rig.groups);
 
     rig.leave("a", None).expect("leaves");
