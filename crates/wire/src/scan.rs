@@ -290,6 +290,7 @@ impl<R: BufRead> Fields<'_, R> {
     }
 
     /// Steps over a byte field, which may be null.
+    #[inline]
     fn skip(&mut self) -> Result<(), FieldError> {
         match self.length()? {
             Some(bytes) => self.skip_bytes(bytes),
@@ -297,6 +298,7 @@ impl<R: BufRead> Fields<'_, R> {
         }
     }
 
+    #[inline]
     fn skip_bytes(&mut self, bytes: u64) -> Result<(), FieldError> {
         self.left = self.left.checked_sub(bytes).ok_or(FieldError::Malformed)?;
         let mut rest = bytes;
@@ -323,14 +325,38 @@ impl<R: BufRead> Fields<'_, R> {
         }
     }
 
+    #[inline]
     fn number32(&mut self) -> Result<i32, FieldError> {
+        if let Some(short) = self.short_number()? {
+            return Ok(i32::from(short));
+        }
         varint::read_i32_by(|| self.byte())?.ok_or(FieldError::Malformed)
     }
 
+    #[inline]
     fn number(&mut self) -> Result<i64, FieldError> {
+        if let Some(short) = self.short_number()? {
+            return Ok(i64::from(short));
+        }
         varint::read_i64_by(|| self.byte())?.ok_or(FieldError::Malformed)
     }
 
+    /// The next number, if it is one of nearly all: short, and at hand as a whole. Reading every
+    /// number byte by byte would make the walk as dear as a batch's checksum.
+    #[inline]
+    fn short_number(&mut self) -> Result<Option<i16>, FieldError> {
+        let Some((number, bytes)) = varint::short(self.input.fill_buf()?) else {
+            return Ok(None);
+        };
+        let Some(left) = self.left.checked_sub(bytes as u64) else {
+            return Ok(None);
+        };
+        self.left = left;
+        self.input.consume(bytes);
+        Ok(Some(number))
+    }
+
+    #[inline]
     fn byte(&mut self) -> Result<u8, FieldError> {
         self.left = self.left.checked_sub(1).ok_or(FieldError::Malformed)?;
         let next = self.input.fill_buf()?;

@@ -51,6 +51,17 @@ fn read<E>(bytes_max: usize, mut next: impl FnMut() -> Result<u8, E>) -> Result<
     Ok(None)
 }
 
+/// The number at the start of `input` and how many bytes it takes, if these are at most two.
+#[inline]
+pub(crate) fn short(input: &[u8]) -> Option<(i16, usize)> {
+    let (bits, bytes) = match *input {
+        [only, ..] if only < 0x80 => (u16::from(only), 1),
+        [low, high, ..] if high < 0x80 => (u16::from(low & 0x7f) | u16::from(high) << 7, 2),
+        _ => return None,
+    };
+    Some(((bits >> 1) as i16 ^ -((bits & 1) as i16), bytes))
+}
+
 pub(crate) fn write(out: &mut BytesMut, value: i64) {
     let mut bits = zigzag(value);
     while bits >= 0x80 {
@@ -88,6 +99,8 @@ mod tests {
             let mut at = 0;
             assert_eq!(read_i64(&input, &mut at), Some(value));
             assert_eq!(at, input.len());
+            let short = short(&input).map(|(short, bytes)| (i64::from(short), bytes));
+            assert_eq!(short, (at <= 2).then_some((value, at)));
             for end in 0..input.len() {
                 assert_eq!(read_i64(&input.slice(..end), &mut 0), None);
             }
