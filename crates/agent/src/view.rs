@@ -67,7 +67,7 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    fn new(topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
+    pub(crate) fn new(topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
         Topic {
             rules: Rules::of(&topic, cluster),
             topic,

@@ -15,6 +15,12 @@ const ZSTD_LEVEL: i32 = 3;
 /// The largest window that Zstandard's own tools accept by default: 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// The result of Zstandard's decoder for a frame whose window is above the limit; its crate hands
+/// on the name alone.
+const WINDOW_TOO_LARGE: usize =
+    (zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize)
+        .wrapping_neg();
+
 /// How the records of a batch are compressed: bits 0 to 2 of its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
@@ -70,6 +76,9 @@ pub enum DecompressError {
     /// The output would exceed the bound.
     #[error("more than {limit_bytes} bytes when decompressed")]
     TooLarge { limit_bytes: usize },
+    /// The window that the sender chose exceeds the bound.
+    #[error("takes more memory to decompress than is allowed")]
+    WindowTooLarge,
 }
 
 impl DecompressError {
@@ -78,7 +87,11 @@ impl DecompressError {
         let own = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<Self>());
-        own.copied().unwrap_or(Self::Invalid(codec))
+        let is_window = || error.to_string() == zstd::zstd_safe::get_error_name(WINDOW_TOO_LARGE);
+        own.copied().unwrap_or_else(|| match codec {
+            Compression::Zstd if is_window() => Self::WindowTooLarge,
+            _ => Self::Invalid(codec),
+        })
     }
 }
 

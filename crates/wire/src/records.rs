@@ -38,8 +38,8 @@ pub enum RecordError {
     /// The timestamp is later or earlier than the topic allows.
     #[error("the timestamp of record {index} is out of range")]
     InvalidTimestamp { index: i32 },
-    /// The records would exceed the bound in the topic's codec.
-    #[error("more than {limit_bytes} bytes when compressed as the topic has it")]
+    /// The batch would exceed the bound with the topic's codec or time.
+    #[error("more than {limit_bytes} bytes when rewritten as the topic has it")]
     TooLarge { limit_bytes: usize },
 }
 
@@ -53,7 +53,7 @@ impl RecordError {
             }
             Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
             // CORRUPT_MESSAGE would make clients repeat the batch.
-            Self::Decompress(DecompressError::Invalid(_))
+            Self::Decompress(DecompressError::Invalid(_) | DecompressError::WindowTooLarge)
             | Self::Malformed { .. }
             | Self::CountMismatch
             | Self::OffsetDelta { .. }

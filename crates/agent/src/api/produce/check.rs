@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use wire::batch::{Batch, BatchError, CheckedBatch, ProduceLimits, TimestampType, check_produce};
-use wire::compression::{Compression, Limits};
+use wire::compression::{Compression, DecompressError, Limits};
 use wire::errors::ErrorCode;
 use wire::messages::produce::{PartitionProduceData, ProduceRequest};
 use wire::recompress::recompress;
@@ -94,34 +94,40 @@ impl From<RecordError> for Refusal {
 /// True if a request may be checked on an async thread: its batches have few records and little is
 /// to be decompressed.
 pub(super) fn is_light(view: &View, request: &ProduceRequest, version: i16) -> bool {
+    let now_ms = now_ms();
     let weights = request.topic_data.iter().flat_map(|topic| {
         let rules = view
             .find(topic_key(topic, version))
             .map(|topic| topic.rules);
         let records = topic.partition_data.iter();
         let records = records.filter_map(|data| data.records.as_ref());
-        records.map(move |records| weight(rules.as_ref(), records))
+        records.map(move |records| weight(rules.as_ref(), records, now_ms))
     });
     weights.fold(0, u64::saturating_add) <= LIGHT_BYTES
 }
 
-fn weight(rules: Option<&Rules>, records: &Bytes) -> u64 {
+fn now_ms() -> i64 {
+    i64::try_from(host::clock::wall_millis()).unwrap_or(i64::MAX)
+}
+
+fn weight(rules: Option<&Rules>, records: &Bytes, now_ms: i64) -> u64 {
     let (Some(rules), Ok(Some(batch))) = (rules, Batch::take(&mut records.clone())) else {
         return 0;
     };
     match batch.compression() {
         Ok(codec) if rules.compression.is_some_and(|wanted| wanted != codec) => u64::MAX,
         Ok(Compression::None) => records.len() as u64,
-        Ok(_) => enough_bytes(rules, &batch).saturating_mul(DECOMPRESSING_COSTS),
+        Ok(_) => enough_bytes(rules, &batch, now_ms).saturating_mul(DECOMPRESSING_COSTS),
         Err(_) => 0,
     }
 }
 
 /// How many decompressed bytes of a batch are read: all of them if the header's largest timestamp
-/// cannot be right.
-fn enough_bytes(rules: &Rules, batch: &Batch) -> u64 {
-    let least_ms = batch.base_timestamp_ms().max(0);
-    if rules.has_our_time() || batch.max_timestamp_ms() >= least_ms {
+/// cannot be right, or would not be allowed. In both cases only the records' timestamps count.
+fn enough_bytes(rules: &Rules, batch: &Batch, now_ms: i64) -> u64 {
+    let (least_ms, said_ms) = (batch.base_timestamp_ms().max(0), batch.max_timestamp_ms());
+    let is_possible = said_ms >= least_ms && rules.times(now_ms).contains(&said_ms);
+    if rules.has_our_time() || is_possible {
         TRIED_BYTES
     } else {
         u64::MAX
@@ -136,7 +142,7 @@ pub(super) fn check_all(
 ) -> Result<Vec<Verdict>, Short> {
     let mut checks = Checks {
         version,
-        now_ms: i64::try_from(host::clock::wall_millis()).unwrap_or(i64::MAX),
+        now_ms: now_ms(),
         limits: Limits {
             window_bytes: room.window_bytes,
             out_bytes: room.unpacked_bytes,
@@ -162,7 +168,7 @@ struct Checks {
     version: i16,
     now_ms: i64,
     limits: Limits,
-    /// Bytes that recompressed batches may still take.
+    /// Bytes that rewritten batches may still take.
     output_left: usize,
     is_short: bool,
 }
@@ -190,14 +196,21 @@ impl Checks {
             }
             _ => self.read(rules, batch),
         };
-        let (mut batch, time_claimed) = read.map_err(|error| self.refuse(rules, error))?;
-        let log_append_time_ms = match rules.timestamp_type {
-            TimestampType::CreateTime => -1,
-            TimestampType::LogAppendTime => {
-                batch = batch.with_time(TimestampType::LogAppendTime, self.now_ms);
-                self.now_ms
-            }
-        };
+        let stamped = read.and_then(|(batch, time_claimed)| {
+            let log_append_time_ms = match rules.timestamp_type {
+                TimestampType::CreateTime => return Ok((batch, time_claimed, -1)),
+                TimestampType::LogAppendTime => self.now_ms,
+            };
+            // A batch that was compressed anew is counted already.
+            let is_counted = batch.bytes().as_ptr() != records.as_ptr();
+            let batch = match is_counted {
+                true => batch.with_time(TimestampType::LogAppendTime, log_append_time_ms),
+                false => self.copy(&batch, TimestampType::LogAppendTime, log_append_time_ms)?,
+            };
+            Ok((batch, time_claimed, log_append_time_ms))
+        });
+        let (batch, time_claimed, log_append_time_ms) =
+            stamped.map_err(|error| self.refuse(rules, error))?;
         let is_own = batch.bytes().as_ptr() != records.as_ptr();
         let own_bytes = if is_own { batch.length_bytes() } else { 0 };
         let batch = Placed {
@@ -245,7 +258,7 @@ impl Checks {
         let said_ms = batch.max_timestamp_ms();
         let times = rules.times(self.now_ms);
         let mut content = None;
-        if enough_bytes(rules, &batch) == TRIED_BYTES {
+        if enough_bytes(rules, &batch, self.now_ms) == TRIED_BYTES {
             let mut limits = Limits {
                 out_bytes: TRIED_BYTES as usize,
                 ..self.limits
@@ -261,21 +274,37 @@ impl Checks {
         if rules.has_our_time() {
             return Ok((batch, false));
         }
-        if !content.is_whole {
-            let is_within = times.contains(&said_ms);
-            return is_within
-                .then_some((batch, true))
-                .ok_or_else(|| BatchError::InvalidTimestamp.into());
-        }
         match content.max_timestamp_ms {
+            _ if !content.is_whole => Ok((batch, true)),
             max_ms if max_ms == said_ms => Ok((batch, false)),
-            max_ms => Ok((batch.with_time(TimestampType::CreateTime, max_ms), false)),
+            max_ms => Ok((self.copy(&batch, TimestampType::CreateTime, max_ms)?, false)),
         }
     }
 
+    /// Copies a batch with another time in its header.
+    fn copy(
+        &mut self,
+        batch: &Batch,
+        timestamp_type: TimestampType,
+        max_timestamp_ms: i64,
+    ) -> Result<Batch, RecordError> {
+        let Some(left) = self.output_left.checked_sub(batch.length_bytes()) else {
+            self.is_short = true;
+            let limit_bytes = self.output_left;
+            return Err(RecordError::TooLarge { limit_bytes });
+        };
+        self.output_left = left;
+        Ok(batch.with_time(timestamp_type, max_timestamp_ms))
+    }
+
     fn refuse(&mut self, rules: &Rules, error: RecordError) -> Refusal {
-        // With more memory the batch may decompress.
-        self.is_short |= matches!(error, RecordError::Decompress(_));
+        // With more memory such a batch may decompress; one that is not valid never does.
+        self.is_short |= matches!(
+            error,
+            RecordError::Decompress(
+                DecompressError::TooLarge { .. } | DecompressError::WindowTooLarge
+            )
+        );
         let mut refusal = Refusal::from(error);
         if refusal.code == ErrorCode::InvalidTimestamp {
             let (before, after) = (rules.before_max_ms, rules.after_max_ms);
@@ -301,3 +330,6 @@ impl Rules {
         now_ms.saturating_sub(self.before_max_ms)..=now_ms.saturating_add(self.after_max_ms)
     }
 }
+
+#[cfg(test)]
+mod tests;
