@@ -401,10 +401,10 @@ impl<M, J, K> Connection<M, J, K> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if is_due(self.reading_look_at()) {
             let since = self.inbox.since();
-            let is_wanted = self
-                .inbox
-                .held()
-                .is_some_and(|(kind, length, step)| others.want_frame(kind, length, step, since));
+            let mut held = self.inbox.held();
+            let is_wanted =
+                held.any(|(kind, length, step)| others.want_frame(kind, length, step, since));
+            drop(held);
             if self.inbox.is_too_slow(now, is_wanted, self.halt_max()) {
                 return Some(Effect::Close(End::Slow));
             }

@@ -137,10 +137,15 @@ impl Memory {
         }
     }
 
-    /// True if requests without records wait for memory.
+    /// True if requests without records wait for memory: for their beginnings too, which connections
+    /// keep that have no room for further requests as long as earlier ones wait.
     pub(crate) fn is_other_wanted(&self) -> bool {
         let now = host::clock::now();
-        self.other.usual.is_wanted(Step::Whole, now) || self.decoded.is_wanted_since(now)
+        let gates = [&self.other.usual, &self.other.large];
+        let is_wanted = |gate: &Arc<Gate>| {
+            gate.is_wanted(Step::Beginning, now) || gate.is_wanted(Step::Whole, now)
+        };
+        gates.into_iter().any(is_wanted) || self.decoded.is_wanted_since(now)
     }
 
     /// Free bytes for requests with records.

@@ -45,7 +45,7 @@ pub(super) struct Inbox<M> {
     allocated: usize,
     /// Memory for chunks, kept from one to the next, so that the rest of a chunk never waits for
     /// memory to be moved to.
-    beginning: Option<M>,
+    beginning: Option<Beginning<M>>,
     /// Memory for the buffer and the frames that were cut out of it, all of one kind.
     whole: Option<(Kind, Arc<M>)>,
     /// Memory for a copy of the first frame.
@@ -58,6 +58,13 @@ pub(super) struct Inbox<M> {
     last_burst: usize,
     last: Option<Frame>,
     pace: Pace,
+}
+
+/// Memory for a chunk, and the frame for which it was taken.
+struct Beginning<M> {
+    kind: Kind,
+    length: usize,
+    _memory: M,
 }
 
 #[derive(Clone, Copy)]
@@ -100,7 +107,9 @@ impl<M> Inbox<M> {
             && self.beginning.is_none()
             && let Some(last) = self.last
         {
-            self.beginning = beginning(last.kind, last.bytes - LENGTH_BYTES);
+            let (kind, length) = (last.kind, last.bytes - LENGTH_BYTES);
+            let memory = beginning(kind, length);
+            self.beginning = memory.map(|memory| Beginning::of(kind, length, memory));
         }
         if is_chunk && self.beginning.is_some() {
             self.replace(chunk + PREFIX_BYTES);
@@ -157,7 +166,7 @@ impl<M> Inbox<M> {
         let bytes = LENGTH_BYTES + ask.length;
         match step {
             Step::Prefix | Step::Beginning => {
-                self.beginning = Some(memory);
+                self.beginning = Some(Beginning::of(ask.kind, ask.length, memory));
                 self.replace(self.beginning_room(bytes));
             }
             Step::Whole if ask.copies => self.copy = Some(memory),
@@ -309,25 +318,21 @@ impl<M> Inbox<M> {
         self.limits.frame_at(&self.buffer)
     }
 
-    fn step(&self) -> Step {
-        if self.whole.is_some() {
-            Step::Whole
-        } else if self.beginning.is_some() {
-            Step::Beginning
-        } else {
-            Step::Prefix
-        }
-    }
-
     /// True if a frame holds memory of the budgets, or may be given some at any time.
     pub(super) fn holds_memory(&self) -> bool {
-        self.waiting || !self.buffer.is_empty() && self.step() > Step::Prefix
+        self.waiting
+            || !self.buffer.is_empty() && (self.beginning.is_some() || self.whole.is_some())
     }
 
-    /// The memory that the incoming frame holds: its kind, its length, its step.
-    pub(super) fn held(&self) -> Option<(Kind, usize, Step)> {
-        let frame = self.first().ok().flatten().or(self.last)?;
-        Some((frame.kind, frame.bytes - LENGTH_BYTES, self.step()))
+    /// The memory that the incoming frame holds: of which kind of frame, of which length, for which
+    /// step. A chunk that holds whole frames and the beginning of another has both kinds.
+    pub(super) fn held(&self) -> impl Iterator<Item = (Kind, usize, Step)> {
+        let beginning = self.beginning.iter();
+        let beginning = beginning.map(|held| (held.kind, held.length, Step::Beginning));
+        let frame = self.first().ok().flatten().or(self.last);
+        let frame = frame.filter(|_| self.whole.is_some());
+        let whole = frame.map(|frame| (frame.kind, frame.bytes - LENGTH_BYTES, Step::Whole));
+        beginning.chain(whole)
     }
 
     /// When to check whether the incoming frame is too slow; `None` if there is none, or it waits
@@ -377,6 +382,16 @@ impl<M> Inbox<M> {
         self.allocated = 0;
         self.beginning = None;
         self.whole = None;
+    }
+}
+
+impl<M> Beginning<M> {
+    fn of(kind: Kind, length: usize, memory: M) -> Self {
+        Beginning {
+            kind,
+            length,
+            _memory: memory,
+        }
     }
 }
 

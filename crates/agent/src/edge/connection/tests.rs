@@ -458,6 +458,19 @@ impl Alone {
 /// Other connections that wait for all memory, or for none.
 struct Wanting(bool);
 
+/// Other connections that wait for memory of beginnings.
+struct WantingBeginnings;
+
+impl Others<()> for WantingBeginnings {
+    fn want_frame(&self, _: Kind, _: usize, step: Step, _: Instant) -> bool {
+        step == Step::Beginning
+    }
+
+    fn want_answer(&self, (): &(), _: Instant) -> bool {
+        false
+    }
+}
+
 impl Others<()> for Wanting {
     fn want_frame(&self, _: Kind, _: usize, step: Step, _: Instant) -> bool {
         self.0 && step > Step::Prefix
@@ -614,6 +627,23 @@ fn a_halted_frame_loses_its_connection_at_once_only_if_others_want_its_memory() 
         unreachable!("it is closed at last")
     };
     assert_eq!((closed_at(true), closed_at(false)), (2, 30));
+}
+
+#[test]
+fn a_frame_that_halts_in_a_chunk_with_whole_ones_keeps_no_beginning_from_others() {
+    let mut alone = Alone::new();
+    let frames: Vec<u8> = (0..4)
+        .flat_map(|number| frame(number, Kind::Bulk, 15 * KIB))
+        .collect();
+    // The first burst tells the size of the chunk for the next.
+    alone.send(at(0), &frames);
+    alone.answer_all(at(0));
+    alone.served.clear();
+    alone.send(at(1), &frames[..frames.len() - 8 * KIB]);
+    assert_eq!(alone.served.len(), 3);
+    alone.served.clear();
+    let effect = alone.core.time(at(2_000), &WantingBeginnings);
+    assert!(matches!(effect, Some(Effect::Close(End::Slow))));
 }
 
 #[test]

@@ -71,3 +71,26 @@ fn who_waits_for_the_share_of_large_frames_hurries_these_alone() {
     assert!(gates.large.is_wanted(Step::Whole, NEVER));
     assert!(!gates.usual.is_wanted(Step::Whole, NEVER));
 }
+
+#[test]
+fn who_waits_for_a_beginning_is_one_who_wants_memory() {
+    let memory = Memory::new(&Sizes {
+        bulk_bytes: 64 << 20,
+        bulk_frame_bytes_max: 32 << 20,
+        records_bytes: 64 << 20,
+    });
+    for bytes in [MIB, 4 * MIB] {
+        let gate = memory.gate(Kind::Other, bytes);
+        let mut beginnings = Vec::new();
+        while let Some(beginning) = gate.try_take_beginning() {
+            beginnings.push(beginning);
+        }
+        assert!(!memory.is_other_wanted());
+        let ask = ask(Step::Beginning, bytes);
+        let mut waits = Arc::clone(gate).take(ask).boxed();
+        assert!((&mut waits).now_or_never().is_none());
+        assert!(memory.is_other_wanted(), "{bytes}");
+        beginnings.pop();
+        assert!(waits.now_or_never().is_some());
+    }
+}
