@@ -293,15 +293,13 @@ pub(crate) async fn create_partitions(
 ) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
-    let view = context.views.refresh_current().await;
-    let view = view.as_ref().map(Arc::as_ref);
     let raised = request.topics.into_iter().map(|topic| {
         let is_repeated = repeated.contains(&topic.name);
         async move {
             let outcome = if is_repeated {
                 Err(named_again())
             } else {
-                raise(context, view, &topic, validate_only).await
+                raise(context, &topic, validate_only).await
             };
             let at = outcome.as_ref().ok().copied().flatten();
             let (error_code, error_message) = verdict(outcome.err());
@@ -322,10 +320,10 @@ pub(crate) async fn create_partitions(
     }
 }
 
-/// Gives a topic of a current view more partitions.
+/// Gives a topic more partitions. A refusal that rests on what was known of the topic is final only
+/// if that is current.
 async fn raise(
     context: &Context,
-    view: Result<&View, &rpc::Error>,
     topic: &CreatePartitionsTopic,
     validate_only: bool,
 ) -> Result<Option<Position>, Refusal> {
@@ -338,7 +336,28 @@ async fn raise(
                 "the number of partitions must be positive".to_owned(),
             )
         })?;
-    let view = view.map_err(|error| (errors::of_call(error), error.to_string()))?;
+    let known = context.views.latest();
+    let raised = raise_known(context, &known, topic, total, validate_only).await;
+    use ErrorCode::{InvalidReplicaAssignment, UnknownTopicOrPartition};
+    if !matches!(
+        raised,
+        Err((UnknownTopicOrPartition | InvalidReplicaAssignment, _))
+    ) {
+        return raised;
+    }
+    let current = context.views.refresh_current().await;
+    let current = current.map_err(|error| (errors::of_call(&error), error.to_string()))?;
+    raise_known(context, &current, topic, total, validate_only).await
+}
+
+/// Gives a topic of a view more partitions.
+async fn raise_known(
+    context: &Context,
+    view: &View,
+    topic: &CreatePartitionsTopic,
+    total: u32,
+    validate_only: bool,
+) -> Result<Option<Position>, Refusal> {
     let found = view.topic(&topic.name).ok_or_else(|| {
         let why = format!("there is no topic '{}'", topic.name.as_str());
         (ErrorCode::UnknownTopicOrPartition, why)

@@ -346,6 +346,15 @@ async fn partitions_are_added_as_they_are_assigned_and_once() {
     assert_eq!(codes, expected.map(ErrorCode::code));
     let counts = ["a", "b", "c", "d"].map(|name| stand.control.find(name).partitions.len());
     assert_eq!(counts, [2, 4, 2, 4]);
+    let before = stand.control.barriers.load(Relaxed);
+    let request = CreatePartitionsRequest {
+        topics: vec![raise("a", 3, None), raise("b", 6, Some(2))],
+        ..CreatePartitionsRequest::default()
+    };
+    let results = client.call(&request, 3).await.results;
+    assert!(results.iter().all(|one| one.error_code == 0));
+    let after = stand.control.barriers.load(Relaxed);
+    assert_eq!(after, before, "known topics need no current look");
 }
 
 /// Each current look costs an entry of the journal, and each view a walk over all topics.
