@@ -3,7 +3,7 @@
 //! client whose session is not here is told so, and names everything again. It must not know what
 //! is read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Kept {
-    sessions: HashMap<i32, State>,
+    sessions: BTreeMap<i32, State>,
     bytes: u64,
 }
 

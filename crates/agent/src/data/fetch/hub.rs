@@ -1,7 +1,7 @@
 //! Tells long polls which of their partitions have changed. What it tells are hints: each poll
 //! decides what they are worth. It must not know more of what is waited for than partition numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meta::ids::PartitionId;
@@ -23,7 +23,7 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    entered: HashMap<PartitionId, Vec<(Arc<Waiter>, Slot)>>,
+    entered: BTreeMap<PartitionId, Vec<(Arc<Waiter>, Slot)>>,
     listed: Vec<Listed>,
 }
 
@@ -82,9 +82,11 @@ impl Hub {
         }
     }
 
-    /// Tells the waiters whom the notices concern.
+    /// Tells the waiters whom the notices concern. Whoever is woken finds all that they tell, so that
+    /// one commit of many partitions makes one answer.
     pub fn tell(&self, notices: &[Notice]) {
         let waiting = self.waiting();
+        let mut woken = Vec::new();
         for notice in notices {
             match *notice {
                 Notice::Advanced {
@@ -96,23 +98,27 @@ impl Hub {
                         high_watermark,
                         place,
                     };
-                    waiting.tell(partition, change);
+                    waiting.tell(partition, change, &mut woken);
                 }
                 Notice::LogStart {
                     partition,
                     log_start,
-                } => waiting.tell(partition, Change::LogStart(log_start)),
+                } => waiting.tell(partition, Change::LogStart(log_start), &mut woken),
                 Notice::View { .. } | Notice::Anything => {}
             }
         }
+        wake(woken);
     }
 
     /// Makes the waiters of these partitions look for themselves: the partitions may be gone.
     pub fn tell_to_look(&self, partitions: &[PartitionId]) {
         let waiting = self.waiting();
+        let mut woken = Vec::new();
         for partition in partitions {
-            waiting.tell(*partition, Change::Look);
+            let change = Change::Look { high_watermark: 0 };
+            waiting.tell(*partition, change, &mut woken);
         }
+        wake(woken);
     }
 
     /// Makes every waiter look at all its partitions: notices were lost.
@@ -132,22 +138,35 @@ impl Hub {
 }
 
 impl Waiting {
-    fn tell(&self, partition: PartitionId, change: Change) {
+    /// Tells the waiters of a partition; those to be woken are added to `woken`.
+    fn tell(&self, partition: PartitionId, change: Change, woken: &mut Vec<Arc<Waiter>>) {
+        let mut tell = |waiter: &Arc<Waiter>, slot| {
+            if waiter.tell(slot, partition, change) {
+                woken.push(Arc::clone(waiter));
+            }
+        };
         for (waiter, slot) in self.entered.get(&partition).into_iter().flatten() {
-            waiter.tell(*slot, partition, change);
+            tell(waiter, *slot);
         }
         for Listed { waiter, partitions } in &self.listed {
             let first = partitions.partition_point(|(other, _)| *other < partition);
             let its = partitions[first..].iter();
             for (_, slot) in its.take_while(|(other, _)| *other == partition) {
-                waiter.tell(*slot, partition, change);
+                tell(waiter, *slot);
             }
         }
     }
 }
 
+fn wake(waiters: Vec<Arc<Waiter>>) {
+    for waiter in waiters {
+        waiter.woken.notify_one();
+    }
+}
+
 impl Waiter {
-    fn tell(&self, slot: Slot, partition: PartitionId, change: Change) {
+    /// Notes a change; true if it is the first that the waiter is told of since it last looked.
+    fn tell(&self, slot: Slot, partition: PartitionId, change: Change) -> bool {
         let mut changes = self.changes();
         let was_empty = changes.is_empty();
         changes
@@ -155,10 +174,7 @@ impl Waiter {
             .entry(slot)
             .and_modify(|(_, before)| *before = before.and(change))
             .or_insert((partition, change));
-        drop(changes);
-        if was_empty {
-            self.woken.notify_one();
-        }
+        was_empty
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -212,6 +228,8 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Wake, Waker};
+
     use futures::FutureExt;
     use meta::SlicePlace;
     use meta::ids::FileId;
@@ -265,6 +283,35 @@ mod tests {
         }
     }
 
+    /// A task that looks as soon as it is woken, while others are still being told.
+    struct Eager {
+        watch: Arc<Watch>,
+        seen: Mutex<Vec<usize>>,
+    }
+
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            let changed = self.watch.take().of.len();
+            self.seen.lock().unwrap().push(changed);
+        }
+    }
+
+    #[test]
+    fn who_is_woken_by_a_commit_finds_all_its_partitions() {
+        let hub = Arc::new(Hub::default());
+        let watch = Arc::new(watch(&hub, 3, true));
+        let eager = Arc::new(Eager {
+            watch: Arc::clone(&watch),
+            seen: Mutex::default(),
+        });
+        let waker = Waker::from(Arc::clone(&eager));
+        let mut changed = Box::pin(watch.changed());
+        let polled = changed.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        hub.tell(&[advanced(1, 0), advanced(2, 0), advanced(3, 0)]);
+        assert_eq!(*eager.seen.lock().unwrap(), [3]);
+    }
+
     #[tokio::test]
     async fn what_comes_before_the_wait_is_not_lost_nor_kept_twice() {
         let hub = Arc::new(Hub::default());
@@ -275,7 +322,11 @@ mod tests {
         hub.tell_to_look(&[PartitionId(2)]);
         let changes = watch.changed().now_or_never().unwrap();
         let told: Vec<_> = changes.of.into_iter().collect();
-        let look = |slot, partition| (slot, (PartitionId(partition), Change::Look));
-        assert_eq!(told, [look(0, 1), look(1, 2)]);
+        let look = |high_watermark| Change::Look { high_watermark };
+        let expected = [
+            (0, (PartitionId(1), look(1_000))),
+            (1, (PartitionId(2), look(0))),
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -22,8 +22,8 @@ pub enum Change {
     },
     /// The first offset that can be read has moved.
     LogStart(i64),
-    /// Something changed that only another look can tell.
-    Look,
+    /// Something changed that only another look can tell, which must see this end or a later one.
+    Look { high_watermark: i64 },
 }
 
 impl Change {
@@ -33,7 +33,19 @@ impl Change {
             (Change::LogStart(before), Change::LogStart(after)) => {
                 Change::LogStart(before.max(after))
             }
-            _ => Change::Look,
+            _ => Change::Look {
+                high_watermark: self.high_watermark().max(next.high_watermark()),
+            },
+        }
+    }
+
+    /// The end that it tells of, or an earlier one.
+    fn high_watermark(self) -> i64 {
+        match self {
+            Change::Advanced { high_watermark, .. } | Change::Look { high_watermark } => {
+                high_watermark
+            }
+            Change::LogStart(_) => 0,
         }
     }
 }
@@ -85,6 +97,9 @@ pub(super) struct Item {
     pub(super) partition: PartitionId,
     pub(super) want: Want,
     pub(super) known: Known,
+    /// The latest end that a notice told of. A look may be answered by a control node that is behind
+    /// the one that told: then a current answer is asked for, since the notice does not come again.
+    pub(super) told_end: i64,
 }
 
 impl Item {
@@ -130,6 +145,11 @@ impl Item {
     /// Takes an answer of the control plane; `is_current` if it rests on a current index.
     pub(super) fn locate(&mut self, located: Located, is_current: bool, places_max: usize) {
         self.known = match located {
+            Located::Found { high_watermark, .. }
+                if !is_current && high_watermark < self.told_end =>
+            {
+                Known::Doubt
+            }
             Located::Found {
                 log_start,
                 high_watermark,
@@ -162,6 +182,7 @@ impl Item {
     /// the notice.
     pub(super) fn note(&mut self, change: Change) {
         let want = self.want;
+        self.told_end = self.told_end.max(change.high_watermark());
         let (bounds, places) = match &mut self.known {
             Known::Here(bounds, places) => (bounds, Some(places)),
             Known::Behind(bounds) => (bounds, None),
@@ -191,7 +212,7 @@ impl Item {
             Change::LogStart(log_start) if log_start <= want.offset => {
                 bounds.log_start = bounds.log_start.max(log_start);
             }
-            Change::Advanced { .. } | Change::LogStart(_) | Change::Look => {
+            Change::Advanced { .. } | Change::LogStart(_) | Change::Look { .. } => {
                 self.known = Known::Nothing;
             }
         }
@@ -259,6 +280,7 @@ mod tests {
                 max_bytes: 25,
             },
             known: Known::Here(bounds, Vec::new()),
+            told_end: 0,
         }
     }
 
@@ -283,7 +305,8 @@ mod tests {
 
     #[test]
     fn what_does_not_join_is_looked_for() {
-        for change in [advanced(11, 12), Change::LogStart(11), Change::Look] {
+        let look = Change::Look { high_watermark: 0 };
+        for change in [advanced(11, 12), Change::LogStart(11), look] {
             let mut item = at_the_end();
             item.note(change);
             assert_eq!(item.need(), Need::Locate, "{change:?}");
@@ -294,6 +317,25 @@ mod tests {
             (item.need(), item.bounds().unwrap().log_start),
             (Need::None, 10)
         );
+    }
+
+    #[test]
+    fn an_answer_from_before_a_notice_is_asked_for_again() {
+        let both = advanced(10, 11).and(advanced(12, 12));
+        for (change, behind, end) in [(advanced(10, 11), 10, 12), (both, 12, 13)] {
+            let found = |high_watermark| Located::Found {
+                log_start: 0,
+                high_watermark,
+                places: Vec::new(),
+            };
+            let mut item = at_the_end();
+            item.known = Known::Nothing;
+            item.note(change);
+            item.locate(found(behind), false, 8);
+            assert_eq!(item.need(), Need::Confirm, "{change:?}");
+            item.locate(found(end), false, 8);
+            assert_eq!(item.need(), Need::None, "{change:?}");
+        }
     }
 
     #[test]

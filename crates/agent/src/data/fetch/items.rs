@@ -76,6 +76,7 @@ impl Items {
             partition,
             want,
             known,
+            told_end: 0,
         };
         self.turns += 1;
         let filed = Filed {
@@ -113,6 +114,7 @@ impl Items {
         self.change(slot, |item| {
             item.partition = partition;
             item.known = Known::Nothing;
+            item.told_end = 0;
         });
     }
 
@@ -197,7 +199,7 @@ impl Items {
     /// Marks every partition to be located again.
     fn look_at_all(&mut self) {
         for (_, slot) in self.partitions() {
-            self.change(slot, |item| item.note(Change::Look));
+            self.change(slot, |item| item.note(Change::Look { high_watermark: 0 }));
         }
     }
 

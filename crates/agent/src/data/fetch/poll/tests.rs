@@ -235,7 +235,7 @@ fn what_is_found_when_reading_ends_the_wait_and_only_at_a_current_index() {
 fn a_deleted_partition_is_noticed_while_the_fetch_waits() {
     let (mut poll, effects) = begun(vec![found(0, &[])], 1);
     assert!(matches!(&effects[..], [Effect::Wait(_)]));
-    let effects = poll.handle(at(1), changed(0, Change::Look));
+    let effects = poll.handle(at(1), changed(0, Change::Look { high_watermark: 0 }));
     assert!(matches!(&effects[..], [Effect::Locate(_)]));
     let effects = poll.handle(at(1), Event::Located(Ok(vec![Located::UnknownPartition])));
     assert!(matches!(&effects[..], [Effect::Confirm]));
