@@ -1,5 +1,6 @@
 //! Readers at the end of very many partitions, with and without fetch sessions, beside producers:
-//! what a fetch costs the server, and how much of their rate the producers keep.
+//! what a fetch costs the server, how much of their rate the producers keep, and who used the
+//! machine meanwhile: the load itself takes part of it, which servers of a real cluster have to themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use wire::text::Str;
 
 use crate::connection::Client;
 use crate::load::{self, Load};
+use crate::process::usage;
 use crate::servers::{Peer, Programs, SeawayOptions};
 
 const FETCH_VERSION: i16 = 12;
@@ -41,7 +43,7 @@ pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
             let produced = alone.cpu_seconds / alone.requests * run.requests;
             let millis = (run.cpu_seconds - produced) / run.fetches * 1_000.0;
             println!(
-                "{readers} readers {}: {millis:.3} ms CPU per fetch; {:.0} fetches/s; producers {:.0} % of their rate ({:.0} requests/s, ack p50 {:.1} ms)",
+                "{readers} readers {}: {millis:.3} ms CPU per fetch; {:.0} fetches/s; producers {:.0} % of their rate ({:.0} requests/s, ack p50 {:.1} ms); {}",
                 if has_session {
                     "with sessions"
                 } else {
@@ -51,13 +53,15 @@ pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
                 run.requests / run.seconds * alone.seconds / alone.requests * 100.0,
                 run.requests / run.seconds,
                 run.ack_millis,
+                run.shares(),
             );
         }
     }
     println!(
-        "no readers: {:.0} requests/s, ack p50 {:.1} ms",
+        "no readers: {:.0} requests/s, ack p50 {:.1} ms; {}",
         alone.requests / alone.seconds,
-        alone.ack_millis
+        alone.ack_millis,
+        alone.shares(),
     );
     peer.stop()
 }
@@ -65,10 +69,27 @@ pub async fn run(programs: &Programs, effort: Effort) -> Result<()> {
 /// The results of one run.
 struct Run {
     seconds: f64,
+    /// CPU time of the server, of the bucket under it, and of all clients.
     cpu_seconds: f64,
+    bucket_cpu_seconds: f64,
+    client_cpu_seconds: f64,
     requests: f64,
     fetches: f64,
     ack_millis: f64,
+}
+
+impl Run {
+    /// Who used how many cores.
+    fn shares(&self) -> String {
+        let cores = |cpu_seconds: f64| cpu_seconds / self.seconds;
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        format!(
+            "of {all} cores the server used {:.2}, the bucket {:.2}, the clients {:.2}",
+            cores(self.cpu_seconds),
+            cores(self.bucket_cpu_seconds),
+            cores(self.client_cpu_seconds),
+        )
+    }
 }
 
 #[derive(Default)]
@@ -100,7 +121,7 @@ async fn one(peer: &Peer, effort: Effort, readers: usize, has_session: bool) -> 
     }
     let mut edges = Vec::new();
     let outcome = load::run(&load, || {
-        edges.push((peer.usage(), shared.fetches.load(Ordering::Relaxed)));
+        edges.push((used(peer), shared.fetches.load(Ordering::Relaxed)));
     });
     let outcome = outcome.await?;
     shared.stopping.store(true, Ordering::Relaxed);
@@ -108,16 +129,28 @@ async fn one(peer: &Peer, effort: Effort, readers: usize, has_session: bool) -> 
         reader.await??;
     }
     let [(Ok(before), first), (Ok(after), last)] = &edges[..] else {
-        anyhow::bail!("the server's usage cannot be read");
+        anyhow::bail!("the CPU time used cannot be read");
     };
     let mut acks = outcome.acks;
     Ok(Run {
         seconds: outcome.seconds,
-        cpu_seconds: after.cpu_seconds - before.cpu_seconds,
+        cpu_seconds: after[0] - before[0],
+        bucket_cpu_seconds: after[1] - before[1],
+        client_cpu_seconds: after[2] - before[2],
         requests: outcome.requests as f64,
         fetches: (last - first) as f64,
         ack_millis: acks.quantile_millis(0.5),
     })
+}
+
+/// CPU seconds of the server, the bucket and this process, which is all the clients.
+fn used(peer: &Peer) -> Result<[f64; 3]> {
+    let usages = [
+        peer.usage()?,
+        peer.bucket_usage()?,
+        usage(std::process::id())?,
+    ];
+    Ok(usages.map(|usage| usage.cpu_seconds))
 }
 
 /// A reader that follows all partitions from their ends.
