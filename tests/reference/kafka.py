@@ -11,6 +11,7 @@ The broker keeps running after `start`; its data, log and pid lie in DIR. It lis
 import argparse
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -44,9 +45,16 @@ SETTINGS = {
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port on which nothing listens, below those that the system gives to connections (from 32768 on Linux), so that none
+    takes it before the server does."""
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("of a thousand ports between 20,000 and 32,000 none is free")
 
 
 def java_command(main, *arguments, heap="1g"):
