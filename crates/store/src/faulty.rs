@@ -50,7 +50,7 @@ pub enum Fault {
 
 /// When a fault strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct FaultRule {
     /// The operation concerned; every operation if `None`.
     pub op: Option<Op>,
     /// The prefix of the keys concerned.
@@ -64,17 +64,17 @@ pub struct Rule {
     pub times: Option<u64>,
 }
 
-impl Rule {
+impl FaultRule {
     /// Strikes every `op`.
     pub fn on(op: Op, fault: Fault) -> Self {
-        Rule {
+        FaultRule {
             op: Some(op),
-            ..Rule::always(fault)
+            ..FaultRule::always(fault)
         }
     }
 
     pub fn always(fault: Fault) -> Self {
-        Rule {
+        FaultRule {
             op: None,
             prefix: String::new(),
             fault,
@@ -113,7 +113,7 @@ pub struct Faults {
 
 #[derive(Debug)]
 struct State {
-    rules: Vec<Rule>,
+    rules: Vec<FaultRule>,
     rng: Rng,
     calls: BTreeMap<Op, u64>,
     injected: u64,
@@ -129,7 +129,7 @@ enum Held {
 
 impl Faults {
     /// Adds a rule. The first rule that strikes decides; delays add up before it.
-    pub fn add(&self, rule: Rule) {
+    pub fn add(&self, rule: FaultRule) {
         self.state().rules.push(rule);
     }
 
@@ -367,7 +367,7 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
 
-    fn faulty(rule: Rule) -> (Faulty, Key) {
+    fn faulty(rule: FaultRule) -> (Faulty, Key) {
         let bucket = Faulty::new(Arc::new(Memory::new()), 7);
         bucket.faults().add(rule);
         (bucket, Key::new("a/b").unwrap())
@@ -386,7 +386,7 @@ mod tests {
             (Fault::Pretend, false, true),
             (Fault::Delay(Duration::from_millis(1)), true, true),
         ] {
-            let (bucket, key) = faulty(Rule::on(Op::PutNew, fault));
+            let (bucket, key) = faulty(FaultRule::on(Op::PutNew, fault));
             let result = bucket.put_new(&key, body()).await;
             assert_eq!(result.is_ok(), reported, "{fault:?}");
             let there = bucket.get(&key).await.unwrap().is_some();
@@ -397,7 +397,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_write_happens_when_it_is_let_go() {
-        let (bucket, key) = faulty(Rule::on(Op::PutNew, Fault::Hold));
+        let (bucket, key) = faulty(FaultRule::on(Op::PutNew, Fault::Hold));
         assert!(bucket.put_new(&key, body()).await.is_err());
         assert_eq!(bucket.head(&key).await, Ok(None));
         assert_eq!(bucket.faults().held(), 1);
@@ -407,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn rules_count_choose_and_end() {
-        let rule = Rule::on(Op::Get, Fault::Missing)
+        let rule = FaultRule::on(Op::Get, Fault::Missing)
             .below("a/")
             .after(1)
             .times(2);
@@ -425,8 +425,8 @@ mod tests {
 
     #[tokio::test]
     async fn reads_can_lie() {
-        let (bucket, key) = faulty(Rule::on(Op::Get, Fault::Corrupt).times(1));
-        bucket.faults().add(Rule::on(Op::Get, Fault::Truncate));
+        let (bucket, key) = faulty(FaultRule::on(Op::Get, Fault::Corrupt).times(1));
+        bucket.faults().add(FaultRule::on(Op::Get, Fault::Truncate));
         bucket.put_new(&key, body()).await.unwrap();
         let flipped = bucket.get(&key).await.unwrap().unwrap();
         assert_eq!((flipped.len(), flipped == "bytes"), (5, false));
@@ -437,7 +437,7 @@ mod tests {
     async fn a_seed_repeats_itself() {
         let mut runs = Vec::new();
         for _ in 0..2 {
-            let (bucket, key) = faulty(Rule::always(Fault::Unknown).one_in(3));
+            let (bucket, key) = faulty(FaultRule::always(Fault::Unknown).one_in(3));
             let mut run = Vec::new();
             for _ in 0..50 {
                 run.push(bucket.head(&key).await.is_ok());

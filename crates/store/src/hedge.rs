@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use race::{Attempt, Effect, Event, Failure, GIVE_UP_AFTER, Race, Why};
 mod tests;
 
 /// A steady bucket. A bucket that is not remote gets one request per call, which is given up after
-/// ten seconds.
+/// ten seconds and the time that its bytes need at the slowest upload.
 pub struct Hedged {
     inner: Arc<dyn Bucket>,
     counters: Arc<Counters>,
@@ -72,10 +73,10 @@ impl Hedged {
     async fn race<'a, T>(
         &self,
         work: Work,
-        whose: (Op, &str),
+        op: Op,
+        key: &str,
         mut make: impl FnMut() -> (BoxFuture<'a, Result<T, Error>>, Option<Arc<Received>>),
     ) -> Result<T, Error> {
-        let (op, key) = whose;
         let mut race = Race::new(work);
         let mut running: Vec<Try<'a, T>> = Vec::new();
         let mut failed: Option<Error> = None;
@@ -174,7 +175,7 @@ impl Hedged {
             let request: BoxFuture<'_, Result<Option<Bytes>, Error>> = Box::pin(request);
             (request, Some(received))
         };
-        self.race(Work::read(op), (op, key.as_str()), make).await
+        self.race(Work::read(op), op, key.as_str(), make).await
     }
 }
 
@@ -247,13 +248,14 @@ impl Part {
     }
 }
 
-/// Makes a single request, with the same deadline as a hedged one.
-async fn once<T>(
+/// Waits this long for the only request of an operation.
+async fn single<T>(
+    patience: Duration,
     op: Op,
     key: &str,
     request: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let answer = host::clock::timeout(GIVE_UP_AFTER, request).await;
+    let answer = host::clock::timeout(patience, request).await;
     answer.unwrap_or_else(|_| Err(Error::unknown(op, key, "no answer")))
 }
 
@@ -298,7 +300,9 @@ fn worse(before: Option<Error>, error: Error) -> Error {
 impl Bucket for Hedged {
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
         if !self.inner.is_remote() {
-            return once(Op::PutNew, key.as_str(), self.inner.put_new(key, body)).await;
+            let patience = GIVE_UP_AFTER + Work::put(body.len()).slowest_upload();
+            let request = self.inner.put_new(key, body);
+            return single(patience, Op::PutNew, key.as_str(), request).await;
         }
         let made = AtomicU32::new(0);
         let make = || {
@@ -316,13 +320,13 @@ impl Bucket for Hedged {
             let request: BoxFuture<'_, Result<Put, Error>> = Box::pin(request);
             (request, None)
         };
-        self.race(Work::put(body.len()), (Op::PutNew, key.as_str()), make)
+        self.race(Work::put(body.len()), Op::PutNew, key.as_str(), make)
             .await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
         if !self.inner.is_remote() {
-            return once(Op::Get, key.as_str(), self.inner.get(key)).await;
+            return single(GIVE_UP_AFTER, Op::Get, key.as_str(), self.inner.get(key)).await;
         }
         self.fetch(key, None).await
     }
@@ -331,17 +335,17 @@ impl Bucket for Hedged {
         // HTTP has no empty range, and the inner bucket refuses a reversed one.
         if !self.inner.is_remote() || range.is_empty() {
             let read = self.inner.get_range(key, range);
-            return once(Op::GetRange, key.as_str(), read).await;
+            return single(GIVE_UP_AFTER, Op::GetRange, key.as_str(), read).await;
         }
         self.fetch(key, Some(range)).await
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
         if !self.inner.is_remote() {
-            return once(Op::Head, key.as_str(), self.inner.head(key)).await;
+            return single(GIVE_UP_AFTER, Op::Head, key.as_str(), self.inner.head(key)).await;
         }
         let make = || (self.inner.head(key), None);
-        self.race(Work::read(Op::Head), (Op::Head, key.as_str()), make)
+        self.race(Work::read(Op::Head), Op::Head, key.as_str(), make)
             .await
     }
 
@@ -353,15 +357,21 @@ impl Bucket for Hedged {
     ) -> Result<Vec<ObjectMeta>, Error> {
         if !self.inner.is_remote() {
             let list = self.inner.list(prefix, start_after, limit);
-            return once(Op::List, prefix, list).await;
+            return single(GIVE_UP_AFTER, Op::List, prefix, list).await;
         }
         let make = || (self.inner.list(prefix, start_after, limit), None);
-        self.race(Work::read(Op::List), (Op::List, prefix), make)
+        self.race(Work::read(Op::List), Op::List, prefix, make)
             .await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        once(Op::Delete, key.as_str(), self.inner.delete(key)).await
+        single(
+            GIVE_UP_AFTER,
+            Op::Delete,
+            key.as_str(),
+            self.inner.delete(key),
+        )
+        .await
     }
 
     async fn space(&self) -> Option<Space> {

@@ -328,7 +328,7 @@ async fn foreign(bucket: &dyn Bucket) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
     use crate::bucket::Key;
-    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::faulty::{Fault, FaultRule, Faulty};
     use crate::memory::Memory;
     use bytes::Bytes;
 
@@ -425,10 +425,10 @@ mod tests {
         for fault in [Fault::Corrupt, Fault::Truncate, Fault::Missing] {
             let bucket = faulty();
             claim(&bucket, &marker("one")).await.unwrap();
-            bucket.faults().add(Rule::on(Op::Get, fault).times(2));
+            bucket.faults().add(FaultRule::on(Op::Get, fault).times(2));
             let found = read_again(&bucket, true).await;
             assert_eq!(found, Ok(marker("one")), "{fault:?}");
-            bucket.faults().add(Rule::on(Op::Get, fault).times(2));
+            bucket.faults().add(FaultRule::on(Op::Get, fault).times(2));
             let claimed = claim(&bucket, &marker("one")).await;
             assert_eq!(claimed, Ok(marker("one")), "{fault:?}");
         }
@@ -439,7 +439,7 @@ mod tests {
         let bucket = faulty();
         bucket
             .faults()
-            .add(Rule::on(Op::PutNew, Fault::Conflict).times(1));
+            .add(FaultRule::on(Op::PutNew, Fault::Conflict).times(1));
         let refused = claim(&bucket, &marker("one")).await;
         assert!(matches!(refused, Err(Error::Bucket(_))), "{refused:?}");
         assert_eq!(claim(&bucket, &marker("one")).await, Ok(marker("one")));

@@ -292,7 +292,7 @@ fn length(result: &Result<Option<Bytes>, Error>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::faulty::{Fault, FaultRule, Faulty};
     use crate::memory::Memory;
 
     #[tokio::test]
@@ -300,7 +300,7 @@ mod tests {
         let faulty = Faulty::new(Arc::new(Memory::new()), 0);
         faulty
             .faults()
-            .add(Rule::on(Op::Get, Fault::Throttled).times(1));
+            .add(FaultRule::on(Op::Get, Fault::Throttled).times(1));
         let meter = Meter::new(Arc::new(faulty));
         let key = Key::new("a").unwrap();
         for _ in 0..2 {

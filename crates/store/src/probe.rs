@@ -249,7 +249,7 @@ async fn delete(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::bucket::{Error as BucketError, ObjectMeta, Op, Payload};
-    use crate::faulty::{Fault, Faulty, Rule};
+    use crate::faulty::{Fault, FaultRule, Faulty};
     use crate::memory::Memory;
     use async_trait::async_trait;
     use std::ops::Range;
@@ -358,16 +358,16 @@ mod tests {
     #[tokio::test]
     async fn every_kind_of_lie_is_found() {
         for rule in [
-            Rule::on(Op::PutNew, Fault::Pretend),
-            Rule::on(Op::PutNew, Fault::Pretend)
+            FaultRule::on(Op::PutNew, Fault::Pretend),
+            FaultRule::on(Op::PutNew, Fault::Pretend)
                 .after(2)
                 .below("probe/"),
-            Rule::on(Op::Get, Fault::Corrupt),
-            Rule::on(Op::GetRange, Fault::Truncate),
-            Rule::on(Op::GetRange, Fault::Corrupt),
-            Rule::on(Op::Head, Fault::Missing),
-            Rule::on(Op::List, Fault::Missing),
-            Rule::on(Op::Delete, Fault::Pretend),
+            FaultRule::on(Op::Get, Fault::Corrupt),
+            FaultRule::on(Op::GetRange, Fault::Truncate),
+            FaultRule::on(Op::GetRange, Fault::Corrupt),
+            FaultRule::on(Op::Head, Fault::Missing),
+            FaultRule::on(Op::List, Fault::Missing),
+            FaultRule::on(Op::Delete, Fault::Pretend),
         ] {
             let faulty = Faulty::new(Arc::new(Memory::new()), 0);
             faulty.faults().add(rule.clone());
@@ -383,7 +383,7 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_that_is_away_is_not_called_unfit() {
         let faulty = Faulty::new(Arc::new(Memory::new()), 0);
-        faulty.faults().add(Rule::always(Fault::Unknown));
+        faulty.faults().add(FaultRule::always(Fault::Unknown));
         let bucket: Arc<dyn Bucket> = Arc::new(faulty);
         let failed = run(&bucket).await.expect_err("it is away");
         assert!(matches!(failed, Error::Bucket(_)));
@@ -396,7 +396,7 @@ mod tests {
             for fault in [Fault::Unknown, Fault::LoseReply, Fault::Throttled] {
                 for skip in 0..3 {
                     let faulty = Arc::new(Faulty::new(Arc::new(Memory::new()), 0));
-                    let rule = Rule::on(op, fault).after(skip).times(1);
+                    let rule = FaultRule::on(op, fault).after(skip).times(1);
                     faulty.faults().add(rule.clone());
                     let bucket: Arc<dyn Bucket> = Arc::<Faulty>::clone(&faulty);
                     assert_eq!(run(&bucket).await, Ok(()), "{rule:?}");
@@ -410,7 +410,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_forbidden_is_told_with_what_to_do() {
         let faulty = Faulty::new(Arc::new(Memory::new()), 0);
-        faulty.faults().add(Rule::on(Op::PutNew, Fault::Definite));
+        faulty
+            .faults()
+            .add(FaultRule::on(Op::PutNew, Fault::Definite));
         let bucket: Arc<dyn Bucket> = Arc::new(faulty);
         let failed = run(&bucket).await.expect_err("it may not create");
         for word in ["s3:PutObject", "endpoint", "checksum=none"] {

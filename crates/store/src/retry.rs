@@ -34,7 +34,7 @@ impl Limits {
 /// The parts of rule 27 of docs/safety.md, which keep repetitions from making a sick bucket sicker.
 /// Tests remove one part at a time and show that its absence is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
+enum Restraint {
     Budget,
     /// Waits are random, so that callers that failed together do not come again together.
     Jitter,
@@ -47,7 +47,7 @@ pub struct Retry {
     limits: Limits,
     shared: Mutex<Shared>,
     #[cfg(test)]
-    removed: Option<Rule>,
+    removed: Option<Restraint>,
 }
 
 #[derive(Debug)]
@@ -70,12 +70,12 @@ impl Retry {
     }
 
     #[cfg(test)]
-    fn holds(&self, rule: Rule) -> bool {
+    fn holds(&self, rule: Restraint) -> bool {
         self.removed != Some(rule)
     }
 
     #[cfg(not(test))]
-    fn holds(&self, _: Rule) -> bool {
+    fn holds(&self, _: Restraint) -> bool {
         true
     }
 
@@ -106,7 +106,7 @@ impl Retry {
                 made += 1;
                 let wait = self.wait_after(made);
                 let late = host::clock::now().since(start) + wait > self.limits.deadline
-                    && self.holds(Rule::Deadline);
+                    && self.holds(Restraint::Deadline);
                 if !error.worth_repeating() || made >= self.limits.attempts || late {
                     return Err(settle(op, key, error, in_doubt));
                 }
@@ -157,11 +157,11 @@ impl Retry {
 
     fn spend(&self) -> bool {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.allowance.spend(host::clock::now()) || !self.holds(Rule::Budget)
+        shared.allowance.spend(host::clock::now()) || !self.holds(Restraint::Budget)
     }
 
     fn wait_after(&self, attempts: u32) -> Duration {
-        if !self.holds(Rule::Jitter) {
+        if !self.holds(Restraint::Jitter) {
             return self.limits.backoff.bound(attempts);
         }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +229,7 @@ mod tests {
         let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(faulty::Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+            .add(faulty::FaultRule::on(Op::PutNew, Fault::LoseReply).times(1));
         let retry = Retry::new(QUICK);
         assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
     }
@@ -239,7 +239,7 @@ mod tests {
         let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(faulty::Rule::on(Op::PutNew, Fault::Conflict).times(2));
+            .add(faulty::FaultRule::on(Op::PutNew, Fault::Conflict).times(2));
         let retry = Retry::new(QUICK);
         assert_eq!(retry.put_immutable(&bucket, &key, &payload).await, Ok(()));
         assert_eq!(bucket.head(&key).await, Ok(Some(4)));
@@ -263,10 +263,10 @@ mod tests {
         let (bucket, key, payload) = sick();
         bucket
             .faults()
-            .add(faulty::Rule::on(Op::PutNew, Fault::Unknown).times(1));
+            .add(faulty::FaultRule::on(Op::PutNew, Fault::Unknown).times(1));
         bucket
             .faults()
-            .add(faulty::Rule::on(Op::PutNew, Fault::Definite));
+            .add(faulty::FaultRule::on(Op::PutNew, Fault::Definite));
         let result = Retry::new(QUICK)
             .put_immutable(&bucket, &key, &payload)
             .await;
@@ -274,7 +274,7 @@ mod tests {
         bucket.faults().clear();
         bucket
             .faults()
-            .add(faulty::Rule::on(Op::PutNew, Fault::Throttled));
+            .add(faulty::FaultRule::on(Op::PutNew, Fault::Throttled));
         let result = Retry::new(QUICK)
             .put_immutable(&bucket, &key, &payload)
             .await;
@@ -283,14 +283,14 @@ mod tests {
 
     /// The parts of the rule that are seen to be missing in how operations treat a bucket that is
     /// down.
-    async fn missed(removed: Option<Rule>) -> Vec<Rule> {
+    async fn missed(removed: Option<Restraint>) -> Vec<Restraint> {
         let retry = |limits| Retry {
             removed,
             ..Retry::new(limits)
         };
         let asked = async |retry: &Retry, operations: usize| {
             let (bucket, key, _) = sick();
-            let rule = faulty::Rule::on(Op::Get, Fault::Throttled);
+            let rule = faulty::FaultRule::on(Op::Get, Fault::Throttled);
             bucket.faults().add(rule);
             for _ in 0..operations {
                 assert!(retry.get(&bucket, &key).await.is_err());
@@ -301,19 +301,19 @@ mod tests {
         // 100 requests, 20 repetitions saved up, 30 earned by requests and a few by time. Without a
         // budget it would be four times as many.
         if asked(&retry(QUICK), 100).await > 200 {
-            missed.push(Rule::Budget);
+            missed.push(Restraint::Budget);
         }
         let waiting = retry(Limits::FILES);
         let waits: BTreeSet<Duration> = (0..100).map(|_| waiting.wait_after(1)).collect();
         if waits.len() < 50 {
-            missed.push(Rule::Jitter);
+            missed.push(Restraint::Jitter);
         }
         let over = Limits {
             deadline: Duration::ZERO,
             ..QUICK
         };
         if asked(&retry(over), 1).await > 1 {
-            missed.push(Rule::Deadline);
+            missed.push(Restraint::Deadline);
         }
         missed
     }
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn a_sick_bucket_is_not_made_sicker_and_each_rule_is_missed() {
         assert_eq!(missed(None).await, []);
-        for rule in [Rule::Budget, Rule::Jitter, Rule::Deadline] {
+        for rule in [Restraint::Budget, Restraint::Jitter, Restraint::Deadline] {
             assert_eq!(missed(Some(rule)).await, [rule]);
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use meta::ids::{FileId, Incarnation};
 use meta::{Command, Fate, FileRef};
 use store::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 use store::layout::{FILES, file_key, parse_file_key};
 use store::memory::Memory;
 
@@ -191,7 +191,7 @@ async fn expired_files_go_whatever_the_bucket_answers_and_live_ones_stay() {
     ] {
         let scene = Scene::new().await;
         let faults = Arc::clone(scene.stand.bucket.faults());
-        faults.add(Rule::on(Op::Delete, fault).times(4));
+        faults.add(FaultRule::on(Op::Delete, fault).times(4));
         let expired = scene.expire().await;
         scene.until_forgotten(&expired).await;
         if fault != Fault::Hold {
@@ -233,8 +233,8 @@ async fn two_collectors_of_one_bucket_do_no_harm() {
     };
     let (control, bucket) = (scene.stand.control.clone(), scene.stand.bucket.clone());
     let faults = Arc::clone(bucket.faults());
-    faults.add(Rule::on(Op::Delete, Fault::LoseReply).one_in(2));
-    faults.add(Rule::on(Op::Delete, Fault::Throttled).one_in(3));
+    faults.add(FaultRule::on(Op::Delete, Fault::LoseReply).one_in(2));
+    faults.add(FaultRule::on(Op::Delete, Fault::Throttled).one_in(3));
     let other = Stand::over(second, control, bucket).await;
     let expired = scene.expire().await;
     scene.until_forgotten(&expired).await;
@@ -269,10 +269,10 @@ async fn what_can_never_be_committed_goes_and_what_still_may_be_stays() {
     }
     let faults = Arc::clone(scene.stand.bucket.faults());
     // A listing that fails or is empty says nothing about any file.
-    faults.add(Rule::on(Op::List, Fault::Throttled).times(1));
-    faults.add(Rule::on(Op::List, Fault::Missing).times(1));
-    faults.add(Rule::on(Op::List, Fault::Unknown).times(1));
-    faults.add(Rule::on(Op::Delete, Fault::Definite).times(2));
+    faults.add(FaultRule::on(Op::List, Fault::Throttled).times(1));
+    faults.add(FaultRule::on(Op::List, Fault::Missing).times(1));
+    faults.add(FaultRule::on(Op::List, Fault::Unknown).times(1));
+    faults.add(FaultRule::on(Op::Delete, Fault::Definite).times(2));
     scene
         .until("the orphans go", async || {
             let files = scene.files().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use store::bucket::Op;
-use store::faulty::{Fault, Rule};
+use store::faulty::{Fault, FaultRule};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
 use wire::errors::ErrorCode;
@@ -265,7 +265,7 @@ async fn a_flipped_bit_on_the_way_is_read_again() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::Get, Fault::Corrupt).times(1));
+        .add(FaultRule::on(Op::Get, Fault::Corrupt).times(1));
     assert_eq!(
         values_of(&stand.client().await.fetch("t", 0, 0).await).len(),
         1
@@ -285,7 +285,7 @@ async fn a_corrupt_file_is_a_loud_error_for_its_range_alone() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::Get, Fault::Corrupt).times(2));
+        .add(FaultRule::on(Op::Get, Fault::Corrupt).times(2));
     let mut client = stand.client().await;
     let corrupt = client.fetch("t", 0, 0).await;
     assert_eq!(corrupt.error_code, ErrorCode::CorruptMessage.code());
@@ -444,7 +444,10 @@ async fn a_fetch_that_waits_notices_that_its_topic_is_deleted() {
 async fn one_slow_part_does_not_keep_the_others_from_their_reader() {
     let stand = reopened().await;
     let slow = Fault::Delay(Duration::from_secs(60));
-    stand.bucket.faults().add(Rule::on(Op::Get, slow).times(1));
+    stand
+        .bucket
+        .faults()
+        .add(FaultRule::on(Op::Get, slow).times(1));
     let mut request = fetch_request("t", &[(0, 0), (1, 0)]);
     request.max_wait_ms = 100;
     let mut client = stand.client().await;
@@ -462,7 +465,10 @@ async fn one_slow_part_does_not_keep_the_others_from_their_reader() {
 async fn a_part_that_comes_too_late_is_there_for_the_next_fetch() {
     let stand = reopened().await;
     let slow = Fault::Delay(Duration::from_millis(1_500));
-    stand.bucket.faults().add(Rule::on(Op::Get, slow).times(1));
+    stand
+        .bucket
+        .faults()
+        .add(FaultRule::on(Op::Get, slow).times(1));
     let mut client = stand.client().await;
     let mut answers = 0;
     while values_of(&client.fetch("t", 0, 0).await).is_empty() {

@@ -6,7 +6,7 @@ use meta::command::RegisterAgent;
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{FileId, PartitionId};
 use store::bucket::{Bucket, Op};
-use store::faulty::{Fault, Rule};
+use store::faulty::{Fault, FaultRule};
 use store::file::{Counts, FileBuilder};
 use store::layout::file_key;
 use wire::errors::ErrorCode;
@@ -152,7 +152,9 @@ async fn the_index_of_a_large_file_is_read_once() {
 async fn a_bit_flipped_in_an_index_or_a_slice_is_read_again() {
     for skip in [0, 1] {
         let stand = two_slices(5, None).await;
-        let once = Rule::on(Op::GetRange, Fault::Corrupt).after(skip).times(1);
+        let once = FaultRule::on(Op::GetRange, Fault::Corrupt)
+            .after(skip)
+            .times(1);
         stand.bucket.faults().add(once);
         let data = stand.client().await.fetch("t", 1, 0).await;
         assert_eq!((data.error_code, batches_of(&data).len()), (0, 1), "{skip}");

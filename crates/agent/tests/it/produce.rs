@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store::bucket::Op;
-use store::faulty::{Fault, Rule};
+use store::faulty::{Fault, FaultRule};
 use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
@@ -89,7 +89,7 @@ async fn five_in_flight_on_one_connection_keep_their_order() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::PutNew, Fault::Delay(Duration::from_millis(30))).one_in(3));
+        .add(FaultRule::on(Op::PutNew, Fault::Delay(Duration::from_millis(30))).one_in(3));
     let mut client = stand.client().await;
     let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
     for chunk in values.chunks(5) {
@@ -125,7 +125,7 @@ async fn requests_in_flight_overlap() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::PutNew, Fault::Delay(delay)));
+        .add(FaultRule::on(Op::PutNew, Fault::Delay(delay)));
     let mut client = stand.client().await;
     let start = host::clock::now();
     for _ in 0..5 {
@@ -371,7 +371,7 @@ async fn a_bucket_that_fails_costs_a_retriable_error_and_no_more() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::PutNew, Fault::Unknown));
+        .add(FaultRule::on(Op::PutNew, Fault::Unknown));
     let failed = client.produce("t", 0, batch(&["lost"])).await;
     assert_eq!(failed.error_code, ErrorCode::NotLeaderOrFollower.code());
     stand.bucket.faults().clear();
@@ -391,7 +391,7 @@ async fn a_producer_that_stops_waiting_hears_that_nobody_knows() {
     stand
         .bucket
         .faults()
-        .add(Rule::on(Op::PutNew, slow).times(1));
+        .add(FaultRule::on(Op::PutNew, slow).times(1));
     let mut client = stand.client().await;
     let mut request = produce_request("t", 0, batch(&["a"]));
     request.timeout_ms = 50;
@@ -413,7 +413,7 @@ async fn an_overdue_request_behind_an_answer_that_nobody_reads_costs_nothing() {
         client.produce("t", 0, large_batch(900_000)).await;
     }
     let slow = Fault::Delay(Duration::from_secs(60));
-    stand.bucket.faults().add(Rule::on(Op::PutNew, slow));
+    stand.bucket.faults().add(FaultRule::on(Op::PutNew, slow));
     let mut fetch = fetch_request("t", &[(0, 0)]);
     fetch.topics[0].partitions[0].partition_max_bytes = 16 << 20;
     client.send(&fetch, 12).await;
@@ -501,7 +501,7 @@ async fn stopping_answers_what_is_in_flight() {
     let stand = Stand::new().await;
     stand.topic("t", 1, &[]).await;
     let slow = Fault::Delay(Duration::from_millis(100));
-    stand.bucket.faults().add(Rule::on(Op::PutNew, slow));
+    stand.bucket.faults().add(FaultRule::on(Op::PutNew, slow));
     let mut client = stand.client().await;
     client
         .send(&produce_request("t", 0, batch(&["a"])), 9)

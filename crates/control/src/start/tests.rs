@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use store::bucket::Op;
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 
 use super::*;
 
@@ -52,11 +52,11 @@ fn partitions(node: &Node) -> String {
 async fn a_start_goes_on_when_the_journal_falters_as_it_sets_configs() {
     let bucket = bucket();
     // The claim goes in, and what follows does not for a while.
-    bucket.faults().add(Rule {
+    bucket.faults().add(FaultRule {
         prefix: "journal/".to_owned(),
         skip: 1,
         times: Some(10),
-        ..Rule::on(Op::PutNew, Fault::Definite)
+        ..FaultRule::on(Op::PutNew, Fault::Definite)
     });
     let (node, _tasks) = started(&bucket, &settings(&[("num.partitions", "3")], None)).await;
     assert_eq!(partitions(&node), "3");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use store::bucket::{Bucket, Op};
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 use store::memory::Memory;
 
 use super::Object;
@@ -59,7 +59,7 @@ async fn our_own_write_after_a_lost_reply_is_ours() {
     let tenure = tenure(&engine).await;
     bucket
         .faults()
-        .add(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+        .add(FaultRule::on(Op::PutNew, Fault::LoseReply).times(1));
     let lost = tenure.append(1, 1, ENTRY).await;
     assert!(matches!(lost, Append::Unknown(_)), "{lost:?}");
     assert_eq!(tenure.append(1, 1, ENTRY).await, Append::Appended);
@@ -73,7 +73,7 @@ async fn a_conflict_without_an_object_settles_nothing() {
     let tenure = tenure(&engine).await;
     bucket
         .faults()
-        .add(Rule::on(Op::PutNew, Fault::Conflict).times(1));
+        .add(FaultRule::on(Op::PutNew, Fault::Conflict).times(1));
     let outcome = tenure.append(1, 1, ENTRY).await;
     assert!(matches!(outcome, Append::Unknown(_)), "{outcome:?}");
     assert_eq!(tenure.append(1, 1, ENTRY).await, Append::Appended);
@@ -83,7 +83,7 @@ async fn a_conflict_without_an_object_settles_nothing() {
 async fn an_empty_listing_hides_no_slots() {
     let (bucket, engine) = faulty();
     fill(&engine, 5).await;
-    bucket.faults().add(Rule::on(Op::List, Fault::Missing));
+    bucket.faults().add(FaultRule::on(Op::List, Fault::Missing));
     let mut next = 1;
     loop {
         let scan = engine.scan(next, 100).await;
@@ -98,7 +98,7 @@ async fn an_empty_listing_hides_no_slots() {
 #[tokio::test]
 async fn an_error_is_never_an_absence() {
     let (bucket, engine) = faulty();
-    bucket.faults().add(Rule::on(Op::Get, Fault::Definite));
+    bucket.faults().add(FaultRule::on(Op::Get, Fault::Definite));
     let scan = engine.scan(1, 1).await;
     assert!(matches!(scan.end, End::Undecided(_)), "{scan:?}");
     assert!(engine.floor().await.is_err());
@@ -114,7 +114,7 @@ async fn a_floor_raised_elsewhere_is_found_without_a_listing() {
     };
     let other = tenure(&open()).await;
     assert_eq!(ours.floor().await, Ok(0));
-    bucket.faults().add(Rule::on(Op::List, Fault::Missing));
+    bucket.faults().add(FaultRule::on(Op::List, Fault::Missing));
     for floor in 1..=100 {
         other.trim(floor, &[]).await.expect("a trim");
         if floor % 7 == 0 {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use host::clock;
 use store::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 use tokio::sync::oneshot;
 
 use super::tests::{Sum, World, add, role};
@@ -99,7 +99,10 @@ async fn eight_in_flight() -> World {
     let (handle, replica) = world.start();
     role(&handle, Role::Leader).await;
     add(&handle, 1).await.expect("added");
-    world.bucket.faults().add(Rule::on(Op::PutNew, Fault::Hold));
+    world
+        .bucket
+        .faults()
+        .add(FaultRule::on(Op::PutNew, Fault::Hold));
     let mut adds = Vec::new();
     for flying in 1..=8 {
         let handle = handle.clone();

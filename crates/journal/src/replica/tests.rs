@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host::clock;
 use store::bucket::{Bucket, Key, Op, Payload};
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 
 use super::{
     Capture, Handle, Part, PartId, Parts, Poison, Replica, StateMachine, Unreadable, start,
@@ -326,7 +326,7 @@ async fn many_proposals_share_entries() {
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
     let delay = Fault::Delay(Duration::from_millis(20));
-    world.bucket.faults().add(Rule::on(Op::PutNew, delay));
+    world.bucket.faults().add(FaultRule::on(Op::PutNew, delay));
     let adds = (0..500).map(|_| add(&handle, 1));
     let sums = futures::future::join_all(adds).await;
     let mut sums: Vec<u64> = sums.into_iter().map(|sum| sum.expect("added")).collect();
@@ -390,7 +390,7 @@ async fn a_position_given_by_one_node_is_reached_on_another() {
 #[tokio::test]
 async fn a_bucket_that_is_away_at_the_start_is_waited_for() {
     let world = World::new();
-    world.bucket.faults().add(Rule::always(Fault::Unknown));
+    world.bucket.faults().add(FaultRule::always(Fault::Unknown));
     let (handle, _replica) = world.start();
     let refused = add(&handle, 1).await;
     assert!(
@@ -439,7 +439,9 @@ async fn a_slot_that_is_found_at_another_look_was_not_lost() {
     let slots = world.keys("journal/0000/").await;
     let middle = slots[slots.len() / 2].as_str();
     // Read once in a run, once as the next slot, and at two looks for a lost slot.
-    let absent = Rule::on(Op::Get, Fault::Missing).below(middle).times(4);
+    let absent = FaultRule::on(Op::Get, Fault::Missing)
+        .below(middle)
+        .times(4);
     world.bucket.faults().add(absent);
     let (handle, _replica) = world.start();
     // The claim went into a slot that is taken, so the replica now waits for a caller that wants a
@@ -465,9 +467,9 @@ async fn faults_of_every_kind_lose_and_double_nothing() {
         Fault::Conflict,
     ];
     for fault in faults {
-        world.bucket.faults().add(Rule {
+        world.bucket.faults().add(FaultRule {
             one_in: 12,
-            ..Rule::always(fault)
+            ..FaultRule::always(fault)
         });
     }
     let mut expected = 0;
@@ -570,10 +572,10 @@ async fn a_command_too_large_for_a_slot_goes_elsewhere_and_is_trimmed_too() {
         "equal bodies are not shared"
     );
     // Altered once on the way, it is whole in the bucket all the same.
-    world.bucket.faults().add(Rule {
+    world.bucket.faults().add(FaultRule {
         prefix: "bodies/".to_owned(),
         times: Some(1),
-        ..Rule::on(Op::Get, Fault::Corrupt)
+        ..FaultRule::on(Op::Get, Fault::Corrupt)
     });
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
@@ -669,8 +671,8 @@ async fn an_entry_that_comes_back_damaged_is_read_again() {
     // The create is answered as a conflict, and what is read then was altered on the way.
     for number in 1..=6 {
         let faults = world.bucket.faults();
-        faults.add(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
-        faults.add(Rule::on(Op::Get, Fault::Corrupt).times(1));
+        faults.add(FaultRule::on(Op::PutNew, Fault::LoseReply).times(1));
+        faults.add(FaultRule::on(Op::Get, Fault::Corrupt).times(1));
         assert_eq!(add(&handle, number).await, Ok((1..=number).sum()));
     }
 }
@@ -689,7 +691,7 @@ async fn what_a_scan_has_read_is_kept_when_one_slot_does_not_answer() {
     world
         .bucket
         .faults()
-        .add(Rule::on(Op::Get, Fault::Definite).below(stuck));
+        .add(FaultRule::on(Op::Get, Fault::Definite).below(stuck));
     let scan = engine.scan(1, 1_000).await;
     assert_eq!(scan.slots.len(), 30);
     world.bucket.faults().clear();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::faulty::{Fault, Faulty, Rule};
+use crate::faulty::{Fault, FaultRule, Faulty};
 use crate::memory::Memory;
 use crate::meter::{Extra, Meter};
 
@@ -29,7 +29,7 @@ impl Case {
         }
     }
 
-    fn fault(&self, rule: Rule) {
+    fn fault(&self, rule: FaultRule) {
         self.faulty.faults().add(rule);
     }
 
@@ -52,7 +52,7 @@ async fn a_request_that_is_never_answered_is_overtaken_by_a_second_copy() {
         if op != Op::PutNew {
             case.put("0123456789").await.unwrap();
         }
-        case.fault(Rule::on(op, Fault::Silence).times(1));
+        case.fault(FaultRule::on(op, Fault::Silence).times(1));
         let (bucket, key) = (&case.bucket, &case.key);
         match op {
             Op::PutNew => assert_eq!(case.put("0123456789").await, Ok(Put::Created)),
@@ -82,7 +82,7 @@ async fn a_body_that_stops_is_read_on_from_where_it_stopped() {
         let case = Case::new();
         case.put("0123456789").await.unwrap();
         let op = if ranged { Op::GetRange } else { Op::Get };
-        case.fault(Rule::on(op, Fault::Stall).times(1));
+        case.fault(FaultRule::on(op, Fault::Stall).times(1));
         let (got, expected) = match ranged {
             true => (
                 in_time(case.bucket.get_range(&case.key, 2..8)).await,
@@ -99,7 +99,7 @@ async fn a_body_that_stops_is_read_on_from_where_it_stopped() {
 #[tokio::test]
 async fn a_conflict_with_a_copy_of_its_own_is_a_success() {
     let case = Case::new();
-    case.fault(Rule::on(Op::PutNew, Fault::LoseReply).times(1));
+    case.fault(FaultRule::on(Op::PutNew, Fault::LoseReply).times(1));
     assert_eq!(case.put("ours").await, Ok(Put::Created));
     let conflicts = case.counters.counts()[Op::PutNew as usize].conflicts;
     assert_eq!(conflicts, 1, "the second copy met the first");
@@ -110,7 +110,7 @@ async fn a_conflict_with_somebody_else_is_one() {
     let case = Case::new();
     case.put("theirs").await.unwrap();
     for text in ["ours", "OTHERS"] {
-        case.fault(Rule::on(Op::PutNew, Fault::Unknown).times(1));
+        case.fault(FaultRule::on(Op::PutNew, Fault::Unknown).times(1));
         assert_eq!(case.put(text).await, Ok(Put::Conflict), "{text}");
     }
     assert_eq!(
@@ -123,10 +123,10 @@ async fn a_conflict_with_somebody_else_is_one() {
 #[tokio::test]
 async fn what_the_store_refuses_for_load_comes_again_soon() {
     let case = Case::new();
-    case.fault(Rule::on(Op::PutNew, Fault::Throttled).times(3));
+    case.fault(FaultRule::on(Op::PutNew, Fault::Throttled).times(3));
     assert_eq!(case.put("ours").await, Ok(Put::Created));
     assert_eq!(case.counters.extra().repeats, 3);
-    case.fault(Rule::on(Op::Get, Fault::Throttled));
+    case.fault(FaultRule::on(Op::Get, Fault::Throttled));
     let refused = in_time(case.bucket.get(&case.key)).await;
     assert!(
         matches!(refused, Err(Error::Throttled { .. })),
@@ -137,8 +137,8 @@ async fn what_the_store_refuses_for_load_comes_again_soon() {
 #[tokio::test]
 async fn if_one_copy_may_have_happened_so_may_the_whole() {
     let case = Case::new();
-    case.fault(Rule::on(Op::PutNew, Fault::Unknown).times(1));
-    case.fault(Rule::on(Op::PutNew, Fault::Definite));
+    case.fault(FaultRule::on(Op::PutNew, Fault::Unknown).times(1));
+    case.fault(FaultRule::on(Op::PutNew, Fault::Definite));
     let failed = case.put("ours").await;
     assert!(matches!(failed, Err(Error::Unknown { .. })), "{failed:?}");
 }
@@ -146,7 +146,7 @@ async fn if_one_copy_may_have_happened_so_may_the_whole() {
 #[tokio::test]
 async fn absence_is_the_word_of_whoever_answers() {
     let case = Case::new();
-    case.fault(Rule::on(Op::Get, Fault::Silence).times(1));
+    case.fault(FaultRule::on(Op::Get, Fault::Silence).times(1));
     assert_eq!(in_time(case.bucket.get(&case.key)).await, Ok(None));
 }
 
@@ -166,7 +166,7 @@ async fn a_read_whose_bytes_have_all_come_is_answered_without_another_request() 
     for (op, range) in [(Op::Get, None), (Op::GetRange, Some(2..8))] {
         let case = Case::new();
         case.put("0123456789").await.unwrap();
-        case.fault(Rule::on(op, Fault::Endless));
+        case.fault(FaultRule::on(op, Fault::Endless));
         let got = match range {
             Some(range) => in_time(case.bucket.get_range(&case.key, range)).await,
             None => in_time(case.bucket.get(&case.key)).await,
@@ -186,7 +186,7 @@ async fn a_read_whose_bytes_have_all_come_is_answered_without_another_request() 
 async fn what_one_copy_of_a_read_is_told_for_certain_is_the_answer_though_another_is_silent() {
     let case = Case::new();
     case.put("0123456789").await.unwrap();
-    case.fault(Rule::on(Op::GetRange, Fault::Silence).times(1));
+    case.fault(FaultRule::on(Op::GetRange, Fault::Silence).times(1));
     let got = in_time(case.bucket.get_range(&case.key, 2..20)).await;
     let short = "bytes 2..20 were asked for, but the object ends at 10";
     assert_eq!(got, Err(Error::definite(Op::GetRange, &case.key, short)));

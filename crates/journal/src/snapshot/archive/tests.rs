@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use store::bucket::{Bucket, Op};
-use store::faulty::{Fault, Faulty, Rule};
+use store::faulty::{Fault, FaultRule, Faulty};
 use store::memory::Memory;
 
 use super::{Archive, Read};
@@ -98,9 +98,9 @@ async fn unchanged_chunks_are_written_once() {
 #[tokio::test]
 async fn what_does_not_read_back_is_not_named() {
     let (bucket, archive) = archive();
-    bucket.faults().add(Rule {
+    bucket.faults().add(FaultRule {
         prefix: "chunks/".to_owned(),
-        ..Rule::on(Op::Get, Fault::Corrupt)
+        ..FaultRule::on(Op::Get, Fault::Corrupt)
     });
     assert!(archive.put(position(9, 3), chunks(&["a"])).await.is_err());
     bucket.faults().clear();
@@ -110,9 +110,9 @@ async fn what_does_not_read_back_is_not_named() {
 #[tokio::test]
 async fn what_a_failed_attempt_left_is_not_taken_for_verified() {
     let (bucket, archive) = archive();
-    bucket.faults().add(Rule {
+    bucket.faults().add(FaultRule {
         prefix: "chunks/".to_owned(),
-        ..Rule::on(Op::Get, Fault::Corrupt)
+        ..FaultRule::on(Op::Get, Fault::Corrupt)
     });
     for index in [9, 19] {
         let written = archive.put(position(index, 3), chunks(&["a"])).await;
@@ -130,7 +130,7 @@ async fn damage_is_told_from_a_bucket_that_does_not_answer() {
     let written = archive.put(position(9, 3), chunks(&["a"])).await;
     written.expect("written");
     let found = archive.list(0).await.expect("a listing").remove(0);
-    bucket.faults().add(Rule::on(Op::Get, Fault::Definite));
+    bucket.faults().add(FaultRule::on(Op::Get, Fault::Definite));
     assert!(archive.read(&found).await.is_err());
     bucket.faults().clear();
     let chunk = bucket
