@@ -6,6 +6,7 @@
 mod arrows;
 mod dependencies;
 mod floors;
+mod levels;
 mod sources;
 mod text;
 mod tree;
@@ -49,6 +50,7 @@ fn findings(root: &Path) -> anyhow::Result<Vec<String>> {
     found.extend(floors::between_floors(&tree));
     found.extend(floors::circles(&tree, &allowed));
     found.extend(floors::purity(&tree));
+    found.extend(levels::bare_numbers(&tree, &allowed));
     found.extend(dependencies::reasons(&tree)?);
     found.extend(text::file_names(&tree));
     found.extend(text::places(&tree));

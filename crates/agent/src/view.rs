@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use meta::config::{Configs, topic_value};
 use meta::ids::{AgentId, PartitionId, TopicId};
+use meta::level::{Level, Levels};
 use meta::terms::view::{Agent, ViewChange};
 use rpc::{Client, Position};
 use tokio::sync::Mutex;
@@ -35,8 +36,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    fn of(topic: &meta::topic::Topic, cluster: &Configs) -> Self {
-        let value = |name: &str| topic_value(cluster, &topic.configs, name);
+    fn of(level: &Level, topic: &meta::topic::Topic, cluster: &Configs) -> Self {
+        let value = |name: &str| topic_value(level, cluster, &topic.configs, name);
         let number = |name: &str, default: i64| value(name).parse().unwrap_or(default);
         let timestamp_type = match value("message.timestamp.type") {
             "LogAppendTime" => TimestampType::LogAppendTime,
@@ -67,9 +68,9 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    pub(crate) fn new(topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
+    pub(crate) fn new(level: &Level, topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
         Topic {
-            rules: Rules::of(&topic, cluster),
+            rules: Rules::of(level, &topic, cluster),
             topic,
             leaders: OnceLock::new(),
         }
@@ -89,6 +90,8 @@ pub(crate) struct View {
     /// The agents, sorted by id.
     pub agents: Arc<[Agent]>,
     pub cluster_configs: Arc<Configs>,
+    /// The feature level in force: what this agent may write, and the configs that there are.
+    pub level: &'static Level,
     version: Option<u64>,
     by_name: Chunks,
     by_id: Chunks,
@@ -100,6 +103,7 @@ impl View {
             cluster_id,
             agents: Arc::default(),
             cluster_configs: Arc::default(),
+            level: Levels::KNOWN.first(),
             version: None,
             by_name: Chunks::new(|a, b| a.topic.name.cmp(&b.topic.name)),
             by_id: Chunks::new(|a, b| a.topic.id.cmp(&b.topic.id)),
@@ -108,13 +112,13 @@ impl View {
 
     /// Applies a change to this view. Topics that did not change are kept as they are, unless
     /// something that they derive from has changed for all of them.
-    fn follow(&self, seen: ViewChange) -> Self {
+    fn follow(&self, level: &'static Level, seen: ViewChange) -> Self {
         let agents = seen
             .agents
             .map_or_else(|| Arc::clone(&self.agents), Into::into);
         let configs = seen.cluster_configs;
         let configs = configs.unwrap_or_else(|| Arc::clone(&self.cluster_configs));
-        let make = |topic| Arc::new(Topic::new(topic, &configs));
+        let make = |topic| Arc::new(Topic::new(level, topic, &configs));
         let ids = |agents: &[Agent]| agents.iter().map(|agent| agent.id).collect::<Vec<_>>();
         let (mut by_name, mut by_id) = (self.by_name.clone(), self.by_id.clone());
         if seen.whole {
@@ -122,7 +126,10 @@ impl View {
             by_name.fill(all.clone());
             by_id.fill(all);
         } else {
-            if ids(&agents) != ids(&self.agents) || configs != self.cluster_configs {
+            if ids(&agents) != ids(&self.agents)
+                || configs != self.cluster_configs
+                || level.number != self.level.number
+            {
                 let kept = by_name.iter().map(|kept| make(Arc::clone(&kept.topic)));
                 let kept: Vec<Arc<Topic>> = kept.collect();
                 by_name.fill(kept.clone());
@@ -143,6 +150,7 @@ impl View {
             cluster_id: self.cluster_id.clone(),
             agents,
             cluster_configs: configs,
+            level,
             version: Some(seen.version),
             by_name,
             by_id,
@@ -255,8 +263,13 @@ impl Views {
         if Some(seen.version) <= before.version {
             return Ok(before);
         }
+        let level = Levels::KNOWN
+            .find(seen.level)
+            .map_err(|refusal| rpc::Error::Unavailable {
+                reason: refusal.to_string(),
+            })?;
         let deleted = (!seen.whole).then(|| seen.deleted.clone());
-        let view = Arc::new(before.follow(*seen));
+        let view = Arc::new(before.follow(level, *seen));
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
         self.hub
             .tell_to_look(&before.partitions_gone(&view, deleted));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use meta::command::ConfigChanges;
-use meta::config::{self, Source};
+use meta::config::Source;
 use meta::state::State;
 
 /// What a node was started with, of the cluster's configs.
@@ -27,8 +27,17 @@ pub struct Difference {
     pub wanted: String,
 }
 
-/// What makes the cluster's configs be those wanted, and the defaults where nothing is wanted.
+/// What makes the cluster's configs be those wanted, and the defaults where nothing is wanted. A
+/// config that the level in force does not have yet cannot be set.
 pub(crate) fn changes(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges {
+    let mut changes = differing(state, wanted);
+    changes
+        .set
+        .retain(|name, _| state.level().cluster_config(name).is_some());
+    changes
+}
+
+fn differing(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges {
     let set_now = state
         .describe_cluster()
         .into_iter()
@@ -48,9 +57,9 @@ pub(crate) fn changes(state: &State, wanted: &BTreeMap<String, String>) -> Confi
 
 /// Where the cluster's configs are not those wanted.
 pub(crate) fn differences(state: &State, wanted: &BTreeMap<String, String>) -> Vec<Difference> {
-    let ConfigChanges { set, remove } = changes(state, wanted);
+    let ConfigChanges { set, remove } = differing(state, wanted);
     let default = |name: &str| {
-        let found = config::find(config::CLUSTER, name);
+        let found = state.level().cluster_config(name);
         found.map_or_else(String::new, |spec| spec.default.to_owned())
     };
     let removed = remove.into_iter().map(|name| {
@@ -78,6 +87,17 @@ mod tests {
     fn wanted(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_config_of_a_later_level_is_not_set_but_told() {
+        let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        let later = wanted(&[("of.a.later.level", "1"), ("num.partitions", "3")]);
+        let set = changes(&state, &later).set;
+        assert_eq!(set.keys().collect::<Vec<_>>(), ["num.partitions"]);
+        let told = differences(&state, &later);
+        let names: Vec<&str> = told.iter().map(|difference| &*difference.name).collect();
+        assert_eq!(names, ["num.partitions", "of.a.later.level"]);
     }
 
     #[test]

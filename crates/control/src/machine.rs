@@ -118,15 +118,8 @@ impl StateMachine for Machine {
             ticks_millis: stamp.ticks_millis,
         };
         // Before the state has changed: it must stay as it was.
-        if let Command::SetFeatureLevel { level } = command
-            && level > meta::FEATURE_LEVEL
-            && self.state.check_feature_level(level).is_ok()
-        {
-            return Err(Poison(format!(
-                "it raises the feature level to {level}, which this release does not support: run \
-                 a newer one"
-            )));
-        }
+        let known = self.state.check_known(&command);
+        known.map_err(|unknown| Poison(unknown.to_string()))?;
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok((Position(entry.index), applied.reply))
@@ -134,7 +127,7 @@ impl StateMachine for Machine {
 
     fn capture(&self) -> Box<dyn Capture> {
         Box::new(Captured {
-            level: self.state.feature_level(),
+            level: self.state.level().number,
             capture: self.state.capture(),
         })
     }
@@ -142,14 +135,15 @@ impl StateMachine for Machine {
     fn genesis(&self) -> Self {
         Machine {
             cluster: self.cluster,
-            state: State::genesis(self.state.cluster_id().to_owned()),
+            state: State::genesis_of(self.state.levels(), self.state.cluster_id().to_owned()),
             followers: self.followers.clone(),
             groups: self.groups.clone(),
         }
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
-        let state = State::restore(&chunks).map_err(|error| Unreadable(error.to_string()))?;
+        let state = State::restore_of(self.state.levels(), &chunks)
+            .map_err(|error| Unreadable(error.to_string()))?;
         if state.cluster_id() != self.state.cluster_id() {
             let (found, ours) = (state.cluster_id(), self.state.cluster_id());
             return Err(Unreadable(format!(
@@ -167,7 +161,7 @@ impl StateMachine for Machine {
 
     fn seal(&self) -> Seal {
         Seal {
-            level: self.state.feature_level(),
+            level: self.state.level().number,
             digest: self.state.digest(),
         }
     }
@@ -216,7 +210,7 @@ mod tests {
             let applied = machine.apply(entry, stamp, ClusterNumber(1), &command.encode());
             (applied, machine.seal())
         };
-        let level = meta::FEATURE_LEVEL + 1;
+        let level = meta::Levels::KNOWN.newest().number + 1;
         let raise = Command::SetFeatureLevel { level };
         let (refused, _) = apply(&raise);
         assert!(matches!(refused, Ok((_, Reply::Refused(_)))), "{refused:?}");

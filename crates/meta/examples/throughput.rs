@@ -238,7 +238,7 @@ fn register(state: &mut State, agent: u128) -> Incarnation {
         port: 9_092,
         region: "local".to_owned(),
         zone: "local".to_owned(),
-        level: meta::FEATURE_LEVEL,
+        level: 1,
     };
     match state
         .apply(EntryId::default(), STAMP, &Command::RegisterAgent(request))

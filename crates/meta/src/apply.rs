@@ -3,9 +3,9 @@
 //! command.
 
 mod commit;
-#[cfg(test)]
-mod holes;
 mod housekeep;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use crate::invariants;
@@ -25,7 +25,7 @@ impl State {
     /// `entry` is the entry that holds the command. No command of this level reads it: files that lie
     /// in their entry will be found by it.
     pub fn apply(&mut self, _entry: EntryId, stamp: Stamp, command: &Command) -> Applied {
-        let stamp = self.clock.advance(stamp);
+        let stamp = self.clock.advance(self.level, stamp);
         let mut events = Vec::new();
         let reply = self.dispatch(stamp, command, &mut events);
         if cfg!(debug_assertions)
@@ -42,7 +42,7 @@ impl State {
         let ticks = stamp.ticks_millis;
         match command {
             Command::RegisterAgent(request) => {
-                let (reply, changed) = self.members.register(self.feature_level, ticks, request);
+                let (reply, changed) = self.members.register(self.level, ticks, request);
                 self.agents_changed(changed, events);
                 reply
             }
@@ -67,31 +67,38 @@ impl State {
             Command::SetClusterConfigs { replaces, changes } => {
                 topics::configure_cluster(self, *replaces, changes, events)
             }
-            Command::AllocateProducer { known } => self.producer_ids.allocate(*known),
+            Command::AllocateProducer { known } => self.producer_ids.allocate(self.level, *known),
             Command::Housekeep => Reply::Housekept {
                 more: housekeep::step(self, stamp, events),
             },
             Command::FilesDeleted { files } => self.forget_files(ticks, files),
             Command::RegisterControlNode(node) => {
-                self.members.register_control_node(self.feature_level, node)
+                self.members.register_control_node(self.level, node)
             }
             Command::RemoveControlNode { name, nonce } => {
                 self.members.remove_control_node(name, *nonce)
             }
-            Command::SetFeatureLevel { level } => {
-                if let Err(refusal) = self.check_feature_level(*level) {
-                    return Reply::Refused(refusal);
-                }
-                self.feature_level = *level;
-                self.versions.next();
-                events.push(Event::AgentsChanged);
-                Reply::Done
-            }
+            Command::SetFeatureLevel { level } => self.raise_level(*level, events),
             Command::SetPlacement(placement) => self
                 .policy
                 .replace(placement, |bucket| self.files.any_in(bucket)),
             Command::Group(command) => self.apply_group(stamp, command, events),
         }
+    }
+
+    /// # Panics
+    /// If the level comes into force and this build does not know it: [`State::check_known`] says so before.
+    fn raise_level(&mut self, number: u32, events: &mut Vec<Event>) -> Reply {
+        if let Err(refusal) = self.check_feature_level(number) {
+            return Reply::Refused(refusal);
+        }
+        match self.levels.find(number) {
+            Ok(level) => self.level = level,
+            Err(unknown) => panic!("{unknown}"),
+        }
+        self.versions.next();
+        events.push(Event::AgentsChanged);
+        Reply::Done
     }
 
     fn agents_changed(&mut self, changed: bool, events: &mut Vec<Event>) {
@@ -128,7 +135,7 @@ impl State {
                 .get(id)
                 .and_then(|topic| u32::try_from(topic.partitions.len()).ok())
         };
-        let longest = topics.cluster_number("offset.metadata.max.bytes");
+        let longest = topics.cluster_number(self.level, "offset.metadata.max.bytes");
         let rules = OffsetRules {
             partitions: &partitions,
             metadata_units_max: usize::try_from(longest.unwrap_or(0)).unwrap_or(usize::MAX),

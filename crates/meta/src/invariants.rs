@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use crate::nouns::kept::Kept;
-use crate::nouns::member::KEPT_OUTCOMES;
 use crate::nouns::partition::Partition;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topic;
@@ -353,7 +352,7 @@ fn check_members(state: &State) -> Result<(), Violation> {
         );
         let kept = u64::try_from(run.kept.len()).unwrap_or(u64::MAX);
         ensure!(
-            run.kept.len() <= KEPT_OUTCOMES && kept <= run.next_number,
+            run.kept.len() <= state.level.outcomes_kept && kept <= run.next_number,
             "{incarnation:?} keeps more outcomes than it has"
         );
         for (number, outcome) in (run.next_number - kept..).zip(&run.kept) {

@@ -11,9 +11,10 @@ use crate::nouns::partition::Partition;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::{Topic, Topics};
 use crate::state::State;
-use crate::terms::command::{ControlNode, CreateTopic, Placement};
+use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
+use crate::terms::level::{Level, Levels};
 use crate::terms::places::{Bounds, Fate, FileRef, TimeQuery};
 use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange};
@@ -43,10 +44,25 @@ impl State {
         &self.cluster_id
     }
 
-    /// The feature level in force. A build must not go on with a state whose level is above its
-    /// own [`crate::FEATURE_LEVEL`].
-    pub fn feature_level(&self) -> u32 {
-        self.feature_level
+    /// The level in force.
+    pub fn level(&self) -> &'static Level {
+        self.level
+    }
+
+    /// What this build knows.
+    pub fn levels(&self) -> Levels {
+        self.levels
+    }
+
+    /// Whether a command can be applied by this build: not if it brings a level into force that the
+    /// build does not know. Then the replica must stop, its state as it is.
+    pub fn check_known(&self, command: &Command) -> Result<(), Refusal> {
+        match *command {
+            Command::SetFeatureLevel { level } if self.check_feature_level(level).is_ok() => {
+                self.levels.find(level).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The version of the view in which the cluster's configs changed last: what a change of them
@@ -57,7 +73,7 @@ impl State {
 
     /// Whether the feature level may be raised to another one now.
     pub fn check_feature_level(&self, level: u32) -> Result<(), Refusal> {
-        level::check(self.feature_level, &self.members, level)
+        level::check(self.level.number, &self.members, level)
     }
 
     /// The last stamp applied.
@@ -87,7 +103,7 @@ impl State {
         let deleted = since.map(|since| versions.deleted.range(since + 1..));
         Some(ViewChange {
             version: versions.last,
-            level: self.feature_level,
+            level: self.level.number,
             whole: since.is_none(),
             topics: self
                 .topics
@@ -133,28 +149,27 @@ impl State {
 
     /// Whether a topic could be created now; what a later command finds may differ.
     pub fn check_create_topic(&self, request: &CreateTopic) -> Result<(), TopicRefusal> {
-        self.topics.check_new(request)
+        self.topics.check_new(self.level, request)
     }
 
     /// Whether a topic could be given this many partitions now.
     pub fn check_create_partitions(&self, id: TopicId, total: u32) -> Result<(), TopicRefusal> {
-        self.topics.check_growth(id, total).map(|_| ())
+        self.topics.check_growth(self.level, id, total).map(|_| ())
     }
 
-    /// The value in force of one of the cluster's configs ([`config::CLUSTER`]); empty if there is
-    /// no such config.
+    /// The value in force of one of the cluster's configs; empty if there is no such config.
     pub fn cluster_config(&self, name: &str) -> &str {
-        config::cluster_value(&self.topics.cluster_configs, name)
+        config::cluster_value(self.level, &self.topics.cluster_configs, name)
     }
 
     /// Every config of a topic, with sources and synonyms, sorted by name.
     pub fn describe_topic(&self, topic: &Topic) -> Vec<Described> {
-        config::describe_topic(&self.topics.cluster_configs, &topic.configs)
+        config::describe_topic(self.level, &self.topics.cluster_configs, &topic.configs)
     }
 
     /// Every config of the cluster, with sources and synonyms, sorted by name.
     pub fn describe_cluster(&self) -> Vec<Described> {
-        config::describe_cluster(&self.topics.cluster_configs)
+        config::describe_cluster(self.level, &self.topics.cluster_configs)
     }
 
     /// A partition of a topic that exists.

@@ -76,7 +76,7 @@ mod tests {
             port: 9092,
             region: "r".to_owned(),
             zone: "z".to_owned(),
-            level: crate::FEATURE_LEVEL,
+            level: 1,
         };
         state.apply(EntryId::default(), NOW, &Command::CreateTopic(topic));
         state.apply(EntryId::default(), NOW, &Command::RegisterAgent(agent));

@@ -15,7 +15,7 @@ use crate::nouns::topic::Topics;
 use crate::nouns::view::Versions;
 use crate::rule::Rules;
 use crate::terms::ids::PartitionId;
-use crate::terms::level;
+use crate::terms::level::{Level, Levels};
 
 /// The epoch that every partition's leader has, always: there are no leaders to tell apart, and
 /// clients want an epoch that is not negative and never goes back.
@@ -25,7 +25,10 @@ pub const LEADER_EPOCH: i32 = 1;
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) cluster_id: String,
-    pub(crate) feature_level: u32,
+    /// The level in force: all that `apply` reads beside its input.
+    pub(crate) level: &'static Level,
+    /// What this build knows; no part of the state.
+    pub(crate) levels: Levels,
     pub(crate) clock: Clock,
     pub(crate) members: Members,
     pub(crate) policy: Policy,
@@ -50,9 +53,15 @@ pub struct State {
 impl State {
     /// The state before the first command. The cluster id is Kafka's: 22 characters of base64.
     pub fn genesis(cluster_id: String) -> State {
+        State::genesis_of(Levels::KNOWN, cluster_id)
+    }
+
+    /// [`State::genesis`] in a build that knows these levels.
+    pub fn genesis_of(levels: Levels, cluster_id: String) -> State {
         State {
             cluster_id,
-            feature_level: level::GENESIS,
+            level: levels.first(),
+            levels,
             clock: Clock::default(),
             members: Members::default(),
             policy: Policy::default(),
@@ -70,9 +79,14 @@ impl State {
         }
     }
 
+    /// The value in force of one of the cluster's configs, as a number.
+    pub(crate) fn cluster_number(&self, name: &str) -> Option<i64> {
+        self.topics.cluster_number(self.level, name)
+    }
+
     /// How many producers are remembered, and may be.
     pub(crate) fn producer_room(&self) -> Room {
-        let max = self.topics.cluster_number("producer.ids.max");
+        let max = self.cluster_number("producer.ids.max");
         Room {
             taken: self.producers,
             max: max
@@ -88,7 +102,7 @@ impl State {
     /// Ticks between a file's tombstone and its deletion; also between the end of an incarnation
     /// and that of what is kept of it.
     pub(crate) fn grace_ticks(&self) -> u64 {
-        let grace = self.topics.cluster_number("file.delete.grace.ms");
+        let grace = self.cluster_number("file.delete.grace.ms");
         grace
             .and_then(|grace| u64::try_from(grace).ok())
             .unwrap_or(u64::MAX)

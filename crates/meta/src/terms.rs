@@ -6,7 +6,7 @@ pub mod commit;
 pub mod config;
 pub mod group;
 pub mod ids;
-pub(crate) mod level;
+pub mod level;
 pub(crate) mod outcome;
 pub mod places;
 pub mod refusal;

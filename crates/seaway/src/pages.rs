@@ -58,7 +58,7 @@ fn as_json(health: &Health) -> Value {
         let totals = state.totals();
         json!({
             "id": state.cluster_id(),
-            "feature_level": state.feature_level(),
+            "feature_level": state.level().number,
             "configs_version": state.configs_version(),
             "topics": totals.topics,
             "partitions": totals.partitions,

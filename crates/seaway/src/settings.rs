@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use meta::config::CLUSTER;
+use meta::Levels;
 use meta::setting::{Kind, Setting};
 
 use crate::address::{Address, check_host};
@@ -46,7 +46,7 @@ const fn plain(
     Setting::new(name, kind, default, "", meaning)
 }
 
-/// The settings of a process, sorted by name; those of the cluster are in [`meta::config::CLUSTER`].
+/// The settings of a process, sorted by name; those of the cluster are in [`meta::level`].
 const PROCESS: &[Setting] = &[
     plain(
         "advertised.host",
@@ -261,7 +261,10 @@ const PROCESS: &[Setting] = &[
 
 /// All settings, sorted by name.
 pub fn all() -> Vec<&'static Setting> {
-    let mut all: Vec<&Setting> = PROCESS.iter().chain(CLUSTER).collect();
+    let mut all: Vec<&Setting> = PROCESS
+        .iter()
+        .chain(Levels::KNOWN.newest().cluster_configs)
+        .collect();
     all.sort_by_key(|setting| setting.name);
     all
 }
@@ -400,7 +403,9 @@ fn find(name: &str) -> Result<&'static Setting> {
 }
 
 fn check(setting: &Setting, value: &str) -> Result<()> {
-    setting.check(value).map_err(|why| anyhow!(why))?;
+    setting
+        .check(&Levels::KNOWN.newest().texts, value)
+        .map_err(|why| anyhow!(why))?;
     if setting.kind == Kind::Host {
         check_advertised(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }

@@ -51,7 +51,7 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
 fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
     let shared = settings
         .all()
-        .filter(|(name, _)| meta::config::find(meta::config::CLUSTER, name).is_some());
+        .filter(|(name, _)| meta::Levels::KNOWN.newest().cluster_config(name).is_some());
     shared
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()

@@ -237,10 +237,12 @@ fn module_of<'a>(name: &str, path: &'a str) -> Option<&'a str> {
 }
 
 /// A source without its comments and without what follows the first test module.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let mut code = String::new();
-    for line in text.lines() {
-        if line == "#[cfg(test)]" {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        // Tests that are in a file of their own are only named here, above the code.
+        if line == "#[cfg(test)]" && !lines.peek().is_some_and(|next| next.ends_with(';')) {
             break;
         }
         code.push_str(line.split("//").next().unwrap_or_default());

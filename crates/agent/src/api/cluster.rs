@@ -155,7 +155,7 @@ async fn named(
             topic
                 .name
                 .as_deref()
-                .is_some_and(|name| check_name(name).is_err())
+                .is_some_and(|name| check_name(view.level, name).is_err())
         })
         .map(|(at, _)| (at, ErrorCode::InvalidTopicException))
         .collect();

@@ -133,7 +133,7 @@ fn describe_topic(seen: &Seen, name: &str) -> Described {
             "there is no such topic".to_owned(),
         ));
     };
-    let configs = config::describe_topic(&view.cluster_configs, &topic.topic.configs);
+    let configs = config::describe_topic(view.level, &view.cluster_configs, &topic.topic.configs);
     Ok(configs.into_iter().map(described).collect())
 }
 

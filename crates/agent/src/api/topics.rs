@@ -59,7 +59,7 @@ pub(crate) async fn create_topics(
     refresh(context, made.filter_map(|made| made.at).max()).await;
     let view = context.views.latest();
     let topics = results.into_iter().map(|(topic, outcome)| match outcome {
-        Ok(made) => created(topic, &made, &view.cluster_configs),
+        Ok(made) => created(topic, &made, &view),
         Err(refusal) => {
             let (error_code, error_message) = verdict(Some(refusal));
             CreatableTopicResult {
@@ -93,8 +93,9 @@ struct Made {
     configs: Configs,
 }
 
-fn created(topic: CreatableTopic, made: &Made, cluster: &Configs) -> CreatableTopicResult {
-    let described = config::describe_topic(cluster, &made.configs).into_iter();
+fn created(topic: CreatableTopic, made: &Made, view: &View) -> CreatableTopicResult {
+    let described =
+        config::describe_topic(view.level, &view.cluster_configs, &made.configs).into_iter();
     let configs = described.map(|config| CreatableTopicConfigs {
         name: Str::from_static(config.setting.name),
         value: Some(Str::from(&config.value)),

@@ -106,7 +106,11 @@ mod tests {
             configs: Configs::new(),
             version: 0,
         };
-        Arc::new(Topic::new(Arc::new(topic), &Configs::new()))
+        Arc::new(Topic::new(
+            &meta::level::one::LEVEL,
+            Arc::new(topic),
+            &Configs::new(),
+        ))
     }
 
     #[test]

@@ -11,6 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+const ONE: &Level = &meta::level::one::LEVEL;
+
 fn topic(id: u128, partitions: u64) -> Arc<meta::topic::Topic> {
     Arc::new(meta::topic::Topic {
         version: 0,
@@ -68,10 +70,10 @@ fn names(view: &View) -> Vec<&str> {
 #[test]
 fn a_difference_changes_what_it_names_and_nothing_else() {
     let all = (1..=1_000).map(|id| topic(id, 1)).collect();
-    let first = nothing().follow(whole(1, all));
+    let first = nothing().follow(ONE, whole(1, all));
     let mut differs = change(2, vec![topic(7, 2), topic(2_000, 1)]);
     differs.deleted = vec![TopicId(8)];
-    let second = first.follow(differs);
+    let second = first.follow(ONE, differs);
     assert_eq!(second.topic("t7").unwrap().topic.partitions.len(), 2);
     assert_eq!(first.topic("t7").unwrap().topic.partitions.len(), 1);
     assert!(second.topic("t8").is_none() && second.topic_by_id(TopicId(8)).is_none());
@@ -86,20 +88,20 @@ fn a_difference_changes_what_it_names_and_nothing_else() {
         Arc::ptr_eq(kept, second.topic("t9").unwrap()),
         "it is shared"
     );
-    let third = second.follow(whole(3, vec![topic(1, 1)]));
+    let third = second.follow(ONE, whole(3, vec![topic(1, 1)]));
     assert_eq!(names(&third), ["t1"]);
 }
 
 #[test]
 fn a_topic_that_was_made_again_has_its_new_id_alone() {
-    let first = nothing().follow(whole(1, vec![topic(1, 1)]));
+    let first = nothing().follow(ONE, whole(1, vec![topic(1, 1)]));
     let again = Arc::new(meta::topic::Topic {
         id: TopicId(9),
         ..(*topic(1, 1)).clone()
     });
     let mut differs = change(3, vec![again]);
     differs.deleted = vec![TopicId(1)];
-    let second = first.follow(differs);
+    let second = first.follow(ONE, differs);
     assert_eq!(names(&second), ["t1"]);
     assert_eq!(second.topic("t1").unwrap().topic.id, TopicId(9));
     assert!(second.topic_by_id(TopicId(1)).is_none());
@@ -107,18 +109,18 @@ fn a_topic_that_was_made_again_has_its_new_id_alone() {
 
 #[test]
 fn what_follows_from_agents_and_configs_is_worked_out_anew_when_they_change() {
-    let first = nothing().follow(whole(1, vec![topic(1, 100)]));
+    let first = nothing().follow(ONE, whole(1, vec![topic(1, 100)]));
     let leaders = first.leaders(first.topic("t1").unwrap()).to_vec();
     assert!(leaders.contains(&Some(AgentId(1))) && leaders.contains(&Some(AgentId(2))));
     let mut differs = change(2, Vec::new());
     differs.agents = agents(&[2]);
-    let second = first.follow(differs);
+    let second = first.follow(ONE, differs);
     let leaders = second.leaders(second.topic("t1").unwrap());
     assert!(leaders.iter().all(|leader| *leader == Some(AgentId(2))));
     let mut differs = change(3, Vec::new());
     let limit = ("message.max.bytes".to_owned(), "77777".to_owned());
     differs.cluster_configs = Some(Arc::new([limit].into()));
-    let third = second.follow(differs);
+    let third = second.follow(ONE, differs);
     assert_eq!(third.topic("t1").unwrap().rules.batch_bytes_max, 77_777);
 }
 

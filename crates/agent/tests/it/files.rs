@@ -85,7 +85,7 @@ fn other_agent() -> RegisterAgent {
         port: 1,
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
-        level: meta::FEATURE_LEVEL,
+        level: 1,
     }
 }
 

@@ -31,7 +31,7 @@ fn agent() -> Command {
         port: 9092,
         region: "r".to_owned(),
         zone: "z".to_owned(),
-        level: meta::FEATURE_LEVEL,
+        level: 1,
     })
 }
 
@@ -42,7 +42,7 @@ fn control_node() -> ControlNode {
         address: "c:7000".to_owned(),
         region: "r".to_owned(),
         zone: "z".to_owned(),
-        level: meta::FEATURE_LEVEL,
+        level: 1,
     }
 }
 
@@ -374,7 +374,7 @@ fn a_view_has_what_is_applied() {
         Ok(Step::Now(Return::View(Some(view)))) => view,
         other => panic!("{other:?}"),
     };
-    assert_eq!(view.level, state.feature_level());
+    assert_eq!(view.level, state.level().number);
     assert_eq!(view.version, state.view_version());
     assert!(view.whole);
     let agents = view.agents.iter().flatten();

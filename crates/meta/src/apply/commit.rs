@@ -13,6 +13,7 @@ use crate::rule::{Rule, Rules};
 use crate::state::State;
 use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};
 use crate::terms::ids::{FileId, PartitionId, ProducerId, Stamp};
+use crate::terms::level::Level;
 use crate::terms::reply::Event;
 
 /// Commits a file, if its number is the incarnation's next.
@@ -32,7 +33,7 @@ pub(crate) fn commit(
         return FileReply::PlacementRefused;
     };
     let room = state.producer_room();
-    let mut appender = Appender::new(command, stamp, events, state.rules, room);
+    let mut appender = Appender::new(command, stamp, events, (state.level, state.rules), room);
     appender.append_all(state);
     state.producers = appender.room.taken;
     let outcomes: Arc<[BatchOutcome]> = appender.outcomes.into();
@@ -60,7 +61,7 @@ pub(crate) fn commit(
         outcomes: Packed::new(&outcomes),
     };
     if let Some(run) = state.members.run_mut(command.file.incarnation) {
-        run.settle(kept);
+        run.settle(state.level, kept);
     }
     FileReply::Committed { outcomes }
 }
@@ -72,7 +73,7 @@ pub(crate) fn skip(state: &mut State, stamp: Stamp, file: FileId) -> FileReply {
     }
     if let Some(run) = state.members.run_mut(file.incarnation) {
         run.skipped.insert(file.number, stamp.ticks_millis);
-        run.settle(Kept::Skipped);
+        run.settle(state.level, Kept::Skipped);
     }
     FileReply::Skipped
 }
@@ -131,6 +132,7 @@ struct Appender<'a> {
     outcomes: Vec<BatchOutcome>,
     live_slices: u32,
     live_bytes: u64,
+    level: &'static Level,
     rules: Rules,
     room: Room,
 }
@@ -140,7 +142,7 @@ impl<'a> Appender<'a> {
         command: &'a CommitFile,
         stamp: Stamp,
         events: &'a mut Vec<Event>,
-        rules: Rules,
+        (level, rules): (&'static Level, Rules),
         room: Room,
     ) -> Self {
         events.reserve(command.slices.partition.len());
@@ -152,6 +154,7 @@ impl<'a> Appender<'a> {
             outcomes,
             live_slices: 0,
             live_bytes: 0,
+            level,
             rules,
             room,
         }
@@ -227,7 +230,7 @@ impl<'a> Appender<'a> {
     }
 
     fn close(&mut self, id: PartitionId, partition: &mut Partition, slice: Slice) {
-        partition.slices.push(slice);
+        partition.slices.push(self.level, slice);
         self.live_slices = self.live_slices.saturating_add(1);
         self.live_bytes = self.live_bytes.saturating_add(u64::from(slice.length));
         self.events.push(Event::Advanced {

@@ -10,15 +10,6 @@ use crate::state::State;
 use crate::terms::ids::{PartitionId, Stamp};
 use crate::terms::reply::Event;
 
-/// Most slices dropped by one command, which bounds its time to some milliseconds.
-const SLICES_PER_STEP: u32 = 20_000;
-
-/// Most partitions looked at by one command.
-const PARTITIONS_PER_STEP: u32 = 5_000;
-
-/// Most topics and offsets of groups looked at by one command, but for the rest of a topic.
-const OFFSETS_PER_STEP: usize = 20_000;
-
 /// How much one step may still do.
 struct Budget {
     slices: u32,
@@ -39,14 +30,15 @@ pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> 
         return true;
     }
     let topics = &state.topics;
-    let minutes = topics.cluster_number("offsets.retention.minutes");
+    let minutes = topics.cluster_number(state.level, "offsets.retention.minutes");
     let retention = minutes.and_then(|minutes| u64::try_from(minutes).ok());
     let expiry = Expiry {
+        level: state.level,
         ticks: stamp.ticks_millis,
         retention_millis: retention.unwrap_or(0).saturating_mul(60_000),
         is_topic: &|id| topics.get(id).is_some(),
     };
-    let expired = state.groups.sweep(&expiry, OFFSETS_PER_STEP);
+    let expired = state.groups.sweep(&expiry, state.level.step_offsets);
     events.extend(expired.into_iter().map(Event::Group));
     state.groups.is_being_swept()
 }
@@ -54,8 +46,8 @@ pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> 
 /// Looks at partitions, and at members once all have been; true if all have been.
 fn keep_partitions(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> bool {
     let mut budget = Budget {
-        slices: SLICES_PER_STEP,
-        partitions: PARTITIONS_PER_STEP,
+        slices: state.level.step_slices,
+        partitions: state.level.step_partitions,
     };
     let mut tombstoned = false;
     let buried = bury(state, stamp, &mut budget, &mut tombstoned);
@@ -130,29 +122,24 @@ fn sweep(
     }
 }
 
-/// How long an idle producer is remembered while more than half of the room for
-/// producers is taken: five times as long as clients go on repeating a batch
-/// (`delivery.timeout.ms`, two minutes).
-const PRESSED_IDLE_MILLIS: u64 = 600_000;
-
 fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
     let topics: &Topics = &state.topics;
     let number = |name: &str| {
         topics
             .get(partition.topic)
-            .and_then(|topic| topics.topic_number(topic, name))
+            .and_then(|topic| topics.topic_number(state.level, topic, name))
     };
     let not_negative = |value: &i64| *value >= 0;
     let wall = i64::try_from(stamp.wall_millis).unwrap_or(i64::MAX);
     let by_time = number("retention.ms").filter(not_negative);
     let until = by_time.and_then(|millis| wall.checked_sub(millis));
-    let idle = topics
+    let idle = state
         .cluster_number("producer.id.expiration.ms")
         .filter(not_negative);
     let mut idle = idle.map_or(u64::MAX, i64::cast_unsigned);
     let room = state.producer_room();
     if room.taken > room.max / 2 {
-        idle = idle.min(PRESSED_IDLE_MILLIS);
+        idle = idle.min(state.level.pressed_idle_millis);
     }
     Retention {
         // After a jump the wall clock is not trusted: records that seem expired may be young.

@@ -25,10 +25,10 @@ pub(super) fn create(state: &mut State, request: &CreateTopic, events: &mut Vec<
         let reason = "a topic of this id was deleted".to_owned();
         return Reply::TopicRefused(TopicRefusal::Policy { reason });
     }
-    let numbered = state
-        .topics
-        .check_new(request)
-        .and_then(|()| number_partitions(&mut state.last_partition, present, request.partitions));
+    let numbered = state.topics.check_new(state.level, request).and_then(|()| {
+        let last = &mut state.last_partition;
+        number_partitions(state.level, last, present, request.partitions)
+    });
     let ids = match numbered {
         Ok(ids) => ids,
         Err(refusal) => return Reply::TopicRefused(refusal),
@@ -59,15 +59,16 @@ pub(super) fn delete(state: &mut State, id: TopicId, events: &mut Vec<Event>) ->
             state.producers -= removed.producers.len();
         }
     }
-    state.versions.topic_deleted(id);
+    state.versions.topic_deleted(state.level, id);
     accepted(id, events)
 }
 
 /// Raises the number of partitions of a topic.
 pub(super) fn grow(state: &mut State, id: TopicId, total: u32, events: &mut Vec<Event>) -> Reply {
     let present = state.present_partitions();
-    let numbered = state.topics.check_growth(id, total).and_then(|count| {
-        let ids = number_partitions(&mut state.last_partition, present, count)?;
+    let numbered = state.topics.check_growth(state.level, id, total);
+    let numbered = numbered.and_then(|count| {
+        let ids = number_partitions(state.level, &mut state.last_partition, present, count)?;
         Ok((total - count..total, ids))
     });
     let (indices, ids) = match numbered {
@@ -88,7 +89,7 @@ pub(super) fn configure(
     events: &mut Vec<Event>,
 ) -> Reply {
     let topics = &mut state.topics;
-    match topics.configure(id, changes) {
+    match topics.configure(state.level, id, changes) {
         Ok(true) => topics.touch(id, state.versions.next()),
         Ok(false) => return Reply::Topic { id },
         Err(refusal) => return Reply::TopicRefused(refusal),
@@ -107,7 +108,7 @@ pub(super) fn configure_cluster(
         let what = "the cluster's configs";
         return Reply::Refused(Refusal::Outdated { what, version });
     }
-    match state.topics.configure_cluster(changes) {
+    match state.topics.configure_cluster(state.level, changes) {
         Ok(true) => {
             state.versions.configs_changed();
             events.push(Event::TopicsChanged { ids: Vec::new() });

@@ -122,7 +122,7 @@ impl State {
 
     fn digest_scalars(&self, hasher: &mut Hasher) {
         hasher.text(&self.cluster_id);
-        hasher.number(u64::from(self.feature_level));
+        hasher.number(u64::from(self.level.number));
         hasher.number(self.clock.last.wall_millis);
         hasher.number(self.clock.last.ticks_millis);
         hasher.optional(self.clock.hold.map(|hold| hold.since.wall_millis));

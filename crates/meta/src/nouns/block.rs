@@ -8,12 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::slice::Slice;
 use crate::terms::ids::{FileId, Incarnation};
+use crate::terms::level::Level;
 
-/// Slices in a full block. Small enough that unpacking one is cheap, large enough that a block's own
-/// memory does not show.
-pub(crate) const SLICES_MAX: usize = 128;
-
-/// A run of 1 to [`SLICES_MAX`] slices. It never changes.
+/// A run of slices, 1 to as many as the level says. It never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     packed: Bytes,
@@ -53,9 +50,9 @@ impl Block {
     }
 
     /// Reads the bytes that [`Block::packed`] gives; `None` for any others.
-    pub(crate) fn read(packed: &[u8]) -> Option<Self> {
+    pub(crate) fn read(level: &Level, packed: &[u8]) -> Option<Self> {
         let mut rows = Rows::new(packed);
-        let slices: Vec<Slice> = rows.by_ref().take(SLICES_MAX).collect();
+        let slices: Vec<Slice> = rows.by_ref().take(level.block_slices).collect();
         let block = Block::pack(slices.iter())?;
         (rows.rest.is_empty() && block.packed == packed).then_some(block)
     }
@@ -158,6 +155,7 @@ fn unzigzag(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::level::one::LEVEL as ONE;
 
     fn slice(base_offset: i64, number: u64, max_timestamp: i64) -> Slice {
         Slice {
@@ -186,9 +184,9 @@ mod tests {
         assert_eq!(known, (7, i64::MAX, i64::MAX));
         assert_eq!((block.slices, block.bytes), (3, 15));
         let packed = block.packed().to_vec();
-        assert_eq!(Block::read(&packed), Some(block));
+        assert_eq!(Block::read(&ONE, &packed), Some(block));
         for cut in 0..packed.len() {
-            let read = Block::read(&packed[..cut]);
+            let read = Block::read(&ONE, &packed[..cut]);
             assert!(read.is_none_or(|block| block.slices < 3), "{cut}");
         }
         // A varint longer than need be.
@@ -197,16 +195,16 @@ mod tests {
             &[packed[packed.len() - 1] | 0x80, 0],
         ]
         .concat();
-        assert_eq!(Block::read(&padded), None);
+        assert_eq!(Block::read(&ONE, &padded), None);
         let beyond = slice(i64::MAX - 9, 0, 0);
-        assert_eq!(Block::read(&pack([beyond].iter())), None);
+        assert_eq!(Block::read(&ONE, &pack([beyond].iter())), None);
         assert_eq!(Block::pack([].iter()), None);
     }
 
     #[test]
     fn a_block_has_a_limit() {
         let many: Vec<Slice> = (0..129).map(|n| slice(n * 10, 1, n)).collect();
-        assert!(Block::read(&pack(many[..128].iter())).is_some());
-        assert_eq!(Block::read(&pack(many.iter())), None);
+        assert!(Block::read(&ONE, &pack(many[..128].iter())).is_some());
+        assert_eq!(Block::read(&ONE, &pack(many.iter())), None);
     }
 }

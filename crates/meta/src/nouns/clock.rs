@@ -2,12 +2,7 @@
 //! not know what time is used for.
 
 use crate::terms::ids::Stamp;
-
-/// A step of the wall clock this much larger than the step of the ticks is a jump.
-pub const JUMP_MILLIS: u64 = 10 * 60 * 1_000;
-
-/// Ticks after which a jump counts as confirmed, if the wall clock kept going with them.
-pub const CONFIRMATION_TICKS_MILLIS: u64 = 60 * 60 * 1_000;
+use crate::terms::level::Level;
 
 /// Retention by time is held: the wall clock jumped, and may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +26,7 @@ impl Clock {
     /// confirmed once the wall clock went on for an hour of ticks. If a wrong clock was set right,
     /// the journal's wall time stands still until the clock reaches it, since stamps never
     /// decrease; so retention goes on exactly when the stamps are true again.
-    pub(crate) fn advance(&mut self, stamp: Stamp) -> Stamp {
+    pub(crate) fn advance(&mut self, level: &Level, stamp: Stamp) -> Stamp {
         let last = self.last;
         let now = Stamp {
             wall_millis: stamp.wall_millis.max(last.wall_millis),
@@ -41,11 +36,11 @@ impl Clock {
         let first = last == Stamp::default();
         let wall_step = now.wall_millis - last.wall_millis;
         let ticks_step = now.ticks_millis - last.ticks_millis;
-        if !first && wall_step > ticks_step.saturating_add(JUMP_MILLIS) {
+        if !first && wall_step > ticks_step.saturating_add(level.jump_millis) {
             self.hold = Some(Hold { since: now });
         } else if let Some(hold) = self.hold {
             let ticks = now.ticks_millis - hold.since.ticks_millis;
-            if ticks >= CONFIRMATION_TICKS_MILLIS {
+            if ticks >= level.jump_confirmed_millis {
                 let wall = now.wall_millis - hold.since.wall_millis;
                 self.hold = if wall >= ticks / 2 {
                     None
@@ -61,6 +56,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::level::one::LEVEL as ONE;
 
     fn stamp(wall_millis: u64, ticks_millis: u64) -> Stamp {
         Stamp {
@@ -72,43 +68,43 @@ mod tests {
     #[test]
     fn stamps_never_go_back() {
         let mut clock = Clock::default();
-        clock.advance(stamp(1_000, 50));
-        assert_eq!(clock.advance(stamp(900, 60)), stamp(1_000, 60));
-        assert_eq!(clock.advance(stamp(1_001, 40)), stamp(1_001, 60));
+        clock.advance(&ONE, stamp(1_000, 50));
+        assert_eq!(clock.advance(&ONE, stamp(900, 60)), stamp(1_000, 60));
+        assert_eq!(clock.advance(&ONE, stamp(1_001, 40)), stamp(1_001, 60));
         assert_eq!(clock.hold, None);
     }
 
     #[test]
     fn a_jump_holds_until_the_wall_clock_went_on_for_an_hour() {
         let mut clock = Clock::default();
-        clock.advance(stamp(1_000_000, 0));
-        clock.advance(stamp(1_000_000 + JUMP_MILLIS, 0));
+        clock.advance(&ONE, stamp(1_000_000, 0));
+        clock.advance(&ONE, stamp(1_000_000 + ONE.jump_millis, 0));
         assert_eq!(clock.hold, None, "ten minutes exactly are no jump");
-        let jumped = 1_000_001 + 2 * JUMP_MILLIS;
-        clock.advance(stamp(jumped, 0));
+        let jumped = 1_000_001 + 2 * ONE.jump_millis;
+        clock.advance(&ONE, stamp(jumped, 0));
         assert_eq!(
             clock.hold,
             Some(Hold {
                 since: stamp(jumped, 0)
             })
         );
-        let hour = CONFIRMATION_TICKS_MILLIS;
+        let hour = ONE.jump_confirmed_millis;
         for part in 1..60 {
-            clock.advance(stamp(jumped + hour / 60 * part, hour / 60 * part));
+            clock.advance(&ONE, stamp(jumped + hour / 60 * part, hour / 60 * part));
             assert!(clock.hold.is_some());
         }
-        clock.advance(stamp(jumped + hour, hour));
+        clock.advance(&ONE, stamp(jumped + hour, hour));
         assert_eq!(clock.hold, None);
     }
 
     #[test]
     fn a_wall_clock_that_stands_still_confirms_nothing() {
         let mut clock = Clock::default();
-        clock.advance(stamp(1, 0));
+        clock.advance(&ONE, stamp(1, 0));
         let jumped = stamp(1 << 40, 0);
-        clock.advance(jumped);
+        clock.advance(&ONE, jumped);
         for hour in 1..10 {
-            clock.advance(stamp(5, hour * CONFIRMATION_TICKS_MILLIS));
+            clock.advance(&ONE, stamp(5, hour * ONE.jump_confirmed_millis));
             assert!(clock.hold.is_some());
         }
     }
@@ -116,7 +112,7 @@ mod tests {
     #[test]
     fn the_first_stamp_is_no_jump() {
         let mut clock = Clock::default();
-        clock.advance(stamp(1 << 40, 0));
+        clock.advance(&ONE, stamp(1 << 40, 0));
         assert_eq!(clock.hold, None);
     }
 }

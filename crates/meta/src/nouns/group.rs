@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::offset::Offsets;
 use super::ordered::Ordered;
 use crate::terms::ids::{Stamp, TopicId};
+use crate::terms::level::Level;
 use roster::Roster;
 
 pub use super::offset::OffsetRules;
@@ -24,10 +25,6 @@ pub use crate::terms::group::{
     Action, Command, CommitOffsets, Completion, Event, Join, JoinOutcome, Joined, JoinedMember,
     Leaving, OffsetEntry, Protocol, Refusal, Reply, Sync, SyncOutcome, Synced, Touched,
 };
-
-/// How long a group without members and offsets is kept, so that its generation goes on if
-/// members come back: Kafka forgets such groups in a sweep every ten minutes.
-const EMPTY_GROUP_KEPT_TICKS_MILLIS: u64 = 10 * 60 * 1_000;
 
 /// Memory of a group, or of a member, beside its parts of variable length.
 const FIXED_BYTES: u64 = 512;
@@ -43,6 +40,7 @@ pub struct Groups {
 
 /// How long a sweep lets offsets and groups stay.
 pub(crate) struct Expiry<'a> {
+    pub(crate) level: &'a Level,
     /// The time, in ticks.
     pub(crate) ticks: u64,
     /// How long offsets are kept while their group is empty.
@@ -376,7 +374,7 @@ impl Groups {
         }
         let dropped = self.get(id).is_some_and(|group| {
             group.offsets.is_empty()
-                && expiry.empty_for(group) >= Some(EMPTY_GROUP_KEPT_TICKS_MILLIS)
+                && expiry.empty_for(group) >= Some(expiry.level.empty_group_kept_millis)
         });
         if dropped {
             self.groups.remove(id);

@@ -22,7 +22,11 @@ pub(crate) fn check(current: u32, members: &Members, level: u32) -> Result<(), R
 mod tests {
     use super::*;
     use crate::terms::command::ControlNode;
+    use crate::terms::level::Level;
+    use crate::terms::level::one::LEVEL as ONE;
     use crate::terms::reply::Reply;
+
+    const TWO: Level = Level { number: 2, ..ONE };
 
     #[test]
     fn the_level_rises_only_when_everyone_supports_it_and_never_falls() {
@@ -35,16 +39,16 @@ mod tests {
             zone: "z".to_owned(),
             level,
         };
-        members.register_control_node(1, &node("a", 2));
-        members.register_control_node(1, &node("b", 1));
+        members.register_control_node(&ONE, &node("a", 2));
+        members.register_control_node(&ONE, &node("b", 1));
         let behind = Refusal::LevelAhead {
             name: "b".to_owned(),
             supported: 1,
         };
         assert_eq!(check(1, &members, 2), Err(behind));
-        members.register_control_node(1, &node("b", 2));
+        members.register_control_node(&ONE, &node("b", 2));
         assert_eq!(check(1, &members, 2), Ok(()));
-        let reply = members.register_control_node(2, &node("c", 1));
+        let reply = members.register_control_node(&TWO, &node("c", 1));
         assert_eq!(
             reply,
             Reply::Refused(Refusal::LevelUnsupported { level: 2 })

@@ -6,16 +6,11 @@ use std::sync::Arc;
 
 use super::kept::Kept;
 use crate::terms::command::{ControlNode, RegisterAgent};
-use crate::terms::ids::{AgentId, COUNTER_MAX, Incarnation};
-use crate::terms::level;
+use crate::terms::ids::{AgentId, Incarnation};
+use crate::terms::level::Level;
 use crate::terms::reply::{Refusal, Reply};
 
-use crate::terms::setting::NAME_BYTES_MAX;
 pub use crate::terms::view::Agent;
-
-/// Outcomes kept per incarnation, so that a repeated commit gets its first outcome. More than an
-/// agent has in flight.
-pub const KEPT_OUTCOMES: usize = 64;
 
 /// One incarnation of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +36,8 @@ impl Run {
     }
 
     /// Keeps the outcome of the next number and moves on.
-    pub(crate) fn settle(&mut self, outcome: Kept) {
-        if self.kept.len() == KEPT_OUTCOMES {
+    pub(crate) fn settle(&mut self, level: &Level, outcome: Kept) {
+        if self.kept.len() >= level.outcomes_kept {
             self.kept.pop_front();
         }
         self.kept.push_back(outcome);
@@ -78,7 +73,7 @@ impl Members {
     /// Registers a run of an agent; true if anything changed.
     pub(crate) fn register(
         &mut self,
-        level: u32,
+        level: &Level,
         ticks: u64,
         request: &RegisterAgent,
     ) -> (Reply, bool) {
@@ -108,7 +103,7 @@ impl Members {
             Some(agent) => agent.id,
             None => AgentId(self.last_agent.saturating_add(1)),
         };
-        if id.0 == i32::MAX || self.last_incarnation >= COUNTER_MAX {
+        if id.0 == i32::MAX || self.last_incarnation >= level.counter_max {
             return (Reply::Refused(Refusal::Exhausted { what: "agents" }), false);
         }
         if let Some(earlier) = known.map(|agent| agent.incarnation) {
@@ -140,9 +135,9 @@ impl Members {
         true
     }
 
-    pub(crate) fn register_control_node(&mut self, level: u32, node: &ControlNode) -> Reply {
-        let checked = check_names([&node.name, &node.address, &node.region], &node.zone)
-            .and_then(|()| level::check_supports(level, node.level));
+    pub(crate) fn register_control_node(&mut self, level: &Level, node: &ControlNode) -> Reply {
+        let checked = check_names(level, [&node.name, &node.address, &node.region], &node.zone)
+            .and_then(|()| level.check_supported(node.level));
         if let Err(refusal) = checked {
             return Reply::Refused(refusal);
         }
@@ -232,17 +227,19 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
     }
 }
 
-fn check_agent(level: u32, request: &RegisterAgent) -> Result<(), Refusal> {
+fn check_agent(level: &Level, request: &RegisterAgent) -> Result<(), Refusal> {
     check_names(
+        level,
         [&request.name, &request.host, &request.region],
         &request.zone,
     )?;
-    level::check_supports(level, request.level)
+    level.check_supported(request.level)
 }
 
-fn check_names(names: [&String; 3], zone: &str) -> Result<(), Refusal> {
-    let fits = |name: &&String| (1..=NAME_BYTES_MAX).contains(&name.len());
-    if names.iter().all(fits) && zone.len() <= NAME_BYTES_MAX {
+fn check_names(level: &Level, names: [&String; 3], zone: &str) -> Result<(), Refusal> {
+    let most = level.texts.name_bytes_max;
+    let fits = |name: &&String| (1..=most).contains(&name.len());
+    if names.iter().all(fits) && zone.len() <= most {
         return Ok(());
     }
     Err(Refusal::Invalid {

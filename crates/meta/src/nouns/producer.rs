@@ -2,7 +2,8 @@
 //! of order (KIP-98, and Kafka's `ProducerAppendInfo` and `ProducerStateEntry`). It decides by
 //! sequences only and must not know offsets' meaning, slices or files.
 
-use crate::terms::ids::{COUNTER_MAX, ProducerId};
+use crate::terms::ids::ProducerId;
+use crate::terms::level::Level;
 use crate::terms::refusal::Refusal;
 use crate::terms::reply::Reply;
 
@@ -25,7 +26,7 @@ pub(crate) struct ProducerIds {
 impl ProducerIds {
     /// A known producer that has epochs left gets the next one, so that a repeat is harmless; any
     /// other gets a new id.
-    pub(crate) fn allocate(&mut self, known: Option<(ProducerId, i16)>) -> Reply {
+    pub(crate) fn allocate(&mut self, level: &Level, known: Option<(ProducerId, i16)>) -> Reply {
         if let Some((id, epoch)) = known
             && u64::try_from(id.0).is_ok_and(|id| id < self.next)
             && (0..i16::MAX - 1).contains(&epoch)
@@ -34,7 +35,7 @@ impl ProducerIds {
             return Reply::Producer { id, epoch };
         }
         match i64::try_from(self.next) {
-            Ok(id) if self.next <= COUNTER_MAX => {
+            Ok(id) if self.next <= level.counter_max => {
                 self.next += 1;
                 Reply::Producer {
                     id: ProducerId(id),

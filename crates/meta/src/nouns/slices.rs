@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::block::{self, Block};
 use super::slice::Slice;
+use crate::terms::level::Level;
 
 /// Slices: what is left of a first block, whole blocks, and those that do not fill a block yet.
 /// Where blocks begin is part of the state: all replicas cut them alike, and snapshots keep it.
@@ -30,11 +31,11 @@ impl Slices {
         self.bytes
     }
 
-    pub(crate) fn push(&mut self, slice: Slice) {
+    pub(crate) fn push(&mut self, level: &Level, slice: Slice) {
         self.open.push_back(slice);
         self.len += 1;
         self.bytes = self.bytes.saturating_add(u64::from(slice.length));
-        if self.open.len() == block::SLICES_MAX {
+        if self.open.len() >= level.block_slices {
             self.blocks
                 .extend(Block::pack(self.open.iter()).map(Arc::new));
             self.open.clear();
@@ -145,11 +146,11 @@ impl Slices {
     }
 
     /// Adds those that do not fill a block as a snapshot has them; false if they fill one.
-    pub(crate) fn restore_open(&mut self, block: &Block) -> bool {
+    pub(crate) fn restore_open(&mut self, level: &Level, block: &Block) -> bool {
         self.open = block.iter().collect();
         self.len += block.slices;
         self.bytes = self.bytes.saturating_add(block.bytes);
-        self.open.len() < block::SLICES_MAX
+        self.open.len() < level.block_slices
     }
 }
 
@@ -157,6 +158,7 @@ impl Slices {
 mod tests {
     use super::*;
     use crate::terms::ids::{FileId, Incarnation};
+    use crate::terms::level::one::LEVEL as ONE;
 
     fn slice(number: u64) -> Slice {
         let base_offset = i64::try_from(number).expect("small") * 10;
@@ -176,7 +178,7 @@ mod tests {
     fn filled(range: std::ops::Range<u64>) -> Slices {
         let mut slices = Slices::default();
         for number in range {
-            slices.push(slice(number));
+            slices.push(&ONE, slice(number));
         }
         slices
     }
@@ -185,11 +187,11 @@ mod tests {
     fn restored(slices: &Slices) -> Slices {
         let mut restored = Slices::default();
         for block in slices.blocks() {
-            let block = Block::read(block.packed()).expect("it was packed");
+            let block = Block::read(&ONE, block.packed()).expect("it was packed");
             assert!(restored.restore_block(block));
         }
-        if let Some(open) = Block::read(&slices.open()) {
-            assert!(restored.restore_open(&open));
+        if let Some(open) = Block::read(&ONE, &slices.open()) {
+            assert!(restored.restore_open(&ONE, &open));
         }
         restored
     }
@@ -223,8 +225,8 @@ mod tests {
         assert!(again.iter().eq(slices.iter()));
         assert_eq!((again.len(), again.bytes()), (132, 660));
         for number in 333..500 {
-            slices.push(slice(number));
-            again.push(slice(number));
+            slices.push(&ONE, slice(number));
+            again.push(&ONE, slice(number));
             assert_eq!(slices.pop_front(), again.pop_front());
             let digests =
                 |slices: &Slices| -> Vec<_> { slices.blocks().map(|block| block.digest).collect() };
@@ -237,7 +239,7 @@ mod tests {
     fn empties_and_fills_again_across_block_borders() {
         let mut slices = Slices::default();
         for number in 0..600 {
-            slices.push(slice(number));
+            slices.push(&ONE, slice(number));
             if number % 3 != 0 {
                 assert_eq!(slices.pop_front().map(|slice| slice.span), Some(10));
             }
@@ -245,7 +247,7 @@ mod tests {
         while slices.pop_front().is_some() {}
         assert_eq!((slices.len(), slices.bytes()), (0, 0));
         assert_eq!((slices.first(), slices.last()), (None, None));
-        slices.push(slice(600));
+        slices.push(&ONE, slice(600));
         assert_eq!(slices.first(), Some(slice(600)));
     }
 
@@ -268,7 +270,7 @@ mod tests {
     fn offsets_that_nothing_holds_lead_to_the_next_slice() {
         let mut slices = Slices::default();
         for number in (0..600).filter(|number| !(120..300).contains(number)) {
-            slices.push(slice(number));
+            slices.push(&ONE, slice(number));
         }
         let found = |offset| slices.iter_from(offset).next();
         assert_eq!(found(1_199), Some(slice(119)));

@@ -5,24 +5,11 @@ use std::sync::Arc;
 use super::ordered::Ordered;
 use crate::terms::command::{ConfigChanges, CreateTopic};
 use crate::terms::config::{self, Configs};
-use crate::terms::ids::{COUNTER_MAX, PartitionId, TopicId};
+use crate::terms::ids::{PartitionId, TopicId};
+use crate::terms::level::Level;
 
 pub use crate::terms::refusal::TopicRefusal as Refusal;
 pub use crate::terms::view::Topic;
-
-/// Most partitions of one topic: as many as one command can make without a noticeable pause.
-pub const PARTITIONS_MAX: u32 = 100_000;
-
-/// Most partitions of one cluster, those of deleted topics that are still being dropped included:
-/// what one process can hold in a few hundred MiB, with clients that ask for all of them.
-pub const CLUSTER_PARTITIONS_MAX: u64 = 1_000_000;
-
-/// Most topics of one cluster: what one process can hold in some 400 MiB, however long their names
-/// are and however much is set on them.
-pub const CLUSTER_TOPICS_MAX: usize = 100_000;
-
-/// Longest topic name, as Kafka's.
-pub const NAME_LENGTH_MAX: usize = 249;
 
 /// All topics, and the cluster's configs, which hold where topics say nothing. A clone shares what is
 /// not changed afterwards.
@@ -95,13 +82,14 @@ impl Topics {
     }
 
     /// The value in force of one of the cluster's configs, as a number.
-    pub fn cluster_number(&self, name: &str) -> Option<i64> {
-        config::number(config::cluster_value(&self.cluster_configs, name))
+    pub(crate) fn cluster_number(&self, level: &Level, name: &str) -> Option<i64> {
+        config::number(config::cluster_value(level, &self.cluster_configs, name))
     }
 
     /// The value in force of one of a topic's configs, as a number.
-    pub(crate) fn topic_number(&self, topic: &Topic, name: &str) -> Option<i64> {
+    pub(crate) fn topic_number(&self, level: &Level, topic: &Topic, name: &str) -> Option<i64> {
         config::number(config::topic_value(
+            level,
             &self.cluster_configs,
             &topic.configs,
             name,
@@ -109,8 +97,8 @@ impl Topics {
     }
 
     /// Whether a topic could be created.
-    pub(crate) fn check_new(&self, request: &CreateTopic) -> Result<(), Refusal> {
-        check_name(&request.name)?;
+    pub(crate) fn check_new(&self, level: &Level, request: &CreateTopic) -> Result<(), Refusal> {
+        check_name(level, &request.name)?;
         if self.by_name.get(request.name.as_str()).is_some() {
             return Err(Refusal::Exists {
                 name: request.name.clone(),
@@ -125,14 +113,16 @@ impl Topics {
             let reason = format!("topic '{name}' collides with the existing topic '{other}'");
             return Err(Refusal::InvalidName { reason });
         }
-        if request.partitions == 0 || request.partitions > PARTITIONS_MAX {
-            let reason = format!("the number of partitions must be between 1 and {PARTITIONS_MAX}");
+        let most = level.topic_partitions_max;
+        if request.partitions == 0 || request.partitions > most {
+            let reason = format!("the number of partitions must be between 1 and {most}");
             return Err(Refusal::InvalidPartitions { reason });
         }
-        config::check_all(config::TOPIC, &request.configs)
+        config::check_all(level, level.topic_configs, &request.configs)
             .map_err(|reason| Refusal::InvalidConfig { reason })?;
-        if self.len() >= CLUSTER_TOPICS_MAX {
-            let reason = format!("a cluster has at most {CLUSTER_TOPICS_MAX} topics");
+        let most = level.topics_max;
+        if self.len() >= most {
+            let reason = format!("a cluster has at most {most} topics");
             return Err(Refusal::Policy { reason });
         }
         if request.id == TopicId(0) || self.by_id.get(&request.id).is_some() {
@@ -143,13 +133,18 @@ impl Topics {
     }
 
     /// Whether a topic could be given a number of partitions; how many those are more.
-    pub(crate) fn check_growth(&self, id: TopicId, total: u32) -> Result<u32, Refusal> {
+    pub(crate) fn check_growth(
+        &self,
+        level: &Level,
+        id: TopicId,
+        total: u32,
+    ) -> Result<u32, Refusal> {
         let topic = self.get(id).ok_or(Refusal::Unknown)?;
         let present = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        if total <= present || total > PARTITIONS_MAX {
-            let reason = format!(
-                "the topic has {present} partitions: it can be given more, up to {PARTITIONS_MAX}"
-            );
+        let most = level.topic_partitions_max;
+        if total <= present || total > most {
+            let reason =
+                format!("the topic has {present} partitions: it can be given more, up to {most}");
             return Err(Refusal::InvalidPartitions { reason });
         }
         Ok(total - present)
@@ -191,18 +186,29 @@ impl Topics {
     /// Changes a topic's configs; true if anything is different then.
     pub(crate) fn configure(
         &mut self,
+        level: &Level,
         id: TopicId,
         changes: &ConfigChanges,
     ) -> Result<bool, Refusal> {
         let topic = self.by_id.get_mut(&id).ok_or(Refusal::Unknown)?;
-        config::change(config::TOPIC, &mut Arc::make_mut(topic).configs, changes)
-            .map_err(|reason| Refusal::InvalidConfig { reason })
+        config::change(
+            level,
+            level.topic_configs,
+            &mut Arc::make_mut(topic).configs,
+            changes,
+        )
+        .map_err(|reason| Refusal::InvalidConfig { reason })
     }
 
     /// Changes the cluster's configs; true if anything is different then.
-    pub(crate) fn configure_cluster(&mut self, changes: &ConfigChanges) -> Result<bool, Refusal> {
+    pub(crate) fn configure_cluster(
+        &mut self,
+        level: &Level,
+        changes: &ConfigChanges,
+    ) -> Result<bool, Refusal> {
         config::change(
-            config::CLUSTER,
+            level,
+            level.cluster_configs,
             Arc::make_mut(&mut self.cluster_configs),
             changes,
         )
@@ -212,18 +218,20 @@ impl Topics {
 
 /// Gives out partition ids.
 pub(crate) fn number_partitions(
+    level: &Level,
     last: &mut u64,
     present: u64,
     count: u32,
 ) -> Result<impl Iterator<Item = PartitionId> + Clone + use<>, Refusal> {
     let first = *last + 1;
     let end = *last + u64::from(count);
-    if end > COUNTER_MAX {
+    if end > level.counter_max {
         let reason = "no more partitions can be numbered".to_owned();
         return Err(Refusal::Policy { reason });
     }
-    if present.saturating_add(u64::from(count)) > CLUSTER_PARTITIONS_MAX {
-        let reason = format!("a cluster has at most {CLUSTER_PARTITIONS_MAX} partitions");
+    let most = level.partitions_max;
+    if present.saturating_add(u64::from(count)) > most {
+        let reason = format!("a cluster has at most {most} partitions");
         return Err(Refusal::Policy { reason });
     }
     *last = end;
@@ -231,14 +239,13 @@ pub(crate) fn number_partitions(
 }
 
 /// Checks a name as Kafka does (`Topic.validate`).
-pub fn check_name(name: &str) -> Result<(), Refusal> {
+pub fn check_name(level: &Level, name: &str) -> Result<(), Refusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let most = level.topic_name_length_max;
     let reason = match name {
         "" => "the empty string is not allowed as a topic name".to_owned(),
         "." | ".." => "'.' and '..' are not allowed as topic names".to_owned(),
-        _ if name.len() > NAME_LENGTH_MAX => {
-            format!("a topic name has at most {NAME_LENGTH_MAX} characters")
-        }
+        _ if name.len() > most => format!("a topic name has at most {most} characters"),
         _ if !name.bytes().all(allowed) => format!(
             "topic name '{name}' holds other characters than ASCII letters, digits, '.', '_', '-'"
         ),
@@ -254,31 +261,35 @@ fn normalised(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::level::one::LEVEL as ONE;
 
     #[test]
     fn names_are_checked_as_kafka_does() {
-        let longest = "x".repeat(NAME_LENGTH_MAX);
+        let longest = "x".repeat(ONE.topic_name_length_max);
         for name in ["a", "A.b_c-9", "...", "__consumer_offsets", &longest] {
-            assert_eq!(check_name(name), Ok(()), "{name}");
+            assert_eq!(check_name(&ONE, name), Ok(()), "{name}");
         }
-        let too_long = "x".repeat(NAME_LENGTH_MAX + 1);
+        let too_long = "x".repeat(ONE.topic_name_length_max + 1);
         for name in ["", ".", "..", "a b", "a/b", "ä", "a\n", &too_long] {
-            assert!(check_name(name).is_err(), "{name}");
+            assert!(check_name(&ONE, name).is_err(), "{name}");
         }
     }
 
     #[test]
     fn partition_ids_end_before_the_shard_bits() {
-        let mut last = COUNTER_MAX - 2;
-        assert!(number_partitions(&mut last, 0, 3).is_err());
-        let ids: Vec<_> = number_partitions(&mut last, 0, 2)
+        let mut last = ONE.counter_max - 2;
+        assert!(number_partitions(&ONE, &mut last, 0, 3).is_err());
+        let ids: Vec<_> = number_partitions(&ONE, &mut last, 0, 2)
             .expect("two are left")
             .collect();
         assert_eq!(
             ids,
-            [PartitionId(COUNTER_MAX - 1), PartitionId(COUNTER_MAX)]
+            [
+                PartitionId(ONE.counter_max - 1),
+                PartitionId(ONE.counter_max)
+            ]
         );
-        assert!(number_partitions(&mut last, 0, 1).is_err());
+        assert!(number_partitions(&ONE, &mut last, 0, 1).is_err());
     }
 
     #[test]
@@ -290,7 +301,7 @@ mod tests {
             partitions: 1,
             configs: Configs::new(),
         };
-        for n in 0..CLUSTER_TOPICS_MAX {
+        for n in 0..ONE.topics_max {
             let CreateTopic { id, name, .. } = request(n);
             topics.insert(Topic {
                 id,
@@ -300,20 +311,20 @@ mod tests {
                 version: n as u64 + 1,
             });
         }
-        let one_more = request(CLUSTER_TOPICS_MAX);
-        let refused = topics.check_new(&one_more);
+        let one_more = request(ONE.topics_max);
+        let refused = topics.check_new(&ONE, &one_more);
         assert!(
             matches!(refused, Err(Refusal::Policy { .. })),
             "{refused:?}"
         );
         topics.remove(TopicId(1));
-        assert_eq!(topics.check_new(&one_more), Ok(()));
+        assert_eq!(topics.check_new(&ONE, &one_more), Ok(()));
     }
 
     #[test]
     fn a_cluster_has_a_limit_of_partitions() {
         let mut last = 0;
-        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX, 1).is_err());
-        assert!(number_partitions(&mut last, CLUSTER_PARTITIONS_MAX - 1, 1).is_ok());
+        assert!(number_partitions(&ONE, &mut last, ONE.partitions_max, 1).is_err());
+        assert!(number_partitions(&ONE, &mut last, ONE.partitions_max - 1, 1).is_ok());
     }
 }

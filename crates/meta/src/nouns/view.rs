@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::terms::ids::TopicId;
-
-/// Topics remembered after they were deleted, so that they can be named among changes; who knows
-/// less is given the whole view.
-pub(crate) const DELETED_MAX: usize = 1_000;
+use crate::terms::level::Level;
 
 /// When what changed last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +36,10 @@ impl Versions {
         self.configs = self.next();
     }
 
-    pub(crate) fn topic_deleted(&mut self, id: TopicId) {
+    pub(crate) fn topic_deleted(&mut self, level: &Level, id: TopicId) {
         let version = self.next();
         self.deleted.insert(version, id);
-        if self.deleted.len() > DELETED_MAX
+        if self.deleted.len() > level.topics_deleted_max
             && let Some((version, _)) = self.deleted.pop_first()
         {
             self.complete_since = version;

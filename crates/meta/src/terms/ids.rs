@@ -64,7 +64,3 @@ impl fmt::Display for FileId {
         write!(formatter, "{}-{}", self.incarnation.0, self.number)
     }
 }
-
-/// The largest number given to a producer, a partition or an incarnation. The 16 bits above it
-/// are reserved for a shard number, 0 as long as a cluster is one state machine.
-pub const COUNTER_MAX: u64 = (1 << 47) - 1;

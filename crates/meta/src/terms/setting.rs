@@ -1,12 +1,18 @@
 //! What a setting is, whoever's it is: a row with name, kind, default, unit, scope and a sentence. Every setting of the
 //! product is one such row in one table. It must not know what a setting does.
 
-/// Longest name, host, region or zone in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
-/// Longest value in bytes.
-const VALUE_BYTES_MAX: usize = 8_192;
-/// Longest number: it is kept as it came, with spaces and leading zeros.
-const NUMBER_BYTES_MAX: usize = 32;
+const HARMLESS: &str = "Accepted for tools that set it; without disks it changes nothing.";
+
+/// Bounds of texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest name, host, region or zone in bytes.
+    pub name_bytes_max: usize,
+    /// Longest value of a config in bytes.
+    pub value_bytes_max: usize,
+    /// Longest number in bytes: it is kept as it came, with spaces and leading zeros.
+    pub number_bytes_max: usize,
+}
 
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,48 @@ impl Setting {
         }
     }
 
+    /// A config of topics; `cluster` names that of the cluster which holds where a topic says nothing.
+    pub(crate) const fn of_topic(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        unit: &'static str,
+        cluster: Option<&'static str>,
+        meaning: &'static str,
+    ) -> Self {
+        Setting {
+            scope: Scope::Topic,
+            cluster,
+            ..Setting::new(name, kind, default, unit, meaning)
+        }
+    }
+
+    /// A config of topics that changes nothing.
+    pub(crate) const fn harmless(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        unit: &'static str,
+    ) -> Self {
+        Setting {
+            has_effect: false,
+            ..Setting::of_topic(name, kind, default, unit, None, HARMLESS)
+        }
+    }
+
+    pub(crate) const fn of_cluster(
+        name: &'static str,
+        kind: Kind,
+        default: &'static str,
+        unit: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Setting {
+            scope: Scope::Cluster,
+            ..Setting::new(name, kind, default, unit, meaning)
+        }
+    }
+
     /// Kafka's number of the type of its values (`ConfigDef.Type` as DescribeConfigs sends it).
     pub fn kafka_type(&self) -> i8 {
         match self.kind {
@@ -96,12 +144,15 @@ impl Setting {
     }
 
     /// Whether a value may be set; if not, what is wrong with it.
-    pub fn check(&self, value: &str) -> Result<(), String> {
+    pub fn check(&self, limits: &Limits, value: &str) -> Result<(), String> {
         let name = self.name;
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(format!(
-                "{name}: a value has at most {VALUE_BYTES_MAX} bytes"
-            ));
+        let most = limits.value_bytes_max;
+        if value.len() > most {
+            return Err(format!("{name}: a value has at most {most} bytes"));
+        }
+        let most = limits.number_bytes_max;
+        if matches!(self.kind, Kind::Integer { .. } | Kind::Fraction) && value.len() > most {
+            return Err(format!("{name}: a number has at most {most} bytes"));
         }
         let checked = match self.kind {
             Kind::Integer { min, max } => check_integer(value, min, max),
@@ -113,8 +164,8 @@ impl Setting {
             Kind::Choice(words) => Err(format!("must be one of {}", words.join(", "))),
             Kind::Only(only, _) if value == only => Ok(()),
             Kind::Only(_, why) => Err(why.to_owned()),
-            Kind::Label { may_be_empty } => check_label(value, may_be_empty),
-            Kind::Host => check_length(value),
+            Kind::Label { may_be_empty } => check_label(limits, value, may_be_empty),
+            Kind::Host => check_length(limits, value),
             Kind::Text if value.contains(['\n', '\r']) => Err("must be one line".to_owned()),
             Kind::Text => Ok(()),
         };
@@ -123,11 +174,7 @@ impl Setting {
 }
 
 fn check_integer(value: &str, min: i64, max: i64) -> Result<(), String> {
-    let number = value.trim().parse::<i64>();
-    match number {
-        _ if value.len() > NUMBER_BYTES_MAX => {
-            Err(format!("a number has at most {NUMBER_BYTES_MAX} bytes"))
-        }
+    match value.trim_ascii().parse::<i64>() {
         Ok(number) if number < min => Err(format!("the least value is {min}")),
         Ok(number) if number > max => Err(format!("the greatest value is {max}")),
         Ok(_) => Ok(()),
@@ -138,9 +185,6 @@ fn check_integer(value: &str, min: i64, max: i64) -> Result<(), String> {
 /// Judged without arithmetic, so that every replica judges alike.
 fn is_fraction(value: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if value.len() > NUMBER_BYTES_MAX {
-        return false;
-    }
     match value.split_once('.') {
         None => value == "0" || value == "1",
         Some(("1", rest)) => digits(rest) && rest.bytes().all(|digit| digit == b'0'),
@@ -148,23 +192,21 @@ fn is_fraction(value: &str) -> bool {
     }
 }
 
-fn check_label(label: &str, may_be_empty: bool) -> Result<(), String> {
+fn check_label(limits: &Limits, label: &str, may_be_empty: bool) -> Result<(), String> {
     if label.is_empty() && !may_be_empty {
         return Err("must not be empty".to_owned());
     }
     if label.contains(char::is_control) {
         return Err("must not have control characters".to_owned());
     }
-    check_length(label)
+    check_length(limits, label)
 }
 
 /// Whether the state machine takes a text as something that a node says of itself.
-fn check_length(text: &str) -> Result<(), String> {
-    if text.len() > NAME_BYTES_MAX {
-        let bytes = text.len();
-        return Err(format!(
-            "it has {bytes} bytes, of which {NAME_BYTES_MAX} are allowed"
-        ));
+fn check_length(limits: &Limits, text: &str) -> Result<(), String> {
+    let (bytes, most) = (text.len(), limits.name_bytes_max);
+    if bytes > most {
+        return Err(format!("it has {bytes} bytes, of which {most} are allowed"));
     }
     Ok(())
 }

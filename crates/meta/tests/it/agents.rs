@@ -5,7 +5,7 @@ use meta::ids::{AgentId, Incarnation, ProducerId};
 use meta::reply::Refusal;
 use meta::{Command, Event, Fate, FileReply, Reply};
 
-use crate::support::{Cluster, GRACE, accepted, agent, control_node, file, file_id, plain};
+use crate::support::{Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain};
 
 #[test]
 fn a_new_run_fences_the_earlier_one_and_keeps_the_node_id() {
@@ -158,7 +158,7 @@ fn an_incarnation_that_was_never_given_is_unknown() {
 
 #[test]
 fn the_feature_level_waits_for_everyone() {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::of(LATER);
     let raise = Command::SetFeatureLevel { level: 2 };
     let node = |level| Command::RegisterControlNode(control_node("c", level));
     assert_eq!(
@@ -175,7 +175,7 @@ fn the_feature_level_waits_for_everyone() {
     cluster.apply(&Command::FenceAgent { incarnation });
     let seen = cluster.state.view_version();
     assert_eq!(cluster.apply(&raise), Reply::Done);
-    assert_eq!(cluster.state.feature_level(), 2);
+    assert_eq!(cluster.state.level().number, 2);
     let told = cluster.state.view_since(Some(seen)).expect("it changed");
     assert_eq!((told.level, told.topics.len(), told.agents), (2, 0, None));
     let again = Reply::Refused(Refusal::LevelBehind { level: 2 });

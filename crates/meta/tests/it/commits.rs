@@ -2,7 +2,7 @@
 
 use meta::commit::Batch;
 use meta::ids::PartitionId;
-use meta::member::KEPT_OUTCOMES;
+use meta::level::one::LEVEL as ONE;
 use meta::{BatchOutcome, Event, Fate, FileReply, Located, SlicePlace};
 
 use crate::support::{Cluster, accepted, duplicate, file, file_id, idempotent, plain};
@@ -200,7 +200,7 @@ fn outcomes_are_kept_for_the_last_files_only() {
     let partition = cluster.topic("t", 1)[0];
     let run = cluster.agent("a", 1);
     let commit = |number| file(file_id(run, number), &[(partition, &[plain(1)])]);
-    let kept = u64::try_from(KEPT_OUTCOMES).expect("few");
+    let kept = u64::try_from(ONE.outcomes_kept).expect("few");
     for number in 0..=kept {
         cluster.commit(&commit(number));
     }

@@ -1,9 +1,9 @@
 //! Retention, expiry, tombstones and collection.
 
-use meta::clock::{CONFIRMATION_TICKS_MILLIS, JUMP_MILLIS};
 use meta::commit::Batch;
 use meta::group::{self, Action, CommitOffsets, OffsetEntry};
 use meta::ids::{EntryId, PartitionId};
+use meta::level::one::LEVEL as ONE;
 use meta::{BatchOutcome, Command, Event, Fate, Located, Reply, State};
 
 use crate::support::{
@@ -33,7 +33,7 @@ fn filled(batches: &[Batch]) -> (Cluster, PartitionId) {
 fn pass_in_steps(cluster: &mut Cluster, millis: u64) {
     let mut left = millis;
     while left > 0 {
-        let step = left.min(JUMP_MILLIS);
+        let step = left.min(ONE.jump_millis);
         cluster.pass(step);
         cluster.apply(&Command::SetFeatureLevel { level: 1 });
         left -= step;
@@ -160,7 +160,7 @@ fn retention_without_limits_keeps_everything() {
 fn a_jump_of_the_wall_clock_holds_retention_by_time_but_not_by_size() {
     let (mut cluster, partition) = filled(&[plain(1); 3]);
     cluster.configure("t", "retention.ms", "1000");
-    cluster.now.wall_millis += JUMP_MILLIS + 1;
+    cluster.now.wall_millis += ONE.jump_millis + 1;
     cluster.housekeep();
     assert_eq!(cluster.bounds(partition), (0, 3));
     assert_eq!(
@@ -170,7 +170,7 @@ fn a_jump_of_the_wall_clock_holds_retention_by_time_but_not_by_size() {
     cluster.configure("t", "retention.bytes", "200");
     cluster.housekeep();
     assert_eq!(cluster.bounds(partition), (1, 3));
-    pass_in_steps(&mut cluster, CONFIRMATION_TICKS_MILLIS);
+    pass_in_steps(&mut cluster, ONE.jump_confirmed_millis);
     cluster.housekeep();
     assert_eq!(cluster.state.retention_hold(), None);
     assert_eq!(cluster.bounds(partition), (3, 3));

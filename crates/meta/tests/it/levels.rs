@@ -70,7 +70,7 @@ fn a_journal_of_level_1_gives_the_digests_and_the_snapshot_that_it_gave() {
             _ => panic!("line {line}: {text}"),
         }
     }
-    assert_eq!(state.feature_level(), 1);
+    assert_eq!(state.level().number, 1);
     let restored = State::restore(&chunks).expect("it was a snapshot");
     assert_eq!(hex(&restored.digest()), digest);
     let written: Vec<Vec<u8>> = state

@@ -8,7 +8,7 @@ use meta::snapshot::Part;
 use meta::{Command, RestoreError, State};
 
 use crate::load::Load;
-use crate::support::{Cluster, create, file, file_id, hex, idempotent, page, plain};
+use crate::support::{Cluster, LATER, create, file, file_id, hex, idempotent, page, plain};
 
 const FORMAT: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -148,14 +148,17 @@ fn damage_is_refused_or_means_another_state_but_never_panics() {
 
 #[test]
 fn a_snapshot_of_a_later_version_says_so() {
-    let mut cluster = Cluster::new();
-    let node = crate::support::control_node("c", meta::FEATURE_LEVEL + 1);
+    let mut cluster = Cluster::of(LATER);
+    let node = crate::support::control_node("c", 2);
     cluster.apply(&Command::RegisterControlNode(node));
-    let level = meta::FEATURE_LEVEL + 1;
+    let level = 2;
     cluster.apply(&Command::SetFeatureLevel { level });
     let chunks = cluster.state.capture().encode_chunks();
     let refused = State::restore(&chunks).err();
     assert_eq!(refused, Some(RestoreError::Newer { format: 1, level }));
+    let restored = State::restore_of(LATER, &chunks).expect("that build knows the level");
+    assert_eq!(restored.level().number, level);
+    assert_eq!(restored.digest(), cluster.state.digest());
 }
 
 #[test]

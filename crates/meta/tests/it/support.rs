@@ -7,6 +7,8 @@ use meta::command::{ConfigChanges, ControlNode, CreateTopic, RegisterAgent};
 use meta::commit::Batch;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
 use meta::invariants::check_all;
+use meta::level::one::LEVEL as ONE;
+use meta::level::{Level, Levels};
 use meta::{
     Applied, BatchOutcome, Command, CommitFile, Event, Fate, FileRef, FileReply, Reply, Stamp,
     State,
@@ -18,6 +20,9 @@ pub(crate) const WALL: u64 = 1_700_000_000_000;
 /// Ten minutes: the grace by default.
 pub(crate) const GRACE: u64 = 600_000;
 
+/// What a later build will know.
+pub(crate) const LATER: Levels = Levels::new(&[ONE, Level { number: 2, ..ONE }]);
+
 pub(crate) struct Cluster {
     pub(crate) state: State,
     pub(crate) now: Stamp,
@@ -26,8 +31,13 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
+        Cluster::of(Levels::KNOWN)
+    }
+
+    /// One of processes that know these levels.
+    pub(crate) fn of(levels: Levels) -> Self {
         let mut cluster = Cluster {
-            state: State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned()),
+            state: State::genesis_of(levels, "kHbeVPd4TfyZX0fDXsVpRA".to_owned()),
             now: Stamp {
                 wall_millis: WALL,
                 ticks_millis: 0,
@@ -155,7 +165,7 @@ pub(crate) fn agent(name: &str, nonce: u128) -> RegisterAgent {
         port: 9_092,
         region: "r".to_owned(),
         zone: "z".to_owned(),
-        level: meta::FEATURE_LEVEL,
+        level: 1,
     }
 }
 

@@ -254,7 +254,13 @@ fn configs_are_set_described_and_taken_back() {
     let in_force = |cluster: &Cluster| {
         let topic = cluster.state.topic("t").expect("it exists");
         let of_cluster = cluster.state.topics().cluster_configs();
-        topic_value(of_cluster, &topic.configs, "retention.ms").to_owned()
+        topic_value(
+            &meta::level::one::LEVEL,
+            of_cluster,
+            &topic.configs,
+            "retention.ms",
+        )
+        .to_owned()
     };
     assert_eq!(in_force(&cluster), "604800000");
     assert!(matches!(

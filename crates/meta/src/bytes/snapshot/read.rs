@@ -16,18 +16,15 @@ use crate::nouns::block::Block;
 use crate::nouns::clock::{Clock, Hold};
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
-use crate::nouns::member::{KEPT_OUTCOMES, Run};
+use crate::nouns::member::Run;
 use crate::nouns::partition::Partition;
 use crate::nouns::placement::Policy;
 use crate::nouns::producer::{Producer, Producers, Remembered};
 use crate::nouns::slices::Slices;
-use crate::nouns::topic::PARTITIONS_MAX;
 use crate::nouns::view::Versions;
 use crate::state::State;
-use crate::terms::ids::{
-    AgentId, COUNTER_MAX, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId,
-};
-use crate::terms::level::FEATURE_LEVEL;
+use crate::terms::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId};
+use crate::terms::level::{Level, Levels};
 use crate::terms::outcome::BatchOutcome;
 use crate::terms::view::{Agent, Topic};
 
@@ -38,6 +35,11 @@ fn value(what: &'static str) -> DecodeError {
 impl State {
     /// The state that was captured, from all chunks of a snapshot in order.
     pub fn restore<B: AsRef<[u8]>>(chunks: &[B]) -> Result<State, RestoreError> {
+        State::restore_of(Levels::KNOWN, chunks)
+    }
+
+    /// [`State::restore`] in a build that knows these levels.
+    pub fn restore_of<B: AsRef<[u8]>>(levels: Levels, chunks: &[B]) -> Result<State, RestoreError> {
         let failed = |chunk| move |reason| RestoreError::Decode { chunk, reason };
         let mut sections = chunks.iter().enumerate();
         let Some((_, first)) = sections.next() else {
@@ -47,8 +49,12 @@ impl State {
                 found: 0,
             });
         };
-        let header = read_header(first.as_ref())?;
-        let mut state = begin(&header).map_err(failed(0))?;
+        let (level, header) = read_header(levels, first.as_ref())?;
+        let mut state = State {
+            level,
+            ..State::genesis_of(levels, header.cluster_id.clone())
+        };
+        begin(&mut state, &header).map_err(failed(0))?;
         let mut found = Found {
             chunks: 1,
             ..Found::default()
@@ -71,29 +77,34 @@ impl State {
 }
 
 /// Reads the header; of a format or level of later versions only as much as says so.
-fn read_header(bytes: &[u8]) -> Result<proto::Header, RestoreError> {
+fn read_header(
+    levels: Levels,
+    bytes: &[u8],
+) -> Result<(&'static Level, proto::Header), RestoreError> {
     let failed = |reason| RestoreError::Decode { chunk: 0, reason };
     let lenient = <proto::Chunk as prost::Message>::decode(bytes);
     if let Ok(proto::Chunk {
         section: Some(Section::Header(header)),
     }) = lenient
-        && (header.format > FORMAT || header.feature_level > FEATURE_LEVEL)
+        && (header.format > FORMAT || header.feature_level > levels.newest().number)
     {
         let (format, level) = (header.format, header.feature_level);
         return Err(RestoreError::Newer { format, level });
     }
     let chunk: proto::Chunk = decode_strictly(bytes).map_err(failed)?;
     match chunk.section {
-        Some(Section::Header(header)) if header.format == FORMAT => Ok(header),
+        Some(Section::Header(header)) if header.format == FORMAT => {
+            let level = levels.find(header.feature_level);
+            let level = level.map_err(|_| failed(value("there is no such feature level")))?;
+            Ok((level, header))
+        }
         _ => Err(failed(value(
             "the first chunk is not a header of a known format",
         ))),
     }
 }
 
-fn begin(header: &proto::Header) -> Result<State, DecodeError> {
-    let mut state = State::genesis(header.cluster_id.clone());
-    state.feature_level = header.feature_level;
+fn begin(state: &mut State, header: &proto::Header) -> Result<(), DecodeError> {
     let clock = header.clock.as_ref().ok_or(value("there is no clock"))?;
     state.clock = Clock {
         last: stamp(clock.wall_millis, clock.ticks_millis),
@@ -108,9 +119,10 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
     if !state.clock.hold.is_none_or(past) {
         return Err(value("retention is held since a time to come"));
     }
+    let counter_max = state.level.counter_max;
     let counters = [header.last_partition, header.last_incarnation];
-    if counters.iter().any(|counter| *counter > COUNTER_MAX)
-        || header.next_producer > COUNTER_MAX + 1
+    if counters.iter().any(|counter| *counter > counter_max)
+        || header.next_producer > counter_max + 1
     {
         return Err(value("a counter is beyond its end"));
     }
@@ -137,7 +149,7 @@ fn begin(header: &proto::Header) -> Result<State, DecodeError> {
         let node = decode_control_node(node)?;
         state.members.control_nodes.insert(node.name.clone(), node);
     }
-    Ok(state)
+    Ok(())
 }
 
 fn decode_versions(header: &proto::Header) -> Result<Versions, DecodeError> {
@@ -263,10 +275,11 @@ impl Found {
                 .producers
                 .ok_or(value("a partition has no producers"))?,
         )?;
-        restore_blocks(&mut partition.slices, &part.blocks)?;
+        restore_blocks(state.level, &mut partition.slices, &part.blocks)?;
         if !part.open.is_empty() {
-            let open = Block::read(&part.open).ok_or(value("the open slices are none"))?;
-            if !partition.slices.restore_open(&open) {
+            let open =
+                Block::read(state.level, &part.open).ok_or(value("the open slices are none"))?;
+            if !partition.slices.restore_open(state.level, &open) {
                 return Err(value("the open slices fill a block"));
             }
         }
@@ -287,15 +300,15 @@ impl Found {
         };
         let slices = &mut partition.ok_or(value("slices have no partition"))?.slices;
         let before = slices.len();
-        restore_blocks(slices, &run.blocks)?;
+        restore_blocks(state.level, slices, &run.blocks)?;
         self.slices += slices.len() - before;
         Ok(())
     }
 }
 
-fn restore_blocks(slices: &mut Slices, blocks: &[Bytes]) -> Result<(), DecodeError> {
+fn restore_blocks(level: &Level, slices: &mut Slices, blocks: &[Bytes]) -> Result<(), DecodeError> {
     for packed in blocks {
-        let block = Block::read(packed).ok_or(value("a block of slices is none"))?;
+        let block = Block::read(level, packed).ok_or(value("a block of slices is none"))?;
         if !slices.restore_block(block) {
             return Err(value("blocks of slices overlap, or are out of order"));
         }
@@ -312,7 +325,7 @@ fn take_members(state: &mut State, part: proto::Members) -> Result<(), DecodeErr
         }
     }
     for run in part.runs {
-        let (incarnation, run) = decode_run(run)?;
+        let (incarnation, run) = decode_run(state.level, run)?;
         if state
             .members
             .runs
@@ -338,14 +351,14 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
     })
 }
 
-fn decode_run(run: proto::Run) -> Result<(Incarnation, Run), DecodeError> {
+fn decode_run(level: &Level, run: proto::Run) -> Result<(Incarnation, Run), DecodeError> {
     let columns = run.skipped_number.len() == run.skipped_ticks.len();
     if !columns || !run.skipped_number.is_sorted_by(|a, b| a < b) {
         return Err(value(
             "skipped numbers are not sorted, or without their times",
         ));
     }
-    if run.kept.len() > KEPT_OUTCOMES {
+    if run.kept.len() > level.outcomes_kept {
         return Err(value("an incarnation keeps too many outcomes"));
     }
     let skipped = run
@@ -401,7 +414,7 @@ fn take_topic(state: &mut State, topic: proto::Topic) -> Result<(), DecodeError>
         let total = u64::try_from(partitions.len())
             .unwrap_or(u64::MAX)
             .saturating_add(*count);
-        if *first > COUNTER_MAX || total > u64::from(PARTITIONS_MAX) {
+        if *first > state.level.counter_max || total > u64::from(state.level.topic_partitions_max) {
             return Err(value("a topic has more partitions than a topic can have"));
         }
         partitions.extend((*first..first + count).map(PartitionId));

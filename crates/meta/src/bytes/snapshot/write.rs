@@ -154,7 +154,7 @@ fn header(state: &State, chunks: u64) -> proto::Header {
     proto::Header {
         format: FORMAT,
         cluster_id: state.cluster_id.clone(),
-        feature_level: state.feature_level,
+        feature_level: state.level.number,
         clock: Some(proto::Clock {
             wall_millis: state.clock.last.wall_millis,
             ticks_millis: state.clock.last.ticks_millis,

@@ -7,6 +7,7 @@ mod statics;
 use bytes::Bytes;
 
 use super::*;
+use crate::terms::level::one::LEVEL as ONE;
 
 const TOPIC: TopicId = TopicId(7);
 const MINUTE: u64 = 60_000;

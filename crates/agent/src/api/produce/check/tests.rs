@@ -21,7 +21,7 @@ fn topic(configs: &[(&str, &str)]) -> Topic {
         partitions: vec![PartitionId(1)],
         configs: configs.collect(),
     };
-    Topic::new(Arc::new(topic), &Configs::new())
+    Topic::new(&meta::level::one::LEVEL, Arc::new(topic), &Configs::new())
 }
 
 fn checks(output_left: usize) -> Checks {

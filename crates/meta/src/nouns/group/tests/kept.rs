@@ -103,6 +103,7 @@ fn a_deleted_topic_takes_its_offsets_along() {
     let mut rig = Rig::stable(&["a"]);
     rig.commit("a", 1).expect("commits");
     let expiry = Expiry {
+        level: &ONE,
         ticks: 0,
         retention_millis: u64::MAX,
         is_topic: &|_| false,
@@ -118,6 +119,7 @@ fn offsets_expire_only_while_the_group_is_empty() {
     rig.commit("a", 1).expect("commits");
     let expire = |rig: &mut Rig| {
         let expiry = Expiry {
+            level: &ONE,
             ticks: rig.ticks_millis,
             retention_millis: 100 * MINUTE,
             is_topic: &|_| true,
@@ -178,6 +180,7 @@ fn a_sweep_looks_at_no_more_than_it_may_and_comes_to_all_groups() {
         topics.map(|(_, offsets)| offsets.count()).sum()
     };
     let expiry = Expiry {
+        level: &ONE,
         ticks: 9,
         retention_millis: u64::MAX,
         is_topic: &|topic| topic != TopicId(2),
