@@ -17,4 +17,5 @@ pub(crate) mod slice;
 pub(crate) mod slices;
 pub(crate) mod table;
 pub mod topic;
+pub(crate) mod varint;
 pub(crate) mod view;

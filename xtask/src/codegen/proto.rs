@@ -25,8 +25,9 @@ pub(super) fn run(mode: Mode) -> anyhow::Result<()> {
         .context("compiling proto/")?;
     let scratch = tempfile::tempdir().context("a scratch directory")?;
     prost_build::Config::new()
-        // Blocks of slices are shared with the state, not copied.
+        // Blocks of slices and outcomes are shared with the state, not copied.
         .bytes([
+            ".seaway.meta.Kept.outcomes",
             ".seaway.meta.Partition.blocks",
             ".seaway.meta.SliceRun.blocks",
         ])

@@ -11,7 +11,6 @@ use crate::nouns::member::Run;
 use crate::nouns::partition::Partition;
 use crate::state::State;
 use crate::terms::ids::FileId;
-use crate::terms::outcome::BatchOutcome;
 use crate::terms::view::{Agent, Topic};
 
 /// Bytes gathered before they are hashed: hashing field by field would cost several times more.
@@ -234,20 +233,9 @@ fn digest_run(hasher: &mut Hasher, run: &Run) {
                 hasher.number(u64::from(*nonce));
                 hasher.number(*length);
                 hasher.number(u64::from(*checksum));
-                hasher.size(outcomes.len());
-                for outcome in outcomes.iter() {
-                    digest_outcome(hasher, &outcome);
-                }
+                hasher.bytes(outcomes.bytes());
             }
         }
-    }
-}
-
-fn digest_outcome(hasher: &mut Hasher, outcome: &BatchOutcome) {
-    hasher.number(u64::from(outcome.code()));
-    if let Some((base_offset, log_start)) = outcome.offsets() {
-        hasher.signed(base_offset);
-        hasher.signed(log_start);
     }
 }
 

@@ -668,15 +668,11 @@ pub struct Kept {
     pub length: u64,
     #[prost(fixed32, tag = "4")]
     pub checksum: u32,
-    /// One value per batch. 0 accepted, 1 duplicate, 2 duplicate sequence, 3 out of order,
-    /// 4 invalid producer epoch, 5 unknown partition, 6 offsets exhausted, 7 too many producers.
-    #[prost(uint32, repeated, tag = "5")]
-    pub outcome: ::prost::alloc::vec::Vec<u32>,
-    /// For accepted and duplicate, in order.
-    #[prost(uint64, repeated, tag = "6")]
-    pub base_offset: ::prost::alloc::vec::Vec<u64>,
-    #[prost(uint64, repeated, tag = "7")]
-    pub log_start: ::prost::alloc::vec::Vec<u64>,
+    /// What became of each batch, as varints. 0 accepted, 1 duplicate, 2 duplicate sequence,
+    /// 3 out of order, 4 invalid producer epoch, 5 unknown partition, 6 offsets exhausted, 7 too many
+    /// producers; after 0 and 1 the base offset, then the log start.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub outcomes: ::prost::bytes::Bytes,
 }
 /// Files, sorted by id, in columns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -3,10 +3,10 @@
 //! must not know how runs are put together.
 
 use bytes::Bytes;
-use prost::encoding::{decode_varint, encode_varint};
 use sha2::{Digest as _, Sha256};
 
 use super::slice::Slice;
+use super::varint;
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::level::Level;
 
@@ -29,11 +29,28 @@ pub(crate) struct Block {
 impl Block {
     /// Packs slices; `None` if there are none.
     pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice> + Clone) -> Option<Self> {
-        let packed = pack(slices.clone());
-        let first = slices.clone().next()?;
+        // Without room to grow: it never will.
+        let packed = pack(slices.clone()).into_boxed_slice();
+        let block = Block::summing(&packed, slices.copied())?;
+        let packed = packed.into();
+        Some(Block { packed, ..block })
+    }
+
+    /// Reads the bytes that [`Block::packed`] gives; `None` for any others.
+    pub(crate) fn read(level: &Level, packed: Bytes) -> Option<Self> {
+        let mut rows = Rows::new(&packed);
+        let block = Block::summing(&packed, rows.by_ref().take(level.block_slices))?;
+        let is_whole = rows.rest.is_empty();
+        is_whole.then_some(Block { packed, ..block })
+    }
+
+    /// A block without its bytes: what there is to know of them and of the slices in them.
+    fn summing(packed: &[u8], slices: impl Iterator<Item = Slice>) -> Option<Self> {
+        let mut slices = slices.peekable();
+        let first = slices.peek()?;
         let mut block = Block {
-            digest: Sha256::digest(&packed).into(),
-            packed: packed.into(),
+            packed: Bytes::new(),
+            digest: Sha256::digest(packed).into(),
             base_offset: first.base_offset,
             end: first.base_offset,
             max_timestamp: i64::MIN,
@@ -49,14 +66,6 @@ impl Block {
         Some(block)
     }
 
-    /// Reads the bytes that [`Block::packed`] gives; `None` for any others.
-    pub(crate) fn read(level: &Level, packed: &[u8]) -> Option<Self> {
-        let mut rows = Rows::new(packed);
-        let slices: Vec<Slice> = rows.by_ref().take(level.block_slices).collect();
-        let block = Block::pack(slices.iter())?;
-        (rows.rest.is_empty() && block.packed == packed).then_some(block)
-    }
-
     /// The slices as bytes.
     pub(crate) fn packed(&self) -> &Bytes {
         &self.packed
@@ -70,7 +79,7 @@ impl Block {
 /// Slices as bytes, each as seven varints; offsets, files and timestamps as differences to the slice
 /// before, the first to zero.
 pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
-    let mut packed = Vec::new();
+    let mut packed = Vec::with_capacity(24 * slices.size_hint().0);
     let mut before = Slice::ORIGIN;
     for slice in slices {
         let (file, file_before) = (slice.file, before.file);
@@ -85,7 +94,7 @@ pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
             zigzag(slice.max_timestamp.wrapping_sub(before.max_timestamp)),
         ];
         for value in row {
-            encode_varint(value, &mut packed);
+            varint::put(value, &mut packed);
         }
         before = *slice;
     }
@@ -109,7 +118,7 @@ impl<'a> Rows<'a> {
     fn row(&mut self) -> Option<Slice> {
         let mut row = [0; 7];
         for value in &mut row {
-            *value = decode_varint(&mut self.rest).ok()?;
+            *value = varint::take(&mut self.rest)?;
         }
         let [gap, span, incarnation, number, position, length, time] = row;
         let before = &self.before;
@@ -135,12 +144,15 @@ impl Iterator for Rows<'_> {
     type Item = Slice;
 
     fn next(&mut self) -> Option<Slice> {
-        if self.rest.is_empty() {
-            return None;
+        let rest = self.rest;
+        match self.row() {
+            Some(slice) => self.before = slice,
+            None => {
+                self.rest = rest;
+                return None;
+            }
         }
-        let slice = self.row()?;
-        self.before = slice;
-        Some(slice)
+        Some(self.before)
     }
 }
 
@@ -183,10 +195,10 @@ mod tests {
         let known = (block.base_offset, block.end, block.max_timestamp);
         assert_eq!(known, (7, i64::MAX, i64::MAX));
         assert_eq!((block.slices, block.bytes), (3, 15));
-        let packed = block.packed().to_vec();
-        assert_eq!(Block::read(&ONE, &packed), Some(block));
+        let packed = block.packed().clone();
+        assert_eq!(Block::read(&ONE, packed.clone()), Some(block));
         for cut in 0..packed.len() {
-            let read = Block::read(&ONE, &packed[..cut]);
+            let read = Block::read(&ONE, packed.slice(..cut));
             assert!(read.is_none_or(|block| block.slices < 3), "{cut}");
         }
         // A varint longer than need be.
@@ -195,16 +207,16 @@ mod tests {
             &[packed[packed.len() - 1] | 0x80, 0],
         ]
         .concat();
-        assert_eq!(Block::read(&ONE, &padded), None);
+        assert_eq!(Block::read(&ONE, padded.into()), None);
         let beyond = slice(i64::MAX - 9, 0, 0);
-        assert_eq!(Block::read(&ONE, &pack([beyond].iter())), None);
+        assert_eq!(Block::read(&ONE, pack([beyond].iter()).into()), None);
         assert_eq!(Block::pack([].iter()), None);
     }
 
     #[test]
     fn a_block_has_a_limit() {
         let many: Vec<Slice> = (0..129).map(|n| slice(n * 10, 1, n)).collect();
-        assert!(Block::read(&ONE, &pack(many[..128].iter())).is_some());
-        assert_eq!(Block::read(&ONE, &pack(many.iter())), None);
+        assert!(Block::read(&ONE, pack(many[..128].iter()).into()).is_some());
+        assert_eq!(Block::read(&ONE, pack(many.iter()).into()), None);
     }
 }

@@ -1,8 +1,9 @@
 //! What is remembered of an incarnation's last numbers, so that a repeated commit gets its first
 //! outcome. It must not know how outcomes are decided.
 
-use prost::encoding::{decode_varint, encode_varint};
+use bytes::Bytes;
 
+use super::varint;
 use crate::terms::outcome::BatchOutcome;
 
 /// The remembered decision about a number.
@@ -22,7 +23,7 @@ pub(crate) enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {
     /// Per outcome its code, and if it has them base offset and log start, as varints.
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     len: usize,
 }
 
@@ -30,16 +31,31 @@ impl Packed {
     pub(crate) fn new(outcomes: &[BatchOutcome]) -> Self {
         let mut bytes = Vec::with_capacity(outcomes.len().saturating_mul(6));
         for outcome in outcomes {
-            encode_varint(u64::from(outcome.code()), &mut bytes);
+            varint::put(u64::from(outcome.code()), &mut bytes);
             if let Some((base_offset, log_start)) = outcome.offsets() {
-                encode_varint(base_offset.cast_unsigned(), &mut bytes);
-                encode_varint(log_start.cast_unsigned(), &mut bytes);
+                varint::put(base_offset.cast_unsigned(), &mut bytes);
+                varint::put(log_start.cast_unsigned(), &mut bytes);
             }
         }
         Packed {
-            bytes: bytes.into(),
+            bytes: bytes.into_boxed_slice().into(),
             len: outcomes.len(),
         }
+    }
+
+    /// Reads the bytes that [`Packed::bytes`] gives; `None` for any others.
+    pub(crate) fn read(bytes: Bytes) -> Option<Self> {
+        let (mut rest, mut len) = (&*bytes, 0);
+        while !rest.is_empty() {
+            take(&mut rest)?;
+            len += 1;
+        }
+        Some(Packed { bytes, len })
+    }
+
+    /// The outcomes as bytes.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// How many there are.
@@ -49,15 +65,17 @@ impl Packed {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = BatchOutcome> + '_ {
         let mut rest: &[u8] = &self.bytes;
-        (0..self.len).map_while(move |_| {
-            let code = u32::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            BatchOutcome::from_code(code, || {
-                let base_offset = decode_varint(&mut rest).ok()?.cast_signed();
-                let log_start = decode_varint(&mut rest).ok()?.cast_signed();
-                Some((base_offset, log_start))
-            })
-        })
+        (0..self.len).map_while(move |_| take(&mut rest))
     }
+}
+
+/// Takes an outcome from the front.
+fn take(rest: &mut &[u8]) -> Option<BatchOutcome> {
+    let code = u32::try_from(varint::take(rest)?).ok()?;
+    BatchOutcome::from_code(code, || {
+        let mut offset = || i64::try_from(varint::take(rest)?).ok();
+        Some((offset()?, offset()?))
+    })
 }
 
 #[cfg(test)]
@@ -89,6 +107,14 @@ mod tests {
         let packed = Packed::new(&outcomes);
         assert_eq!(packed.len(), outcomes.len());
         assert!(packed.iter().eq(outcomes));
+        assert_eq!(Packed::read(packed.bytes().clone()), Some(packed.clone()));
+        let whole = packed.bytes();
+        assert_eq!(
+            Packed::read(whole.slice(..whole.len() - 2)).map(|p| p.len()),
+            Some(7)
+        );
+        assert_eq!(Packed::read(whole.slice(..11)), None, "an offset is cut");
+        assert_eq!(Packed::read(Bytes::from_static(&[8])), None);
         assert_eq!(Packed::new(&[]).iter().count(), 0);
     }
 }

@@ -187,10 +187,10 @@ mod tests {
     fn restored(slices: &Slices) -> Slices {
         let mut restored = Slices::default();
         for block in slices.blocks() {
-            let block = Block::read(&ONE, block.packed()).expect("it was packed");
+            let block = Block::read(&ONE, block.packed().clone()).expect("it was packed");
             assert!(restored.restore_block(block));
         }
-        if let Some(open) = Block::read(&ONE, &slices.open()) {
+        if let Some(open) = Block::read(&ONE, slices.open().into()) {
             assert!(restored.restore_open(&ONE, &open));
         }
         restored

@@ -25,7 +25,6 @@ use crate::nouns::view::Versions;
 use crate::state::State;
 use crate::terms::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId};
 use crate::terms::level::{Level, Levels};
-use crate::terms::outcome::BatchOutcome;
 use crate::terms::view::{Agent, Topic};
 
 fn value(what: &'static str) -> DecodeError {
@@ -221,7 +220,7 @@ impl Found {
                     .into_iter()
                     .try_for_each(|part| self.take_partition(state, part))
             }
-            Section::SliceRun(run) => self.take_run(state, &run),
+            Section::SliceRun(run) => self.take_run(state, run),
             Section::Groups(groups) => Ok(state.groups.restore(groups)?),
         }
     }
@@ -275,10 +274,10 @@ impl Found {
                 .producers
                 .ok_or(value("a partition has no producers"))?,
         )?;
-        restore_blocks(state.level, &mut partition.slices, &part.blocks)?;
+        restore_blocks(state.level, &mut partition.slices, part.blocks)?;
         if !part.open.is_empty() {
-            let open =
-                Block::read(state.level, &part.open).ok_or(value("the open slices are none"))?;
+            let open = Block::read(state.level, part.open.into())
+                .ok_or(value("the open slices are none"))?;
             if !partition.slices.restore_open(state.level, &open) {
                 return Err(value("the open slices fill a block"));
             }
@@ -292,7 +291,7 @@ impl Found {
         Ok(())
     }
 
-    fn take_run(&mut self, state: &mut State, run: &proto::SliceRun) -> Result<(), DecodeError> {
+    fn take_run(&mut self, state: &mut State, run: proto::SliceRun) -> Result<(), DecodeError> {
         let id = PartitionId(run.partition);
         let partition = match state.doomed.get_mut(&id) {
             Some(doomed) => Some(Arc::make_mut(doomed)),
@@ -300,13 +299,17 @@ impl Found {
         };
         let slices = &mut partition.ok_or(value("slices have no partition"))?.slices;
         let before = slices.len();
-        restore_blocks(state.level, slices, &run.blocks)?;
+        restore_blocks(state.level, slices, run.blocks)?;
         self.slices += slices.len() - before;
         Ok(())
     }
 }
 
-fn restore_blocks(level: &Level, slices: &mut Slices, blocks: &[Bytes]) -> Result<(), DecodeError> {
+fn restore_blocks(
+    level: &Level,
+    slices: &mut Slices,
+    blocks: Vec<Bytes>,
+) -> Result<(), DecodeError> {
     for packed in blocks {
         let block = Block::read(level, packed).ok_or(value("a block of slices is none"))?;
         if !slices.restore_block(block) {
@@ -384,23 +387,12 @@ fn decode_kept(kept: &proto::Kept) -> Result<Kept, DecodeError> {
             .then_some(Kept::Skipped)
             .ok_or(value("a skipped number has outcomes"));
     }
-    let mut offsets = kept.base_offset.iter().zip(&kept.log_start);
-    let decode = |code: &u32| {
-        let outcome = BatchOutcome::from_code(*code, || {
-            let (base_offset, log_start) = offsets.next()?;
-            Some((offset(*base_offset).ok()?, offset(*log_start).ok()?))
-        });
-        outcome.ok_or(value("an outcome is unknown or without its offsets"))
-    };
-    let outcomes: Vec<BatchOutcome> = kept.outcome.iter().map(decode).collect::<Result<_, _>>()?;
-    if kept.base_offset.len() != kept.log_start.len() || offsets.next().is_some() {
-        return Err(value("outcomes have too many offsets"));
-    }
+    let outcomes = Packed::read(kept.outcomes.clone());
     Ok(Kept::Committed {
         nonce: kept.nonce,
         length: kept.length,
         checksum: kept.checksum,
-        outcomes: Packed::new(&outcomes),
+        outcomes: outcomes.ok_or(value("an outcome is unknown or without its offsets"))?,
     })
 }
 

@@ -259,21 +259,13 @@ fn encode_kept(kept: &Kept) -> proto::Kept {
     else {
         return proto::Kept::default();
     };
-    let mut message = proto::Kept {
+    proto::Kept {
         committed: true,
         nonce: *nonce,
         length: *length,
         checksum: *checksum,
-        ..proto::Kept::default()
-    };
-    for outcome in outcomes.iter() {
-        message.outcome.push(outcome.code());
-        if let Some((base_offset, log_start)) = outcome.offsets() {
-            message.base_offset.push(base_offset.cast_unsigned());
-            message.log_start.push(log_start.cast_unsigned());
-        }
+        outcomes: outcomes.bytes().clone(),
     }
-    message
 }
 
 fn write_partitions(state: &State, writer: &mut Writer<'_>) {
