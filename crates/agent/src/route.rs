@@ -2,7 +2,7 @@
 //! agree without talking, and a partition moves only when its agent comes or goes. Pure.
 
 use meta::ids::PartitionId;
-use meta::terms::view::Agent;
+use meta::view::Agent;
 
 /// The agent for a partition; `None` if there are no agents.
 pub fn agent_for(partition: PartitionId, agents: &[Agent]) -> Option<&Agent> {

@@ -281,7 +281,7 @@ fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
         port: settings.advertised_port.unwrap_or(first.port()),
         region: settings.region.clone(),
         zone: settings.zone.clone(),
-        level: meta::Levels::KNOWN.newest().number,
+        level: meta::level::Levels::KNOWN.newest().number,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use meta::config::{Configs, topic_value};
 use meta::ids::{AgentId, PartitionId, TopicId};
 use meta::level::{Level, Levels};
-use meta::terms::view::{Agent, ViewChange};
+use meta::view::{Agent, ViewChange};
 use rpc::{Client, Position};
 use tokio::sync::Mutex;
 use wire::batch::TimestampType;

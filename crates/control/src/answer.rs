@@ -3,10 +3,10 @@
 //! must not know how a command gets into the journal.
 
 use journal::node::{ProposeError, Refusal};
+use meta::State;
 use meta::command::Command;
+use meta::places::{Fate, FileRef};
 use meta::reply::Reply;
-use meta::state::State;
-use meta::{Fate, FileRef};
 use rpc::call::{Call, Locate, Position, Registered, Return};
 use rpc::group::GroupRequest;
 use rpc::{Error, Leader};

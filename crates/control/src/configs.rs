@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use meta::State;
 use meta::command::ConfigChanges;
 use meta::config::Source;
-use meta::state::State;
 
 /// What a node was started with, of the cluster's configs.
 #[derive(Clone, Debug, Default)]

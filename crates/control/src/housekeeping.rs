@@ -47,7 +47,7 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
 
 /// Says that producers will have to wait, or have to already.
 fn warn_of_producers(node: &Node) {
-    let totals = node.with_state(meta::state::State::totals);
+    let totals = node.with_state(meta::State::totals);
     let (producers, max) = (totals.producers, totals.producers_max);
     if producers > max / 2 {
         tracing::warn!(

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use journal::entry::{ClusterNumber, EntryId};
 use journal::replica::{Capture, Part, PartId, Poison, StateMachine, Unreadable};
 use journal::snapshot::manifest::Seal;
+use meta::State;
 use meta::command::Command;
 use meta::ids::Stamp;
 use meta::reply::{Event, Reply};
-use meta::state::State;
 use rpc::Position;
 use rpc::notice::Notice;
 use tokio::sync::mpsc;
@@ -210,7 +210,7 @@ mod tests {
             let applied = machine.apply(entry, stamp, ClusterNumber(1), &command.encode());
             (applied, machine.seal())
         };
-        let level = meta::Levels::KNOWN.newest().number + 1;
+        let level = meta::level::Levels::KNOWN.newest().number + 1;
         let raise = Command::SetFeatureLevel { level };
         let (refused, _) = apply(&raise);
         assert!(matches!(refused, Ok((_, Reply::Refused(_)))), "{refused:?}");

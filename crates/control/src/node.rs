@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use journal::node::Role;
 use journal::replica::{self, Handle};
-use meta::state::State;
+use meta::State;
 
 use crate::answer::Answers;
 use crate::configs::{self, Difference, Wanted};

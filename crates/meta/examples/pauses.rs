@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meta::command::{ConfigChanges, CreateTopic, RegisterAgent};
+use meta::commit::CommitFile;
 use meta::group::{Action, Command as GroupCommand, CommitOffsets, OffsetEntry};
+use meta::ids::Stamp;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
-use meta::{Command, CommitFile, Reply, Stamp, State};
+use meta::reply::Reply;
+use meta::{Command, State};
 
 const TOPICS: u128 = 99_990;
 const GROUPS: u128 = 100_000;

@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use meta::command::{CreateTopic, RegisterAgent};
 use meta::commit::Batch;
+use meta::commit::{BatchOutcome, CommitFile, FileReply};
+use meta::ids::Stamp;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
+use meta::reply::Reply;
 use meta::snapshot::Part;
-use meta::{BatchOutcome, Command, CommitFile, FileReply, Reply, Stamp, State};
+use meta::{Command, State};
 
 const PARTITIONS: u64 = 10_000;
 const SLICES_PER_FILE: u64 = 1_000;

@@ -15,18 +15,17 @@ pub mod invariants;
 mod nouns;
 pub mod query;
 mod rule;
-pub mod state;
-pub mod terms;
+mod state;
+mod terms;
 
-pub use bytes::encoding::DecodeError;
-pub use bytes::snapshot::{Capture, RestoreError};
-pub use bytes::{encoding, snapshot};
-pub use nouns::{clock, file, group, member, offset, partition, topic};
 pub use state::{LEADER_EPOCH, State};
 pub use terms::command::Command;
-pub use terms::commit::{BatchOutcome, CommitFile, FileReply};
-pub use terms::ids::Stamp;
-pub use terms::level::{Level, Levels};
-pub use terms::places::{Fate, FileRef, Located, SlicePlace};
-pub use terms::reply::{Applied, Event, Reply};
-pub use terms::{command, commit, config, ids, level, reply, setting};
+
+// The words.
+pub use terms::{command, commit, config, ids, level, places, refusal, reply, setting, view};
+
+// What a state is made of, to whoever reads it.
+pub use nouns::{clock, file, group, member, offset, partition, topic};
+
+// Both as bytes.
+pub use bytes::{encoding, snapshot};

@@ -15,11 +15,9 @@ use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
 use crate::terms::level::{Level, Levels};
-use crate::terms::places::{Bounds, Fate, FileRef, TimeQuery};
+use crate::terms::places::{Bounds, Fate, FileRef, Located, SlicePlace, TimeQuery};
 use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange};
-
-pub use crate::terms::places::{Located, SlicePlace};
 
 /// How much there is, for metrics and people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -1,13 +1,13 @@
 //! The calls of an agent, and what a control node returns: values that can be sent. The control
 //! plane decides which answers must be current (`control::answer`); docs/rpc.md lists them.
 
-use meta::FileReply;
 use meta::command::Command;
+use meta::commit::FileReply;
 use meta::ids::{AgentId, Incarnation, PartitionId, ProducerId};
-use meta::terms::places::{Bounds, TimeQuery};
-use meta::terms::view::ViewChange;
-use meta::{Fate, FileRef};
-use meta::{Located, SlicePlace};
+use meta::places::{Bounds, TimeQuery};
+use meta::places::{Fate, FileRef};
+use meta::places::{Located, SlicePlace};
+use meta::view::ViewChange;
 
 use crate::group::{GroupReply, GroupRequest};
 

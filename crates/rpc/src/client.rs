@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use meta::command::{Command, RegisterAgent};
+use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, ProducerId};
-use meta::terms::places::{Bounds, TimeQuery};
-use meta::terms::view::ViewChange;
-use meta::{CommitFile, FileReply};
-use meta::{Fate, FileRef};
-use meta::{Located, SlicePlace};
+use meta::places::{Bounds, TimeQuery};
+use meta::places::{Fate, FileRef};
+use meta::places::{Located, SlicePlace};
+use meta::view::ViewChange;
 
 use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::Error;

@@ -3,13 +3,14 @@
 //! know what they mean.
 
 use bytes::Bytes;
+use meta::Command;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, Synced};
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use meta::terms::places::{Bounds, TimeQuery};
-use meta::terms::refusal::TopicRefusal;
-use meta::terms::view::{Agent, Topic, ViewChange};
-use meta::{Command, Fate, FileRef, Located, SlicePlace};
+use meta::places::{Bounds, TimeQuery};
+use meta::places::{Fate, FileRef, Located, SlicePlace};
+use meta::refusal::TopicRefusal;
+use meta::view::{Agent, Topic, ViewChange};
 
 use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::{Error, Leader};

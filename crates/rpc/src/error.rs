@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use meta::terms::refusal::TopicRefusal;
+use meta::refusal::TopicRefusal;
 
 /// The failure of a call. The distinction decides what a Kafka client may be told: only what is
 /// definite may lead to a non-retriable answer (safety.md, rule 25).

@@ -2,8 +2,8 @@
 //! without their versions. Must not know the wire format, error codes or timers.
 
 use bytes::Bytes;
+use meta::group::{Join, Joined, Leaving, Refusal, Sync, Synced};
 use meta::ids::TopicId;
-use meta::terms::group::{Join, Joined, Leaving, Refusal, Sync, Synced};
 
 /// A request to the coordinator. Every kind is answered by the [`GroupReply`] of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What an agent is told without asking: hints to look again, never facts to rest on.
 
 use futures::stream::BoxStream;
-use meta::SlicePlace;
 use meta::ids::PartitionId;
+use meta::places::SlicePlace;
 
 /// What a control node tells, as it applies it; what one entry brought comes together.
 pub type Notices = BoxStream<'static, Vec<Notice>>;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use meta::Levels;
+use meta::level::Levels;
 use meta::setting::{Kind, Setting};
 
 use crate::address::{Address, check_host};

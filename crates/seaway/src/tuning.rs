@@ -49,9 +49,12 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
 
 /// Settings that the whole cluster shares, as the state machine names them.
 fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
-    let shared = settings
-        .all()
-        .filter(|(name, _)| meta::Levels::KNOWN.newest().cluster_config(name).is_some());
+    let shared = settings.all().filter(|(name, _)| {
+        meta::level::Levels::KNOWN
+            .newest()
+            .cluster_config(name)
+            .is_some()
+    });
     shared
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()

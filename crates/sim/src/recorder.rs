@@ -85,7 +85,7 @@ pub(crate) fn polling(records: BTreeMap<String, Vec<Record>>) -> Act {
 }
 
 /// What a client is told of a partition's bounds.
-pub(crate) fn bounds(bounds: &meta::terms::places::Bounds) -> Bounds {
+pub(crate) fn bounds(bounds: &meta::places::Bounds) -> Bounds {
     Bounds {
         log_start: u64::try_from(bounds.log_start).ok(),
         lso: None,

@@ -8,9 +8,9 @@ use futures::FutureExt;
 use meta::command::{Command, CreateTopic};
 use meta::config::Configs;
 use meta::ids::TopicId;
-use meta::terms::refusal::TopicRefusal;
-use meta::terms::view::Agent;
+use meta::refusal::TopicRefusal;
 use meta::topic::check_name;
+use meta::view::Agent;
 use rpc::{Error, Position};
 use wire::errors::ErrorCode;
 use wire::messages::describe_cluster::{

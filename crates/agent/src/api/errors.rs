@@ -4,7 +4,7 @@
 
 use meta::commit::BatchOutcome;
 use meta::group::Refusal;
-use meta::terms::refusal::TopicRefusal;
+use meta::refusal::TopicRefusal;
 use rpc::group::GroupError;
 use wire::batch::BatchError;
 use wire::errors::ErrorCode;

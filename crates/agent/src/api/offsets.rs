@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
-use meta::SlicePlace;
 use meta::ids::PartitionId;
-use meta::terms::places::{Bounds, TimeQuery};
+use meta::places::SlicePlace;
+use meta::places::{Bounds, TimeQuery};
 use rpc::Position;
 use rpc::call::Locate;
 use wire::compression::Limits;
@@ -226,7 +226,7 @@ async fn next_place(
     };
     let located = context.control.locate(vec![wanted], known.at).await;
     match located.map_err(|error| errors::of_read(&error))?.pop() {
-        Some(meta::Located::Found { places, .. }) => Ok(places.first().copied()),
+        Some(meta::places::Located::Found { places, .. }) => Ok(places.first().copied()),
         _ => Ok(None),
     }
 }

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
 use meta::ids::{FileId, Incarnation};
-use meta::{Fate, FileRef};
+use meta::places::{Fate, FileRef};
 use rpc::Client;
 use store::bucket::{Bucket, Key};
 use store::file::TOMBSTONE_BYTES;

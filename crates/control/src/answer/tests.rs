@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meta::FileReply;
-use meta::Located;
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::commit::FileReply;
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{AgentId, EntryId, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId};
-use meta::terms::places::TimeQuery;
-use meta::terms::refusal::{Refusal as MemberRefusal, TopicRefusal};
+use meta::places::Located;
+use meta::places::TimeQuery;
+use meta::refusal::{Refusal as MemberRefusal, TopicRefusal};
 
 use super::*;
 
@@ -112,7 +112,7 @@ const APPLIED: Freshness = Freshness::Applied(Position(9));
 fn what_must_be_current_is_looked_at_again_once_it_is() {
     let state = state();
     let create = Command::CreateTopic(topic("new"));
-    let bounds = meta::terms::places::Bounds {
+    let bounds = meta::places::Bounds {
         log_start: 0,
         high_watermark: 3,
     };

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::ordered::Ordered;
 use crate::terms::ids::{FileId, Incarnation};
-
-pub use crate::terms::places::{Fate, FileRef};
+use crate::terms::places::FileRef;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {

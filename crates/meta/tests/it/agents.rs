@@ -1,9 +1,12 @@
 //! Agents, incarnations, control nodes, features, producer ids.
 
+use meta::Command;
 use meta::command::{Bucket, Placement};
+use meta::commit::FileReply;
 use meta::ids::{AgentId, Incarnation, ProducerId};
+use meta::places::Fate;
 use meta::reply::Refusal;
-use meta::{Command, Event, Fate, FileReply, Reply};
+use meta::reply::{Event, Reply};
 
 use crate::support::{Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain};
 

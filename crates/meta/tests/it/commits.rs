@@ -1,9 +1,11 @@
 //! Commits: offsets, idempotence, order, repeats, and where records are found afterwards.
 
 use meta::commit::Batch;
+use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::PartitionId;
 use meta::level::one::LEVEL as ONE;
-use meta::{BatchOutcome, Event, Fate, FileReply, Located, SlicePlace};
+use meta::places::{Fate, Located, SlicePlace};
+use meta::reply::Event;
 
 use crate::support::{Cluster, accepted, duplicate, file, file_id, idempotent, plain};
 
@@ -206,7 +208,7 @@ fn outcomes_are_kept_for_the_last_files_only() {
     }
     assert_eq!(cluster.commit(&commit(0)), FileReply::Decided);
     assert_eq!(*cluster.outcomes(&commit(1)), [accepted(1)]);
-    let other = meta::CommitFile {
+    let other = meta::commit::CommitFile {
         nonce: 1,
         ..commit(1)
     };
@@ -237,7 +239,7 @@ fn malformed_columns_decide_nothing() {
     let partition = cluster.topic("t", 1)[0];
     let run = cluster.agent("a", 1);
     let good = file(file_id(run, 0), &[(partition, &[plain(1), plain(2)])]);
-    type Damage = fn(&mut meta::CommitFile);
+    type Damage = fn(&mut meta::commit::CommitFile);
     let damages: [Damage; 14] = [
         |file| file.slices.partition.push(1),
         |file| file.slices.position.clear(),
@@ -252,7 +254,7 @@ fn malformed_columns_decide_nothing() {
         |file| file.length = 215,
         |file| file.slices.position[0] = u64::MAX,
         |file| {
-            *file = meta::CommitFile {
+            *file = meta::commit::CommitFile {
                 file: file.file,
                 placement: vec![0],
                 ..Default::default()

@@ -1,10 +1,12 @@
 //! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
 
+use meta::Command;
 use meta::command::{Bucket, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
 use meta::commit::Batch;
+use meta::commit::CommitFile;
+use meta::encoding::DecodeError;
 use meta::group;
 use meta::ids::{Incarnation, PartitionId, ProducerId, TopicId};
-use meta::{Command, CommitFile, DecodeError};
 
 use crate::support::{file, file_id, hex, idempotent, named, page, plain, set};
 

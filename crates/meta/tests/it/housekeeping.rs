@@ -1,10 +1,13 @@
 //! Retention, expiry, tombstones and collection.
 
 use meta::commit::Batch;
+use meta::commit::BatchOutcome;
 use meta::group::{self, Action, CommitOffsets, OffsetEntry};
 use meta::ids::{EntryId, PartitionId};
 use meta::level::one::LEVEL as ONE;
-use meta::{BatchOutcome, Command, Event, Fate, Located, Reply, State};
+use meta::places::{Fate, Located};
+use meta::reply::{Event, Reply};
+use meta::{Command, State};
 
 use crate::support::{
     Cluster, GRACE, WALL, accepted, create, file, file_id, idempotent, plain, topic_id,
@@ -308,7 +311,7 @@ fn housekeeping_does_a_bounded_step_at_a_time_and_ends() {
 #[test]
 fn a_step_looks_at_a_part_of_many_partitions_and_goes_on_there() {
     let mut state = State::genesis("kHbeVPd4TfyZX0fDXsVpRA".to_owned());
-    let now = meta::Stamp {
+    let now = meta::ids::Stamp {
         wall_millis: WALL,
         ticks_millis: 0,
     };

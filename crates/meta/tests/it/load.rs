@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 
 use meta::command::{Bucket, ConfigChanges, CreateTopic, Placement};
 use meta::commit::Batch;
+use meta::commit::CommitFile;
 use meta::group;
+use meta::ids::Stamp;
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use meta::{Command, CommitFile, FileRef, Reply, Stamp, State};
+use meta::places::FileRef;
+use meta::reply::Reply;
+use meta::{Command, State};
 
 use crate::support::{WALL, agent, control_node, file, set};
 
@@ -108,7 +112,9 @@ impl Load {
         }
         let settled = matches!(
             reply,
-            Reply::File(meta::FileReply::Committed { .. } | meta::FileReply::Skipped)
+            Reply::File(
+                meta::commit::FileReply::Committed { .. } | meta::commit::FileReply::Skipped
+            )
         );
         let file = match command {
             Command::CommitFile(commit) => commit.file,

@@ -1,8 +1,10 @@
 //! Random commands: replicas agree, snapshots lose nothing, invariants hold.
 
+use meta::commit::FileReply;
 use meta::ids::EntryId;
 use meta::invariants::check_all;
-use meta::{Command, FileReply, Reply, State};
+use meta::reply::Reply;
+use meta::{Command, State};
 
 use crate::load::Load;
 

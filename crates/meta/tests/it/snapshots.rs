@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use meta::ids::{EntryId, PartitionId};
 use meta::snapshot::Part;
-use meta::{Command, RestoreError, State};
+use meta::snapshot::RestoreError;
+use meta::{Command, State};
 
 use crate::load::Load;
 use crate::support::{Cluster, LATER, create, file, file_id, hex, idempotent, page, plain};

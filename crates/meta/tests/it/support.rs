@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use meta::command::{ConfigChanges, ControlNode, CreateTopic, RegisterAgent};
 use meta::commit::Batch;
+use meta::commit::{BatchOutcome, CommitFile, FileReply};
+use meta::ids::Stamp;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
 use meta::invariants::check_all;
 use meta::level::one::LEVEL as ONE;
 use meta::level::{Level, Levels};
-use meta::{
-    Applied, BatchOutcome, Command, CommitFile, Event, Fate, FileRef, FileReply, Reply, Stamp,
-    State,
-};
+use meta::places::{Fate, FileRef};
+use meta::reply::{Applied, Event, Reply};
+use meta::{Command, State};
 
 /// The wall time at which tests begin, in milliseconds since 1970.
 pub(crate) const WALL: u64 = 1_700_000_000_000;

@@ -1,10 +1,13 @@
 //! Topics and configs.
 
+use meta::Command;
 use meta::command::{ConfigChanges, CreateTopic};
+use meta::commit::BatchOutcome;
 use meta::config::{Source, topic_value};
 use meta::ids::{PartitionId, TopicId};
+use meta::places::Fate;
+use meta::reply::{Event, Reply};
 use meta::topic::Refusal;
-use meta::{BatchOutcome, Command, Event, Fate, Reply};
 
 use crate::support::{Cluster, GRACE, create, file, file_id, plain, set, topic_id};
 

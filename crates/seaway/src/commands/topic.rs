@@ -320,7 +320,7 @@ async fn describe(client: &mut Client, name: &str, as_json: bool) -> Result<()> 
 
 /// A remark for configs of a topic that have no effect in this version.
 fn effect(config: &str) -> &'static str {
-    match meta::Levels::KNOWN.newest().topic_config(config) {
+    match meta::level::Levels::KNOWN.newest().topic_config(config) {
         Some(spec) if !spec.has_effect => "  (accepted for Kafka's tools; changes nothing here)",
         _ => "",
     }

@@ -23,8 +23,8 @@ use std::time::Duration;
 use host::clock;
 use host::rng::Rng;
 use host::seeded::{self, Place};
-use meta::FileRef;
 use meta::ids::{FileId, Incarnation};
+use meta::places::FileRef;
 use store::bucket::{Key, Op};
 
 use crate::checker::{self, Report};
@@ -213,7 +213,8 @@ impl Town {
             incarnation: Incarnation(id.incarnation),
             number: id.number,
         };
-        let is_live = self.newest(|state| state.fate(FileRef { file, nonce }) == meta::Fate::Live);
+        let is_live =
+            self.newest(|state| state.fate(FileRef { file, nonce }) == meta::places::Fate::Live);
         let exists = self.store.peek(&key).is_some();
         if is_live == Some(true) && exists {
             self.violation(format!("the live file {key} was deleted"));
@@ -221,7 +222,7 @@ impl Town {
     }
 
     /// Looks at the state that has applied most, wherever that is.
-    fn newest<T>(&self, look: impl FnOnce(&meta::state::State) -> T) -> Option<T> {
+    fn newest<T>(&self, look: impl FnOnce(&meta::State) -> T) -> Option<T> {
         let nodes = self.with(|book| book.nodes.values().cloned().collect::<Vec<_>>());
         let newest = nodes
             .iter()
@@ -395,7 +396,7 @@ fn check_files(town: &Town) -> Vec<String> {
                     continue;
                 };
                 let located = state.locate(partition, known.log_start(), u64::MAX, usize::MAX);
-                if let meta::Located::Found { places: found, .. } = located {
+                if let meta::places::Located::Found { places: found, .. } = located {
                     places.extend(found.into_iter().map(|place| (place.file, place.nonce)));
                 }
             }

@@ -143,7 +143,7 @@ impl Agent {
             port: 9092,
             region: "r".to_owned(),
             zone: "z".to_owned(),
-            level: meta::Levels::KNOWN.newest().number,
+            level: meta::level::Levels::KNOWN.newest().number,
         });
         self.desk.propose(cx, command, Purpose::Register);
     }

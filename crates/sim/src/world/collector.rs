@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use meta::Command;
 use meta::ids::{FileId, Incarnation};
-use meta::{Command, Fate, FileRef};
+use meta::places::{Fate, FileRef};
 use rpc::Call;
 
 use crate::bucket::{Answer, Request};

@@ -189,7 +189,7 @@ impl Consumer {
                 let op = *op;
                 self.waiting = None;
                 let keys = cx.partitions.keys().cloned();
-                let listed: BTreeMap<String, meta::terms::places::Bounds> = keys
+                let listed: BTreeMap<String, meta::places::Bounds> = keys
                     .zip(bounds)
                     .filter_map(|(key, bounds)| Some((key, bounds?)))
                     .collect();

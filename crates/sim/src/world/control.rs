@@ -17,10 +17,10 @@ use journal::node::{
     Ask, Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Run, Settings, Ticket,
     Verdict,
 };
+use meta::State;
 use meta::command::{Command, ConfigChanges, CreateTopic};
 use meta::ids::{Stamp, TopicId};
 use meta::reply::Reply;
-use meta::state::State;
 use rpc::{Answer, Call, Position, Return};
 
 use crate::faults::Fault;
@@ -338,7 +338,7 @@ impl Control {
     }
 
     /// What a mutated leader makes of a commit.
-    fn mutate(&mut self, cx: &Context, file: &mut meta::CommitFile) {
+    fn mutate(&mut self, cx: &Context, file: &mut meta::commit::CommitFile) {
         if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
             let next = self.state.incarnation(file.file.incarnation);
             let late = cx.is(Mutation::CommitsInAnyOrder);
@@ -355,7 +355,7 @@ impl Control {
     }
 
     /// What rule 5 forbids: the log learns nothing of producers, the leader remembers them while it lives.
-    fn dedup_in_memory(&mut self, file: &mut meta::CommitFile) {
+    fn dedup_in_memory(&mut self, file: &mut meta::commit::CommitFile) {
         let partition = file.slices.partition.first().copied().unwrap_or_default();
         let columns = &mut file.batches;
         for at in 0..columns.producer_id.len() {
@@ -632,7 +632,7 @@ impl Control {
                 check_commit(cx, &self.state, &command, &applied.reply);
             }
             changed.extend(applied.events.into_iter().filter_map(|event| match event {
-                meta::Event::Group(event) => Some(event),
+                meta::reply::Event::Group(event) => Some(event),
                 _ => None,
             }));
             if let Some(ticket) = ticket {
@@ -781,14 +781,14 @@ fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Repl
     let Command::CommitFile(file) = command else {
         return;
     };
-    let Reply::File(meta::FileReply::Committed { .. }) = reply else {
+    let Reply::File(meta::commit::FileReply::Committed { .. }) = reply else {
         return;
     };
-    let found = meta::FileRef {
+    let found = meta::places::FileRef {
         file: file.file,
         nonce: file.nonce,
     };
-    if state.fate(found) != meta::Fate::Live {
+    if state.fate(found) != meta::places::Fate::Live {
         return;
     }
     let key = cx.file_key(file.file, file.nonce);

@@ -8,9 +8,9 @@ use std::time::Duration;
 use control::coordinator::{Coordinator, Effect, Event, Metadata, Settings, Ticket};
 use control::rule::Rule;
 use host::clock::Instant;
+use meta::State;
 use meta::group::Groups;
 use meta::ids::TopicId;
-use meta::state::State;
 use rpc::group::GroupRequest;
 
 use crate::mutation::Mutation;

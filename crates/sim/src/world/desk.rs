@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use meta::Command;
 use meta::ids::FileId;
-use meta::{Command, FileRef};
+use meta::places::FileRef;
 use rpc::Call;
 
 use crate::bucket::Request;

@@ -309,14 +309,9 @@ impl Member {
     }
 
     /// auto.offset.reset = earliest.
-    fn listed(
-        &mut self,
-        cx: &mut Context,
-        op: u64,
-        bounds: Vec<Option<meta::terms::places::Bounds>>,
-    ) {
+    fn listed(&mut self, cx: &mut Context, op: u64, bounds: Vec<Option<meta::places::Bounds>>) {
         let keys = cx.partitions.keys().cloned();
-        let listed: BTreeMap<String, meta::terms::places::Bounds> = keys
+        let listed: BTreeMap<String, meta::places::Bounds> = keys
             .zip(bounds)
             .filter_map(|(key, bounds)| Some((key, bounds?)))
             .collect();

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use meta::commit::BatchOutcome;
 use meta::ids::{PartitionId, ProducerId};
-use meta::terms::places::Bounds;
+use meta::places::Bounds;
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::{Answer, Call};
 

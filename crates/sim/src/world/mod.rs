@@ -20,8 +20,8 @@ mod store;
 use std::collections::BTreeMap;
 
 use host::rng::Rng;
+use meta::State;
 use meta::ids::FileId;
-use meta::state::State;
 
 use crate::bucket::{self, Answer, Request};
 use crate::checker::{self, Report};
@@ -347,9 +347,9 @@ impl World {
             incarnation,
             number: id.number,
         };
-        let live = self
-            .newest()
-            .is_some_and(|state| state.fate(meta::FileRef { file, nonce }) == meta::Fate::Live);
+        let live = self.newest().is_some_and(|state| {
+            state.fate(meta::places::FileRef { file, nonce }) == meta::places::Fate::Live
+        });
         if live && self.cx.bucket.peek(key).is_some() {
             self.cx
                 .violation(format!("the live file {key} was deleted"));
@@ -561,7 +561,7 @@ impl World {
                 continue;
             };
             let located = state.locate(partition, known.log_start(), u64::MAX, usize::MAX);
-            let meta::Located::Found { places, .. } = located else {
+            let meta::places::Located::Found { places, .. } = located else {
                 continue;
             };
             for place in places {

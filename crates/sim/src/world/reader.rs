@@ -9,7 +9,7 @@ use agent::data::fetch::plan::{Want, choose};
 use agent::data::fetch::read::stored_id;
 use bytes::Bytes;
 use meta::ids::{FileId, PartitionId};
-use meta::{Located, SlicePlace as FilePlace};
+use meta::places::{Located, SlicePlace as FilePlace};
 use rpc::call::Locate;
 use rpc::{Call, Position};
 

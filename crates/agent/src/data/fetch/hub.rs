@@ -231,8 +231,8 @@ mod tests {
     use std::task::{Context, Wake, Waker};
 
     use futures::FutureExt;
-    use meta::SlicePlace;
     use meta::ids::FileId;
+    use meta::places::SlicePlace;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use meta::ids::PartitionId;
-use meta::{Located, SlicePlace};
+use meta::places::{Located, SlicePlace};
 use rpc::call::Locate;
 
 use super::plan::{self, Want};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use meta::ids::PartitionId;
-use meta::{Located, SlicePlace};
+use meta::places::{Located, SlicePlace};
 use rpc::call::Locate;
 
 use super::hub::Changes;

@@ -1,7 +1,7 @@
 //! Decides which slices an answer takes, and which parts of files they are read from. Pure. It must
 //! not know where the bytes come from.
 
-use meta::SlicePlace;
+use meta::places::SlicePlace;
 
 use crate::data::cache::Part;
 

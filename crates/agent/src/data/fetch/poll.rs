@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use meta::ids::PartitionId;
-use meta::{Located, SlicePlace};
+use meta::places::{Located, SlicePlace};
 use rpc::call::Locate;
 
 use super::hub::Changes;

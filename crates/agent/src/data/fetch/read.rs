@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use host::budget::Held;
 use host::log_limit::LogLimit;
-use meta::SlicePlace;
 use meta::ids::{FileId, PartitionId};
+use meta::places::SlicePlace;
 use store::bucket::{Bucket, Key, Op};
 use store::file::{FOOTER_BYTES, FileIndex, Footer, TOMBSTONE_BYTES, Tombstone};
 use store::layout::{file_key, parse_file_key};

@@ -10,7 +10,7 @@ use host::backoff::Backoff;
 use host::budget::Held;
 use host::clock::Instant;
 use host::rng::Rng;
-use meta::Located;
+use meta::places::Located;
 use rpc::call::Locate;
 use rpc::{Client, Position};
 
