@@ -15,11 +15,16 @@ use wire::messages::{Request, Response};
 use wire::rope::Rope;
 use wire::scan::check_records;
 
-const TOTAL_BYTES: usize = 4 << 30;
+const TOTAL_BYTES: usize = 1 << 30;
 const LIMITS: ProduceLimits = ProduceLimits {
     produce_version: 11,
     batch_bytes_max: 2 << 20,
     timestamp_type: TimestampType::CreateTime,
+};
+
+const LITTLE: Limits = Limits {
+    window_bytes: 8 << 20,
+    out_bytes: 1 << 20,
 };
 
 fn main() {
@@ -38,6 +43,11 @@ fn main() {
             .ok()
             .flatten()
             .expect("a valid batch");
+        measure("  Produce: walk over records", rounds, batch_bytes, || {
+            let (any, mut limits) = (i64::MIN..=i64::MAX, LITTLE);
+            let read = check_records(black_box(&whole), &any, &mut limits, u64::MAX);
+            black_box(read.expect("valid records"));
+        });
         measure("  Fetch: place and write", rounds, batch_bytes, || {
             black_box(write_fetch(black_box(&whole)));
         });
@@ -61,10 +71,6 @@ fn main() {
 
 /// Prints what it costs to read the records of a batch of so many bytes before compression.
 fn measure_records(raw_bytes: usize) {
-    const LIMITS: Limits = Limits {
-        window_bytes: 8 << 20,
-        out_bytes: 1 << 20,
-    };
     for codec in Compression::ALL {
         let bytes = texts(codec, raw_bytes);
         println!(
@@ -84,7 +90,7 @@ fn measure_records(raw_bytes: usize) {
             measure(&what, 3_000, raw_bytes, || {
                 let any = i64::MIN..=i64::MAX;
                 let read =
-                    check_records(black_box(&batch), &any, &mut LIMITS.clone(), enough_bytes);
+                    check_records(black_box(&batch), &any, &mut LITTLE.clone(), enough_bytes);
                 black_box(read.expect("valid records"));
             });
         }

@@ -200,19 +200,21 @@ impl<R: BufRead> Scan<R> {
             .map_err(|error| DecompressError::of_stream(self.codec, &error).into())
     }
 
+    #[inline]
     fn position(&mut self) -> Result<RecordPosition, RecordError> {
         let index = self.index;
-        let mut fields = Fields {
-            input: &mut self.input,
-            left: u64::MAX,
+        let (timestamp_delta, offset_delta) = match self.record_at_hand() {
+            Some(record) => record,
+            None => self.record().map_err(|error| {
+                self.ran_out = matches!(error, FieldError::RanOut);
+                match error {
+                    FieldError::Malformed | FieldError::RanOut => RecordError::Malformed { index },
+                    FieldError::Stream(error) => {
+                        DecompressError::of_stream(self.codec, &error).into()
+                    }
+                }
+            })?,
         };
-        let (timestamp_delta, offset_delta) = fields.record().map_err(|error| {
-            self.ran_out = matches!(error, FieldError::RanOut);
-            match error {
-                FieldError::Malformed | FieldError::RanOut => RecordError::Malformed { index },
-                FieldError::Stream(error) => DecompressError::of_stream(self.codec, &error).into(),
-            }
-        })?;
         let create_time = self.base_timestamp_ms.checked_add(timestamp_delta);
         let timestamp = self.append_time_ms.or(create_time);
         let timestamp_ms = timestamp.ok_or(RecordError::TimestampOverflow { index })?;
@@ -221,6 +223,30 @@ impl<R: BufRead> Scan<R> {
             offset_delta,
             timestamp_ms,
         })
+    }
+
+    /// Steps over the next record if it is well laid out, short, and here as a whole, as nearly all
+    /// are. Bounds are checked once for each field then, and not for each byte.
+    #[inline]
+    fn record_at_hand(&mut self) -> Option<(i64, i32)> {
+        let here = self.input.fill_buf().ok()?;
+        let (length, bytes) = varint::short(here)?;
+        let end = bytes + usize::try_from(length).ok()?;
+        let mut fields = here.get(bytes..end)?;
+        let record = fields.record().ok()?;
+        self.input.consume(end);
+        Some(record)
+    }
+
+    /// Steps over the next record, of which there may be more than is here.
+    #[cold]
+    fn record(&mut self) -> Result<(i64, i32), FieldError> {
+        let mut fields = Stream {
+            input: &mut self.input,
+            left: u64::MAX,
+        };
+        fields.left = fields.length()?.ok_or(FieldError::Malformed)?;
+        fields.record()
     }
 }
 
@@ -260,17 +286,18 @@ impl From<io::Error> for FieldError {
     }
 }
 
-/// A cursor over the fields of one record.
-struct Fields<'a, R> {
-    input: &'a mut R,
+/// The fields of one record, from the first that was not read yet.
+trait Fields {
+    fn byte(&mut self) -> Result<u8, FieldError>;
+    fn skip_bytes(&mut self, bytes: u64) -> Result<(), FieldError>;
     /// How many bytes of the record are left.
-    left: u64,
-}
+    fn left(&self) -> u64;
+    /// The next number, if it is short and here.
+    fn short(&mut self) -> Option<i16>;
 
-impl<R: BufRead> Fields<'_, R> {
-    /// Steps over a record; yields its timestamp delta and offset delta.
+    /// Steps over all fields; yields the timestamp delta and the offset delta.
+    #[inline]
     fn record(&mut self) -> Result<(i64, i32), FieldError> {
-        self.left = self.length()?.ok_or(FieldError::Malformed)?;
         // The attributes of a record are unused.
         self.byte()?;
         let timestamp_delta = self.number()?;
@@ -283,7 +310,7 @@ impl<R: BufRead> Fields<'_, R> {
             self.skip_bytes(key)?;
             self.skip()?;
         }
-        if self.left > 0 {
+        if self.left() > 0 {
             return Err(FieldError::Malformed);
         }
         Ok((timestamp_delta, offset_delta))
@@ -298,7 +325,79 @@ impl<R: BufRead> Fields<'_, R> {
         }
     }
 
+    /// The length of the next byte field; `None` for null.
     #[inline]
+    fn length(&mut self) -> Result<Option<u64>, FieldError> {
+        match self.number32()? {
+            -1 => Ok(None),
+            length => {
+                let length = u64::try_from(length).map_err(|_| FieldError::Malformed)?;
+                Ok(Some(length))
+            }
+        }
+    }
+
+    #[inline]
+    fn number32(&mut self) -> Result<i32, FieldError> {
+        match self.short() {
+            Some(short) => Ok(i32::from(short)),
+            None => varint::read_i32_by(|| self.byte())?.ok_or(FieldError::Malformed),
+        }
+    }
+
+    #[inline]
+    fn number(&mut self) -> Result<i64, FieldError> {
+        match self.short() {
+            Some(short) => Ok(i64::from(short)),
+            None => varint::read_i64_by(|| self.byte())?.ok_or(FieldError::Malformed),
+        }
+    }
+}
+
+/// A record that is here as a whole.
+impl Fields for &[u8] {
+    #[inline]
+    fn byte(&mut self) -> Result<u8, FieldError> {
+        let (byte, rest) = self.split_first().ok_or(FieldError::Malformed)?;
+        *self = rest;
+        Ok(*byte)
+    }
+
+    #[inline]
+    fn skip_bytes(&mut self, bytes: u64) -> Result<(), FieldError> {
+        let bytes = usize::try_from(bytes).map_err(|_| FieldError::Malformed)?;
+        *self = self.get(bytes..).ok_or(FieldError::Malformed)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn left(&self) -> u64 {
+        self.len() as u64
+    }
+
+    #[inline]
+    fn short(&mut self) -> Option<i16> {
+        let (short, bytes) = varint::short(self)?;
+        *self = &self[bytes..];
+        Some(short)
+    }
+}
+
+/// A record that is read as it comes.
+struct Stream<'a, R> {
+    input: &'a mut R,
+    left: u64,
+}
+
+impl<R: BufRead> Fields for Stream<'_, R> {
+    fn byte(&mut self) -> Result<u8, FieldError> {
+        self.left = self.left.checked_sub(1).ok_or(FieldError::Malformed)?;
+        let next = self.input.fill_buf()?;
+        let byte = *next.first().ok_or(FieldError::RanOut)?;
+        self.input.consume(1);
+        Ok(byte)
+    }
+
     fn skip_bytes(&mut self, bytes: u64) -> Result<(), FieldError> {
         self.left = self.left.checked_sub(bytes).ok_or(FieldError::Malformed)?;
         let mut rest = bytes;
@@ -314,54 +413,11 @@ impl<R: BufRead> Fields<'_, R> {
         Ok(())
     }
 
-    /// The length of the next byte field; `None` for null.
-    fn length(&mut self) -> Result<Option<u64>, FieldError> {
-        match self.number32()? {
-            -1 => Ok(None),
-            length => {
-                let length = u64::try_from(length).map_err(|_| FieldError::Malformed)?;
-                Ok(Some(length))
-            }
-        }
+    fn left(&self) -> u64 {
+        self.left
     }
 
-    #[inline]
-    fn number32(&mut self) -> Result<i32, FieldError> {
-        if let Some(short) = self.short_number()? {
-            return Ok(i32::from(short));
-        }
-        varint::read_i32_by(|| self.byte())?.ok_or(FieldError::Malformed)
-    }
-
-    #[inline]
-    fn number(&mut self) -> Result<i64, FieldError> {
-        if let Some(short) = self.short_number()? {
-            return Ok(i64::from(short));
-        }
-        varint::read_i64_by(|| self.byte())?.ok_or(FieldError::Malformed)
-    }
-
-    /// The next number, if it is one of nearly all: short, and at hand as a whole. Reading every
-    /// number byte by byte would make the walk as dear as a batch's checksum.
-    #[inline]
-    fn short_number(&mut self) -> Result<Option<i16>, FieldError> {
-        let Some((number, bytes)) = varint::short(self.input.fill_buf()?) else {
-            return Ok(None);
-        };
-        let Some(left) = self.left.checked_sub(bytes as u64) else {
-            return Ok(None);
-        };
-        self.left = left;
-        self.input.consume(bytes);
-        Ok(Some(number))
-    }
-
-    #[inline]
-    fn byte(&mut self) -> Result<u8, FieldError> {
-        self.left = self.left.checked_sub(1).ok_or(FieldError::Malformed)?;
-        let next = self.input.fill_buf()?;
-        let byte = *next.first().ok_or(FieldError::RanOut)?;
-        self.input.consume(1);
-        Ok(byte)
+    fn short(&mut self) -> Option<i16> {
+        None
     }
 }

@@ -301,15 +301,20 @@ impl<M> Inbox<M> {
     }
 
     /// The size of a chunk that fits the frames likely to come together, each as long as the last
-    /// one, so that the chunk's end cuts none. Of frames larger than a chunk only the length is
-    /// read first, since further bytes would have to be moved.
+    /// one, so that the chunk's end cuts none. A burst is likely to be as large as the last one, and
+    /// one that becomes larger to double: room that stays empty would be kept with the frames. Of
+    /// frames larger than a chunk only the length is read first, since further bytes would have to be
+    /// moved.
     fn expected_chunk(&self) -> usize {
         let one = self.last.map_or(0, |last| last.bytes);
         if one == 0 || one > BEGINNING_BYTES {
             return 0;
         }
-        let likely = self.last_burst.max(self.burst).min(BEGINNING_BYTES);
-        (likely / one).max(1) * one
+        let likely = match self.last_burst.saturating_sub(self.burst) {
+            0 => self.burst,
+            rest => rest,
+        };
+        (likely.min(BEGINNING_BYTES) / one).max(1) * one
     }
 
     /// The kind and length of the frame at the start of the buffer, once both are known; the text

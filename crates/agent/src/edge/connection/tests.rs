@@ -506,6 +506,22 @@ fn pipelined_frames_share_chunks_and_are_charged_once_for_each() {
 }
 
 #[test]
+fn a_burst_like_the_last_one_keeps_no_empty_room_alive() {
+    let mut alone = Alone::new();
+    let frames: Vec<u8> = (0..5)
+        .flat_map(|number| frame(number, Kind::Bulk, 16 * KIB))
+        .collect();
+    for millis in 0..3 {
+        alone.served.clear();
+        alone.send(at(millis), &frames);
+        alone.answer_all(at(millis));
+    }
+    assert_eq!(alone.served.len(), 5);
+    let held = alone.pool.total - alone.pool.free.get();
+    assert!(held <= frames.len() + 100, "{held} for {}", frames.len());
+}
+
+#[test]
 fn a_lone_frame_is_read_in_one_call_into_memory_of_its_own_size() {
     let mut alone = Alone::new();
     for second in 0..3 {
