@@ -486,21 +486,21 @@ fn pipelined_frames_share_chunks_and_are_charged_once_for_each() {
     let mut alone = Alone::new();
     let frames = |count: usize| -> Vec<u8> {
         (0..count)
-            .flat_map(|_| frame(0, Kind::Bulk, 16 * KIB))
+            .flat_map(|_| frame(0, Kind::Bulk, 7 * KIB))
             .collect()
     };
     // The first burst tells the size of the next.
-    alone.send(at(0), &frames(8));
+    alone.send(at(0), &frames(18));
     alone.answer_all(at(0));
     alone.served.clear();
     (alone.takes, alone.reads) = (0, 0);
-    alone.send(at(1), &frames(24));
-    assert_eq!(alone.served.len(), 24);
-    assert!(alone.takes <= 9, "{} takes", alone.takes);
-    assert!(alone.reads <= 9, "{} reads", alone.reads);
+    alone.send(at(1), &frames(45));
+    assert_eq!(alone.served.len(), 45);
+    assert!(alone.takes <= 6, "{} takes", alone.takes);
+    assert!(alone.reads <= 6, "{} reads", alone.reads);
     alone.answer_all(at(1));
     let held: usize = alone.pool.total - alone.pool.free.get();
-    assert!(held <= 10 * BEGINNING_BYTES, "{held}");
+    assert!(held <= 6 * BEGINNING_BYTES, "{held}");
     alone.served.clear();
     assert_eq!(alone.pool.free.get(), alone.pool.total);
 }
@@ -508,15 +508,15 @@ fn pipelined_frames_share_chunks_and_are_charged_once_for_each() {
 #[test]
 fn a_burst_like_the_last_one_keeps_no_empty_room_alive() {
     let mut alone = Alone::new();
-    let frames: Vec<u8> = (0..5)
-        .flat_map(|number| frame(number, Kind::Bulk, 16 * KIB))
+    let frames: Vec<u8> = (0..14)
+        .flat_map(|number| frame(number, Kind::Bulk, 7 * KIB))
         .collect();
     for millis in 0..3 {
         alone.served.clear();
         alone.send(at(millis), &frames);
         alone.answer_all(at(millis));
     }
-    assert_eq!(alone.served.len(), 5);
+    assert_eq!(alone.served.len(), 14);
     let held = alone.pool.total - alone.pool.free.get();
     assert!(held <= frames.len() + 100, "{held} for {}", frames.len());
 }
@@ -532,6 +532,22 @@ fn a_lone_frame_is_read_in_one_call_into_memory_of_its_own_size() {
     assert_eq!(alone.reads, 1);
     let (bytes, memory) = alone.served.pop().unwrap();
     assert!(memory.bytes <= bytes + KIB, "{}", memory.bytes);
+}
+
+#[test]
+fn frames_that_are_not_small_have_memory_of_their_own_size_even_in_a_burst() {
+    let mut alone = Alone::new();
+    let frames: Vec<u8> = (0..6)
+        .flat_map(|number| frame(number, Kind::Bulk, 16 * KIB))
+        .collect();
+    for millis in 0..2 {
+        alone.served.clear();
+        alone.send(at(millis), &frames);
+        alone.answer_all(at(millis));
+    }
+    let sizes: Vec<usize> = alone.served.iter().map(|(_, held)| held.bytes).collect();
+    assert_eq!(sizes, [sizes[0]; 6]);
+    assert!(sizes[0] <= 16 * KIB + 100, "{sizes:?}");
 }
 
 #[test]
@@ -648,15 +664,15 @@ fn a_halted_frame_loses_its_connection_at_once_only_if_others_want_its_memory() 
 #[test]
 fn a_frame_that_halts_in_a_chunk_with_whole_ones_keeps_no_beginning_from_others() {
     let mut alone = Alone::new();
-    let frames: Vec<u8> = (0..4)
-        .flat_map(|number| frame(number, Kind::Bulk, 15 * KIB))
+    let frames: Vec<u8> = (0..9)
+        .flat_map(|number| frame(number, Kind::Bulk, 7 * KIB))
         .collect();
     // The first burst tells the size of the chunk for the next.
     alone.send(at(0), &frames);
     alone.answer_all(at(0));
     alone.served.clear();
-    alone.send(at(1), &frames[..frames.len() - 8 * KIB]);
-    assert_eq!(alone.served.len(), 3);
+    alone.send(at(1), &frames[..frames.len() - 2 * KIB]);
+    assert_eq!(alone.served.len(), 8);
     alone.served.clear();
     let effect = alone.core.time(at(2_000), &WantingBeginnings);
     assert!(matches!(effect, Some(Effect::Close(End::Slow))));
