@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Servers under test: `seaway dev` from the release build, or Apache Kafka as the reference, behind one interface.
 
-    server.py [--reference] [--set NAME=VALUE ...] -- COMMAND ...
+    python -m tests.server [--reference] [--set NAME=VALUE ...] -- COMMAND ...
 
 starts a fresh server on a free port, runs COMMAND with BOOTSTRAP, SERVER_PID, SERVER_LOG and SERVER_HTTP in its
 environment, stops the server, and ends with COMMAND's exit code; or with 1 if the server did not outlive it.
@@ -17,12 +16,9 @@ import sys
 import tempfile
 import time
 
-TESTS = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS / "reference"))
-import kafka as reference  # noqa: E402
-import patience  # noqa: E402
+from tests import ROOT, apache_kafka, patience
 
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TESTS.parent / "target"))
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SEAWAY = pathlib.Path(os.environ.get("SEAWAY", TARGET / "release" / "seaway"))
 SETTINGS = {
     "num.partitions": "4",
@@ -38,8 +34,8 @@ class Seaway:
     def __init__(self, directory, settings=None, bucket=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = reference.free_port()
-        self.http_port = reference.free_port()
+        self.port = apache_kafka.free_port()
+        self.http_port = apache_kafka.free_port()
         self.settings = SETTINGS | (settings or {})
         self.bucket = bucket
         self.log = self.directory / "server.log"
@@ -78,7 +74,7 @@ class Seaway:
     def start(self, environment=None, ready_timeout_s=20):
         self.launch(environment)
         deadline = patience.now_s() + ready_timeout_s
-        while not reference.answers(self.port):
+        while not apache_kafka.answers(self.port):
             if self.process.poll() is not None:
                 raise RuntimeError(f"seaway ended with {self.process.returncode}; {self.log} ends:\n{self.log_tail()}")
             if patience.now_s() > deadline:
@@ -115,7 +111,7 @@ class Reference:
 
     def __init__(self, directory, settings=None):
         self.directory = pathlib.Path(directory)
-        self.port = reference.free_port()
+        self.port = apache_kafka.free_port()
         self.http_port = 0
         self.settings = {name: value for name, value in (settings or {}).items() if not name.startswith("flush.")}
         self.log = self.directory / "kafka.log"
@@ -126,17 +122,17 @@ class Reference:
         return f"127.0.0.1:{self.port}"
 
     def start(self, environment=None):
-        self.pid = reference.start(self.directory, self.port, self.settings)
+        self.pid = apache_kafka.start(self.directory, self.port, self.settings)
 
     def alive(self):
-        return reference.process_runs(self.pid)
+        return apache_kafka.process_runs(self.pid)
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
     def stop(self):
-        reference.stop(self.directory)
+        apache_kafka.stop(self.directory)
         return True
 
     def log_tail(self, lines=25):

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""aiokafka against any cluster: BOOTSTRAP=host:port aio.py [CHECK ...].
+"""aiokafka against any cluster: BOOTSTRAP=host:port python -m tests.clients.aio [CHECK ...].
 
-`aio.py member ...` is a consumer group's member for groups.py.
+Its argument `member` makes it a consumer group's member for groups.py.
 """
 
 import asyncio
@@ -13,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError
 
-import members
-from harness import (
+from tests.clients import members
+from tests.harness import (
     BOOTSTRAP, CODECS, VALUE_BYTES_MAX, Suite, an_hour_ago_ms, expect, expect_equal, expect_same_records,
     mixed_records, payload, unique,
 )

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""confluent-kafka (librdkafka) against any cluster: BOOTSTRAP=host:port confluent.py [CHECK ...].
+"""confluent-kafka (librdkafka) against any cluster: BOOTSTRAP=host:port python -m tests.clients.confluent [CHECK ...].
 
-`confluent.py member ...` is a consumer group's member for groups.py.
+Its argument `member` makes it a consumer group's member for groups.py.
 """
 
 import sys
@@ -12,10 +11,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType
 
-import members
-from harness import (
+from tests import patience
+from tests.clients import members
+from tests.harness import (
     BOOTSTRAP, CODECS, VALUE_BYTES_MAX, Suite, an_hour_ago_ms, expect, expect_equal, expect_same_records, mixed_records,
-    patience, payload, unique, wait_until,
+    payload, unique, wait_until,
 )
 
 suite = Suite("confluent-kafka")

@@ -1,5 +1,5 @@
-#!/usr/bin/env python3
-"""Consumer groups made of real processes of every client: BOOTSTRAP=host:port groups.py [CHECK | CLIENT ...].
+"""Consumer groups made of real processes of every client:
+BOOTSTRAP=host:port python -m tests.clients.groups [CHECK | CLIENT ...].
 
 Members are the client programs' `member` mode (see members.py); this driver starts them, kills one with SIGKILL,
 restarts static ones, and judges by what they report. What it sends, each record once, every group must deliver.
@@ -7,25 +7,24 @@ restarts static ones, and judges by what they report. What it sends, each record
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
 import threading
 
-from confluent import create_topic, produce, producer
-from harness import TOOLS, Suite, expect, expect_equal, patience, unique, wait_until
+from tests import ROOT, TOOLS, patience
+from tests.clients.confluent import create_topic, produce, producer
+from tests.harness import Suite, expect, expect_equal, unique, wait_until
 
-HERE = pathlib.Path(__file__).resolve().parent
 PARTITIONS = 6
 suite = Suite("groups")
 
 COMMANDS = {
-    "confluent-kafka": [sys.executable, str(HERE / "confluent.py")],
-    "kafka-python": [sys.executable, str(HERE / "kafka_python.py")],
-    "aiokafka": [sys.executable, str(HERE / "aio.py")],
-    "kafkajs": ["node", str(HERE / "kafkajs.js")],
-    "java": [sys.executable, str(HERE / "java_client.py")],
+    "confluent-kafka": [sys.executable, "-m", "tests.clients.confluent"],
+    "kafka-python": [sys.executable, "-m", "tests.clients.kafka_python"],
+    "aiokafka": [sys.executable, "-m", "tests.clients.aio"],
+    "kafkajs": ["node", "tests/clients/kafkajs.js"],
+    "java": [sys.executable, "-m", "tests.clients.java_client"],
 }
 
 
@@ -41,7 +40,8 @@ class Member:
             "NODE_PATH": str(TOOLS / "node" / "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING": "1",
         }
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log(group), env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log(group), cwd=ROOT,
+            env=environment,
         )
         self.values = []
         self.rebalances = []

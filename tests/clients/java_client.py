@@ -1,8 +1,8 @@
-#!/usr/bin/env python3
-"""The Java client and Kafka's own console tools against any cluster: BOOTSTRAP=host:port java_client.py [CHECK ...].
+"""The Java client and Kafka's own console tools against any cluster:
+BOOTSTRAP=host:port python -m tests.clients.java_client [CHECK ...].
 
 Compiles java/Checks.java against the client's jars, runs it, and adds checks of the console producer and consumer and
-of the administrator's tools. `java_client.py member ...` becomes a group member for groups.py.
+of the administrator's tools. Its argument `member` makes it a group member for groups.py.
 """
 
 import os
@@ -11,10 +11,8 @@ import subprocess
 import sys
 import tempfile
 
-from harness import BOOTSTRAP, TOOLS, Suite, expect, expect_equal, unique
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "reference"))
-import kafka as reference  # noqa: E402
+from tests import TOOLS, apache_kafka
+from tests.harness import BOOTSTRAP, Suite, expect, expect_equal, unique
 
 SOURCE = pathlib.Path(__file__).resolve().parent / "java" / "Checks.java"
 suite = Suite("java")
@@ -38,14 +36,14 @@ def classes():
 
 
 def checks_command(*arguments):
-    command = reference.java_command("Checks", *arguments, heap="256m")
+    command = apache_kafka.java_command("Checks", *arguments, heap="256m")
     command[command.index("-cp") + 1] += f":{classes()}"
     return command
 
 
 def tool(main, *arguments, stdin=""):
     done = subprocess.run(
-        reference.java_command(f"org.apache.kafka.tools.{main}", *arguments, heap="256m"),
+        apache_kafka.java_command(f"org.apache.kafka.tools.{main}", *arguments, heap="256m"),
         input=stdin, capture_output=True, text=True,
     )
     expect_equal(done.returncode, 0, f"exit code of {main}: {done.stderr[-800:]}{done.stdout[-300:]}")

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
-"""kafka-python against any cluster: BOOTSTRAP=host:port kafka_python.py [CHECK ...].
+"""kafka-python against any cluster: BOOTSTRAP=host:port python -m tests.clients.kafka_python [CHECK ...].
 
-`kafka_python.py member ...` is a consumer group's member for groups.py.
+Its argument `member` makes it a consumer group's member for groups.py.
 """
 
 import sys
@@ -16,8 +15,8 @@ from kafka.errors import (
     InvalidTopicError, KafkaError, MessageSizeTooLargeError, TopicAlreadyExistsError, UnknownTopicOrPartitionError,
 )
 
-import members
-from harness import (
+from tests.clients import members
+from tests.harness import (
     BOOTSTRAP, CODECS, VALUE_BYTES_MAX, Suite, an_hour_ago_ms, expect, expect_equal, expect_same_records,
     mixed_records, payload, unique, wait_until,
 )

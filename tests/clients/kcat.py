@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
-"""kcat against any cluster: BOOTSTRAP=host:port kcat.py [CHECK ...]."""
+"""kcat against any cluster: BOOTSTRAP=host:port python -m tests.clients.kcat [CHECK ...]."""
 
 import json
 import os
 import subprocess
 import tempfile
 
-from harness import (
+from tests.harness import (
     BOOTSTRAP, CODECS, VALUE_BYTES_MAX, Suite, an_hour_ago_ms, expect, expect_equal, payload, unique, wait_until,
 )
 

@@ -1,5 +1,5 @@
-#!/usr/bin/env python3
-"""Bad input for a running server: BOOTSTRAP=host:port SERVER_PID=pid run.py [--seed N] [--rss-growth-mib N]
+"""Bad input for a running server:
+BOOTSTRAP=host:port SERVER_PID=pid python -m tests.hostile [--seed N] [--rss-growth-mib N]
 
 Random, truncated, oversized and negative frames, and bodies made of huge array and string lengths, on every API and
 version that the server advertises, before and after a handshake; connections that never finish a frame; corrupt
@@ -16,16 +16,11 @@ import random
 import resource
 import socket
 import struct
-import sys
 import threading
 import time
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-sys.path.insert(0, str(TESTS / "clients"))
-import protocol  # noqa: E402
-import patience  # noqa: E402
-from harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
+from tests import patience, protocol
+from tests.harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique, wait_until
 
 PID = int(os.environ["SERVER_PID"])
 CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, COORDINATOR_LOAD_IN_PROGRESS, INVALID_RECORD = 2, 10, 14, 87

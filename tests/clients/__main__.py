@@ -1,32 +1,29 @@
-#!/usr/bin/env python3
 """Runs the client programs against BOOTSTRAP, a few at a time: a line per program, the output of those that fail.
 
-    BOOTSTRAP=host:port run.py [--jobs N] [PROGRAM ...]
+    BOOTSTRAP=host:port python -m tests.clients [--jobs N] [PROGRAM ...]
 """
 
 import argparse
 import concurrent.futures
 import os
-import pathlib
 import subprocess
 import sys
 import time
 
-from harness import TOOLS
+from tests import ROOT, TOOLS
 
-HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = {
     # The longest first, so that the others fill the time beside it.
-    "java": [sys.executable, "java_client.py"],
-    "groups-java": [sys.executable, "groups.py", "java"],
-    "groups-confluent-kafka": [sys.executable, "groups.py", "confluent-kafka"],
-    "groups-kafka-python": [sys.executable, "groups.py", "kafka-python"],
-    "groups-kafkajs-aiokafka": [sys.executable, "groups.py", "kafkajs", "aiokafka"],
-    "confluent-kafka": [sys.executable, "confluent.py"],
-    "kafkajs": ["node", "kafkajs.js"],
-    "kafka-python": [sys.executable, "kafka_python.py"],
-    "aiokafka": [sys.executable, "aio.py"],
-    "kcat": [sys.executable, "kcat.py"],
+    "java": [sys.executable, "-m", "tests.clients.java_client"],
+    "groups-java": [sys.executable, "-m", "tests.clients.groups", "java"],
+    "groups-confluent-kafka": [sys.executable, "-m", "tests.clients.groups", "confluent-kafka"],
+    "groups-kafka-python": [sys.executable, "-m", "tests.clients.groups", "kafka-python"],
+    "groups-kafkajs-aiokafka": [sys.executable, "-m", "tests.clients.groups", "kafkajs", "aiokafka"],
+    "confluent-kafka": [sys.executable, "-m", "tests.clients.confluent"],
+    "kafkajs": ["node", "tests/clients/kafkajs.js"],
+    "kafka-python": [sys.executable, "-m", "tests.clients.kafka_python"],
+    "aiokafka": [sys.executable, "-m", "tests.clients.aio"],
+    "kcat": [sys.executable, "-m", "tests.clients.kcat"],
 }
 
 
@@ -38,7 +35,7 @@ def run(name):
     started = time.monotonic()
     try:
         done = subprocess.run(
-            PROGRAMS[name], cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            PROGRAMS[name], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", timeout=1800,
         )
         code, output = done.returncode, done.stdout

@@ -6,21 +6,16 @@ only if all passed. Checks can be named on the command line to run some alone.
 
 import hashlib
 import os
-import pathlib
 import random
 import signal
 import sys
 import time
 import traceback
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-import patience  # noqa: E402
+from tests import patience
 
-BOOTSTRAP = os.environ.get("BOOTSTRAP") or sys.exit("set BOOTSTRAP=host:port")
+BOOTSTRAP = os.environ.get("BOOTSTRAP")
 CHECK_TIMEOUT_S = int(os.environ.get("CHECK_TIMEOUT_S", "90"))
-TOOLS = pathlib.Path(
-    os.environ.get("SEAWAY_TOOLS", pathlib.Path(__file__).resolve().parent.parent.parent / ".tools")
-).resolve()
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 # Kafka's default for the largest batch (message.max.bytes), and the value of a lone record without key and headers
@@ -127,10 +122,11 @@ def wait_until(condition, timeout_s, what, interval_s=0.05):
 
 
 class Suite:
-    """The checks of one client program."""
+    """The checks of one program, against the cluster at BOOTSTRAP unless each has a server of its own."""
 
-    def __init__(self, client):
+    def __init__(self, client, own_servers=False):
         self.client = client
+        self.own_servers = own_servers
         self.checks = {}
 
     def check(self, function):
@@ -138,6 +134,8 @@ class Suite:
         return function
 
     def main(self, arguments=None):
+        if not BOOTSTRAP and not self.own_servers:
+            sys.exit("set BOOTSTRAP=host:port")
         names = sys.argv[1:] if arguments is None else arguments
         unknown = [name for name in names if name not in self.checks]
         if unknown:

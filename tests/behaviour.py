@@ -1,21 +1,15 @@
-#!/usr/bin/env python3
 """What clients rely on and no client library shows: error codes, repeats and orders, by raw requests.
-BOOTSTRAP=host:port run.py [CHECK ...]
+BOOTSTRAP=host:port python -m tests.behaviour [CHECK ...]
 
-Every expectation holds for Apache Kafka too: `tests/server.py --reference -- tests/behaviour/run.py`.
+Every expectation holds for Apache Kafka too: `python -m tests.server --reference -- python -m tests.behaviour`.
 """
 
 import gzip
-import pathlib
 import struct
-import sys
 import time
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-sys.path.insert(0, str(TESTS / "clients"))
-import protocol  # noqa: E402
-from harness import BOOTSTRAP, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
+from tests import protocol
+from tests.harness import BOOTSTRAP, Suite, expect, expect_equal, unique, wait_until
 
 INIT_PRODUCER_ID, OFFSET_FETCH, FIND_COORDINATOR, OFFSET_COMMIT, JOIN_GROUP, HEARTBEAT = 22, 9, 10, 8, 11, 12
 OFFSET_FOR_LEADER_EPOCH = 23

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Kills the server at random moments under load from real idempotent clients, starts it again on the same data, and
 has the checker judge what the clients were told.
 
-    run.py [--rounds N] [--seed N] [--history FILE] [--reference] [--check COMMAND ...]
+    python -m tests.kill [--rounds N] [--seed N] [--history FILE] [--reference] [--check COMMAND ...]
 
 Round by round the server is killed: with SIGKILL after a while, with SIGKILL while it starts, by the fail point between
 the upload of a file and its commit, or by the one between commit and answer. Between two kills it must acknowledge
@@ -27,11 +26,8 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition, version
 from confluent_kafka.admin import AdminClient, NewTopic
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-import patience  # noqa: E402
-import protocol  # noqa: E402
-import server as servers  # noqa: E402
+from tests import patience, protocol
+from tests import server as servers
 
 TOPICS, PARTITIONS = 2, 3
 KEYS = [(f"kill-{topic}", partition) for topic in range(TOPICS) for partition in range(PARTITIONS)]

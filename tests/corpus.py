@@ -1,5 +1,5 @@
-#!/usr/bin/env python3
-"""Sends this machine's own documentation through the cluster and gets it back byte for byte: BOOTSTRAP=host:port run.py
+"""Sends this machine's own documentation through the cluster and gets it back byte for byte:
+BOOTSTRAP=host:port python -m tests.corpus
 
 Every file is a key, every line a record. kcat produces them, compressed and idempotent; a group of three kcat processes
 reads them. Then each file is put together again from its records, in the order of their offsets, and compared.
@@ -8,16 +8,14 @@ reads them. Then each file is put together again from its records, in the order 
 import collections
 import pathlib
 import subprocess
-import sys
 import sysconfig
 import threading
 import time
 
 from confluent_kafka import KafkaException
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "clients"))
-from confluent import admin_client, create_topic  # noqa: E402
-from harness import BOOTSTRAP, Suite, expect, expect_equal, unique, wait_until  # noqa: E402
+from tests.clients.confluent import admin_client, create_topic
+from tests.harness import BOOTSTRAP, Suite, expect, expect_equal, unique, wait_until
 
 PARTITIONS = 6
 BYTES_MAX = 8 << 20

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""`seaway dev` as a process: run.py [CHECK ...]. Start, stop, restart, refusals, the client verbs, damage in the bucket,
+"""`seaway dev` as a process: python -m tests.process [CHECK ...]. Start, stop, restart, refusals, the client verbs, damage in the bucket,
 and a bucket that goes away, on a directory and on an S3 server that others wrote."""
 
 import json
@@ -9,23 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS))
-sys.path.insert(0, str(TESTS / "clients"))
-os.environ.setdefault("BOOTSTRAP", "each check has a server of its own")
-import patience  # noqa: E402
-import protocol  # noqa: E402
-import server as servers  # noqa: E402
-from harness import TOOLS, Suite, expect, expect_equal, wait_until  # noqa: E402
+from tests import TOOLS, apache_kafka, patience, protocol
+from tests import server as servers
+from tests.harness import Suite, expect, expect_equal, wait_until
 
-suite = Suite("process")
+suite = Suite("process", own_servers=True)
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "password"}
 CORRUPT_OR_STORAGE = {2, 56}  # CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR
 
@@ -161,7 +154,7 @@ def a_log_that_cannot_be_written_does_not_end_the_node(directory):
     server = seaway(directory / "one", settings={"log.level": "debug"})
     with open("/dev/full", "ab") as full:
         server.process = subprocess.Popen(server.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=full)
-    wait_until(lambda: servers.reference.answers(server.port), 20, "a node whose log is full")
+    wait_until(lambda: apache_kafka.answers(server.port), 20, "a node whose log is full")
     create(server, "kept")
     values = values_of("kept")
     produce(server, "kept", values)
@@ -231,7 +224,7 @@ def told_address(server):
 
 @check
 def clients_are_told_what_they_can_connect_to(directory):
-    port = servers.reference.free_port()
+    port = apache_kafka.free_port()
     cases = [
         ("127.0.0.1", {}, "127.0.0.1", port, False),
         ("localhost", {}, "localhost", port, False),
@@ -399,7 +392,7 @@ def the_client_verbs(directory):
     _, complaint = verb(server, "topic", "create", "none", "-p", "-1", *address, wanted_exit=2)
     expect("at least one partition" in complaint, complaint)
     # Kafka's list of addresses, of which the first is dead.
-    dead = f"127.0.0.1:{servers.reference.free_port()}"
+    dead = f"127.0.0.1:{apache_kafka.free_port()}"
     verb(server, "produce", "set", "-k", ":", "-b", f"{dead},{server.bootstrap}", stdin="a:1\nb:2\n")
     _, complaint = verb(server, "produce", "set", "-k", ":", *address, stdin="c:3\nd\ne:5\n", wanted_exit=1)
     expect("line 2 of standard input" in complaint and "1 records acknowledged" in complaint, complaint)
@@ -652,7 +645,7 @@ class Gateway:
     def __init__(self, directory):
         self.directory = directory
         (directory / "bucket").mkdir(parents=True)
-        self.port = servers.reference.free_port()
+        self.port = apache_kafka.free_port()
         self.process = None
 
     @property

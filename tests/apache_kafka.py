@@ -2,8 +2,8 @@
 """Runs one Apache Kafka broker (KRaft, combined roles) from its Maven artifacts: the reference that the client programs
 are checked against, and the peer in benchmarks.
 
-    kafka.py start --dir DIR --port PORT [--set NAME=VALUE ...]   returns when the broker answers; prints its pid
-    kafka.py stop --dir DIR
+    apache_kafka.py start --dir DIR --port PORT [--set NAME=VALUE ...]   returns when the broker answers; prints its pid
+    apache_kafka.py stop --dir DIR
 
 The broker keeps running after `start`; its data, log and pid lie in DIR. It listens on 127.0.0.1 only.
 """
@@ -18,8 +18,8 @@ import subprocess
 import sys
 import time
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
-TOOLS = pathlib.Path(os.environ.get("SEAWAY_TOOLS", TESTS.parent / ".tools")).resolve()
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOLS = pathlib.Path(os.environ.get("SEAWAY_TOOLS", ROOT / ".tools")).resolve()
 JAVA = TOOLS / "java"
 CLUSTER_ID = "c2Vhd2F5LXJlZmVyZW5jZQ"
 

@@ -1,0 +1,1 @@
+"""Programs that use a cluster as applications do, one for each client library."""
