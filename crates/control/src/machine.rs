@@ -125,6 +125,17 @@ impl StateMachine for Machine {
         Ok((Position(entry.index), applied.reply))
     }
 
+    fn kind(command: &[u8]) -> String {
+        let Ok(command) = Command::decode(command) else {
+            return "of no kind that this release knows".to_owned();
+        };
+        let text = format!("{command:?}");
+        let end = text
+            .find(|c: char| !c.is_alphanumeric())
+            .unwrap_or(text.len());
+        text[..end].to_owned()
+    }
+
     fn capture(&self) -> Box<dyn Capture> {
         Box::new(Captured {
             level: self.state.level().number,

@@ -29,6 +29,13 @@ impl Node {
         self.why_halted()
     }
 
+    /// Waits until an entry of the journal cannot be applied here, and says which and why.
+    pub async fn stuck(&self) -> String {
+        self.reach(&[Role::Stuck]).await;
+        let rebuilds = || "the state is given up for an entry of the journal".to_owned();
+        self.replica.status().stuck.unwrap_or_else(rebuilds)
+    }
+
     pub(crate) async fn reach(&self, wanted: &[Role]) -> Role {
         let mut roles = self.replica.roles();
         loop {

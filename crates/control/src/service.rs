@@ -55,7 +55,12 @@ impl Control for Node {
         let mut at = self.position();
         let mut freshness = Freshness::Applied(at);
         loop {
-            match self.with_state(|state| self.answers.step(state, call, freshness))? {
+            let step = self.with_state(|state| self.answers.step(state, call, freshness));
+            if self.replica.is_void() {
+                let reason = "an entry of the journal cannot be applied".to_owned();
+                return Err(Error::Unavailable { reason });
+            }
+            match step? {
                 Step::Now(value) => return Ok(Answer { at, value }),
                 Step::Reach(position, again) => {
                     self.reach_position(position).await?;

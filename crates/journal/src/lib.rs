@@ -11,6 +11,7 @@ pub mod node;
 pub mod object;
 #[cfg(test)]
 mod page;
+pub mod quarantine;
 pub mod replica;
 pub mod rule;
 pub mod snapshot;

@@ -14,6 +14,7 @@ use host::clock::Instant;
 use crate::chain::Chain;
 use crate::engine::{self, Append, Content, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
+use crate::quarantine::{Quarantined, Word};
 use crate::rule::Rules;
 use crate::snapshot::Cut;
 
@@ -27,6 +28,7 @@ mod loading;
 mod queue;
 mod retention;
 mod settings;
+mod stuck;
 
 #[cfg(test)]
 mod simulation;
@@ -39,6 +41,7 @@ use following::Following;
 use leading::Leading;
 use loading::{Loading, Verifying};
 pub use settings::{Settings, SnapshotPolicy, Takeover};
+use stuck::{Quarantining, Stuck};
 
 /// For how long after the start of an append that succeeded a leader answers from memory
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.
@@ -142,6 +145,8 @@ pub enum Event {
     SnapshotLoaded(Ask, Result<Loaded, engine::Error>),
     /// Answer to [`Effect::Scan`]: the unbroken run from the slot asked for.
     Scanned(Ask, Run),
+    /// Answer to [`Effect::FindSnapshot`]: its index.
+    SnapshotFound(Ask, Result<Option<u64>, engine::Error>),
     /// Answer to [`Effect::ReadFloor`].
     FloorRead(Ask, Result<u64, engine::Error>),
     /// Answer to [`Effect::Take`]: what is settled. The tenure is the shell's to keep.
@@ -162,7 +167,8 @@ pub enum Event {
     SnapshotVerified(u64, Verdict),
     /// Answer to [`Effect::Trim`] of the slots below this one.
     Trimmed(u64, Result<(), engine::Error>),
-    /// The state machine could not apply the entry at this index.
+    /// The state machine could not apply the entry at this index, and may have changed in part. No effect after that was
+    /// performed, and nobody waits for a reply any more.
     Poisoned(u64, String),
 }
 
@@ -174,7 +180,13 @@ pub enum Effect {
         ask: Ask,
         /// The index above which a snapshot is of use.
         above: u64,
+        /// The state in use is void: before anything else, put that before the first command in its place.
+        anew: bool,
+        /// Snapshots that hold one of these entries are of no use ([`Cut::holds`]).
+        leaves_out: Vec<Quarantined>,
     },
+    /// Look for a snapshot at or above this index.
+    FindSnapshot { ask: Ask, from: u64 },
     /// Read the unbroken run of slots from here.
     Scan { ask: Ask, from: u64, limit: usize },
     /// Read the engine's floor, and check that no slot was lost at the end of the chain.
@@ -289,6 +301,8 @@ pub enum Role {
     BecomingLeader,
     /// It leads, or renews its claim after another writer got in its way.
     Leader,
+    /// It cannot apply an entry, or builds another state because of one: what it has applied is of no use to anybody.
+    Stuck,
     /// It has stopped for good.
     Halted,
 }
@@ -301,6 +315,7 @@ enum State {
     Claiming(Claiming),
     Confirming(Confirming),
     Leading(Box<Leading>),
+    Quarantining(Quarantining),
     Halted(String),
 }
 
@@ -335,6 +350,10 @@ impl Node {
     }
 
     pub fn role(&self) -> Role {
+        let is_halted = matches!(self.state, State::Halted(_));
+        if (self.lasting.stuck.is_some() || self.lasting.rebuilds) && !is_halted {
+            return Role::Stuck;
+        }
         match &self.state {
             State::Loading(_) | State::Verifying(_) => Role::Loading,
             State::Following(_) => Role::Follower,
@@ -350,6 +369,7 @@ impl Node {
             | State::Leading(_) => Role::Leader,
             State::Taking(_) | State::Claiming(_) => Role::Candidate,
             State::Confirming(_) => Role::BecomingLeader,
+            State::Quarantining(_) => Role::Stuck,
             State::Halted(_) => Role::Halted,
         }
     }
@@ -371,6 +391,32 @@ impl Node {
         let theirs = self.lasting.deposed && self.lasting.own_claim != Some(claim);
         let name = self.lasting.claimant.as_deref().filter(|_| theirs)?;
         Some((claim, name))
+    }
+
+    /// The entry that cannot be applied here, and what an operator can do; `None` until the journal was read to its end.
+    pub fn stuck(&self) -> Option<String> {
+        let stuck = self
+            .lasting
+            .stuck
+            .as_ref()
+            .filter(|stuck| stuck.is_last_word)?;
+        Some(stuck.tell(self.lasting.settings.quarantine))
+    }
+
+    /// What became of the operator's word, once that is known: whether the entry is left out, or can be applied here, so that
+    /// nothing is done.
+    pub fn word(&self) -> Option<(Word, bool)> {
+        let lasting = &self.lasting;
+        let word = lasting
+            .settings
+            .quarantine
+            .filter(|_| lasting.stuck.is_none())?;
+        lasting.confirmed_at?;
+        let one = lasting.quarantined.get(&word.slot);
+        Some((
+            word,
+            one.is_some_and(|one| Word::of(one.slot, &one.sha256) == word),
+        ))
     }
 
     /// Until when this node may answer from memory as the leader; `None` if it does not lead.
@@ -401,6 +447,7 @@ impl Node {
             State::Claiming(claiming) => claiming.deadline(lasting),
             State::Confirming(confirming) => confirming.deadline(lasting),
             State::Leading(leading) => leading.deadline(lasting),
+            State::Quarantining(quarantining) => quarantining.deadline(),
             State::Halted(_) => None,
         };
         [lasting.limbo_expires_at(), of_state]
@@ -423,17 +470,18 @@ impl Node {
                 State::Halted(why)
             }
             (state, Event::Poisoned(index, why)) => {
-                let why = format!(
-                    "entry {index} of the journal cannot be applied: {why}. Nothing after it is \
-                     applied here; run a version that can apply it"
-                );
-                state.halt(cx, why)
+                let is_left_out = cx.lasting.quarantined.contains_key(&index);
+                state.rebuild(cx, (!is_left_out).then(|| Stuck::at(index, why)))
             }
             (state, Event::SnapshotWritten(index, written)) => {
                 cx.lasting.retention.written(now.boot, index, written.ok());
                 state.go_on(cx)
             }
             (state, Event::SnapshotVerified(index, verdict)) => {
+                let verdict = match cx.lasting.is_void(index) {
+                    true => Verdict::Useless,
+                    false => verdict,
+                };
                 cx.lasting.retention.verified(now.boot, index, verdict);
                 state.go_on(cx)
             }
@@ -449,10 +497,12 @@ impl Node {
             (State::Claiming(state), event) => state.handle(cx, event),
             (State::Confirming(state), event) => state.handle(cx, event),
             (State::Leading(state), event) => state.handle(cx, event),
+            (State::Quarantining(state), event) => state.handle(cx, event),
         };
     }
 }
 
+const GIVEN_UP: &str = "this node cannot apply an entry before it, or the journal leaves one out";
 const SLEPT: &str = "this node slept while others went on";
 
 impl State {
@@ -472,6 +522,29 @@ impl State {
         cx.lose_limbo(doubt);
         cx.out.push(Effect::Halt { why: why.clone() });
         State::Halted(why)
+    }
+
+    /// Does not go on from slots that were accepted.
+    fn stop(self, cx: &mut Cx<'_>, stop: accept::Stop) -> State {
+        match stop {
+            accept::Stop::Damaged(why) => self.halt(cx, why),
+            accept::Stop::Quarantine => self.rebuild(cx, None),
+        }
+    }
+
+    /// Gives the state up and builds another, up to an entry that cannot be applied if there is one, and without those that are
+    /// quarantined.
+    fn rebuild(self, cx: &mut Cx<'_>, stuck: Option<Stuck>) -> State {
+        self.abandon(cx, &not_leader());
+        cx.lose_limbo(ProposeError::Unknown(GIVEN_UP.to_owned()));
+        let lasting = &mut cx.lasting;
+        lasting.stuck = stuck;
+        lasting.rebuilds = true;
+        lasting.confirmed_at = None;
+        lasting.chain = Chain::genesis(lasting.settings.shard).under(lasting.rules);
+        lasting.claimant = None;
+        lasting.retention.restart();
+        State::Loading(Loading::anew(cx))
     }
 
     /// Loads a snapshot again, because the next slots may be trimmed.
@@ -501,7 +574,9 @@ impl State {
             State::Confirming(confirming) => confirming.mandate,
             State::Leading(leading) => Some(leading.give_up(cx)),
             State::Following(following) => return following.give_up(cx, why),
-            State::Loading(_) | State::Verifying(_) | State::Halted(_) => None,
+            State::Loading(_) | State::Verifying(_) | State::Quarantining(_) | State::Halted(_) => {
+                None
+            }
         };
         if let Some(mandate) = mandate {
             cx.lose(mandate.queue.into_tickets(), why.clone());

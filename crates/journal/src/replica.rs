@@ -3,7 +3,7 @@
 //! mean, nor decide anything about the journal; the node does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The reply to a command.
     type Reply: Send + 'static;
 
-    /// Applies one command of the entry `entry`. An error leaves the state as it was and stops the
-    /// replica; refusals are replies.
+    /// Applies one command of the entry `entry`; refusals are replies. After an error, as after a panic, the state is given up,
+    /// and the replica goes no further than the entry before.
     fn apply(
         &mut self,
         entry: EntryId,
@@ -50,6 +50,9 @@ pub trait StateMachine: Send + Sync + 'static {
         cluster: ClusterNumber,
         command: &[u8],
     ) -> Result<Self::Reply, Poison>;
+
+    /// The kind of a command, for people.
+    fn kind(command: &[u8]) -> String;
 
     /// Captures the state as it is now, which must be quick.
     fn capture(&self) -> Box<dyn Capture>;
@@ -138,6 +141,8 @@ pub struct Status {
     pub commands_applied: u64,
     /// The last failure of the engine or the bucket, if nothing has succeeded since.
     pub trouble: Option<String>,
+    /// The entry that cannot be applied here, and what an operator can do.
+    pub stuck: Option<String>,
     /// Why it has stopped for good, if it has.
     pub halted: Option<String>,
 }
@@ -167,6 +172,9 @@ struct Shared<S> {
     /// How far the state has come.
     applied: watch::Sender<Position>,
     budget: Budget,
+    /// True while the state is not to be used: changed in part, or holding what the journal leaves out. It is set while the state
+    /// is locked.
+    is_void: AtomicBool,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, ProposeError>>;
@@ -210,6 +218,7 @@ pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
         roles: watch::Sender::new(Role::Loading),
         applied: watch::Sender::new(Position(0)),
         budget: Budget::of_bytes(settings.queue_bytes_max as u64),
+        is_void: AtomicBool::new(false),
     });
     let node = Node::new(settings.clone(), Box::new(host::rng::nonce));
     let driver = driver::Driver::new(parts, node, Arc::clone(&shared));
@@ -231,6 +240,7 @@ impl Status {
             entries_appended: 0,
             commands_applied: 0,
             trouble: None,
+            stuck: None,
             halted: None,
         }
     }
@@ -337,6 +347,11 @@ impl<S: StateMachine> Handle<S> {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+
+    /// True if what was read from the state before this call may be wrong: an entry cannot be applied here.
+    pub fn is_void(&self) -> bool {
+        self.shared.is_void.load(Ordering::Acquire)
     }
 
     pub fn status(&self) -> Status {

@@ -33,10 +33,20 @@ pub enum Rule {
     /// A barrier passes with an entry whose append began after the barrier arrived.
     BarrierBeforeAppend,
     StampsGrow,
+    /// Who has applied an entry that is quarantined later gives that state up.
+    QuarantineRebuilds,
+    /// A snapshot at or above an entry that is quarantined is loaded only if it was cut with the quarantine.
+    SnapshotsKnowQuarantines,
+    /// An entry is quarantined only while nobody is known to have led beyond it.
+    QuarantineBeforeOthersLead,
+    /// An entry is quarantined only while no snapshot holds it.
+    QuarantineBeforeSnapshots,
+    /// What a snapshot makes dispensable is removed only by who has appended since the snapshot was there.
+    RemoveAfterAppend,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 14] = [
+    pub const ALL: [Rule; 19] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -51,6 +61,11 @@ impl Rule {
         Rule::LeadFromFirstAttempt,
         Rule::BarrierBeforeAppend,
         Rule::StampsGrow,
+        Rule::QuarantineRebuilds,
+        Rule::SnapshotsKnowQuarantines,
+        Rule::QuarantineBeforeOthersLead,
+        Rule::QuarantineBeforeSnapshots,
+        Rule::RemoveAfterAppend,
     ];
 }
 

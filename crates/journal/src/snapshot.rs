@@ -3,6 +3,7 @@
 //! the chunks hold, nor when a snapshot is due.
 
 use crate::entry::{EntryId, Stamp};
+use crate::quarantine::Quarantined;
 
 pub mod archive;
 pub mod manifest;
@@ -25,4 +26,17 @@ pub struct Cut {
     pub spared: Vec<u64>,
     /// Bodies in the bucket that entries from there on refer to: slot and SHA-256, ascending.
     pub bodies: Vec<(u64, [u8; 32])>,
+    /// Entries that the state leaves out, ascending.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Cut {
+    /// The first of these entries that the state should leave out and does not.
+    pub fn holds(&self, quarantined: &[Quarantined]) -> Option<u64> {
+        let held = |one: &&Quarantined| {
+            one.slot <= self.last.index
+                && !self.quarantined.iter().any(|ours| ours.slot == one.slot)
+        };
+        quarantined.iter().find(held).map(|one| one.slot)
+    }
 }

@@ -87,6 +87,9 @@ pub fn journal_obstacle(control: &control::Node) -> Option<String> {
         return None;
     }
     let journal = control.journal_status();
+    if journal.stuck.is_some() {
+        return journal.stuck;
+    }
     Some(match (journal.deposed_by, journal.trouble) {
         (Some(leader), _) => format!(
             "another process leads this bucket's journal: {leader}; this one takes the lead again some \

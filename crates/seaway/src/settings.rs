@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use journal::quarantine::Word;
 use meta::level::Levels;
 use meta::setting::{Kind, Setting};
 
@@ -157,6 +158,12 @@ const PROCESS: &[Setting] = &[
         "ms",
         (10, 60_000),
         "Longest time between two entries of the journal while the cluster is in use.",
+    ),
+    plain(
+        "journal.quarantine",
+        "",
+        Kind::Text,
+        "Leaves out the entry of the journal of this name, as /readyz gives it, if this process cannot apply it: for all processes, and for ever.",
     ),
     integer(
         "journal.snapshot.bytes",
@@ -365,7 +372,16 @@ impl Settings {
                 "{request} is greater than produce.buffer.bytes; lower the first or raise the second"
             );
         }
+        if !self.text("journal.quarantine").is_empty() {
+            self.quarantine()
+                .map_err(|why| anyhow!("journal.quarantine={why}"))?;
+        }
         Ok(())
+    }
+
+    /// The entry of the journal that is to be left out.
+    pub fn quarantine(&self) -> Result<Word, String> {
+        self.text("journal.quarantine").parse()
     }
 }
 
@@ -546,6 +562,7 @@ mod tests {
         assert!(refusal("num.partitions=0").contains("least value is 1"));
         assert!(refusal("num.partitions=many").contains("whole number"));
         assert!(refusal("auto.create.topics.enable=yes").contains("true or false"));
+        assert!(refusal("journal.quarantine=4097").contains("SLOT-DIGEST"));
         assert!(refusal("message.max.bytes=1000000000").contains("socket.request.max.bytes"));
     }
 }

@@ -29,6 +29,7 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
         interval: SNAPSHOT_INTERVAL,
         ..journal.snapshot
     };
+    journal.quarantine = settings.quarantine().ok();
     control::Settings {
         cluster_id: cluster_id.to_owned(),
         journal,

@@ -6,6 +6,7 @@ use journal::chain::Chain;
 use journal::entry::{
     Body, ClusterNumber, Entry, EntryId, Header, Item, Stamp, put_elsewhere, take_from_elsewhere,
 };
+use journal::quarantine::Quarantined;
 use journal::snapshot::Cut;
 use journal::snapshot::manifest::{Chunk, Manifest, Seal};
 use sim::mutate::fuzz;
@@ -126,6 +127,11 @@ fn manifests_decode_to_what_they_encode() {
             trimmed_below: 2,
             spared: vec![3, 40],
             bodies: vec![(50, [5; 32])],
+            quarantined: vec![Quarantined {
+                slot: 60,
+                sha256: [6; 32],
+                by: 70,
+            }],
         },
         seal: Seal {
             level: 1,

@@ -7,8 +7,9 @@ use super::retention::Accepted;
 use super::{Effect, ProposeError, Refusal, Slot};
 use crate::chain::{Chain, Verdict};
 use crate::engine::Content;
-use crate::entry::{self, Body, EntryId, Item, Position, Stamp};
+use crate::entry::{self, Body, EntryId, Header, Item, Position, Stamp};
 use crate::object::slot_name;
+use crate::quarantine;
 use crate::rule::Rule;
 
 /// A summary of slots that were read, before they are accepted.
@@ -47,13 +48,27 @@ pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, St
     Ok(outlook)
 }
 
+/// Why a node does not go on from the slots that it accepts.
+pub(super) enum Stop {
+    /// They are damaged; the text is for people, and the node halts.
+    Damaged(String),
+    /// They quarantine an entry that the state holds.
+    Quarantine,
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Self {
+        Stop::Damaged(why)
+    }
+}
+
 impl Cx<'_> {
-    /// Accepts slots that are beyond doubt. The error is for people: the node halts.
-    pub(super) fn accept(&mut self, slots: &[Slot]) -> Result<(), String> {
+    /// Accepts slots that are beyond doubt.
+    pub(super) fn accept(&mut self, slots: &[Slot]) -> Result<(), Stop> {
         slots.iter().try_for_each(|slot| self.accept_one(slot))
     }
 
-    fn accept_one(&mut self, slot: &Slot) -> Result<(), String> {
+    fn accept_one(&mut self, slot: &Slot) -> Result<(), Stop> {
         let Content::Entry(bytes) = &slot.content else {
             self.lasting.chain.skip();
             let kind = Accepted::ClaimOrVoid;
@@ -74,12 +89,12 @@ impl Cx<'_> {
                     Accepted::ClaimOrVoid
                 }
                 Body::Commands(items) => {
-                    self.apply(entry.header.id, stamp, items);
+                    self.take_in(&entry.header, bytes, stamp, items)?;
                     Accepted::Commands
                 }
                 Body::Elsewhere(reference) => {
                     let items = body_of(slot, entry.header.id.nonce, &reference)?;
-                    self.apply(entry.header.id, stamp, items);
+                    self.take_in(&entry.header, bytes, stamp, items)?;
                     Accepted::CommandsElsewhere(reference.sha256)
                 }
             },
@@ -87,6 +102,60 @@ impl Cx<'_> {
         let length = bytes.len() + slot.body.as_ref().map_or(0, bytes::Bytes::len);
         let retention = &mut self.lasting.retention;
         retention.accepted(slot.index, length, &kind);
+        Ok(())
+    }
+
+    /// Takes quarantines out of a valid entry's commands and applies the others, unless the entry is left out itself, or comes
+    /// after one that cannot be applied.
+    fn take_in(
+        &mut self,
+        header: &Header,
+        slot: &[u8],
+        stamp: Stamp,
+        items: Vec<Item>,
+    ) -> Result<(), Stop> {
+        let (index, mut items) = (header.id.index, items);
+        let quarantines = quarantine::take(index, &mut items);
+        let lasting = &mut *self.lasting;
+        if let Some(stuck) = &mut lasting.stuck {
+            let only_quarantines = (items.is_empty() && !quarantines.is_empty())
+                || !lasting.rules.hold(Rule::QuarantineBeforeOthersLead);
+            let claimant = lasting.claimant.as_deref();
+            stuck.saw(
+                header,
+                || quarantine::digest(slot),
+                only_quarantines,
+                claimant,
+            );
+        }
+        let is_stuck = lasting
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| index >= stuck.index);
+        match lasting.quarantined.get(&index) {
+            Some(one) if one.sha256 != quarantine::digest(slot) => {
+                let name = slot_name(lasting.settings.shard, index);
+                return Err(Stop::Damaged(format!(
+                    "entry {index} of the journal is not the one that entry {} quarantines. Restore the object {name} from a \
+                     copy of the bucket and start again",
+                    one.by
+                )));
+            }
+            Some(_) => {}
+            None if is_stuck => {}
+            None => self.apply(header.id, stamp, items),
+        }
+        let is_news = quarantines.into_iter().fold(false, |is_news, one| {
+            let quarantined = &mut self.lasting.quarantined;
+            let is_new = !quarantined.contains_key(&one.slot);
+            quarantined.entry(one.slot).or_insert(one);
+            is_news | is_new
+        });
+        let rebuilds =
+            self.lasting.stuck.is_some() || self.lasting.rules.hold(Rule::QuarantineRebuilds);
+        if is_news && rebuilds {
+            return Err(Stop::Quarantine);
+        }
         Ok(())
     }
 

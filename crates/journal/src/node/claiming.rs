@@ -9,6 +9,7 @@ use super::context::{Cx, Lasting, Question, Request};
 use super::flight::Flight;
 use super::leading::{Leading, Mandate};
 use super::retention::Accepted;
+use super::stuck::Quarantining;
 use super::{ANSWER_FROM_MEMORY_FOR, Effect, Event, Following, Purpose, Slot, State};
 use crate::chain::{Chain, Verdict};
 use crate::engine::{self, Append, TakeError, WINDOW};
@@ -106,8 +107,8 @@ impl Taking {
 
     /// Goes on in the new tenure with the old claim, which the rule forbids.
     fn go_on_without_claim(self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
-        if let Err(why) = cx.accept(slots) {
-            return State::Taking(self).halt(cx, why);
+        if let Err(stop) = cx.accept(slots) {
+            return State::Taking(self).stop(cx, stop);
         }
         cx.out.push(Effect::Confirmed);
         match self.mandate {
@@ -232,8 +233,8 @@ impl Confirming {
         if floor > first && cx.lasting.rules.hold(Rule::ClaimantReadsFloor) {
             return State::Confirming(self).reload(cx);
         }
-        if let Err(why) = cx.accept(&self.settled) {
-            return State::Confirming(self).halt(cx, why);
+        if let Err(stop) = cx.accept(&self.settled) {
+            return State::Confirming(self).stop(cx, stop);
         }
         let Confirming {
             flight, mandate, ..
@@ -250,6 +251,10 @@ impl Confirming {
         lasting.claimant = Some(lasting.settings.name.clone());
         lasting.own_claim = Some(flight.id);
         lasting.deposed = false;
+        if lasting.stuck.is_some() {
+            cx.out.push(Effect::Confirmed);
+            return Quarantining::begin(cx, floor);
+        }
         lasting.confirmed_at = Some(flight.started);
         lasting.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         cx.out.push(Effect::Confirmed);

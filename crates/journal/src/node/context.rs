@@ -1,14 +1,17 @@
 //! What every state works with: the time, the list of effects, and the data that outlive states. It
 //! must not know the states.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::clock::Instant;
 
 use super::retention::Retention;
+use super::stuck::Stuck;
 use super::{Ask, Effect, Event, Limbo, Now, ProposeError, Purpose, Refusal, Settings, Ticket};
 use crate::chain::Chain;
 use crate::entry::{EntryId, Stamp};
+use crate::quarantine::Quarantined;
 use crate::rule::{Rule, Rules};
 
 /// The data that a node keeps from state to state.
@@ -32,6 +35,12 @@ pub(super) struct Lasting {
     /// The last claim of this node that counted.
     pub(super) own_claim: Option<EntryId>,
     pub(super) confirmed_at: Option<Instant>,
+    /// The entries that are left out, by slot, of which this node knows: every state that was begun since leaves them out.
+    pub(super) quarantined: BTreeMap<u64, Quarantined>,
+    /// The entry that cannot be applied here.
+    pub(super) stuck: Option<Stuck>,
+    /// True while a state is built that takes the place of one that was given up.
+    pub(super) rebuilds: bool,
 }
 
 impl Lasting {
@@ -55,7 +64,16 @@ impl Lasting {
             contested: false,
             own_claim: None,
             confirmed_at: None,
+            quarantined: BTreeMap::new(),
+            stuck: None,
+            rebuilds: false,
         }
+    }
+
+    /// True if snapshots at this index were cut without a quarantine that is known.
+    pub(super) fn is_void(&self, snapshot: u64) -> bool {
+        let mut known = self.quarantined.values();
+        known.any(|one| (one.slot..one.by).contains(&snapshot))
     }
 
     pub(super) fn nonce(&mut self) -> u128 {
@@ -175,10 +193,11 @@ pub(super) const LATE: &str = "the journal has not answered in time";
 /// The kinds of request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
-    Load { above: u64 },
+    Load { above: u64, anew: bool },
     Scan { from: u64, limit: usize },
     Floor { end: u64 },
     Take { from: u64, through: u64 },
+    FindSnapshot { from: u64 },
 }
 
 /// A request that is open, or to be repeated after a failure.
@@ -211,10 +230,19 @@ impl Question {
         self.retry_at = None;
         let ask = self.ask;
         cx.out.push(match self.request {
-            Request::Load { above } => Effect::LoadSnapshot { ask, above },
+            Request::Load { above, anew } => Effect::LoadSnapshot {
+                ask,
+                above,
+                anew,
+                leaves_out: match cx.lasting.rules.hold(Rule::SnapshotsKnowQuarantines) {
+                    true => cx.lasting.quarantined.values().copied().collect(),
+                    false => Vec::new(),
+                },
+            },
             Request::Scan { from, limit } => Effect::Scan { ask, from, limit },
             Request::Floor { end } => Effect::ReadFloor { ask, end },
             Request::Take { from, through } => Effect::Take { ask, from, through },
+            Request::FindSnapshot { from } => Effect::FindSnapshot { ask, from },
         });
     }
 

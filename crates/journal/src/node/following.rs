@@ -152,8 +152,8 @@ impl Following {
     }
 
     fn accept(mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
-        if let Err(why) = cx.accept(slots) {
-            return State::Following(self).halt(cx, why);
+        if let Err(stop) = cx.accept(slots) {
+            return State::Following(self).stop(cx, stop);
         }
         cx.settle_limbo();
         self.grew_at = cx.now.boot;
@@ -188,7 +188,11 @@ impl Following {
         if !slots.is_empty() {
             return self.accept(cx, &slots);
         }
-        cx.lasting.confirmed_at = Some(looked_at);
+        cx.lasting.rebuilds = false;
+        match &mut cx.lasting.stuck {
+            Some(stuck) => stuck.is_last_word = true,
+            None => cx.lasting.confirmed_at = Some(looked_at),
+        }
         let served = std::mem::take(&mut self.served).into_iter();
         let position = Position(cx.lasting.chain.next() - 1);
         cx.pass(served.map(|(_, ticket)| ticket).collect(), position);
@@ -216,6 +220,10 @@ impl Following {
     fn may_take(&self, cx: &Cx<'_>) -> bool {
         let now = cx.now.boot;
         let lasting = &cx.lasting;
+        if let Some(stuck) = &lasting.stuck {
+            return stuck.may_be_left_out(lasting.settings.quarantine)
+                && now.since(self.grew_at) >= self.patience;
+        }
         let alone = lasting.settings.takeover == Takeover::AtOnce || lasting.chain.next() == 1;
         if alone {
             return now.since(self.grew_at) >= self.patience;
@@ -224,6 +232,9 @@ impl Following {
     }
 
     fn confirm(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {
+        if cx.lasting.stuck.is_some() {
+            return cx.refuse_for_want_of_lead(Event::Confirm(ticket));
+        }
         if self.asked.len() >= cx.lasting.settings.queue_items_max {
             let busy = ProposeError::Definite(Refusal::Busy);
             return cx.lose(vec![ticket], busy);

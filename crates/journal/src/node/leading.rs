@@ -18,6 +18,7 @@ use crate::chain::Verdict;
 use crate::engine::{Append, WINDOW};
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
 use crate::rule::Rule;
+use crate::snapshot::Cut;
 
 /// The promises of a leader; they outlive a claim that is renewed.
 #[derive(Default)]
@@ -229,13 +230,14 @@ impl Leading {
         let policy = &lasting.settings.snapshot;
         let name = &lasting.settings.name;
         if let Some(cut) = lasting.retention.cut(now, policy, &lasting.chain, name) {
+            let quarantined = lasting.quarantined.values().copied().collect();
             cx.out.push(Effect::WriteSnapshot {
-                cut: Box::new(cut),
-                older: lasting.retention.newest(),
+                cut: Box::new(Cut { quarantined, ..cut }),
+                older: lasting.retention.newest_for_good(lasting.confirmed_at),
             });
         }
         cx.out.extend(lasting.retention.next_verification(now));
-        if let Some(trim) = lasting.retention.next_trim(now) {
+        if let Some(trim) = lasting.retention.next_trim(now, lasting.confirmed_at) {
             cx.out.push(trim);
         }
     }

@@ -24,7 +24,23 @@ impl Loading {
     /// Looks for a snapshot above this index.
     pub(super) fn begin(cx: &mut Cx<'_>, above: u64) -> Self {
         Loading {
-            question: Some(Question::ask(cx, Purpose::Start, Request::Load { above })),
+            question: Some(Question::ask(
+                cx,
+                Purpose::Start,
+                Request::Load { above, anew: false },
+            )),
+            looks: 0,
+        }
+    }
+
+    /// Begins with another state in place of the one in use.
+    pub(super) fn anew(cx: &mut Cx<'_>) -> Self {
+        let request = Request::Load {
+            above: 0,
+            anew: true,
+        };
+        Loading {
+            question: Some(Question::ask(cx, Purpose::Start, request)),
             looks: 0,
         }
     }
@@ -99,6 +115,11 @@ impl Verifying {
         let chain = Chain::resume(cut.shard, cut.claim, last, cut.stamp);
         cx.lasting.chain = chain.under(cx.lasting.rules);
         cx.lasting.claimant = Some(cut.claimant.clone());
+        for one in &cut.quarantined {
+            cx.lasting.quarantined.entry(one.slot).or_insert(*one);
+        }
+        // Who cannot apply an entry can do with a state that others have built of it.
+        cx.lasting.stuck.take_if(|stuck| stuck.index <= last.index);
         cx.lasting.retention.resume(cx.now.boot, cut, bytes);
         let (from, limit) = (last.index, 1);
         State::Verifying(Verifying {

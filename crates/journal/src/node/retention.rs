@@ -41,6 +41,8 @@ pub(super) struct Retention {
     bodies: BTreeMap<u64, [u8; 32]>,
     older: Option<u64>,
     newest: Option<u64>,
+    /// When the newest was certainly there.
+    newest_at: Instant,
     /// Bytes of the last snapshot.
     size: u64,
     entries_since: u64,
@@ -68,6 +70,7 @@ impl Retention {
             bodies: BTreeMap::new(),
             older: None,
             newest: None,
+            newest_at: Instant::default(),
             size: 0,
             entries_since: 0,
             bytes_since: 0,
@@ -88,11 +91,32 @@ impl Retention {
         self.newest
     }
 
+    /// The newest verified snapshot, if those before it may be removed for it: another node that quarantines an entry after a
+    /// claim of its own looks for snapshots first, so an append of this node that landed is before that claim, and one that began
+    /// after the snapshot was there means that the other sees it.
+    pub(super) fn newest_for_good(&self, appended_at: Option<Instant>) -> Option<u64> {
+        let is_seen = appended_at.is_some_and(|at| at >= self.newest_at);
+        self.newest
+            .filter(|_| is_seen || !self.rules.hold(Rule::RemoveAfterAppend))
+    }
+
+    /// Begins again with a journal of which nothing is known; what is under way is not.
+    pub(super) fn restart(&mut self) {
+        *self = Retention {
+            writing: self.writing,
+            verifying: self.verifying,
+            floor: self.floor,
+            paused_until: self.paused_until,
+            ..Retention::new(self.rules)
+        };
+    }
+
     /// Goes on from a snapshot that was loaded, hence whole.
     pub(super) fn resume(&mut self, now: Instant, cut: Cut, bytes: u64) {
         self.older = None;
         self.size = bytes;
         self.newest = Some(cut.last.index);
+        self.newest_at = now;
         self.trimmed_below = cut.trimmed_below;
         self.spared = cut.spared.into_iter().collect();
         self.bodies = cut.bodies.into_iter().collect();
@@ -167,6 +191,7 @@ impl Retention {
             trimmed_below: self.trimmed_below,
             spared: self.spared.iter().copied().collect(),
             bodies: self.bodies.iter().map(|(k, v)| (*k, *v)).collect(),
+            quarantined: Vec::new(),
         })
     }
 
@@ -210,6 +235,7 @@ impl Retention {
                 self.verify_after = now + took * REST_AFTER_VERIFYING;
                 if self.newest.is_none_or(|newest| newest < index) {
                     self.older = self.newest.replace(index);
+                    self.newest_at = now;
                 }
             }
             // The next snapshot may be whole.
@@ -222,7 +248,12 @@ impl Retention {
     }
 
     /// What to trim next, if anything.
-    pub(super) fn next_trim(&mut self, now: Instant) -> Option<Effect> {
+    pub(super) fn next_trim(
+        &mut self,
+        now: Instant,
+        appended_at: Option<Instant>,
+    ) -> Option<Effect> {
+        self.newest_for_good(appended_at)?;
         let floor = self.older?;
         if self.trimming_to.is_some() || self.trimmed_below >= floor || now < self.paused_until {
             return None;
@@ -286,6 +317,7 @@ mod tests {
             trimmed_below: 1,
             spared: Vec::new(),
             bodies: Vec::new(),
+            quarantined: Vec::new(),
         }
     }
 
@@ -330,19 +362,25 @@ mod tests {
             retention.accepted(index, 1, &Accepted::Commands);
         }
         retention.written(now(), 100, Some(1));
-        assert!(retention.next_trim(now()).is_none(), "nobody restored it");
+        assert!(
+            retention.next_trim(now(), Some(now())).is_none(),
+            "nobody restored it"
+        );
         let verification = retention.next_verification(now());
         assert!(matches!(
             verification,
             Some(Effect::VerifySnapshot { index: 100 })
         ));
         retention.verified(now(), 100, Verdict::Useless);
-        assert!(retention.next_trim(now()).is_none(), "nobody can load it");
+        assert!(
+            retention.next_trim(now(), Some(now())).is_none(),
+            "nobody can load it"
+        );
         retention.written(now(), 200, Some(1));
         let later = now() + PAUSE;
         assert!(retention.next_verification(later).is_some());
         retention.verified(later, 200, Verdict::Whole(Duration::from_secs(3)));
-        let trim = retention.next_trim(later);
+        let trim = retention.next_trim(later, Some(later));
         assert!(
             matches!(trim, Some(Effect::Trim { floor: 7, .. })),
             "the one that was loaded is the older one: {trim:?}"
@@ -351,6 +389,30 @@ mod tests {
         let rested = later + Duration::from_secs(3) * REST_AFTER_VERIFYING;
         assert!(retention.next_verification(later).is_none());
         assert!(retention.next_verification(rested).is_some());
+    }
+
+    #[test]
+    fn nothing_is_removed_before_an_append_that_began_after_the_snapshot_was_there() {
+        let loaded = |rules: Rules| {
+            let mut retention = Retention::new(rules);
+            retention.resume(now(), position(), 4_000);
+            (8..=400).for_each(|index| retention.accepted(index, 1, &Accepted::Commands));
+            retention.verified(now() + PAUSE, 300, Verdict::Whole(Duration::ZERO));
+            retention
+        };
+        let later = now() + PAUSE;
+        let mut retention = loaded(Rules::all());
+        for before in [None, Some(now())] {
+            assert_eq!(retention.newest_for_good(before), None);
+            assert!(retention.next_trim(later, before).is_none());
+        }
+        assert_eq!(retention.newest_for_good(Some(later)), Some(300));
+        assert!(retention.next_trim(later, Some(later)).is_some());
+        let mut careless = loaded(Rules::without(Rule::RemoveAfterAppend));
+        assert!(
+            careless.next_trim(later, None).is_some(),
+            "the rule is what keeps it"
+        );
     }
 
     #[test]
@@ -393,7 +455,7 @@ mod tests {
         (8..=400).for_each(|index| retention.accepted(index, 1, &Accepted::Commands));
         retention.verified(now(), 300, Verdict::Whole(Duration::ZERO));
         retention.verified(now(), 400, Verdict::Whole(Duration::ZERO));
-        let trim = retention.next_trim(now());
+        let trim = retention.next_trim(now(), Some(now()));
         assert!(matches!(trim, Some(Effect::Trim { through: 257, .. })));
         retention.trimmed(now(), 99, true);
         assert_eq!(retention.trimmed_below, 1);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::WINDOW;
+use crate::quarantine::Word;
 
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub struct Settings {
     pub scan_limit: usize,
     /// When to cut snapshots.
     pub snapshot: SnapshotPolicy,
+    /// The operator's word: this entry is left out if it cannot be applied here.
+    pub quarantine: Option<Word>,
 }
 
 impl Settings {
@@ -116,6 +119,7 @@ impl Settings {
                 interval: Duration::from_secs(600),
                 first_after: Duration::from_secs(30),
             },
+            quarantine: None,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::rule::{Rule, Rules};
 
 mod doubt;
 mod following;
+mod quarantine;
 
 /// A node over slots that answer at once, unless told otherwise.
 struct Bench {

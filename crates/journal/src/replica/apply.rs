@@ -1,10 +1,13 @@
 //! Applies entries to the state machine, and decides which are applied off the async threads. It
 //! must not know who waits for replies.
 
+use std::any::Any;
 use std::iter::Peekable;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
-use super::{Shared, StateMachine};
+use super::{Poison, Shared, StateMachine};
 use crate::entry::{EntryId, Item, Stamp};
 use crate::node::{Effect, Event};
 
@@ -84,14 +87,22 @@ pub(super) fn apply<S: StateMachine>(
         let outcome = {
             let state = shared.state.write();
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
-            let _named = Named { id, number };
-            state.apply(id, stamp, item.cluster, &item.command)
+            // A state that panicked is dropped, so nobody sees what it has become.
+            let apply = AssertUnwindSafe(|| state.apply(id, stamp, item.cluster, &item.command));
+            let outcome = catch_unwind(apply).unwrap_or_else(|panic| Err(Poison(reason(&*panic))));
+            if outcome.is_err() {
+                shared.is_void.store(true, Ordering::Release);
+            }
+            outcome
         };
         match outcome {
             Ok(reply) => told(number, reply),
             Err(poison) => {
-                let cluster = item.cluster.0;
-                let why = format!("command {number}, of cluster {cluster}: {poison}");
+                let (cluster, kind) = (item.cluster.0, S::kind(&item.command));
+                let why = format!(
+                    "command {number} ({kind}) of cluster {cluster}, stamped {} ms since 1970 and {} ticks: {poison}",
+                    stamp.wall_millis, stamp.ticks_millis
+                );
                 return Err(Event::Poisoned(id.index, why));
             }
         }
@@ -104,23 +115,15 @@ pub(super) fn apply<S: StateMachine>(
     Ok(())
 }
 
-/// Names the command being applied in case the state machine panics: the process would end, at
-/// every start.
-struct Named {
-    id: EntryId,
-    number: usize,
+/// The text of a panic.
+fn reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!(
+        "the state machine panicked: {}",
+        text.unwrap_or("it did not say why")
+    )
 }
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!(entry = ?self.id, command = self.number, "{PANICKED}");
-        }
-    }
-}
-
-const PANICKED: &str = "the state machine panicked at this command of this entry of the journal, and \
-                        will at every start: run a version that can apply it";
 
 /// Bytes of an entry's commands if the effect applies one for which nobody waits; else `None`.
 fn unheard_bytes(effect: &Effect) -> Option<usize> {

@@ -17,7 +17,10 @@ use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::{Append, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
-use crate::node::{Effect, Event, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket};
+use crate::node::{
+    Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket,
+};
+use crate::quarantine::Word;
 
 /// Messages of handles taken in one turn.
 const INPUTS_AT_ONCE: usize = 1_024;
@@ -38,6 +41,8 @@ pub(super) struct Driver<S: StateMachine> {
     applied: u64,
     /// The claim of another node that was last logged.
     told: Option<EntryId>,
+    /// What was last logged of the operator's word.
+    word: Option<(Word, bool)>,
     /// Keeps a bucket that refuses for hours from filling the log.
     failures: LogLimit,
 }
@@ -56,6 +61,7 @@ impl<S: StateMachine> Driver<S> {
             entries_appended: 0,
             applied: 0,
             told: None,
+            word: None,
             failures: LogLimit::every(LOG_EVERY),
         }
     }
@@ -134,6 +140,11 @@ impl<S: StateMachine> Driver<S> {
             | Event::Trimmed(_, Err(error))
             | Event::SnapshotLoaded(_, Err(error)) => Some(Some(error.to_string())),
             Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
+            Event::SnapshotFound(_, Err(error)) => Some(Some(error.to_string())),
+            Event::SnapshotLoaded(_, Ok(Loaded::Restored { cut, .. })) => {
+                self.applied = cut.last.index;
+                Some(None)
+            }
             Event::SnapshotLoaded(..) => Some(None),
             _ => None,
         };
@@ -174,7 +185,10 @@ impl<S: StateMachine> Driver<S> {
                 Ok(entries) => self.apply_apart(entries).await,
                 Err(few) => few.into_iter().find_map(|effect| self.perform(effect)),
             };
-            if poisoned.is_some() {
+            if let Some(Event::Poisoned(index, why)) = &poisoned {
+                self.answer_all(&format!(
+                    "entry {index} of the journal cannot be applied: {why}"
+                ));
                 return poisoned;
             }
         }
@@ -229,11 +243,23 @@ impl<S: StateMachine> Driver<S> {
                 self.start(async move { requests.take(ask, from, through).await });
             }
             Effect::Confirmed => self.requests.confirmed(),
-            Effect::LoadSnapshot { ask, above } => {
+            Effect::LoadSnapshot {
+                ask,
+                above,
+                anew,
+                leaves_out,
+            } => {
+                if anew {
+                    self.begin_anew();
+                }
                 let requests = Arc::clone(&self.requests);
                 self.start_apart("journal snapshot load", async move {
-                    requests.load_snapshot(ask, above).await
+                    requests.load_snapshot(ask, above, &leaves_out).await
                 });
+            }
+            Effect::FindSnapshot { ask, from } => {
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.find_snapshot(ask, from).await });
             }
             Effect::WriteSnapshot { cut, older } => {
                 let state = self.shared.state.read();
@@ -326,7 +352,11 @@ impl<S: StateMachine> Driver<S> {
     fn halt(&mut self, why: &str) {
         tracing::error!(why, "the journal's replica has stopped for good");
         self.shared.status().halted = Some(why.to_owned());
-        // Callers that have no answer by now wait for an entry that cannot be applied.
+        self.answer_all(why);
+    }
+
+    /// Answers all callers: what they wait for is not applied here.
+    fn answer_all(&mut self, why: &str) {
         for (_, waiting) in std::mem::take(&mut self.waiters) {
             match waiting {
                 Waiting::Reply { answer, .. } => {
@@ -338,6 +368,47 @@ impl<S: StateMachine> Driver<S> {
                 }
             }
         }
+    }
+
+    /// Puts the state before the first command in the place of the one in use.
+    fn begin_anew(&mut self) {
+        let before = {
+            let state = self.shared.state.write();
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            self.shared.is_void.store(true, Ordering::Release);
+            let genesis = state.genesis();
+            std::mem::replace(&mut *state, genesis)
+        };
+        self.applied = 0;
+        self.shared.applied.send_replace(Position(0));
+        // Dropping a large state takes a while.
+        let drop = host::task::spawn_blocking(move || drop(before));
+        host::task::spawn_detached("drop of a state", drop);
+    }
+
+    /// Logs what an operator has to know of an entry that cannot be applied, and of one that was to be left out.
+    fn tell_of_quarantine(&mut self) {
+        let stuck = self.node.stuck();
+        if let Some(why) = &stuck
+            && self.shared.status().stuck != stuck
+        {
+            tracing::error!(why, "the journal's replica is stuck");
+        }
+        self.shared.status().stuck = stuck;
+        let word = self.node.word();
+        match word {
+            Some((word, true)) if self.word != Some((word, true)) => tracing::info!(
+                %word,
+                "this entry of the journal is left out: journal.quarantine can go from the settings"
+            ),
+            Some((word, false)) if self.word != Some((word, false)) => tracing::error!(
+                %word,
+                "refused: journal.quarantine names no entry that cannot be applied here, so nothing is left out; take it from the \
+                 settings, or look up the word again"
+            ),
+            _ => {}
+        }
+        self.word = word;
     }
 
     /// Logs at once that another node leads, since nothing works here until it is gone.
@@ -362,7 +433,7 @@ impl<S: StateMachine> Driver<S> {
     /// entry cannot be applied.
     fn come_to(&self) -> Position {
         match self.node.role() {
-            Role::Halted | Role::Loading => Position(self.applied),
+            Role::Halted | Role::Loading | Role::Stuck => Position(self.applied),
             _ => Position(self.node.chain().next() - 1),
         }
     }
@@ -370,10 +441,14 @@ impl<S: StateMachine> Driver<S> {
     /// Publishes changes to handles.
     fn publish(&mut self) {
         self.warn_if_deposed();
+        self.tell_of_quarantine();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
         self.shared.leading_until.store(until, Ordering::Release);
         let role = self.node.role();
         let applied = self.come_to();
+        if role != Role::Stuck {
+            self.shared.is_void.store(false, Ordering::Release);
+        }
         {
             let mut status = self.shared.status();
             status.role = role;

@@ -17,6 +17,7 @@ use super::{Capture, Part, PartId, Parts, Shared, StateMachine, Unreadable};
 use crate::engine::{Append, Content, End, Engine, Error, TakeError, Tenure, WINDOW};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
 use crate::node::{Ask, Event, Loaded, Run, Slot, Verdict};
+use crate::quarantine::Quarantined;
 use crate::snapshot::Cut;
 use crate::snapshot::archive::{Archive, Found, Read};
 use crate::snapshot::manifest::{Chunk, Manifest};
@@ -285,17 +286,36 @@ impl<S: StateMachine> Requests<S> {
         Ok(body)
     }
 
-    pub(super) async fn load_snapshot(&self, ask: Ask, above: u64) -> Event {
-        Event::SnapshotLoaded(ask, self.load(above).await)
+    pub(super) async fn load_snapshot(
+        &self,
+        ask: Ask,
+        above: u64,
+        leaves_out: &[Quarantined],
+    ) -> Event {
+        Event::SnapshotLoaded(ask, self.load(above, leaves_out).await)
     }
 
-    async fn load(&self, above: u64) -> Result<Loaded, Error> {
+    pub(super) async fn find_snapshot(&self, ask: Ask, from: u64) -> Event {
+        let listed = self.archive.list(from - 1).await.map_err(unavailable);
+        Event::SnapshotFound(ask, listed.map(|found| Some(found.last()?.index)))
+    }
+
+    async fn load(&self, above: u64, leaves_out: &[Quarantined]) -> Result<Loaded, Error> {
         // The floor is read first: only snapshots below the two that it rests on are ever removed.
         let floor = limited(self.engine.floor()).await?;
         let mut damaged = Vec::new();
         for found in self.archive.list(above).await.map_err(unavailable)? {
             let (manifest, state) = match self.restored(&found).await? {
-                Ok((manifest, state, _)) => (manifest, state),
+                Ok((manifest, state, _)) => match manifest.cut.holds(leaves_out) {
+                    None => (manifest, state),
+                    Some(slot) => {
+                        damaged.push(format!(
+                            "{} holds entry {slot}, which is quarantined",
+                            found.key
+                        ));
+                        continue;
+                    }
+                },
                 Err(why) => {
                     tracing::error!(%why, "a snapshot cannot be used; an older one is tried");
                     damaged.push(why);

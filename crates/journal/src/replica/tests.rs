@@ -18,11 +18,14 @@ use crate::node::{ProposeError, Refusal, Role, Settings};
 use crate::object::Object;
 use crate::snapshot::manifest::Seal;
 
+mod quarantine;
 mod snapshots;
 
-/// Adds up numbers; refuses to apply "poison".
+/// Adds up numbers; refuses to apply "poison", and panics at "panic".
 #[derive(Default)]
 pub(super) struct Sum {
+    /// True in a build that can apply "ten".
+    knows_ten: bool,
     commands: u64,
     sum: u64,
     stamp: Stamp,
@@ -39,6 +42,12 @@ impl StateMachine for Sum {
         command: &[u8],
     ) -> Result<u64, Poison> {
         let text = std::str::from_utf8(command).map_err(|e| Poison(e.to_string()))?;
+        assert_ne!(text, "panic", "at this command");
+        let text = if text == "ten" && self.knows_ten {
+            "10"
+        } else {
+            text
+        };
         let number: u64 = text.parse().map_err(|_| Poison(format!("{text:?}")))?;
         assert!(stamp >= self.stamp, "time went back");
         self.stamp = stamp;
@@ -47,12 +56,19 @@ impl StateMachine for Sum {
         Ok(self.sum)
     }
 
+    fn kind(command: &[u8]) -> String {
+        format!("of {} bytes", command.len())
+    }
+
     fn capture(&self) -> Box<dyn Capture> {
         Box::new(Captured(self.commands, self.sum))
     }
 
     fn genesis(&self) -> Self {
-        Sum::default()
+        Sum {
+            knows_ten: self.knows_ten,
+            ..Sum::default()
+        }
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
@@ -124,12 +140,15 @@ impl World {
     }
 
     fn start_on(&self, engine: Box<dyn Engine>) -> (Handle<Sum>, Replica) {
-        let parts = Parts {
+        start(self.parts(engine), Sum::default())
+    }
+
+    fn parts(&self, engine: Box<dyn Engine>) -> Parts {
+        Parts {
             engine,
             bucket: self.bucket(),
             settings: self.settings.clone(),
-        };
-        start(parts, Sum::default())
+        }
     }
 
     async fn keys(&self, prefix: &str) -> Vec<Key> {
@@ -163,6 +182,19 @@ pub(super) async fn role(handle: &Handle<Sum>, role: Role) {
     let waited = clock::timeout(Duration::from_secs(20), wait).await;
     if waited.is_err() {
         panic!("never {role:?}: {:?}", handle.status());
+    }
+}
+
+/// Waits until an entry cannot be applied; what is told of it.
+pub(super) async fn stuck(handle: &Handle<Sum>) -> String {
+    let since = clock::now();
+    loop {
+        if let Some(why) = handle.status().stuck {
+            return why;
+        }
+        let waited = clock::now().since(since);
+        assert!(waited < Duration::from_secs(20), "{:?}", handle.status());
+        clock::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -241,9 +273,8 @@ async fn much_is_applied_up_to_the_command_that_cannot_be() {
         );
     }
     let (handle, _replica) = world.start();
-    role(&handle, Role::Halted).await;
+    let why = stuck(&handle).await;
     assert_eq!(handle.with_state(|state| state.sum), sum);
-    let why = handle.status().halted.expect("a reason");
     assert!(why.contains("cannot be applied"), "{why}");
 }
 
@@ -267,6 +298,10 @@ impl StateMachine for std::sync::Mutex<Watched> {
         let seen = watched.seen.recv_timeout(Duration::from_secs(20));
         seen.map_err(|_| Poison("the async threads stand still".to_owned()))?;
         watched.sum.apply(entry, stamp, cluster, bytes)
+    }
+
+    fn kind(command: &[u8]) -> String {
+        Sum::kind(command)
     }
 
     fn capture(&self) -> Box<dyn Capture> {
@@ -512,11 +547,10 @@ async fn a_poison_command_stops_every_replica_at_its_entry() {
         matches!(poison, Err(ProposeError::Unknown(_))),
         "{poison:?}"
     );
-    assert_eq!(handle.status().role, Role::Halted);
+    assert_eq!(handle.status().role, Role::Stuck);
     drop(replica);
     let (handle, _replica) = world.start();
-    role(&handle, Role::Halted).await;
-    let why = handle.status().halted.expect("a reason");
+    let why = stuck(&handle).await;
     assert!(
         why.contains("entry 3") && why.contains("cluster 1"),
         "{why}"

@@ -7,6 +7,7 @@ use store::checksum::crc32c;
 
 use super::Cut;
 use crate::entry::{DecodeError, EntryId, NODE_NAME_BYTES_MAX, Stamp};
+use crate::quarantine::Quarantined;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ const SECTION_RETENTION: u16 = 2;
 const SECTION_STATE: u16 = 3;
 const SECTION_ENGINE: u16 = 4;
 const SECTION_CHUNKS: u16 = 5;
+const SECTION_QUARANTINES: u16 = 6;
 
 /// A piece of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,13 @@ impl Manifest {
                 out.put_u64_le(chunk.length);
             }
         });
+        section(&mut out, SECTION_QUARANTINES, |out| {
+            for one in &self.cut.quarantined {
+                out.put_u64_le(one.slot);
+                out.put_slice(&one.sha256);
+                out.put_u64_le(one.by);
+            }
+        });
         let checksum = crc32c(&out);
         out.put_u32_le(checksum);
         out.freeze()
@@ -173,9 +182,9 @@ fn section(out: &mut BytesMut, number: u16, write: impl FnOnce(&mut BytesMut)) {
 }
 
 /// The sections that this program knows, by number from 1, and whether there are others.
-fn sections(mut rest: Bytes) -> Result<([Bytes; 5], bool), DecodeError> {
+fn sections(mut rest: Bytes) -> Result<([Bytes; 6], bool), DecodeError> {
     const SHORT: DecodeError = DecodeError::Corrupt("its sections are cut off");
-    let (mut known, mut others, mut last) = (<[Bytes; 5]>::default(), false, 0);
+    let (mut known, mut others, mut last) = (<[Bytes; 6]>::default(), false, 0);
     while rest.has_remaining() {
         let number = rest.try_get_u16_le().map_err(|_| SHORT)?;
         let flags = rest.try_get_u16_le().map_err(|_| SHORT)?;
@@ -223,9 +232,28 @@ fn take_id(rest: &mut Bytes) -> Result<EntryId, TryGetError> {
     })
 }
 
+fn take_quarantined(rest: &mut Bytes) -> Result<Vec<Quarantined>, TryGetError> {
+    let mut quarantined = Vec::new();
+    while rest.has_remaining() {
+        quarantined.push(Quarantined {
+            slot: rest.try_get_u64_le()?,
+            sha256: take_hash(rest)?,
+            by: rest.try_get_u64_le()?,
+        });
+    }
+    Ok(quarantined)
+}
+
 /// `None`: whole, but it makes no sense.
-fn read(sections: [Bytes; 5]) -> Result<Option<Manifest>, TryGetError> {
-    let [mut place, mut retention, mut state, mark, mut pieces] = sections;
+fn read(sections: [Bytes; 6]) -> Result<Option<Manifest>, TryGetError> {
+    let [
+        mut place,
+        mut retention,
+        mut state,
+        mark,
+        mut pieces,
+        mut left_out,
+    ] = sections;
     let shard = place.try_get_u16_le()?;
     let (last, claim) = (take_id(&mut place)?, take_id(&mut place)?);
     let stamp = Stamp {
@@ -256,6 +284,7 @@ fn read(sections: [Bytes; 5]) -> Result<Option<Manifest>, TryGetError> {
             length: pieces.try_get_u64_le()?,
         });
     }
+    let quarantined = take_quarantined(&mut left_out)?;
     let sensible = claim.index <= last.index
         && last.index < u64::MAX
         && trimmed_below <= last.index
@@ -263,7 +292,11 @@ fn read(sections: [Bytes; 5]) -> Result<Option<Manifest>, TryGetError> {
         && !retention.has_remaining()
         && !state.has_remaining()
         && spared.is_sorted_by(|a, b| a < b)
-        && bodies.is_sorted_by(|a, b| a.0 < b.0);
+        && bodies.is_sorted_by(|a, b| a.0 < b.0)
+        && quarantined.is_sorted_by(|a, b| a.slot < b.slot)
+        && quarantined
+            .iter()
+            .all(|one| one.slot < one.by && one.by <= last.index);
     Ok(sensible.then_some(Manifest {
         cut: Cut {
             shard,
@@ -274,6 +307,7 @@ fn read(sections: [Bytes; 5]) -> Result<Option<Manifest>, TryGetError> {
             trimmed_below,
             spared,
             bodies,
+            quarantined,
         },
         seal,
         mark,

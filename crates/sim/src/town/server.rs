@@ -158,7 +158,11 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
     let agent = agent::Agent::start(town.plan.agent(place), listener, bucket, shared).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
-    Err(node.halted().await)
+    tokio::select! {
+        biased;
+        why = node.halted() => Err(why),
+        why = node.stuck() => Err(why),
+    }
 }
 
 /// Finds out whose the bucket is, claiming it if it is nobody's.

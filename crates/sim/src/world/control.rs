@@ -397,7 +397,7 @@ impl Control {
 
     fn perform(&mut self, cx: &mut Context, effect: Effect) {
         match effect {
-            Effect::LoadSnapshot { ask, above } => {
+            Effect::LoadSnapshot { ask, above, .. } => {
                 self.ask(cx, Asked::Load(ask), JournalRequest::LoadSnapshot { above });
             }
             Effect::Scan { ask, from, limit } => {
@@ -474,6 +474,9 @@ impl Control {
                         bodies,
                     },
                 );
+            }
+            Effect::FindSnapshot { .. } => {
+                cx.violation(format!("control node {} quarantines an entry", self.place));
             }
             Effect::Halt { why } => {
                 cx.violation(format!("control node {} halted: {why}", self.place));

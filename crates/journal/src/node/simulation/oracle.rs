@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::stores::Stores;
 use super::{SECONDS, Ticket};
 
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     next_ticket: u64,
     proposed: BTreeMap<Ticket, u64>,
-    /// For each value with a reply, the time of the reply and the value's place in the history.
-    acked: BTreeMap<u64, (u64, usize)>,
+    /// For each value with a reply, the time of the reply, the value's place in the history, and its entry.
+    acked: BTreeMap<u64, (u64, usize, u64)>,
     refused: BTreeSet<u64>,
     /// For each barrier, the length of the history that had been acknowledged when it was asked
     /// for.
@@ -17,8 +18,11 @@ pub(super) struct Oracle {
     /// By time, the longest history that was acknowledged by then.
     acked_by: BTreeMap<u64, usize>,
     open: BTreeMap<Ticket, usize>,
+    /// Those of callers that were told at once, by their shell, that nothing is known.
+    told: BTreeSet<Ticket>,
     pub(super) barriers_passed: u64,
     pub(super) lost_for_good: u64,
+    pub(super) quarantined: usize,
 }
 
 impl Oracle {
@@ -49,6 +53,12 @@ impl Oracle {
         self.open.retain(|_, of| *of != place);
     }
 
+    /// The node's shell has told all callers that it does not know.
+    pub(super) fn told_all(&mut self, place: usize) {
+        let told = self.open.extract_if(.., |_, of| *of == place);
+        self.told.extend(told.map(|(ticket, _)| ticket));
+    }
+
     /// Checks that a ticket is answered only once.
     fn close(&mut self, place: usize, ticket: Ticket) -> Result<(), String> {
         match self.open.remove(&ticket) {
@@ -59,19 +69,19 @@ impl Oracle {
         }
     }
 
-    /// Checks the reply to a proposal, given at `now`; `length` of the history includes it.
+    /// Checks the reply to a proposal, given at `now`; `length` of the history includes it, which is in entry `index`.
     pub(super) fn acked(
         &mut self,
         place: usize,
         ticket: Ticket,
         now: u64,
-        length: usize,
+        (length, index): (usize, u64),
     ) -> Result<(), String> {
         self.close(place, ticket)?;
         let Some(value) = self.proposed.get(&ticket) else {
             return Err(format!("{ticket:?} is no proposal"));
         };
-        self.acked.insert(*value, (now, length));
+        self.acked.insert(*value, (now, length, index));
         let longest = self
             .acked_by
             .last_key_value()
@@ -87,6 +97,9 @@ impl Oracle {
         definite: bool,
     ) -> Result<(), String> {
         for ticket in tickets {
+            if self.told.contains(ticket) {
+                continue;
+            }
             self.close(place, *ticket)?;
             if definite && let Some(value) = self.proposed.get(ticket) {
                 self.refused.insert(*value);
@@ -102,13 +115,12 @@ impl Oracle {
         &mut self,
         place: usize,
         tickets: &[Ticket],
-        applied: &[u64],
+        applied: usize,
     ) -> Result<(), String> {
         for ticket in tickets {
             self.close(place, *ticket)?;
             let acked = self.barriers.get(ticket).copied().unwrap_or(usize::MAX);
-            if applied.len() < acked {
-                let applied = applied.len();
+            if applied < acked {
                 return Err(format!(
                     "a barrier of n{place} passes at {applied}, but {acked} were acknowledged \
                      before it was asked for"
@@ -123,7 +135,7 @@ impl Oracle {
     pub(super) fn answers_from_memory(
         &self,
         place: usize,
-        applied: &[u64],
+        applied: usize,
         now: u64,
     ) -> Result<(), String> {
         let settled = self
@@ -131,8 +143,7 @@ impl Oracle {
             .range(..now.saturating_sub(SECONDS))
             .next_back();
         let acked = settled.map_or(0, |(_, length)| *length);
-        if applied.len() < acked {
-            let applied = applied.len();
+        if applied < acked {
             return Err(format!(
                 "n{place} answers from memory with {applied} applied; {acked} were acknowledged \
                  more than a second ago"
@@ -145,21 +156,23 @@ impl Oracle {
         self.acked.len()
     }
 
-    /// Checks, at the end, against `history`, which the journal holds.
-    pub(super) fn end(&self, history: &[u64]) -> Result<(), String> {
+    /// Checks, at the end, against what the journal holds.
+    pub(super) fn end(&mut self, stores: &Stores) -> Result<(), String> {
+        let history = &stores.history;
+        self.quarantined = stores.quarantined.len();
         let kept: BTreeSet<u64> = history.iter().copied().collect();
         if kept.len() != history.len() {
             return Err("a value was applied twice".to_owned());
         }
-        for (value, (_, length)) in &self.acked {
-            if history.get(length - 1) != Some(value) {
+        for (value, (_, length, index)) in &self.acked {
+            if !stores.may_be_given_up(*index) && history.get(length - 1) != Some(value) {
                 return Err(format!("{value} was acknowledged and is lost"));
             }
         }
         if let Some(value) = self.refused.intersection(&kept).next() {
             return Err(format!("{value} was refused for good and is applied"));
         }
-        let last = self.acked.values().map(|(at, _)| *at).max();
+        let last = self.acked.values().map(|(at, ..)| *at).max();
         if last.is_none_or(|at| at < super::STORM + super::CALM - 5 * SECONDS) {
             return Err("nothing is acknowledged after the faults are over".to_owned());
         }

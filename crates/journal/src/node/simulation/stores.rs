@@ -8,6 +8,7 @@ use host::rng::Rng;
 
 use super::*;
 use crate::chain::{Chain, Verdict};
+use crate::quarantine;
 
 /// The name under which the stray writer claims.
 const STRAY: &str = "stray";
@@ -18,8 +19,13 @@ pub(super) struct Stores {
     pub(super) slots: Slots,
     /// The chain of a reader that never sleeps.
     truth: Chain,
-    /// Every valid command so far.
+    /// Every valid command so far, without those of entries that are left out.
     pub(super) history: Vec<u64>,
+    /// The claim and the values of each valid entry.
+    entries: BTreeMap<u64, (EntryId, Vec<u64>)>,
+    pub(super) quarantined: Vec<Quarantined>,
+    /// How many values were in entries that are left out.
+    pub(super) given_up: usize,
     /// Every entry that was ever written, valid or not, and whether it is a claim.
     seen: Vec<(EntryId, bool)>,
     pub(super) valid: BTreeSet<EntryId>,
@@ -35,6 +41,9 @@ impl Default for Stores {
             slots: Slots::new(),
             truth: Chain::genesis(0),
             history: Vec::new(),
+            entries: BTreeMap::new(),
+            quarantined: Vec::new(),
+            given_up: 0,
             seen: Vec::new(),
             valid: BTreeSet::from([EntryId::GENESIS]),
             snapshots: BTreeMap::new(),
@@ -82,13 +91,63 @@ impl Stores {
                         .map_err(|error| error.to_string())?
                 }
             };
-            let values = items.iter().map(|item| {
-                let bytes = item.command.as_ref().try_into().unwrap_or_default();
-                u64::from_le_bytes(bytes)
-            });
-            self.history.extend(values);
+            let id = entry.header.id;
+            let mut items = items;
+            let quarantined = quarantine::take(id.index, &mut items);
+            let values: Vec<u64> = items.iter().map(value_of).collect();
+            self.history.extend(&values);
+            self.entries.insert(id.index, (entry.header.claim, values));
+            for one in quarantined {
+                if self.quarantined.iter().all(|other| other.slot != one.slot) {
+                    self.quarantined.push(one);
+                    self.given_up += self.entries[&one.slot].1.len();
+                    self.history = self.history_at(id.index);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The history up to the entry at `index`, as whoever has read everything up to there must have it.
+    pub(super) fn history_at(&self, index: u64) -> Vec<u64> {
+        let is_left_out = |slot: u64| {
+            let mut known = self.quarantined.iter().filter(|one| one.by <= index);
+            known.any(|one| one.slot == slot)
+        };
+        let kept = self
+            .entries
+            .range(..=index)
+            .filter(|(slot, _)| !is_left_out(**slot));
+        kept.flat_map(|(_, (_, values))| values).copied().collect()
+    }
+
+    /// True if `applied` is the history up to the entry at `index`.
+    pub(super) fn has_at(&self, index: u64, applied: &[u64]) -> bool {
+        let all_known = self.quarantined.iter().all(|one| one.by <= index);
+        match all_known {
+            true => self.history.starts_with(applied),
+            false => self.history_at(index) == applied,
+        }
+    }
+
+    /// True if the entry at `index` was left out, or was sent by the leader of one that was left out while that may have been in
+    /// flight: whether the leader could apply it nobody else can tell.
+    pub(super) fn may_be_given_up(&self, index: u64) -> bool {
+        let claim = |slot: &u64| self.entries.get(slot).map(|(claim, _)| *claim);
+        self.quarantined.iter().any(|one| {
+            let in_flight = one.slot..=one.slot + IN_FLIGHT;
+            in_flight.contains(&index) && claim(&index) == claim(&one.slot)
+        })
+    }
+
+    /// Removes the snapshots below this one.
+    pub(super) fn sweep(&mut self, older: Option<u64>) {
+        self.snapshots
+            .retain(|index, _| older.is_none_or(|older| *index >= older));
+    }
+
+    pub(super) fn snapshot_from(&self, from: u64) -> Option<u64> {
+        self.snapshots.range(from..).next().map(|(index, _)| *index)
     }
 
     pub(super) fn put_body(&mut self, sha256: [u8; 32], object: Bytes) {
@@ -130,14 +189,16 @@ impl Stores {
 
     pub(super) fn name(&mut self, cut: Cut, applied: Vec<u64>) {
         self.snapshots.insert(cut.last.index, (cut, applied));
-        while self.snapshots.len() > 2 {
-            self.snapshots.pop_first();
-        }
     }
 
-    pub(super) fn newest_above(&self, above: u64) -> Option<(Cut, Vec<u64>)> {
-        let (index, snapshot) = self.snapshots.last_key_value()?;
-        (*index > above).then(|| snapshot.clone())
+    pub(super) fn newest_above(
+        &self,
+        above: u64,
+        leaves_out: &[Quarantined],
+    ) -> Option<(Cut, Vec<u64>)> {
+        let mut newest = self.snapshots.range(above + 1..).rev();
+        let found = newest.find(|(_, (cut, _))| cut.holds(leaves_out).is_none());
+        found.map(|(_, snapshot)| snapshot.clone())
     }
 }
 

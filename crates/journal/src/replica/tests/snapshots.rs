@@ -133,6 +133,10 @@ impl StateMachine for Patient {
         self.sum.apply(entry, stamp, cluster, bytes)
     }
 
+    fn kind(command: &[u8]) -> String {
+        Sum::kind(command)
+    }
+
     fn capture(&self) -> Box<dyn Capture> {
         self.sum.capture()
     }

@@ -25,6 +25,7 @@ fn position(index: u64, claim: u64) -> Cut {
         trimmed_below: 1,
         spared: vec![claim],
         bodies: Vec::new(),
+        quarantined: Vec::new(),
     }
 }
 

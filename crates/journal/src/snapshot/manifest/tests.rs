@@ -20,6 +20,11 @@ fn example() -> Manifest {
             trimmed_below: 1,
             spared: vec![1, 3],
             bodies: vec![(7, [7; 32])],
+            quarantined: vec![Quarantined {
+                slot: 9,
+                sha256: [9; 32],
+                by: 12,
+            }],
         },
         seal: Seal {
             level: 1,

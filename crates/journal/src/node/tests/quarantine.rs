@@ -1,0 +1,142 @@
+//! A node that is stuck at an entry: what it does on an operator's word, and what keeps it from that.
+
+use super::*;
+use crate::quarantine::Word;
+
+/// The slot of the entry that cannot be applied.
+const POISON: u64 = 3;
+
+/// Gives an event and answers every request at once. The entry cannot be applied, and the newest snapshot is at `snapshot`.
+fn run(bench: &mut Bench, event: Event, snapshot: Option<u64>) {
+    bench.give(event);
+    loop {
+        let is_poison =
+            |effect: &Effect| matches!(effect, Effect::Apply { id, .. } if id.index == POISON);
+        if bench.effects.iter().any(is_poison) {
+            bench.effects.clear();
+            bench.give(Event::Poisoned(POISON, "overflow".to_owned()));
+        }
+        let finds = |effect: &mut Effect| matches!(effect, Effect::FindSnapshot { .. });
+        let finds: Vec<Effect> = bench.effects.extract_if(.., finds).collect();
+        if let [Effect::FindSnapshot { ask, from }] = finds[..] {
+            assert_eq!(from, POISON);
+            bench.give(Event::SnapshotFound(ask, Ok(snapshot)));
+            continue;
+        }
+        match bench.answer() {
+            Some(event) => bench.give(event),
+            None => return,
+        }
+    }
+}
+
+/// The slots of a leader that has appended two entries, of which nobody can apply the second.
+fn poisoned() -> Slots {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..1));
+    leader.run(propose(1..2));
+    leader.slots
+}
+
+/// A node that has come to its end on these slots.
+fn begun(slots: Slots, word: Option<Word>, rules: Rules, snapshot: Option<u64>) -> Bench {
+    let mut settings = Settings::alone("n");
+    settings.quarantine = word;
+    let mut bench = Bench::new(settings.clone());
+    let mut next = 1_000;
+    let entropy = Box::new(move || {
+        next += 1;
+        next
+    });
+    bench.node = Node::under(rules, settings, entropy);
+    bench.slots = slots;
+    run(&mut bench, Event::Started, snapshot);
+    bench
+}
+
+/// The word for the entry, as it is told.
+fn word(slots: &Slots) -> Word {
+    let bench = begun(slots.clone(), None, Rules::all(), None);
+    assert_eq!(bench.takes, 0, "it does not claim of itself");
+    let told = bench.node.stuck().expect("it is stuck");
+    let (_, word) = told.split_once("journal.quarantine=").expect("a word");
+    word.parse().expect("a word")
+}
+
+#[test]
+fn the_word_is_followed_by_one_claim_and_one_entry_and_then_it_leads() {
+    let slots = poisoned();
+    let bench = begun(slots.clone(), Some(word(&slots)), Rules::all(), None);
+    assert_eq!(bench.node.role(), Role::Leader);
+    assert_eq!(bench.node.stuck(), None);
+    assert_eq!(bench.node.word(), Some((word(&slots), true)));
+    // A take closes the slots that the leader before may have sent to; then a claim, the quarantine and a claim.
+    let head = bench.slots.head().expect("a journal");
+    let entries = (POISON + 1..=head).filter_map(|slot| match bench.slots.read(slot) {
+        Some(Content::Entry(bytes)) => Some(Entry::decode(&bytes).expect("an entry").body),
+        _ => None,
+    });
+    let entries: Vec<_> = entries.collect();
+    let [
+        crate::entry::Body::Claim { .. },
+        crate::entry::Body::Commands(items),
+        crate::entry::Body::Claim { .. },
+    ] = &entries[..]
+    else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(items.len(), 1);
+}
+
+#[test]
+fn a_snapshot_that_holds_the_entry_keeps_it_from_being_left_out() {
+    let slots = poisoned();
+    let word = Some(word(&slots));
+    let mut bench = begun(slots.clone(), word, Rules::all(), Some(POISON));
+    let told = bench.node.stuck().expect("it is stuck");
+    assert!(told.contains("the snapshot at entry 3 holds it"), "{told}");
+    let takes = bench.takes;
+    for _ in 0..20 {
+        bench.now.boot = bench.node.deadline().expect("it reads on");
+        run(&mut bench, Event::Timer, None);
+    }
+    assert_eq!(
+        (bench.takes, bench.node.role()),
+        (takes, Role::Stuck),
+        "once is enough"
+    );
+    let careless = Rules::without(Rule::QuarantineBeforeSnapshots);
+    let bench = begun(slots, word, careless, Some(POISON));
+    assert_eq!(bench.node.role(), Role::Leader, "the rule is what keeps it");
+}
+
+#[test]
+fn commands_of_a_later_leader_keep_it_from_being_left_out() {
+    let mut slots = poisoned();
+    let word = Some(word(&slots));
+    let mut rival = Bench::new(Settings::alone("rival"));
+    rival.slots = slots;
+    rival.run(Event::Started);
+    rival.run(propose(5..6));
+    slots = rival.slots;
+    let bench = begun(slots.clone(), word, Rules::all(), None);
+    let told = bench.node.stuck().expect("it is stuck");
+    assert!(told.contains("rival has applied it and led on"), "{told}");
+    assert_eq!(bench.takes, 0);
+    let careless = Rules::without(Rule::QuarantineBeforeOthersLead);
+    let bench = begun(slots, word, careless, None);
+    assert_eq!(bench.node.role(), Role::Leader, "the rule is what keeps it");
+}
+
+#[test]
+fn a_caller_is_not_told_that_everything_is_applied_where_something_cannot_be() {
+    let slots = poisoned();
+    let mut bench = begun(slots, None, Rules::all(), None);
+    bench.seen.clear();
+    run(&mut bench, Event::Confirm(Ticket(7)), None);
+    assert!(
+        matches!(&bench.seen[..], [Effect::Lost { tickets, .. }] if tickets == &[Ticket(7)]),
+        "{:?}",
+        bench.seen
+    );
+}

@@ -1,0 +1,325 @@
+//! Entries that cannot be applied, as the users of replicas and an operator see them.
+
+use super::*;
+use crate::entry::{Body, Entry};
+use crate::node::Takeover;
+use crate::snapshot::Cut;
+use crate::snapshot::archive::{Archive, Read};
+use crate::snapshot::manifest::{Chunk, Manifest};
+
+/// The word for an entry, from what is told of it.
+fn word(why: &str) -> String {
+    let (_, word) = why.split_once("journal.quarantine=").expect(why);
+    word.to_owned()
+}
+
+impl World {
+    /// Another node on the same bucket, that follows.
+    fn other(&self, name: &str) -> World {
+        let mut settings = self.settings.clone();
+        settings.name = name.to_owned();
+        settings.takeover = Takeover::AfterSilence;
+        World {
+            bucket: Arc::clone(&self.bucket),
+            settings,
+        }
+    }
+
+    /// A node of a build that can apply "ten".
+    fn start_newer(&self) -> (Handle<Sum>, Replica) {
+        let engine = Box::new(Object::new(self.bucket(), 0));
+        let state = Sum {
+            knows_ten: true,
+            ..Sum::default()
+        };
+        start(self.parts(engine), state)
+    }
+
+    fn told(mut self, word: &str) -> World {
+        self.settings.quarantine = Some(word.parse().expect("a word"));
+        self
+    }
+
+    async fn appended(&self) -> usize {
+        self.keys("journal/0000/").await.len()
+    }
+
+    /// How many entries of the journal have commands.
+    async fn commands(&self) -> usize {
+        let mut commands = 0;
+        for key in self.keys("journal/0000/").await {
+            let slot = self.bucket.get(&key).await.expect("read").expect("there");
+            let entry = Entry::decode(&slot).map(|entry| entry.body);
+            commands += usize::from(matches!(entry, Ok(Body::Commands(_))));
+        }
+        commands
+    }
+
+    /// Names a snapshot of the state in which "ten" is the fourth command.
+    async fn write_late(&self, manifest: &Manifest) {
+        let chunks = [b"4".as_slice(), b"16"].map(|chunk| Some(Bytes::from_static(chunk)));
+        let archive = Archive::new(self.bucket());
+        archive
+            .write(manifest, chunks.to_vec())
+            .await
+            .expect("written");
+    }
+
+    /// Whether the newest snapshot says that an entry in this slot is left out.
+    async fn newest_snapshot_leaves_out(&self, slot: u64) -> bool {
+        let archive = Archive::new(self.bucket());
+        let newest = archive.list(0).await.expect("a listing")[0].clone();
+        match archive.read(&newest).await.expect("read") {
+            Read::Whole(manifest, _) => {
+                let mut quarantined = manifest.cut.quarantined.iter();
+                quarantined.any(|one| one.slot == slot)
+            }
+            Read::Damaged(why) => panic!("{why}"),
+        }
+    }
+}
+
+/// Proposes a command that cannot be applied, in a world where nothing else has happened.
+async fn poisoned(world: &World, poison: &'static str) -> String {
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    add_all(&handle, 1..4).await;
+    let asked = handle
+        .propose(CLUSTER, Bytes::from_static(poison.as_bytes()))
+        .await;
+    assert!(matches!(asked, Err(ProposeError::Unknown(_))), "{asked:?}");
+    assert!(handle.is_void());
+    stuck(&handle).await
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_applied_is_left_out_on_an_operators_word() {
+    let world = World::new();
+    let why = poisoned(&world, "poison").await;
+    for said in [
+        "entry 5 ",
+        "of cluster 1",
+        "of 6 bytes",
+        "ms since 1970",
+        "\"poison\"",
+    ] {
+        assert!(why.contains(said), "{why}");
+    }
+    let (handle, replica) = world.start();
+    assert_eq!(stuck(&handle).await, why, "the same at each start");
+    assert_eq!(
+        handle.with_state(|state| state.sum),
+        6,
+        "everything before it"
+    );
+    assert_eq!(handle.applied(), Position(4));
+    let definite = matches!(add(&handle, 1).await, Err(ProposeError::Definite(_)));
+    assert!(
+        definite && handle.leading_until().is_none(),
+        "it serves nothing"
+    );
+    drop(replica);
+
+    let told = world.told(&word(&why));
+    let (handle, replica) = told.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(add(&handle, 4).await, Ok(10), "all but that entry");
+    assert!(!handle.is_void());
+    drop(replica);
+
+    // The word that is left in place does nothing any more.
+    let before = told.commands().await;
+    let (handle, replica) = told.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 10);
+    assert_eq!(told.commands().await, before);
+    drop(replica);
+}
+
+#[tokio::test]
+async fn a_panic_in_apply_names_the_entry_and_is_left_out_like_any_other() {
+    let world = World::new();
+    let why = poisoned(&world, "panic").await;
+    for said in ["entry 5 ", "command 0", "panicked", "at this command"] {
+        assert!(why.contains(said), "{why}");
+    }
+    let (handle, _replica) = world.told(&word(&why)).start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 6);
+}
+
+#[tokio::test]
+async fn a_word_for_another_entry_leaves_nothing_out() {
+    let world = World::new();
+    let why = poisoned(&world, "poison").await;
+    let right = word(&why);
+    let before = world.appended().await;
+    let (slot, digest) = right.split_once('-').expect("a word");
+    let other_slot = format!("4-{digest}");
+    let other_digest = format!("{slot}-0123456789abcdef");
+    for wrong in [other_slot, other_digest] {
+        let world = world.other("c1").told(&wrong);
+        let (handle, _replica) = world.start();
+        let told = stuck(&handle).await;
+        assert!(told.contains(&format!("started with {wrong}")), "{told}");
+        assert!(
+            told.contains(&format!("journal.quarantine={right}")),
+            "{told}"
+        );
+        clock::sleep(Duration::from_millis(100)).await;
+        assert_eq!(world.appended().await, before, "not even a claim");
+    }
+}
+
+#[tokio::test]
+async fn a_word_for_an_entry_that_can_be_applied_leaves_nothing_out() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        add_all(&handle, 1..4).await;
+    }
+    let key = Key::new("journal/0000/00000000000000000003").expect("a key");
+    let slot = world.bucket.get(&key).await.expect("read").expect("there");
+    let digest = crate::quarantine::digest(&slot);
+    let word = crate::quarantine::Word::of(3, &digest).to_string();
+    let (handle, _replica) = world.told(&word).start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 6);
+    assert_eq!(add(&handle, 4).await, Ok(10), "it serves all the same");
+}
+
+/// A leader whose build can apply "ten" has applied it as the last thing it did; a follower cannot.
+async fn applied_by_one() -> (World, (Handle<Sum>, Replica), (World, Handle<Sum>, Replica)) {
+    let world = World::new();
+    let (newer, newer_replica) = world.start_newer();
+    role(&newer, Role::Leader).await;
+    add_all(&newer, 1..4).await;
+    let other = world.other("c2");
+    let (older, older_replica) = other.start();
+    assert_eq!(
+        newer.propose(CLUSTER, Bytes::from_static(b"ten")).await,
+        Ok(16)
+    );
+    stuck(&older).await;
+    (world, (newer, newer_replica), (other, older, older_replica))
+}
+
+#[tokio::test]
+async fn who_has_applied_it_already_builds_its_state_without_it() {
+    let (_world, (newer, _newer_replica), (other, older, older_replica)) = applied_by_one().await;
+    let why = stuck(&older).await;
+    drop((older, older_replica));
+    let (older, _older_replica) = other.told(&word(&why)).start();
+    // Somebody has to want a leader, whoever it is.
+    while add(&older, 4).await.is_err() && add(&newer, 4).await.is_err() {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    for handle in [&older, &newer] {
+        while handle.with_state(|state| state.sum) != 10 {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_stuck_goes_on_once_another_has_it_left_out() {
+    let world = World::new();
+    let why = poisoned(&world, "poison").await;
+    let waiting = world.other("c2");
+    let (follower, _follower_replica) = waiting.start();
+    stuck(&follower).await;
+    let (leader, _replica) = world.told(&word(&why)).start();
+    role(&leader, Role::Leader).await;
+    add_all(&leader, 4..5).await;
+    role(&follower, Role::Follower).await;
+    while follower.with_state(|state| state.sum) != 10 {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(follower.status().stuck, None);
+}
+
+#[tokio::test]
+async fn an_entry_beyond_which_others_have_led_is_not_left_out() {
+    let (world, (newer, newer_replica), (other, older, older_replica)) = applied_by_one().await;
+    let why = stuck(&older).await;
+    drop((older, older_replica));
+    for number in 0..20 {
+        newer
+            .propose(CLUSTER, Bytes::from(number.to_string()))
+            .await
+            .expect("added");
+    }
+    let sum = newer.with_state(|state| state.sum);
+    drop((newer, newer_replica));
+    let before = world.appended().await;
+    let (older, _older_replica) = other.told(&word(&why)).start();
+    let told = stuck(&older).await;
+    assert!(told.contains("c1 has applied it and led on"), "{told}");
+    clock::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.appended().await, before, "not even a claim");
+    let (newer, _newer_replica) = world.start_newer();
+    role(&newer, Role::Leader).await;
+    assert_eq!(newer.with_state(|state| state.sum), sum);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_apply_an_entry_goes_on_from_a_snapshot_that_holds_it() {
+    let world = World::new();
+    poisoned(&world, "ten").await;
+    let manifest = held_at(&world, 5).await;
+    let (handle, _replica) = world.start();
+    stuck(&handle).await;
+    world.write_late(&manifest).await;
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 16);
+}
+
+#[tokio::test]
+async fn snapshots_say_what_they_leave_out_and_those_that_hold_it_are_not_loaded() {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 1_000;
+    let why = poisoned(&world, "ten").await;
+    let manifest = held_at(&world, 5).await;
+    let told = world.told(&word(&why));
+    {
+        let (handle, _replica) = told.start();
+        role(&handle, Role::Leader).await;
+        assert_eq!(add(&handle, 4).await, Ok(10));
+    }
+    // A node that could apply it has cut a snapshot there, which comes to be there only now.
+    told.write_late(&manifest).await;
+    let mut told = told;
+    told.settings.snapshot.entries = 3;
+    let (handle, _replica) = told.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 10);
+    while !told.newest_snapshot_leaves_out(5).await {
+        add(&handle, 0).await.expect("added");
+    }
+}
+
+/// The manifest of a snapshot at entry `index`, in which the state has applied it: the sum is 16 then.
+async fn held_at(world: &World, index: u64) -> Manifest {
+    let key = Key::new(format!("journal/0000/{index:020}")).expect("a key");
+    let slot = world.bucket.get(&key).await.expect("read").expect("there");
+    let entry = Entry::decode(&slot).expect("an entry");
+    assert!(matches!(entry.body, Body::Commands(_)));
+    Manifest {
+        cut: Cut {
+            shard: 0,
+            last: entry.header.id,
+            claim: entry.header.claim,
+            claimant: "c1".to_owned(),
+            stamp: entry.header.stamp,
+            trimmed_below: 1,
+            spared: vec![1],
+            bodies: Vec::new(),
+            quarantined: Vec::new(),
+        },
+        seal: seal_of(16),
+        mark: Bytes::new(),
+        chunks: [b"4".as_slice(), b"16"].map(Chunk::of).to_vec(),
+    }
+}
