@@ -404,6 +404,22 @@ pub async fn write_once(
     check_produced(&reader.frame().await?)
 }
 
+/// One fetch from the beginning of the first `partitions` of a topic, which waits half a second for
+/// records; yields the bytes that came of each.
+pub async fn fetch_once(address: SocketAddr, topic: &str, partitions: usize) -> Result<Vec<usize>> {
+    let mut client = Client::dial(address).await?;
+    let request = fetch_request(topic, &vec![0; partitions]);
+    let response = client.call(&request, FETCH_VERSION).await?;
+    let mut bytes = vec![0; partitions];
+    let topics = response.responses.into_iter();
+    for partition in topics.flat_map(|topic| topic.partitions) {
+        let (index, error) = (partition.partition_index, partition.error_code);
+        ensure!(error == 0, "fetch of {index} answers error {error}");
+        bytes[usize::try_from(index)?] = partition.records.map_or(0, |rope| rope.len());
+    }
+    Ok(bytes)
+}
+
 /// Reads a topic from its beginning to its current end; yields MiB per second.
 pub async fn read_all(address: SocketAddr, topic: &str, partitions: i32) -> Result<f64> {
     let mut client = Client::dial(address).await?;

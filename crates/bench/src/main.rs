@@ -50,7 +50,7 @@ enum Verb {
         /// Seconds in which acknowledgements are measured, for each fault.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
-        /// Only figures whose name contains this: acks, restart, outage.
+        /// Only figures whose name contains this: acks, restart, cold fetch, outage.
         #[arg(long, default_value = "")]
         only: String,
     },

@@ -85,6 +85,12 @@ pub async fn run(programs: &Programs, measured: Duration, filter: &str) -> Resul
         }
     }
     restarts(programs, filter).await?;
+    if "cold fetch".contains(filter) {
+        let took = cold_fetch(programs).await?;
+        println!(
+            "| cold fetch, a partition's GET 4 s | the others' records after {took:.2} s | 1.0 s |"
+        );
+    }
     for (name, effect) in [
         ("outage, 503", Effect::SlowDown),
         ("outage, connections dropped", Effect::Reset),
@@ -185,6 +191,35 @@ async fn fill(peer: &Peer) -> Result<()> {
     };
     load::run(&load, || {}).await?;
     Ok(())
+}
+
+/// Yields the seconds that a fetch of two partitions takes which waits half a second at most, while
+/// every read of the file of one of them takes four.
+async fn cold_fetch(programs: &Programs) -> Result<f64> {
+    let mut peer = start(programs, "cold fetch").await?;
+    for partition in 0..2 {
+        load::write_once(peer.address(), TOPIC, partition, BATCH_BYTES).await?;
+    }
+    restart(programs, &mut peer).await?;
+    let first = load::fetch_once(peer.address(), TOPIC, 1).await?;
+    ensure!(
+        first[0] > 0,
+        "the records of the first partition did not come"
+    );
+    let slow = Effect::Delay {
+        ms: 4_000.0,
+        p99_ms: None,
+    };
+    set(peer.bucket()?, &[Rule::on(Kind::Get, slow)]).await?;
+    let begin = Instant::now();
+    let both = load::fetch_once(peer.address(), TOPIC, 2).await?;
+    let took = begin.elapsed().as_secs_f64();
+    ensure!(
+        both[0] > 0 && both[1] == 0,
+        "{both:?} bytes came, not those of the first partition alone"
+    );
+    peer.stop()?;
+    Ok(took)
 }
 
 /// Kills the server and starts it again; yields the seconds until it is ready.
