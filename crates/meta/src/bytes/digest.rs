@@ -259,7 +259,7 @@ pub(super) fn digest_partition(hasher: &mut Hasher, number: u64, partition: &Par
     let blocks: Vec<_> = partition.slices.blocks().collect();
     hasher.size(blocks.len());
     for block in blocks {
-        hasher.bytes(&block.digest);
+        hasher.bytes(block.digest());
     }
     hasher.bytes(&partition.slices.open());
     hasher.size(partition.producers.as_slice().len());

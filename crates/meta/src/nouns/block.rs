@@ -2,6 +2,8 @@
 //! (docs/formats/snapshot.md), so that an unchanged run is neither encoded nor hashed again. It
 //! must not know how runs are put together.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -14,8 +16,8 @@ use crate::terms::level::Level;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     packed: Bytes,
-    /// SHA-256 of the packed bytes.
-    pub(crate) digest: [u8; 32],
+    /// Of the packed bytes, once it was asked for: not while commands wait.
+    digest: OnceLock<[u8; 32]>,
     /// Base offset of the first slice.
     pub(crate) base_offset: i64,
     /// The offset after the last slice.
@@ -31,7 +33,7 @@ impl Block {
     pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice> + Clone) -> Option<Self> {
         // Without room to grow: it never will.
         let packed = pack(slices.clone()).into_boxed_slice();
-        let block = Block::summing(&packed, slices.copied())?;
+        let block = Block::summing(slices.copied())?;
         let packed = packed.into();
         Some(Block { packed, ..block })
     }
@@ -39,18 +41,18 @@ impl Block {
     /// Reads the bytes that [`Block::packed`] gives; `None` for any others.
     pub(crate) fn read(level: &Level, packed: Bytes) -> Option<Self> {
         let mut rows = Rows::new(&packed);
-        let block = Block::summing(&packed, rows.by_ref().take(level.block_slices))?;
+        let block = Block::summing(rows.by_ref().take(level.block_slices))?;
         let is_whole = rows.rest.is_empty();
         is_whole.then_some(Block { packed, ..block })
     }
 
     /// A block without its bytes: what there is to know of them and of the slices in them.
-    fn summing(packed: &[u8], slices: impl Iterator<Item = Slice>) -> Option<Self> {
+    fn summing(slices: impl Iterator<Item = Slice>) -> Option<Self> {
         let mut slices = slices.peekable();
         let first = slices.peek()?;
         let mut block = Block {
             packed: Bytes::new(),
-            digest: Sha256::digest(packed).into(),
+            digest: OnceLock::new(),
             base_offset: first.base_offset,
             end: first.base_offset,
             max_timestamp: i64::MIN,
@@ -66,6 +68,12 @@ impl Block {
         Some(block)
     }
 
+    /// SHA-256 of the packed bytes.
+    pub(crate) fn digest(&self) -> &[u8; 32] {
+        self.digest
+            .get_or_init(|| Sha256::digest(&self.packed).into())
+    }
+
     /// The slices as bytes.
     pub(crate) fn packed(&self) -> &Bytes {
         &self.packed
@@ -79,7 +87,7 @@ impl Block {
 /// Slices as bytes, each as seven varints; offsets, files and timestamps as differences to the slice
 /// before, the first to zero.
 pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(24 * slices.size_hint().0);
+    let mut packed = Vec::with_capacity(24 * (slices.size_hint().0 + 1));
     let mut before = Slice::ORIGIN;
     for slice in slices {
         let (file, file_before) = (slice.file, before.file);

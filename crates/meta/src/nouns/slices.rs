@@ -16,7 +16,7 @@ use crate::terms::level::Level;
 pub(crate) struct Slices {
     front: VecDeque<Slice>,
     blocks: VecDeque<Arc<Block>>,
-    open: VecDeque<Slice>,
+    open: Vec<Slice>,
     len: u64,
     bytes: u64,
 }
@@ -32,7 +32,7 @@ impl Slices {
     }
 
     pub(crate) fn push(&mut self, level: &Level, slice: Slice) {
-        self.open.push_back(slice);
+        self.open.push(slice);
         self.len += 1;
         self.bytes = self.bytes.saturating_add(u64::from(slice.length));
         if self.open.len() >= level.block_slices {
@@ -48,7 +48,11 @@ impl Slices {
         {
             self.front = block.iter().collect();
         }
-        let slice = self.front.pop_front().or_else(|| self.open.pop_front())?;
+        let slice = match self.front.pop_front() {
+            Some(slice) => slice,
+            None if self.open.is_empty() => return None,
+            None => self.open.remove(0),
+        };
         self.len -= 1;
         self.bytes = self.bytes.saturating_sub(u64::from(slice.length));
         Some(slice)
@@ -60,7 +64,7 @@ impl Slices {
 
     pub(crate) fn last(&self) -> Option<Slice> {
         let block = || self.blocks.back()?.iter().last();
-        let last = self.open.back().copied().or_else(block);
+        let last = self.open.last().copied().or_else(block);
         last.or_else(|| self.front.back().copied())
     }
 
@@ -72,7 +76,7 @@ impl Slices {
     pub(crate) fn iter_from(&self, offset: i64) -> impl Iterator<Item = Slice> {
         let before = |slice: &Slice| slice.end() <= offset;
         // Most readers are at the end, or in the last slice.
-        let in_open = match (self.open.front(), self.open.back()) {
+        let in_open = match (self.open.first(), self.open.last()) {
             (Some(_), Some(last)) if last.base_offset <= offset => {
                 Some(self.open.len() - usize::from(!before(last)))
             }
@@ -95,7 +99,7 @@ impl Slices {
             .blocks
             .range(in_blocks..)
             .flat_map(|block| block.iter());
-        let open = self.open.range(in_open.unwrap_or(0)..).copied();
+        let open = self.open.iter().skip(in_open.unwrap_or(0)).copied();
         front
             .chain(blocks)
             .chain(open)
@@ -228,8 +232,9 @@ mod tests {
             slices.push(&ONE, slice(number));
             again.push(&ONE, slice(number));
             assert_eq!(slices.pop_front(), again.pop_front());
-            let digests =
-                |slices: &Slices| -> Vec<_> { slices.blocks().map(|block| block.digest).collect() };
+            let digests = |slices: &Slices| -> Vec<_> {
+                slices.blocks().map(|block| *block.digest()).collect()
+            };
             assert_eq!(digests(&slices), digests(&again));
             assert_eq!(slices.open(), again.open());
         }

@@ -421,7 +421,7 @@ fn write_runs(entry: &Entry<'_>, writer: &mut Writer<'_>) {
 fn write_run(partition: PartitionId, run: &[Arc<Block>], writer: &mut Writer<'_>) {
     let id = digest::identity(|hasher| {
         hasher.number(partition.0);
-        run.iter().for_each(|block| hasher.bytes(&block.digest));
+        run.iter().for_each(|block| hasher.bytes(block.digest()));
     });
     writer.push_unless_known(id, || {
         Section::SliceRun(proto::SliceRun {
