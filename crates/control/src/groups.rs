@@ -220,12 +220,21 @@ impl Shell {
 
     async fn propose(&mut self, proposal: ProposalId, command: meta::group::Command) {
         let group = command.group.clone();
-        let bytes = Bytes::from(Command::Group(command).encode());
+        let command = Command::Group(command);
+        let level = self.replica.with_state(|machine| machine.state().level());
+        let written = command.encode(level);
         let replica = self.replica.clone();
         let mut outcome: BoxFuture<'static, Event> = Box::pin(async move {
             let failed = |ambiguous| Event::Failed {
                 proposal,
                 ambiguous,
+            };
+            let bytes = match written {
+                Ok(bytes) => Bytes::from(bytes),
+                Err(too_new) => {
+                    tracing::error!(group, %too_new, "a group's command cannot be written");
+                    return failed(false);
+                }
             };
             match replica.propose(CLUSTER, bytes).await {
                 Ok((_, Reply::Group(reply))) => Event::Applied { proposal, reply },

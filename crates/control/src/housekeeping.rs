@@ -1,5 +1,5 @@
-//! What the leader proposes without being asked: retention and expiry, step by step. It must not
-//! know what a step does.
+//! What the leader proposes without being asked: that it is registered, a higher level, retention and
+//! expiry step by step. It must not know what a step does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use host::log_limit::LogLimit;
 use host::task::Task;
 use meta::command::Command;
 use meta::reply::Reply;
+use rpc::Error;
 
 use crate::groups::GroupsMemory;
+use crate::membership::proposal;
 use crate::node::Node;
 
 /// How often it is logged that steps fail.
@@ -30,7 +32,11 @@ pub(crate) fn start(node: Arc<Node>, interval: Duration) -> Task<()> {
             }
             let mut pauses = RETRY.start();
             while node.leads() {
-                match node.propose(&Command::Housekeep).await {
+                let step = match node.see_to_membership().await {
+                    Ok(()) => node.propose(&Command::Housekeep).await,
+                    Err(error) => Err(error),
+                };
+                match step {
                     Ok((_, Reply::Housekept { more: true })) => {}
                     Ok(_) => break,
                     Err(error) => {
@@ -77,6 +83,32 @@ fn warn_of_groups(node: &Node) {
 }
 
 impl Node {
+    /// Proposes what [`membership::proposal`] finds missing: at most that this node is registered, and
+    /// then a higher level.
+    pub(crate) async fn see_to_membership(&self) -> Result<(), Error> {
+        let nonce = host::rng::nonce();
+        for _ in 0..2 {
+            let missing = self.with_state(|state| proposal(state, &self.identity, nonce));
+            let Some(command) = missing else { break };
+            match (self.propose(&command).await?.1, command) {
+                (Reply::Refused(refusal), Command::RegisterControlNode(_)) => {
+                    let reason = refusal.to_string();
+                    return Err(Error::Refused { reason });
+                }
+                // Somebody came meanwhile who does not support the level.
+                (Reply::Refused(_), _) => break,
+                (_, Command::SetFeatureLevel { level }) => {
+                    tracing::info!(
+                        level,
+                        "the feature level is raised: older releases cannot come back"
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// True while this node leads the journal.
     pub fn leads(&self) -> bool {
         self.replica.is_leader()

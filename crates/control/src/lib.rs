@@ -7,6 +7,7 @@ pub mod coordinator;
 mod groups;
 mod housekeeping;
 mod machine;
+pub mod membership;
 pub mod node;
 mod notices;
 pub mod rule;

@@ -119,7 +119,7 @@ impl StateMachine for Machine {
         };
         // Before the state has changed: it must stay as it was.
         let known = self.state.check_known(&command);
-        known.map_err(|unknown| Poison(unknown.to_string()))?;
+        known.map_err(|too_new| Poison(too_new.to_string()))?;
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok((Position(entry.index), applied.reply))
@@ -205,6 +205,8 @@ impl Capture for Captured {
 
 #[cfg(test)]
 mod tests {
+    use meta::level::one::LEVEL as ONE;
+
     use super::*;
 
     #[test]
@@ -218,7 +220,12 @@ mod tests {
                 wall_millis: 1,
                 ticks_millis: 1,
             };
-            let applied = machine.apply(entry, stamp, ClusterNumber(1), &command.encode());
+            let applied = machine.apply(
+                entry,
+                stamp,
+                ClusterNumber(1),
+                &command.encode(&ONE).expect("level 1 has it"),
+            );
             (applied, machine.seal())
         };
         let level = meta::level::Levels::KNOWN.newest().number + 1;

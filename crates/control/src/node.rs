@@ -10,6 +10,7 @@ use crate::answer::Answers;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
+use crate::membership::Identity;
 use crate::notices::Followers;
 
 /// A running control node.
@@ -20,6 +21,7 @@ pub struct Node {
     pub(crate) answers: Answers,
     /// What it was started with.
     pub(crate) wanted: Wanted,
+    pub(crate) identity: Identity,
 }
 
 impl Node {

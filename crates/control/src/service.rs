@@ -23,8 +23,11 @@ const REACH: Duration = Duration::from_secs(2);
 impl Node {
     /// Proposes a command and waits for its reply, and for the position of its entry.
     pub(crate) async fn propose(&self, command: &Command) -> Result<(Position, Reply), Error> {
-        let bytes = Bytes::from(command.encode());
-        let reply = self.replica.propose(CLUSTER, bytes).await;
+        let written = self.with_state(|state| command.encode(state.level()));
+        let bytes = written.map_err(|too_new| Error::Refused {
+            reason: too_new.to_string(),
+        })?;
+        let reply = self.replica.propose(CLUSTER, Bytes::from(bytes)).await;
         reply.map_err(|error| self.failed(error))
     }
 

@@ -11,6 +11,7 @@ use journal::node::Role;
 use journal::replica::{self, Parts, Replica};
 use meta::State;
 use meta::command::{Command, ConfigChanges};
+use meta::level::Levels;
 use meta::reply::Reply;
 use rpc::Error;
 use store::bucket::Bucket;
@@ -22,6 +23,7 @@ use crate::coordinator;
 use crate::groups;
 use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
+use crate::membership::Identity;
 use crate::node::Node;
 use crate::rule::Rules;
 
@@ -30,6 +32,9 @@ use crate::rule::Rules;
 pub struct Settings {
     /// Kafka's cluster id: 22 characters of base64.
     pub cluster_id: String,
+    /// The feature levels that this node knows: all of its build's, outside tests.
+    pub levels: Levels,
+    pub identity: Identity,
     /// The journal's own settings.
     pub journal: journal::node::Settings,
     pub groups: coordinator::Settings,
@@ -57,7 +62,7 @@ impl Node {
         bucket: Arc<dyn Bucket>,
     ) -> (Arc<Node>, Tasks) {
         let (group_events, changed) = mpsc::unbounded_channel();
-        let state = State::genesis(settings.cluster_id.clone());
+        let state = State::genesis_of(settings.levels, settings.cluster_id.clone());
         let machine = Machine::new(CLUSTER, state, group_events);
         let notices = machine.followers();
         let parts = Parts {
@@ -74,6 +79,7 @@ impl Node {
             notices,
             answers: Answers::under(Rules::in_force()),
             wanted: settings.cluster_configs.clone(),
+            identity: settings.identity.clone(),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let tasks = Tasks {
@@ -84,8 +90,8 @@ impl Node {
         (node, tasks)
     }
 
-    /// Waits until this node leads; if it leads a new cluster, sets its configs. It begins again if
-    /// the lead is lost meanwhile, or the journal falters.
+    /// Waits until this node leads; if it leads a new cluster, sets its configs; sees to it that it is
+    /// registered. It begins again if the lead is lost meanwhile, or the journal falters.
     pub async fn lead(&self) -> Result<(), Error> {
         let mut pauses = CONFIGURE.start();
         loop {
@@ -94,11 +100,14 @@ impl Node {
                     reason: self.why_halted(),
                 });
             }
-            let configured = configure(self, &self.wanted).await;
-            match configured {
-                Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return configured,
+            let begun = match configure(self, &self.wanted).await {
+                Ok(()) => self.see_to_membership().await,
+                Err(error) => Err(error),
+            };
+            match begun {
+                Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return begun,
                 Err(error) => {
-                    tracing::warn!(%error, "the cluster's configs are not set yet; it is tried again");
+                    tracing::warn!(%error, "the lead is not begun yet; it is tried again");
                     pauses.pause().await;
                 }
             }

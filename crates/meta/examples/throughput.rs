@@ -15,6 +15,7 @@ use meta::commit::Batch;
 use meta::commit::{BatchOutcome, CommitFile, FileReply};
 use meta::ids::Stamp;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, TopicId};
+use meta::level::one::LEVEL as ONE;
 use meta::reply::Reply;
 use meta::snapshot::Part;
 use meta::{Command, State};
@@ -206,7 +207,9 @@ impl Load {
             position += u64::from(bytes);
         }
         file.length = position + 40_000;
-        Command::CommitFile(file).encode()
+        Command::CommitFile(file)
+            .encode(&ONE)
+            .expect("level 1 has it")
     }
 
     fn next_batch(&mut self, partition: u64, bytes: u32) -> Batch {

@@ -14,7 +14,7 @@ use crate::state::State;
 use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
-use crate::terms::level::{Level, Levels};
+use crate::terms::level::{Level, Levels, TooNew};
 use crate::terms::places::{Bounds, Fate, FileRef, Located, SlicePlace, TimeQuery};
 use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange};
@@ -52,12 +52,15 @@ impl State {
         self.levels
     }
 
-    /// Whether a command can be applied by this build: not if it brings a level into force that the
-    /// build does not know. Then the replica must stop, its state as it is.
-    pub fn check_known(&self, command: &Command) -> Result<(), Refusal> {
+    /// Whether a command can be applied: by the level in force, and by this build. If not, the
+    /// replica must stop, its state as it is.
+    pub fn check_known(&self, command: &Command) -> Result<(), TooNew> {
+        self.level.check_has(command.since())?;
         match *command {
-            Command::SetFeatureLevel { level } if self.check_feature_level(level).is_ok() => {
-                self.levels.find(level).map(drop)
+            Command::SetFeatureLevel { level }
+                if self.levels.find(level).is_err() && self.check_feature_level(level).is_ok() =>
+            {
+                Err(TooNew::ForBuild { level })
             }
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@ use meta::Command;
 use meta::commit::{BatchOutcome, FileReply};
 use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, Synced};
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
+use meta::level::{Level, TooNew};
 use meta::places::{Bounds, TimeQuery};
 use meta::places::{Fate, FileRef, Located, SlicePlace};
 use meta::refusal::TopicRefusal;
@@ -21,7 +22,7 @@ use crate::group::{
 };
 use crate::notice::Notice;
 
-use value::{Reader, Value, fields, numbered, variants};
+use value::{Reader, Value, Writer, fields, numbered, variants};
 
 pub use value::Malformed;
 
@@ -29,34 +30,38 @@ pub use value::Malformed;
 mod tests;
 mod value;
 
-pub fn encode_call(call: &Call) -> Vec<u8> {
-    encode(call)
+pub fn encode_call(level: &'static Level, call: &Call) -> Result<Vec<u8>, TooNew> {
+    encode(level, call)
 }
 
 pub fn decode_call(message: Bytes) -> Result<Call, Malformed> {
     decode(message)
 }
 
-pub fn encode_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
-    encode(answer)
+pub fn encode_answer(
+    level: &'static Level,
+    answer: &Result<Answer, Error>,
+) -> Result<Vec<u8>, TooNew> {
+    encode(level, answer)
 }
 
 pub fn decode_answer(message: Bytes) -> Result<Result<Answer, Error>, Malformed> {
     decode(message)
 }
 
-pub fn encode_notices(notices: &Vec<Notice>) -> Vec<u8> {
-    encode(notices)
+pub fn encode_notices(level: &'static Level, notices: &Vec<Notice>) -> Result<Vec<u8>, TooNew> {
+    encode(level, notices)
 }
 
 pub fn decode_notices(message: Bytes) -> Result<Vec<Notice>, Malformed> {
     decode(message)
 }
 
-fn encode(value: &impl Value) -> Vec<u8> {
-    let mut message = Vec::new();
+/// What `level` does not have cannot be sent: whoever reads it may not know it yet.
+fn encode(level: &'static Level, value: &impl Value) -> Result<Vec<u8>, TooNew> {
+    let mut message = Writer::new(level);
     value.put(&mut message);
-    message
+    message.end()
 }
 
 fn decode<T: Value>(message: Bytes) -> Result<T, Malformed> {
@@ -68,8 +73,11 @@ fn decode<T: Value>(message: Bytes) -> Result<T, Malformed> {
 
 /// A command has the form that it has in the journal (docs/formats/commands.md).
 impl Value for Command {
-    fn put(&self, to: &mut Vec<u8>) {
-        Bytes::from(self.encode()).put(to);
+    fn put(&self, to: &mut Writer) {
+        match self.encode(to.level) {
+            Ok(bytes) => Bytes::from(bytes).put(to),
+            Err(too_new) => to.refuse(too_new),
+        }
     }
 
     fn take(from: &mut Reader) -> Result<Self, Malformed> {

@@ -32,6 +32,15 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
     journal.quarantine = settings.quarantine().ok();
     control::Settings {
         cluster_id: cluster_id.to_owned(),
+        levels: meta::level::Levels::KNOWN,
+        // Nothing else listens for other nodes yet. The name in claims also tells one process from
+        // another; this one stays the same.
+        identity: control::membership::Identity {
+            name: NODE.to_owned(),
+            address: kafka.to_owned(),
+            region: settings.text("region").to_owned(),
+            zone: settings.text("broker.rack").to_owned(),
+        },
         journal,
         groups: control::coordinator::Settings {
             initial_rebalance_delay: settings.millis("group.initial.rebalance.delay.ms"),

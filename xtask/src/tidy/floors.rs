@@ -31,7 +31,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "control",
         &[
-            &["rule", "configs", "coordinator", "notices"],
+            &["rule", "configs", "membership", "coordinator", "notices"],
             &["machine", "answer"],
             &["groups"],
             &["node"],
@@ -77,6 +77,7 @@ const PURE: &[&str] = &[
     "control/src/answer.rs",
     "control/src/coordinator/",
     "control/src/coordinator.rs",
+    "control/src/membership.rs",
     "agent/src/data/produce/batch.rs",
     "agent/src/data/produce/batcher.rs",
     "agent/src/data/produce/commit.rs",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use meta::level::{Level, one::LEVEL as ONE};
 use store::bucket::Op;
 use store::faulty::{Fault, FaultRule, Faulty};
 
@@ -15,6 +16,13 @@ fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Settings {
         cluster_id: "c".to_owned(),
+        levels: Levels::KNOWN,
+        identity: Identity {
+            name: "c1".to_owned(),
+            address: "localhost:1".to_owned(),
+            region: "r".to_owned(),
+            zone: String::new(),
+        },
         journal,
         groups: coordinator::Settings {
             initial_rebalance_delay: Duration::ZERO,
@@ -100,4 +108,43 @@ async fn a_cluster_that_was_begun_without_configs_is_not_new_later() {
     drop((node, tasks));
     let (node, _tasks) = started(&bucket, &settings(&[("num.partitions", "4")], None)).await;
     assert_ne!(partitions(&node), "4");
+}
+
+#[tokio::test]
+async fn a_node_is_registered_when_it_first_leads_and_later_starts_append_nothing_for_it() {
+    let bucket = bucket();
+    let registered = |node: &Node| node.with_state(|state| state.control_nodes().next().cloned());
+    let (node, tasks) = started(&bucket, &settings(&[], None)).await;
+    let first = registered(&node).expect("it is registered");
+    assert_eq!((&*first.name, first.level), ("c1", 1));
+    drop((node, tasks));
+    let (node, tasks) = started(&bucket, &settings(&[], None)).await;
+    assert_eq!(registered(&node), Some(first.clone()));
+    drop((node, tasks));
+    let mut moved = settings(&[], None);
+    moved.identity.address = "elsewhere:1".to_owned();
+    let (node, _tasks) = started(&bucket, &moved).await;
+    let again = registered(&node).expect("it is registered");
+    assert_eq!(&*again.address, "elsewhere:1");
+    assert_ne!(again.nonce, first.nonce);
+}
+
+#[tokio::test]
+async fn a_later_build_raises_the_level_and_an_earlier_one_goes_no_further_than_that() {
+    const LATER: Levels = Levels::new(&[ONE, Level { number: 2, ..ONE }]);
+    let bucket = bucket();
+    drop(started(&bucket, &settings(&[], None)).await);
+    let later = Settings {
+        levels: LATER,
+        ..settings(&[], None)
+    };
+    let (node, tasks) = started(&bucket, &later).await;
+    assert_eq!(node.with_state(|state| state.level().number), 2);
+    drop((node, tasks));
+    let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+    let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+    let (node, _tasks) = Node::start(&settings(&[], None), engine, shared);
+    let why = node.halted().await;
+    assert!(why.contains("run a newer one"), "{why}");
+    assert_eq!(node.with_state(|state| state.level().number), 1);
 }

@@ -13,6 +13,7 @@ use crate::terms::command::{
 };
 use crate::terms::commit::{BatchColumns, CommitFile, SliceColumns};
 use crate::terms::ids::{FileId, Incarnation, ProducerId, TopicId};
+use crate::terms::level::{Level, TooNew};
 use crate::terms::places::FileRef;
 
 /// Why bytes are no command, or no part of a snapshot. A replica that meets this in a journal
@@ -48,12 +49,12 @@ pub(crate) fn decode_strictly<M: prost::Message + Default>(bytes: &[u8]) -> Resu
 }
 
 impl Command {
-    /// The command as it stands in a journal entry (docs/formats/commands.md).
-    pub fn encode(&self) -> Vec<u8> {
-        proto::Command {
-            kind: Some(encode_kind(self)),
-        }
-        .encode_to_vec()
+    /// The command as it stands in a journal entry (docs/formats/commands.md) while `level` is in
+    /// force; what that level does not have cannot be written.
+    pub fn encode(&self, level: &Level) -> Result<Vec<u8>, TooNew> {
+        level.check_has(self.since())?;
+        let kind = Some(encode_kind(self));
+        Ok(proto::Command { kind }.encode_to_vec())
     }
 
     /// Reads a command. Strict: unknown fields and variants, other encodings of the same values,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::commit::CommitFile;
 use super::group;
 use super::ids::{FileId, Incarnation, ProducerId, TopicId};
+use super::level::one;
 use super::places::FileRef;
 
 /// One command, as it stands in an entry of the journal.
@@ -72,6 +73,41 @@ pub enum Command {
     SetPlacement(Placement),
     /// A command for a consumer group.
     Group(group::Command),
+}
+
+impl Command {
+    /// The level that introduced the command, or a field that is set in it. A command that is added
+    /// has to be added here.
+    pub fn since(&self) -> u32 {
+        match self {
+            Command::RegisterAgent(_)
+            | Command::FenceAgent { .. }
+            | Command::CommitFile(_)
+            | Command::SkipFile { .. }
+            | Command::CreateTopic(_)
+            | Command::DeleteTopic { .. }
+            | Command::CreatePartitions { .. }
+            | Command::SetTopicConfigs { .. }
+            | Command::SetClusterConfigs { .. }
+            | Command::AllocateProducer { .. }
+            | Command::Housekeep
+            | Command::FilesDeleted { .. }
+            | Command::RegisterControlNode(_)
+            | Command::RemoveControlNode { .. }
+            | Command::SetFeatureLevel { .. }
+            | Command::SetPlacement(_) => one::LEVEL.number,
+            Command::Group(command) => match command.action {
+                group::Action::Join(_)
+                | group::Action::CompleteJoin { .. }
+                | group::Action::Sync(_)
+                | group::Action::Leave(_)
+                | group::Action::Expire(_)
+                | group::Action::MarkSilence { .. }
+                | group::Action::Commit(_)
+                | group::Action::Delete => one::LEVEL.number,
+            },
+        }
+    }
 }
 
 /// A new run of an agent. It fences earlier runs of the same name.

@@ -65,6 +65,15 @@ impl Level {
         find(self.cluster_configs, name)
     }
 
+    /// Whether this level has what was introduced at level `since`.
+    pub fn check_has(&self, since: u32) -> Result<(), TooNew> {
+        let level = self.number;
+        if since > level {
+            return Err(TooNew::ForLevel { since, level });
+        }
+        Ok(())
+    }
+
     /// Refuses a process that supports levels up to `supported` only.
     pub(crate) fn check_supported(&self, supported: u32) -> Result<(), Refusal> {
         let level = self.number;
@@ -73,6 +82,19 @@ impl Level {
         }
         Ok(())
     }
+}
+
+/// What is too new for the level in force, or for this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooNew {
+    /// The level in force does not have it: other builds may not know it yet.
+    #[error("it belongs to feature level {since}, and level {level} is in force")]
+    ForLevel { since: u32, level: u32 },
+    /// A level comes into force that this build does not know: it must stop, its state as it is.
+    #[error(
+        "it raises the feature level to {level}, which this release does not support: run a newer one"
+    )]
+    ForBuild { level: u32 },
 }
 
 /// The row of a name in a table.

@@ -7,6 +7,8 @@ use meta::commit::CommitFile;
 use meta::encoding::DecodeError;
 use meta::group;
 use meta::ids::{Incarnation, PartitionId, ProducerId, TopicId};
+use meta::level::one::LEVEL as ONE;
+use meta::level::{Level, TooNew};
 
 use crate::support::{file, file_id, hex, idempotent, named, page, plain, set};
 
@@ -131,10 +133,10 @@ fn every_command_is_written_as_the_page_says() {
     let page = page(FORMAT);
     let examples = examples();
     for (name, command) in &examples {
-        let written = hex(&command.encode());
+        let written = hex(&command.encode(&ONE).expect("level 1 has it"));
         assert_eq!(page.get(*name), Some(&written), "{name}");
         assert_eq!(
-            Command::decode(&command.encode()).as_ref(),
+            Command::decode(&command.encode(&ONE).expect("level 1 has it")).as_ref(),
             Ok(command),
             "{name}"
         );
@@ -149,7 +151,7 @@ fn every_command_is_written_as_the_page_says() {
 #[test]
 fn a_cut_or_extended_command_is_refused_or_another_one() {
     for (name, command) in examples() {
-        let bytes = command.encode();
+        let bytes = command.encode(&ONE).expect("level 1 has it");
         for cut in 0..bytes.len() {
             assert_ne!(
                 Command::decode(&bytes[..cut]).ok().as_ref(),
@@ -167,14 +169,14 @@ fn a_cut_or_extended_command_is_refused_or_another_one() {
 #[test]
 fn a_flipped_bit_is_refused_or_another_command() {
     for (name, command) in examples() {
-        let bytes = command.encode();
+        let bytes = command.encode(&ONE).expect("level 1 has it");
         for at in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[at / 8] ^= 1 << (at % 8);
             if let Ok(other) = Command::decode(&flipped) {
                 assert_ne!(other, command, "{name}, bit {at}");
                 assert_eq!(
-                    other.encode(),
+                    other.encode(&ONE).expect("level 1 has it"),
                     flipped,
                     "{name}, bit {at}: there is one way to write it"
                 );
@@ -268,9 +270,21 @@ fn so_many_batches_fit_into_a_commit_whatever_they_are() {
             commit.push_batch(largest);
             *commit.slices.batches.last_mut().unwrap() = u32::MAX;
         }
-        let taken = Command::CommitFile(commit).encode().len();
+        let taken = Command::CommitFile(commit)
+            .encode(&ONE)
+            .expect("level 1 has it")
+            .len();
         assert!(taken <= bytes, "{count} batches take {taken} of {bytes}");
     }
     // A request has room even in the smallest entry that may be set.
     assert!(meta::encoding::batches_in_commit(64 << 10) > 900);
+}
+
+#[test]
+fn what_a_level_does_not_have_cannot_be_written() {
+    let nothing = Level { number: 0, ..ONE };
+    let too_new = TooNew::ForLevel { since: 1, level: 0 };
+    for (name, command) in examples() {
+        assert_eq!(command.encode(&nothing), Err(too_new), "{name}");
+    }
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use meta::ids::{EntryId, Stamp};
+use meta::level::one::LEVEL as ONE;
 use meta::{Command, State};
 
 use crate::load::Load;
@@ -28,7 +29,12 @@ fn record() -> String {
     for nth in 1..=COMMANDS {
         let (stamp, command) = load.next(&state);
         let (wall, ticks) = (stamp.wall_millis, stamp.ticks_millis);
-        writeln!(text, "command {wall} {ticks} {}", hex(&command.encode())).unwrap();
+        writeln!(
+            text,
+            "command {wall} {ticks} {}",
+            hex(&command.encode(&ONE).expect("level 1 has it"))
+        )
+        .unwrap();
         let reply = state.apply(EntryId::default(), stamp, &command).reply;
         load.learn(&command, &reply);
         if nth % DIGEST_EVERY == 0 {

@@ -3,6 +3,7 @@
 use meta::commit::FileReply;
 use meta::ids::EntryId;
 use meta::invariants::check_all;
+use meta::level::one::LEVEL as ONE;
 use meta::reply::Reply;
 use meta::{Command, State};
 
@@ -22,7 +23,7 @@ fn replicas_that_apply_the_same_commands_agree_and_snapshots_lose_nothing() {
         let mut committed = 0;
         for nth in 0..COMMANDS {
             let (stamp, command) = load.next(&leader);
-            let bytes = command.encode();
+            let bytes = command.encode(&ONE).expect("level 1 has it");
             let applied = leader.apply(EntryId::default(), stamp, &command);
             load.learn(&command, &applied.reply);
             let is_committed = matches!(applied.reply, Reply::File(FileReply::Committed { .. }));

@@ -9,6 +9,20 @@ use super::*;
 
 const PAGE: &str = include_str!("../../../../docs/formats/rpc.md");
 
+const ONE: &Level = &meta::level::one::LEVEL;
+
+fn written_call(call: &Call) -> Vec<u8> {
+    encode_call(ONE, call).expect("level 1 has it")
+}
+
+fn written_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
+    encode_answer(ONE, answer).expect("level 1 has it")
+}
+
+fn written_notices(notices: &Vec<Notice>) -> Vec<u8> {
+    encode_notices(ONE, notices).expect("level 1 has it")
+}
+
 fn text(text: &str) -> String {
     text.to_owned()
 }
@@ -352,31 +366,43 @@ fn notices() -> Vec<Notice> {
 /// Every message of these tests.
 fn messages() -> Vec<Vec<u8>> {
     let calls = calls();
-    let calls = calls.iter().map(encode_call);
+    let calls = calls.iter().map(written_call);
     let answers = answers();
-    let answers = answers.iter().map(encode_answer);
+    let answers = answers.iter().map(written_answer);
     calls
         .chain(answers)
-        .chain([encode_notices(&notices())])
+        .chain([written_notices(&notices())])
         .collect()
 }
 
 #[test]
 fn every_message_comes_back() {
     for call in calls() {
-        assert_eq!(decode_call(encode_call(&call).into()), Ok(call));
+        assert_eq!(decode_call(written_call(&call).into()), Ok(call));
     }
     for answer in answers() {
-        assert_eq!(decode_answer(encode_answer(&answer).into()), Ok(answer));
+        assert_eq!(decode_answer(written_answer(&answer).into()), Ok(answer));
     }
     let told = notices();
-    assert_eq!(decode_notices(encode_notices(&told).into()), Ok(told));
+    assert_eq!(decode_notices(written_notices(&told).into()), Ok(told));
+}
+
+#[test]
+fn a_command_that_the_level_does_not_have_is_not_sent() {
+    const NOTHING: &Level = &Level {
+        number: 0,
+        ..meta::level::one::LEVEL
+    };
+    let too_new = TooNew::ForLevel { since: 1, level: 0 };
+    let propose = Call::Propose(Box::new(Command::Housekeep));
+    assert_eq!(encode_call(NOTHING, &propose), Err(too_new));
+    assert!(encode_call(NOTHING, &Call::Barrier).is_ok());
 }
 
 #[test]
 fn a_message_that_is_cut_or_too_long_is_none() {
     for call in calls() {
-        let message = encode_call(&call);
+        let message = written_call(&call);
         for end in 0..message.len() {
             assert!(
                 decode_call(message[..end].to_vec().into()).is_err(),
@@ -392,13 +418,13 @@ fn a_message_that_is_cut_or_too_long_is_none() {
 fn assert_only_form(bytes: &[u8]) {
     let message = || Bytes::copy_from_slice(bytes);
     if let Ok(call) = decode_call(message()) {
-        assert_eq!(encode_call(&call), bytes);
+        assert_eq!(written_call(&call), bytes);
     }
     if let Ok(answer) = decode_answer(message()) {
-        assert_eq!(encode_answer(&answer), bytes);
+        assert_eq!(written_answer(&answer), bytes);
     }
     if let Ok(told) = decode_notices(message()) {
-        assert_eq!(encode_notices(&told), bytes);
+        assert_eq!(written_notices(&told), bytes);
     }
 }
 
@@ -441,8 +467,9 @@ fn a_number_has_one_form() {
         assert_eq!(u64::take(&mut reader), number, "{bytes:?}");
     }
     for number in [0, -1, 1, i64::MIN, i64::MAX, -65, 64] {
-        let mut bytes = Vec::new();
+        let mut bytes = Writer::new(ONE);
         number.put(&mut bytes);
+        let bytes = bytes.end().expect("a number is of every level");
         let mut reader = Reader::new(bytes.into());
         assert_eq!(i64::take(&mut reader), Ok(number));
     }
@@ -450,8 +477,10 @@ fn a_number_has_one_form() {
 
 #[test]
 fn a_list_that_is_not_there_takes_no_memory() {
-    let mut message = vec![6];
+    let mut message = Writer::new(ONE);
+    message.push(6);
     u64::MAX.put(&mut message);
+    let message = message.end().expect("a number is of every level");
     assert_eq!(decode_call(message.into()), Err(Malformed::Short));
 }
 
@@ -482,7 +511,18 @@ fn the_examples_of_the_page_are_what_they_are_said_to_be() {
         }],
         at: Position(1_000),
     };
-    assert_eq!(encode_call(&call), example("Locate"));
+    assert_eq!(written_call(&call), example("Locate"));
+    let agent = meta::command::RegisterAgent {
+        nonce: 7,
+        name: text("a"),
+        host: text("h"),
+        port: 9092,
+        region: text("r"),
+        zone: text("z"),
+        level: 1,
+    };
+    let register = Call::Propose(Box::new(Command::RegisterAgent(agent)));
+    assert_eq!(written_call(&register), example("Register"));
     let found = Located::Found {
         log_start: 0,
         high_watermark: 10,
@@ -492,12 +532,12 @@ fn the_examples_of_the_page_are_what_they_are_said_to_be() {
         at: Position(1_000),
         value: Return::Located(vec![found]),
     });
-    assert_eq!(encode_answer(&answer), example("Located"));
+    assert_eq!(written_answer(&answer), example("Located"));
     let elsewhere = Err(Error::NotLeader {
         leader: Some(Leader {
             name: text("c2"),
             address: None,
         }),
     });
-    assert_eq!(encode_answer(&elsewhere), example("NotLeader"));
+    assert_eq!(written_answer(&elsewhere), example("NotLeader"));
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use meta::level::{Level, TooNew};
 
 /// Bytes that are no message, or not the only form of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,15 +55,50 @@ impl Reader {
     }
 }
 
+/// A message that is being written.
+pub(super) struct Writer {
+    /// The level to write for.
+    pub(super) level: &'static Level,
+    bytes: Vec<u8>,
+    refused: Option<TooNew>,
+}
+
+impl Writer {
+    pub(super) fn new(level: &'static Level) -> Self {
+        Writer {
+            level,
+            bytes: Vec::new(),
+            refused: None,
+        }
+    }
+
+    /// The message cannot be written.
+    pub(super) fn refuse(&mut self, why: TooNew) {
+        self.refused = Some(why);
+    }
+
+    pub(super) fn end(self) -> Result<Vec<u8>, TooNew> {
+        self.refused.map_or(Ok(self.bytes), Err)
+    }
+
+    pub(super) fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
 /// What can stand in a message.
 pub(super) trait Value: Sized {
-    fn put(&self, to: &mut Vec<u8>);
+    fn put(&self, to: &mut Writer);
     fn take(from: &mut Reader) -> Result<Self, Malformed>;
 }
 
 /// Little end first, seven bits a byte, the top bit says that more follow.
 impl Value for u64 {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         let mut left = *self;
         while left >= 0x80 {
             to.push(left as u8 | 0x80);
@@ -92,7 +128,7 @@ impl Value for u64 {
 
 /// Numbers near zero are short, whatever their sign.
 impl Value for i64 {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         ((self << 1) ^ (self >> 63)).cast_unsigned().put(to);
     }
 
@@ -106,7 +142,7 @@ impl Value for i64 {
 macro_rules! numbers {
     ($($narrow:ty as $wide:ty),*) => {$(
         impl Value for $narrow {
-            fn put(&self, to: &mut Vec<u8>) {
+            fn put(&self, to: &mut Writer) {
                 <$wide>::from(*self).put(to);
             }
 
@@ -120,8 +156,8 @@ macro_rules! numbers {
 numbers!(u16 as u64, u32 as u64, i16 as i64, i32 as i64);
 
 impl Value for u128 {
-    fn put(&self, to: &mut Vec<u8>) {
-        to.extend(self.to_be_bytes());
+    fn put(&self, to: &mut Writer) {
+        to.extend(&self.to_be_bytes());
     }
 
     fn take(from: &mut Reader) -> Result<Self, Malformed> {
@@ -132,7 +168,7 @@ impl Value for u128 {
 }
 
 impl Value for bool {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         to.push(u8::from(*self));
     }
 
@@ -146,7 +182,7 @@ impl Value for bool {
 }
 
 impl Value for () {
-    fn put(&self, _: &mut Vec<u8>) {}
+    fn put(&self, _: &mut Writer) {}
 
     fn take(_: &mut Reader) -> Result<Self, Malformed> {
         Ok(())
@@ -154,9 +190,9 @@ impl Value for () {
 }
 
 impl Value for Bytes {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
-        to.extend_from_slice(self);
+        to.extend(self);
     }
 
     fn take(from: &mut Reader) -> Result<Self, Malformed> {
@@ -166,9 +202,9 @@ impl Value for Bytes {
 }
 
 impl Value for String {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
-        to.extend_from_slice(self.as_bytes());
+        to.extend(self.as_bytes());
     }
 
     fn take(from: &mut Reader) -> Result<Self, Malformed> {
@@ -178,7 +214,7 @@ impl Value for String {
 }
 
 impl<T: Value> Value for Vec<T> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
         self.iter().for_each(|item| item.put(to));
     }
@@ -194,7 +230,7 @@ impl<T: Value> Value for Vec<T> {
 }
 
 impl<T: Value> Value for Option<T> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         self.is_some().put(to);
         self.iter().for_each(|value| value.put(to));
     }
@@ -205,7 +241,7 @@ impl<T: Value> Value for Option<T> {
 }
 
 impl<T: Value, E: Value> Value for Result<T, E> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         self.is_ok().put(to);
         match self {
             Ok(value) => value.put(to),
@@ -223,7 +259,7 @@ impl<T: Value, E: Value> Value for Result<T, E> {
 }
 
 impl<A: Value, B: Value> Value for (A, B) {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         self.0.put(to);
         self.1.put(to);
     }
@@ -234,7 +270,7 @@ impl<A: Value, B: Value> Value for (A, B) {
 }
 
 impl<T: Value> Value for Box<T> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (**self).put(to);
     }
 
@@ -244,7 +280,7 @@ impl<T: Value> Value for Box<T> {
 }
 
 impl<T: Value> Value for Arc<T> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (**self).put(to);
     }
 
@@ -254,7 +290,7 @@ impl<T: Value> Value for Arc<T> {
 }
 
 impl<T: Value> Value for Arc<[T]> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
         self.iter().for_each(|item| item.put(to));
     }
@@ -265,7 +301,7 @@ impl<T: Value> Value for Arc<[T]> {
 }
 
 impl Value for BTreeMap<String, String> {
-    fn put(&self, to: &mut Vec<u8>) {
+    fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
         for (name, value) in self {
             name.put(to);
@@ -286,7 +322,7 @@ impl Value for BTreeMap<String, String> {
 macro_rules! fields {
     ($($name:ident { $($field:ident),* })*) => {$(
         impl Value for $name {
-            fn put(&self, to: &mut Vec<u8>) {
+            fn put(&self, to: &mut Writer) {
                 let $name { $($field),* } = self;
                 $($field.put(to);)*
             }
@@ -304,7 +340,7 @@ macro_rules! variants {
     ($($name:ident { $($tag:literal = $variant:ident
         $(( $($item:ident),* ))? $({ $($field:ident),* })?),* $(,)? })*) => {$(
         impl Value for $name {
-            fn put(&self, to: &mut Vec<u8>) {
+            fn put(&self, to: &mut Writer) {
                 match self {
                     $($name::$variant $(( $($item),* ))? $({ $($field),* })? => {
                         to.push($tag);
@@ -332,7 +368,7 @@ macro_rules! variants {
 macro_rules! numbered {
     ($($name:ident),*) => {$(
         impl Value for $name {
-            fn put(&self, to: &mut Vec<u8>) {
+            fn put(&self, to: &mut Writer) {
                 self.0.put(to);
             }
 

@@ -69,6 +69,13 @@ impl Plan {
         let grace = self.grace.as_millis().to_string();
         control::Settings {
             cluster_id: CLUSTER.to_owned(),
+            levels: meta::level::Levels::KNOWN,
+            identity: control::membership::Identity {
+                name: journal.name.clone(),
+                address: format!("town-{}:1", place.0),
+                region: "r".to_owned(),
+                zone: "z".to_owned(),
+            },
             journal,
             groups: control::coordinator::Settings {
                 initial_rebalance_delay: Duration::from_millis(100),

@@ -264,7 +264,7 @@ impl Control {
         let ticket = self.ticket(waiting);
         let item = Item {
             cluster: CLUSTER,
-            command: Bytes::from(command.encode()),
+            command: Bytes::from(command.encode(self.state.level()).expect("it is no newer")),
         };
         self.feed(cx, Event::Propose(vec![Proposal { ticket, item }]));
     }

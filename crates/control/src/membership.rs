@@ -1,0 +1,155 @@
+//! What a leader sees to so that builds of several levels go together: that it is known with its own level, and that the
+//! level rises once everybody supports a higher one. Pure.
+
+use meta::State;
+use meta::command::{Command, ControlNode};
+
+/// What a control node says of itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// It stays the same from start to start.
+    pub name: String,
+    /// Where agents and other control nodes reach it.
+    pub address: String,
+    pub region: String,
+    pub zone: String,
+}
+
+/// What the leader is to propose next; `None` if all is as it should be. Whoever is gone holds a level back until it is
+/// fenced (`FenceAgent`) or forgotten (`RemoveControlNode`).
+pub fn proposal(state: &State, own: &Identity, nonce: u128) -> Option<Command> {
+    let newest = state.levels().newest().number;
+    let own = ControlNode {
+        nonce,
+        name: own.name.clone(),
+        address: own.address.clone(),
+        region: own.region.clone(),
+        zone: own.zone.clone(),
+        level: newest,
+    };
+    let mut nodes = state.control_nodes();
+    let known = nodes.find(|node| node.name == own.name);
+    // A start that changes nothing is no new run: each entry costs.
+    if known.is_none_or(|known| {
+        ControlNode {
+            nonce,
+            ..known.clone()
+        } != own
+    }) {
+        return Some(Command::RegisterControlNode(own));
+    }
+    let higher = (state.level().number + 1..=newest).rev();
+    let mut supported = higher.filter(|level| state.check_feature_level(*level).is_ok());
+    let level = supported.next()?;
+    Some(Command::SetFeatureLevel { level })
+}
+
+#[cfg(test)]
+mod tests {
+    use meta::command::RegisterAgent;
+    use meta::ids::{EntryId, Incarnation, Stamp};
+    use meta::level::Levels;
+    use meta::level::{Level, one::LEVEL as ONE};
+    use meta::reply::Reply;
+
+    use super::*;
+
+    const TWO: Level = Level { number: 2, ..ONE };
+    const THREE: Level = Level { number: 3, ..ONE };
+
+    /// A cluster of which this build knows three levels.
+    fn cluster() -> State {
+        const LATER: Levels = Levels::new(&[ONE, TWO, THREE]);
+        State::genesis_of(LATER, "AAAAAAAAAAAAAAAAAAAAAA".to_owned())
+    }
+
+    fn identity(name: &str) -> Identity {
+        Identity {
+            name: name.to_owned(),
+            address: format!("{name}:1"),
+            region: "r".to_owned(),
+            zone: String::new(),
+        }
+    }
+
+    fn apply(state: &mut State, command: &Command) -> Reply {
+        state
+            .apply(EntryId::default(), Stamp::default(), command)
+            .reply
+    }
+
+    /// Applies what a leader proposes until it has nothing to propose; the level then.
+    fn settle(state: &mut State, own: &Identity) -> u32 {
+        while let Some(command) = proposal(state, own, 9) {
+            assert_eq!(apply(state, &command), Reply::Done);
+        }
+        state.level().number
+    }
+
+    fn agent(state: &mut State, name: &str, level: u32) -> Incarnation {
+        let agent = RegisterAgent {
+            nonce: 1,
+            name: name.to_owned(),
+            host: "h".to_owned(),
+            port: 1,
+            region: "r".to_owned(),
+            zone: String::new(),
+            level,
+        };
+        match apply(state, &Command::RegisterAgent(agent)) {
+            Reply::Registered { incarnation, .. } => incarnation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_leader_is_registered_once_and_again_only_if_something_about_it_changed() {
+        let mut state = cluster();
+        settle(&mut state, &identity("a"));
+        assert_eq!(proposal(&state, &identity("a"), 10), None, "a later start");
+        let moved = Identity {
+            address: "elsewhere:1".to_owned(),
+            ..identity("a")
+        };
+        settle(&mut state, &moved);
+        let node = state.control_nodes().next().expect("it is registered");
+        assert_eq!((&*node.address, node.level), ("elsewhere:1", 3));
+        let (name, nonce) = (node.name.clone(), node.nonce);
+        apply(&mut state, &Command::RemoveControlNode { name, nonce });
+        let again = proposal(&state, &moved, 11);
+        assert!(
+            matches!(again, Some(Command::RegisterControlNode(_))),
+            "{again:?}"
+        );
+    }
+
+    #[test]
+    fn the_level_rises_as_far_as_everybody_supports_and_who_is_gone_holds_it_back_no_more() {
+        let mut state = cluster();
+        let old = agent(&mut state, "old", 1);
+        let middle = agent(&mut state, "middle", 2);
+        let other = ControlNode {
+            nonce: 5,
+            name: "b".to_owned(),
+            address: "b:1".to_owned(),
+            region: "r".to_owned(),
+            zone: String::new(),
+            level: 2,
+        };
+        apply(&mut state, &Command::RegisterControlNode(other));
+        let own = identity("a");
+        assert_eq!(settle(&mut state, &own), 1);
+        apply(&mut state, &Command::FenceAgent { incarnation: old });
+        assert_eq!(settle(&mut state, &own), 2);
+        apply(
+            &mut state,
+            &Command::FenceAgent {
+                incarnation: middle,
+            },
+        );
+        assert_eq!(settle(&mut state, &own), 2, "b does not support level 3");
+        let name = "b".to_owned();
+        apply(&mut state, &Command::RemoveControlNode { name, nonce: 5 });
+        assert_eq!(settle(&mut state, &own), 3);
+    }
+}
