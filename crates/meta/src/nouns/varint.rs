@@ -1,22 +1,11 @@
 //! Numbers in as few bytes as they need, as protobuf's varints. It must not know what they count.
 
-/// Most bytes of a number.
-const FORM_BYTES: usize = 10;
-
-/// Appends a number. Its length decides no branch, since lengths come in no order that a processor
-/// could learn.
-pub(crate) fn put(value: u64, bytes: &mut Vec<u8>) {
-    let mut form = [0; FORM_BYTES];
-    for (at, byte) in (0..).zip(&mut form) {
-        *byte = (value >> (7 * at)).to_le_bytes()[0] | 0x80;
+pub(crate) fn put(mut value: u64, bytes: &mut Vec<u8>) {
+    while value >= 0x80 {
+        bytes.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
     }
-    let end = usize::try_from((value | 1).ilog2() / 7).unwrap_or(0);
-    if let Some(last) = form.get_mut(end) {
-        *last &= 0x7f;
-    }
-    let end = bytes.len() + end + 1;
-    bytes.extend_from_slice(&form);
-    bytes.truncate(end);
+    bytes.push(value.to_le_bytes()[0]);
 }
 
 /// Takes a number from the front; `None`, and nothing is taken, unless it is there and written as
