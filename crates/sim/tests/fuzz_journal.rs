@@ -8,7 +8,7 @@ use journal::entry::{
 };
 use journal::quarantine::Quarantined;
 use journal::snapshot::Cut;
-use journal::snapshot::manifest::{Chunk, Manifest, Seal};
+use journal::snapshot::manifest::{Chunk, Manifest, Seal, Stored};
 use sim::mutate::fuzz;
 use store::checksum::crc32c;
 
@@ -138,7 +138,12 @@ fn manifests_decode_to_what_they_encode() {
             digest: [7; 32],
         },
         mark: Bytes::from_static(b"mark"),
-        chunks: vec![Chunk::of(b"a"), Chunk::of(b"b")],
+        chunks: [(1, b"a"), (u128::MAX, b"b")]
+            .map(|(nonce, bytes)| Stored {
+                nonce,
+                chunk: Chunk::of(bytes),
+            })
+            .to_vec(),
     };
     fuzz("manifests", &[manifest.encode().to_vec()], |input| {
         for bytes in both(input) {

@@ -323,7 +323,11 @@ impl<S: StateMachine> Requests<S> {
                 }
             };
             self.engine.adopt(&manifest.mark)?;
-            let bytes = manifest.chunks.iter().map(|chunk| chunk.length).sum();
+            let bytes = manifest
+                .chunks
+                .iter()
+                .map(|stored| stored.chunk.length)
+                .sum();
             let before = {
                 let shared = self.shared.state.write();
                 let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
@@ -390,18 +394,20 @@ impl<S: StateMachine> Requests<S> {
             (seal, parts.collect::<Vec<_>>())
         });
         let (seal, parts) = encoded.await;
-        let manifest = Manifest {
-            cut,
-            seal,
-            mark: self.engine.mark(index),
-            chunks: parts.iter().map(|(_, chunk, _)| *chunk).collect(),
-        };
         let identified = parts
             .iter()
             .filter_map(|(id, chunk, _)| Some(((*id)?, *chunk)));
         *self.parts() = identified.collect();
-        let chunks = parts.into_iter().map(|(_, _, bytes)| bytes).collect();
-        let written = self.archive.write(&manifest, chunks).await;
+        let bytes = parts.iter().map(|(_, chunk, _)| chunk.length).sum();
+        let parts = parts.into_iter().map(|(_, chunk, bytes)| (chunk, bytes));
+        let mark = self.engine.mark(index);
+        let describe = |chunks| Manifest {
+            cut,
+            seal,
+            mark,
+            chunks,
+        };
+        let written = self.archive.write(claim, parts.collect(), describe).await;
         if written.is_ok()
             && let Some(older) = older
             && let Err(error) = self.archive.sweep(older, claim).await
@@ -409,7 +415,6 @@ impl<S: StateMachine> Requests<S> {
             // Snapshots left over are found again after the next one.
             tracing::warn!(%error, "old snapshots could not be removed");
         }
-        let bytes = manifest.chunks.iter().map(|chunk| chunk.length).sum();
         let written = written.map(|()| bytes).map_err(|error| error.to_string());
         Event::SnapshotWritten(index, written)
     }

@@ -1,20 +1,22 @@
 //! Snapshots in a bucket: written chunk by chunk and read back before they are named, loaded and
 //! checked, and removed once two newer ones are whole. It must not know what the chunks hold.
 //!
-//! Chunks are named by the claim under which they were written and by their hash. A chunk is
-//! shared only between snapshots of one claim, by the one node that holds it; so whoever removes
-//! what no snapshot names cannot remove what another node is just about to name.
+//! A chunk is named by the claim under which it was written and by a nonce. It is shared only
+//! between snapshots of one claim, by the one node that holds it; so whoever removes what no
+//! snapshot names cannot remove what another node is just about to name. A name that was removed
+//! never comes again, so that a deletion which takes effect late hits nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
 use store::bucket::{self, Bucket, Key, Op, Payload};
 use store::layout::{CHUNKS, SNAPSHOTS};
 use store::retry::{Limits, Retry};
 
-use super::manifest::{Chunk, Manifest};
+use super::manifest::{Chunk, Manifest, Stored};
 use crate::entry::DecodeError;
 
 #[cfg(test)]
@@ -30,9 +32,12 @@ const PAGE: usize = 1_000;
 pub struct Archive {
     bucket: Arc<dyn Bucket>,
     retry: Arc<Retry>,
-    /// Chunks that were read back as they were written, by the last snapshot or since.
-    verified: Arc<Mutex<BTreeSet<Key>>>,
+    verified: Arc<Mutex<Verified>>,
 }
+
+/// Chunks that were read back as they were written, by the last snapshot or since, each with the
+/// claim under which that was and with its object.
+type Verified = BTreeMap<(u64, Chunk), Stored>;
 
 /// A snapshot that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,58 +65,70 @@ impl Archive {
         }
     }
 
-    /// Writes a snapshot, reads every new part of it back, and names it by its manifest. Of chunks
-    /// without bytes, which are unchanged since the last snapshot, only the presence is checked.
+    /// Writes a snapshot of these parts under a claim, reads every new one back, and names it by
+    /// the manifest that `describe` makes of its chunks. Of parts without bytes, which are
+    /// unchanged since the last snapshot, only the presence is checked.
     pub async fn write(
         &self,
-        manifest: &Manifest,
-        chunks: Vec<Option<Bytes>>,
+        claim: u64,
+        parts: Vec<(Chunk, Option<Bytes>)>,
+        describe: impl FnOnce(Vec<Stored>) -> Manifest,
     ) -> Result<(), bucket::Error> {
-        let claim = manifest.cut.claim.index;
-        stream::iter(manifest.chunks.clone().into_iter().zip(chunks))
-            .map(Ok)
-            .try_for_each_concurrent(AT_ONCE, |(chunk, bytes)| async move {
-                let key = chunk_key(claim, &chunk);
-                self.write_chunk(key, chunk.length, bytes).await
-            })
+        let chunks: Vec<Stored> = stream::iter(parts)
+            .map(|(chunk, bytes)| self.write_chunk(claim, chunk, bytes))
+            .buffered(AT_ONCE)
+            .try_collect()
             .await?;
-        self.write_one(&manifest_key(manifest), manifest.encode())
-            .await?;
-        let named = manifest.chunks.iter();
-        let named: BTreeSet<Key> = named.map(|chunk| chunk_key(claim, chunk)).collect();
-        self.verified().retain(|key| named.contains(key));
+        let named: BTreeSet<u128> = chunks.iter().map(|stored| stored.nonce).collect();
+        let manifest = describe(chunks);
+        let object = manifest.encode();
+        let key = manifest_key(manifest.cut.last.index, &object);
+        self.write_one(&key, object).await?;
+        self.verified()
+            .retain(|_, stored| named.contains(&stored.nonce));
         Ok(())
     }
 
     /// Whether a chunk was written and read back under this claim, by the last snapshot or since.
     pub fn has(&self, claim: u64, chunk: &Chunk) -> bool {
-        self.verified().contains(&chunk_key(claim, chunk))
+        self.verified().contains_key(&(claim, *chunk))
     }
 
-    /// Writes a chunk, unless it was written and read back before. That it is there says nothing:
-    /// an attempt that failed may have left it, damaged.
+    /// Writes a chunk, unless it was written and read back before.
     async fn write_chunk(
         &self,
-        key: Key,
-        length: u64,
+        claim: u64,
+        chunk: Chunk,
         bytes: Option<Bytes>,
-    ) -> Result<(), bucket::Error> {
-        let is_verified = self.verified().contains(&key);
-        if is_verified && self.bucket.head(&key).await? == Some(length) {
-            return Ok(());
+    ) -> Result<Stored, bucket::Error> {
+        let verified = self.verified().get(&(claim, chunk)).copied();
+        if let Some(stored) = verified {
+            let key = chunk_key(claim, &stored);
+            if self.bucket.head(&key).await? == Some(chunk.length) {
+                return Ok(stored);
+            }
+            self.verified().remove(&(claim, chunk));
+            if bytes.is_none() {
+                // The next attempt encodes it again.
+                let gone = "a chunk of the last snapshot is not there";
+                return Err(bucket::Error::definite(Op::Head, &key, gone));
+            }
         }
+        let stored = Stored {
+            chunk,
+            nonce: host::rng::nonce(),
+        };
+        let key = chunk_key(claim, &stored);
         let Some(bytes) = bytes else {
-            // The next attempt encodes it again.
-            self.verified().remove(&key);
-            let gone = "a chunk of the last snapshot is not there";
-            return Err(bucket::Error::definite(Op::Head, &key, gone));
+            let unknown = "the chunk of a part that was not encoded was never written";
+            return Err(bucket::Error::definite(Op::PutNew, &key, unknown));
         };
         self.write_one(&key, bytes).await?;
-        self.verified().insert(key);
-        Ok(())
+        self.verified().insert((claim, chunk), stored);
+        Ok(stored)
     }
 
-    fn verified(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+    fn verified(&self) -> MutexGuard<'_, Verified> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,7 +169,7 @@ impl Archive {
         };
         let claim = manifest.cut.claim.index;
         let chunks: Result<Vec<Bytes>, Unread> = stream::iter(manifest.chunks.clone())
-            .map(|chunk| async move { self.chunk(claim, &chunk).await })
+            .map(|stored| async move { self.chunk(claim, &stored).await })
             .buffered(AT_ONCE)
             .try_collect()
             .await;
@@ -163,14 +180,14 @@ impl Archive {
         }
     }
 
-    async fn chunk(&self, claim: u64, chunk: &Chunk) -> Result<Bytes, Unread> {
-        let key = chunk_key(claim, chunk);
+    async fn chunk(&self, claim: u64, stored: &Stored) -> Result<Bytes, Unread> {
+        let key = chunk_key(claim, stored);
         let read = self.retry.get(self.bucket.as_ref(), &key).await;
         let bytes = read
             .map_err(Unread::Failed)?
             .ok_or_else(|| Unread::Damaged(format!("{key} is missing")))?;
         // A large snapshot takes a second to hash, which is shared by the cores here.
-        let chunk = *chunk;
+        let chunk = stored.chunk;
         let checked = host::task::spawn_blocking(move || chunk.describes(&bytes).then_some(bytes));
         match checked.await {
             Some(bytes) => Ok(bytes),
@@ -191,7 +208,7 @@ impl Archive {
             DecodeError::NewerSection(_) => format!("{key}: {error}"),
         });
         Ok(decoded.and_then(|manifest| {
-            if manifest_key(&manifest) == *key {
+            if manifest_key(manifest.cut.last.index, &object) == *key {
                 Ok(manifest)
             } else {
                 Err(format!("{key} holds another snapshot's manifest"))
@@ -218,7 +235,12 @@ impl Archive {
                 return Ok(());
             };
             let claim = manifest.cut.claim.index;
-            named.extend(manifest.chunks.iter().map(|chunk| chunk_key(claim, chunk)));
+            named.extend(
+                manifest
+                    .chunks
+                    .iter()
+                    .map(|stored| chunk_key(claim, stored)),
+            );
         }
         for key in unreferenced_chunks(&self.keys(CHUNKS).await?, &named, claim) {
             self.retry.delete(self.bucket.as_ref(), key).await?;
@@ -253,9 +275,9 @@ pub fn unreferenced_chunks<'a>(keys: &'a [Key], named: &BTreeSet<Key>, claim: u6
         .collect()
 }
 
-fn manifest_key(manifest: &Manifest) -> Key {
-    let digest = hex(&manifest.digest()[..8]);
-    let index = manifest.cut.last.index;
+/// The key of a manifest of a snapshot cut at this slot.
+fn manifest_key(index: u64, object: &[u8]) -> Key {
+    let digest = hex(&Sha256::digest(object)[..8]);
     key(format!("{SNAPSHOTS}{index:020}-{digest}"))
 }
 
@@ -267,14 +289,14 @@ fn manifest_index(key: &Key) -> Option<u64> {
         .flatten()
 }
 
-fn chunk_key(claim: u64, chunk: &Chunk) -> Key {
-    key(format!("{CHUNKS}{claim:020}-{}", hex(&chunk.sha256)))
+fn chunk_key(claim: u64, stored: &Stored) -> Key {
+    key(format!("{CHUNKS}{claim:020}-{:032x}", stored.nonce))
 }
 
 /// The claim in a chunk's key.
 fn chunk_claim(key: &Key) -> Option<u64> {
-    let (claim, hash) = key.as_str().strip_prefix(CHUNKS)?.split_once('-')?;
-    (claim.len() == 20 && hash.len() == 64)
+    let (claim, nonce) = key.as_str().strip_prefix(CHUNKS)?.split_once('-')?;
+    (claim.len() == 20 && nonce.len() == 32)
         .then(|| claim.parse().ok())
         .flatten()
 }

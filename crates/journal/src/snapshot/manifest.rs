@@ -27,13 +27,22 @@ const SECTION_ENGINE: u16 = 4;
 const SECTION_CHUNKS: u16 = 5;
 const SECTION_QUARANTINES: u16 = 6;
 
-/// A piece of a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The bytes of a piece of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chunk {
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
     /// Its length in bytes.
     pub length: u64,
+}
+
+/// A chunk as an object of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub chunk: Chunk,
+    /// Part of the object's name. No name is ever used again for a chunk that is written later,
+    /// so that a late deletion of an old one cannot hit it.
+    pub nonce: u128,
 }
 
 /// What the state machine says of the state that a snapshot holds.
@@ -54,7 +63,7 @@ pub struct Manifest {
     /// What the engine must know to go on from there; its own to read.
     pub mark: Bytes,
     /// Its pieces, in order.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<Stored>,
 }
 
 impl Chunk {
@@ -73,16 +82,6 @@ impl Chunk {
 }
 
 impl Manifest {
-    /// SHA-256 over the hashes and lengths of all chunks: equal digests mean equal contents.
-    pub fn digest(&self) -> [u8; 32] {
-        let mut hasher = Sha256::new();
-        for chunk in &self.chunks {
-            hasher.update(chunk.sha256);
-            hasher.update(chunk.length.to_le_bytes());
-        }
-        hasher.finalize().into()
-    }
-
     /// The manifest as an object.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
@@ -97,10 +96,10 @@ impl Manifest {
         });
         section(&mut out, SECTION_ENGINE, |out| out.put_slice(&self.mark));
         section(&mut out, SECTION_CHUNKS, |out| {
-            out.put_slice(&self.digest());
-            for chunk in &self.chunks {
-                out.put_slice(&chunk.sha256);
-                out.put_u64_le(chunk.length);
+            for stored in &self.chunks {
+                out.put_u128_le(stored.nonce);
+                out.put_slice(&stored.chunk.sha256);
+                out.put_u64_le(stored.chunk.length);
             }
         });
         section(&mut out, SECTION_QUARANTINES, |out| {
@@ -162,7 +161,7 @@ impl Manifest {
         let manifest = read(known)
             .map_err(|_| DecodeError::Corrupt("a section is cut off"))?
             .ok_or(DecodeError::Corrupt("its fields contradict each other"))?;
-        // One spelling only: this also refuses what follows the last chunk and a wrong digest.
+        // One spelling only: this also refuses what follows the last chunk.
         if !others && manifest.encode() != *object {
             return Err(DecodeError::Corrupt("it would be written in another way"));
         }
@@ -276,12 +275,14 @@ fn read(sections: [Bytes; 6]) -> Result<Option<Manifest>, TryGetError> {
         level: state.try_get_u32_le()?,
         digest: take_hash(&mut state)?,
     };
-    let _digest = take_hash(&mut pieces)?;
     let mut chunks = Vec::new();
     while pieces.has_remaining() {
-        chunks.push(Chunk {
-            sha256: take_hash(&mut pieces)?,
-            length: pieces.try_get_u64_le()?,
+        chunks.push(Stored {
+            nonce: pieces.try_get_u128_le()?,
+            chunk: Chunk {
+                sha256: take_hash(&mut pieces)?,
+                length: pieces.try_get_u64_le()?,
+            },
         });
     }
     let quarantined = take_quarantined(&mut left_out)?;

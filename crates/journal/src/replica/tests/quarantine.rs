@@ -56,13 +56,18 @@ impl World {
     }
 
     /// Names a snapshot of the state in which "ten" is the fourth command.
-    async fn write_late(&self, manifest: &Manifest) {
-        let chunks = [b"4".as_slice(), b"16"].map(|chunk| Some(Bytes::from_static(chunk)));
+    async fn write_late(&self, cut: Cut) {
+        let parts = [b"4".as_slice(), b"16"];
+        let parts = parts.map(|bytes| (Chunk::of(bytes), Some(Bytes::from_static(bytes))));
+        let describe = |chunks| Manifest {
+            cut: cut.clone(),
+            seal: seal_of(16),
+            mark: Bytes::new(),
+            chunks,
+        };
         let archive = Archive::new(self.bucket());
-        archive
-            .write(manifest, chunks.to_vec())
-            .await
-            .expect("written");
+        let written = archive.write(cut.claim.index, parts.to_vec(), describe);
+        written.await.expect("written");
     }
 
     /// Whether the newest snapshot says that an entry in this slot is left out.
@@ -267,10 +272,10 @@ async fn an_entry_beyond_which_others_have_led_is_not_left_out() {
 async fn a_node_that_cannot_apply_an_entry_goes_on_from_a_snapshot_that_holds_it() {
     let world = World::new();
     poisoned(&world, "ten").await;
-    let manifest = held_at(&world, 5).await;
+    let cut = cut_at(&world, 5).await;
     let (handle, _replica) = world.start();
     stuck(&handle).await;
-    world.write_late(&manifest).await;
+    world.write_late(cut).await;
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
     assert_eq!(handle.with_state(|state| state.sum), 16);
@@ -281,7 +286,7 @@ async fn snapshots_say_what_they_leave_out_and_those_that_hold_it_are_not_loaded
     let mut world = World::new();
     world.settings.snapshot.entries = 1_000;
     let why = poisoned(&world, "ten").await;
-    let manifest = held_at(&world, 5).await;
+    let cut = cut_at(&world, 5).await;
     let told = world.told(&word(&why));
     {
         let (handle, _replica) = told.start();
@@ -289,7 +294,7 @@ async fn snapshots_say_what_they_leave_out_and_those_that_hold_it_are_not_loaded
         assert_eq!(add(&handle, 4).await, Ok(10));
     }
     // A node that could apply it has cut a snapshot there, which comes to be there only now.
-    told.write_late(&manifest).await;
+    told.write_late(cut).await;
     let mut told = told;
     told.settings.snapshot.entries = 3;
     let (handle, _replica) = told.start();
@@ -300,26 +305,21 @@ async fn snapshots_say_what_they_leave_out_and_those_that_hold_it_are_not_loaded
     }
 }
 
-/// The manifest of a snapshot at entry `index`, in which the state has applied it: the sum is 16 then.
-async fn held_at(world: &World, index: u64) -> Manifest {
+/// The cut of a snapshot at entry `index`.
+async fn cut_at(world: &World, index: u64) -> Cut {
     let key = Key::new(format!("journal/0000/{index:020}")).expect("a key");
     let slot = world.bucket.get(&key).await.expect("read").expect("there");
     let entry = Entry::decode(&slot).expect("an entry");
     assert!(matches!(entry.body, Body::Commands(_)));
-    Manifest {
-        cut: Cut {
-            shard: 0,
-            last: entry.header.id,
-            claim: entry.header.claim,
-            claimant: "c1".to_owned(),
-            stamp: entry.header.stamp,
-            trimmed_below: 1,
-            spared: vec![1],
-            bodies: Vec::new(),
-            quarantined: Vec::new(),
-        },
-        seal: seal_of(16),
-        mark: Bytes::new(),
-        chunks: [b"4".as_slice(), b"16"].map(Chunk::of).to_vec(),
+    Cut {
+        shard: 0,
+        last: entry.header.id,
+        claim: entry.header.claim,
+        claimant: "c1".to_owned(),
+        stamp: entry.header.stamp,
+        trimmed_below: 1,
+        spared: vec![1],
+        bodies: Vec::new(),
+        quarantined: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use store::memory::Memory;
 use super::{Archive, Read};
 use crate::entry::{EntryId, Stamp};
 use crate::snapshot::Cut;
-use crate::snapshot::manifest::{Chunk, Manifest, Seal};
+use crate::snapshot::manifest::{Chunk, Manifest, Seal, Stored};
 
 fn position(index: u64, claim: u64) -> Cut {
     Cut {
@@ -34,19 +34,22 @@ fn chunks(texts: &[&str]) -> Vec<Bytes> {
     texts.iter().map(bytes).collect()
 }
 
-fn manifest(cut: Cut, chunks: &[Bytes]) -> Manifest {
+fn manifest(cut: Cut, chunks: Vec<Stored>) -> Manifest {
     Manifest {
         cut,
         seal: Seal::default(),
         mark: Bytes::new(),
-        chunks: chunks.iter().map(|bytes| Chunk::of(bytes)).collect(),
+        chunks,
     }
 }
 
 impl Archive {
     async fn put(&self, cut: Cut, chunks: Vec<Bytes>) -> Result<(), store::bucket::Error> {
-        let manifest = manifest(cut, &chunks);
-        self.write(&manifest, chunks.into_iter().map(Some).collect())
+        let parts = chunks
+            .into_iter()
+            .map(|bytes| (Chunk::of(&bytes), Some(bytes)));
+        let claim = cut.claim.index;
+        self.write(claim, parts.collect(), |chunks| manifest(cut, chunks))
             .await
     }
 }
@@ -65,19 +68,22 @@ async fn a_snapshot_comes_back_as_it_was_written() {
     let found = archive.list(0).await.expect("a listing");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].index, 9);
-    let pieces = chunks(&["a", "b"]);
-    let expected = Box::new(manifest(position(9, 3), &pieces));
-    let expected = Read::Whole(expected, pieces);
-    assert_eq!(archive.read(&found[0]).await, Ok(expected));
+    let read = archive.read(&found[0]).await.expect("an answer");
+    let Read::Whole(manifest, pieces) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!(pieces, chunks(&["a", "b"]));
+    assert_eq!(manifest.cut, position(9, 3));
     assert_eq!(archive.list(9).await, Ok(Vec::new()));
 }
 
 #[tokio::test]
 async fn objects_have_the_names_of_the_worked_example() {
     let page = include_str!("../../../../../docs/formats/journal-snapshot.md");
-    let manifest = manifest(position(4_097, 3), &chunks(&["state", ""]));
+    let object = crate::page::dump(page, "hex");
+    let manifest = Manifest::decode(&object).expect("the manifest of the page");
     for key in [
-        super::manifest_key(&manifest),
+        super::manifest_key(manifest.cut.last.index, &object),
         super::chunk_key(3, &manifest.chunks[0]),
     ] {
         assert!(page.contains(&format!("`{key}`")), "{key}");
@@ -159,7 +165,11 @@ async fn a_sweep_leaves_what_others_name_or_may_be_naming() {
         written.expect("written");
     }
     // A later leader has written a chunk and not named it yet.
-    let later = super::chunk_key(30, &Chunk::of(b"later"));
+    let later = Stored {
+        chunk: Chunk::of(b"later"),
+        nonce: 1,
+    };
+    let later = super::chunk_key(30, &later);
     let put = bucket
         .put_new(&later, Bytes::from_static(b"later").into())
         .await;
@@ -173,4 +183,33 @@ async fn a_sweep_leaves_what_others_name_or_may_be_naming() {
     }
     let listed = bucket.list("chunks/", None, 10).await.expect("a listing");
     assert_eq!(listed.len(), 4, "a, b, c and the later one");
+}
+
+#[tokio::test]
+async fn a_deletion_that_takes_effect_late_hits_no_chunk_that_was_written_again() {
+    let (bucket, archive) = archive();
+    for (index, texts) in [(9, ["a", "old"]), (19, ["a", "b"]), (29, ["a", "c"])] {
+        let written = archive.put(position(index, 3), chunks(&texts)).await;
+        written.expect("written");
+    }
+    let keys = |bucket: Arc<Faulty>| async move {
+        let listed = bucket.list("chunks/", None, 10).await.expect("a listing");
+        listed
+            .into_iter()
+            .map(|object| object.key)
+            .collect::<Vec<_>>()
+    };
+    let before = keys(Arc::clone(&bucket)).await;
+    archive.sweep(19, 3).await.expect("swept");
+    let after = keys(Arc::clone(&bucket)).await;
+    // The state has a part again that it had once.
+    let written = archive.put(position(39, 3), chunks(&["a", "old"])).await;
+    written.expect("written");
+    for key in before.iter().filter(|key| !after.contains(key)) {
+        bucket.delete(key).await.expect("deleted once more");
+    }
+    for found in archive.list(0).await.expect("a listing") {
+        let read = archive.read(&found).await.expect("an answer");
+        assert!(matches!(read, Read::Whole(..)), "{read:?}");
+    }
 }

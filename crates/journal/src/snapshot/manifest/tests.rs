@@ -31,7 +31,16 @@ fn example() -> Manifest {
             digest: [0xd1; 32],
         },
         mark: Bytes::new(),
-        chunks: vec![Chunk::of(b"state"), Chunk::of(b"")],
+        chunks: vec![
+            Stored {
+                nonce: 0xaa,
+                chunk: Chunk::of(b"state"),
+            },
+            Stored {
+                nonce: 0xbb,
+                chunk: Chunk::of(b""),
+            },
+        ],
     }
 }
 
