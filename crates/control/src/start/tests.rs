@@ -144,7 +144,7 @@ async fn a_later_build_raises_the_level_and_an_earlier_one_goes_no_further_than_
     let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
     let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
     let (node, _tasks) = Node::start(&settings(&[], None), engine, shared);
-    let why = node.halted().await;
+    let why = node.stuck().await;
     assert!(why.contains("run a newer one"), "{why}");
     assert_eq!(node.with_state(|state| state.level().number), 1);
 }
