@@ -25,6 +25,7 @@ mod flight;
 mod following;
 mod leading;
 mod loading;
+mod quarantining;
 mod queue;
 mod retention;
 mod settings;
@@ -40,8 +41,9 @@ use context::{Cx, Lasting};
 use following::Following;
 use leading::Leading;
 use loading::{Loading, Verifying};
+use quarantining::Quarantining;
 pub use settings::{Settings, SnapshotPolicy, Takeover};
-use stuck::{Quarantining, Stuck};
+use stuck::Stuck;
 
 /// For how long after the start of an append that succeeded a leader answers from memory
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.

@@ -23,7 +23,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "journal",
         &[
             &["page", "rule", "entry"],
-            &["chain", "engine", "snapshot"],
+            &["chain", "engine", "quarantine", "snapshot"],
             &["memory", "object", "node"],
             &["replica", "conformance"],
         ],

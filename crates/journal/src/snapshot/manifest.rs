@@ -231,6 +231,20 @@ fn take_id(rest: &mut Bytes) -> Result<EntryId, TryGetError> {
     })
 }
 
+fn take_chunks(rest: &mut Bytes) -> Result<Vec<Stored>, TryGetError> {
+    let mut chunks = Vec::new();
+    while rest.has_remaining() {
+        chunks.push(Stored {
+            nonce: rest.try_get_u128_le()?,
+            chunk: Chunk {
+                sha256: take_hash(rest)?,
+                length: rest.try_get_u64_le()?,
+            },
+        });
+    }
+    Ok(chunks)
+}
+
 fn take_quarantined(rest: &mut Bytes) -> Result<Vec<Quarantined>, TryGetError> {
     let mut quarantined = Vec::new();
     while rest.has_remaining() {
@@ -275,16 +289,7 @@ fn read(sections: [Bytes; 6]) -> Result<Option<Manifest>, TryGetError> {
         level: state.try_get_u32_le()?,
         digest: take_hash(&mut state)?,
     };
-    let mut chunks = Vec::new();
-    while pieces.has_remaining() {
-        chunks.push(Stored {
-            nonce: pieces.try_get_u128_le()?,
-            chunk: Chunk {
-                sha256: take_hash(&mut pieces)?,
-                length: pieces.try_get_u64_le()?,
-            },
-        });
-    }
+    let chunks = take_chunks(&mut pieces)?;
     let quarantined = take_quarantined(&mut left_out)?;
     let sensible = claim.index <= last.index
         && last.index < u64::MAX
