@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -569,6 +570,60 @@ def a_journal_with_lost_or_exchanged_entries_is_refused(directory):
     server.start()
     error, values = fetch(server, "kept")
     expect_equal((error, values), (0, [b"%d" % number for number in range(30)]), "records once all is restored")
+
+
+def append_to_journal(bucket, command):
+    """Appends an entry with one command of cluster 1, as the leader would that claimed last; its slot."""
+    slots = sorted((bucket / "journal" / "0000").iterdir())
+    entries = [slot.read_bytes() for slot in slots]
+    entries = [entry for entry in entries if entry[:4] == b"SWJE"]
+    claims = [entry for entry in entries if entry[5] == 1]
+    number = int(slots[-1].name) + 1
+    body = struct.pack("<IIII", 1, 1, len(command), 0) + command
+    length = 104 + len(body) + 4
+    head = b"SWJE" + struct.pack("<BBHII", 1, 2, 0, length, 0)
+    head += struct.pack("<Q", number) + os.urandom(16) + claims[-1][16:40] + entries[-1][16:40] + entries[-1][88:104]
+    entry = head + body
+    (bucket / "journal" / "0000" / f"{number:020}").write_bytes(entry + struct.pack("<I", protocol.crc32c(entry)))
+    return number
+
+
+@check
+def an_entry_that_cannot_be_applied_is_left_out_on_an_operators_word(directory):
+    server = seaway(directory / "one")
+    server.start()
+    create(server, "kept")
+    values = values_of("kept")
+    produce(server, "kept", values)
+    server.kill()
+    slot = append_to_journal(server.data / "bucket", b"\xff\xff of a later release")
+    server.launch()
+    wait_until(lambda: f"entry {slot} of the journal cannot be applied" in readiness(server)[1], 20, "/readyz names the entry")
+    code, why = readiness(server)
+    expect(code == 503 and server.alive(), f"the process lives and is not ready: {code}")
+    word = why.split("journal.quarantine=")[1].split()[0]
+    expect(word.startswith(f"{slot}-"), f"the word: {why}")
+    errors = [line for line in server.log.read_text().splitlines() if "the journal's replica is stuck" in line]
+    expect(len(errors) == 1 and word in errors[0], f"one line in the log: {errors}")
+    print(f"  /readyz: {why.strip()}", flush=True)
+    server.kill()
+
+    server.settings["journal.quarantine"] = f"{slot}-0123456789abcdef"
+    server.launch()
+    wait_until(lambda: "is another entry" in readiness(server)[1], 20, "a word for another entry is refused")
+    server.kill()
+
+    server.settings["journal.quarantine"] = word
+    server.start()
+    expect_equal(fetch(server, "kept"), (0, values), "the records after an entry was left out")
+    more = values_of("more")
+    produce(server, "kept", more)
+    server.kill()
+    # The word is left in place.
+    server.start()
+    expect_equal(fetch(server, "kept", len(values)), (0, more), "the records of afterwards")
+    expect(f"{word}" in server.log_tail() or word in server.log.read_text(), "the log says that the setting can go")
+    print(f"  {[line for line in server.log.read_text().splitlines() if 'is left out' in line][-1]}", flush=True)
 
 
 def page_or_none(server, path):
