@@ -38,20 +38,20 @@ caught! {
     commit_before_upload: CommitBeforeUpload at 0;
     readers_guess: ReadersGuess at 0;
     overwrite_files: OverwriteFiles at 0;
-    commit_not_idempotent: CommitNotIdempotent at 2;
+    commit_not_idempotent: CommitNotIdempotent at 0;
     dedup_outside_the_log: DedupOutsideTheLog at 0;
     commits_in_any_order: CommitsInAnyOrder at 0;
     agent_deletes_failed_upload: AgentDeletesFailedUpload at 0;
-    collect_without_grace: CollectWithoutGrace at 154;
+    collect_without_grace: CollectWithoutGrace at 13;
     collect_by_age: CollectByAge at 0;
     error_means_absent: ErrorMeansAbsent at 0;
     ignore_checksums: IgnoreChecksums at 4;
     offset_zero_for_unknown: OffsetZeroForUnknown at 0;
-    out_of_range_from_stale: OutOfRangeFromStale at 38;
-    bounds_from_stale: BoundsFromStale at 1;
-    group_offsets_from_stale: GroupOffsetsFromStale at 151;
+    out_of_range_from_stale: OutOfRangeFromStale at 247;
+    bounds_from_stale: BoundsFromStale at 5;
+    group_offsets_from_stale: GroupOffsetsFromStale at 131;
     apply_at_local_time: ApplyAtLocalTime at 0;
     snapshot_mislabelled: SnapshotMislabelled at 0;
-    missing_at_start_ends: MissingAtStartEnds at 24;
-    unknown_is_definite: UnknownIsDefinite at 14;
+    missing_at_start_ends: MissingAtStartEnds at 9;
+    unknown_is_definite: UnknownIsDefinite at 0;
 }

@@ -41,7 +41,7 @@ macro_rules! caught {
 
 caught! {
     ack_before_commit: AckBeforeCommit at 0;
-    out_of_range_from_stale: OutOfRangeFromStale at 36;
-    bounds_from_stale: BoundsFromStale at 54;
+    out_of_range_from_stale: OutOfRangeFromStale at 4;
+    bounds_from_stale: BoundsFromStale at 18;
     apply_at_local_time: ApplyAtLocalTime at 0;
 }
