@@ -332,7 +332,8 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
 
 /// Passes notices on, as long as there are any.
 async fn follow(context: Arc<Context>, mut notices: Notices) {
-    note_own_incarnation(&context);
+    let mut is_listed = false;
+    note_own_incarnation(&context, &mut is_listed);
     while let Some(told) = notices.next().await {
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
@@ -342,7 +343,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
         let version = versions.max().filter(|_| !is_anything);
         if is_anything || version.is_some() {
             refresh(&context, version).await;
-            note_own_incarnation(&context);
+            note_own_incarnation(&context, &mut is_listed);
         }
         if is_anything {
             context.hub.tell_all();
@@ -352,10 +353,16 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
     }
 }
 
-/// Notices in what is applied that the agent was started again elsewhere, before a commit fails.
-fn note_own_incarnation(context: &Context) {
-    if let Some(own) = context.views.latest().agent(context.agent) {
-        context.pipeline.latest_incarnation(own.incarnation);
+/// Notices in what is applied that the agent was started again elsewhere, or is fenced, or that the entry by which it registered
+/// is left out, before a commit fails. Whoever is not in the view is found by no client.
+fn note_own_incarnation(context: &Context, is_listed: &mut bool) {
+    match context.views.latest().agent(context.agent) {
+        Some(own) => {
+            *is_listed = true;
+            context.pipeline.latest_incarnation(own.incarnation);
+        }
+        None if std::mem::take(is_listed) => context.pipeline.has_no_incarnation(),
+        None => {}
     }
 }
 

@@ -127,6 +127,13 @@ impl Fake {
         self.state().file(file).is_some()
     }
 
+    /// How many were registered.
+    pub fn incarnations(&self) -> u64 {
+        let state = self.state();
+        let last = state.agents().map(|agent| agent.incarnation.0).max();
+        last.unwrap_or(0)
+    }
+
     pub fn fence(&self, incarnation: u64) {
         let incarnation = meta::ids::Incarnation(incarnation);
         self.apply(&Command::FenceAgent { incarnation });
