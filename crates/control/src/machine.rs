@@ -108,21 +108,21 @@ impl StateMachine for Machine {
             index: entry.index,
             nonce: entry.nonce,
         };
-        let wall_millis = if host::trial::leaves_out("apply-at-local-time") {
-            host::clock::wall_millis()
-        } else {
-            stamp.wall_millis
-        };
-        let stamp = Stamp {
-            wall_millis,
-            ticks_millis: stamp.ticks_millis,
-        };
+        let mut stamp = stamp_of(stamp);
+        if host::trial::leaves_out("apply-at-local-time") {
+            stamp.wall_millis = host::clock::wall_millis();
+        }
         // Before the state has changed: it must stay as it was.
         let known = self.state.check_known(&command);
         known.map_err(|too_new| Poison(too_new.to_string()))?;
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok((Position(entry.index), applied.reply))
+    }
+
+    fn left_out(&mut self, _: EntryId, stamp: journal::entry::Stamp) {
+        self.state.leave_out(stamp_of(stamp));
+        self.adopted();
     }
 
     fn kind(command: &[u8]) -> String {
@@ -178,6 +178,13 @@ impl StateMachine for Machine {
     }
 }
 
+fn stamp_of(stamp: journal::entry::Stamp) -> Stamp {
+    Stamp {
+        wall_millis: stamp.wall_millis,
+        ticks_millis: stamp.ticks_millis,
+    }
+}
+
 /// A state captured for a snapshot.
 struct Captured {
     level: u32,
@@ -208,6 +215,22 @@ mod tests {
     use meta::level::one::LEVEL as ONE;
 
     use super::*;
+
+    #[test]
+    fn whoever_follows_looks_at_everything_again_once_an_entry_is_left_out() {
+        let (groups, mut changed) = mpsc::unbounded_channel();
+        let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        let mut machine = Machine::new(ClusterNumber(1), state, groups);
+        let mut notices = machine.followers().follow();
+        let before = machine.state().view_version();
+        let entry = EntryId { index: 9, nonce: 1 };
+        machine.left_out(entry, journal::entry::Stamp::default());
+        let told = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut notices));
+        assert_eq!(told, Some(Some(vec![Notice::Anything])));
+        let told = changed.try_recv();
+        assert!(matches!(told, Ok(coordinator::Event::Reloaded)), "{told:?}");
+        assert!(machine.state().view_version() > before);
+    }
 
     #[test]
     fn a_level_that_this_release_does_not_know_stops_it_before_the_state_changes() {

@@ -218,6 +218,8 @@ pub enum Effect {
         items: Vec<Item>,
         /// The callers that wait for the replies, one per command; empty if nobody waits.
         tickets: Vec<Ticket>,
+        /// True if it leaves an earlier entry out, of which the state machine is told before its commands.
+        quarantines: bool,
     },
     /// Everything that these callers waited for has been applied.
     BarrierPassed {

@@ -51,6 +51,10 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &[u8],
     ) -> Result<Self::Reply, Poison>;
 
+    /// Called before the commands of the entry `entry`, which leaves an earlier one out. Callers may have been told of what that
+    /// one did, so nothing that it can have given out is given again, and listeners look again at everything.
+    fn left_out(&mut self, entry: EntryId, stamp: Stamp);
+
     /// The kind of a command, for people.
     fn kind(command: &[u8]) -> String;
 

@@ -38,6 +38,19 @@ impl State {
         Applied { reply, events }
     }
 
+    /// Goes on where an earlier entry is left out from here on, and commands applied since may be lost with it. Callers may have
+    /// been told of what those did: no number that they can have given is given again, agents register anew and take the whole
+    /// view.
+    pub fn leave_out(&mut self, stamp: Stamp) {
+        let stamp = self.clock.advance(self.level, stamp);
+        let level = self.level;
+        let last = self.last_partition.saturating_add(level.left_out_numbers);
+        self.last_partition = last.min(level.counter_max);
+        self.producer_ids.pass_over(level);
+        self.members.pass_over(level, stamp.ticks_millis);
+        self.versions.pass_over(level);
+    }
+
     fn dispatch(&mut self, stamp: Stamp, command: &Command, events: &mut Vec<Event>) -> Reply {
         let ticks = stamp.ticks_millis;
         match command {

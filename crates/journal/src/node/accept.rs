@@ -62,13 +62,33 @@ impl From<String> for Stop {
     }
 }
 
+/// An entry that is to be applied.
+struct Taken {
+    id: EntryId,
+    stamp: Stamp,
+    items: Vec<Item>,
+    quarantines: bool,
+}
+
 impl Cx<'_> {
-    /// Accepts slots that are beyond doubt.
+    /// Accepts slots that are beyond doubt. All of them are read before any is applied: one may leave out an entry before it,
+    /// whose callers must not get replies then.
     pub(super) fn accept(&mut self, slots: &[Slot]) -> Result<(), Stop> {
-        slots.iter().try_for_each(|slot| self.accept_one(slot))
+        let known = self.lasting.quarantined.len();
+        let mut taken = Vec::new();
+        let read = slots
+            .iter()
+            .try_for_each(|slot| self.accept_one(slot, &mut taken));
+        let lasting = &self.lasting;
+        let is_news = lasting.quarantined.len() > known;
+        if is_news && (lasting.stuck.is_some() || lasting.rules.hold(Rule::QuarantineRebuilds)) {
+            return Err(Stop::Quarantine);
+        }
+        taken.into_iter().for_each(|entry| self.apply(entry));
+        read
     }
 
-    fn accept_one(&mut self, slot: &Slot) -> Result<(), Stop> {
+    fn accept_one(&mut self, slot: &Slot, taken: &mut Vec<Taken>) -> Result<(), Stop> {
         let Content::Entry(bytes) = &slot.content else {
             self.lasting.chain.skip();
             let kind = Accepted::ClaimOrVoid;
@@ -89,12 +109,12 @@ impl Cx<'_> {
                     Accepted::ClaimOrVoid
                 }
                 Body::Commands(items) => {
-                    self.take_in(&entry.header, bytes, stamp, items)?;
+                    taken.extend(self.take_in(&entry.header, bytes, stamp, items)?);
                     Accepted::Commands
                 }
                 Body::Elsewhere(reference) => {
                     let items = body_of(slot, entry.header.id.nonce, &reference)?;
-                    self.take_in(&entry.header, bytes, stamp, items)?;
+                    taken.extend(self.take_in(&entry.header, bytes, stamp, items)?);
                     Accepted::CommandsElsewhere(reference.sha256)
                 }
             },
@@ -105,15 +125,15 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// Takes quarantines out of a valid entry's commands and applies the others, unless the entry is left out itself, or comes
-    /// after one that cannot be applied.
+    /// Takes quarantines out of a valid entry's commands. The others are to be applied, unless the entry is left out itself, or
+    /// comes after one that cannot be applied.
     fn take_in(
         &mut self,
         header: &Header,
         slot: &[u8],
         stamp: Stamp,
         items: Vec<Item>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<Taken>, Stop> {
         let (index, mut items) = (header.id.index, items);
         let quarantines = quarantine::take(index, &mut items);
         let lasting = &mut *self.lasting;
@@ -132,7 +152,7 @@ impl Cx<'_> {
             .stuck
             .as_ref()
             .is_some_and(|stuck| index >= stuck.index);
-        match lasting.quarantined.get(&index) {
+        let is_left_out = match lasting.quarantined.get(&index) {
             Some(one) if one.sha256 != quarantine::digest(slot) => {
                 let name = slot_name(lasting.settings.shard, index);
                 return Err(Stop::Damaged(format!(
@@ -141,26 +161,28 @@ impl Cx<'_> {
                     one.by
                 )));
             }
-            Some(_) => {}
-            None if is_stuck => {}
-            None => self.apply(header.id, stamp, items),
-        }
-        let is_news = quarantines.into_iter().fold(false, |is_news, one| {
-            let quarantined = &mut self.lasting.quarantined;
-            let is_new = !quarantined.contains_key(&one.slot);
-            quarantined.entry(one.slot).or_insert(one);
-            is_news | is_new
+            found => found.is_some(),
+        };
+        let taken = (!is_left_out && !is_stuck).then_some(Taken {
+            id: header.id,
+            stamp,
+            items,
+            quarantines: !quarantines.is_empty(),
         });
-        let rebuilds =
-            self.lasting.stuck.is_some() || self.lasting.rules.hold(Rule::QuarantineRebuilds);
-        if is_news && rebuilds {
-            return Err(Stop::Quarantine);
+        for one in quarantines {
+            lasting.quarantined.entry(one.slot).or_insert(one);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Applies an entry; if this node had sent it, its callers get the replies.
-    fn apply(&mut self, id: EntryId, stamp: Stamp, items: Vec<Item>) {
+    fn apply(&mut self, taken: Taken) {
+        let Taken {
+            id,
+            stamp,
+            items,
+            quarantines,
+        } = taken;
         let is_ours = self
             .lasting
             .limbo
@@ -177,6 +199,7 @@ impl Cx<'_> {
             stamp,
             items,
             tickets,
+            quarantines,
         });
         self.pass(barriers, Position(id.index));
     }

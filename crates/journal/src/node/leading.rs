@@ -151,6 +151,7 @@ impl Leading {
             stamp,
             items: flight.items,
             tickets: flight.tickets,
+            quarantines: false,
         });
         cx.pass(flight.barriers, Position(flight.id.index));
         self.maintain(cx);

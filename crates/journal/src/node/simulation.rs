@@ -462,7 +462,13 @@ impl World {
                 stamp,
                 items,
                 tickets,
-            } => return self.apply(place, id.index, stamp, &items, &tickets),
+                quarantines,
+            } => {
+                if quarantines {
+                    self.places[place].applied.push(mark(id.index));
+                }
+                return self.apply(place, id.index, stamp, &items, &tickets);
+            }
             Effect::BarrierPassed { tickets, .. } => {
                 let length = self.places[place].applied.len() + self.stores.given_up;
                 return self.oracle.passed(place, &tickets, length);
@@ -632,6 +638,11 @@ impl World {
         }
         Ok(self.oracle)
     }
+}
+
+/// What a history has where the entry at `index` leaves another out.
+fn mark(index: u64) -> u64 {
+    (1 << 63) + index
 }
 
 /// True for values that some builds cannot apply.

@@ -16,6 +16,8 @@ pub(super) struct Stuck {
     why: String,
     /// The entry, once it was read again: its claim, and its SHA-256.
     entry: Option<(EntryId, [u8; 32])>,
+    /// The node that appended it.
+    leader: Option<String>,
     /// Why it may not be left out.
     objection: Option<String>,
     /// Whether the end of the journal was reached, so that no quarantine of it is there.
@@ -28,6 +30,7 @@ impl Stuck {
             index,
             why,
             entry: None,
+            leader: None,
             objection: None,
             is_last_word: false,
         }
@@ -44,13 +47,15 @@ impl Stuck {
         let index = header.id.index;
         if index == self.index {
             self.entry = Some((header.claim, sha256()));
+            self.leader = claimant.map(str::to_owned);
         }
         let Some((claim, _)) = self.entry else {
             return;
         };
-        // What its own leader had in flight then says nothing.
+        // Its own leader may have had the next ones in flight with it, before it could know; a whole window further, it had
+        // applied it.
         let is_beyond =
-            index > self.index && (header.claim != claim || index > self.index + WINDOW);
+            index > self.index && (header.claim != claim || index >= self.index + WINDOW);
         if is_beyond && !only_quarantines && self.objection.is_none() {
             let leader = claimant.unwrap_or("another node");
             self.objection = Some(format!(
@@ -89,6 +94,10 @@ impl Stuck {
             "entry {index} of the journal cannot be applied: {}. This node serves nothing, applies nothing after it, and reads on. ",
             self.why
         );
+        let leader = self.leader.as_deref().unwrap_or("a node");
+        if self.entry.is_some() {
+            text += &format!("{leader} appended it. ");
+        }
         let (objection, word) = (self.objection.as_ref(), self.word());
         text += &match (objection, word) {
             (Some(objection), _) => format!("It cannot be left out: {objection}"),
@@ -96,8 +105,8 @@ impl Stuck {
                 "It is being left out, as the operator wants".to_owned()
             }
             (None, Some(word)) => format!(
-                "Run a version that can apply it. If there is none, every node can do without it, and what it holds is lost: \
-                 start one node with journal.quarantine={word}"
+                "Run a version that can apply it. If there is none, every node can do without it; all that its commands did is \
+                 lost then, though {leader} may have applied and acknowledged it: start one node with journal.quarantine={word}"
             ),
             (None, None) => "It is read again".to_owned(),
         };

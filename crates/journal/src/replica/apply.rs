@@ -15,15 +15,17 @@ use crate::node::{Effect, Event};
 /// fewer, finding a thread takes longer than applying.
 const MANY_BYTES: usize = 128 << 10;
 
-/// An entry whose replies nobody waits for.
-struct Unheard {
-    id: EntryId,
-    stamp: Stamp,
-    items: Vec<Item>,
+/// An entry to apply.
+pub(super) struct Entry {
+    pub(super) id: EntryId,
+    pub(super) stamp: Stamp,
+    pub(super) items: Vec<Item>,
+    /// True if it leaves an earlier one out.
+    pub(super) quarantines: bool,
 }
 
-/// Entries that were read, in order; at a start there are many.
-pub(super) struct Entries(Vec<Unheard>);
+/// Entries that were read, in order, and whose replies nobody waits for; at a start there are many.
+pub(super) struct Entries(Vec<Entry>);
 
 /// The result of applying entries.
 pub(super) struct Applied {
@@ -64,7 +66,7 @@ impl Entries {
         };
         for entry in self.0 {
             let count = |_, _| applied.commands += 1;
-            let outcome = apply(shared, entry.id, entry.stamp, &entry.items, count);
+            let outcome = apply(shared, &entry, count);
             if let Err(poisoned) = outcome {
                 applied.poisoned = Some(poisoned);
                 break;
@@ -78,34 +80,34 @@ impl Entries {
 /// Applies one entry; `told` gets the replies with the numbers of their commands.
 pub(super) fn apply<S: StateMachine>(
     shared: &Shared<S>,
-    id: EntryId,
-    stamp: Stamp,
-    items: &[Item],
+    entry: &Entry,
     mut told: impl FnMut(usize, S::Reply),
 ) -> Result<(), Event> {
-    for (number, item) in items.iter().enumerate() {
-        let outcome = {
-            let state = shared.state.write();
-            let mut state = state.unwrap_or_else(PoisonError::into_inner);
-            // A state that panicked is dropped, so nobody sees what it has become.
-            let apply = AssertUnwindSafe(|| state.apply(id, stamp, item.cluster, &item.command));
-            let outcome = catch_unwind(apply).unwrap_or_else(|panic| Err(Poison(reason(&*panic))));
-            if outcome.is_err() {
-                shared.is_void.store(true, Ordering::Release);
-            }
-            outcome
-        };
-        match outcome {
-            Ok(reply) => told(number, reply),
-            Err(poison) => {
-                let (cluster, kind) = (item.cluster.0, S::kind(&item.command));
-                let why = format!(
-                    "command {number} ({kind}) of cluster {cluster}, stamped {} ms since 1970 and {} ticks: {poison}",
-                    stamp.wall_millis, stamp.ticks_millis
-                );
-                return Err(Event::Poisoned(id.index, why));
-            }
-        }
+    let (id, stamp) = (entry.id, entry.stamp);
+    let poisoned = |what: String, poison: Poison| {
+        let why = format!(
+            "{what}, stamped {} ms since 1970 and {} ticks: {poison}",
+            stamp.wall_millis, stamp.ticks_millis
+        );
+        Event::Poisoned(id.index, why)
+    };
+    if entry.quarantines {
+        let told = change(shared, |state| {
+            state.left_out(id, stamp);
+            Ok(())
+        });
+        told.map_err(|poison| poisoned("what leaves an entry out".to_owned(), poison))?;
+    }
+    for (number, item) in entry.items.iter().enumerate() {
+        let outcome = change(shared, |state| {
+            state.apply(id, stamp, item.cluster, &item.command)
+        });
+        let reply = outcome.map_err(|poison| {
+            let (cluster, kind) = (item.cluster.0, S::kind(&item.command));
+            let what = format!("command {number} ({kind}) of cluster {cluster}");
+            poisoned(what, poison)
+        })?;
+        told(number, reply);
     }
     host::trial::tell("applied", id.index, || {
         let state = shared.state.read();
@@ -113,6 +115,22 @@ pub(super) fn apply<S: StateMachine>(
         state.seal().digest.to_vec()
     });
     Ok(())
+}
+
+/// Changes the state. If that fails, it is void before anybody reads it again.
+fn change<S, T>(
+    shared: &Shared<S>,
+    change: impl FnOnce(&mut S) -> Result<T, Poison>,
+) -> Result<T, Poison> {
+    let state = shared.state.write();
+    let mut state = state.unwrap_or_else(PoisonError::into_inner);
+    // A state that panicked is dropped, so nobody sees what it has become.
+    let outcome = catch_unwind(AssertUnwindSafe(|| change(&mut state)));
+    let outcome = outcome.unwrap_or_else(|panic| Err(Poison(reason(&*panic))));
+    if outcome.is_err() {
+        shared.is_void.store(true, Ordering::Release);
+    }
+    outcome
 }
 
 /// The text of a panic.
@@ -135,11 +153,20 @@ fn unheard_bytes(effect: &Effect) -> Option<usize> {
     }
 }
 
-fn unheard(effect: Effect) -> Option<Unheard> {
+fn unheard(effect: Effect) -> Option<Entry> {
     match effect {
         Effect::Apply {
-            id, stamp, items, ..
-        } => Some(Unheard { id, stamp, items }),
+            id,
+            stamp,
+            items,
+            quarantines,
+            ..
+        } => Some(Entry {
+            id,
+            stamp,
+            items,
+            quarantines,
+        }),
         _ => None,
     }
 }

@@ -12,11 +12,11 @@ use host::clock::{self, Instant};
 use host::log_limit::LogLimit;
 use tokio::sync::mpsc;
 
-use super::apply::{Entries, apply};
+use super::apply::{Entries, Entry, apply};
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::{Append, End, TakeError};
-use crate::entry::{EntryId, Item, Position, Stamp};
+use crate::entry::{EntryId, Position};
 use crate::node::{
     Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket,
 };
@@ -212,7 +212,16 @@ impl<S: StateMachine> Driver<S> {
                 stamp,
                 items,
                 tickets,
-            } => return self.apply(id, stamp, &items, &tickets),
+                quarantines,
+            } => {
+                let entry = Entry {
+                    id,
+                    stamp,
+                    items,
+                    quarantines,
+                };
+                return self.apply(&entry, &tickets);
+            }
             Effect::BarrierPassed { tickets, position } => {
                 for ticket in tickets {
                     if let Some(Waiting::Barrier { answer }) = self.waiters.remove(&ticket) {
@@ -312,20 +321,14 @@ impl<S: StateMachine> Driver<S> {
         });
     }
 
-    fn apply(
-        &mut self,
-        id: EntryId,
-        stamp: Stamp,
-        items: &[Item],
-        tickets: &[Ticket],
-    ) -> Option<Event> {
+    fn apply(&mut self, entry: &Entry, tickets: &[Ticket]) -> Option<Event> {
         let Driver {
             shared,
             waiters,
             commands_applied,
             ..
         } = self;
-        let outcome = apply(shared, id, stamp, items, |number, answer| {
+        let outcome = apply(shared, entry, |number, answer| {
             *commands_applied += 1;
             let ticket = tickets.get(number);
             if let Some(Waiting::Reply { answer: to, .. }) =
@@ -337,7 +340,7 @@ impl<S: StateMachine> Driver<S> {
         if let Err(poisoned) = outcome {
             return Some(poisoned);
         }
-        self.applied = id.index;
+        self.applied = entry.id.index;
         None
     }
 

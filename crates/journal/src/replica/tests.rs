@@ -29,6 +29,8 @@ pub(super) struct Sum {
     commands: u64,
     sum: u64,
     stamp: Stamp,
+    /// How often it was told that an entry is left out.
+    left_out: u64,
 }
 
 impl StateMachine for Sum {
@@ -54,6 +56,10 @@ impl StateMachine for Sum {
         self.commands += 1;
         self.sum += number;
         Ok(self.sum)
+    }
+
+    fn left_out(&mut self, _: EntryId, _: Stamp) {
+        self.left_out += 1;
     }
 
     fn kind(command: &[u8]) -> String {
@@ -299,6 +305,8 @@ impl StateMachine for std::sync::Mutex<Watched> {
         seen.map_err(|_| Poison("the async threads stand still".to_owned()))?;
         watched.sum.apply(entry, stamp, cluster, bytes)
     }
+
+    fn left_out(&mut self, _: EntryId, _: Stamp) {}
 
     fn kind(command: &[u8]) -> String {
         Sum::kind(command)

@@ -81,12 +81,7 @@ pub(crate) fn skip(state: &mut State, stamp: Stamp, file: FileId) -> FileReply {
 /// The reply to a number that is not the next; `None` if it is.
 fn decided(state: &State, file: FileId, command: Option<&CommitFile>) -> Option<FileReply> {
     let Some(run) = state.members.runs.get(&file.incarnation) else {
-        let forgotten = (1..=state.members.last_incarnation).contains(&file.incarnation.0);
-        return Some(if forgotten {
-            FileReply::Decided
-        } else {
-            FileReply::UnknownIncarnation
-        });
+        return Some(FileReply::UnknownIncarnation);
     };
     if file.number < run.next_number {
         return Some(match run.kept(file.number) {

@@ -135,6 +135,37 @@ impl Members {
         true
     }
 
+    /// Gives none of the next ids, and every agent an incarnation in place of its last one, which nobody has: so it registers
+    /// anew once it learns of that, and is in the view until then.
+    pub(crate) fn pass_over(&mut self, level: &Level, ticks: u64) {
+        let last = self.last_agent.saturating_add(level.left_out_agents);
+        self.last_agent = last.min(i32::MAX - 1);
+        let last = self.last_incarnation.saturating_add(level.left_out_numbers);
+        self.last_incarnation = last.min(level.counter_max);
+        let alive: Vec<AgentId> = self
+            .agents
+            .values()
+            .filter(|agent| self.is_alive(agent))
+            .map(|agent| agent.id)
+            .collect();
+        for id in alive {
+            let Some(earlier) = self.agents.get(&id).map(|agent| agent.incarnation) else {
+                continue;
+            };
+            self.fence(earlier, ticks);
+            let nonce = self.runs.get(&earlier).map(|run| run.nonce);
+            if let Some(nonce) = nonce
+                && self.last_incarnation < level.counter_max
+                && let Some(agent) = self.agents.get_mut(&id)
+            {
+                self.last_incarnation += 1;
+                agent.incarnation = Incarnation(self.last_incarnation);
+                let run = Run::starting(id, nonce);
+                self.runs.insert(agent.incarnation, Arc::new(run));
+            }
+        }
+    }
+
     pub(crate) fn register_control_node(&mut self, level: &Level, node: &ControlNode) -> Reply {
         let checked = check_names(level, [&node.name, &node.address, &node.region], &node.zone)
             .and_then(|()| level.check_supported(node.level));

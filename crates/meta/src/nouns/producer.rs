@@ -47,6 +47,14 @@ impl ProducerIds {
     }
 }
 
+impl ProducerIds {
+    /// Gives none of the next ids.
+    pub(crate) fn pass_over(&mut self, level: &Level) {
+        let next = self.next.saturating_add(level.left_out_numbers);
+        self.next = next.min(level.counter_max + 1);
+    }
+}
+
 /// The producer's fields of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -17,7 +17,7 @@ pub(crate) struct Versions {
     pub(crate) configs: u64,
     /// Topics deleted lately, by the version of that.
     pub(crate) deleted: BTreeMap<u64, TopicId>,
-    /// All deletions after this version are in `deleted`.
+    /// Every change after this version can be told, and all deletions after it are in `deleted`.
     pub(crate) complete_since: u64,
 }
 
@@ -42,8 +42,14 @@ impl Versions {
         if self.deleted.len() > level.topics_deleted_max
             && let Some((version, _)) = self.deleted.pop_first()
         {
-            self.complete_since = version;
+            self.complete_since = self.complete_since.max(version);
         }
+    }
+
+    /// Goes beyond every version that was told so far, and can tell no differences from those.
+    pub(crate) fn pass_over(&mut self, level: &Level) {
+        self.last = self.last.saturating_add(level.left_out_numbers);
+        self.complete_since = self.last;
     }
 
     /// Whether what changed since a version can be told.

@@ -213,7 +213,7 @@ pub enum FileReply {
     Gap { expected: u64 },
     /// The incarnation is fenced: this number is not and never will be committed.
     Fenced,
-    /// The incarnation was never registered.
+    /// The incarnation is forgotten, or was never registered: this number will never be committed.
     UnknownIncarnation,
     /// The buckets named do not cover the failure domains required; the number is still to be
     /// decided.

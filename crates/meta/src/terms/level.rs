@@ -33,6 +33,11 @@ pub struct Level {
     pub topics_deleted_max: usize,
     /// Where numbers of partitions, incarnations and producers end: the 16 bits above are kept for a shard.
     pub counter_max: u64,
+    /// How many numbers of partitions, incarnations and producers, and versions of the view, are passed over once an entry
+    /// is left out: more than it and what rested on it can have given out.
+    pub left_out_numbers: u64,
+    /// As many ids of agents.
+    pub left_out_agents: i32,
     /// Outcomes kept per incarnation, so that a repeated commit gets its first outcome. More than an agent has in flight.
     pub outcomes_kept: usize,
     /// Slices in a full block. Small enough that unpacking one is cheap, large enough that a block's own memory does not

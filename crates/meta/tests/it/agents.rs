@@ -137,7 +137,11 @@ fn what_is_kept_of_a_fenced_incarnation_goes_once_nothing_needs_it() {
     cluster.housekeep();
     assert_eq!(cluster.state.incarnation(run), None);
     assert_eq!(cluster.fate(file_id(run, 0)), Fate::Dead);
-    assert_eq!(cluster.commit(&committed), FileReply::Decided);
+    assert_eq!(
+        cluster.commit(&committed),
+        FileReply::UnknownIncarnation,
+        "its agent registers anew"
+    );
     assert_eq!(cluster.register("a", 2), {
         Reply::Registered {
             agent: AgentId(2),

@@ -5,6 +5,7 @@ mod agents;
 mod commits;
 mod encoding;
 mod housekeeping;
+mod left_out;
 mod levels;
 mod load;
 mod random;

@@ -426,6 +426,7 @@ impl Control {
                 stamp,
                 items,
                 tickets,
+                ..
             } => {
                 let stamp = Stamp {
                     wall_millis: stamp.wall_millis,

@@ -94,7 +94,11 @@ impl Stores {
             let id = entry.header.id;
             let mut items = items;
             let quarantined = quarantine::take(id.index, &mut items);
-            let values: Vec<u64> = items.iter().map(value_of).collect();
+            let marks = (!quarantined.is_empty()).then(|| mark(id.index));
+            let values: Vec<u64> = marks
+                .into_iter()
+                .chain(items.iter().map(value_of))
+                .collect();
             self.history.extend(&values);
             self.entries.insert(id.index, (entry.header.claim, values));
             for one in quarantined {
@@ -135,7 +139,7 @@ impl Stores {
     pub(super) fn may_be_given_up(&self, index: u64) -> bool {
         let claim = |slot: &u64| self.entries.get(slot).map(|(claim, _)| *claim);
         self.quarantined.iter().any(|one| {
-            let in_flight = one.slot..=one.slot + IN_FLIGHT;
+            let in_flight = one.slot..one.slot + IN_FLIGHT;
             in_flight.contains(&index) && claim(&index) == claim(&one.slot)
         })
     }

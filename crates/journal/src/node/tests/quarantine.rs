@@ -129,6 +129,44 @@ fn commands_of_a_later_leader_keep_it_from_being_left_out() {
 }
 
 #[test]
+fn commands_of_its_own_leader_do_so_from_where_that_has_applied_it() {
+    for (after, may_be_left_out) in [(WINDOW - 1, true), (WINDOW, false)] {
+        let mut leader = Bench::leader();
+        (0..2 + after).for_each(|ticket| leader.run(propose(ticket..ticket + 1)));
+        let bench = begun(leader.slots, None, Rules::all(), None);
+        let told = bench.node.stuck().expect("it is stuck");
+        assert!(told.contains("n appended it"), "{told}");
+        assert_eq!(
+            told.contains("journal.quarantine="),
+            may_be_left_out,
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn who_finds_its_entry_and_its_quarantine_together_does_not_answer_from_it() {
+    let mut bench = Bench::leader();
+    bench.run(propose(0..1));
+    bench.give(propose(1..2));
+    let (id, bytes) = bench.append();
+    assert_eq!(id.index, POISON);
+    bench.slots.put(id.index, bytes);
+    let word = Some(word(&bench.slots));
+    bench.slots = begun(bench.slots.clone(), word, Rules::all(), None).slots;
+    bench.seen.clear();
+    bench.run(Event::AppendDone(id, Append::Superseded));
+    assert_eq!(applied(&bench), [0; 0]);
+    let lost = bench.seen.iter().find_map(|effect| match effect {
+        Effect::Lost { tickets, why } => Some((tickets, why)),
+        _ => None,
+    });
+    let (tickets, why) = lost.expect("its callers are answered");
+    assert_eq!(tickets, &[Ticket(1)]);
+    assert!(matches!(why, ProposeError::Unknown(_)), "{why}");
+}
+
+#[test]
 fn a_caller_is_not_told_that_everything_is_applied_where_something_cannot_be() {
     let slots = poisoned();
     let mut bench = begun(slots, None, Rules::all(), None);

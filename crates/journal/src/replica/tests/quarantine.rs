@@ -136,7 +136,10 @@ async fn an_entry_that_cannot_be_applied_is_left_out_on_an_operators_word() {
     let before = told.commands().await;
     let (handle, replica) = told.start();
     role(&handle, Role::Leader).await;
-    assert_eq!(handle.with_state(|state| state.sum), 10);
+    assert_eq!(
+        handle.with_state(|state| (state.sum, state.left_out)),
+        (10, 1)
+    );
     assert_eq!(told.commands().await, before);
     drop(replica);
 }

@@ -133,6 +133,8 @@ impl StateMachine for Patient {
         self.sum.apply(entry, stamp, cluster, bytes)
     }
 
+    fn left_out(&mut self, _: EntryId, _: Stamp) {}
+
     fn kind(command: &[u8]) -> String {
         Sum::kind(command)
     }

@@ -157,10 +157,11 @@ fn decode_versions(header: &proto::Header) -> Result<Versions, DecodeError> {
     let past = |version: &u64| *version <= header.view_version;
     let sound = versions.len() == topics.len()
         && versions.is_sorted_by(|a, b| a < b)
-        && versions.iter().chain(&known).all(past)
         && versions
             .iter()
-            .all(|version| *version > header.deleted_since);
+            .chain(&known)
+            .chain([&header.deleted_since])
+            .all(past);
     if !sound {
         return Err(value("versions of the view contradict one another"));
     }

@@ -21,6 +21,8 @@ pub const LEVEL: Level = Level {
     topics_max: 100_000,
     topics_deleted_max: 1_000,
     counter_max: (1 << 47) - 1,
+    left_out_numbers: 1 << 32,
+    left_out_agents: 1 << 16,
     outcomes_kept: 64,
     block_slices: 128,
     step_slices: 20_000,
