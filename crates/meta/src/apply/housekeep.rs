@@ -138,7 +138,7 @@ fn retention(state: &State, stamp: Stamp, partition: &Partition) -> Retention {
         .filter(not_negative);
     let mut idle = idle.map_or(u64::MAX, i64::cast_unsigned);
     let room = state.producer_room();
-    if room.taken > room.max / 2 {
+    if room.taken > room.max / state.level.pressed_divisor {
         idle = idle.min(state.level.pressed_idle_millis);
     }
     Retention {

@@ -42,7 +42,7 @@ impl Clock {
             let ticks = now.ticks_millis - hold.since.ticks_millis;
             if ticks >= level.jump_confirmed_millis {
                 let wall = now.wall_millis - hold.since.wall_millis;
-                self.hold = if wall >= ticks / 2 {
+                self.hold = if wall >= ticks / level.jump_confirmed_divisor {
                     None
                 } else {
                     Some(Hold { since: now })

@@ -49,13 +49,17 @@ pub struct Level {
     pub step_partitions: u32,
     /// Most topics and offsets of groups looked at by one step of housekeeping, but for the rest of a topic.
     pub step_offsets: usize,
-    /// How long an idle producer is remembered while more than half of the room for producers is taken: five times as
-    /// long as clients go on repeating a batch (`delivery.timeout.ms`, two minutes).
+    /// How long an idle producer is remembered while more of the room for producers is taken than
+    /// [`Level::pressed_divisor`] allows: five times as long as clients go on repeating a batch (`delivery.timeout.ms`, two minutes).
     pub pressed_idle_millis: u64,
+    /// The room for producers divided by this may be taken before idle ones are dropped earlier.
+    pub pressed_divisor: u64,
     /// A step of the wall clock this much larger than the step of the ticks is a jump.
     pub jump_millis: u64,
     /// Ticks after which a jump counts as confirmed, if the wall clock kept going with them.
     pub jump_confirmed_millis: u64,
+    /// Those ticks divided by this are what the wall clock must have gone on meanwhile, to confirm a jump.
+    pub jump_confirmed_divisor: u64,
     /// How long a group without members and offsets is kept, so that its generation goes on if members come back: Kafka
     /// forgets such groups in a sweep every ten minutes.
     pub empty_group_kept_millis: u64,

@@ -9,6 +9,7 @@ mod left_out;
 mod levels;
 mod load;
 mod random;
+mod script;
 mod snapshots;
 mod support;
 mod topics;

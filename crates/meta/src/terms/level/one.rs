@@ -29,8 +29,10 @@ pub const LEVEL: Level = Level {
     step_partitions: 5_000,
     step_offsets: 20_000,
     pressed_idle_millis: 10 * MINUTE_MILLIS,
+    pressed_divisor: 2,
     jump_millis: 10 * MINUTE_MILLIS,
     jump_confirmed_millis: 60 * MINUTE_MILLIS,
+    jump_confirmed_divisor: 2,
     empty_group_kept_millis: 10 * MINUTE_MILLIS,
 };
 
