@@ -2,6 +2,7 @@
 //! coordinator of groups. Pure: the node's shell, the simulator and tests perform what it says. It
 //! must not know how a command gets into the journal.
 
+use host::trial::leaves_out;
 use journal::node::{ProposeError, Refusal};
 use meta::State;
 use meta::command::Command;
@@ -10,8 +11,6 @@ use meta::reply::Reply;
 use rpc::call::{Call, Locate, Position, Registered, Return};
 use rpc::group::GroupRequest;
 use rpc::{Error, Leader};
-
-use crate::rule::{Rule, Rules};
 
 /// Most slices named in one answer about a partition.
 const PLACES_MAX: usize = 1_024;
@@ -44,81 +43,63 @@ pub enum Freshness {
     Current,
 }
 
-/// How calls are answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Answers {
-    rules: Rules,
+/// What to do about a call. Asked again as [`Freshness::Current`], it asks for no more than that.
+pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
+    if let Freshness::Applied(applied) = freshness {
+        let at = position(&call);
+        if at > applied && !leaves_out("out-of-range-from-stale") {
+            return Ok(Step::Reach(at, call));
+        }
+        if must_be_current(state, &call) {
+            return Ok(Step::Current(call));
+        }
+    }
+    Ok(Step::Now(match call {
+        Call::Propose(command) => return propose(command),
+        Call::Group(request) => return Ok(Step::Coordinate(request)),
+        Call::Check(command) => check(state, &command)?,
+        Call::Barrier => Return::Done,
+        Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
+        Call::Locate { wanted, .. } => {
+            let places_max = (PLACES_OF_ANSWER_MAX / wanted.len().max(1)).clamp(1, PLACES_MAX);
+            let locate = |wanted: &Locate| {
+                state.locate(
+                    wanted.partition,
+                    wanted.offset,
+                    wanted.max_bytes,
+                    places_max,
+                )
+            };
+            Return::Located(wanted.iter().map(locate).collect())
+        }
+        Call::Bounds(partitions) => {
+            Return::Bounds(partitions.into_iter().map(|id| state.bounds(id)).collect())
+        }
+        Call::FindTime {
+            partition, query, ..
+        } => Return::Place(state.find_time(partition, query)),
+        Call::Collectable { limit } => {
+            let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
+            Return::Collectable(state.collectable(limit))
+        }
+        Call::Fates(files) => {
+            Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
+        }
+    }))
 }
 
-impl Answers {
-    pub(crate) const fn under(rules: Rules) -> Self {
-        Answers { rules }
-    }
-
-    /// Answers that do without a rule, to show that it is missed.
-    #[cfg(any(test, feature = "mutations"))]
-    pub const fn without(rule: Rule) -> Self {
-        Answers::under(Rules::without(rule))
-    }
-
-    /// What to do about a call. Asked again as [`Freshness::Current`], it asks for no more than that.
-    pub fn step(self, state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
-        if let Freshness::Applied(applied) = freshness {
-            let at = position(&call);
-            if at > applied && self.rules.hold(Rule::OutOfRangeIsCurrent) {
-                return Ok(Step::Reach(at, call));
-            }
-            if self.must_be_current(state, &call) {
-                return Ok(Step::Current(call));
-            }
-        }
-        Ok(Step::Now(match call {
-            Call::Propose(command) => return propose(command),
-            Call::Group(request) => return Ok(Step::Coordinate(request)),
-            Call::Check(command) => check(state, &command)?,
-            Call::Barrier => Return::Done,
-            Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
-            Call::Locate { wanted, .. } => {
-                let places_max = (PLACES_OF_ANSWER_MAX / wanted.len().max(1)).clamp(1, PLACES_MAX);
-                let locate = |wanted: &Locate| {
-                    state.locate(
-                        wanted.partition,
-                        wanted.offset,
-                        wanted.max_bytes,
-                        places_max,
-                    )
-                };
-                Return::Located(wanted.iter().map(locate).collect())
-            }
-            Call::Bounds(partitions) => {
-                Return::Bounds(partitions.into_iter().map(|id| state.bounds(id)).collect())
-            }
-            Call::FindTime {
-                partition, query, ..
-            } => Return::Place(state.find_time(partition, query)),
-            Call::Collectable { limit } => {
-                let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
-                Return::Collectable(state.collectable(limit))
-            }
-            Call::Fates(files) => {
-                Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
-            }
-        }))
-    }
-
-    /// Whether a call is answered only from what is current (safety.md, rule 21).
-    fn must_be_current(self, state: &State, call: &Call) -> bool {
-        match call {
-            Call::Check(_) | Call::Fates(_) => true,
-            Call::Barrier => self.rules.hold(Rule::OutOfRangeIsCurrent),
-            Call::Bounds(_) => self.rules.hold(Rule::BoundsAreCurrent),
-            // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a
-            // while: an idle cluster has none. What is not applied here yet is found by the next look.
-            Call::Collectable { .. } => !state.collectable(1).is_empty(),
-            Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
-            // What a command meets is decided when it is applied.
-            Call::Propose(_) | Call::Group(_) => false,
-        }
+/// Whether a call is answered only from what is current (safety.md, rule 21).
+fn must_be_current(state: &State, call: &Call) -> bool {
+    match call {
+        Call::Check(_) | Call::Fates(_) => true,
+        Call::Barrier => !leaves_out("out-of-range-from-stale"),
+        Call::Bounds(_) => !leaves_out("bounds-from-stale"),
+        // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a
+        // while: an idle cluster has none. What is not applied here yet is found by the next look.
+        Call::Collectable { .. } => !state.collectable(1).is_empty(),
+        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
+        // What a command meets is decided when it is applied.
+        Call::Propose(_) | Call::Group(_) => false,
     }
 }
 

@@ -43,7 +43,6 @@ use meta::group::{Command, Groups, Reply, Touched};
 use meta::ids::TopicId;
 use rpc::group::{FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
 
-use crate::rule::{Rule, Rules};
 pub use awaited::AWAITED_BYTES_MAX;
 use awaited::Awaited;
 use live::Live;
@@ -177,7 +176,6 @@ pub struct Coordinator {
     /// All ids that are awaited.
     awaited: Awaited,
     effects: Vec<Effect>,
-    rules: Rules,
 }
 
 impl Coordinator {
@@ -194,16 +192,6 @@ impl Coordinator {
             deferred: BTreeMap::new(),
             awaited: Awaited::default(),
             effects: Vec::new(),
-            rules: Rules::default(),
-        }
-    }
-
-    /// One that does without a rule, to show that it is missed.
-    #[cfg(any(test, feature = "mutations"))]
-    pub fn without(rule: Rule, settings: Settings) -> Coordinator {
-        Coordinator {
-            rules: Rules::without(rule),
-            ..Coordinator::new(settings)
         }
     }
 
@@ -263,7 +251,7 @@ impl Coordinator {
         metadata: &dyn Metadata,
     ) {
         let is_offsets = matches!(request, GroupRequest::Fetch(_));
-        if is_offsets && !self.rules.hold(Rule::GroupOffsetsAreCurrent) {
+        if is_offsets && host::trial::leaves_out("group-offsets-from-stale") {
             return self.serve(now, ticket, request, metadata);
         }
         if !self.leading {

@@ -10,7 +10,6 @@ mod machine;
 pub mod membership;
 pub mod node;
 mod notices;
-pub mod rule;
 mod service;
 pub mod start;
 

@@ -51,6 +51,22 @@ impl Machine {
         self.followers.clone()
     }
 
+    /// Leaves out the rule of the state machine that the simulated town does without, if it is one.
+    #[cfg(feature = "mutations")]
+    fn leave_out(&mut self) {
+        use meta::rule::Rule;
+        for (name, rule) in [
+            ("commit-not-idempotent", Rule::CommitsAreIdempotent),
+            ("dedup-outside-the-log", Rule::DedupInTheEntry),
+            ("commits-in-any-order", Rule::CommitsInOrder),
+            ("collect-without-grace", Rule::GraceBeforeDeletion),
+        ] {
+            if host::trial::leaves_out(name) {
+                self.state.leave_out(rule);
+            }
+        }
+    }
+
     fn tell(&self, events: Vec<Event>) {
         let mut notices = Vec::new();
         for event in events {
@@ -115,6 +131,8 @@ impl StateMachine for Machine {
         // Before the state has changed: it must stay as it was.
         let known = self.state.check_known(&command);
         known.map_err(|too_new| Poison(too_new.to_string()))?;
+        #[cfg(feature = "mutations")]
+        self.leave_out();
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok((Position(entry.index), applied.reply))

@@ -6,7 +6,6 @@ use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
 
-use crate::answer::Answers;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
@@ -18,7 +17,6 @@ pub struct Node {
     pub(crate) replica: Handle<Machine>,
     pub(crate) groups: groups::Client,
     pub(crate) notices: Followers,
-    pub(crate) answers: Answers,
     /// What it was started with.
     pub(crate) wanted: Wanted,
     pub(crate) identity: Identity,

@@ -12,7 +12,7 @@ use meta::reply::Reply;
 use rpc::notice::Notices;
 use rpc::{Answer, Call, Control, Error, Position, Return};
 
-use crate::answer::{Freshness, Step, conclude, failed};
+use crate::answer::{self, Freshness, Step, conclude, failed};
 use crate::machine::CLUSTER;
 use crate::node::Node;
 
@@ -58,7 +58,7 @@ impl Control for Node {
         let mut at = self.position();
         let mut freshness = Freshness::Applied(at);
         loop {
-            let step = self.with_state(|state| self.answers.step(state, call, freshness));
+            let step = self.with_state(|state| answer::step(state, call, freshness));
             if self.replica.is_void() {
                 let reason = "an entry of the journal cannot be applied".to_owned();
                 return Err(Error::Unavailable { reason });

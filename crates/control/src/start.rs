@@ -17,7 +17,6 @@ use rpc::Error;
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
-use crate::answer::Answers;
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;
@@ -25,7 +24,6 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
-use crate::rule::Rules;
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -77,7 +75,6 @@ impl Node {
             replica,
             groups,
             notices,
-            answers: Answers::under(Rules::in_force()),
             wanted: settings.cluster_configs.clone(),
             identity: settings.identity.clone(),
         });

@@ -14,7 +14,7 @@ mod bytes;
 pub mod invariants;
 mod nouns;
 pub mod query;
-mod rule;
+pub mod rule;
 mod state;
 mod terms;
 

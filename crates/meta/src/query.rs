@@ -10,6 +10,7 @@ use crate::nouns::level;
 use crate::nouns::partition::Partition;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::{Topic, Topics};
+use crate::rule::Rule;
 use crate::state::State;
 use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
@@ -301,7 +302,11 @@ impl State {
     /// Tombstoned files past the grace, by id, at most `max`: to be deleted in every bucket and
     /// then reported by `FilesDeleted`.
     pub fn collectable(&self, max: usize) -> Vec<FileRef> {
-        match self.clock.last.ticks_millis.checked_sub(self.grace_ticks()) {
+        let grace = match self.rules.hold(Rule::GraceBeforeDeletion) {
+            true => self.grace_ticks(),
+            false => 0,
+        };
+        match self.clock.last.ticks_millis.checked_sub(grace) {
             Some(until) => self.files.tombstoned_until(until, max),
             None => Vec::new(),
         }

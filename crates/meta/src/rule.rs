@@ -1,10 +1,18 @@
-//! Rules of the state machine by name, so that its tests can remove one and show that it is missed
-//! (docs/safety.md). Outside those tests all of them hold, and nothing can change that. It must not
-//! know where they are obeyed.
+//! Rules of the state machine by name, so that its tests and the simulator can remove one and show
+//! that it is missed (docs/safety.md). In a product's build all of them hold. It must not know where
+//! they are obeyed.
 
 /// A rule without which offsets or files go wrong unnoticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub enum Rule {
+    /// A repeated commit gets the outcome of the first (4).
+    CommitsAreIdempotent,
+    /// What tells a repeated batch from a new one changes in the entry of the batch (5).
+    DedupInTheEntry,
+    /// Of an incarnation's files only the next is committed (10).
+    CommitsInOrder,
+    /// What is tombstoned is deleted once the grace has passed (14).
+    GraceBeforeDeletion,
     /// Offsets are added with a check; where they end nothing is appended (18).
     CheckedOffsets,
     /// A file of which nothing was appended is a tombstone at once (14).
@@ -16,24 +24,24 @@ pub(crate) enum Rule {
 /// The rules in force.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutations"))]
     removed: [Option<Rule>; 2],
 }
 
 impl Rules {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutations"))]
     pub(crate) const fn without(removed: [Option<Rule>; 2]) -> Self {
         Rules { removed }
     }
 
     /// Whether `rule` is in force.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "mutations"))]
     pub(crate) fn hold(self, rule: Rule) -> bool {
         !self.removed.contains(&Some(rule))
     }
 
     /// Whether `rule` is in force.
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "mutations")))]
     pub(crate) const fn hold(self, _: Rule) -> bool {
         true
     }

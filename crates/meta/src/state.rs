@@ -84,6 +84,12 @@ impl State {
         self.topics.cluster_number(self.level, name)
     }
 
+    /// From here on one of the rules does not hold.
+    #[cfg(feature = "mutations")]
+    pub fn leave_out(&mut self, rule: crate::rule::Rule) {
+        self.rules = Rules::without([Some(rule), None]);
+    }
+
     /// How many producers are remembered, and may be.
     pub(crate) fn producer_room(&self) -> Room {
         let max = self.cluster_number("producer.ids.max");

@@ -23,10 +23,6 @@ pub enum Request {
     /// Create if absent.
     Put(String, Bytes),
     Get(String),
-    /// Keys with this prefix, in order, after the second, at most so many.
-    List(String, Option<String>, usize),
-    /// Delete; what is absent is fine.
-    Delete(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +33,6 @@ pub enum Answer {
     Found(Bytes),
     /// There is none.
     Absent,
-    Listed(Vec<(String, u64)>),
-    Deleted,
     /// It did not happen.
     Throttled,
     /// It may have happened or may still happen.
@@ -132,37 +126,12 @@ impl Bucket {
                 .objects
                 .get(key)
                 .map_or(Answer::Absent, |bytes| Answer::Found(bytes.clone())),
-            Request::List(prefix, after, limit) => {
-                let from = after.as_ref().map_or(prefix, |after| after.max(prefix));
-                let keys = self.objects.range(from.clone()..);
-                let keys = keys.filter(|(key, _)| after.as_ref() != Some(key));
-                let keys = keys
-                    .take_while(|(key, _)| key.starts_with(prefix))
-                    .take(*limit);
-                Answer::Listed(
-                    keys.map(|(key, bytes)| (key.clone(), bytes.len() as u64))
-                        .collect(),
-                )
-            }
-            Request::Delete(key) => {
-                self.objects.remove(key);
-                Answer::Deleted
-            }
         }
     }
 
     /// The object, without a request.
     pub fn peek(&self, key: &str) -> Option<&Bytes> {
         self.objects.get(key)
-    }
-
-    /// Keys with this prefix, without a request.
-    pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        let keys = self
-            .objects
-            .range(prefix.to_owned()..)
-            .map(|(key, _)| key.as_str());
-        keys.take_while(move |key| key.starts_with(prefix))
     }
 }
 
@@ -185,25 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_created_once_listed_in_order_and_deleted() {
+    fn objects_are_created_once() {
         let mut bucket = Bucket::default();
-        assert_eq!(bucket.perform(&put("a/2")), Answer::Created);
-        assert_eq!(bucket.perform(&put("a/2")), Answer::Conflict);
-        assert_eq!(bucket.perform(&put("a/1")), Answer::Created);
-        assert_eq!(bucket.perform(&put("b")), Answer::Created);
-        let list = |after: Option<&str>, limit| {
-            Request::List("a/".into(), after.map(str::to_owned), limit)
-        };
-        let listed =
-            |keys: &[&str]| Answer::Listed(keys.iter().map(|key| ((*key).to_owned(), 1)).collect());
-        assert_eq!(bucket.perform(&list(None, 9)), listed(&["a/1", "a/2"]));
-        assert_eq!(bucket.perform(&list(None, 1)), listed(&["a/1"]));
-        assert_eq!(bucket.perform(&list(Some("a/1"), 9)), listed(&["a/2"]));
-        assert_eq!(
-            bucket.perform(&Request::Delete("a/1".into())),
-            Answer::Deleted
-        );
-        assert_eq!(bucket.perform(&Request::Get("a/1".into())), Answer::Absent);
+        assert_eq!(bucket.perform(&put("a")), Answer::Created);
+        assert_eq!(bucket.perform(&put("a")), Answer::Conflict);
+        let get = |key: &str| Request::Get(key.to_owned());
+        let found = Answer::Found(Bytes::from_static(b"x"));
+        assert_eq!(bucket.perform(&get("a")), found);
+        assert_eq!(bucket.perform(&get("b")), Answer::Absent);
     }
 
     #[test]

@@ -43,11 +43,15 @@ pub enum Fault {
     ClockDrift,
     /// A process is cut off from the bucket alone.
     BucketCut,
+    /// A body stops half way, for a while or for good.
+    SlowBody,
+    /// The bucket refuses everything for a while.
+    Outage,
 }
 
 impl Fault {
     /// What the world of cores has.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Loss,
         Fault::Delay,
         Fault::Duplicate,
@@ -63,10 +67,9 @@ impl Fault {
         Fault::LyingConflict,
         Fault::CorruptRead,
         Fault::ClockJump,
-        Fault::ShortGrace,
     ];
     /// What the town has: connections lose nothing but all, so nothing comes twice.
-    pub const TOWN: [Fault; 17] = [
+    pub const TOWN: [Fault; 19] = [
         Fault::Loss,
         Fault::Delay,
         Fault::OneWayCut,
@@ -84,6 +87,8 @@ impl Fault {
         Fault::ShortGrace,
         Fault::ClockDrift,
         Fault::BucketCut,
+        Fault::SlowBody,
+        Fault::Outage,
     ];
 }
 
@@ -92,9 +97,12 @@ impl Fault {
     fn most_per_million(self) -> u64 {
         match self {
             Fault::KillBetweenEffects => 1_000,
-            Fault::Kill | Fault::Pause | Fault::OneWayCut | Fault::Isolation | Fault::BucketCut => {
-                20_000
-            }
+            Fault::Kill
+            | Fault::Pause
+            | Fault::OneWayCut
+            | Fault::Isolation
+            | Fault::BucketCut
+            | Fault::Outage => 20_000,
             Fault::ClockJump | Fault::LatePut | Fault::CorruptRead => 80_000,
             _ => 200_000,
         }

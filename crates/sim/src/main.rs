@@ -76,10 +76,10 @@ fn main() -> ExitCode {
         }
     };
     if let Some(mutation) = mutation
-        && arguments.town
-        && mutation.left_out().is_none()
+        && arguments.town != mutation.left_out().is_some()
     {
-        eprintln!("nothing in the town leaves out {}", mutation.name());
+        let where_else = if arguments.town { "without" } else { "with" };
+        eprintln!("{} is left out {where_else} --town", mutation.name());
         return ExitCode::from(2);
     }
     match run_all(&arguments, mutation) {

@@ -1,8 +1,7 @@
 //! The safety rules by name, each as the mutation that removes it: what a run of the simulator with it must catch.
 //!
-//! Most remove a rule where a core meets the world: an effect performed otherwise, an event told too early, a call answered
-//! from the wrong place. The journal's own rules are removed inside its node ([`journal::rule::Rule`]). In the town
-//! production's processes leave out some of them themselves.
+//! In the town production's own processes leave the rule out ([`host::trial`]). The journal's rules are removed inside its
+//! node ([`journal::rule::Rule`]), in the world.
 
 use journal::rule::Rule;
 
@@ -90,19 +89,10 @@ impl Mutation {
             .collect()
     }
 
-    /// Those that production's own processes leave out in the town ([`host::trial`]).
-    pub const IN_TOWN: [Mutation; 4] = [
-        Mutation::AckBeforeCommit,
-        Mutation::OutOfRangeFromStale,
-        Mutation::BoundsFromStale,
-        Mutation::ApplyAtLocalTime,
-    ];
-
-    /// The name under which production leaves the rule out in the town.
+    /// The name under which production leaves the rule out in the town ([`host::trial`]).
     pub fn left_out(self) -> Option<&'static str> {
         let named = NAMED.iter().find(|(_, mutation)| *mutation == self);
-        let (name, _) = named.filter(|_| Mutation::IN_TOWN.contains(&self))?;
-        Some(*name)
+        named.map(|(name, _)| *name)
     }
 
     /// The name, as `--mutation` takes it.

@@ -216,7 +216,7 @@ impl FileIndex {
                 .and_then(|(start, end)| content.get(start..end))
                 .ok_or(Error::Corrupt("a slice lies outside the file"))?;
             let found = sum(slice, bytes)?;
-            if found != slice.checksum {
+            if found != slice.checksum && !host::trial::leaves_out("ignore-checksums") {
                 return Err(Error::Corrupt("a slice's checksum does not match").into());
             }
             checksum = combine(checksum, found, u64::from(slice.length));
@@ -224,7 +224,8 @@ impl FileIndex {
         // Decoding the index made sure that it starts where the last slice ends.
         let rest = usize::try_from(footer.index_position).map(|start| content.get(start..));
         let rest = rest.ok().flatten().unwrap_or_default();
-        if append(checksum, rest) != footer.content_checksum {
+        let is_whole = append(checksum, rest) == footer.content_checksum;
+        if !is_whole && !host::trial::leaves_out("ignore-checksums") {
             return Err(Error::Corrupt("the file's checksum does not match").into());
         }
         Ok(index)

@@ -31,7 +31,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "control",
         &[
-            &["rule", "configs", "membership", "coordinator", "notices"],
+            &["configs", "membership", "coordinator", "notices"],
             &["machine", "answer"],
             &["groups"],
             &["node"],

@@ -19,7 +19,7 @@ pub(crate) fn of_call(error: &rpc::Error) -> ErrorCode {
         rpc::Error::NotLeader { .. } | rpc::Error::Busy | rpc::Error::Unavailable { .. } => {
             ErrorCode::NotController
         }
-        rpc::Error::Unknown { .. } => ErrorCode::RequestTimedOut,
+        rpc::Error::Unknown { .. } => unknown_outcome(),
         rpc::Error::Topic(refusal) => of_topic(refusal),
         rpc::Error::Refused { .. } => ErrorCode::InvalidRequest,
     }
@@ -84,8 +84,16 @@ pub(crate) fn of_failure(failure: Failure) -> ErrorCode {
     if failure.is_definite() {
         ErrorCode::NotLeaderOrFollower
     } else {
-        ErrorCode::RequestTimedOut
+        unknown_outcome()
     }
+}
+
+/// The code for what may have been done and may not.
+pub(crate) fn unknown_outcome() -> ErrorCode {
+    if host::trial::leaves_out("unknown-is-definite") {
+        return ErrorCode::NotLeaderOrFollower;
+    }
+    ErrorCode::RequestTimedOut
 }
 
 /// The code for a batch whose checks failed.

@@ -410,8 +410,8 @@ impl Future for Pending {
             Poll::Ready(Ok(Ok(outcomes))) => Ok(outcomes),
             Poll::Ready(Ok(Err(failure))) => Err(errors::of_failure(failure)),
             // The pipeline dropped the ticket: the outcome is not known.
-            Poll::Ready(Err(_)) => Err(ErrorCode::RequestTimedOut),
-            Poll::Pending if self.gave_up => Err(ErrorCode::RequestTimedOut),
+            Poll::Ready(Err(_)) => Err(errors::unknown_outcome()),
+            Poll::Pending if self.gave_up => Err(errors::unknown_outcome()),
             Poll::Pending => return Poll::Pending,
         };
         self.metrics
@@ -454,6 +454,10 @@ impl Draft {
 
     /// Fills every gap with `code`.
     fn fail(&mut self, code: ErrorCode, why: Option<&'static str>) {
+        let is_unknown = code == ErrorCode::RequestTimedOut;
+        if is_unknown && host::trial::leaves_out("offset-zero-for-unknown") {
+            return;
+        }
         for (topic, partition) in &self.gaps {
             let answer = &mut self.response.responses[*topic].partition_responses[*partition];
             answer.error_code = code.code();

@@ -221,7 +221,10 @@ impl Collector {
             .unzip();
         let fates = self.control.fates(ids).await?;
         let now = host::clock::now();
-        for (key, fate) in keys.iter().zip(fates) {
+        for (key, mut fate) in keys.iter().zip(fates) {
+            if fate == Fate::Undecided && host::trial::leaves_out("collect-by-age") {
+                fate = Fate::Dead;
+            }
             if self.suspects.judge(now, self.limits.grace, key, fate) && self.delete(key).await {
                 self.metrics.orphans_deleted.increment();
                 self.suspects.forget(key);

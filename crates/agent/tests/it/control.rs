@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use control::answer::{Answers, Freshness, Step, conclude};
+use control::answer::{Freshness, Step, conclude, step};
 use futures::StreamExt;
 use meta::Command;
 use meta::State;
@@ -173,8 +173,7 @@ impl Control for Fake {
             self.locates.fetch_add(1, Relaxed);
         }
         loop {
-            let step = Answers::default().step(&self.state(), call, freshness)?;
-            match step {
+            match step(&self.state(), call, freshness)? {
                 Step::Now(value) => {
                     if matches!(value, Return::View(Some(_))) {
                         self.views.fetch_add(1, Relaxed);

@@ -102,10 +102,6 @@ fn propose(command: Command) -> Call {
     Call::Propose(Box::new(command))
 }
 
-fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
-    Answers::default().step(state, call, freshness)
-}
-
 const APPLIED: Freshness = Freshness::Applied(Position(9));
 
 #[test]

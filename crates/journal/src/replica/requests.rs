@@ -292,7 +292,13 @@ impl<S: StateMachine> Requests<S> {
         above: u64,
         leaves_out: &[Quarantined],
     ) -> Event {
-        Event::SnapshotLoaded(ask, self.load(above, leaves_out).await)
+        let loaded = match self.load(above, leaves_out).await {
+            Err(error) if host::trial::leaves_out("missing-at-start-ends") => {
+                Err(Error::Corrupt(error.to_string()))
+            }
+            loaded => loaded,
+        };
+        Event::SnapshotLoaded(ask, loaded)
     }
 
     pub(super) async fn find_snapshot(&self, ask: Ask, from: u64) -> Event {
@@ -380,8 +386,13 @@ impl<S: StateMachine> Requests<S> {
         &self,
         cut: Cut,
         older: Option<u64>,
-        capture: Box<dyn Capture>,
+        mut capture: Box<dyn Capture>,
     ) -> Event {
+        if host::trial::leaves_out("snapshot-mislabelled") {
+            clock::sleep(APPEND_TIMEOUT / 10).await;
+            let state = self.shared.state.read();
+            capture = state.unwrap_or_else(PoisonError::into_inner).capture();
+        }
         let (index, claim) = (cut.last.index, cut.claim.index);
         let known = self.known_parts(claim);
         let encoded = host::task::spawn_blocking(move || {

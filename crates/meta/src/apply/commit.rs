@@ -24,6 +24,9 @@ pub(crate) fn commit(
     events: &mut Vec<Event>,
 ) -> FileReply {
     if let Some(reply) = decided(state, command.file, Some(command)) {
+        if let Some(bent) = bent(state, command) {
+            return commit(state, stamp, &bent, events);
+        }
         return reply;
     }
     if !command.is_well_formed() {
@@ -64,6 +67,22 @@ pub(crate) fn commit(
         run.settle(state.level, kept);
     }
     FileReply::Committed { outcomes }
+}
+
+/// What becomes of a file whose turn it is not if one of two rules is left out: its number is the next.
+fn bent(state: &State, command: &CommitFile) -> Option<CommitFile> {
+    let (next, _) = state.incarnation(command.file.incarnation)?;
+    let rule = if command.file.number < next {
+        Rule::CommitsAreIdempotent
+    } else {
+        Rule::CommitsInOrder
+    };
+    if state.rules.hold(rule) || command.file.number == next {
+        return None;
+    }
+    let mut bent = command.clone();
+    bent.file.number = next;
+    Some(bent)
 }
 
 /// Skips a number, if it is the incarnation's next.
@@ -256,7 +275,7 @@ impl Partition {
             None if rules.hold(Rule::CheckedOffsets) => return BatchOutcome::OffsetsExhausted,
             None => base_offset.wrapping_add(records),
         };
-        if batch.producer_id >= 0 {
+        if batch.producer_id >= 0 && rules.hold(Rule::DedupInTheEntry) {
             let header = Header {
                 id: ProducerId(batch.producer_id),
                 epoch: batch.producer_epoch,

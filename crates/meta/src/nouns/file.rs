@@ -25,7 +25,7 @@ pub struct File {
     /// Bytes of slices that can be read.
     pub live_bytes: u64,
     /// When its last slice went, in ticks.
-    pub(crate) tombstoned_ticks: Option<u64>,
+    pub tombstoned_ticks: Option<u64>,
 }
 
 /// Where a file lies.

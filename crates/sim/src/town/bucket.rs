@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use host::seeded::{self, Place};
 use store::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
-use store::layout::FILES;
+use store::layout::{FILES, MARKER, PROBE};
+use store::received::Received;
 use tokio::sync::oneshot;
 
 use crate::bucket::corrupted;
@@ -92,7 +93,10 @@ impl Store {
         let mut objects = self.objects();
         match request {
             Request::Put(key, bytes) => {
-                if objects.contains_key(key) {
+                // Where files are not overwritten, two halves keep it so: their names, and this.
+                let overwrites = host::trial::leaves_out("overwrite-files");
+                let may_replace = overwrites && key.as_str().starts_with(FILES);
+                if objects.contains_key(key) && !may_replace {
                     return Answer::Put(Put::Conflict);
                 }
                 objects.insert(key.clone(), bytes.clone());
@@ -169,7 +173,7 @@ async fn serve(
         hang(town, seeded::draw(|rng| rng.below(SLOW_US))).await;
     }
     pass(from, store.place, takes_us / 2).await;
-    if town.strike(Fault::FailingBucket) {
+    if town.is_bucket_away() || town.strike(Fault::FailingBucket) {
         pass(store.place, from, takes_us / 2).await;
         return Err(match seeded::draw(|rng| rng.below(2)) {
             0 => Error::throttled(op, key, "503 SlowDown"),
@@ -215,10 +219,12 @@ async fn serve(
     Ok(Answer::Put(Put::Conflict))
 }
 
-/// What comes back damaged three times in a row stops a replica for good, so entries are damaged less often.
+/// What comes back damaged three times in a row stops a replica for good, so entries are damaged less often; a bucket
+/// that alters what is looked at in a start is refused, as it should be.
 fn is_corrupted(town: &Town, key: &str) -> bool {
+    let ends_a_start = key.starts_with(PROBE) || key == MARKER;
     let may = key.starts_with(FILES) || seeded::draw(|rng| rng.once_in(10));
-    may && town.strike(Fault::CorruptRead)
+    may && !ends_a_start && town.strike(Fault::CorruptRead)
 }
 
 /// Hangs for so long, or until the store is well again.
@@ -286,6 +292,30 @@ impl Bucket for Reached {
             Answer::Bytes(found) => Ok(found),
             _ => Err(odd(Op::GetRange, key.as_str())),
         }
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        received: &Received,
+    ) -> Result<Option<()>, Error> {
+        let read = match range {
+            None => self.get(key).await?,
+            Some(range) => self.get_range(key, range).await?,
+        };
+        let Some(mut bytes) = read else {
+            return Ok(None);
+        };
+        received.expect(bytes.len() as u64);
+        if self.town.strike(Fault::SlowBody) {
+            received.push(bytes.split_to(bytes.len() / 2));
+            let stops = seeded::draw(|rng| rng.once_in(2));
+            let stall_us = seeded::draw(|rng| rng.below(SLOW_US));
+            hang(&self.town, if stops { NEVER_US } else { stall_us }).await;
+        }
+        received.push(bytes);
+        Ok(Some(()))
     }
 
     async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {

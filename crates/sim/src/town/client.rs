@@ -14,6 +14,8 @@ use wire::frame::{FRAME_BYTES_MAX, Split, decode_response, encode_request, split
 use wire::message::RequestBody;
 use wire::text::Str;
 
+use super::consumer::Positions;
+
 /// Where servers listen.
 pub(super) const PORT: u16 = 9092;
 /// How long a server may take to accept a connection.
@@ -92,6 +94,17 @@ pub(super) struct Client {
     servers: Vec<Place>,
     at: usize,
     connection: Option<Connection>,
+    /// What the server remembers of its fetches; `None`: it has nothing remembered.
+    pub(super) session: Option<Session>,
+}
+
+/// A fetch session (KIP-227), as the client knows it.
+#[derive(Default)]
+pub(super) struct Session {
+    pub(super) id: i32,
+    pub(super) epoch: i32,
+    /// What the server was told to read, and from where on.
+    pub(super) named: Positions,
 }
 
 impl Client {
@@ -102,6 +115,7 @@ impl Client {
             servers,
             at,
             connection: None,
+            session: seeded::draw(|rng| rng.once_in(2)).then(Session::default),
         }
     }
 
@@ -148,6 +162,7 @@ impl Client {
     /// Turns to the next server.
     pub(super) fn skip(&mut self) {
         self.connection = None;
+        self.session = self.session.take().map(|_| Session::default());
         self.at = (self.at + 1) % self.servers.len();
     }
 }

@@ -10,15 +10,17 @@ use host::clock;
 use host::seeded::{self, Place};
 use wire::batch::batches;
 use wire::errors::ErrorCode;
-use wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
+use wire::messages::fetch::{
+    FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, PartitionData,
+};
 use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 
 use crate::history::{Act, Assign, Bounds, From, Kind};
 use crate::payload::{self, Polled};
 use crate::recorder;
 
-use super::client::{Broken, Client};
-use super::{KEYS, Town, key_parts};
+use super::client::{Broken, Client, Session};
+use super::{KEYS, Town, key_parts, member};
 
 const FETCH_VERSION: i16 = 12;
 const LIST_VERSION: i16 = 6;
@@ -46,34 +48,24 @@ pub(super) async fn fetch(
     client: &mut Client,
     positions: &mut Positions,
 ) -> Result<Fetched, Broken> {
-    let request = FetchRequest {
-        max_wait_ms: MAX_WAIT_MS,
-        min_bytes: 1,
-        max_bytes: 1 << 20,
-        topics: by_topic(positions.iter().map(|(key, offset)| (*key, *offset)))
-            .into_iter()
-            .map(|(topic, partitions)| FetchTopic {
-                topic: topic.into(),
-                partitions: partitions
-                    .into_iter()
-                    .map(|(partition, fetch_offset)| FetchPartition {
-                        partition,
-                        fetch_offset,
-                        partition_max_bytes: 20_000,
-                        ..FetchPartition::default()
-                    })
-                    .collect(),
-                ..FetchTopic::default()
-            })
-            .collect(),
-        ..FetchRequest::default()
-    };
+    let request = request(client.session.as_ref(), positions);
     let response = client.call(&request, FETCH_VERSION, PATIENCE).await?;
+    let mut failed = response.error_code != 0;
+    if let Some(session) = &mut client.session {
+        // Without an id the server keeps none, and is told everything again.
+        *session = match response.session_id {
+            id if id == 0 || failed => Session::default(),
+            id => Session {
+                id,
+                epoch: session.epoch + 1,
+                named: positions.clone(),
+            },
+        };
+    }
     let mut fetched = Fetched {
         records: Polled::new(),
         reset: Vec::new(),
     };
-    let mut failed = response.error_code != 0;
     for topic in response.responses {
         for partition in topic.partitions {
             let key = named(topic.topic.as_str(), partition.partition_index);
@@ -99,6 +91,48 @@ pub(super) async fn fetch(
         client.elsewhere().await;
     }
     Ok(fetched)
+}
+
+/// A fetch from these positions; in a session it names what has changed.
+fn request(session: Option<&Session>, positions: &Positions) -> FetchRequest {
+    let known = session.filter(|session| session.epoch > 0);
+    let known = known.map_or_else(Positions::new, |session| session.named.clone());
+    let changed = positions
+        .iter()
+        .filter(|(key, at)| known.get(*key) != Some(*at));
+    let gone = known.keys().filter(|key| !positions.contains_key(*key));
+    FetchRequest {
+        max_wait_ms: MAX_WAIT_MS,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_id: session.map_or(0, |session| session.id),
+        session_epoch: session.map_or(-1, |session| session.epoch),
+        topics: by_topic(changed.map(|(key, offset)| (*key, *offset)))
+            .into_iter()
+            .map(|(topic, partitions)| FetchTopic {
+                topic: topic.into(),
+                partitions: partitions
+                    .into_iter()
+                    .map(|(partition, fetch_offset)| FetchPartition {
+                        partition,
+                        fetch_offset,
+                        partition_max_bytes: 20_000,
+                        ..FetchPartition::default()
+                    })
+                    .collect(),
+                ..FetchTopic::default()
+            })
+            .collect(),
+        forgotten_topics_data: by_topic(gone.map(|key| (*key, ())))
+            .into_iter()
+            .map(|(topic, partitions)| ForgottenTopic {
+                topic: topic.into(),
+                partitions: partitions.into_iter().map(|(index, ())| index).collect(),
+                ..ForgottenTopic::default()
+            })
+            .collect(),
+        ..FetchRequest::default()
+    }
 }
 
 /// The batches of a partition, with checksums compared as clients do.
@@ -305,16 +339,17 @@ pub(super) async fn read_to(town: &Town, place: Place, client: &mut Client, ends
     town.record(|now_us, history| history.end(now_us, &process, op, Kind::Ok, act));
 }
 
-/// Lists offsets now and then, for ever.
+/// Lists offsets of partitions and of the group now and then, for ever.
 pub(super) async fn list_along(town: Arc<Town>, place: Place) {
     let process = format!("d{}", place.0);
     loop {
         let mut client = Client::new(town.servers.clone());
-        let (timestamp, pause_us) = seeded::draw(|rng| {
-            let timestamp = if rng.below(3) == 0 { EARLIEST } else { LATEST };
-            (timestamp, 50_000 + rng.below(500_000))
-        });
-        list_recorded(&town, &mut client, &process, timestamp).await;
+        let (what, pause_us) = seeded::draw(|rng| (rng.below(4), 50_000 + rng.below(300_000)));
+        match what {
+            0 => drop(list_recorded(&town, &mut client, &process, EARLIEST).await),
+            1 => drop(list_recorded(&town, &mut client, &process, LATEST).await),
+            _ => drop(member::committed(&town, &mut client, &process, &KEYS).await),
+        }
         clock::sleep(Duration::from_micros(pause_us)).await;
     }
 }

@@ -187,7 +187,7 @@ impl Member {
         pause: Duration,
     ) -> Result<std::convert::Infallible, Out> {
         let keys = self.sync(joined).await?;
-        while self.fetch_offsets(&keys).await?.is_none() {
+        while self.fetch_offsets(&keys).await.is_none() {
             clock::sleep(pause).await;
         }
         let mut beat_at = clock::now() + HEARTBEAT;
@@ -246,45 +246,11 @@ impl Member {
     }
 
     /// Positions from the committed offsets; `None`: to be asked again.
-    async fn fetch_offsets(&mut self, keys: &[&'static str]) -> Result<Option<()>, Out> {
-        let process = self.process.clone();
-        let invoke = Act::Committed(None);
-        let op = self
-            .town
-            .record(|now_us, history| history.begin(now_us, &process, invoke));
-        let request = OffsetFetchRequest {
-            group_id: GROUP,
-            topics: None,
-            ..OffsetFetchRequest::default()
-        };
-        let fetched = self.client.call(&request, 5, PATIENCE).await;
-        let Some(fetched) = fetched.as_ref().ok().filter(|one| one.error_code == 0) else {
-            let nothing = Act::Committed(None);
-            self.town
-                .record(|now_us, history| history.end(now_us, &process, op, Kind::Info, nothing));
-            if fetched.is_ok() {
-                self.client.elsewhere().await;
-            }
-            return Ok(None);
-        };
-        let mut offsets: BTreeMap<String, Option<u64>> =
-            keys.iter().map(|key| ((*key).to_owned(), None)).collect();
+    async fn fetch_offsets(&mut self, keys: &[&'static str]) -> Option<()> {
+        let found = committed(&self.town, &mut self.client, &self.process, keys).await?;
         self.positions = keys.iter().map(|key| (*key, 0)).collect();
-        for topic in &fetched.topics {
-            for partition in &topic.partitions {
-                let at = (topic.name.as_str(), partition.partition_index);
-                let key = keys.iter().find(|key| key_parts(key) == at);
-                if let (Some(key), Ok(offset)) = (key, u64::try_from(partition.committed_offset)) {
-                    self.positions.insert(key, partition.committed_offset);
-                    offsets.insert((*key).to_owned(), Some(offset));
-                }
-            }
-        }
-        let group = GROUP.as_str().to_owned();
-        let told = Act::Committed(Some(GroupOffsets { group, offsets }));
-        self.town
-            .record(|now_us, history| history.end(now_us, &process, op, Kind::Ok, told));
-        Ok(Some(()))
+        self.positions.extend(found);
+        Some(())
     }
 
     async fn commit(&mut self) -> Result<(), Out> {
@@ -341,4 +307,46 @@ impl Member {
             None => Ok(()),
         }
     }
+}
+
+/// The offsets of keys that the group has committed, as an operation of the history; `None`: to be asked again.
+pub(super) async fn committed(
+    town: &Town,
+    client: &mut Client,
+    process: &str,
+    keys: &[&'static str],
+) -> Option<Positions> {
+    let invoke = Act::Committed(None);
+    let op = town.record(|now_us, history| history.begin(now_us, process, invoke));
+    let request = OffsetFetchRequest {
+        group_id: GROUP,
+        topics: None,
+        ..OffsetFetchRequest::default()
+    };
+    let fetched = client.call(&request, 5, PATIENCE).await;
+    let Some(fetched) = fetched.as_ref().ok().filter(|one| one.error_code == 0) else {
+        let nothing = Act::Committed(None);
+        town.record(|now_us, history| history.end(now_us, process, op, Kind::Info, nothing));
+        if fetched.is_ok() {
+            client.elsewhere().await;
+        }
+        return None;
+    };
+    let mut offsets: BTreeMap<String, Option<u64>> =
+        keys.iter().map(|key| ((*key).to_owned(), None)).collect();
+    let mut found = Positions::new();
+    for topic in &fetched.topics {
+        for partition in &topic.partitions {
+            let at = (topic.name.as_str(), partition.partition_index);
+            let key = keys.iter().find(|key| key_parts(key) == at);
+            if let (Some(key), Ok(offset)) = (key, u64::try_from(partition.committed_offset)) {
+                found.insert(key, partition.committed_offset);
+                offsets.insert((*key).to_owned(), Some(offset));
+            }
+        }
+    }
+    let group = GROUP.as_str().to_owned();
+    let told = Act::Committed(Some(GroupOffsets { group, offsets }));
+    town.record(|now_us, history| history.end(now_us, process, op, Kind::Ok, told));
+    Some(found)
 }

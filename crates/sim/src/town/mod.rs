@@ -24,7 +24,7 @@ use host::clock;
 use host::rng::Rng;
 use host::seeded::{self, Place};
 use meta::ids::{FileId, Incarnation};
-use meta::places::FileRef;
+use meta::places::{Fate, FileRef};
 use store::bucket::{Key, Op};
 
 use crate::checker::{self, Report};
@@ -57,6 +57,16 @@ fn key_parts(key: &str) -> (&str, i32) {
     (topic, partition.parse().unwrap_or(-1))
 }
 
+/// The file that an object is by its name.
+fn file_of(key: &str) -> Option<FileRef> {
+    let (id, nonce) = store::layout::parse_file_key(&Key::new(key).ok()?)?;
+    let file = FileId {
+        incarnation: Incarnation(id.incarnation),
+        number: id.number,
+    };
+    Some(FileRef { file, nonce })
+}
+
 /// What is written down of a run.
 struct Book {
     history: Recorder,
@@ -70,6 +80,8 @@ struct Book {
     up: BTreeMap<Place, bool>,
     serving: BTreeMap<Place, bool>,
     has_enough: bool,
+    /// The bucket refuses everything until then, unless all is healed.
+    away_until_us: u64,
 }
 
 /// What everything of a run shares.
@@ -112,6 +124,7 @@ impl Town {
                 up: BTreeMap::new(),
                 serving: BTreeMap::new(),
                 has_enough: false,
+                away_until_us: 0,
             }),
         }
     }
@@ -132,6 +145,10 @@ impl Town {
 
     fn is_healed(&self) -> bool {
         self.with(|book| book.faults.healed())
+    }
+
+    fn is_bucket_away(&self) -> bool {
+        self.with(|book| !book.faults.healed() && seeded::now_us() < book.away_until_us)
     }
 
     fn rate(&self, fault: Fault) -> u64 {
@@ -202,22 +219,37 @@ impl Town {
         }
     }
 
-    /// Nothing that the newest state calls live is deleted (rules 13 to 16).
+    /// Nothing is deleted that the newest state calls live, may yet call so, or has tombstoned less than a grace ago
+    /// (rules 13 to 16).
     fn check_delete(&self, key: &str) {
-        let key = Key::new(key).ok();
-        let parsed = key.as_ref().and_then(store::layout::parse_file_key);
-        let (Some(key), Some((id, nonce))) = (key, parsed) else {
-            return;
-        };
-        let file = FileId {
-            incarnation: Incarnation(id.incarnation),
-            number: id.number,
-        };
-        let is_live =
-            self.newest(|state| state.fate(FileRef { file, nonce }) == meta::places::Fate::Live);
-        let exists = self.store.peek(&key).is_some();
-        if is_live == Some(true) && exists {
-            self.violation(format!("the live file {key} was deleted"));
+        let Some(found) = file_of(key) else { return };
+        let grace_ms = u64::try_from(self.plan.grace.as_millis()).unwrap_or(u64::MAX);
+        let wrong = self.newest(|state| match state.fate(found) {
+            Fate::Live => Some("live"),
+            Fate::Undecided => Some("undecided"),
+            Fate::Tombstoned => {
+                let since = state
+                    .file(found.file)
+                    .and_then(|file| file.tombstoned_ticks);
+                let past = state
+                    .stamp()
+                    .ticks_millis
+                    .saturating_sub(since.unwrap_or(0));
+                (past < grace_ms).then_some("newly tombstoned")
+            }
+            Fate::Dead => None,
+        });
+        if let Some(wrong) = wrong.flatten() {
+            self.violation(format!("the {wrong} file {key} was deleted"));
+        }
+    }
+
+    /// No live file is ever absent (rule 16).
+    fn check_missing(&self, key: &[u8]) {
+        let found = std::str::from_utf8(key).ok().and_then(file_of);
+        let fate = found.and_then(|found| self.newest(|state| state.fate(found)));
+        if let (Some(Fate::Live), Some(FileRef { file, .. })) = (fate, found) {
+            self.violation(format!("the live file {file} vanished under a reader"));
         }
     }
 
@@ -257,9 +289,10 @@ pub fn run(settings: Settings, trace: Trace) -> Outcome {
         if let Some(rule) = left_out {
             seeded::leave_out(rule);
         }
-        seeded::listen_to(move |what, number, fact| {
-            debug_assert_eq!(what, "applied", "only digests are told");
-            listening.compare_digests(number, &fact);
+        seeded::listen_to(move |what, number, fact| match what {
+            "applied" => listening.compare_digests(number, &fact),
+            "missing" => listening.check_missing(&fact),
+            _ => unreachable!("{what} is not told"),
         });
         live(&shared).await;
         (seeded::panics(), seeded::disturbances())
@@ -319,8 +352,8 @@ fn start_clients(town: &Arc<Town>) {
         let shared = Arc::clone(town);
         match number {
             0 | 3 | 6 => {
-                // One in four does not number its batches.
-                let idempotent = number == 0 || !seeded::draw(|rng| rng.once_in(4));
+                // Half of the others do not number their batches.
+                let idempotent = number == 0 || seeded::draw(|rng| rng.once_in(2));
                 let producer = producer::Producer::new(town, place, idempotent);
                 seeded::spawn_at(place, "producer", async move {
                     producer.run().await;

@@ -20,6 +20,8 @@ const RESTART_US: u64 = 2_000_000;
 const PAUSE_US: u64 = 6_000_000;
 /// A cut lasts up to so long.
 const CUT_US: u64 = 4_000_000;
+/// The bucket is away for up to so long.
+const OUTAGE_US: u64 = 6_000_000;
 /// How far boot clocks drift at most, in millionths: five percent.
 const DRIFT_PPM: u64 = 50_000;
 /// Wall clocks are off by up to so much, either way.
@@ -33,7 +35,7 @@ pub(super) fn set_clocks(town: &Town) {
             drift_ppm: rng.below(2 * DRIFT_PPM) as i32 - DRIFT_PPM as i32,
             wall_offset_millis: 0,
         });
-        let drifts = town.strike(Fault::ClockDrift);
+        let drifts = town.rate(Fault::ClockDrift) > 0;
         let drift_ppm = if drifts { clocks.drift_ppm } else { 0 };
         seeded::set_clocks(
             *place,
@@ -56,6 +58,11 @@ pub(super) async fn rage(town: Arc<Town>) {
         ..Weather::FAIR
     });
     loop {
+        if town.strike(Fault::Outage) {
+            let until_us = seeded::now_us() + seeded::draw(|rng| rng.below(OUTAGE_US));
+            tell(&town, "the bucket is away".to_owned());
+            town.with(|book| book.away_until_us = until_us);
+        }
         for place in town.servers.clone() {
             befall(&town, place).await;
         }
@@ -91,9 +98,15 @@ async fn befall(town: &Arc<Town>, place: Place) {
         seeded::cut(from, to, until_us);
     }
     if town.strike(Fault::BucketCut) {
-        tell(town, format!("cut {} from the bucket", place.0));
-        seeded::cut(place, town.store.place(), until_us);
-        seeded::cut(town.store.place(), place, until_us);
+        // Requests do not get there, answers do not come back, or both.
+        let way = seeded::draw(|rng| rng.below(3));
+        tell(town, format!("cut {} from the bucket, {way}", place.0));
+        if way != 1 {
+            seeded::cut(place, town.store.place(), until_us);
+        }
+        if way != 0 {
+            seeded::cut(town.store.place(), place, until_us);
+        }
     }
     if town.strike(Fault::Isolation) {
         tell(town, format!("isolate {}", place.0));

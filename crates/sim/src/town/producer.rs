@@ -76,6 +76,7 @@ pub(super) struct Producer {
     identity: Option<(i64, i16)>,
     queues: BTreeMap<&'static str, Queue>,
     interval_us: u64,
+    timeout_ms: i32,
     next_batch_us: u64,
 }
 
@@ -91,6 +92,10 @@ impl Producer {
             identity: None,
             queues: BTreeMap::new(),
             interval_us: seeded::draw(|rng| 10_000 + rng.below(100_000)),
+            // Short ones end while batches are on their way.
+            timeout_ms: seeded::draw(|rng| {
+                [30_000, 50 + rng.below(1_000) as i32][rng.below(2) as usize]
+            }),
             next_batch_us: 0,
         }
     }
@@ -229,7 +234,7 @@ impl Producer {
                 let queue = self.queues.entry(key).or_default();
                 let request = ProduceRequest {
                     acks: -1,
-                    timeout_ms: 30_000,
+                    timeout_ms: self.timeout_ms,
                     topic_data: vec![TopicProduceData {
                         name: topic.into(),
                         partition_data: vec![PartitionProduceData {

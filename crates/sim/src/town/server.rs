@@ -19,6 +19,7 @@ use store::bucket::Bucket;
 use store::hedge::Hedged;
 use store::marker::{self, Marker};
 use store::meter::Meter;
+use store::probe;
 
 use super::Town;
 use super::bucket::Reached;
@@ -40,6 +41,8 @@ pub(super) struct Plan {
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     pub(super) upload_concurrency: usize,
+    pub(super) upload_timeout: Duration,
+    pub(super) fetch_cache_bytes: u64,
     pub(super) grace: Duration,
     pub(super) collect_interval: Duration,
 }
@@ -51,6 +54,8 @@ impl Plan {
             _ => journal::node::Settings::one_of_several("town"),
         };
         journal.snapshot.entries = 20 + rng.below(200);
+        journal.snapshot.first_after = Duration::from_millis(rng.below(3_000));
+        journal.proposal_deadline = Duration::from_millis(200 + rng.below(10_000));
         journal.scan_limit = 5 + rng.below(200) as usize;
         journal.slot_bytes_max = 300 + rng.below(20_000) as usize;
         Plan {
@@ -58,6 +63,8 @@ impl Plan {
             flush_bytes: 500 + rng.below(20_000),
             flush_interval: Duration::from_millis(1 + rng.below(100)),
             upload_concurrency: 1 + rng.below(8) as usize,
+            upload_timeout: Duration::from_millis(1_000 + rng.below(9_000)),
+            fetch_cache_bytes: [0, 4 << 10, 256 << 10][rng.below(3) as usize],
             grace,
             collect_interval: Duration::from_millis(500 + rng.below(2_000)),
         }
@@ -108,7 +115,7 @@ impl Plan {
             connections_max_idle: Duration::from_secs(60),
             produce_buffer_bytes: 1 << 20,
             fetch_buffer_bytes: 1 << 20,
-            fetch_cache_bytes: 256 << 10,
+            fetch_cache_bytes: self.fetch_cache_bytes,
             fetch_max_bytes: 1 << 20,
             fetch_sessions_max: 10,
             bucket_reserve_bytes: 0,
@@ -116,7 +123,7 @@ impl Plan {
             file_batches_max: 1_000,
             flush_interval: self.flush_interval,
             upload_concurrency: self.upload_concurrency,
-            upload_timeout: Duration::from_secs(10),
+            upload_timeout: self.upload_timeout,
             collect_interval: self.collect_interval,
             collect_list_interval: self.collect_interval,
             file_delete_grace: self.grace,
@@ -147,7 +154,7 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
     let settings = town.plan.control(place);
     let (node, _tasks) = tokio::select! {
         biased;
-        admitted = admit(&*bucket) => {
+        admitted = admit(&bucket) => {
             admitted?;
             let engine = Object::new(Arc::clone(&bucket), settings.journal.shard);
             control::Node::start(&settings, Box::new(engine), Arc::clone(&bucket))
@@ -172,8 +179,8 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
     }
 }
 
-/// Finds out whose the bucket is, claiming it if it is nobody's.
-async fn admit(bucket: &dyn Bucket) -> Result<(), String> {
+/// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
+async fn admit(bucket: &Arc<dyn Bucket>) -> Result<(), String> {
     let wanted = Marker {
         cluster: CLUSTER.to_owned(),
         created_ms: host::clock::wall_millis(),
@@ -181,11 +188,16 @@ async fn admit(bucket: &dyn Bucket) -> Result<(), String> {
         generation: host::rng::nonce() as u64,
     };
     loop {
-        match marker::claim(bucket, &wanted).await {
-            Ok(_) => return Ok(()),
-            Err(marker::Error::Bucket(_)) => host::clock::sleep(ADMIT_AGAIN).await,
+        match probe::run(bucket).await {
+            Ok(()) => match marker::claim(&**bucket, &wanted).await {
+                Ok(_) => return Ok(()),
+                Err(marker::Error::Bucket(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            },
+            Err(probe::Error::Bucket(_) | probe::Error::Directory(_)) => {}
             Err(error) => return Err(error.to_string()),
         }
+        host::clock::sleep(ADMIT_AGAIN).await;
     }
 }
 

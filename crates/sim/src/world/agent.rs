@@ -1,6 +1,6 @@
 //! A simulated agent: the produce pipeline's core as in production, and around it uploads, calls and answers.
 //!
-//! Reading is in `reader`, collecting in `collector`. Must not know control nodes' insides.
+//! Reading is in `reader`. Must not know control nodes' insides.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,20 +12,16 @@ use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
 use meta::Command;
 use meta::command::RegisterAgent;
-use meta::commit::{BatchOutcome, FileReply};
 use meta::ids::{FileId, PartitionId};
 use rpc::call::Registered;
-use rpc::group::GroupRequest;
 use rpc::{Answer as Answered, Call, Return};
 use store::file::{Counts, FileBuilder, Piece};
 
 use crate::bucket::{Answer, Request};
 use crate::faults::Fault;
-use crate::mutation::Mutation;
 use crate::network::Place;
 
-use super::collector::Collector;
-use super::context::{Context, Input, Life};
+use super::context::{Context, Input, Life, file_key};
 use super::desk::{Desk, Purpose};
 use super::message::{Ask, Blob, Body, Number, Produced, Told, produced};
 use super::reader::Reader;
@@ -52,9 +48,7 @@ pub(super) struct Agent {
     nonce: u128,
     sequence: Sequence<(Place, Number)>,
     uploads: BTreeMap<FileId, Upload>,
-    keys: BTreeMap<FileId, String>,
     reader: Reader,
-    collector: Collector,
     armed_us: u64,
 }
 
@@ -86,9 +80,7 @@ impl Agent {
             nonce,
             sequence,
             uploads: BTreeMap::new(),
-            keys: BTreeMap::new(),
             reader: Reader::default(),
-            collector: Collector::default(),
             armed_us: u64::MAX,
         }
     }
@@ -101,12 +93,11 @@ impl Agent {
                     self.armed_us = u64::MAX;
                 }
                 self.feed(cx, Event::Timer);
-                self.collector.wake(cx, &mut self.desk);
             }
             Input::Message(client, Body::Ask(number, ask)) => self.asked(cx, client, number, ask),
-            Input::Message(_, Body::Return(number, result, fresh)) => {
+            Input::Message(_, Body::Return(number, result)) => {
                 if let Some(purpose) = self.desk.waiting.remove(&number) {
-                    self.returned(cx, purpose, result, fresh);
+                    self.returned(cx, purpose, result);
                 }
             }
             Input::TimedOut(number) => {
@@ -126,9 +117,7 @@ impl Agent {
 
     fn arm(&mut self, cx: &mut Context) {
         let sequence = self.sequence.deadline().map(|at| at.as_micros());
-        let collector = Some(self.collector.due_us());
-        let at_us = [sequence, collector].into_iter().flatten().min();
-        let at_us = at_us.unwrap_or(u64::MAX).max(cx.now_us());
+        let at_us = sequence.unwrap_or(u64::MAX).max(cx.now_us());
         if at_us < self.armed_us {
             self.armed_us = at_us;
             cx.wake_at(self.desk.place, self.desk.life, at_us);
@@ -168,15 +157,7 @@ impl Agent {
                 self.desk.propose(cx, command, purpose);
             }
             Ask::Fetch(wants) => self.reader.start(cx, &mut self.desk, client, number, wants),
-            Ask::ListOffsets(partitions) if cx.is(Mutation::BoundsFromStale) => {
-                self.desk.call_near(cx, Call::Bounds(partitions), purpose);
-            }
             Ask::ListOffsets(partitions) => self.desk.call(cx, Call::Bounds(partitions), purpose),
-            Ask::Group(request @ GroupRequest::Fetch(_))
-                if cx.is(Mutation::GroupOffsetsFromStale) =>
-            {
-                self.desk.call_near(cx, Call::Group(request), purpose);
-            }
             Ask::Group(request) => self.desk.call(cx, Call::Group(request), purpose),
         }
     }
@@ -242,12 +223,8 @@ impl Agent {
             Effect::Upload(cut) => self.upload(cx, &cut),
             Effect::Commit(commit) => {
                 let file = commit.file;
-                let batches = commit.batches.records.len();
                 let command = Command::CommitFile((*commit).clone());
                 self.desk.propose(cx, command, Purpose::File(file));
-                if cx.is(Mutation::AckBeforeCommit) {
-                    self.invent(cx, file, batches, -1);
-                }
             }
             Effect::Skip(file) => {
                 let command = Command::SkipFile { file };
@@ -255,7 +232,6 @@ impl Agent {
             }
             Effect::Settled { file, .. } => {
                 self.uploads.remove(&file);
-                self.keys.remove(&file);
             }
             Effect::Answer {
                 ticket: (client, number),
@@ -275,43 +251,22 @@ impl Agent {
         }
     }
 
-    /// Answers a file's requests with an outcome that nobody gave (mutations).
-    fn invent(&mut self, cx: &mut Context, file: FileId, batches: usize, base_offset: i64) {
-        let outcome = BatchOutcome::Accepted {
-            base_offset,
-            log_start: 0,
-        };
-        let outcomes = vec![outcome; batches].into();
-        let result = Ok(FileReply::Committed { outcomes });
-        self.feed(cx, Event::Called { file, result });
-    }
-
     fn upload(&mut self, cx: &mut Context, cut: &Cut) {
         let Some((bytes, stored)) = build(cut) else {
             return cx.violation(format!("file {} cannot be built", cut.file));
         };
-        let key = cx.file_key(cut.file, cut.nonce);
+        let key = file_key(cut.file, cut.nonce);
         let until_us = cx.now_us() + UPLOAD_US;
-        self.keys.insert(cut.file, key.clone());
         self.uploads.insert(
             cut.file,
             Upload {
                 key,
                 bytes,
-                stored: stored.clone(),
+                stored,
                 until_us,
             },
         );
         self.put(cx, cut.file);
-        if cx.is(Mutation::CommitBeforeUpload) {
-            self.feed(
-                cx,
-                Event::Uploaded {
-                    file: cut.file,
-                    stored,
-                },
-            );
-        }
     }
 
     fn put(&mut self, cx: &mut Context, file: FileId) {
@@ -373,23 +328,16 @@ impl Agent {
             (Purpose::Get(job, file), answer) => {
                 self.reader.loaded(cx, &mut self.desk, job, file, answer);
             }
-            (Purpose::Delete(Some(file)), answer) => {
-                self.collector.deleted(cx, &mut self.desk, file, &answer);
-            }
-            (Purpose::List, Answer::Listed(found)) => {
-                self.collector.listed(cx, &mut self.desk, &found);
-            }
             _ => {}
         }
     }
 
-    /// A control node answered. `fresh`: no replica was further then.
+    /// A control node answered.
     fn returned(
         &mut self,
         cx: &mut Context,
         purpose: Purpose,
         result: Result<Answered, rpc::Error>,
-        fresh: bool,
     ) {
         use rpc::Error::{Busy, NotLeader, Unavailable};
         if let Err(NotLeader { .. } | Busy | Unavailable { .. }) = &result {
@@ -410,21 +358,19 @@ impl Agent {
                     .pause(cx, REGISTER_PAUSE_US, Purpose::RegisterAgain);
             }
             (Purpose::File(file), Ok(Return::File(reply))) => {
-                self.feed(
-                    cx,
-                    Event::Called {
-                        file,
-                        result: Ok(reply),
-                    },
-                );
+                let result = Ok(reply);
+                self.feed(cx, Event::Called { file, result });
             }
-            (Purpose::File(file), Err(error)) => self.call_failed(cx, file, error),
+            (Purpose::File(file), Err(error)) => {
+                let result = Err(error);
+                self.feed(cx, Event::Called { file, result });
+            }
             (Purpose::Client(client, number, failed), result) => {
                 self.desk
                     .tell(cx, client, number, told(result).unwrap_or(failed));
             }
             (Purpose::Locate(job), Ok(Return::Located(located))) => {
-                self.reader.located(cx, &mut self.desk, job, located, fresh);
+                self.reader.located(cx, &mut self.desk, job, located);
             }
             (Purpose::Barrier(job), Ok(Return::Done)) => {
                 let at = at.unwrap_or_default();
@@ -433,40 +379,8 @@ impl Agent {
             (Purpose::Locate(job) | Purpose::Barrier(job), _) => {
                 self.reader.failed(cx, &self.desk, job);
             }
-            (Purpose::Collectable, Ok(Return::Collectable(files))) => {
-                self.collector.collect(cx, &mut self.desk, &files);
-            }
-            (Purpose::Fates(files), Ok(Return::Fates(fates))) => {
-                self.collector.sweep(cx, &mut self.desk, &files, &fates);
-            }
             _ => {}
         }
-    }
-
-    /// A commit or a skip whose outcome is not known, or that had none.
-    fn call_failed(&mut self, cx: &mut Context, file: FileId, error: rpc::Error) {
-        if !error.is_definite() {
-            if cx.is(Mutation::UnknownIsDefinite) {
-                let result = Ok(FileReply::Skipped);
-                return self.feed(cx, Event::Called { file, result });
-            }
-            if cx.is(Mutation::OffsetZeroForUnknown) {
-                return self.invent(cx, file, 64, 0);
-            }
-            if cx.is(Mutation::AgentDeletesFailedUpload)
-                && let Some(key) = self.keys.get(&file)
-            {
-                self.desk
-                    .ask(cx, Request::Delete(key.clone()), Purpose::Delete(None));
-            }
-        }
-        self.feed(
-            cx,
-            Event::Called {
-                file,
-                result: Err(error),
-            },
-        );
     }
 
     fn timed_out(&mut self, cx: &mut Context, purpose: Purpose) {
@@ -479,7 +393,7 @@ impl Agent {
                 }
                 self.desk.look_elsewhere();
                 let reason = "it was not answered in time".to_owned();
-                self.returned(cx, purpose, Err(rpc::Error::Unknown { reason }), false);
+                self.returned(cx, purpose, Err(rpc::Error::Unknown { reason }));
             }
         }
     }

@@ -11,7 +11,6 @@ use rpc::Call;
 
 use crate::bucket::{self, Answer, Bucket, Plan, Request};
 use crate::faults::{Fault, Faults};
-use crate::mutation::Mutation;
 use crate::network::{Network, Place};
 use crate::scheduler::Scheduler;
 
@@ -98,9 +97,9 @@ pub(super) struct Context {
     pub(super) bucket: Bucket,
     pub(super) journal: JournalStore,
     pub(super) recorder: Recorder,
-    pub(super) mutation: Option<Mutation>,
+    /// The rule that nodes of the journal do without.
+    pub(super) removed: Option<journal::rule::Rule>,
     pub(super) violations: Vec<String>,
-    pub(super) grace_us: u64,
     pub(super) bucket_flying: BTreeMap<Number, Flying<Request, Answer>>,
     pub(super) journal_flying: BTreeMap<Number, Flying<JournalRequest, JournalAnswer>>,
     /// Topics of the run and their numbers of partitions.
@@ -124,8 +123,7 @@ impl Context {
     pub(super) fn new(
         scheduler: Scheduler<Happening>,
         faults: Faults,
-        mutation: Option<Mutation>,
-        grace_us: u64,
+        removed: Option<journal::rule::Rule>,
     ) -> Self {
         Context {
             scheduler,
@@ -134,9 +132,8 @@ impl Context {
             bucket: Bucket::default(),
             journal: JournalStore::default(),
             recorder: Recorder::default(),
-            mutation,
+            removed,
             violations: Vec::new(),
-            grace_us,
             bucket_flying: BTreeMap::new(),
             journal_flying: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -200,11 +197,6 @@ impl Context {
         if over {
             self.bucket_flying.remove(&number);
         }
-    }
-
-    /// Whether the rule that the mutation removes is removed.
-    pub(super) fn is(&self, mutation: Mutation) -> bool {
-        self.mutation == Some(mutation)
     }
 
     /// Something that must never happen did.
@@ -273,16 +265,6 @@ impl Context {
             .at(at_us, Happening::To(place, life, Input::Wake));
     }
 
-    /// The key of a file in the bucket.
-    pub(super) fn file_key(&self, file: FileId, nonce: u32) -> String {
-        let mut id = agent::data::fetch::read::stored_id(file);
-        let mut nonce = nonce;
-        if self.is(Mutation::OverwriteFiles) {
-            (id.incarnation, nonce) = (0, 0);
-        }
-        store::layout::file_key(id, nonce).as_str().to_owned()
-    }
-
     /// Sends a request to the bucket.
     pub(super) fn ask_bucket(&mut self, place: Place, life: Life, request: Request) -> Number {
         let number = self.number();
@@ -348,9 +330,12 @@ fn may_repeat(body: &Body) -> bool {
     };
     matches!(
         **command,
-        Command::RegisterAgent(_)
-            | Command::CommitFile(_)
-            | Command::SkipFile { .. }
-            | Command::FilesDeleted { .. }
+        Command::RegisterAgent(_) | Command::CommitFile(_) | Command::SkipFile { .. }
     )
+}
+
+/// The key of a file in the bucket.
+pub(super) fn file_key(file: FileId, nonce: u32) -> String {
+    let id = agent::data::fetch::read::stored_id(file);
+    store::layout::file_key(id, nonce).as_str().to_owned()
 }

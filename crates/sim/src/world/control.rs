@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use control::answer::{Answers, Freshness, Step, conclude, failed};
-use control::rule::Rule;
+use control::answer::{Freshness, Step, conclude, failed, step};
 use host::rng::Rng;
 use journal::engine::{Append, End, Error as EngineError, TakeError};
 use journal::entry::{ClusterNumber, EntryId, Item};
@@ -18,16 +17,15 @@ use journal::node::{
     Verdict,
 };
 use meta::State;
-use meta::command::{Command, ConfigChanges, CreateTopic};
+use meta::command::{Command, CreateTopic};
 use meta::ids::{Stamp, TopicId};
 use meta::reply::Reply;
 use rpc::{Answer, Call, Position, Return};
 
 use crate::faults::Fault;
-use crate::mutation::Mutation;
 use crate::network::Place;
 
-use super::context::{Context, Input, Life};
+use super::context::{Context, Input, Life, file_key};
 use super::coordination::Coordination;
 use super::message::{Body, Number};
 use super::store::{JournalAnswer, JournalRequest};
@@ -46,7 +44,6 @@ const DIGEST_EVERY: u64 = 8;
 pub(super) struct Plan {
     /// Topics: name, partitions, configs.
     pub(super) topics: Vec<(String, u32, BTreeMap<String, String>)>,
-    pub(super) configs: BTreeMap<String, String>,
     /// The journal's settings but for the name.
     pub(super) journal: Settings,
 }
@@ -103,11 +100,8 @@ pub(super) struct Control {
     chores_at_us: u64,
     pub(super) halted: Option<String>,
     groups: Coordination,
-    answers: Answers,
     /// Reads that wait until a position is applied.
     reads: BTreeMap<(Position, Number), (Place, Call)>,
-    /// What the mutated leader remembers of producers: (partition, id, epoch, sequence) to be taken once.
-    seen: BTreeMap<(u64, i64, i32, i32), ()>,
 }
 
 impl Control {
@@ -119,9 +113,9 @@ impl Control {
             name: format!("control-{place}"),
             ..plan.journal.clone()
         };
-        let node = match cx.mutation {
-            Some(Mutation::Journal(rule)) => Node::without(rule, settings, Box::new(draw)),
-            _ => Node::new(settings, Box::new(draw)),
+        let node = match cx.removed {
+            Some(rule) => Node::without(rule, settings, Box::new(draw)),
+            None => Node::new(settings, Box::new(draw)),
         };
         Control {
             place,
@@ -139,14 +133,8 @@ impl Control {
             wall_skew_millis: 0,
             chores_at_us: 0,
             halted: None,
-            groups: Coordination::new(cx.mutation),
-            answers: match cx.mutation {
-                Some(Mutation::BoundsFromStale) => Answers::without(Rule::BoundsAreCurrent),
-                Some(Mutation::OutOfRangeFromStale) => Answers::without(Rule::OutOfRangeIsCurrent),
-                _ => Answers::default(),
-            },
+            groups: Coordination::new(),
             reads: BTreeMap::new(),
-            seen: BTreeMap::new(),
         }
     }
 
@@ -230,26 +218,6 @@ impl Control {
                 self.propose(cx, Waiting::Chore, &Command::CreateTopic(topic));
             }
         }
-        let differs =
-            |(name, value): &(&String, &String)| self.state.cluster_config(name) != value.as_str();
-        let set: BTreeMap<String, String> = plan
-            .configs
-            .iter()
-            .filter(differs)
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        if !set.is_empty() {
-            let changes = ConfigChanges {
-                set,
-                ..ConfigChanges::default()
-            };
-            let replaces = self.state.configs_version();
-            self.propose(
-                cx,
-                Waiting::Chore,
-                &Command::SetClusterConfigs { replaces, changes },
-            );
-        }
         self.propose(cx, Waiting::Chore, &Command::Housekeep);
     }
 
@@ -274,12 +242,7 @@ impl Control {
         self.feed(cx, Event::Barrier(ticket));
     }
 
-    fn call(&mut self, cx: &mut Context, from: Place, number: Number, mut call: Call) {
-        if let Call::Propose(command) = &mut call
-            && let Command::CommitFile(file) = &mut **command
-        {
-            self.mutate(cx, file);
-        }
+    fn call(&mut self, cx: &mut Context, from: Place, number: Number, call: Call) {
         let applied = Freshness::Applied(Position(self.applied));
         self.answer(cx, (from, number), call, applied);
     }
@@ -292,7 +255,7 @@ impl Control {
         call: Call,
         freshness: Freshness,
     ) {
-        match self.answers.step(&self.state, call, freshness) {
+        match step(&self.state, call, freshness) {
             Ok(Step::Now(value)) => self.tell(cx, from, number, Ok(value)),
             Ok(Step::Reach(position, call)) => {
                 self.reads.insert((position, number), (from, call));
@@ -322,8 +285,7 @@ impl Control {
     ) {
         let at = Position(self.applied);
         let answer = result.map(|value| Answer { at, value });
-        let fresh = self.applied == cx.newest_applied;
-        cx.send(self.place, to, Body::Return(number, answer, fresh));
+        cx.send(self.place, to, Body::Return(number, answer));
     }
 
     /// Answers the reads that waited for what is applied now.
@@ -334,38 +296,6 @@ impl Control {
         {
             let ((_, number), (from, call)) = first.remove_entry();
             self.answer(cx, (from, number), call, Freshness::Applied(applied));
-        }
-    }
-
-    /// What a mutated leader makes of a commit.
-    fn mutate(&mut self, cx: &Context, file: &mut meta::commit::CommitFile) {
-        if cx.is(Mutation::CommitNotIdempotent) || cx.is(Mutation::CommitsInAnyOrder) {
-            let next = self.state.incarnation(file.file.incarnation);
-            let late = cx.is(Mutation::CommitsInAnyOrder);
-            file.file.number = match next {
-                // Only what is not the next is bent to be it.
-                Some((next, _)) if late && file.file.number > next => next,
-                Some((next, _)) if !late && file.file.number < next => next,
-                _ => file.file.number,
-            };
-        }
-        if cx.is(Mutation::DedupOutsideTheLog) {
-            self.dedup_in_memory(file);
-        }
-    }
-
-    /// What rule 5 forbids: the log learns nothing of producers, the leader remembers them while it lives.
-    fn dedup_in_memory(&mut self, file: &mut meta::commit::CommitFile) {
-        let partition = file.slices.partition.first().copied().unwrap_or_default();
-        let columns = &mut file.batches;
-        for at in 0..columns.producer_id.len() {
-            let (id, epoch) = (columns.producer_id[at], columns.producer_epoch[at]);
-            let key = (partition, id, epoch, columns.base_sequence[at]);
-            if id >= 0 && self.seen.insert(key, ()).is_none() {
-                columns.producer_id[at] = -1;
-                columns.producer_epoch[at] = -1;
-                columns.base_sequence[at] = -1;
-            }
         }
     }
 
@@ -446,12 +376,7 @@ impl Control {
             }
             Effect::WriteSnapshot { cut, older } => {
                 let index = cut.last.index;
-                let captured = if cx.is(Mutation::SnapshotMislabelled) {
-                    with_next(&self.state)
-                } else {
-                    self.state.clone()
-                };
-                let chunks = captured.capture().encode_chunks();
+                let chunks = self.state.capture().encode_chunks();
                 let bytes = size_of_all(&chunks);
                 let write = JournalRequest::WriteSnapshot { cut, chunks, older };
                 self.ask(cx, Asked::Write(index, bytes), write);
@@ -552,10 +477,6 @@ impl Control {
             (Asked::Load(ask), JournalAnswer::Snapshot { found, floor }) => {
                 Event::SnapshotLoaded(ask, Ok(self.restore(cx, found, floor)))
             }
-            (Asked::Load(_), _) if cx.is(Mutation::MissingAtStartEnds) => {
-                let why = "the snapshots cannot be read".to_owned();
-                return self.perform(cx, Effect::Halt { why });
-            }
             (Asked::Load(ask), _) => Event::SnapshotLoaded(ask, Err(failed())),
             (Asked::Verify(index), JournalAnswer::Snapshot { found, .. }) => {
                 Event::SnapshotVerified(index, verify(cx, found))
@@ -611,15 +532,6 @@ impl Control {
     ) {
         let (index, nonce) = (id.index, id.nonce);
         let entry = meta::ids::EntryId { index, nonce };
-        let stamp = if cx.is(Mutation::ApplyAtLocalTime) {
-            let wall_millis = self.now(cx).wall_millis;
-            Stamp {
-                wall_millis,
-                ticks_millis: stamp.ticks_millis + wall_millis % 7,
-            }
-        } else {
-            stamp
-        };
         let mut tickets = tickets.into_iter();
         let mut changed = Vec::new();
         for item in items {
@@ -772,14 +684,6 @@ fn size_of_all(chunks: &[Bytes]) -> u64 {
     chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
-/// A state that was cut an entry later than its cut says.
-fn with_next(state: &State) -> State {
-    let mut later = state.clone();
-    let command = Command::AllocateProducer { known: None };
-    later.apply(meta::ids::EntryId::default(), state.stamp(), &command);
-    later
-}
-
 /// A committed file lies in the bucket, whole, with the bytes that the commit names (rules 1, 2 and 3).
 fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Reply) {
     let Command::CommitFile(file) = command else {
@@ -795,7 +699,7 @@ fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Repl
     if state.fate(found) != meta::places::Fate::Live {
         return;
     }
-    let key = cx.file_key(file.file, file.nonce);
+    let key = file_key(file.file, file.nonce);
     let flaw = match cx.bucket.peek(&key) {
         None => Some("is not in the bucket".to_owned()),
         Some(bytes) if store::checksum::crc32c(bytes) != file.checksum => {

@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use control::coordinator::{Coordinator, Effect, Event, Metadata, Settings, Ticket};
-use control::rule::Rule;
 use host::clock::Instant;
 use meta::State;
 use meta::group::Groups;
 use meta::ids::TopicId;
 use rpc::group::GroupRequest;
 
-use crate::mutation::Mutation;
 use crate::network::Place;
 
 use super::message::Number;
@@ -44,15 +42,9 @@ impl Metadata for View<'_> {
 
 impl Coordination {
     /// A coordinator on a node that does not lead.
-    pub(super) fn new(mutation: Option<Mutation>) -> Self {
-        let coordinator = match mutation {
-            Some(Mutation::GroupOffsetsFromStale) => {
-                Coordinator::without(Rule::GroupOffsetsAreCurrent, settings())
-            }
-            _ => Coordinator::new(settings()),
-        };
+    pub(super) fn new() -> Self {
         Coordination {
-            coordinator,
+            coordinator: Coordinator::new(settings()),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             timer: None,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use meta::Command;
 use meta::ids::FileId;
-use meta::places::FileRef;
 use rpc::Call;
 
 use crate::bucket::Request;
@@ -27,14 +26,9 @@ pub(super) enum Purpose {
     Client(Place, Number, Told),
     Locate(u64),
     Barrier(u64),
-    Collectable,
-    Fates(Vec<FileRef>),
-    Forget,
     Put(FileId),
     Compare(FileId),
     Get(u64, FileId),
-    Delete(Option<FileRef>),
-    List,
     PutAgain(FileId),
     RegisterAgain,
 }

@@ -89,8 +89,7 @@ pub(super) enum Body {
     Ask(Number, Ask),
     Told(Number, Told),
     Call(Number, Call),
-    /// And whether no replica was further then, which only a simulator can know.
-    Return(Number, Result<Answer, rpc::Error>, bool),
+    Return(Number, Result<Answer, rpc::Error>),
 }
 
 /// What a Kafka client is told about a batch whose file is committed.

@@ -5,7 +5,6 @@
 //! around the cores: what they decide is decided by the same code as in production.
 
 mod agent;
-mod collector;
 mod consumer;
 mod context;
 mod control;
@@ -21,9 +20,8 @@ use std::collections::BTreeMap;
 
 use host::rng::Rng;
 use meta::State;
-use meta::ids::FileId;
 
-use crate::bucket::{self, Answer, Request};
+use crate::bucket::{self, Answer};
 use crate::checker::{self, Report};
 use crate::faults::{Fault, Faults};
 use crate::history::{Act, Header, Line};
@@ -34,7 +32,7 @@ use crate::scheduler::{Scheduler, Trace};
 use crate::recorder::Recorder;
 use agent::Agent;
 use consumer::{Consumer, Lister};
-use context::{BucketAnswer, Context, Happening, Input, Life};
+use context::{BucketAnswer, Context, Happening, Input, Life, file_key};
 use control::Control;
 use member::Member;
 use producer::Producer;
@@ -138,16 +136,14 @@ impl World {
         faults.hold();
         let controls = places(FIRST_CONTROL, 1 + rng.below(3));
         let agents = places(FIRST_AGENT, 1 + rng.below(3));
-        let short = faults.has(Fault::ShortGrace);
-        let grace_ms = if short {
-            rng.below(20)
-        } else {
-            1_000 + rng.below(4_000)
-        };
-        let plan = plan(rng, grace_ms, settings.mutation);
+        let plan = plan(rng);
         let heal_us = LOAD_US + rng.below(LOAD_US);
         let (producers, consumers) = (1 + rng.below(4), 1 + rng.below(2));
-        let mut cx = Context::new(scheduler, faults, settings.mutation, grace_ms * 1000);
+        let removed = match settings.mutation {
+            Some(Mutation::Journal(rule)) => Some(rule),
+            _ => None,
+        };
+        let mut cx = Context::new(scheduler, faults, removed);
         cx.topics = plan
             .topics
             .iter()
@@ -323,37 +319,11 @@ impl World {
             return;
         };
         let request = flying.request.clone();
-        if let Request::Delete(key) = &request {
-            self.check_delete(key);
-        }
-        if let (Request::Put(key, _), Some(Mutation::OverwriteFiles)) = (&request, self.cx.mutation)
-        {
-            self.cx.bucket.perform(&Request::Delete(key.clone()));
-        }
         let answer = self.cx.bucket.perform(&request);
         if let Some(flying) = self.cx.bucket_flying.get_mut(&number) {
             flying.answer = Some(answer);
         }
         self.cx.bucket_forget(number);
-    }
-
-    /// Nothing that the newest state calls live is deleted (rules 13 to 16).
-    fn check_delete(&mut self, key: &str) {
-        let parsed = ::store::bucket::Key::new(key).ok();
-        let parsed = parsed.and_then(|key| ::store::layout::parse_file_key(&key));
-        let Some((id, nonce)) = parsed else { return };
-        let incarnation = meta::ids::Incarnation(id.incarnation);
-        let file = FileId {
-            incarnation,
-            number: id.number,
-        };
-        let live = self.newest().is_some_and(|state| {
-            state.fate(meta::places::FileRef { file, nonce }) == meta::places::Fate::Live
-        });
-        if live && self.cx.bucket.peek(key).is_some() {
-            self.cx
-                .violation(format!("the live file {key} was deleted"));
-        }
     }
 
     /// The state of the control node that has applied most.
@@ -565,7 +535,7 @@ impl World {
                 continue;
             };
             for place in places {
-                let key = self.cx.file_key(place.file, place.nonce);
+                let key = file_key(place.file, place.nonce);
                 let whole = self
                     .cx
                     .bucket
@@ -587,21 +557,15 @@ fn places(first: Place, count: u64) -> Vec<Place> {
 }
 
 /// What control nodes are started with.
-fn plan(rng: &mut Rng, grace_ms: u64, mutation: Option<Mutation>) -> control::Plan {
+fn plan(rng: &mut Rng) -> control::Plan {
     let kept = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
     let bytes = (500 + rng.below(4_000)).to_string();
     let short = BTreeMap::from([
         ("retention.ms".to_owned(), "-1".to_owned()),
         ("retention.bytes".to_owned(), bytes),
     ]);
-    let grace_ms = if mutation == Some(Mutation::CollectWithoutGrace) {
-        0
-    } else {
-        grace_ms
-    };
     control::Plan {
         topics: vec![("t".to_owned(), 2, kept), ("short".to_owned(), 1, short)],
-        configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace_ms.to_string())]),
         journal: control::journal_settings(rng),
     }
 }

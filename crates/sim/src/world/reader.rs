@@ -14,10 +14,9 @@ use rpc::call::Locate;
 use rpc::{Call, Position};
 
 use crate::bucket::{Answer, Request};
-use crate::mutation::Mutation;
 use crate::network::Place;
 
-use super::context::Context;
+use super::context::{Context, file_key};
 use super::desk::{Desk, Purpose};
 use super::message::{Blob, Number, Read, Told};
 
@@ -33,10 +32,6 @@ struct Job {
     wants: Vec<(PartitionId, i64)>,
     /// The plan rests on something current.
     current: bool,
-    /// When the plan was asked for: it is not older than that.
-    planned_us: u64,
-    /// The plan named what nobody knew to be dead.
-    fresh: bool,
     located: Vec<Located>,
     chosen: Vec<Vec<FilePlace>>,
     files: BTreeMap<FileId, Load>,
@@ -53,7 +48,6 @@ enum Loading {
     Asked,
     Here(Bytes),
     Broken,
-    Absent,
 }
 
 /// All fetches of an agent.
@@ -78,8 +72,6 @@ impl Reader {
             number,
             wants,
             current: false,
-            planned_us: cx.now_us(),
-            fresh: false,
             located: Vec::new(),
             chosen: Vec::new(),
             files: BTreeMap::new(),
@@ -95,7 +87,6 @@ impl Reader {
         desk: &mut Desk,
         id: u64,
         located: Vec<Located>,
-        fresh: bool,
     ) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
@@ -104,7 +95,6 @@ impl Reader {
         if !located.iter().all(found) && !job.current {
             return replan(cx, desk, id, job);
         }
-        job.fresh = fresh;
         job.plan(located);
         let files: Vec<(FileId, u32)> = job
             .chosen
@@ -116,7 +106,7 @@ impl Reader {
             if job.files.contains_key(&file) {
                 continue;
             }
-            let key = cx.file_key(file, nonce);
+            let key = file_key(file, nonce);
             desk.ask(cx, Request::Get(key.clone()), Purpose::Get(id, file));
             job.files.insert(
                 file,
@@ -160,21 +150,16 @@ impl Reader {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let protected = job.fresh && cx.now_us() - job.planned_us < cx.grace_us;
         let Some(load) = job.files.get_mut(&file) else {
             return;
         };
         let sound = |bytes: &Bytes| read_file(stored_id(file), bytes).is_ok();
-        let unchecked = cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles);
         load.state = match answer {
-            Answer::Found(bytes) if unchecked || sound(&bytes) => Loading::Here(bytes),
+            Answer::Found(bytes) if sound(&bytes) => Loading::Here(bytes),
             Answer::Absent => {
-                if protected {
-                    cx.violation(format!("{} vanished under a reader", load.key));
-                }
-                Loading::Absent
+                cx.violation(format!("{} vanished under a reader", load.key));
+                Loading::Broken
             }
-            _ if cx.is(Mutation::ErrorMeansAbsent) => Loading::Absent,
             _ if load.attempts < ATTEMPTS => {
                 load.attempts += 1;
                 desk.ask(cx, Request::Get(load.key.clone()), Purpose::Get(id, file));
@@ -194,23 +179,10 @@ impl Reader {
         if states().any(|state| matches!(state, Loading::Asked)) {
             return;
         }
-        let skip_absent = cx.is(Mutation::ErrorMeansAbsent);
-        let absent = states().any(|state| matches!(state, Loading::Absent));
-        if absent && !job.current && !skip_absent {
-            job.files.clear();
-            return replan(cx, desk, id, job);
-        }
-        let take = if cx.is(Mutation::IgnoreChecksums) || cx.is(Mutation::OverwriteFiles) {
-            take_unchecked
-        } else if cx.is(Mutation::ReadersGuess) {
-            take_guessed
-        } else {
-            take
-        };
         let mut told = Vec::new();
         for (at, &(partition, offset)) in job.wants.iter().enumerate() {
             let read = match job.located.get(at) {
-                Some(Located::Found { .. }) => job.read(at, offset, skip_absent, take),
+                Some(Located::Found { .. }) => job.read(at, offset),
                 Some(Located::OutOfRange { .. }) => Read::OutOfRange,
                 // The topic is being created.
                 Some(Located::UnknownPartition) | None => Read::Failed,
@@ -224,7 +196,6 @@ impl Reader {
 
 fn replan(cx: &mut Context, desk: &mut Desk, id: u64, job: &mut Job) {
     job.current = true;
-    job.planned_us = cx.now_us();
     desk.call(cx, Call::Barrier, Purpose::Barrier(id));
 }
 
@@ -271,7 +242,7 @@ impl Job {
     }
 
     /// The batches of one partition, as far as its files are here one after another.
-    fn read(&self, at: usize, offset: i64, skip_absent: bool, take: Take) -> Read {
+    fn read(&self, at: usize, offset: i64) -> Read {
         let mut batches = Vec::new();
         let Some(&(partition, _)) = self.wants.get(at) else {
             return Read::Failed;
@@ -279,7 +250,6 @@ impl Job {
         for place in self.chosen.get(at).into_iter().flatten() {
             let entries = match self.files.get(&place.file).map(|load| &load.state) {
                 Some(Loading::Here(bytes)) => take(bytes, partition, place),
-                Some(Loading::Absent) if skip_absent => continue,
                 _ => None,
             };
             let Some(entries) = entries else { break };
@@ -293,16 +263,13 @@ impl Job {
             }
         }
         let expected = self.chosen.get(at).is_some_and(|places| !places.is_empty());
-        if batches.is_empty() && expected && !skip_absent {
+        if batches.is_empty() && expected {
             Read::Failed
         } else {
             Read::Batches(batches)
         }
     }
 }
-
-/// How the batches of a partition's place are taken from a file.
-type Take = fn(&Bytes, PartitionId, &FilePlace) -> Option<Vec<Entry>>;
 
 /// The batches of a partition's place, if they are as many records as the index says.
 fn take(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
@@ -318,31 +285,4 @@ fn take(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<E
         .map(|entry| i64::from(entry.batch.last_offset_delta()) + 1)
         .sum();
     (records == place.last_offset - place.base_offset + 1).then_some(entries)
-}
-
-/// The same by a reader that takes what the file itself says of the partition, batches that its commit left out and all.
-fn take_guessed(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
-    let entries = read_file(stored_id(place.file), file).ok()?;
-    let of_partition = |entry: &Entry| entry.partition == partition;
-    Some(entries.into_iter().filter(of_partition).collect())
-}
-
-/// The same by a reader that checks nothing.
-fn take_unchecked(file: &Bytes, partition: PartitionId, place: &FilePlace) -> Option<Vec<Entry>> {
-    let from = usize::try_from(place.position).ok()?;
-    let to = from + place.length as usize;
-    let bytes = if to <= file.len() {
-        file.slice(from..to)
-    } else {
-        return None;
-    };
-    let mut entries = Vec::new();
-    for batch in wire::batch::batches(bytes) {
-        entries.push(Entry {
-            partition,
-            position: 0,
-            batch: batch.ok()?,
-        });
-    }
-    Some(entries)
 }

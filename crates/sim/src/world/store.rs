@@ -92,15 +92,7 @@ impl JournalRequest {
     pub(super) fn like(&self) -> Request {
         match self {
             JournalRequest::Append { .. } => Request::Put(String::new(), Bytes::new()),
-            JournalRequest::Over
-            | JournalRequest::Take { .. }
-            | JournalRequest::Scan { .. }
-            | JournalRequest::Floor
-            | JournalRequest::LoadSnapshot { .. }
-            | JournalRequest::ReadSnapshot { .. } => Request::Get(String::new()),
-            JournalRequest::Trim { .. } | JournalRequest::WriteSnapshot { .. } => {
-                Request::Delete(String::new())
-            }
+            _ => Request::Get(String::new()),
         }
     }
 }

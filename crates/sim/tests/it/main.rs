@@ -3,5 +3,4 @@
 mod check;
 mod mutations;
 mod town;
-mod town_mutations;
 mod world;

@@ -80,6 +80,10 @@ impl Uploader {
                 Some(stored)
             }
             Err(error) => {
+                if host::trial::leaves_out("agent-deletes-failed-upload") {
+                    let key = file_key(stored_id(cut.file), cut.nonce);
+                    drop(self.bucket.delete(&key).await);
+                }
                 self.metrics.uploads_failed.increment();
                 if let Some(left_out) = self.log.pass(host::clock::now()) {
                     let file = cut.file;
@@ -93,6 +97,18 @@ impl Uploader {
     async fn put(&self, cut: &Cut) -> Result<Stored, UploadError> {
         let built = build(cut)?;
         let key = file_key(stored_id(cut.file), cut.nonce);
+        let stored = Stored {
+            length: built.length,
+            checksum: built.checksum,
+            placement: vec![self.bucket_number],
+        };
+        if host::trial::leaves_out("commit-before-upload") {
+            let bucket = Arc::clone(&self.bucket);
+            host::task::spawn_detached("upload", async move {
+                drop(bucket.put_new(&key, built.payload).await);
+            });
+            return Ok(stored);
+        }
         let put = self
             .retry
             .put_immutable(&*self.bucket, &key, &built.payload);
@@ -101,11 +117,7 @@ impl Uploader {
             .map_err(|_| UploadError::TooLate)?
             .map_err(UploadError::Store)?;
         self.keep(cut, &built);
-        Ok(Stored {
-            length: built.length,
-            checksum: built.checksum,
-            placement: vec![self.bucket_number],
-        })
+        Ok(stored)
     }
 
     /// Puts the file into the cache for readers, if there is memory.
