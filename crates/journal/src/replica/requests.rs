@@ -250,9 +250,12 @@ impl<S: StateMachine> Requests<S> {
             if !is_damaged(&content) {
                 break;
             }
-            let again = self.engine.scan(index, 1).await.slots;
-            if let Some((_, read)) = again.into_iter().next() {
-                content = read;
+            // Without an answer nothing more is known of the slot.
+            let again = self.engine.scan(index, 1).await;
+            match (again.slots.into_iter().next(), again.end) {
+                (Some((_, read)), _) => content = read,
+                (None, End::Undecided(why)) => return Err(Error::Unavailable(why)),
+                (None, End::Free | End::More) => {}
             }
         }
         let body = match &content {
