@@ -173,7 +173,8 @@ impl Control for Fake {
             self.locates.fetch_add(1, Relaxed);
         }
         loop {
-            match step(&self.state(), call, freshness)? {
+            let next = step(&self.state(), call, freshness)?;
+            match next {
                 Step::Now(value) => {
                     if matches!(value, Return::View(Some(_))) {
                         self.views.fetch_add(1, Relaxed);
