@@ -166,13 +166,12 @@ impl<T, M> File<T, M> {
         }
     }
 
-    /// Repeats the call if its pause is over.
-    pub(super) fn repeat(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+    /// Repeats the call if it waits to be repeated.
+    pub(super) fn repeat(&mut self, effects: &mut Vec<Effect<T>>) {
         if let Stage::Sent {
             call,
-            repeat_at: Some(at),
+            repeat_at: Some(_),
         } = &self.stage
-            && *at <= now
         {
             let call = call.clone();
             self.call(call, effects);

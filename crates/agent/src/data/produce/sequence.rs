@@ -3,7 +3,9 @@
 //!
 //! Files are numbered as they are cut. Uploads run side by side and end in any order; `CommitFile`
 //! and `Skip` are sent in the order of the numbers, each after all before it were sent, and
-//! repeated until their outcome is known. A file whose upload failed is skipped, and only when the
+//! repeated until their outcome is known. Calls that wait to be repeated go out together, in order,
+//! and at once when a file before them is settled: after a while without a leader all are behind,
+//! and a pause for each would add up. A file whose upload failed is skipped, and only when the
 //! skip is applied are its requests answered, as definite failures. Later requests of the same
 //! connections are left out of the following commits and fail likewise, so that a retry cannot be
 //! overtaken by a request that was sent after it.
@@ -86,8 +88,7 @@ impl<T, M> Sequence<T, M> {
         let cut = self
             .incarnation
             .and_then(|_| self.batcher.due(self.uploads));
-        let repeat = self.files.values().filter_map(File::repeat_at).min();
-        cut.into_iter().chain(repeat).min()
+        cut.into_iter().chain(self.repeat_at()).min()
     }
 
     /// True if every request has its outcome.
@@ -202,10 +203,26 @@ impl<T, M> Sequence<T, M> {
         }
     }
 
-    /// Repeats calls whose pause is over, lowest number first.
+    /// When the calls that wait are repeated: the first of them decides, since all others would meet
+    /// a gap without it.
+    fn repeat_at(&self) -> Option<Instant> {
+        self.files.values().find_map(File::repeat_at)
+    }
+
+    /// Repeats all calls that wait once the pause of the first is over, lowest number first.
     fn repeat(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
-        for file in self.files.values_mut() {
-            file.repeat(now, effects);
+        if self.repeat_at().is_some_and(|at| at <= now) {
+            for file in self.files.values_mut() {
+                file.repeat(effects);
+            }
+        }
+    }
+
+    /// Ends the pause of the calls that wait, since the one before them was answered.
+    fn repeat_now(&mut self, now: Instant) {
+        let mut files = self.files.values_mut();
+        if let Some(file) = files.find(|file| file.repeat_at().is_some()) {
+            file.pause_until(now);
         }
     }
 
@@ -223,7 +240,10 @@ impl<T, M> Sequence<T, M> {
             return;
         };
         match result {
-            Ok(FileReply::Committed { outcomes }) => self.committed(id, &outcomes, effects),
+            Ok(FileReply::Committed { outcomes }) => {
+                self.committed(id, &outcomes, effects);
+                self.repeat_now(now);
+            }
             Ok(FileReply::Skipped) => {
                 let failure = if file.refused {
                     Failure::Refused
@@ -231,8 +251,12 @@ impl<T, M> Sequence<T, M> {
                     Failure::NotStored
                 };
                 self.close(id, failure, effects);
+                self.repeat_now(now);
             }
-            Ok(FileReply::Decided) => self.decided(id, effects),
+            Ok(FileReply::Decided) => {
+                self.decided(id, effects);
+                self.repeat_now(now);
+            }
             Ok(FileReply::Fenced | FileReply::UnknownIncarnation) => self.fenced(effects),
             // The file before it is not applied yet; the call had no effect.
             Ok(FileReply::Gap { .. }) => self.pause(now, id),

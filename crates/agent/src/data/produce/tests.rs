@@ -305,6 +305,57 @@ fn an_unknown_outcome_is_settled_by_the_same_commit() {
     assert!(sequence.is_idle());
 }
 
+/// The numbers of the files whose commits are sent.
+fn commits(effects: &[Effect<usize>]) -> Vec<u64> {
+    let sent = effects.iter().filter_map(|effect| match effect {
+        Effect::Commit(commit) => Some(commit.file.number),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// Four files whose commits were sent, and none of them taken so far.
+fn nobody_leads() -> Sequence<usize> {
+    let mut sequence = sequence();
+    cut_files(&mut sequence, 4);
+    (0..4).for_each(|number| drop(handle(&mut sequence, 1, uploaded(number))));
+    // Each has been repeated for a while, so that their pauses are long and differ.
+    for _ in 0..10 {
+        for number in 0..4 {
+            let result = Err(rpc::Error::NotLeader { leader: None });
+            let file = file(number);
+            handle(&mut sequence, 1, Event::Called { file, result });
+        }
+        let at = sequence.deadline().expect("they wait").as_millis() + 1;
+        let again = handle(&mut sequence, at, Event::Timer);
+        assert_eq!(commits(&again), (0..4).collect::<Vec<u64>>());
+    }
+    sequence
+}
+
+#[test]
+fn calls_that_wait_for_a_leader_go_out_together_and_in_order() {
+    let sequence = nobody_leads();
+    assert_eq!(sequence.deadline(), None, "all are under way");
+}
+
+#[test]
+fn what_met_a_gap_goes_out_at_once_when_the_file_before_it_is_settled() {
+    let mut sequence = nobody_leads();
+    // The first is with a leader; those after it came before it did.
+    for number in 1..4 {
+        let result = Ok(FileReply::Gap { expected: 0 });
+        let file = file(number);
+        handle(&mut sequence, 20_000, Event::Called { file, result });
+    }
+    let called = Event::Called {
+        file: file(0),
+        result: Ok(committed(4)),
+    };
+    let effects = handle(&mut sequence, 20_001, called);
+    assert_eq!(commits(&effects), (1..4).collect::<Vec<u64>>());
+}
+
 #[test]
 fn an_agent_that_was_started_elsewhere_registers_anew_without_a_commit_that_fails() {
     let mut sequence = sequence();
