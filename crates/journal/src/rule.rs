@@ -33,6 +33,8 @@ pub enum Rule {
     /// A barrier passes with an entry whose append began after the barrier arrived.
     BarrierBeforeAppend,
     StampsGrow,
+    /// What cannot be read at a start is asked for again, and ends nothing.
+    StartsAreRepeated,
     /// Who has applied an entry that is quarantined later gives that state up.
     QuarantineRebuilds,
     /// A snapshot at or above an entry that is quarantined is loaded only if it was cut with the quarantine.
@@ -46,7 +48,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 19] = [
+    pub const ALL: [Rule; 20] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -61,6 +63,7 @@ impl Rule {
         Rule::LeadFromFirstAttempt,
         Rule::BarrierBeforeAppend,
         Rule::StampsGrow,
+        Rule::StartsAreRepeated,
         Rule::QuarantineRebuilds,
         Rule::SnapshotsKnowQuarantines,
         Rule::QuarantineBeforeOthersLead,

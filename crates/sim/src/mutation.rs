@@ -43,8 +43,6 @@ pub enum Mutation {
     ApplyAtLocalTime,
     /// A snapshot says another position than it was cut at (rule 23).
     SnapshotMislabelled,
-    /// What cannot be read at a start ends the process (rule 24).
-    MissingAtStartEnds,
     /// An ambiguous failure is told as a definite one (rule 25).
     UnknownIsDefinite,
     /// A rule of the journal.
@@ -52,7 +50,7 @@ pub enum Mutation {
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 20] = [
+const NAMED: [(&str, Mutation); 19] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -74,7 +72,6 @@ const NAMED: [(&str, Mutation); 20] = [
     ("group-offsets-from-stale", Mutation::GroupOffsetsFromStale),
     ("apply-at-local-time", Mutation::ApplyAtLocalTime),
     ("snapshot-mislabelled", Mutation::SnapshotMislabelled),
-    ("missing-at-start-ends", Mutation::MissingAtStartEnds),
     ("unknown-is-definite", Mutation::UnknownIsDefinite),
 ];
 

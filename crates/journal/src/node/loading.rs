@@ -7,6 +7,7 @@ use super::{Event, Following, Loaded, Purpose, State};
 use crate::chain::Chain;
 use crate::engine::{self, Content, End};
 use crate::entry::{Entry, EntryId};
+use crate::rule::Rule;
 use crate::snapshot::Cut;
 
 /// How often snapshots are looked for before a node refuses to go on without one.
@@ -63,6 +64,9 @@ impl Loading {
 
     fn loaded(mut self, cx: &mut Cx<'_>, result: Result<Loaded, engine::Error>) -> State {
         let refusal = match result {
+            Err(error) if !cx.lasting.rules.hold(Rule::StartsAreRepeated) => {
+                return State::Loading(self).halt(cx, error.to_string());
+            }
             Err(_) => {
                 self.later(cx);
                 return State::Loading(self);

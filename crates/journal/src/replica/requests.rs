@@ -295,13 +295,7 @@ impl<S: StateMachine> Requests<S> {
         above: u64,
         leaves_out: &[Quarantined],
     ) -> Event {
-        let loaded = match self.load(above, leaves_out).await {
-            Err(error) if host::trial::leaves_out("missing-at-start-ends") => {
-                Err(Error::Corrupt(error.to_string()))
-            }
-            loaded => loaded,
-        };
-        Event::SnapshotLoaded(ask, loaded)
+        Event::SnapshotLoaded(ask, self.load(above, leaves_out).await)
     }
 
     pub(super) async fn find_snapshot(&self, ask: Ask, from: u64) -> Event {
