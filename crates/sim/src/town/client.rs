@@ -2,6 +2,7 @@
 //! ask: the next one after every disappointment, since any of them may be the one that leads. It must
 //! not know what is asked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use wire::frame::{FRAME_BYTES_MAX, Split, decode_response, encode_request, split
 use wire::message::RequestBody;
 use wire::text::Str;
 
-use super::consumer::Positions;
+/// Offsets by key.
+pub(super) type Positions = BTreeMap<&'static str, i64>;
 
 /// Where servers listen.
 pub(super) const PORT: u16 = 9092;

@@ -1,5 +1,5 @@
 //! Consumers of the town that assign partitions themselves: those that read along, the final ones that
-//! read everything, and one that only lists offsets. They must not know how servers work.
+//! read everything. They must not know how servers work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::history::{Act, Assign, Bounds, From, Kind};
 use crate::payload::{self, Polled};
 use crate::recorder;
 
-use super::client::{Broken, Client, Session};
-use super::{KEYS, Town, key_parts, member};
+use super::client::{Broken, Client, Positions, Session};
+use super::{KEYS, Town, key_parts};
 
 const FETCH_VERSION: i16 = 12;
 const LIST_VERSION: i16 = 6;
@@ -29,11 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a fetch may wait for records.
 const MAX_WAIT_MS: i32 = 200;
 /// Timestamps that ask for the first offset and for the end.
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
-
-/// Positions by key.
-pub(super) type Positions = BTreeMap<&'static str, i64>;
+pub(super) const EARLIEST: i64 = -2;
+pub(super) const LATEST: i64 = -1;
 
 /// What a fetch brought.
 pub(super) struct Fetched {
@@ -209,7 +206,7 @@ fn by_topic<T>(
 }
 
 /// Lists offsets as an operation of the history.
-async fn list_recorded(
+pub(super) async fn list_recorded(
     town: &Town,
     client: &mut Client,
     process: &str,
@@ -337,19 +334,4 @@ pub(super) async fn read_to(town: &Town, place: Place, client: &mut Client, ends
         unreached: Some(Vec::new()),
     };
     town.record(|now_us, history| history.end(now_us, &process, op, Kind::Ok, act));
-}
-
-/// Lists offsets of partitions and of the group now and then, for ever.
-pub(super) async fn list_along(town: Arc<Town>, place: Place) {
-    let process = format!("d{}", place.0);
-    loop {
-        let mut client = Client::new(town.servers.clone());
-        let (what, pause_us) = seeded::draw(|rng| (rng.below(4), 50_000 + rng.below(300_000)));
-        match what {
-            0 => drop(list_recorded(&town, &mut client, &process, EARLIEST).await),
-            1 => drop(list_recorded(&town, &mut client, &process, LATEST).await),
-            _ => drop(member::committed(&town, &mut client, &process, &KEYS).await),
-        }
-        clock::sleep(Duration::from_micros(pause_us)).await;
-    }
 }

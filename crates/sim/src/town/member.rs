@@ -21,8 +21,8 @@ use wire::text::Str;
 
 use crate::history::{Act, Client as Known, Consumer as Reader, GroupOffsets, Kind};
 
-use super::client::Client;
-use super::consumer::{self, Positions};
+use super::client::{Client, Positions};
+use super::consumer;
 use super::{KEYS, Town, key_parts};
 
 /// The group of all members.

@@ -8,6 +8,7 @@
 mod bucket;
 mod client;
 mod consumer;
+mod lister;
 mod member;
 mod nemesis;
 mod probe;
@@ -362,7 +363,7 @@ fn start_clients(town: &Arc<Town>) {
                 town.with(|book| book.up.insert(place, true));
             }
             1 => seeded::spawn_at(place, "consumer", consumer::read_along(shared, place)),
-            2 => seeded::spawn_at(place, "lister", consumer::list_along(shared, place)),
+            2 => seeded::spawn_at(place, "lister", lister::list_along(shared, place)),
             _ => seeded::spawn_at(place, "member", member::run(shared, place)),
         }
     }

@@ -13,8 +13,8 @@ use crate::history::{Act, Kind, Micro, Shape};
 use crate::{payload, recorder};
 
 use super::Town;
-use super::client::{Broken, Client};
-use super::consumer::{self, Positions};
+use super::client::{Broken, Client, Positions};
+use super::consumer;
 
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(1);
