@@ -53,7 +53,7 @@ impl Machine {
 
     /// Leaves out the rule of the state machine that the simulated town does without, if it is one.
     #[cfg(feature = "mutations")]
-    fn leave_out(&mut self) {
+    fn remove_rules(&mut self) {
         use meta::rule::Rule;
         for (name, rule) in [
             ("commit-not-idempotent", Rule::CommitsAreIdempotent),
@@ -62,7 +62,7 @@ impl Machine {
             ("collect-without-grace", Rule::GraceBeforeDeletion),
         ] {
             if host::trial::leaves_out(name) {
-                self.state.leave_out(rule);
+                self.state.remove(rule);
             }
         }
     }
@@ -132,7 +132,7 @@ impl StateMachine for Machine {
         let known = self.state.check_known(&command);
         known.map_err(|too_new| Poison(too_new.to_string()))?;
         #[cfg(feature = "mutations")]
-        self.leave_out();
+        self.remove_rules();
         let applied = self.state.apply(entry, stamp, &command);
         self.tell(applied.events);
         Ok((Position(entry.index), applied.reply))

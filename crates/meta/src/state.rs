@@ -86,7 +86,7 @@ impl State {
 
     /// From here on one of the rules does not hold.
     #[cfg(feature = "mutations")]
-    pub fn leave_out(&mut self, rule: crate::rule::Rule) {
+    pub fn remove(&mut self, rule: crate::rule::Rule) {
         self.rules = Rules::without([Some(rule), None]);
     }
 
