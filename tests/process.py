@@ -65,7 +65,7 @@ def verb(server, *arguments, stdin="", wanted_exit=0):
 def page(server, path):
     """(status, text) of an HTTP page."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=patience.wall_s(5)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as failure:
         return failure.code, failure.read().decode()
@@ -98,6 +98,17 @@ def fetch(server, topic, offset=0):
 
 def values_of(label, count=20):
     return [f"{label} {number} ".encode() + bytes([number]) * 300 for number in range(count)]
+
+
+def expect_orderly_stop(server, signal_number, within_s):
+    """Sends a signal that asks for the end, and waits for it; how long it took."""
+    started = patience.now_s()
+    server.process.send_signal(signal_number)
+    code = server.process.wait(patience.wall_s(within_s))
+    took_s = patience.now_s() - started
+    expect_equal(code, 0, "exit code of an orderly stop")
+    expect(took_s < within_s, f"the stop took {took_s:.1f} s")
+    return took_s
 
 
 @check
@@ -137,12 +148,7 @@ def stops_within_five_seconds_and_starts_again_with_everything(directory):
         )
         frame = protocol.struct.pack(">hhi", protocol.FETCH, 4, 1) + protocol.string("waiting") + body
         idle[0].send_raw(protocol.struct.pack(">i", len(frame)) + frame)
-        started = patience.now_s()
-        server.process.send_signal(signal_number)
-        code = server.process.wait(15)
-        seconds = patience.now_s() - started
-        expect_equal(code, 0, "exit code of an orderly stop")
-        expect(seconds < 5.5, f"the stop took {seconds:.1f} s")
+        expect_orderly_stop(server, signal_number, 5.5)
         expect(not (server.data / "endpoints.json").exists(), "endpoints.json is there although nothing runs")
         for connection in idle:
             connection.close()
@@ -686,13 +692,7 @@ def a_bucket_that_is_away_does_not_hold_the_stop_up(directory):
     wait_until(lambda: readiness(server)[0] == 503, 20, "not ready while the bucket is away")
     expect("the bucket has refused" in readiness(server)[1], f"/readyz says: {readiness(server)[1]}")
     expect_equal(ended, [], "requests that ended although nobody knows what became of them")
-    started = patience.now_s()
-    server.process.send_signal(signal.SIGINT)
-    code = server.process.wait(15)
-    seconds = patience.now_s() - started
-    expect_equal(code, 0, "exit code of a stop without a bucket")
-    expect(seconds < 5, f"the stop took {seconds:.1f} s")
-    print(f"  stopped after {seconds:.1f} s", flush=True)
+    print(f"  stopped after {expect_orderly_stop(server, signal.SIGINT, 5):.1f} s", flush=True)
     for thread in threads:
         thread.join(10)
     expect_equal(ended, [True] * len(threads), "requests that ended, and were not acknowledged")
@@ -740,7 +740,7 @@ def a_bucket_of_s3_goes_away_and_comes_back(directory):
         expect(page_or_none(server, "/readyz") != 200, "ready without a bucket")
         expect_equal(page_or_none(server, "/healthz"), 200, "/healthz without a bucket")
         # A client is not left waiting for its own timeout: it can try another agent, or this one again.
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=patience.wall_s(5)) as client:
             expect_equal(client.recv(1), b"", "what a client hears without a bucket")
         gateway.start()
         wait_until(lambda: page_or_none(server, "/readyz") == 200, 30, "ready once the bucket is there")

@@ -4,16 +4,18 @@ codes, and requests that no sane client sends. Old, non-flexible versions only."
 import socket
 import struct
 
+from tests import patience
+
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS = 0, 1, 2, 3, 18
 EARLIEST, LATEST = -2, -1
 
 
 class Connection:
-    """One connection; requests are answered in order, one at a time."""
+    """One connection; requests are answered in order, one at a time, each within `timeout_s` of the patient clock."""
 
     def __init__(self, bootstrap, timeout_s=10):
         host, port = bootstrap.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=timeout_s)
+        self.socket = socket.create_connection((host, int(port)), timeout=patience.wall_s(timeout_s))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.correlation = 0
 

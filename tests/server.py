@@ -97,7 +97,7 @@ class Seaway:
             return False
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(timeout_s) == 0
+            return self.process.wait(patience.wall_s(timeout_s)) == 0
         except subprocess.TimeoutExpired:
             self.kill()
             return False
@@ -146,8 +146,9 @@ def panics(log):
 
 
 def kept(log, command):
-    """Copies the log of a failed run to where logs of tests are; gives the copy's path."""
-    name = pathlib.Path(command[1] if len(command) > 1 else command[0]).parent.name or "test"
+    """Copies the log of a failed run to where logs of tests are, under the name of what ran; gives the copy's path."""
+    is_module = len(command) > 2 and command[1] == "-m"
+    name = command[2].removeprefix("tests.") if is_module else pathlib.Path(command[0]).name
     copy = TARGET / "test-logs" / f"{name}-server.log"
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(log, copy)
