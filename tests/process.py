@@ -15,12 +15,12 @@ import time
 import urllib.error
 import urllib.request
 
-from tests import TOOLS, apache_kafka, patience, protocol
+from tests import apache_kafka, patience, protocol
 from tests import server as servers
+from tests.gateway import CREDENTIALS, Gateway
 from tests.harness import Suite, expect, expect_equal, wait_until
 
 suite = Suite("process", own_servers=True)
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "password"}
 CORRUPT_OR_STORAGE = {2, 56}  # CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR
 
 
@@ -276,6 +276,32 @@ def a_cluster_and_a_bucket_that_do_not_belong_together_are_refused(directory):
     done = subprocess.run(mixed.command(), capture_output=True, text=True, timeout=20)
     expect_equal(done.returncode, 1, f"exit code: {done.stderr[-300:]}")
     expect("belongs to cluster" in done.stderr, done.stderr[-500:])
+
+
+@check
+def the_log_says_how_the_clusters_configs_become_those_of_the_flags(directory):
+    server = seaway(directory / "one")
+
+    def start_and_compare():
+        server.start()
+        wait_until(lambda: readiness(server)[0] == 200, 20, "ready")
+        status, _ = verb(server, "status", "--json", "--data-dir", str(server.data))
+        return list(json.loads(status)["cluster"]["configs_differ_from_flags"])
+
+    expect_equal(start_and_compare(), [], "configs that differ in a new cluster")
+    expect(server.stop(), "an orderly stop")
+    server.settings["log.retention.ms"] = "86400000"
+    expect_equal(start_and_compare(), ["log.retention.ms"], "configs that differ from changed flags")
+    expect(server.stop(), "an orderly stop")
+    lines = [line for line in server.log.read_text().splitlines() if "WARN" in line and "log.retention.ms" in line]
+    expect(len(lines) == 1 and " --set " in lines[0], f"what the log says to do: {lines}")
+    name, version = lines[0].split(" --set ")[1].split()[0].split("=")
+    server.settings[name] = version
+    expect_equal(start_and_compare(), [], f"configs that differ once --set {name}={version} was given")
+    expect(server.stop(), "an orderly stop")
+    del server.settings[name]
+    expect_equal(start_and_compare(), [], "configs that differ at the next start")
+    print(f"  {lines[0]}", flush=True)
 
 
 def readiness(server):
@@ -696,36 +722,6 @@ def a_bucket_that_is_away_does_not_hold_the_stop_up(directory):
     for thread in threads:
         thread.join(10)
     expect_equal(ended, [True] * len(threads), "requests that ended, and were not acknowledged")
-
-
-class Gateway:
-    """versitygw: an S3 server that others wrote, on a directory."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        (directory / "bucket").mkdir(parents=True)
-        self.port = apache_kafka.free_port()
-        self.process = None
-
-    @property
-    def url(self):
-        return f"s3://bucket/cluster?endpoint=http://127.0.0.1:{self.port}&region=us-east-1&allow_http=true"
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [str(TOOLS / "bin" / "versitygw"), "--port", f"127.0.0.1:{self.port}", "--access", "user", "--secret",
-             "password", "--region", "us-east-1", "--iam-cache-disable", "--quiet", "posix", str(self.directory)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        wait_until(self.listens, 20, "versitygw listens")
-
-    def listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 @check
