@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use host::task::Task;
 use journal::engine::Engine;
 use journal::node::Role;
@@ -43,6 +44,8 @@ pub struct Settings {
 
 /// The pauses before configs that could not be set are tried again.
 const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// How often it is logged that they could not be set.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What keeps a control node running; it stops when this is stopped or dropped.
 pub struct Tasks {
@@ -91,6 +94,7 @@ impl Node {
     /// registered. It begins again if the lead is lost meanwhile, or the journal falters.
     pub async fn lead(&self) -> Result<(), Error> {
         let mut pauses = CONFIGURE.start();
+        let log = LogLimit::every(LOG_EVERY);
         loop {
             if self.reach(&[Role::Leader, Role::Halted]).await == Role::Halted {
                 return Err(Error::Refused {
@@ -104,7 +108,9 @@ impl Node {
             match begun {
                 Ok(()) | Err(Error::Refused { .. } | Error::Topic(_)) => return begun,
                 Err(error) => {
-                    tracing::warn!(%error, "the lead is not begun yet; it is tried again");
+                    if let Some(left_out) = log.pass(host::clock::now()) {
+                        tracing::warn!(%error, left_out, "the lead is not begun yet; it is tried again");
+                    }
                     pauses.pause().await;
                 }
             }
@@ -143,7 +149,7 @@ async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
             cluster.configs.version = version,
             "this node was started with another value than the cluster has, which stays as it is: to \
              make the cluster's configs those of this node, start it once with \
-             --cluster.configs.replace and that version"
+             --set cluster.configs.replace={version}"
         );
     }
     Ok(())
