@@ -1,5 +1,6 @@
-//! Kafka's APIs, a file per family: from a decoded request to an encoded answer. Error codes are
-//! chosen in `errors` alone. It is the `Service` of the edge, and must not know sockets or the order of answers.
+//! Kafka's APIs, a file per family: from a decoded request to an encoded answer. `errors` has the codes
+//! for what other parts report. It is the `Service` of the edge, and must not know sockets or the order
+//! of answers.
 
 use std::collections::HashSet;
 use std::hash::Hash;

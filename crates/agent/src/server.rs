@@ -44,6 +44,8 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(10);
 /// The pauses before a failed step of the start is tried again.
 const START: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// How often it is logged that a step of the start failed.
+const START_LOG_EVERY: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -299,12 +301,15 @@ async fn register(
     registration: &RegisterAgent,
 ) -> Result<Registered, StartError> {
     let mut pauses = START.start();
+    let log = LogLimit::every(START_LOG_EVERY);
     loop {
         match control.register(registration.clone()).await {
             Ok(registered) => return Ok(registered),
             Err(rpc::Error::Refused { reason }) => return Err(StartError::Refused { reason }),
             Err(error) => {
-                tracing::info!(%error, "the agent waits to be registered");
+                if let Some(left_out) = log.pass(host::clock::now()) {
+                    tracing::info!(%error, left_out, "the agent waits to be registered");
+                }
                 pauses.pause().await;
             }
         }
@@ -314,12 +319,15 @@ async fn register(
 /// Reads the view of the cluster until this agent is in it.
 async fn open_views(control: &Client, cluster_id: &str, hub: &Arc<Hub>) -> Views {
     let mut pauses = START.start();
+    let log = LogLimit::every(START_LOG_EVERY);
     loop {
         let hub = Arc::clone(hub);
         match Views::open(control.clone(), cluster_id.to_owned(), hub).await {
             Ok(views) => return views,
             Err(error) => {
-                tracing::info!(%error, "the agent waits for the list of topics");
+                if let Some(left_out) = log.pass(host::clock::now()) {
+                    tracing::info!(%error, left_out, "the agent waits for the list of topics");
+                }
                 pauses.pause().await;
             }
         }

@@ -1,6 +1,7 @@
-//! Turns everything that can go wrong into Kafka's error codes; no other file chooses codes. A
-//! definite failure may be final; a failure whose outcome is unknown always gets a code that
-//! clients retry. It must not know single messages.
+//! Turns what other parts report into Kafka's error codes. A definite failure may be final; a failure
+//! whose outcome is unknown always gets a code that clients retry. It must not know single messages:
+//! what is wrong with a request itself gets its code where that is noticed, and so does a failure that
+//! one kind of request tells in a way of its own.
 
 use meta::commit::BatchOutcome;
 use meta::group::Refusal;
