@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
 use meta::ids::PartitionId;
-use meta::places::SlicePlace;
-use meta::places::{Bounds, TimeQuery};
+use meta::places::{Bounds, Located, SlicePlace, TimeQuery};
 use rpc::Position;
 use rpc::call::Locate;
 use wire::compression::Limits;
@@ -197,13 +196,15 @@ async fn by_time(context: &Context, known: Known, query: TimeQuery) -> Found {
     } = known;
     let first = context.control.find_time(partition, query, at).await;
     let Some(mut place) = first.map_err(|error| errors::of_read(&error))? else {
+        // Nothing is found in a partition that is deleted, either.
+        place_at(context, known, bounds.high_watermark).await?;
         return Ok(None);
     };
     for _ in 0..SLICES_MAX {
         let found = search(context, partition, &place, bounds.log_start, query).await;
         match found.map_err(|error| errors::of_load(&error))? {
             Some((offset, position)) => return Ok(Some((position.timestamp_ms, offset))),
-            None => match next_place(context, known, &place).await? {
+            None => match place_at(context, known, place.last_offset + 1).await? {
                 Some(next) => place = next,
                 None => return Ok(None),
             },
@@ -213,21 +214,23 @@ async fn by_time(context: &Context, known: Known, query: TimeQuery) -> Found {
     Ok(Some((place.max_timestamp, place.base_offset)))
 }
 
-/// The slice that follows another.
-async fn next_place(
+/// The slice that has an offset, or the next one; none at the partition's end.
+async fn place_at(
     context: &Context,
     known: Known,
-    place: &SlicePlace,
+    offset: i64,
 ) -> Result<Option<SlicePlace>, ErrorCode> {
     let wanted = Locate {
         partition: known.partition,
-        offset: place.last_offset + 1,
+        offset,
         max_bytes: 1,
     };
     let located = context.control.locate(vec![wanted], known.at).await;
     match located.map_err(|error| errors::of_read(&error))?.pop() {
-        Some(meta::places::Located::Found { places, .. }) => Ok(places.first().copied()),
-        _ => Ok(None),
+        Some(Located::Found { places, .. }) => Ok(places.first().copied()),
+        // The log begins later by now: asked again, a client is told of what is left.
+        Some(Located::OutOfRange { .. }) => Err(ErrorCode::NotLeaderOrFollower),
+        Some(Located::UnknownPartition) | None => Err(ErrorCode::UnknownTopicOrPartition),
     }
 }
 

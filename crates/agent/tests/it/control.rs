@@ -19,8 +19,18 @@ use rpc::notice::{Notice, Notices};
 use rpc::{Answer, Call, Client, Control, Error, Position, Return};
 use tokio::sync::broadcast;
 
+struct Meanwhile {
+    is_next: fn(&Call) -> bool,
+    commands: Vec<Command>,
+}
+
 pub struct Fake {
     state: Mutex<State>,
+    /// What is shown to those who ask for no later position, and how far it had come: calls are
+    /// answered as if each time by another node, which lags behind.
+    lagging: Mutex<Option<(Position, State)>>,
+    /// What somebody else has applied just before the next call of a kind is answered.
+    meanwhile: Mutex<Option<Meanwhile>>,
     notices: broadcast::Sender<Vec<Notice>>,
     /// Entries that the journal would have: commands and barriers.
     appended: AtomicU64,
@@ -39,6 +49,8 @@ impl Fake {
     pub fn new() -> Arc<Self> {
         Arc::new(Fake {
             state: Mutex::new(State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned())),
+            lagging: Mutex::new(None),
+            meanwhile: Mutex::new(None),
             notices: broadcast::channel(1_024).0,
             appended: AtomicU64::new(0),
             lose_commit_answers: AtomicBool::new(false),
@@ -54,6 +66,43 @@ impl Fake {
     pub fn client(self: &Arc<Self>) -> Client {
         let control: Arc<dyn Control> = self.clone();
         Client::new(control)
+    }
+
+    /// From now on shows what is applied later to those alone who ask for its position.
+    pub fn lag(&self) {
+        let state = self.state();
+        *self.lagging.lock().unwrap() = Some((Position(self.appended()), state.clone()));
+    }
+
+    /// Has commands applied just before the next call of a kind is answered.
+    pub fn meanwhile(&self, is_next: fn(&Call) -> bool, commands: Vec<Command>) {
+        *self.meanwhile.lock().unwrap() = Some(Meanwhile { is_next, commands });
+    }
+
+    fn apply_meanwhile(&self, call: &Call) {
+        let mut meanwhile = self.meanwhile.lock().unwrap();
+        let due = meanwhile.take_if(|due| (due.is_next)(call));
+        for command in due.iter().flat_map(|due| &due.commands) {
+            self.apply(command);
+        }
+    }
+
+    /// What to do about a call, and the position at which that was found.
+    fn step(
+        &self,
+        lagging: Option<&(Position, State)>,
+        is_current: bool,
+        call: Call,
+    ) -> Result<(Step, Position), Error> {
+        if let Some((at, state)) = lagging {
+            return Ok((step(state, call, Freshness::Applied(*at))?, *at));
+        }
+        let (state, at) = (self.state(), Position(self.appended()));
+        let freshness = match is_current {
+            true => Freshness::Current,
+            false => Freshness::Applied(at),
+        };
+        Ok((step(&state, call, freshness)?, at))
     }
 
     /// How many entries the journal would have.
@@ -86,8 +135,8 @@ impl Fake {
             wall_millis: host::clock::wall_millis(),
             ticks_millis: host::clock::now().as_millis(),
         };
-        self.appended.fetch_add(1, Relaxed);
         let mut state = self.state();
+        self.appended.fetch_add(1, Relaxed);
         let applied = state.apply(meta::ids::EntryId::default(), stamp, command);
         let version = state.view_version();
         let notices: Vec<Notice> = applied
@@ -167,13 +216,14 @@ fn notice(event: Event, version: u64) -> Option<Notice> {
 impl Control for Fake {
     async fn call(&self, call: Call) -> Result<Answer, Error> {
         let mut call = call;
-        let at = Position(self.appended());
-        let mut freshness = Freshness::Applied(Position(u64::MAX));
         if matches!(call, Call::Locate { .. }) {
             self.locates.fetch_add(1, Relaxed);
         }
+        self.apply_meanwhile(&call);
+        let mut lagging = self.lagging.lock().unwrap().clone();
+        let mut is_current = false;
         loop {
-            let next = step(&self.state(), call, freshness)?;
+            let (next, at) = self.step(lagging.as_ref(), is_current, call)?;
             match next {
                 Step::Now(value) => {
                     if matches!(value, Return::View(Some(_))) {
@@ -181,15 +231,19 @@ impl Control for Fake {
                     }
                     return Ok(Answer { at, value });
                 }
-                Step::Reach(position, _) => panic!("{position:?} is reached"),
+                Step::Reach(position, again) => {
+                    assert!(lagging.take().is_some(), "nobody was told of {position:?}");
+                    call = again;
+                }
                 Step::Current(again) => {
                     self.barriers.fetch_add(1, Relaxed);
                     self.appended.fetch_add(1, Relaxed);
-                    freshness = Freshness::Current;
+                    (lagging, is_current) = (None, true);
                     call = again;
                 }
                 Step::Propose(command) => {
                     let reply = self.apply(&command);
+                    let at = Position(self.appended());
                     let value = conclude(&self.state(), reply)?;
                     let is_commit = matches!(*command, Command::CommitFile(_));
                     if is_commit && self.lose_commit_answers.load(Relaxed) {

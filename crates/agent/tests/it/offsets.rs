@@ -1,6 +1,9 @@
 //! Where partitions begin and end, and where times lie in them.
 
 use bytes::Bytes;
+use meta::Command;
+use meta::command::ConfigChanges;
+use rpc::Call;
 use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
@@ -11,6 +14,7 @@ use wire::messages::offset_for_leader_epoch::{
 };
 
 use crate::client::{Client, batch_at};
+use crate::control::configs;
 use crate::stand::Stand;
 
 fn request(timestamps: &[i64]) -> ListOffsetsRequest {
@@ -167,6 +171,68 @@ async fn a_batch_that_cannot_be_read_hides_no_other() {
             expected,
             "{timestamp}"
         );
+    }
+}
+
+/// A batch whose header says that it ends 100 ms after its only record, which is too large to be
+/// read when it is written.
+fn promising(at: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.append(at, None, Some(&[0; 100_000]), &[]);
+    let batch = Batch::take(&mut builder.build()).unwrap().unwrap();
+    let batch = batch.with_time(TimestampType::CreateTime, at + 100);
+    batch.into_bytes()
+}
+
+/// A time at which a search passes over the first of two slices, which are written.
+async fn two_slices(client: &mut Client) -> i64 {
+    let base = host::clock::wall_millis() as i64 - 100_000;
+    client.produce("t", 0, promising(base)).await;
+    client.produce("t", 0, batch_at(&[("b", base + 50)])).await;
+    base + 50
+}
+
+#[tokio::test]
+async fn times_are_looked_up_at_the_position_of_the_bounds_or_later() {
+    let stand = Stand::new().await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    stand.control.lag();
+    let time = two_slices(&mut client).await;
+    assert_eq!(offset(&mut client, time - 50, 9).await, (0, time - 50, 0));
+    assert_eq!(offset(&mut client, time, 9).await, (0, time, 1));
+}
+
+/// A search that the log's start, or the topic's end, has overtaken says so: that there is no such
+/// record would be a plausible answer to a question that nobody could answer.
+#[tokio::test]
+async fn a_search_that_was_overtaken_is_repeated_by_the_client() {
+    let is_locate = |call: &Call| matches!(call, Call::Locate { .. });
+    let is_find = |call: &Call| matches!(call, Call::FindTime { .. });
+    for (is_next, is_deleted, code) in [
+        (
+            is_locate as fn(&Call) -> bool,
+            false,
+            ErrorCode::NotLeaderOrFollower,
+        ),
+        (is_locate, true, ErrorCode::UnknownTopicOrPartition),
+        (is_find, true, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let stand = Stand::new().await;
+        stand.topic("t", 1, &[]).await;
+        let mut client = stand.client().await;
+        let time = two_slices(&mut client).await;
+        let id = stand.control.find("t").id;
+        let changes = ConfigChanges {
+            set: configs(&[("retention.bytes", "0")]),
+            ..ConfigChanges::default()
+        };
+        let commands = match is_deleted {
+            true => vec![Command::DeleteTopic { id }],
+            false => vec![Command::SetTopicConfigs { id, changes }, Command::Housekeep],
+        };
+        stand.control.meanwhile(is_next, commands);
+        assert_eq!(offset(&mut client, time, 9).await, (code.code(), -1, -1));
     }
 }
 
