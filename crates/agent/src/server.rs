@@ -338,11 +338,24 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
     context.reserve.watch(&*bucket).await;
 }
 
-/// Passes notices on, as long as there are any.
+/// Passes notices on, as long as there are any, and wakes the readers who rested meanwhile.
 async fn follow(context: Arc<Context>, mut notices: Notices) {
     let mut is_listed = false;
     note_own_incarnation(&context, &mut is_listed);
-    while let Some(told) = notices.next().await {
+    let mut rested_at = None;
+    loop {
+        let next = notices.next();
+        let next = match rested_at {
+            None => Ok(next.await),
+            Some(at) => host::clock::timeout(at - host::clock::now(), next).await,
+        };
+        let Ok(told) = next else {
+            rested_at = context.hub.wake_rested(host::clock::now());
+            continue;
+        };
+        let Some(told) = told else {
+            return;
+        };
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
             Notice::Anything | Notice::Advanced { .. } | Notice::LogStart { .. } => None,
@@ -356,7 +369,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
         if is_anything {
             context.hub.tell_all();
         } else {
-            context.hub.tell(&told);
+            rested_at = context.hub.tell(&told, host::clock::now());
         }
     }
 }

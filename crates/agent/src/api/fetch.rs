@@ -156,7 +156,7 @@ async fn incremental(
     if named.resolve(&context.views, &mut items).await || has_removed {
         let before = watch;
         watch = context.hub.watch(items.partitions(), true);
-        items.note_all(before.take());
+        items.note_all(before.take(host::clock::now()));
     }
     if named.is_empty() {
         return Answer::default();

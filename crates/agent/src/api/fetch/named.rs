@@ -23,6 +23,8 @@ use crate::view::{Topic, TopicKey, View, Views};
 const PARTITION_BYTES: u64 = 384;
 /// Memory that it takes per topic, beside the name.
 const TOPIC_BYTES: u64 = 128;
+/// Memory that it takes whatever it names: changes that came while it rested.
+const SESSION_BYTES: u64 = 16 << 10;
 
 pub(crate) struct Named {
     by_id: bool,
@@ -402,7 +404,7 @@ pub(super) fn bytes_of_request(request: &FetchRequest) -> u64 {
 
 fn bytes_of(partitions: usize, names: impl Iterator<Item = usize>) -> u64 {
     let topics: u64 = names.map(|name| name as u64 + TOPIC_BYTES).sum();
-    partitions as u64 * PARTITION_BYTES + topics
+    partitions as u64 * PARTITION_BYTES + topics + SESSION_BYTES
 }
 
 fn want(asked: &FetchPartition, max_bytes: u64) -> Want {

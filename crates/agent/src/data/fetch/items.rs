@@ -182,7 +182,7 @@ impl Items {
         if changes.all {
             self.look_at_all();
         }
-        for (slot, (partition, change)) in changes.of {
+        for (slot, partition, change) in changes.each() {
             self.note(slot, partition, change);
         }
     }

@@ -69,8 +69,13 @@ impl<'a> Run<'a> {
         let mut answer = None;
         // What was confirmed to be current, wherever it is looked for next.
         let mut current = Position::default();
-        let before = self.watch.map(Watch::take).unwrap_or_default();
-        let mut effects = poll.handle(host::clock::now(), Event::Begin(before));
+        let now = host::clock::now();
+        let before = match self.watch {
+            None => Changes::default(),
+            Some(watch) if now < limits.deadline => watch.take_rested(now),
+            Some(watch) => watch.take(now),
+        };
+        let mut effects = poll.handle(now, Event::Begin(before));
         loop {
             let mut event = None;
             for effect in effects {
@@ -133,7 +138,7 @@ impl<'a> Run<'a> {
         let turn = until.since(host::clock::now()).min(YIELD_POLL);
         let changed = async {
             match self.watch {
-                Some(watch) => watch.changed().await,
+                Some(watch) => watch.changed(host::clock::now).await,
                 None => std::future::pending::<Changes>().await,
             }
         };
@@ -141,7 +146,14 @@ impl<'a> Run<'a> {
             Ok(changes) => Event::Changed(changes),
             // Others need its memory and there is nothing more to read yet: the client asks again.
             Err(_) if (self.is_wanted)() => Event::Hurry,
-            Err(_) => Event::Time,
+            Err(_) => {
+                // What the reader was not woken for yet belongs into an answer that is due.
+                let changes = self.watch.map(|watch| watch.take(host::clock::now()));
+                match changes.filter(|changes| !changes.is_empty()) {
+                    Some(changes) => Event::Changed(changes),
+                    None => Event::Time,
+                }
+            }
         }
     }
 

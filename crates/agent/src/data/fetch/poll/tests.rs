@@ -65,9 +65,7 @@ fn begun(located: Vec<Located>, min_bytes: u64) -> (Poll, Vec<Effect>) {
 
 fn changed(slot: Slot, change: Change) -> Event {
     let mut changes = Changes::default();
-    changes
-        .of
-        .insert(slot, (PartitionId(u64::from(slot)), change));
+    changes.add(slot, PartitionId(u64::from(slot)), change);
     Event::Changed(changes)
 }
 
@@ -113,6 +111,24 @@ fn a_reader_at_the_end_is_told_where_the_next_records_are() {
     assert_eq!(taken.chosen.len(), 1);
     assert_eq!((taken.chosen[0].slot, taken.failed.len()), (1, 0));
     assert!(matches!(items.outcome(1), Outcome::Within(bounds) if bounds.high_watermark == 3));
+}
+
+#[test]
+fn what_several_commits_brought_while_a_reader_rested_is_read_without_a_look() {
+    let (mut poll, _) = begun(vec![found(0, &[]), found(0, &[])], 1);
+    let mut changes = Changes::default();
+    for place in [place(0, 2), place(3, 4)] {
+        let change = Change::Advanced {
+            high_watermark: place.last_offset + 1,
+            place,
+        };
+        changes.add(1, PartitionId(1), change);
+    }
+    let effects = poll.handle(at(5), Event::Changed(changes));
+    assert!(matches!(&effects[..], [Effect::Find(_)]), "{effects:?}");
+    poll.handle(at(5), Event::Found(vec![part(0), part(3)]));
+    let places = [place(0, 2), place(3, 4)];
+    assert_eq!(poll.take().1.chosen[0].places, places);
 }
 
 #[test]
@@ -321,7 +337,7 @@ impl World {
     }
 
     /// Lets something random happen.
-    fn turn(&mut self) {
+    fn turn(&mut self, now: Instant) {
         let partition = self.rng.below(PARTITIONS) as usize;
         let id = PartitionId(partition as u64);
         if self.rng.once_in(3) {
@@ -348,7 +364,7 @@ impl World {
         while !self.rng.once_in(3)
             && let Some(notice) = self.untold.pop_front()
         {
-            self.hub.tell(&[notice]);
+            self.hub.tell(&[notice], now);
         }
         if self.rng.once_in(50) {
             // The notices are lost; every waiter is told to look.
@@ -388,9 +404,9 @@ impl World {
         let mut going: Vec<Part> = Vec::new();
         let mut here: Vec<Part> = Vec::new();
         let mut load_until = limits.deadline;
-        let mut effects = poll.handle(at(*now), Event::Begin(watch.take()));
+        let mut effects = poll.handle(at(*now), Event::Begin(watch.take_rested(at(*now))));
         loop {
-            self.turn();
+            self.turn(at(*now));
             *now += self.rng.below(30);
             let mut events: Vec<Event> = Vec::new();
             for effect in effects {
@@ -401,14 +417,19 @@ impl World {
                     }
                     Effect::Confirm => events.push(Event::Current(Ok(()))),
                     Effect::Wait(until) => {
-                        let changes = watch.take();
-                        let event = if changes.is_empty() {
+                        self.hub.wake_rested(at(*now));
+                        let mut changes = watch.take_rested(at(*now));
+                        if changes.is_empty() {
                             *now = (*now + 20).min(until.as_millis());
+                            if at(*now) == until {
+                                changes = watch.take(until);
+                            }
+                        }
+                        events.push(if changes.is_empty() {
                             Event::Time
                         } else {
                             Event::Changed(changes)
-                        };
-                        events.push(event);
+                        });
                     }
                     Effect::Find(wanted) => {
                         here.extend(wanted.iter().map(|wanted| wanted.part));
@@ -469,6 +490,9 @@ fn a_session_reads_every_record_once_and_in_order_whatever_happens() {
             items.add(PartitionId(partition), want(0));
         }
         let watch = world.hub.watch(items.partitions(), seed % 2 == 0);
+        // Others follow the same partitions, so that readers rest.
+        let other = |_| world.hub.watch(items.partitions(), true);
+        let _others: Vec<Watch> = (0..seed % 20).map(other).collect();
         for round in 0..60 {
             let (back, taken, here) = world.fetch(items, &mut now, &watch);
             items = back;
@@ -498,7 +522,7 @@ fn a_session_reads_every_record_once_and_in_order_whatever_happens() {
         }
         // Nothing more is written and every notice is delivered: a few rounds must read all of it.
         while let Some(notice) = world.untold.pop_front() {
-            world.hub.tell(&[notice]);
+            world.hub.tell(&[notice], at(now));
         }
         let ends: Vec<i64> = (0..PARTITIONS as usize).map(|at| world.end(at)).collect();
         let behind = |offsets: &[i64]| offsets.iter().zip(&ends).any(|(offset, end)| offset < end);
@@ -512,7 +536,7 @@ fn a_session_reads_every_record_once_and_in_order_whatever_happens() {
                 break;
             }
             let mut poll = Poll::new(items, limits);
-            let mut effects = poll.handle(at(now), Event::Begin(watch.take()));
+            let mut effects = poll.handle(at(now), Event::Begin(watch.take(at(now))));
             while !is_answer(&effects) {
                 let event = match effects.remove(0) {
                     Effect::Locate(requests) => {
