@@ -721,6 +721,25 @@ async fn an_entry_that_comes_back_damaged_is_read_again() {
 }
 
 #[tokio::test]
+async fn an_entry_that_comes_back_damaged_as_the_bucket_goes_away_is_read_again_once_it_is_back() {
+    let world = World::new();
+    {
+        let (handle, _replica) = world.start();
+        role(&handle, Role::Leader).await;
+        add_all(&handle, 1..5).await;
+    }
+    let slots = world.keys("journal/0000/").await;
+    let slot = slots[2].as_str();
+    let faults = world.bucket.faults();
+    faults.add(FaultRule::on(Op::Get, Fault::Corrupt).below(slot).times(1));
+    faults.add(FaultRule::on(Op::Get, Fault::Unknown).below(slot).times(20));
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    assert_eq!(add(&handle, 5).await, Ok(15));
+    assert_eq!(faults.injected(), 21);
+}
+
+#[tokio::test]
 async fn what_a_scan_has_read_is_kept_when_one_slot_does_not_answer() {
     let world = World::new();
     {
