@@ -736,7 +736,7 @@ const MISSED_BY: [(Rule, u64); 14] = [
     (Rule::OneTenureOneClaim, 0),
     (Rule::OccupiedMayBeOurs, 2),
     (Rule::KnownInOrder, 0),
-    (Rule::BarrierBeforeAppend, 0),
+    (Rule::BarrierBeforeAppend, 277),
     (Rule::StampsGrow, 0),
     (Rule::StartsAreRepeated, 0),
 ];
