@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::received::Received;
+use crate::sent::Sent;
 
 /// The longest key, in bytes. Object stores allow 1,024 with the cluster's prefix included.
 pub const MAX_KEY_BYTES: usize = 512;
@@ -107,10 +108,11 @@ impl fmt::Debug for Key {
 
 /// An object's bytes in pieces, which stay pieces on the way to the socket. Cloning copies no
 /// bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Payload {
     pieces: Vec<Bytes>,
     checksum: Option<u32>,
+    sent: Option<Arc<Sent>>,
 }
 
 impl Payload {
@@ -119,6 +121,7 @@ impl Payload {
         Payload {
             pieces,
             checksum: None,
+            sent: None,
         }
     }
 
@@ -129,6 +132,19 @@ impl Payload {
             checksum: Some(checksum),
             ..self
         }
+    }
+
+    /// The same bytes; a bucket that sees them go notes in `sent` how many have gone.
+    pub fn with_sent(self, sent: Arc<Sent>) -> Self {
+        Payload {
+            sent: Some(sent),
+            ..self
+        }
+    }
+
+    /// Where a bucket notes how many bytes have gone, if somebody asked for it.
+    pub fn sent(&self) -> Option<&Arc<Sent>> {
+        self.sent.as_ref()
     }
 
     /// The CRC-32C of all bytes, computed if it is not known.
@@ -371,10 +387,9 @@ pub trait Bucket: Send + Sync + 'static {
     /// Deletes the object; one that does not exist is fine.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
 
-    /// The room on the file system of a bucket that is a directory; `None` for all others, and if it
-    /// cannot be told.
-    async fn space(&self) -> Option<Space> {
-        None
+    /// The room on the file system of a bucket that is a directory; `None` for all others.
+    async fn space(&self) -> std::io::Result<Option<Space>> {
+        Ok(None)
     }
 
     /// True if the bucket is behind a network, where one request may take far longer than the next.

@@ -22,6 +22,7 @@ use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::bucket::{check_prefix, check_range, short_object};
 use crate::received::Received;
 
+mod http;
 pub(crate) mod sign;
 pub(crate) mod witness;
 
@@ -108,6 +109,9 @@ impl Bucket for Cloud {
         let mut options = PutOptions::from(PutMode::Create);
         if self.checksums {
             options.extensions.insert(Checksum(body.checksum()));
+        }
+        if let Some(sent) = body.sent() {
+            options.extensions.insert(Arc::clone(sent));
         }
         let pieces = body.into_pieces().into_iter();
         let payload: PutPayload = pieces.filter(|piece| !piece.is_empty()).collect();

@@ -164,14 +164,14 @@ impl Bucket for Directory {
         .await
     }
 
-    async fn space(&self) -> Option<Space> {
+    async fn space(&self) -> io::Result<Option<Space>> {
         let inner = Arc::clone(&self.inner);
-        let look = move || rustix::fs::statvfs(&inner.root).ok();
+        let look = move || rustix::fs::statvfs(&inner.root);
         let found = host::task::spawn_blocking(look).await?;
-        Some(Space {
+        Ok(Some(Space {
             free: found.f_bavail.saturating_mul(found.f_frsize),
             total: found.f_blocks.saturating_mul(found.f_frsize),
-        })
+        }))
     }
 
     fn is_remote(&self) -> bool {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use host::clock::Instant;
 use host::rng::Rng;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::received::Received;
 
 /// What goes wrong in an operation.
@@ -191,6 +192,40 @@ impl Faults {
 pub struct Faulty {
     inner: Arc<dyn Bucket>,
     faults: Arc<Faults>,
+    uplink: Option<Uplink>,
+}
+
+/// A connection to the bucket that brings so many bytes a second, shared by all uploads.
+#[derive(Clone)]
+struct Uplink {
+    rate: u64,
+    /// When the pieces that are on their way have arrived.
+    free_at: Arc<Mutex<Instant>>,
+}
+
+impl Uplink {
+    /// What is sent at once: the uploads take turns by such pieces.
+    const PIECE: u64 = 64 << 10;
+    /// What the buffers of one connection take before anything has gone.
+    const BUFFERED: u64 = 1 << 20;
+
+    async fn send(&self, body: &Payload) {
+        let (length, mut gone) = (body.len(), 0);
+        while gone < length {
+            if let Some(sent) = body.sent() {
+                sent.note(length.min(gone + Uplink::BUFFERED));
+            }
+            let piece = Uplink::PIECE.min(length - gone);
+            let arrives = {
+                let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+                let takes = Duration::from_micros(piece * 1_000_000 / self.rate);
+                *free_at = host::clock::now().max(*free_at) + takes;
+                *free_at
+            };
+            host::clock::sleep_until(arrives).await;
+            gone += piece;
+        }
+    }
 }
 
 impl Faulty {
@@ -207,6 +242,19 @@ impl Faulty {
             faults: Arc::new(Faults {
                 state: Mutex::new(state),
             }),
+            uplink: None,
+        }
+    }
+
+    /// The same bucket, to which all uploads together bring so many bytes a second.
+    pub fn behind_uplink(self, bytes_per_second: u64) -> Self {
+        let uplink = Uplink {
+            rate: bytes_per_second.max(1),
+            free_at: Arc::default(),
+        };
+        Faulty {
+            uplink: Some(uplink),
+            ..self
         }
     }
 
@@ -251,6 +299,9 @@ impl Faulty {
 impl Bucket for Faulty {
     async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
         let op = Op::PutNew;
+        if let Some(uplink) = &self.uplink {
+            uplink.send(&body).await;
+        }
         match self.strike(op, key.as_str()).await? {
             Some(Fault::LoseReply) => {
                 let _ = self.inner.put_new(key, body).await?;
@@ -330,6 +381,10 @@ impl Bucket for Faulty {
             Some(Fault::LoseReply) => Faulty::lost(Op::List, prefix),
             _ => self.inner.list(prefix, start_after, limit).await,
         }
+    }
+
+    async fn space(&self) -> std::io::Result<Option<Space>> {
+        self.inner.space().await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {

@@ -10,7 +10,7 @@
 
 use std::future::poll_fn;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space, sho
 use crate::meter::Counters;
 use crate::received::{Received, join};
 use crate::retry::is_ours;
+use crate::sent::Sent;
 
 pub mod pace;
 pub mod race;
@@ -41,6 +42,8 @@ pub struct Hedged {
     inner: Arc<dyn Bucket>,
     counters: Arc<Counters>,
     shared: Mutex<Shared>,
+    /// Bytes of the uploads under way, all copies of them included.
+    uploading: Arc<AtomicU64>,
 }
 
 struct Shared {
@@ -53,7 +56,51 @@ struct Try<'a, T> {
     attempt: Attempt,
     why: Why,
     request: BoxFuture<'a, Result<T, Error>>,
-    received: Option<Arc<Received>>,
+    signs: Signs,
+    _upload: Upload,
+}
+
+/// Where a request under way shows that it moves.
+enum Signs {
+    None,
+    Read(Arc<Received>),
+    Write(Arc<Sent>),
+}
+
+impl Signs {
+    fn event(&self, attempt: Attempt) -> Option<Event> {
+        match self {
+            Signs::None => None,
+            Signs::Read(received) => Some(Event::Moved(attempt, received.moved_at()?)),
+            Signs::Write(sent) => {
+                let (bytes, at) = sent.last()?;
+                Some(Event::Sent(attempt, bytes, at))
+            }
+        }
+    }
+}
+
+/// The bytes of one request's body, which count as under way until this is dropped.
+struct Upload {
+    uploading: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Upload {
+    fn begin(uploading: &Arc<AtomicU64>, work: Work) -> Self {
+        let bytes = work.bytes();
+        uploading.fetch_add(bytes, Relaxed);
+        Upload {
+            uploading: Arc::clone(uploading),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.uploading.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 impl Hedged {
@@ -66,6 +113,7 @@ impl Hedged {
                 pace: Pace::default(),
                 rng: Rng::from_entropy(),
             }),
+            uploading: Arc::default(),
         }
     }
 
@@ -75,7 +123,7 @@ impl Hedged {
         work: Work,
         op: Op,
         key: &str,
-        mut make: impl FnMut() -> (BoxFuture<'a, Result<T, Error>>, Option<Arc<Received>>),
+        mut make: impl FnMut() -> (BoxFuture<'a, Result<T, Error>>, Signs),
     ) -> Result<T, Error> {
         let mut race = Race::new(work);
         let mut running: Vec<Try<'a, T>> = Vec::new();
@@ -86,17 +134,19 @@ impl Hedged {
                 match effect {
                     Effect::Start(attempt, why) => {
                         self.counters.sent(why);
-                        let (request, received) = make();
+                        let (request, signs) = make();
                         running.push(Try {
                             attempt,
                             why,
                             request,
-                            received,
+                            signs,
+                            _upload: Upload::begin(&self.uploading, work),
                         });
                     }
                     Effect::Drop(attempt) => {
-                        running.retain(|request| request.attempt != attempt);
-                        let lost = Error::unknown(op, key, "no answer");
+                        let lost = running.iter().position(|one| one.attempt == attempt);
+                        let signs = lost.map(|at| running.remove(at).signs);
+                        let lost = Error::unknown(op, key, silence(signs.as_ref(), work));
                         failed = Some(worse(failed, lost));
                     }
                     Effect::End => {
@@ -120,11 +170,8 @@ impl Hedged {
                     failed = Some(worse(failed, error));
                 }
                 None => {
-                    let moved = running.iter().filter_map(|request| {
-                        let at = request.received.as_ref()?.moved_at()?;
-                        Some(Event::Moved(request.attempt, at))
-                    });
-                    events.extend(moved);
+                    let moved = running.iter();
+                    events.extend(moved.filter_map(|one| one.signs.event(one.attempt)));
                     events.push(Event::Timer);
                 }
             }
@@ -136,6 +183,7 @@ impl Hedged {
         let mut effects = Vec::new();
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let Shared { pace, rng } = &mut *shared;
+        pace.uploading(self.uploading.load(Relaxed));
         for event in events.drain(..) {
             race.handle(now, event, pace, rng, &mut effects);
         }
@@ -144,8 +192,10 @@ impl Hedged {
 
     fn answered<T>(&self, race: &Race, winner: &Try<'_, T>) {
         let now = host::clock::now();
-        let received = winner.received.as_ref();
-        let began = received.and_then(|received| received.began_at());
+        let began = match &winner.signs {
+            Signs::Read(received) => received.began_at(),
+            Signs::Write(_) | Signs::None => None,
+        };
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         race.answered(now, winner.attempt, began.unwrap_or(now), &mut shared.pace);
         drop(shared);
@@ -175,7 +225,7 @@ impl Hedged {
                 part.answer(key, range.as_ref()).map(Some)
             };
             let request: BoxFuture<'_, Result<Option<Bytes>, Error>> = Box::pin(request);
-            (request, Some(received))
+            (request, Signs::Read(received))
         };
         self.race(Work::read(op), op, key.as_str(), make).await
     }
@@ -281,6 +331,17 @@ async fn next<T>(
     }
 }
 
+/// What is known of a request that was never answered.
+fn silence(signs: Option<&Signs>, work: Work) -> String {
+    match signs {
+        Some(Signs::Write(sent)) => {
+            let sent = sent.last().map_or(0, |(bytes, _)| bytes);
+            format!("no answer; {sent} of {} bytes had been sent", work.bytes())
+        }
+        _ => "no answer".to_owned(),
+    }
+}
+
 fn failure(error: &Error) -> Failure {
     match error {
         Error::Definite { .. } => Failure::Final,
@@ -309,7 +370,8 @@ impl Bucket for Hedged {
         let made = AtomicU32::new(0);
         let make = || {
             made.fetch_add(1, Relaxed);
-            let (body, made) = (body.clone(), &made);
+            let (sent, made) = (Arc::<Sent>::default(), &made);
+            let body = body.clone().with_sent(Arc::clone(&sent));
             let request = async move {
                 match self.inner.put_new(key, body.clone()).await? {
                     Put::Conflict if made.load(Relaxed) > 1 => {
@@ -320,7 +382,7 @@ impl Bucket for Hedged {
                 }
             };
             let request: BoxFuture<'_, Result<Put, Error>> = Box::pin(request);
-            (request, None)
+            (request, Signs::Write(sent))
         };
         self.race(Work::put(body.len()), Op::PutNew, key.as_str(), make)
             .await
@@ -346,7 +408,7 @@ impl Bucket for Hedged {
         if !self.inner.is_remote() {
             return single(GIVE_UP_AFTER, Op::Head, key.as_str(), self.inner.head(key)).await;
         }
-        let make = || (self.inner.head(key), None);
+        let make = || (self.inner.head(key), Signs::None);
         self.race(Work::read(Op::Head), Op::Head, key.as_str(), make)
             .await
     }
@@ -361,7 +423,7 @@ impl Bucket for Hedged {
             let list = self.inner.list(prefix, start_after, limit);
             return single(GIVE_UP_AFTER, Op::List, prefix, list).await;
         }
-        let make = || (self.inner.list(prefix, start_after, limit), None);
+        let make = || (self.inner.list(prefix, start_after, limit), Signs::None);
         self.race(Work::read(Op::List), Op::List, prefix, make)
             .await
     }
@@ -376,7 +438,7 @@ impl Bucket for Hedged {
         .await
     }
 
-    async fn space(&self) -> Option<Space> {
+    async fn space(&self) -> std::io::Result<Option<Space>> {
         self.inner.space().await
     }
 

@@ -24,3 +24,4 @@ pub mod outage;
 pub mod probe;
 pub mod received;
 pub mod retry;
+pub mod sent;

@@ -247,7 +247,7 @@ impl Bucket for Meter {
         result
     }
 
-    async fn space(&self) -> Option<Space> {
+    async fn space(&self) -> std::io::Result<Option<Space>> {
         self.inner.space().await
     }
 

@@ -50,7 +50,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// This process's environment, and timeouts beyond those of `hedge` for objects of 100 MiB.
+    /// This process's environment, and timeouts beyond those of `hedge`, which waits for an upload as
+    /// long as its bytes move.
     pub fn from_environment() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
@@ -59,7 +60,7 @@ impl Options {
             wanted.then_some((name, value.into_string().ok()?))
         });
         Options {
-            request_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(3),
             environment: variables.collect(),
         }
@@ -200,8 +201,11 @@ fn checksummed(
 }
 
 fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
-    let value = builder.get_config_value(&key).unwrap_or_default();
-    // The spellings that the client library reads as true.
+    is_true(&builder.get_config_value(&key).unwrap_or_default())
+}
+
+/// True for the spellings that the client library reads as true.
+pub(crate) fn is_true(value: &str) -> bool {
     ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
@@ -373,6 +377,53 @@ mod tests {
             let refused = open(url, &options).await.err().expect("refused");
             assert!(refused.to_string().contains(name), "{refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_credentials_that_cannot_be_sent_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("token");
+        let mut options = Options::from_environment();
+        let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+        options.environment = vec![(name.to_owned(), file.to_string_lossy().into_owned())];
+        assert!(open("s3://b", &options).await.is_ok(), "it may come later");
+        for (content, is_fine) in [("hush", true), ("hush\n", false), ("hush\u{1}", false)] {
+            std::fs::write(&file, content).unwrap();
+            let opened = open("s3://b", &options).await;
+            assert_eq!(opened.is_ok(), is_fine, "{content:?}");
+            if let Err(refused) = opened.map(drop) {
+                let refused = refused.to_string();
+                assert!(
+                    refused.contains(name) && !refused.contains("hush"),
+                    "{refused}"
+                );
+            }
+        }
+    }
+
+    /// Settings that pass every check and of which the client library can still build no request.
+    #[tokio::test]
+    async fn what_no_request_can_be_built_of_fails_and_ends_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("token");
+        let mut options = Options::from_environment();
+        let full = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+        options.environment = vec![
+            (full.to_owned(), "http://127.0.0.1:9".to_owned()),
+            (
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE".to_owned(),
+                file.to_string_lossy().into_owned(),
+            ),
+        ];
+        let bucket = open("s3://b", &options).await.unwrap();
+        std::fs::write(&file, "hush\n").unwrap();
+        let key = bucket::Key::new("a").unwrap();
+        let failed = bucket.get(&key).await.expect_err("no credentials");
+        assert!(matches!(failed, bucket::Error::Definite { .. }), "{failed}");
+        assert!(
+            failed.to_string().contains("files that they name"),
+            "{failed}"
+        );
     }
 
     #[tokio::test]

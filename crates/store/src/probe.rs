@@ -55,8 +55,8 @@ fn advice(error: &bucket::Error) -> &'static str {
         }
         bucket::Error::Unknown { .. } => {
             "Check that the endpoint in the bucket's URL is right, that the store is up, and that \
-             it can be reached from here. If only uploads fail, the store may not know their \
-             checksum: try checksum=none in the URL"
+             it can be reached from here. If only large uploads fail, the way to the store may be \
+             too slow for them: it has to take 4 Mbit/s"
         }
         bucket::Error::Throttled { .. } => {
             "The store asks for fewer requests: wait, or raise its limits for this bucket"
@@ -406,7 +406,10 @@ mod tests {
         let bucket: Arc<dyn Bucket> = Arc::new(faulty);
         let failed = run(&bucket).await.expect_err("it is away");
         assert!(matches!(failed, Error::Bucket(_)));
-        assert!(failed.to_string().contains("Check that"), "{failed}");
+        for word in ["Check that", "too slow"] {
+            assert!(failed.to_string().contains(word), "{failed}");
+        }
+        assert!(!failed.to_string().contains("checksum"), "{failed}");
     }
 
     #[tokio::test]

@@ -152,12 +152,12 @@ impl Retry {
 
     fn earn(&self) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.allowance.earn();
+        shared.allowance.earn(1);
     }
 
     fn spend(&self) -> bool {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.allowance.spend(host::clock::now()) || !self.holds(Restraint::Budget)
+        shared.allowance.spend(host::clock::now(), 1) || !self.holds(Restraint::Budget)
     }
 
     fn wait_after(&self, attempts: u32) -> Duration {

@@ -2,13 +2,17 @@
 //! needs the journal, and the journal needs space. While less is free, no records are accepted. It
 //! must not know Kafka.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use host::log_limit::LogLimit;
 use store::bucket::{Bucket, Space};
 
 /// How often the free space is measured: a fast disk takes some hundred MiB in this time.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The time for one line of the log about looks that fail.
+const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// The reserve if the operator sets none: a twentieth of the file system within these bounds, but
 /// never more than a quarter of it.
 const DERIVED_MIN: u64 = 256 << 20;
@@ -22,6 +26,7 @@ pub(crate) struct Reserve {
     /// bounds.
     free: AtomicU64,
     kept: AtomicU64,
+    failures: LogLimit,
 }
 
 impl Reserve {
@@ -30,6 +35,7 @@ impl Reserve {
             wanted,
             free: AtomicU64::new(u64::MAX),
             kept: AtomicU64::new(0),
+            failures: LogLimit::every(FAILURES_LOGGED_EVERY),
         }
     }
 
@@ -63,16 +69,32 @@ impl Reserve {
 
     /// Measures the free space at intervals, for ever; returns if the bucket has no bounds.
     pub(crate) async fn watch(&self, bucket: &dyn Bucket) {
-        while let Some(space) = bucket.space().await {
-            let was_short = self.is_short();
-            self.note(space);
-            match self.obstacle() {
-                Some(why) if !was_short => tracing::error!(%why, "no records are taken"),
-                None if was_short => tracing::info!("there is room again: records are taken"),
-                _ => {}
-            }
+        while self.looked(bucket.space().await) {
             host::clock::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Takes in what a look found; false if there is nothing to watch. A look that failed, as on a
+    /// network file system that is away for a moment, leaves the last one in force.
+    fn looked(&self, found: io::Result<Option<Space>>) -> bool {
+        let space = match found {
+            Ok(Some(space)) => space,
+            Ok(None) => return false,
+            Err(error) => {
+                if let Some(left_out) = self.failures.pass(host::clock::now()) {
+                    tracing::warn!(%error, left_out, "the free space of the bucket's file system is not known");
+                }
+                return true;
+            }
+        };
+        let was_short = self.is_short();
+        self.note(space);
+        match self.obstacle() {
+            Some(why) if !was_short => tracing::error!(%why, "no records are taken"),
+            None if was_short => tracing::info!("there is room again: records are taken"),
+            _ => {}
+        }
+        true
     }
 }
 
@@ -114,5 +136,17 @@ mod tests {
             total,
         });
         assert_eq!((reserve.is_short(), reserve.obstacle()), (false, None));
+    }
+
+    #[test]
+    fn a_look_that_fails_ends_no_watch_and_changes_nothing() {
+        let reserve = Reserve::new(10);
+        let space = |free| Ok(Some(Space { free, total: 100 }));
+        assert!(reserve.looked(space(9)));
+        assert!(reserve.looked(Err(io::ErrorKind::StaleNetworkFileHandle.into())));
+        assert!(reserve.is_short());
+        assert!(reserve.looked(space(10)));
+        assert!(!reserve.is_short());
+        assert!(!reserve.looked(Ok(None)), "a bucket without bounds");
     }
 }

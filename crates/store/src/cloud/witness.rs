@@ -4,17 +4,20 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use futures::FutureExt;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
-    HttpResponseBody, HttpService, ReqwestConnector,
+    HttpResponseBody, HttpService,
 };
 
+use super::http;
 use super::sign::Signer;
 
 /// The longest error code that is kept; real ones have some twenty bytes.
@@ -43,15 +46,28 @@ pub(crate) enum Reply<T> {
     Failed(object_store::Error, Seen),
 }
 
-/// Runs `work` and notes the last answer that its requests got.
+/// Runs `work` and notes the last answer that its requests got. The client library panics on settings
+/// and credentials of which it can build no request; some of them come from files and services, any
+/// time.
 pub(crate) async fn watch<T>(work: impl Future<Output = object_store::Result<T>>) -> Reply<T> {
     SEEN.scope(RefCell::default(), async {
-        match work.await {
+        let ended = AssertUnwindSafe(work).catch_unwind().await;
+        match ended.unwrap_or_else(|_| Err(unbuildable())) {
             Ok(value) => Reply::Done(value),
             Err(error) => Reply::Failed(error, SEEN.with(RefCell::take)),
         }
     })
     .await
+}
+
+fn unbuildable() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "client",
+        source: "no request can be built of the settings and credentials: look for spaces, line feeds and \
+                 other characters that cannot be sent in AWS_*, GOOGLE_* or AZURE_* variables and in the \
+                 files that they name"
+            .into(),
+    }
 }
 
 fn note(seen: Seen) {
@@ -66,7 +82,6 @@ pub(crate) struct Checksum(pub(crate) u32);
 /// Connects as the client library does, and watches.
 #[derive(Debug, Default)]
 pub(crate) struct Connector {
-    inner: ReqwestConnector,
     signer: Option<Arc<Signer>>,
 }
 
@@ -74,7 +89,6 @@ impl Connector {
     /// A connector whose requests, which the library leaves unsigned, are signed by `signer`.
     pub(crate) fn signing(signer: Signer) -> Self {
         Connector {
-            inner: ReqwestConnector::default(),
             signer: Some(Arc::new(signer)),
         }
     }
@@ -83,7 +97,7 @@ impl Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(Watched {
-            client: self.inner.connect(options)?,
+            client: http::client(options)?,
             signer: self.signer.clone(),
         }))
     }
@@ -91,7 +105,7 @@ impl HttpConnector for Connector {
 
 #[derive(Debug)]
 struct Watched {
-    client: HttpClient,
+    client: reqwest::Client,
     signer: Option<Arc<Signer>>,
 }
 
@@ -110,7 +124,7 @@ impl HttpService for Watched {
             sent: true,
             ..Seen::default()
         });
-        let response = self.client.execute(request).await?;
+        let response = http::send(&self.client, request).await?;
         let status = response.status();
         let mut seen = Seen {
             sent: true,
@@ -167,5 +181,15 @@ mod tests {
         assert_eq!(code_in(body), "NoSuchKey");
         assert_eq!(code_in(b"<html>not found</html>"), "");
         assert_eq!(code_in(b"<Code>\xff"), "");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_client_library_is_an_error_of_one_request() {
+        let work = async { panic!("request must be valid") };
+        let Reply::<()>::Failed(error, seen) = watch(work).await else {
+            panic!("it failed");
+        };
+        assert!(error.to_string().contains("AWS_*"), "{error}");
+        assert!(!seen.sent);
     }
 }

@@ -15,7 +15,7 @@ const RUNNING_MAX: usize = 3;
 /// Failures after which an operation fails.
 const FAILURES_MAX: u32 = 6;
 /// An operation fails after this long without a sign of life from any of its requests, and
-/// the time that an upload needs.
+/// the time that the uploads under way need.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The pauses after failures: short, since callers with more patience repeat the whole operation.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
@@ -42,6 +42,8 @@ pub enum Event {
     Begun,
     /// A request showed a sign of life at this time: its answer began, or more of it came.
     Moved(Attempt, Instant),
+    /// So many bytes of the request's body had been taken by its connection at this time.
+    Sent(Attempt, u64, Instant),
     Failed(Attempt, Failure),
     /// The time of [`Race::deadline`] has come.
     Timer,
@@ -81,15 +83,19 @@ pub struct Race {
     running: Vec<Running>,
     made: u32,
     failures: u32,
-    /// When the last bytes came, from whichever request. A start is no sign of life here: copies
-    /// that only start would keep an operation for ever.
+    /// When the last bytes came, from whichever request, or when one had sent more of the body than
+    /// any before. Neither a start nor the same bytes once more are a sign of life here: copies would
+    /// keep an operation for ever.
     alive_at: Instant,
+    /// The most bytes of the body that one request had sent.
+    furthest: u64,
     /// When the next request is made if none is under way.
     again_at: Option<Instant>,
     /// When the allowance may be asked again for one more copy.
     ask_at: Instant,
-    hedge_after: Duration,
+    hedge_after: Option<Duration>,
     repeat_after: Duration,
+    upload_max: Duration,
 }
 
 impl Race {
@@ -101,10 +107,12 @@ impl Race {
             made: 0,
             failures: 0,
             alive_at: Instant::default(),
+            furthest: 0,
             again_at: None,
             ask_at: Instant::default(),
-            hedge_after: Duration::ZERO,
+            hedge_after: None,
             repeat_after: Duration::ZERO,
+            upload_max: Duration::ZERO,
         }
     }
 
@@ -116,23 +124,40 @@ impl Race {
         rng: &mut Rng,
         out: &mut Vec<Effect>,
     ) {
+        // What others upload changes with time.
+        self.repeat_after = pace.repeat_after(self.work);
+        self.upload_max = pace.upload_max(self.work);
         match event {
             Event::Begun => {
-                pace.asked();
+                pace.asked(self.work);
                 self.hedge_after = pace.hedge_after(self.work);
-                self.repeat_after = pace.repeat_after(self.work);
                 self.start(now, Why::First, out);
             }
             Event::Moved(attempt, at) => {
-                let mut running = self.running.iter_mut();
-                if let Some(moved) = running.find(|running| running.attempt == attempt) {
-                    moved.moved = moved.moved.max(at);
+                if self.moved(attempt, at) {
+                    self.alive_at = self.alive_at.max(at);
+                }
+            }
+            Event::Sent(attempt, bytes, at) => {
+                if self.moved(attempt, at) && bytes > self.furthest {
+                    self.furthest = bytes;
                     self.alive_at = self.alive_at.max(at);
                 }
             }
             Event::Failed(attempt, failure) => self.failed(now, attempt, failure, pace, rng, out),
             Event::Timer => self.look(now, pace, out),
         }
+    }
+
+    /// Notes a sign of life; false if the request is not under way any more.
+    fn moved(&mut self, attempt: Attempt, at: Instant) -> bool {
+        let mut running = self.running.iter_mut();
+        let running = running.find(|running| running.attempt == attempt);
+        let is_running = running.is_some();
+        if let Some(running) = running {
+            running.moved = running.moved.max(at);
+        }
+        is_running
     }
 
     /// Notes that a request was answered; the answer began at `began`.
@@ -148,13 +173,16 @@ impl Race {
         if self.running.is_empty() {
             return self.again_at;
         }
-        let moved = self.moved_at();
-        let patience = match self.running.len() < RUNNING_MAX {
-            true => self.hedge_after,
-            false => self.repeat_after,
-        };
-        let next = (moved + patience).max(self.ask_at);
+        let next = (self.moved_at() + self.patience()).max(self.ask_at);
         Some(next.min(self.given_up_at()))
+    }
+
+    /// How long after the last sign of life a request may be added.
+    fn patience(&self) -> Duration {
+        let hedge_after = self
+            .hedge_after
+            .filter(|_| self.running.len() < RUNNING_MAX);
+        hedge_after.map_or(self.repeat_after, |after| after.min(self.repeat_after))
     }
 
     /// When one of the requests under way last showed a sign of life, its start included.
@@ -167,7 +195,7 @@ impl Race {
     /// bucket may only have become slow.
     fn given_up_at(&self) -> Instant {
         let oldest = self.running.first().map(|oldest| oldest.started);
-        self.alive_at.max(oldest.unwrap_or_default()) + GIVE_UP_AFTER + self.work.slowest_upload()
+        self.alive_at.max(oldest.unwrap_or_default()) + GIVE_UP_AFTER + self.upload_max
     }
 
     fn failed(
@@ -188,7 +216,7 @@ impl Race {
             return;
         }
         let is_last = failure == Failure::Final || self.failures >= FAILURES_MAX;
-        if is_last || !pace.may_repeat(now) {
+        if is_last || !pace.may_repeat(now, self.work) {
             out.push(Effect::End);
             return;
         }
@@ -209,12 +237,13 @@ impl Race {
             return;
         }
         let silent = now.since(self.moved_at());
-        if now < self.ask_at || silent < self.hedge_after {
+        if now < self.ask_at || silent < self.patience() {
             return;
         }
-        if self.running.len() < RUNNING_MAX && pace.may_hedge(now) {
+        let may_hedge = self.hedge_after.is_some_and(|after| silent >= after);
+        if may_hedge && self.running.len() < RUNNING_MAX && pace.may_hedge(now, self.work) {
             self.start(now, Why::Hedge, out);
-        } else if silent >= self.repeat_after && pace.may_repeat(now) {
+        } else if silent >= self.repeat_after && pace.may_repeat(now, self.work) {
             if self.running.len() >= RUNNING_MAX {
                 out.push(Effect::Drop(self.running.remove(1).attempt));
             }
@@ -313,7 +342,8 @@ mod tests {
     #[test]
     fn without_hedges_left_a_lost_request_is_sent_again_and_the_oldest_is_kept() {
         let mut case = Case::new();
-        while case.pace.may_hedge(Instant::from_millis(1_000)) {}
+        let (now, work) = (Instant::from_millis(1_000), case.race.work);
+        while case.pace.may_hedge(now, work) {}
         // The next operation earns less than one whole hedge.
         case.at(1_000, Event::Begun);
         let mut sent = case.until(4_000).into_iter();
@@ -369,7 +399,7 @@ mod tests {
         let mut case = Case::new();
         case.at(1_000, Event::Begun);
         let (at, last) = *case.until(60_000).last().expect("it ends");
-        assert_eq!((at, last), (11_001, Effect::End));
+        assert_eq!((at, last), (11_002, Effect::End));
     }
 
     #[test]
@@ -384,15 +414,64 @@ mod tests {
         }
         // The last bytes came at 14,960; copies that only start are no sign of life.
         let (at, last) = *case.until(60_000).last().expect("it ends");
-        assert_eq!((at, last), (24_961, Effect::End));
+        assert_eq!((at, last), (24_962, Effect::End));
     }
 
     #[test]
-    fn a_large_upload_is_given_up_later_by_the_time_that_its_bytes_need() {
+    fn a_large_upload_is_given_up_later_by_the_time_that_all_bytes_under_way_need() {
+        for (others, expected) in [(0, 71_001), (60 << 20, 131_001)] {
+            let mut case = Case::new();
+            case.race = Race::new(Work::put(30 << 20));
+            case.pace.uploading(others);
+            case.at(1_000, Event::Begun);
+            let (at, last) = *case.until(200_000).last().expect("it ends");
+            assert_eq!((at, last), (expected, Effect::End));
+        }
+    }
+
+    #[test]
+    fn an_upload_whose_bytes_go_on_is_left_alone_and_given_up_only_once_they_stop() {
+        for known in [false, true] {
+            let (mut case, work) = (Case::new(), Work::put(8 << 20));
+            if known {
+                let at = Instant::from_millis(1);
+                (0..20).for_each(|_| case.pace.answered(at, work, 400 * MS));
+            }
+            case.race = Race::new(work);
+            case.at(1_000, Event::Begun);
+            // An uplink of 1 Mbit/s takes 64 KiB in half a second.
+            for piece in 1..=128 {
+                let millis = 1_000 + piece * 500;
+                let sent = Event::Sent(0, piece << 16, Instant::from_millis(millis));
+                case.at(millis, sent);
+                assert_eq!(case.at(millis + 499, Event::Timer), [], "{piece} {known}");
+            }
+            let (at, last) = *case.until(200_000).last().expect("it ends");
+            assert_eq!((at, last), (65_000 + 26_001, Effect::End));
+        }
+    }
+
+    #[test]
+    fn copies_that_only_send_the_same_bytes_again_keep_no_operation() {
         let mut case = Case::new();
-        case.race = Race::new(Work::put(30 << 20));
         case.at(1_000, Event::Begun);
-        let (at, last) = *case.until(100_000).last().expect("it ends");
-        assert_eq!((at, last), (41_001, Effect::End));
+        case.at(1_000, Event::Sent(0, 1_000, Instant::from_millis(1_000)));
+        let mut now = 1_000;
+        let ended = loop {
+            let at = case.race.deadline().expect("a deadline").as_millis() + 1;
+            assert!(at >= now && at < 20_000);
+            now = at;
+            let out = case.at(now, Event::Timer);
+            for effect in &out {
+                if let Effect::Start(attempt, _) = effect {
+                    let sent = Event::Sent(*attempt, 1_000, Instant::from_millis(now));
+                    case.at(now, sent);
+                }
+            }
+            if out.contains(&Effect::End) {
+                break now;
+            }
+        };
+        assert!((11_000..11_020).contains(&ended), "{ended}");
     }
 }

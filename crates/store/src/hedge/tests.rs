@@ -208,3 +208,50 @@ fn a_store_that_promised_less_than_was_asked_for_has_a_short_object() {
         Ok(Bytes::from("23456789"))
     );
 }
+
+const MIB: u64 = 1 << 20;
+/// Writers that wait for their own upload before the next, as producers do, and their uploads.
+const WRITERS: u64 = 16;
+const UPLOADS: u64 = 5;
+
+/// Probes a bucket behind an uplink of so many bits a second and uploads files of 1 MiB, each with a
+/// small entry after it: how long that took, and what was sent again.
+fn over_uplink(mbit: u64) -> (Duration, Extra) {
+    let scenario = async move {
+        let faulty = Faulty::new(Arc::new(Memory::new()), 1).behind_uplink(mbit * 125_000);
+        let meter = Meter::new(Arc::new(faulty));
+        let counters = Arc::clone(meter.counters());
+        let bucket: Arc<dyn Bucket> = Arc::new(Hedged::new(Arc::new(meter), Arc::clone(&counters)));
+        let begun = host::clock::now();
+        assert_eq!(crate::probe::run(&bucket).await, Ok(()));
+        let writers = (0..WRITERS).map(|writer| {
+            let bucket = Arc::clone(&bucket);
+            host::task::spawn("writer", async move {
+                for upload in 0..UPLOADS {
+                    let file = Key::new(format!("files/{writer}/{upload}")).unwrap();
+                    let body = Bytes::from(vec![1; MIB as usize]);
+                    assert_eq!(bucket.put_new(&file, body.into()).await, Ok(Put::Created));
+                    let entry = Key::new(format!("journal/{writer}/{upload}")).unwrap();
+                    let body = Bytes::from_static(b"entry");
+                    assert_eq!(bucket.put_new(&entry, body.into()).await, Ok(Put::Created));
+                }
+            })
+            .join()
+        });
+        let ended = futures::future::join_all(writers).await;
+        assert!(ended.iter().all(Option::is_some));
+        (host::clock::now().since(begun), counters.extra())
+    };
+    let ran = host::seeded::run(1, Box::new(|_, _| {}), scenario);
+    ran.expect("it ends").value
+}
+
+#[test]
+fn over_a_slow_uplink_a_node_gets_ready_and_its_uploads_do_not_starve_each_other() {
+    for mbit in [8, 20, 100] {
+        let (took, extra) = over_uplink(mbit);
+        let bytes = (WRITERS * UPLOADS + 8) * MIB;
+        let needed = Duration::from_micros(bytes * 8 / mbit);
+        assert!(took < needed * 5 / 4, "{mbit} Mbit/s: {took:?}, {extra:?}");
+    }
+}

@@ -43,10 +43,13 @@ fn is_endpoint(value: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => is_name(host),
     };
-    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte);
     is_host
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
-        && path.bytes().all(is_path)
+        && path.bytes().all(is_path_byte)
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte)
 }
 
 /// Refuses a name that no cloud gives to a bucket, container, account or region.
@@ -78,8 +81,15 @@ pub(super) fn variable(name: &str, value: &str) -> Result<(), String> {
     if is_url && name != "AZURE_USE_FABRIC_ENDPOINT" {
         return endpoint(name, value);
     }
-    if name.ends_with("_REGION") {
+    // These become parts of a URL.
+    let names = ["_REGION", "_TENANT_ID", "_AUTHORITY_ID", "_ACCOUNT_NAME"];
+    if names.iter().any(|end| name.ends_with(end)) {
         return self::name(name, value);
+    }
+    if name.ends_with("_RELATIVE_URI")
+        && !(value.starts_with('/') && value.bytes().all(is_path_byte))
+    {
+        return Err(format!("{name} is no path: write it as /PATH"));
     }
     if value.trim() != value {
         return Err(format!(
@@ -92,6 +102,16 @@ pub(super) fn variable(name: &str, value: &str) -> Result<(), String> {
     if value.contains(char::is_control) || !(is_path || value.is_ascii()) {
         return Err(format!(
             "{name} has a character that cannot be sent: take it out"
+        ));
+    }
+    // The client library puts this file into a header as it is.
+    if name == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+        && let Ok(token) = std::fs::read_to_string(value)
+        && token.contains(|letter: char| letter.is_control() || !letter.is_ascii())
+    {
+        return Err(format!(
+            "the file {value} that {name} names has a line feed or another character that cannot be sent: \
+             take it out (a file made with 'echo' ends with one: 'echo -n' leaves it away)"
         ));
     }
     Ok(())
@@ -144,6 +164,11 @@ mod tests {
             ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/mein schlüssel"),
             ("GOOGLE_SERVICE_ACCOUNT_KEY", "{\n}\n"),
             ("AZURE_USE_FABRIC_ENDPOINT", "true"),
+            ("AZURE_TENANT_ID", "72f988bf-86f1-41af-91ab-2d7cd011db47"),
+            (
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "/v2/credentials/a-b",
+            ),
         ] {
             assert_eq!(variable(name, good), Ok(()));
         }
@@ -158,6 +183,10 @@ mod tests {
             ("AWS_METADATA_ENDPOINT", "h"),
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "h"),
             ("AZURE_STORAGE_AUTHORITY_HOST", "h"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/a b"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", ":99999/x"),
+            ("AZURE_TENANT_ID", "a b"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "a b"),
         ] {
             let refused = variable(name, bad).expect_err(bad);
             assert!(refused.contains(name), "{refused}");
