@@ -296,7 +296,8 @@ fn put(
         return Begun::Done(answer.finish(&context.metrics));
     }
     if context.reserve.is_short() {
-        answer.fail(ErrorCode::KafkaStorageError, Some(NO_ROOM));
+        let failure = crate::data::produce::Failure::NotStored;
+        answer.fail(errors::of_failure(failure), Some(NO_ROOM));
         return Begun::Done(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);

@@ -1,10 +1,12 @@
 //! The answers that producers get, and the records that are written then.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store::bucket::Op;
-use store::faulty::{Fault, FaultRule};
+use store::directory::Directory;
+use store::faulty::{Fault, FaultRule, Faulty};
 use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
@@ -17,6 +19,7 @@ use wire::messages::produce::{PartitionProduceData, ProduceRequest};
 use crate::client::{
     batch, fetch_request, large_batch, only, partition_of, produce_request, values_of,
 };
+use crate::control::Fake;
 use crate::stand::{Stand, settings};
 
 #[tokio::test]
@@ -75,6 +78,34 @@ async fn another_agent_reads_it_from_the_bucket() {
     // The agent that wrote the records has kept them in memory.
     assert_eq!(values_of(&client.fetch("t", 0, 0).await).len(), 2);
     assert_eq!(first.bucket.faults().calls(Op::Get), before + 2);
+}
+
+#[tokio::test]
+async fn while_the_disk_is_almost_full_producers_get_the_code_that_every_client_repeats() {
+    let place = tempfile::tempdir().expect("a directory");
+    let disk = Directory::open(place.path().to_owned()).expect("a bucket");
+    let greedy = agent::Settings {
+        bucket_reserve_bytes: u64::MAX,
+        ..settings()
+    };
+    let bucket = Arc::new(Faulty::new(Arc::new(disk), 1));
+    let stand = Stand::over(greedy, Fake::new(), bucket).await;
+    stand.topic("t", 1, &[]).await;
+    let mut client = stand.client().await;
+    // Until the agent has looked for the first time, records are taken.
+    let refused = loop {
+        let produced = client.produce("t", 0, batch(&["a"])).await;
+        if produced.error_code != 0 {
+            break produced;
+        }
+    };
+    assert_eq!(
+        refused.error_code,
+        ErrorCode::NotLeaderOrFollower.code(),
+        "sarama does not repeat KAFKA_STORAGE_ERROR"
+    );
+    let why = refused.error_message.expect("a reason");
+    assert!(why.as_str().contains("no room"), "{why:?}");
 }
 
 #[tokio::test]
