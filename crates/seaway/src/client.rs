@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
 use host::backoff::Backoff;
 use host::clock::{self, Instant};
@@ -22,8 +22,8 @@ use crate::data_dir;
 
 /// How long one address may take to accept: Kafka's `socket.connection.setup.timeout.ms`.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// Time an answer may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// Time an answer may take: the cluster itself gives a request up after thirty seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 /// How long a request is repeated that the cluster cannot answer just now.
 const REPEAT_LIMIT: Duration = Duration::from_secs(60);
 /// The pauses between these repetitions.
@@ -46,9 +46,20 @@ pub struct Target {
 #[error("{sentence}")]
 pub struct Refused {
     sentence: String,
+    code: Option<ErrorCode>,
     /// True if Kafka's clients would ask again.
     pub passes: bool,
 }
+
+/// Nothing accepted a connection, so nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreached(String);
+
+/// The answer did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", ANSWER_LIMIT.as_secs())]
+struct Unanswered;
 
 /// How long a request is repeated, and the pauses between.
 pub struct Patience {
@@ -74,23 +85,35 @@ impl Patience {
     }
 }
 
-/// True if the cluster refused only for the moment.
-pub fn passes(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<Refused>()
-        .is_some_and(|refused| refused.passes)
+/// What is known of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It failed for good.
+    Failed,
+    /// It was not carried out, and may be later.
+    NotDone,
+    /// It may have been carried out.
+    Unknown,
 }
 
-/// True if a connection broke or could not be made: a request that changes nothing may be repeated
-/// then.
-fn is_lost(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some()
+fn fate(error: &anyhow::Error) -> Fate {
+    match error.downcast_ref::<Refused>() {
+        Some(refused) if refused.code == Some(ErrorCode::RequestTimedOut) => Fate::Unknown,
+        Some(refused) if refused.passes => Fate::NotDone,
+        Some(_) => Fate::Failed,
+        None if error.is::<Unreached>() => Fate::NotDone,
+        None if error.is::<std::io::Error>() || error.is::<Unanswered>() => Fate::Unknown,
+        None => Fate::Failed,
+    }
 }
 
 /// A connection to the cluster.
 pub struct Client {
+    /// The addresses to try; those that the node in `data_dir` tells if there are none.
     addresses: Vec<String>,
-    stream: TcpStream,
+    data_dir: PathBuf,
+    /// `None` after it broke, until the next request.
+    stream: Option<TcpStream>,
     buffer: BytesMut,
     correlation_id: i32,
 }
@@ -98,20 +121,20 @@ pub struct Client {
 impl Client {
     /// Connects to the cluster that `target` names.
     pub async fn connect(target: &Target) -> Result<Self> {
-        let addresses: Vec<String> = match &target.bootstrap {
-            Some(bootstrap) => bootstrap.0.iter().map(Address::to_string).collect(),
-            None => vec![data_dir::published(&target.data_dir)?.kafka],
-        };
-        Ok(Client {
-            stream: dial_any(&addresses).await?,
-            addresses,
+        let named = target.bootstrap.iter().flat_map(|bootstrap| &bootstrap.0);
+        let mut client = Client {
+            addresses: named.map(Address::to_string).collect(),
+            data_dir: target.data_dir.clone(),
+            stream: None,
             buffer: BytesMut::new(),
             correlation_id: 0,
-        })
+        };
+        client.dial().await?;
+        Ok(client)
     }
 
-    /// Sends a request that changes nothing, until `read` finds an answer in the response; on a new
-    /// connection if this one breaks.
+    /// Sends a request that changes nothing, or the same if it is made twice, until `read` finds an
+    /// answer in the response; on a new connection if this one breaks.
     pub async fn ask<R: RequestBody, T>(
         &mut self,
         request: &R,
@@ -121,56 +144,79 @@ impl Client {
         let mut patience = Patience::start();
         loop {
             match self.call(request, version).await.and_then(&read) {
-                Ok(answer) => return Ok(answer),
-                Err(error) if passes(&error) => patience.pause_after(error).await?,
-                Err(error) if is_lost(&error) => {
-                    patience.pause_after(error).await?;
-                    self.reconnect().await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Sends a request that changes something; repeats it if the cluster refused it for the moment,
-    /// since then nothing was done. If the connection breaks, the change may have been made: the
-    /// error says so.
-    pub async fn order<R: RequestBody, T>(
-        &mut self,
-        request: &R,
-        version: i16,
-        read: impl Fn(R::Response) -> Result<T>,
-    ) -> Result<T> {
-        let mut patience = Patience::start();
-        loop {
-            match self.call(request, version).await.and_then(&read) {
-                Err(error) if passes(&error) => patience.pause_after(error).await?,
+                Err(error) if fate(&error) != Fate::Failed => patience.pause_after(error).await?,
                 answer => return answer,
             }
         }
     }
 
-    /// Opens a new connection and drops the old one with what is left on it.
-    async fn reconnect(&mut self) -> Result<()> {
-        self.stream = dial_any(&self.addresses).await?;
-        self.buffer.clear();
-        Ok(())
+    /// Sends a request that changes something until it is done. Once an outcome was unknown,
+    /// the error `done` of a later attempt says that an earlier one has done it: `None` then.
+    pub async fn order<R: RequestBody, T>(
+        &mut self,
+        request: &R,
+        version: i16,
+        done: ErrorCode,
+        read: impl Fn(R::Response) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (mut patience, mut in_doubt) = (Patience::start(), false);
+        loop {
+            let error = match self.call(request, version).await.and_then(&read) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) => error,
+            };
+            let refused = error.downcast_ref::<Refused>();
+            if in_doubt && refused.is_some_and(|refused| refused.code == Some(done)) {
+                return Ok(None);
+            }
+            match fate(&error) {
+                Fate::Failed => return Err(error),
+                Fate::NotDone => {}
+                Fate::Unknown => in_doubt = true,
+            }
+            patience.pause_after(error).await?;
+        }
     }
 
-    /// Sends a request once and waits for the answer.
+    /// Opens a connection unless there is one.
+    async fn dial(&mut self) -> Result<&mut TcpStream> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                self.buffer.clear();
+                // A node that starts again may listen elsewhere.
+                let addresses = match self.addresses.is_empty() {
+                    true => {
+                        let told = data_dir::published(&self.data_dir);
+                        vec![told.map_err(|error| Unreached(format!("{error:#}")))?.kafka]
+                    }
+                    false => self.addresses.clone(),
+                };
+                dial_any(&addresses).await?
+            }
+        };
+        Ok(self.stream.insert(stream))
+    }
+
+    /// Sends a request once and waits for the answer. Whatever is left of a failed exchange goes with
+    /// its connection.
     async fn call<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
-        match host::clock::timeout(ANSWER_LIMIT, self.exchange(request, version)).await {
-            Ok(response) => response,
-            Err(_) => bail!("no answer within {} s", ANSWER_LIMIT.as_secs()),
+        let exchange = self.exchange(request, version);
+        let answer = host::clock::timeout(ANSWER_LIMIT, exchange).await;
+        let answer = answer.unwrap_or_else(|_| Err(Unanswered.into()));
+        if answer.is_err() {
+            self.stream = None;
         }
+        answer
     }
 
     async fn exchange<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
         self.correlation_id += 1;
         let client_id = Str::from_static("seaway-cli");
         let rope = encode_request(request, self.correlation_id, Some(&client_id), version)?;
+        let stream = self.dial().await?;
         for piece in rope.pieces() {
-            self.stream.write_all(piece).await?;
+            stream.write_all(piece).await?;
         }
         let frame = self.frame().await?;
         let (correlation_id, response) = decode_response::<R>(&frame, version)?;
@@ -187,7 +233,9 @@ impl Client {
                 Split::Frame(frame) => return Ok(frame),
                 Split::More { reserve_bytes } => self.buffer.reserve(reserve_bytes),
             }
-            let count = self.stream.read_buf(&mut self.buffer).await?;
+            let stream = self.stream.as_mut().ok_or(std::io::ErrorKind::NotConnected);
+            let stream = stream.map_err(std::io::Error::from)?;
+            let count = stream.read_buf(&mut self.buffer).await?;
             if count == 0 {
                 let closed = "the cluster closed the connection";
                 return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, closed).into());
@@ -197,7 +245,7 @@ impl Client {
 }
 
 /// Connects to the first address that accepts: any agent serves every partition.
-async fn dial_any(addresses: &[String]) -> Result<TcpStream> {
+async fn dial_any(addresses: &[String]) -> Result<TcpStream, Unreached> {
     let mut refusals = Vec::new();
     for address in addresses {
         match host::clock::timeout(DIAL_LIMIT, host::net::dial(address)).await {
@@ -209,10 +257,10 @@ async fn dial_any(addresses: &[String]) -> Result<TcpStream> {
             )),
         }
     }
-    bail!(
+    Err(Unreached(format!(
         "nothing accepts a connection; is the cluster running? {}",
         refusals.join("; ")
-    )
+    )))
 }
 
 /// Turns the error code of an answer into an error that names it; `what` is what the request was
@@ -235,36 +283,12 @@ pub fn check(code: i16, message: Option<&Str>, what: &str) -> Result<(), Refused
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId
             )
     });
-    Err(Refused { sentence, passes })
+    Err(Refused {
+        sentence,
+        code: known,
+        passes,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_told_from_what_does_not() {
-        let passes = |code| check(code, None, "t").expect_err("an error").passes;
-        assert!(passes(ErrorCode::KafkaStorageError.code()));
-        assert!(passes(ErrorCode::LeaderNotAvailable.code()));
-        assert!(!passes(ErrorCode::UnknownTopicOrPartition.code()));
-        assert!(!passes(ErrorCode::TopicAuthorizationFailed.code()));
-    }
-
-    #[tokio::test]
-    async fn addresses_are_tried_in_turn() {
-        let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = host::net::listen(local).await.expect("a free port");
-        let alive = listener.local_addr().expect("its address").to_string();
-        let closed = host::net::listen(local).await.expect("a free port");
-        let dead = closed.local_addr().expect("its address").to_string();
-        drop(closed);
-        dial_any(&[dead.clone(), alive]).await.expect("the second");
-        let error = dial_any(&[dead.clone(), "no.such.host.invalid:1".to_owned()]).await;
-        let error = error.expect_err("nobody there").to_string();
-        assert!(
-            error.contains(&dead) && error.contains("no.such.host.invalid"),
-            "{error}"
-        );
-    }
-}
+mod tests;

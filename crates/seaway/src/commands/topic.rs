@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use wire::errors::ErrorCode;
 use wire::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -146,12 +147,15 @@ async fn create(
         check(result.error_code, result.error_message.as_ref(), name)?;
         Ok(result)
     };
-    let result = client.order(&request, 7, created).await?;
-    say!(
-        "created {name} with {} partitions, id {}",
-        result.num_partitions,
-        result.topic_id
-    );
+    let exists = ErrorCode::TopicAlreadyExists;
+    let (partitions, id) = match client.order(&request, 7, exists, created).await? {
+        Some(result) => (result.num_partitions, result.topic_id),
+        None => {
+            let topic = topic_metadata(client, name, false).await?;
+            (i32::try_from(topic.partitions.len())?, topic.topic_id)
+        }
+    };
+    say!("created {name} with {partitions} partitions, id {id}");
     Ok(())
 }
 
@@ -341,7 +345,8 @@ async fn delete(client: &mut Client, name: &str) -> Result<()> {
             name,
         )?)
     };
-    client.order(&request, 5, deleted).await?;
+    let gone = ErrorCode::UnknownTopicOrPartition;
+    client.order(&request, 5, gone, deleted).await?;
     say!("deleted {name}");
     Ok(())
 }
