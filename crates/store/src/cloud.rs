@@ -22,7 +22,7 @@ use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
 use crate::bucket::{check_prefix, check_range, short_object};
 use crate::received::Received;
 
-mod http;
+pub(crate) mod http;
 pub(crate) mod sign;
 pub(crate) mod witness;
 

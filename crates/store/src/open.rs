@@ -19,6 +19,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 
 use crate::bucket::{self, Bucket};
+use crate::cloud::http::is_true;
 use crate::cloud::sign::Signer;
 use crate::cloud::witness::Connector;
 use crate::cloud::{Client, Cloud};
@@ -202,11 +203,6 @@ fn checksummed(
 
 fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
     is_true(&builder.get_config_value(&key).unwrap_or_default())
-}
-
-/// True for the spellings that the client library reads as true.
-pub(crate) fn is_true(value: &str) -> bool {
-    ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// True if the library's requests need more than a plain signature, so that we cannot sign them.

@@ -24,7 +24,7 @@ use wire::text::Str;
 
 use super::{encode, errors, topic_id};
 use crate::context::Context;
-use crate::data::produce::{Answer, Batch, Lane, Write};
+use crate::data::produce::{Answer, Batch, Failure, Lane, Write};
 use crate::edge::memory::{Kept, Lease};
 use crate::edge::service::{Begun, Job, Outcome, Peer, Reply};
 use crate::metrics::Metrics;
@@ -296,8 +296,7 @@ fn put(
         return Begun::Done(answer.finish(&context.metrics));
     }
     if context.reserve.is_short() {
-        let failure = crate::data::produce::Failure::NotStored;
-        answer.fail(errors::of_failure(failure), Some(NO_ROOM));
+        answer.fail(errors::of_failure(Failure::NotStored), Some(NO_ROOM));
         return Begun::Done(answer.finish(&context.metrics));
     }
     context.metrics.produce_batches.add(batches.len() as u64);

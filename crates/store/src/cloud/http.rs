@@ -17,7 +17,6 @@ use object_store::{ClientConfigKey, ClientOptions};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, NoProxy, Proxy};
 
-use crate::open::is_true;
 use crate::sent::Sent;
 
 /// A body is handed to the connection in pieces of this size, so that it shows how the body goes: a
@@ -63,6 +62,11 @@ pub(super) fn client(options: &ClientOptions) -> object_store::Result<reqwest::C
         builder = builder.pool_idle_timeout(limit);
     }
     builder.build().map_err(unusable)
+}
+
+/// True for the spellings that the client library reads as true.
+pub(crate) fn is_true(value: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 fn unusable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
