@@ -68,7 +68,8 @@ impl Fake {
         Client::new(control)
     }
 
-    /// From now on shows what is applied later to those alone who ask for its position.
+    /// From now on shows what is applied later to those alone who ask for its position, and tells
+    /// nobody of it.
     pub fn lag(&self) {
         let state = self.state();
         *self.lagging.lock().unwrap() = Some((Position(self.appended()), state.clone()));
@@ -145,7 +146,8 @@ impl Fake {
             .filter_map(|event| notice(event, version))
             .collect();
         drop(state);
-        if !notices.is_empty() {
+        let lags = self.lagging.lock().unwrap().is_some();
+        if !notices.is_empty() && !lags {
             let _ = self.notices.send(notices);
         }
         applied.reply

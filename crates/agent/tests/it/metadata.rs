@@ -156,6 +156,27 @@ fn create(name: &str, validate_only: bool) -> CreateTopicsRequest {
 }
 
 #[tokio::test]
+async fn who_creates_a_topic_sees_it_though_another_node_does_not_know_it_yet() {
+    let stand = Stand::new().await;
+    stand.control.lag();
+    let mut client = stand.client().await;
+    let auto = client.call(&named("auto", true), 12).await;
+    assert_eq!(auto.topics[0].error_code, 0);
+    client.call(&create("made", false), 7).await;
+    let all = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    let all = client.call(&all, 12).await;
+    let names: Vec<_> = all
+        .topics
+        .iter()
+        .map(|topic| topic.name.as_deref())
+        .collect();
+    assert_eq!(names, [Some("auto"), Some("made")]);
+}
+
+#[tokio::test]
 async fn to_ask_for_names_that_are_not_there_costs_the_journal_an_entry_at_most() {
     let stand = Stand::new().await;
     let mut client = stand.client().await;
