@@ -13,6 +13,7 @@ use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::command::RegisterAgent;
 use meta::ids::AgentId;
+use meta::level::Levels;
 use rpc::call::Registered;
 use rpc::notice::{Notice, Notices};
 use rpc::{Client, Control, Position};
@@ -87,7 +88,7 @@ impl Agent {
         let advertised = advertised(&registration);
         let registered = register(&control, &registration).await?;
         let hub = Arc::new(Hub::default());
-        let views = open_views(&control, &registered.cluster_id, &hub).await;
+        let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
         let metrics = Arc::new(Metrics::zero());
         let memory = Arc::new(Memory::new(&Sizes {
             bulk_bytes: settings.produce_buffer_bytes,
@@ -283,7 +284,7 @@ fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
         port: settings.advertised_port.unwrap_or(first.port()),
         region: settings.region.clone(),
         zone: settings.zone.clone(),
-        level: meta::level::Levels::KNOWN.newest().number,
+        level: settings.levels.newest().number,
     }
 }
 
@@ -317,12 +318,12 @@ async fn register(
 }
 
 /// Reads the view of the cluster until this agent is in it.
-async fn open_views(control: &Client, cluster_id: &str, hub: &Arc<Hub>) -> Views {
+async fn open_views(control: &Client, levels: Levels, cluster_id: &str, hub: &Arc<Hub>) -> Views {
     let mut pauses = START.start();
     let log = LogLimit::every(START_LOG_EVERY);
     loop {
         let hub = Arc::clone(hub);
-        match Views::open(control.clone(), cluster_id.to_owned(), hub).await {
+        match Views::open(control.clone(), levels, cluster_id.to_owned(), hub).await {
             Ok(views) => return views,
             Err(error) => {
                 if let Some(left_out) = log.pass(host::clock::now()) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meta::level::Levels;
 use meta::setting::Setting;
 
 /// The settings of one agent.
@@ -12,6 +13,8 @@ use meta::setting::Setting;
 pub struct Settings {
     /// The agent's own name, kept across starts; its node id follows it.
     pub name: String,
+    /// The feature levels that this agent knows: all of its build's, outside tests.
+    pub levels: Levels,
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,

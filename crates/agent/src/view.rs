@@ -98,12 +98,12 @@ pub(crate) struct View {
 }
 
 impl View {
-    fn nothing(cluster_id: String) -> Self {
+    fn nothing(levels: Levels, cluster_id: String) -> Self {
         View {
             cluster_id,
             agents: Arc::default(),
             cluster_configs: Arc::default(),
-            level: Levels::KNOWN.first(),
+            level: levels.first(),
             version: None,
             by_name: Chunks::new(|a, b| a.topic.name.cmp(&b.topic.name)),
             by_id: Chunks::new(|a, b| a.topic.id.cmp(&b.topic.id)),
@@ -217,6 +217,8 @@ impl View {
 /// The latest view, shared by all connections.
 pub(crate) struct Views {
     control: Client,
+    /// What this agent knows.
+    levels: Levels,
     /// Fetches that wait for partitions of deleted topics are told to look.
     hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
@@ -233,13 +235,15 @@ type Barriers = Option<(u64, Result<(), rpc::Error>)>;
 impl Views {
     pub(crate) async fn open(
         control: Client,
+        levels: Levels,
         cluster_id: String,
         hub: Arc<Hub>,
     ) -> Result<Self, rpc::Error> {
         let views = Views {
             control,
+            levels,
             hub,
-            latest: RwLock::new(Arc::new(View::nothing(cluster_id))),
+            latest: RwLock::new(Arc::new(View::nothing(levels, cluster_id))),
             asking: Mutex::default(),
             current: Mutex::default(),
             begun: AtomicU64::new(0),
@@ -263,7 +267,8 @@ impl Views {
         if Some(seen.version) <= before.version {
             return Ok(before);
         }
-        let level = Levels::KNOWN
+        let level = self
+            .levels
             .find(seen.level)
             .map_err(|refusal| rpc::Error::Unavailable {
                 reason: refusal.to_string(),

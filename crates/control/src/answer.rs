@@ -190,7 +190,7 @@ pub fn failed(state: &State, error: ProposeError) -> Error {
         ProposeError::Definite(Refusal::NotLeader { leader }) => Error::NotLeader {
             leader: leader.map(|name| {
                 let mut nodes = state.control_nodes();
-                let found = nodes.find(|node| node.name == name);
+                let found = nodes.find(|node| node.claims_as == name);
                 Leader {
                     address: found.map(|node| node.address.clone()),
                     name,

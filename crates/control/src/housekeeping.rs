@@ -86,9 +86,8 @@ impl Node {
     /// Proposes what [`membership::proposal`] finds missing: at most that this node is registered, and
     /// then a higher level.
     pub(crate) async fn see_to_membership(&self) -> Result<(), Error> {
-        let nonce = host::rng::nonce();
         for _ in 0..2 {
-            let missing = self.with_state(|state| proposal(state, &self.identity, nonce));
+            let missing = self.with_state(|state| proposal(state, &self.registration));
             let Some(command) = missing else { break };
             match (self.propose(&command).await?.1, command) {
                 (Reply::Refused(refusal), Command::RegisterControlNode(_)) => {

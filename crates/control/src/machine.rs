@@ -276,6 +276,7 @@ mod tests {
         let (_, before) = apply(&Command::RegisterControlNode(meta::command::ControlNode {
             nonce: 1,
             name: "c".to_owned(),
+            claims_as: "c".to_owned(),
             address: "c:1".to_owned(),
             region: "r".to_owned(),
             zone: "z".to_owned(),

@@ -15,30 +15,22 @@ pub struct Identity {
     pub zone: String,
 }
 
-/// What the leader is to propose next; `None` if all is as it should be. Whoever is gone holds a level back until it is
-/// fenced (`FenceAgent`) or forgotten (`RemoveControlNode`).
-pub fn proposal(state: &State, own: &Identity, nonce: u128) -> Option<Command> {
-    let newest = state.levels().newest().number;
-    let own = ControlNode {
-        nonce,
-        name: own.name.clone(),
-        address: own.address.clone(),
-        region: own.region.clone(),
-        zone: own.zone.clone(),
-        level: newest,
-    };
+/// What the leader, who is `own`, is to propose next; `None` if all is as it should be. Whoever is gone holds a level back
+/// until it is fenced (`FenceAgent`) or forgotten (`RemoveControlNode`).
+pub fn proposal(state: &State, own: &ControlNode) -> Option<Command> {
     let mut nodes = state.control_nodes();
     let known = nodes.find(|node| node.name == own.name);
-    // A start that changes nothing is no new run: each entry costs.
+    // A lead that changes nothing is registered already: each entry costs.
+    let nonce = own.nonce;
     if known.is_none_or(|known| {
         ControlNode {
             nonce,
             ..known.clone()
-        } != own
+        } != *own
     }) {
-        return Some(Command::RegisterControlNode(own));
+        return Some(Command::RegisterControlNode(own.clone()));
     }
-    let higher = (state.level().number + 1..=newest).rev();
+    let higher = (state.level().number + 1..=own.level).rev();
     let mut supported = higher.filter(|level| state.check_feature_level(*level).is_ok());
     let level = supported.next()?;
     Some(Command::SetFeatureLevel { level })
@@ -63,12 +55,15 @@ mod tests {
         State::genesis_of(LATER, "AAAAAAAAAAAAAAAAAAAAAA".to_owned())
     }
 
-    fn identity(name: &str) -> Identity {
-        Identity {
+    fn node(name: &str, level: u32) -> ControlNode {
+        ControlNode {
+            nonce: 9,
             name: name.to_owned(),
+            claims_as: format!("{name}, process 7"),
             address: format!("{name}:1"),
             region: "r".to_owned(),
             zone: String::new(),
+            level,
         }
     }
 
@@ -79,8 +74,8 @@ mod tests {
     }
 
     /// Applies what a leader proposes until it has nothing to propose; the level then.
-    fn settle(state: &mut State, own: &Identity) -> u32 {
-        while let Some(command) = proposal(state, own, 9) {
+    fn settle(state: &mut State, own: &ControlNode) -> u32 {
+        while let Some(command) = proposal(state, own) {
             assert_eq!(apply(state, &command), Reply::Done);
         }
         state.level().number
@@ -105,18 +100,30 @@ mod tests {
     #[test]
     fn a_leader_is_registered_once_and_again_only_if_something_about_it_changed() {
         let mut state = cluster();
-        settle(&mut state, &identity("a"));
-        assert_eq!(proposal(&state, &identity("a"), 10), None, "a later start");
-        let moved = Identity {
+        let own = node("a", 3);
+        settle(&mut state, &own);
+        let later = ControlNode {
+            nonce: 10,
+            ..own.clone()
+        };
+        assert_eq!(proposal(&state, &later), None, "a later start");
+        let other_process = ControlNode {
+            claims_as: "a, process 8".to_owned(),
+            ..later
+        };
+        settle(&mut state, &other_process);
+        let moved = ControlNode {
+            nonce: 11,
             address: "elsewhere:1".to_owned(),
-            ..identity("a")
+            ..other_process
         };
         settle(&mut state, &moved);
         let node = state.control_nodes().next().expect("it is registered");
         assert_eq!((&*node.address, node.level), ("elsewhere:1", 3));
+        assert_eq!(node.claims_as, "a, process 8");
         let (name, nonce) = (node.name.clone(), node.nonce);
         apply(&mut state, &Command::RemoveControlNode { name, nonce });
-        let again = proposal(&state, &moved, 11);
+        let again = proposal(&state, &moved);
         assert!(
             matches!(again, Some(Command::RegisterControlNode(_))),
             "{again:?}"
@@ -130,14 +137,10 @@ mod tests {
         let middle = agent(&mut state, "middle", 2);
         let other = ControlNode {
             nonce: 5,
-            name: "b".to_owned(),
-            address: "b:1".to_owned(),
-            region: "r".to_owned(),
-            zone: String::new(),
-            level: 2,
+            ..node("b", 2)
         };
         apply(&mut state, &Command::RegisterControlNode(other));
-        let own = identity("a");
+        let own = node("a", 3);
         assert_eq!(settle(&mut state, &own), 1);
         apply(&mut state, &Command::FenceAgent { incarnation: old });
         assert_eq!(settle(&mut state, &own), 2);

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
+use meta::command::ControlNode;
 
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
-use crate::membership::Identity;
 use crate::notices::Followers;
 
 /// A running control node.
@@ -19,7 +19,8 @@ pub struct Node {
     pub(crate) notices: Followers,
     /// What it was started with.
     pub(crate) wanted: Wanted,
-    pub(crate) identity: Identity,
+    /// What it registers as.
+    pub(crate) registration: ControlNode,
 }
 
 impl Node {

@@ -11,7 +11,7 @@ use journal::engine::Engine;
 use journal::node::Role;
 use journal::replica::{self, Parts, Replica};
 use meta::State;
-use meta::command::{Command, ConfigChanges};
+use meta::command::{Command, ConfigChanges, ControlNode};
 use meta::level::Levels;
 use meta::reply::Reply;
 use rpc::Error;
@@ -40,6 +40,27 @@ pub struct Settings {
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
     pub cluster_configs: Wanted,
+}
+
+impl Settings {
+    /// What a run of this control node registers as.
+    pub fn registration(&self, nonce: u128) -> ControlNode {
+        let Identity {
+            name,
+            address,
+            region,
+            zone,
+        } = self.identity.clone();
+        ControlNode {
+            nonce,
+            name,
+            claims_as: self.journal.name.clone(),
+            address,
+            region,
+            zone,
+            level: self.levels.newest().number,
+        }
+    }
 }
 
 /// The pauses before configs that could not be set are tried again.
@@ -79,7 +100,7 @@ impl Node {
             groups,
             notices,
             wanted: settings.cluster_configs.clone(),
-            identity: settings.identity.clone(),
+            registration: settings.registration(host::rng::nonce()),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let tasks = Tasks {
@@ -90,8 +111,9 @@ impl Node {
         (node, tasks)
     }
 
-    /// Waits until this node leads; if it leads a new cluster, sets its configs; sees to it that it is
-    /// registered. It begins again if the lead is lost meanwhile, or the journal falters.
+    /// Waits until this node leads; sees to it that it is registered and the level as high as can be; then, if it leads a
+    /// new cluster, sets its configs, of which the level decides which there are. It begins again if the lead is lost
+    /// meanwhile, or the journal falters.
     pub async fn lead(&self) -> Result<(), Error> {
         let mut pauses = CONFIGURE.start();
         let log = LogLimit::every(LOG_EVERY);
@@ -101,8 +123,8 @@ impl Node {
                     reason: self.why_halted(),
                 });
             }
-            let begun = match configure(self, &self.wanted).await {
-                Ok(()) => self.see_to_membership().await,
+            let begun = match self.see_to_membership().await {
+                Ok(()) => configure(self, &self.wanted).await,
                 Err(error) => Err(error),
             };
             match begun {
@@ -122,19 +144,16 @@ impl Node {
 /// then.
 async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
     let (is_new, version, changes) = node.with_state(|state| {
-        let is_new = state.view_version() == 0;
         let changes = configs::changes(state, &wanted.configs);
-        (is_new, state.configs_version(), changes)
+        (state.is_new(), state.configs_version(), changes)
     });
     let is_told = is_new || wanted.replaces == Some(version);
     if is_told && changes != ConfigChanges::default() {
         let replaces = version;
         let command = Command::SetClusterConfigs { replaces, changes };
-        match node.propose(&command).await?.1 {
-            Reply::TopicRefused(refusal) => return Err(Error::Topic(refusal)),
-            // Somebody was quicker: what he has set stays.
-            Reply::Refused(_) => {}
-            _ => return Ok(()),
+        // Another refusal says that somebody was quicker: what he has set stays.
+        if let Reply::TopicRefused(refusal) = node.propose(&command).await?.1 {
+            return Err(Error::Topic(refusal));
         }
     }
     let (version, differences) = node.with_state(|state| {

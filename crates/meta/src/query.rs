@@ -93,6 +93,16 @@ impl State {
         self.versions.last
     }
 
+    /// Whether nobody has used the cluster yet: there never was a topic or an agent, and no config was set. Its control
+    /// nodes may have registered, and raised the level.
+    pub fn is_new(&self) -> bool {
+        (
+            self.last_partition,
+            self.members.last_incarnation,
+            self.configs_version(),
+        ) == (0, 0, 0)
+    }
+
     /// What changed since a version of the view; all there is for who knows none, or one from
     /// before what is remembered. `None` if nothing changed.
     pub fn view_since(&self, known: Option<u64>) -> Option<ViewChange> {

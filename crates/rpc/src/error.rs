@@ -35,6 +35,7 @@ pub enum Error {
 /// A control node that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
+    /// The name in its claim.
     pub name: String,
     /// The leader's address, host:port; `None` if it is not known.
     pub address: Option<String>,

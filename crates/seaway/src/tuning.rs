@@ -34,7 +34,7 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
         cluster_id: cluster_id.to_owned(),
         levels: meta::level::Levels::KNOWN,
         // Nothing else listens for other nodes yet. The name in claims also tells one process from
-        // another; this one stays the same.
+        // another, and is registered too; this one stays the same.
         identity: control::membership::Identity {
             name: NODE.to_owned(),
             address: kafka.to_owned(),
@@ -110,6 +110,7 @@ pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
     let advertised = settings.text("advertised.host");
     Ok(agent::Settings {
         name: NODE.to_owned(),
+        levels: meta::level::Levels::KNOWN,
         region: settings.text("region").to_owned(),
         zone: settings.text("broker.rack").to_owned(),
         advertised_host: (!advertised.is_empty()).then(|| advertised.to_owned()),
@@ -199,6 +200,25 @@ mod tests {
         assert_eq!(connections(1_024), 768);
         assert_eq!(connections(256), 128);
         assert_eq!(connections(64), 32);
+    }
+
+    #[test]
+    fn who_is_asked_and_does_not_lead_tells_at_what_address_the_leader_is() {
+        let settings = Settings::parse::<&str>(&[]).expect("valid");
+        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", "10.0.0.7:9092");
+        let mut state = meta::State::genesis(leader.cluster_id.clone());
+        let register = meta::Command::RegisterControlNode(leader.registration(1));
+        let (entry, stamp) = (meta::ids::EntryId::default(), meta::ids::Stamp::default());
+        state.apply(entry, stamp, &register);
+        let name = leader.journal.name;
+        let refusal = journal::node::Refusal::NotLeader {
+            leader: Some(name.clone()),
+        };
+        let refused = journal::node::ProposeError::Definite(refusal);
+        let address = Some("10.0.0.7:9092".to_owned());
+        let leader = Some(rpc::Leader { name, address });
+        let told = control::answer::failed(&state, refused);
+        assert_eq!(told, rpc::Error::NotLeader { leader });
     }
 
     #[test]

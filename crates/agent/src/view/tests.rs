@@ -58,7 +58,7 @@ fn change(version: u64, topics: Vec<Arc<meta::topic::Topic>>) -> ViewChange {
 }
 
 fn nothing() -> View {
-    View::nothing("c".to_owned())
+    View::nothing(Levels::KNOWN, "c".to_owned())
 }
 
 fn names(view: &View) -> Vec<&str> {
@@ -156,9 +156,14 @@ async fn who_waits_shares_a_barrier_but_for_one_that_began_before() {
         open: Semaphore::new(0),
     });
     let control: Arc<dyn Control> = gate.clone();
-    let views = Views::open(Client::new(control), "c".to_owned(), Arc::default())
-        .await
-        .unwrap();
+    let views = Views::open(
+        Client::new(control),
+        Levels::KNOWN,
+        "c".to_owned(),
+        Arc::default(),
+    )
+    .await
+    .unwrap();
     let begun = || gate.barriers.load(Relaxed);
     let first = async {
         views.refresh_current().await.unwrap();
@@ -212,9 +217,14 @@ impl Control for Behind {
 #[tokio::test]
 async fn a_version_that_was_told_is_reached_though_the_node_asked_is_behind() {
     let control: Arc<dyn Control> = Arc::new(Behind { version: 5 });
-    let views = Views::open(Client::new(control), "c".to_owned(), Arc::default())
-        .await
-        .unwrap();
+    let views = Views::open(
+        Client::new(control),
+        Levels::KNOWN,
+        "c".to_owned(),
+        Arc::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(views.latest().version, None);
     views.refresh_to(5).await.unwrap();
     assert_eq!(views.latest().version, Some(5));

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use control::answer::{Freshness, Step, conclude, step};
+use control::membership::proposal;
 use futures::StreamExt;
 use meta::Command;
 use meta::State;
-use meta::command::{ConfigChanges, CreateTopic};
+use meta::command::{ConfigChanges, ControlNode, CreateTopic};
 use meta::ids::{FileId, Stamp, TopicId};
+use meta::level::Levels;
 use meta::reply::{Event, Reply};
 use meta::topic::Topic;
 use rpc::group::GroupRequest;
@@ -47,8 +49,14 @@ pub struct Fake {
 
 impl Fake {
     pub fn new() -> Arc<Self> {
+        Fake::of(Levels::KNOWN)
+    }
+
+    /// One of a build that knows these levels.
+    pub fn of(levels: Levels) -> Arc<Self> {
+        let cluster_id = "AAAAAAAAAAAAAAAAAAAAAA".to_owned();
         Arc::new(Fake {
-            state: Mutex::new(State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned())),
+            state: Mutex::new(State::genesis_of(levels, cluster_id)),
             lagging: Mutex::new(None),
             meanwhile: Mutex::new(None),
             notices: broadcast::channel(1_024).0,
@@ -166,6 +174,24 @@ impl Fake {
         };
         let replaces = self.state().configs_version();
         self.apply(&Command::SetClusterConfigs { replaces, changes });
+    }
+
+    /// Does what a leader sees to beside its work; the level then.
+    pub fn see_to_membership(&self) -> u32 {
+        let own = ControlNode {
+            nonce: 1,
+            name: "c".to_owned(),
+            claims_as: "c".to_owned(),
+            address: "c:1".to_owned(),
+            region: "r".to_owned(),
+            zone: String::new(),
+            level: self.state().levels().newest().number,
+        };
+        let missing = || proposal(&self.state(), &own);
+        while let Some(command) = missing() {
+            assert_eq!(self.apply(&command), Reply::Done);
+        }
+        self.state().level().number
     }
 
     /// Expires and tombstones all that is due.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use meta::level::one::LEVEL as ONE;
+use meta::level::{Level, Levels};
 use store::bucket::Op;
 use store::directory::Directory;
 use store::faulty::{Fault, FaultRule, Faulty};
+use store::memory::Memory;
 use wire::batch::{Batch, TimestampType};
 use wire::builder::BatchBuilder;
 use wire::compression::Compression;
@@ -504,6 +507,28 @@ async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
         host::clock::sleep(Duration::from_millis(5)).await;
     }
     stand.topic("t", 1, &[]).await;
+    assert_eq!(client.produce("t", 0, batch(&["a"])).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn an_agent_of_an_earlier_build_holds_the_level_back_until_it_is_gone() {
+    const LATER: Levels = Levels::new(&[ONE, Level { number: 2, ..ONE }]);
+    let control = Fake::of(LATER);
+    let bucket = Arc::new(Faulty::new(Arc::new(Memory::new()), 1));
+    let early = crate::stand::settings();
+    let late = agent::Settings {
+        name: "agent-2".to_owned(),
+        levels: LATER,
+        ..early.clone()
+    };
+    let early = Stand::over(early, control.clone(), bucket.clone()).await;
+    let late = Stand::over(late, control.clone(), bucket).await;
+    assert_eq!(control.see_to_membership(), 1);
+    drop(early);
+    control.fence(1);
+    assert_eq!(control.see_to_membership(), 2);
+    late.topic("t", 1, &[]).await;
+    let mut client = late.client().await;
     assert_eq!(client.produce("t", 0, batch(&["a"])).await.error_code, 0);
 }
 

@@ -24,6 +24,7 @@ pub struct Stand {
 pub fn settings() -> Settings {
     Settings {
         name: "agent-1".to_owned(),
+        levels: meta::level::Levels::KNOWN,
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
         advertised_host: None,

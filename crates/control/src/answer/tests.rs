@@ -39,6 +39,7 @@ fn control_node() -> ControlNode {
     ControlNode {
         nonce: 1,
         name: "c".to_owned(),
+        claims_as: "c at c:7000".to_owned(),
         address: "c:7000".to_owned(),
         region: "r".to_owned(),
         zone: "z".to_owned(),
@@ -353,7 +354,7 @@ fn only_what_may_have_been_appended_is_not_definite() {
     let told = elsewhere(&state).to_string();
     assert_eq!(told, "this control node does not lead: c2 does");
     let node = ControlNode {
-        name: "c2".to_owned(),
+        claims_as: "c2".to_owned(),
         address: "10.0.0.2:7000".to_owned(),
         ..control_node()
     };

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use meta::level::{Level, one::LEVEL as ONE};
+use meta::setting::{Kind, Scope, Setting};
 use store::bucket::Op;
 use store::faulty::{Fault, FaultRule, Faulty};
 
 use super::*;
 
 fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
-    let mut journal = journal::node::Settings::alone("c1");
+    let mut journal = journal::node::Settings::alone("c1 at localhost:1, process 7");
     journal.proposal_deadline = Duration::from_millis(100);
     journal.retry_min = Duration::from_millis(10);
     journal.retry_max = Duration::from_millis(20);
@@ -117,6 +118,18 @@ async fn a_node_is_registered_when_it_first_leads_and_later_starts_append_nothin
     let (node, tasks) = started(&bucket, &settings(&[], None)).await;
     let first = registered(&node).expect("it is registered");
     assert_eq!((&*first.name, first.level), ("c1", 1));
+    let leader = node.journal_status().leader;
+    assert_eq!(leader.as_ref(), Some(&first.claims_as));
+    let elsewhere = journal::node::Refusal::NotLeader { leader };
+    let elsewhere = journal::node::ProposeError::Definite(elsewhere);
+    let told = node.with_state(|state| crate::answer::failed(state, elsewhere));
+    let Error::NotLeader {
+        leader: Some(leader),
+    } = told
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(leader.address.as_deref(), Some("localhost:1"));
     drop((node, tasks));
     let (node, tasks) = started(&bucket, &settings(&[], None)).await;
     assert_eq!(registered(&node), Some(first.clone()));
@@ -127,6 +140,50 @@ async fn a_node_is_registered_when_it_first_leads_and_later_starts_append_nothin
     let again = registered(&node).expect("it is registered");
     assert_eq!(&*again.address, "elsewhere:1");
     assert_ne!(again.nonce, first.nonce);
+}
+
+/// A level with one more config of the cluster.
+const LATEST: Level = Level {
+    number: 2,
+    cluster_configs: &WITH_ONE_MORE,
+    ..ONE
+};
+const WITH_ONE_MORE: [Setting; ONE.cluster_configs.len() + 1] = {
+    let one_more = Setting {
+        scope: Scope::Cluster,
+        ..Setting::new("zzz.of.level.2", Kind::Boolean, "false", "", "")
+    };
+    let mut all = [one_more; ONE.cluster_configs.len() + 1];
+    let mut at = 0;
+    while at < ONE.cluster_configs.len() {
+        all[at] = ONE.cluster_configs[at];
+        at += 1;
+    }
+    all
+};
+
+#[tokio::test]
+async fn the_first_node_of_a_cluster_sets_configs_of_the_level_to_which_it_raises_it() {
+    let bucket = bucket();
+    let configs = [("num.partitions", "3"), ("zzz.of.level.2", "true")];
+    let later = Settings {
+        levels: Levels::new(&[ONE, LATEST]),
+        ..settings(&configs, None)
+    };
+    // A process that has raised the level and then ends.
+    let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+    let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+    let (node, tasks) = Node::start(&later, engine, shared);
+    node.reach(&[Role::Leader]).await;
+    assert_eq!(node.see_to_membership().await, Ok(()));
+    assert_eq!(node.with_state(|state| state.level().number), 2);
+    assert_eq!(node.with_state(State::configs_version), 0);
+    drop((node, tasks));
+    let (node, _tasks) = started(&bucket, &later).await;
+    for (name, value) in configs {
+        let set = node.with_state(|state| state.cluster_config(name).to_owned());
+        assert_eq!(set, value, "{name}");
+    }
 }
 
 #[tokio::test]

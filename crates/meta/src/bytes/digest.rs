@@ -164,7 +164,8 @@ impl State {
         hasher.size(members.control_nodes.len());
         for node in members.control_nodes.values() {
             hasher.wide(node.nonce);
-            for text in [&node.name, &node.address, &node.region, &node.zone] {
+            let texts = [&node.name, &node.claims_as, &node.address];
+            for text in texts.into_iter().chain([&node.region, &node.zone]) {
                 hasher.text(text);
             }
             hasher.number(u64::from(node.level));

@@ -320,6 +320,7 @@ pub(crate) fn encode_control_node(node: &ControlNode) -> proto::RegisterControlN
     proto::RegisterControlNode {
         nonce: encode_nonce(node.nonce),
         name: node.name.clone(),
+        claims_as: node.claims_as.clone(),
         address: node.address.clone(),
         region: node.region.clone(),
         zone: node.zone.clone(),
@@ -333,6 +334,7 @@ pub(crate) fn decode_control_node(
     Ok(ControlNode {
         nonce: decode_nonce(&node.nonce)?,
         name: node.name,
+        claims_as: node.claims_as,
         address: node.address,
         region: node.region,
         zone: node.zone,

@@ -455,6 +455,9 @@ pub struct RegisterControlNode {
     /// The highest feature level the run supports.
     #[prost(uint32, tag = "6")]
     pub level: u32,
+    /// The run's name in its claims of the journal's lead.
+    #[prost(string, tag = "7")]
+    pub claims_as: ::prost::alloc::string::String,
 }
 /// A run of a control node that will not come back; a later run of the name stays.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -34,6 +34,7 @@ mod tests {
         let node = |name: &str, level| ControlNode {
             nonce: 1,
             name: name.to_owned(),
+            claims_as: name.to_owned(),
             address: "c:1".to_owned(),
             region: "r".to_owned(),
             zone: "z".to_owned(),

@@ -167,8 +167,9 @@ impl Members {
     }
 
     pub(crate) fn register_control_node(&mut self, level: &Level, node: &ControlNode) -> Reply {
-        let checked = check_names(level, [&node.name, &node.address, &node.region], &node.zone)
-            .and_then(|()| level.check_supported(node.level));
+        let names = [&node.name, &node.claims_as, &node.address, &node.region];
+        let checked =
+            check_names(level, &names, &node.zone).and_then(|()| level.check_supported(node.level));
         if let Err(refusal) = checked {
             return Reply::Refused(refusal);
         }
@@ -261,19 +262,19 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
 fn check_agent(level: &Level, request: &RegisterAgent) -> Result<(), Refusal> {
     check_names(
         level,
-        [&request.name, &request.host, &request.region],
+        &[&request.name, &request.host, &request.region],
         &request.zone,
     )?;
     level.check_supported(request.level)
 }
 
-fn check_names(level: &Level, names: [&String; 3], zone: &str) -> Result<(), Refusal> {
+fn check_names(level: &Level, names: &[&String], zone: &str) -> Result<(), Refusal> {
     let most = level.texts.name_bytes_max;
     let fits = |name: &&String| (1..=most).contains(&name.len());
     if names.iter().all(fits) && zone.len() <= most {
         return Ok(());
     }
     Err(Refusal::Invalid {
-        what: "name, address and region must have between 1 and 255 bytes each, a zone at most 255",
+        what: "names, address and region must have between 1 and 255 bytes each, a zone at most 255",
     })
 }

@@ -155,6 +155,8 @@ pub struct ControlNode {
     pub nonce: u128,
     /// Its name; a node registers again under it.
     pub name: String,
+    /// The name in this run's claims of the journal's lead, by which others know that it leads.
+    pub claims_as: String,
     /// Where agents and other control nodes reach it.
     pub address: String,
     pub region: String,

@@ -48,6 +48,7 @@ fn examples() -> Vec<(&'static str, Command)> {
     let node = ControlNode {
         nonce: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
         name: "c-0".to_owned(),
+        claims_as: "c-0 of 7".to_owned(),
         address: "10.0.0.6:9094".to_owned(),
         region: "eu-1".to_owned(),
         zone: "a".to_owned(),

@@ -174,6 +174,7 @@ pub(crate) fn control_node(name: &str, level: u32) -> ControlNode {
     ControlNode {
         nonce: 7,
         name: name.to_owned(),
+        claims_as: format!("{name} at c:9000"),
         address: "c:9000".to_owned(),
         region: "r".to_owned(),
         zone: "z".to_owned(),

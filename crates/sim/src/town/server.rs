@@ -72,13 +72,13 @@ impl Plan {
 
     fn control(&self, place: Place) -> control::Settings {
         let mut journal = self.journal.clone();
-        journal.name = format!("town-{}", place.0);
+        journal.name = format!("claims of town-{}", place.0);
         let grace = self.grace.as_millis().to_string();
         control::Settings {
             cluster_id: CLUSTER.to_owned(),
             levels: meta::level::Levels::KNOWN,
             identity: control::membership::Identity {
-                name: journal.name.clone(),
+                name: format!("town-{}", place.0),
                 address: format!("town-{}:1", place.0),
                 region: "r".to_owned(),
                 zone: "z".to_owned(),
@@ -102,6 +102,7 @@ impl Plan {
     fn agent(&self, place: Place) -> agent::Settings {
         agent::Settings {
             name: format!("town-{}", place.0),
+            levels: meta::level::Levels::KNOWN,
             region: "r".to_owned(),
             zone: "z".to_owned(),
             advertised_host: None,
