@@ -434,7 +434,7 @@ def answers_that_nobody_reads_are_bounded():
     fetch = frame(header(protocol.FETCH, 4) + body)
     metadata = frame(header(protocol.METADATA, 1) + struct.pack(">i", -1))
     with Memory(limit_mib=RESIDENT_MIB), Held([fetch] * 1_000), Held([metadata * 2_000] * 200):
-        time.sleep(5)  # for as long as it takes to make more answers than may be
+        patience.sleep(5)  # for as long as it takes to make more answers than may be
         producers_are_served(6, "1200 clients that do not read their answers")
 
 

@@ -22,6 +22,13 @@ def now_s():
     return time.monotonic() - (1 - STALLED_COUNTS) * stalled_s()
 
 
+def sleep(seconds):
+    """Lets these seconds pass: time for others to do something that takes a processor."""
+    until = now_s() + seconds
+    while now_s() < until:
+        time.sleep(0.05)
+
+
 def wall_s(seconds):
     """The longest that these seconds can take on a wall clock, which is the one that sockets and processes are waited for by."""
     return seconds / STALLED_COUNTS
