@@ -186,9 +186,20 @@ impl Shell {
     }
 
     async fn handle(&mut self, event: Event) {
-        let coordinator = &mut self.coordinator;
-        let effects = self.replica.with_state(|machine| {
-            coordinator.handle(host::clock::now(), event, &View(machine.state()))
+        let now = host::clock::now();
+        let (coordinator, leads, replica) = (&mut self.coordinator, &mut self.leads, &self.replica);
+        let effects = replica.with_state(|machine| {
+            let view = View(machine.state());
+            let mut effects = Vec::new();
+            // The role may not say yet that nobody can answer from this state.
+            let is_void = replica.is_void();
+            if is_void && std::mem::take(leads) {
+                effects = coordinator.handle(now, Event::LostLeadership, &view);
+            }
+            if !(is_void && event == Event::BecameLeader) {
+                effects.extend(coordinator.handle(now, event, &view));
+            }
+            effects
         });
         let awaited = self.coordinator.awaited_bytes();
         self.awaited_bytes.store(awaited, Relaxed);

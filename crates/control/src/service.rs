@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use journal::entry::Position as Applied;
 use journal::node::ProposeError;
+use meta::State;
 use meta::command::Command;
 use meta::reply::Reply;
 use rpc::notice::Notices;
@@ -29,6 +30,19 @@ impl Node {
         })?;
         let reply = self.replica.propose(CLUSTER, Bytes::from(bytes)).await;
         reply.map_err(|error| self.failed(error))
+    }
+
+    fn with_sound_state<T>(
+        &self,
+        read: impl FnOnce(&State) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.with_state(|state| {
+            if self.replica.is_void() {
+                let reason = "an entry of the journal cannot be applied".to_owned();
+                return Err(Error::Unavailable { reason });
+            }
+            read(state)
+        })
     }
 
     fn failed(&self, error: ProposeError) -> Error {
@@ -58,12 +72,7 @@ impl Control for Node {
         let mut at = self.position();
         let mut freshness = Freshness::Applied(at);
         loop {
-            let step = self.with_state(|state| answer::step(state, call, freshness));
-            if self.replica.is_void() {
-                let reason = "an entry of the journal cannot be applied".to_owned();
-                return Err(Error::Unavailable { reason });
-            }
-            match step? {
+            match self.with_sound_state(|state| answer::step(state, call, freshness))? {
                 Step::Now(value) => return Ok(Answer { at, value }),
                 Step::Reach(position, again) => {
                     self.reach_position(position).await?;
@@ -79,7 +88,7 @@ impl Control for Node {
                 }
                 Step::Propose(command) => {
                     let (at, reply) = self.propose(&command).await?;
-                    let value = self.with_state(|state| conclude(state, reply))?;
+                    let value = self.with_sound_state(|state| conclude(state, reply))?;
                     return Ok(Answer { at, value });
                 }
                 Step::Coordinate(request) => {

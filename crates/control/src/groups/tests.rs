@@ -145,6 +145,30 @@ async fn a_timer_that_fired_for_nobody_does_not_fire_again() {
 }
 
 #[tokio::test]
+async fn nobody_is_answered_from_a_state_that_is_given_up_before_the_role_says_so() {
+    let mut stand = Stand::new().await;
+    let replica = stand.shell.replica.clone();
+    let poison = replica.propose(CLUSTER, Bytes::from_static(b"poison"));
+    assert!(poison.await.is_err());
+    let ticket = Ticket(1);
+    let (answer, mut answered) = oneshot::channel();
+    let waiting = Waiting { answer, held: None };
+    stand.shell.waiting.insert(ticket, waiting);
+    // The role is not looked at.
+    let request = GroupRequest::List(Vec::new());
+    let asked = Event::Request {
+        ticket,
+        request,
+        current: true,
+    };
+    stand.shell.handle(asked).await;
+    let reply = GroupReply::List(Err(GroupError::NotCoordinator));
+    assert_eq!(answered.try_recv(), Ok(reply));
+    stand.shell.handle(Event::BecameLeader).await;
+    assert!(!stand.shell.leads);
+}
+
+#[tokio::test]
 async fn a_lead_that_began_before_the_task_is_known() {
     let (settings, (replica, _journal), changed) = led().await;
     let (client, _task) = start(settings, replica, changed);
