@@ -3,12 +3,14 @@
 
 use bytes::Bytes;
 use journal::entry::{ClusterNumber, EntryId};
-use journal::replica::{Capture, Part, PartId, Poison, StateMachine, Unreadable};
+use journal::replica::{Capture, Part, PartId, Poison, StateMachine};
+use journal::snapshot::Unreadable;
 use journal::snapshot::manifest::Seal;
 use meta::State;
 use meta::command::Command;
 use meta::ids::Stamp;
 use meta::reply::{Event, Reply};
+use meta::snapshot::RestoreError;
 use rpc::Position;
 use rpc::notice::Notice;
 use tokio::sync::mpsc;
@@ -171,11 +173,14 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable> {
-        let state = State::restore_of(self.state.levels(), &chunks)
-            .map_err(|error| Unreadable(error.to_string()))?;
+        let state = State::restore_of(self.state.levels(), &chunks);
+        let state = state.map_err(|error| match &error {
+            RestoreError::Newer { .. } => Unreadable::Newer(error.to_string()),
+            _ => Unreadable::Damaged(error.to_string()),
+        })?;
         if state.cluster_id() != self.state.cluster_id() {
             let (found, ours) = (state.cluster_id(), self.state.cluster_id());
-            return Err(Unreadable(format!(
+            return Err(Unreadable::Damaged(format!(
                 "the snapshot is of cluster {found}, not of {ours}"
             )));
         }
@@ -233,6 +238,39 @@ mod tests {
     use meta::level::one::LEVEL as ONE;
 
     use super::*;
+
+    #[test]
+    fn a_snapshot_of_a_later_level_is_told_from_damage() {
+        const TWO: meta::level::Level = meta::level::Level { number: 2, ..ONE };
+        const LATER: meta::level::Levels = meta::level::Levels::new(&[ONE, TWO]);
+        let (groups, _changed) = mpsc::unbounded_channel();
+        let id = "AAAAAAAAAAAAAAAAAAAAAA".to_owned();
+        let mut later = State::genesis_of(LATER, id.clone());
+        let node = Command::RegisterControlNode(meta::command::ControlNode {
+            nonce: 1,
+            name: "c".to_owned(),
+            address: "c:1".to_owned(),
+            region: "r".to_owned(),
+            zone: "z".to_owned(),
+            claims_as: "c".to_owned(),
+            level: 2,
+        });
+        for command in [node, Command::SetFeatureLevel { level: 2 }] {
+            let entry = meta::ids::EntryId::default();
+            let applied = later.apply(entry, Stamp::default(), &command);
+            assert_eq!(applied.reply, Reply::Done);
+        }
+        let mut chunks = later.capture().encode_chunks();
+        let mut machine = Machine::new(ClusterNumber(1), State::genesis(id), groups);
+        let newer = machine.restore(chunks.clone());
+        assert!(matches!(newer, Err(Unreadable::Newer(_))), "{newer:?}");
+        chunks[0].clear();
+        let damaged = machine.restore(chunks);
+        assert!(
+            matches!(damaged, Err(Unreadable::Damaged(_))),
+            "{damaged:?}"
+        );
+    }
 
     #[test]
     fn whoever_follows_looks_at_everything_again_once_an_entry_is_left_out() {

@@ -132,9 +132,12 @@ pub enum DecodeError {
     /// The bytes are cut off, altered, or something else.
     #[error("not a journal entry: {0}")]
     Corrupt(&'static str),
-    /// The entry is whole, but of a format that this program does not know.
-    #[error("journal entry format {0} is newer than this program (it reads format {FORMAT})")]
+    /// The object is whole, but of a format that this program does not know.
+    #[error("format {0} is newer than this program, which reads format {FORMAT}")]
     NewerFormat(u8),
+    /// The entry is whole, but of a kind that this program does not know.
+    #[error("kind {0} of entries is newer than this program")]
+    NewerKind(u8),
     /// The entry is whole, but has a section that must be known and is not.
     #[error("section {0} is newer than this program, and it must be known")]
     NewerSection(u16),
@@ -288,7 +291,7 @@ impl Body {
                 let length = rest.get_u64_le();
                 Ok(Body::Elsewhere(Reference { sha256, length }))
             }
-            _ => Err(DecodeError::Corrupt("its kind is unknown")),
+            kind => Err(DecodeError::NewerKind(kind)),
         }
     }
 }

@@ -122,6 +122,8 @@ pub enum Loaded {
         floor: u64,
         /// Why existing snapshots cannot be used, for people; empty if there are none.
         damaged: Vec<String>,
+        /// True if a newer version wrote some of them.
+        is_newer: bool,
     },
 }
 
@@ -170,7 +172,7 @@ pub enum Event {
     /// Answer to [`Effect::Trim`] of the slots below this one.
     Trimmed(u64, Result<(), engine::Error>),
     /// The state machine could not apply the entry at this index, and may have changed in part. No effect after that was
-    /// performed, and nobody waits for a reply any more.
+    /// performed, and nobody waits for a reply any more. [`Effect::unperformed`] follows.
     Poisoned(u64, String),
 }
 
@@ -237,7 +239,7 @@ pub enum Effect {
     WriteSnapshot {
         /// The cut for the snapshot's manifest.
         cut: Box<Cut>,
-        /// The older of the two verified snapshots from then on; earlier ones may be removed.
+        /// The older of the two newest verified snapshots; earlier ones may be removed.
         older: Option<u64>,
     },
     /// Restore the snapshot at this index beside the state in use, and compare.
@@ -251,11 +253,23 @@ pub enum Effect {
         /// The bodies, each with the slot that refers to it.
         bodies: Vec<(u64, [u8; 32])>,
     },
-    /// Stop for good: going on would be unsafe. An operator has to act.
-    Halt {
-        /// What happened and what to do.
-        why: String,
-    },
+}
+
+impl Effect {
+    /// The answer to an effect that was not performed, since an entry before it cannot be applied; `None` if the node does not
+    /// wait for one then.
+    pub fn unperformed(&self) -> Option<Event> {
+        match self {
+            Effect::WriteSnapshot { cut, .. } => {
+                let why = "an entry cannot be applied".to_owned();
+                Some(Event::SnapshotWritten(cut.last.index, Err(why)))
+            }
+            Effect::VerifySnapshot { index } => {
+                Some(Event::SnapshotVerified(*index, Verdict::Unknown))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Why a command got no reply.
@@ -305,7 +319,8 @@ pub enum Role {
     BecomingLeader,
     /// It leads, or renews its claim after another writer got in its way.
     Leader,
-    /// It cannot apply an entry, or builds another state because of one: what it has applied is of no use to anybody.
+    /// It cannot apply an entry, or builds another state because of one: what it has applied is of no use to anybody. Or it
+    /// cannot read what a newer version wrote.
     Stuck,
     /// It has stopped for good.
     Halted,
@@ -320,6 +335,8 @@ enum State {
     Confirming(Confirming),
     Leading(Box<Leading>),
     Quarantining(Quarantining),
+    /// It waits to be replaced by a newer version, for this reason.
+    Outdated(String),
     Halted(String),
 }
 
@@ -373,7 +390,7 @@ impl Node {
             | State::Leading(_) => Role::Leader,
             State::Taking(_) | State::Claiming(_) => Role::Candidate,
             State::Confirming(_) => Role::BecomingLeader,
-            State::Quarantining(_) => Role::Stuck,
+            State::Quarantining(_) | State::Outdated(_) => Role::Stuck,
             State::Halted(_) => Role::Halted,
         }
     }
@@ -397,14 +414,26 @@ impl Node {
         Some((claim, name))
     }
 
-    /// The entry that cannot be applied here, and what an operator can do; `None` until the journal was read to its end.
+    /// The entry that cannot be applied here, or what is too new, and what an operator can do; `None` until the journal was read
+    /// to its end.
     pub fn stuck(&self) -> Option<String> {
+        if let State::Outdated(why) = &self.state {
+            return Some(why.clone());
+        }
         let stuck = self
             .lasting
             .stuck
             .as_ref()
             .filter(|stuck| stuck.is_last_word)?;
         Some(stuck.tell(self.lasting.settings.quarantine))
+    }
+
+    /// Why it has stopped for good, and what to do, if it has: going on would be unsafe, and an operator has to act.
+    pub fn halted(&self) -> Option<&str> {
+        match &self.state {
+            State::Halted(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// What became of the operator's word, once that is known: whether the entry is left out, or can be applied here, so that
@@ -452,7 +481,7 @@ impl Node {
             State::Confirming(confirming) => confirming.deadline(lasting),
             State::Leading(leading) => leading.deadline(lasting),
             State::Quarantining(quarantining) => quarantining.deadline(),
-            State::Halted(_) => None,
+            State::Outdated(_) | State::Halted(_) => None,
         };
         [lasting.limbo_expires_at(), of_state]
             .into_iter()
@@ -494,6 +523,10 @@ impl Node {
                 retention.trimmed(now.boot, through, result.is_ok());
                 state.go_on(cx)
             }
+            (State::Outdated(why), event) => {
+                cx.refuse_for_want_of_lead(event);
+                State::Outdated(why)
+            }
             (State::Loading(state), event) => state.handle(cx, event),
             (State::Verifying(state), event) => state.handle(cx, event),
             (State::Following(state), event) => state.handle(cx, event),
@@ -507,6 +540,7 @@ impl Node {
 }
 
 const GIVEN_UP: &str = "this node cannot apply an entry before it, or the journal leaves one out";
+const TOO_NEW: &str = "a newer version has written what this node cannot read";
 const SLEPT: &str = "this node slept while others went on";
 
 impl State {
@@ -524,14 +558,23 @@ impl State {
         let refusal = ProposeError::Definite(Refusal::Halted(why.clone()));
         self.abandon(cx, &refusal);
         cx.lose_limbo(doubt);
-        cx.out.push(Effect::Halt { why: why.clone() });
         State::Halted(why)
+    }
+
+    /// Reads nothing more, and stays up to say why.
+    fn outdated(self, cx: &mut Cx<'_>, found: &str) -> State {
+        self.abandon(cx, &not_leader());
+        cx.lose_limbo(ProposeError::Unknown(TOO_NEW.to_owned()));
+        State::Outdated(format!(
+            "{found}. This node serves nothing. Run a newer version"
+        ))
     }
 
     /// Does not go on from slots that were accepted.
     fn stop(self, cx: &mut Cx<'_>, stop: accept::Stop) -> State {
         match stop {
             accept::Stop::Damaged(why) => self.halt(cx, why),
+            accept::Stop::Newer(why) => self.outdated(cx, &why),
             accept::Stop::Quarantine => self.rebuild(cx, None),
         }
     }
@@ -578,9 +621,11 @@ impl State {
             State::Confirming(confirming) => confirming.mandate,
             State::Leading(leading) => Some(leading.give_up(cx)),
             State::Following(following) => return following.give_up(cx, why),
-            State::Loading(_) | State::Verifying(_) | State::Quarantining(_) | State::Halted(_) => {
-                None
-            }
+            State::Loading(_)
+            | State::Verifying(_)
+            | State::Quarantining(_)
+            | State::Outdated(_)
+            | State::Halted(_) => None,
         };
         if let Some(mandate) = mandate {
             cx.lose(mandate.queue.into_tickets(), why.clone());

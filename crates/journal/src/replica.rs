@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Item, Position, Stamp};
 use crate::node::{Node, ProposeError, Refusal, Role, Settings};
+use crate::snapshot::Unreadable;
 use crate::snapshot::manifest::Seal;
 
 mod apply;
@@ -30,11 +31,6 @@ mod tests;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Poison(pub String);
-
-/// A snapshot that the state machine cannot read; the text says why, for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(pub String);
 
 /// What the journal drives: the same commands in the same order give the same state everywhere.
 pub trait StateMachine: Send + Sync + 'static {
@@ -353,7 +349,8 @@ impl<S: StateMachine> Handle<S> {
         )
     }
 
-    /// True if what was read from the state before this call may be wrong: an entry cannot be applied here.
+    /// True if what is read from the state may be wrong: an entry cannot be applied here, or is left out, and another state takes
+    /// its place. It turns true only while the state is locked: who asks inside [`Handle::with_state`] is told of that very state.
     pub fn is_void(&self) -> bool {
         self.shared.is_void.load(Ordering::Acquire)
     }

@@ -1,5 +1,5 @@
-//! Snapshots: the state machine at one entry, in content-addressed chunks below `chunks/` with a
-//! manifest below `snapshots/` (docs/formats/journal-snapshot.md). This module must not know what
+//! Snapshots: the state machine at one entry, in chunks below `chunks/`, each named by the claim under which it was written and a
+//! nonce, with a manifest below `snapshots/` (docs/formats/journal-snapshot.md). This module must not know what
 //! the chunks hold, nor when a snapshot is due.
 
 use crate::entry::{EntryId, Stamp};
@@ -28,6 +28,16 @@ pub struct Cut {
     pub bodies: Vec<(u64, [u8; 32])>,
     /// Entries that the state leaves out, ascending.
     pub quarantined: Vec<Quarantined>,
+}
+
+/// Why a snapshot cannot be used; the text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("{0}")]
+    Damaged(String),
+    /// A newer version wrote it.
+    #[error("{0}")]
+    Newer(String),
 }
 
 impl Cut {

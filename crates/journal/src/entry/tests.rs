@@ -111,20 +111,20 @@ fn a_head_is_read_without_what_follows_it() {
 }
 
 #[test]
-fn a_newer_format_is_told_from_damage() {
-    let mut bytes = documented().encode().to_vec();
-    bytes[4] = 2;
-    assert_eq!(
-        Entry::decode(&summed(bytes)),
-        Err(DecodeError::NewerFormat(2))
-    );
+fn what_is_newer_is_told_from_damage() {
+    for (at, value, error) in [
+        (4, 2, DecodeError::NewerFormat(2)),
+        (5, 4, DecodeError::NewerKind(4)),
+    ] {
+        let mut bytes = documented().encode().to_vec();
+        bytes[at] = value;
+        assert_eq!(Entry::decode(&summed(bytes)), Err(error));
+    }
 }
 
 #[test]
 fn what_would_not_be_written_is_refused() {
     for (at, value) in [
-        (5, 0),
-        (5, 4),
         (12, 1),
         (104, 3),
         (104, 1),

@@ -23,8 +23,8 @@ pub(super) struct Outlook {
     pub(super) claim: Option<(EntryId, String)>,
 }
 
-/// Feeds slots to a chain on trial; the error tells of damage, for people.
-pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, String> {
+/// Feeds slots to a chain on trial.
+pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, Stop> {
     let mut outlook = Outlook::default();
     for slot in slots {
         let Content::Entry(bytes) = &slot.content else {
@@ -33,7 +33,7 @@ pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, St
             continue;
         };
         let verdict = chain.feed(bytes);
-        match verdict.map_err(|error| damaged(chain.shard(), slot.index, &error))? {
+        match verdict.map_err(|error| unreadable(chain.shard(), slot.index, &error))? {
             Verdict::Void(_) => outlook.is_doubtful = true,
             Verdict::Valid { entry, .. } => match entry.body {
                 Body::Claim { node, .. } => {
@@ -52,6 +52,8 @@ pub(super) fn look_over(chain: &mut Chain, slots: &[Slot]) -> Result<Outlook, St
 pub(super) enum Stop {
     /// They are damaged; the text is for people, and the node halts.
     Damaged(String),
+    /// A newer version wrote them; the text is for people.
+    Newer(String),
     /// They quarantine an entry that the state holds.
     Quarantine,
 }
@@ -97,7 +99,7 @@ impl Cx<'_> {
         };
         let verdict = self.lasting.chain.feed(bytes);
         let shard = self.lasting.settings.shard;
-        let verdict = verdict.map_err(|error| damaged(shard, slot.index, &error))?;
+        let verdict = verdict.map_err(|error| unreadable(shard, slot.index, &error))?;
         let kind = match verdict {
             Verdict::Void(_) => Accepted::ClaimOrVoid,
             Verdict::Valid { entry, stamp } => match entry.body {
@@ -243,15 +245,13 @@ fn body_of(slot: &Slot, nonce: u128, reference: &entry::Reference) -> Result<Vec
     })
 }
 
-fn damaged(shard: u16, index: u64, error: &entry::DecodeError) -> String {
+fn unreadable(shard: u16, index: u64, error: &entry::DecodeError) -> Stop {
     let name = slot_name(shard, index);
     match error {
-        entry::DecodeError::NewerFormat(_) | entry::DecodeError::NewerSection(_) => {
-            format!("entry {index} of the journal: {error}. Run a newer version")
-        }
-        entry::DecodeError::Corrupt(_) => format!(
+        entry::DecodeError::Corrupt(_) => Stop::Damaged(format!(
             "entry {index} of the journal is damaged: {error}. Restore the object {name} from a copy \
              of the bucket and start again"
-        ),
+        )),
+        _ => Stop::Newer(format!("entry {index} of the journal: {error}")),
     }
 }

@@ -83,7 +83,7 @@ impl Taking {
         let mut trial = cx.lasting.chain.clone();
         let outlook = match look_over(&mut trial, &slots) {
             Ok(outlook) => outlook,
-            Err(why) => return State::Taking(self).halt(cx, why),
+            Err(stop) => return State::Taking(self).stop(cx, stop),
         };
         let foreign = |(id, _): &(EntryId, String)| !self.claims.contains(id);
         if outlook.claim.as_ref().is_some_and(foreign) {

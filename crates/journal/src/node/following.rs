@@ -142,7 +142,7 @@ impl Following {
             return State::Following(self);
         }
         match look_over(&mut cx.lasting.chain.clone(), &run.slots) {
-            Err(why) => return State::Following(self).halt(cx, why),
+            Err(stop) => return State::Following(self).stop(cx, stop),
             Ok(outlook) if outlook.is_doubtful && cx.lasting.rules.hold(Rule::ReaderReadsFloor) => {
                 self.ask_floor(cx, run.slots, looked_at);
             }

@@ -234,7 +234,7 @@ impl Leading {
             let quarantined = lasting.quarantined.values().copied().collect();
             cx.out.push(Effect::WriteSnapshot {
                 cut: Box::new(Cut { quarantined, ..cut }),
-                older: lasting.retention.newest_for_good(lasting.confirmed_at),
+                older: lasting.retention.older_for_good(lasting.confirmed_at),
             });
         }
         cx.out.extend(lasting.retention.next_verification(now));

@@ -63,7 +63,7 @@ impl Loading {
     }
 
     fn loaded(mut self, cx: &mut Cx<'_>, result: Result<Loaded, engine::Error>) -> State {
-        let refusal = match result {
+        let (refusal, is_newer) = match result {
             Err(error) if !cx.lasting.rules.hold(Rule::StartsAreRepeated) => {
                 return State::Loading(self).halt(cx, error.to_string());
             }
@@ -73,20 +73,30 @@ impl Loading {
             }
             Ok(Loaded::Restored { cut, floor, .. }) if cut.last.index < floor => {
                 let index = cut.last.index;
-                unreadable(floor, &[format!("the one at {index} is too old")])
+                let damaged = [format!("the one at {index} is too old")];
+                (unreadable(floor, &damaged), false)
             }
             Ok(Loaded::Restored { cut, bytes, .. }) => {
                 return Verifying::begin(cx, *cut, bytes);
             }
-            Ok(Loaded::Nothing { floor, damaged }) if floor > cx.lasting.chain.next() => {
-                unreadable(floor, &damaged)
+            Ok(Loaded::Nothing {
+                floor,
+                damaged,
+                is_newer: false,
+            }) if floor > cx.lasting.chain.next() => (unreadable(floor, &damaged), false),
+            Ok(Loaded::Nothing { floor, damaged, .. }) if floor > cx.lasting.chain.next() => {
+                (unused(floor, &damaged), true)
             }
             Ok(Loaded::Nothing { .. }) => return State::Following(Following::begin(cx)),
         };
         // A listing may lag and bytes may be altered on the way: one look is not enough to stop.
         self.looks += 1;
         if self.looks >= LOOKS_FOR_SNAPSHOTS {
-            return State::Loading(self).halt(cx, refusal);
+            let state = State::Loading(self);
+            return match is_newer {
+                true => state.outdated(cx, &refusal),
+                false => state.halt(cx, refusal),
+            };
         }
         self.later(cx);
         State::Loading(self)
@@ -179,13 +189,18 @@ fn entry_id(slot: &bytes::Bytes) -> Option<EntryId> {
     Some(Entry::decode(slot).ok()?.header.id)
 }
 
-fn unreadable(floor: u64, damaged: &[String]) -> String {
+fn unused(floor: u64, damaged: &[String]) -> String {
     let found = match damaged {
         [] => "there is no snapshot".to_owned(),
         some => format!("no snapshot can be used: {}", some.join("; ")),
     };
+    format!("the journal begins at {floor} and {found}")
+}
+
+fn unreadable(floor: u64, damaged: &[String]) -> String {
+    let found = unused(floor, damaged);
     format!(
-        "the journal begins at {floor} and {found}. This node does not start with an empty state; \
-         restore the objects below snapshots/ and chunks/ from a copy of the bucket"
+        "{found}. This node does not start with an empty state; restore the objects below snapshots/ and chunks/ from a copy \
+         of the bucket"
     )
 }

@@ -54,6 +54,9 @@ pub(super) struct Retention {
     /// The last snapshot that was written and not verified yet.
     unverified: Option<u64>,
     verifying: bool,
+    /// The last one that was looked at is useless: each is looked at now before the next is cut, so that useless ones, which are
+    /// removed when they are found out, do not pile up.
+    is_suspect: bool,
     verify_after: Instant,
     trimming_to: Option<u64>,
     /// The floor that this node last read as a follower.
@@ -79,6 +82,7 @@ impl Retention {
             failed: false,
             unverified: None,
             verifying: false,
+            is_suspect: false,
             verify_after: Instant::default(),
             trimming_to: None,
             floor: 0,
@@ -91,13 +95,13 @@ impl Retention {
         self.newest
     }
 
-    /// The newest verified snapshot, if those before it may be removed for it: another node that quarantines an entry after a
-    /// claim of its own looks for snapshots first, so an append of this node that landed is before that claim, and one that began
-    /// after the snapshot was there means that the other sees it.
-    pub(super) fn newest_for_good(&self, appended_at: Option<Instant>) -> Option<u64> {
-        let is_seen = appended_at.is_some_and(|at| at >= self.newest_at);
-        self.newest
-            .filter(|_| is_seen || !self.rules.hold(Rule::RemoveAfterAppend))
+    /// The older of the two newest verified snapshots, if what is before it may be removed: another node that quarantines an entry
+    /// after a claim of its own looks for snapshots first, so an append of this node that landed is before that claim, and one
+    /// that began after both snapshots were there means that the other sees them.
+    pub(super) fn older_for_good(&self, appended_at: Option<Instant>) -> Option<u64> {
+        let are_seen = appended_at.is_some_and(|at| at >= self.newest_at);
+        self.older
+            .filter(|_| are_seen || !self.rules.hold(Rule::RemoveAfterAppend))
     }
 
     /// Begins again with a journal of which nothing is known; what is under way is not.
@@ -175,7 +179,8 @@ impl Retention {
         let due = self.failed
             || self.has_grown(policy)
             || (self.entries_since > 0 && now.since(self.cut_at) >= policy.interval);
-        if !due || self.writing || now < self.paused_until {
+        let is_looked_at = !self.verifying && self.unverified.is_none();
+        if !due || self.writing || now < self.paused_until || (self.is_suspect && !is_looked_at) {
             return None;
         }
         self.writing = true;
@@ -230,6 +235,9 @@ impl Retention {
     /// Notes the verdict on the snapshot at `index`.
     pub(super) fn verified(&mut self, now: Instant, index: u64, verdict: Verdict) {
         self.verifying = false;
+        if !matches!(verdict, Verdict::Unknown) {
+            self.is_suspect = matches!(verdict, Verdict::Useless);
+        }
         match verdict {
             Verdict::Whole(took) => {
                 self.verify_after = now + took * REST_AFTER_VERIFYING;
@@ -253,8 +261,7 @@ impl Retention {
         now: Instant,
         appended_at: Option<Instant>,
     ) -> Option<Effect> {
-        self.newest_for_good(appended_at)?;
-        let floor = self.older?;
+        let floor = self.older_for_good(appended_at)?;
         if self.trimming_to.is_some() || self.trimmed_below >= floor || now < self.paused_until {
             return None;
         }
@@ -403,16 +410,49 @@ mod tests {
         let later = now() + PAUSE;
         let mut retention = loaded(Rules::all());
         for before in [None, Some(now())] {
-            assert_eq!(retention.newest_for_good(before), None);
+            assert_eq!(retention.older_for_good(before), None);
             assert!(retention.next_trim(later, before).is_none());
         }
-        assert_eq!(retention.newest_for_good(Some(later)), Some(300));
+        assert_eq!(retention.older_for_good(Some(later)), Some(7));
         assert!(retention.next_trim(later, Some(later)).is_some());
         let mut careless = loaded(Rules::without(Rule::RemoveAfterAppend));
         assert!(
             careless.next_trim(later, None).is_some(),
             "the rule is what keeps it"
         );
+    }
+
+    #[test]
+    fn after_a_useless_one_each_is_looked_at_before_the_next_is_cut() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        let chain = Chain::genesis(0);
+        let due = |retention: &mut Retention| {
+            (0..100).for_each(|index| retention.accepted(index, 1, &Accepted::Commands));
+            retention.cut(now(), &POLICY, &chain, "n").is_some()
+        };
+        retention.verified(now(), 100, Verdict::Useless);
+        assert!(due(&mut retention));
+        retention.written(now(), 200, Some(1));
+        assert!(!due(&mut retention));
+        assert!(retention.next_verification(now() + PAUSE).is_some());
+        assert!(!due(&mut retention));
+        retention.verified(now(), 200, Verdict::Whole(Duration::ZERO));
+        assert!(due(&mut retention));
+        retention.written(now(), 300, Some(1));
+        assert!(due(&mut retention), "the last one was whole");
+    }
+
+    #[test]
+    fn what_is_written_replaces_no_verified_snapshot_before_it_is_one_itself() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        retention.verified(now(), 100, Verdict::Whole(Duration::ZERO));
+        assert_eq!(retention.older_for_good(Some(now())), Some(7));
+        retention.written(now(), 200, Some(1));
+        assert_eq!(retention.older_for_good(Some(now())), Some(7));
+        retention.verified(now(), 200, Verdict::Whole(Duration::ZERO));
+        assert_eq!(retention.older_for_good(Some(now())), Some(100));
     }
 
     #[test]

@@ -389,11 +389,14 @@ impl World {
         };
         let mut effects = Vec::new();
         node.handle(now, event, &mut effects);
-        for effect in effects {
+        let mut effects = effects.into_iter();
+        while let Some(effect) = effects.next() {
             if let Some(index) = self.poisoned(place, &effect) {
                 let why = "poison".to_owned();
                 self.oracle.told_all(place);
-                return self.hear(place, life, Event::Poisoned(index, why));
+                self.hear(place, life, Event::Poisoned(index, why))?;
+                let mut unperformed = effects.filter_map(|effect| effect.unperformed());
+                return unperformed.try_for_each(|event| self.hear(place, life, event));
             }
             self.perform(place, life, effect)?;
         }
@@ -423,6 +426,9 @@ impl World {
         let Some(node) = &at.node else {
             return Ok(());
         };
+        if let Some(why) = node.halted() {
+            return Err(format!("n{place} halts: {why}"));
+        }
         for id in [node.chain().claim(), node.chain().last()] {
             if !self.stores.valid.contains(&id) {
                 return Err(format!("n{place} takes {id:?} for valid, which it is not"));
@@ -477,7 +483,6 @@ impl World {
                 let definite = matches!(why, ProposeError::Definite(_));
                 return self.oracle.lost(place, &tickets, definite);
             }
-            Effect::Halt { why } => return Err(format!("n{place} halts: {why}")),
             Effect::WriteSnapshot { cut, older } => {
                 let applied = self.places[place].applied.clone();
                 if failed {
@@ -570,6 +575,7 @@ impl World {
             None => Loaded::Nothing {
                 floor,
                 damaged: Vec::new(),
+                is_newer: false,
             },
             Some((cut, applied)) => {
                 self.places[place].applied = applied;

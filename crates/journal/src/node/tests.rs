@@ -90,7 +90,14 @@ impl Bench {
                 Effect::LoadSnapshot { ask, .. } => {
                     let floor = self.slots.floor();
                     let damaged = Vec::new();
-                    Event::SnapshotLoaded(ask, Ok(Loaded::Nothing { floor, damaged }))
+                    Event::SnapshotLoaded(
+                        ask,
+                        Ok(Loaded::Nothing {
+                            floor,
+                            damaged,
+                            is_newer: false,
+                        }),
+                    )
                 }
                 Effect::Scan { ask, from, limit } => {
                     let slots = complete(self.slots.run(from, limit));

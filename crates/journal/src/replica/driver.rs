@@ -171,14 +171,13 @@ impl<S: StateMachine> Driver<S> {
             };
             let mut effects = std::mem::take(&mut self.effects);
             self.node.handle(now, event, &mut effects);
-            // If an entry cannot be applied, no effect after it may be performed.
             events.extend(self.perform_all(effects.drain(..)).await);
             self.effects = effects;
         }
     }
 
-    /// Performs effects in order, up to an entry that cannot be applied.
-    async fn perform_all(&mut self, effects: impl Iterator<Item = Effect>) -> Option<Event> {
+    /// Performs effects in order, up to an entry that cannot be applied; yields what the node must know of that.
+    async fn perform_all(&mut self, effects: impl Iterator<Item = Effect>) -> Vec<Event> {
         let mut effects = effects.peekable();
         while let Some(effect) = effects.next() {
             let poisoned = match Entries::take(effect, &mut effects) {
@@ -189,10 +188,11 @@ impl<S: StateMachine> Driver<S> {
                 self.answer_all(&format!(
                     "entry {index} of the journal cannot be applied: {why}"
                 ));
-                return poisoned;
+                let unperformed = effects.filter_map(|effect| effect.unperformed());
+                return poisoned.into_iter().chain(unperformed).collect();
             }
         }
-        None
+        Vec::new()
     }
 
     /// Applies entries of others off the async threads: at a start it may take a second, and
@@ -234,7 +234,6 @@ impl<S: StateMachine> Driver<S> {
                     self.lose(ticket, why.clone());
                 }
             }
-            Effect::Halt { why } => self.halt(&why),
             Effect::Append { id, bytes, body } => {
                 let requests = Arc::clone(&self.requests);
                 self.start(async move { requests.append(id, bytes, body).await });
@@ -352,10 +351,16 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    fn halt(&mut self, why: &str) {
-        tracing::error!(why, "the journal's replica has stopped for good");
-        self.shared.status().halted = Some(why.to_owned());
-        self.answer_all(why);
+    /// Tells once that the node has stopped for good.
+    fn tell_of_halt(&mut self) {
+        let halted = self.node.halted().map(str::to_owned);
+        if let Some(why) = &halted
+            && self.shared.status().halted != halted
+        {
+            tracing::error!(why, "the journal's replica has stopped for good");
+            self.answer_all(why);
+            self.shared.status().halted = halted;
+        }
     }
 
     /// Answers all callers: what they wait for is not applied here.
@@ -444,12 +449,13 @@ impl<S: StateMachine> Driver<S> {
     /// Publishes changes to handles.
     fn publish(&mut self) {
         self.warn_if_deposed();
+        self.tell_of_halt();
         self.tell_of_quarantine();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
         self.shared.leading_until.store(until, Ordering::Release);
         let role = self.node.role();
         let applied = self.come_to();
-        if role != Role::Stuck {
+        if role != Role::Stuck && role != Role::Halted {
             self.shared.is_void.store(false, Ordering::Release);
         }
         {

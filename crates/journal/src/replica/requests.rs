@@ -13,14 +13,14 @@ use store::bucket::{Bucket, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
-use super::{Capture, Part, PartId, Parts, Shared, StateMachine, Unreadable};
+use super::{Capture, Part, PartId, Parts, Shared, StateMachine};
 use crate::engine::{Append, Content, End, Engine, Error, TakeError, Tenure, WINDOW};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
 use crate::node::{Ask, Event, Loaded, Run, Slot, Verdict};
 use crate::quarantine::Quarantined;
-use crate::snapshot::Cut;
 use crate::snapshot::archive::{Archive, Found, Read};
 use crate::snapshot::manifest::{Chunk, Manifest};
+use crate::snapshot::{Cut, Unreadable};
 
 /// How long an append may take before it is sent again.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -306,7 +306,7 @@ impl<S: StateMachine> Requests<S> {
     async fn load(&self, above: u64, leaves_out: &[Quarantined]) -> Result<Loaded, Error> {
         // The floor is read first: only snapshots below the two that it rests on are ever removed.
         let floor = limited(self.engine.floor()).await?;
-        let mut damaged = Vec::new();
+        let (mut damaged, mut is_newer) = (Vec::new(), false);
         for found in self.archive.list(above).await.map_err(unavailable)? {
             let (manifest, state) = match self.restored(&found).await? {
                 Ok((manifest, state, _)) => match manifest.cut.holds(leaves_out) {
@@ -321,7 +321,8 @@ impl<S: StateMachine> Requests<S> {
                 },
                 Err(why) => {
                     tracing::error!(%why, "a snapshot cannot be used; an older one is tried");
-                    damaged.push(why);
+                    is_newer |= matches!(why, Unreadable::Newer(_));
+                    damaged.push(why.to_string());
                     continue;
                 }
             };
@@ -346,7 +347,11 @@ impl<S: StateMachine> Requests<S> {
                 bytes,
             });
         }
-        Ok(Loaded::Nothing { floor, damaged })
+        Ok(Loaded::Nothing {
+            floor,
+            damaged,
+            is_newer,
+        })
     }
 
     /// Reads and restores a snapshot beside the state in use, and compares it with its manifest;
@@ -354,10 +359,10 @@ impl<S: StateMachine> Requests<S> {
     async fn restored(
         &self,
         found: &Found,
-    ) -> Result<Result<(Manifest, S, Duration), String>, Error> {
+    ) -> Result<Result<(Manifest, S, Duration), Unreadable>, Error> {
         let (manifest, chunks) = match self.archive.read(found).await.map_err(unavailable)? {
             Read::Whole(manifest, chunks) => (*manifest, chunks),
-            Read::Damaged(why) => return Ok(Err(why)),
+            Read::Unusable(why) => return Ok(Err(why)),
         };
         let mut state = {
             let shared = self.shared.state.read();
@@ -371,11 +376,14 @@ impl<S: StateMachine> Requests<S> {
         });
         Ok(match restored.await {
             Ok((state, seal, took)) if seal == manifest.seal => Ok((manifest, state, took)),
-            Ok(_) => Err(format!(
+            Ok(_) => Err(Unreadable::Damaged(format!(
                 "{} restores to another state than it was cut from",
                 found.key
-            )),
-            Err(why) => Err(format!("{}: {why}", found.key)),
+            ))),
+            Err(Unreadable::Damaged(why)) => {
+                Err(Unreadable::Damaged(format!("{}: {why}", found.key)))
+            }
+            Err(Unreadable::Newer(why)) => Err(Unreadable::Newer(format!("{}: {why}", found.key))),
         })
     }
 
@@ -417,8 +425,7 @@ impl<S: StateMachine> Requests<S> {
         };
         let written = self.archive.write(claim, parts.collect(), describe).await;
         if written.is_ok()
-            && let Some(older) = older
-            && let Err(error) = self.archive.sweep(older, claim).await
+            && let Err(error) = self.archive.sweep(older.unwrap_or(0), claim).await
         {
             // Snapshots left over are found again after the next one.
             tracing::warn!(%error, "old snapshots could not be removed");
@@ -440,30 +447,32 @@ impl<S: StateMachine> Requests<S> {
     }
 
     /// Restores a snapshot beside the state in use, and tells whether it equals the state it was
-    /// cut from.
+    /// cut from. One that does not is removed: it is of no use to anybody.
     pub(super) async fn verify_snapshot(&self, index: u64) -> Event {
-        let verify = async {
-            let listed = self.archive.list(index - 1).await.map_err(unavailable)?;
-            let found = listed.into_iter().find(|found| found.index == index);
-            match found {
-                Some(found) => self.restored(&found).await,
-                None => Err(Error::Unavailable(format!(
-                    "snapshot {index} is not listed"
-                ))),
-            }
-        };
-        let verdict = match verify.await {
-            Ok(Ok((_, _, took))) => Verdict::Whole(took),
-            Ok(Err(why)) => {
-                tracing::error!(%why, "a snapshot cannot be used; the journal is not trimmed for it");
-                Verdict::Useless
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a snapshot could not be verified; it is tried again");
-                Verdict::Unknown
-            }
-        };
+        let verdict = self.verdict(index).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a snapshot could not be verified; it is tried again");
+            Verdict::Unknown
+        });
         Event::SnapshotVerified(index, verdict)
+    }
+
+    async fn verdict(&self, index: u64) -> Result<Verdict, Error> {
+        let listed = self.archive.list(index - 1).await.map_err(unavailable)?;
+        let found = listed.into_iter().find(|found| found.index == index);
+        let found =
+            found.ok_or_else(|| Error::Unavailable(format!("snapshot {index} is not listed")))?;
+        for reads in 1.. {
+            match self.restored(&found).await? {
+                Ok((_, _, took)) => return Ok(Verdict::Whole(took)),
+                Err(_) if reads < READS_OF_DAMAGE => {}
+                Err(why) => {
+                    tracing::error!(%why, "a snapshot cannot be used, and is removed; the journal is not trimmed for it");
+                    break;
+                }
+            }
+        }
+        self.archive.remove(&found).await.map_err(unavailable)?;
+        Ok(Verdict::Useless)
     }
 
     /// Trims slots that the state does not need any more.

@@ -8,14 +8,13 @@ use host::clock;
 use store::bucket::{Bucket, Key, Op, Payload};
 use store::faulty::{Fault, FaultRule, Faulty};
 
-use super::{
-    Capture, Handle, Part, PartId, Parts, Poison, Replica, StateMachine, Unreadable, start,
-};
+use super::{Capture, Handle, Part, PartId, Parts, Poison, Replica, StateMachine, start};
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Position, Stamp};
 use crate::memory;
 use crate::node::{ProposeError, Refusal, Role, Settings};
 use crate::object::Object;
+use crate::snapshot::Unreadable;
 use crate::snapshot::manifest::Seal;
 
 mod quarantine;
@@ -26,6 +25,10 @@ mod snapshots;
 pub(super) struct Sum {
     /// True in a build that can apply "ten".
     knows_ten: bool,
+    /// True in a build that cannot read snapshots of later ones.
+    is_old: bool,
+    /// True in a build that writes other snapshots than it should.
+    writes_wrongly: bool,
     commands: u64,
     sum: u64,
     stamp: Stamp,
@@ -67,12 +70,17 @@ impl StateMachine for Sum {
     }
 
     fn capture(&self) -> Box<dyn Capture> {
-        Box::new(Captured(self.commands, self.sum))
+        Box::new(Captured {
+            commands: self.commands,
+            sum: self.sum,
+            written: self.sum + u64::from(self.writes_wrongly),
+        })
     }
 
     fn genesis(&self) -> Self {
         Sum {
             knows_ten: self.knows_ten,
+            is_old: self.is_old,
             ..Sum::default()
         }
     }
@@ -83,8 +91,11 @@ impl StateMachine for Sum {
                 .get(at)
                 .and_then(|chunk| std::str::from_utf8(chunk).ok());
             text.and_then(|text| text.parse().ok())
-                .ok_or_else(|| Unreadable("not two numbers".to_owned()))
+                .ok_or_else(|| Unreadable::Damaged("not two numbers".to_owned()))
         };
+        if self.is_old {
+            return Err(Unreadable::Newer("it has feature level 2".to_owned()));
+        }
         (self.commands, self.sum) = (number(0)?, number(1)?);
         Ok(())
     }
@@ -100,17 +111,21 @@ fn seal_of(sum: u64) -> Seal {
     Seal { level: 1, digest }
 }
 
-/// How many commands there were, and their sum.
-struct Captured(u64, u64);
+/// How many commands there were, their sum, and what is written of it.
+struct Captured {
+    commands: u64,
+    sum: u64,
+    written: u64,
+}
 
 impl Capture for Captured {
     fn seal(&self) -> Seal {
-        seal_of(self.1)
+        seal_of(self.sum)
     }
 
     fn encode(self: Box<Self>, _: &dyn Fn(PartId) -> bool) -> Vec<Part> {
         let part = |number: u64| Part::Encoded(None, Bytes::from(number.to_string()));
-        vec![part(self.0), part(self.1)]
+        vec![part(self.commands), part(self.written)]
     }
 }
 

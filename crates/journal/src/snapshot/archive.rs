@@ -16,6 +16,7 @@ use store::bucket::{self, Bucket, Key, Op, Payload};
 use store::layout::{CHUNKS, SNAPSHOTS};
 use store::retry::{Limits, Retry};
 
+use super::Unreadable;
 use super::manifest::{Chunk, Manifest, Stored};
 use crate::entry::DecodeError;
 
@@ -51,8 +52,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     Whole(Box<Manifest>, Vec<Bytes>),
-    /// It cannot be used; why, for people.
-    Damaged(String),
+    Unusable(Unreadable),
 }
 
 impl Archive {
@@ -165,7 +165,7 @@ impl Archive {
     pub async fn read(&self, found: &Found) -> Result<Read, bucket::Error> {
         let manifest = match self.manifest(&found.key).await? {
             Ok(manifest) => manifest,
-            Err(why) => return Ok(Read::Damaged(why)),
+            Err(why) => return Ok(Read::Unusable(why)),
         };
         let claim = manifest.cut.claim.index;
         let chunks: Result<Vec<Bytes>, Unread> = stream::iter(manifest.chunks.clone())
@@ -175,7 +175,10 @@ impl Archive {
             .await;
         match chunks {
             Ok(chunks) => Ok(Read::Whole(Box::new(manifest), chunks)),
-            Err(Unread::Damaged(why)) => Ok(Read::Damaged(format!("{}: {why}", found.key))),
+            Err(Unread::Damaged(why)) => Ok(Read::Unusable(Unreadable::Damaged(format!(
+                "{}: {why}",
+                found.key
+            )))),
             Err(Unread::Failed(error)) => Err(error),
         }
     }
@@ -195,25 +198,23 @@ impl Archive {
         }
     }
 
-    async fn manifest(&self, key: &Key) -> Result<Result<Manifest, String>, bucket::Error> {
+    async fn manifest(&self, key: &Key) -> Result<Result<Manifest, Unreadable>, bucket::Error> {
         let read = self.retry.get(self.bucket.as_ref(), key).await?;
+        let damaged = |why| Err(Unreadable::Damaged(format!("{key} {why}")));
         let Some(object) = read else {
-            return Ok(Err(format!("{key} is missing")));
+            return Ok(damaged("is missing".to_owned()));
         };
-        let decoded = Manifest::decode(&object).map_err(|error| match error {
-            DecodeError::Corrupt(why) => format!("{key} is damaged: {why}"),
-            DecodeError::NewerFormat(format) => {
-                format!("{key} has format {format}, which is newer than this program")
-            }
-            DecodeError::NewerSection(_) => format!("{key}: {error}"),
-        });
-        Ok(decoded.and_then(|manifest| {
-            if manifest_key(manifest.cut.last.index, &object) == *key {
-                Ok(manifest)
-            } else {
-                Err(format!("{key} holds another snapshot's manifest"))
-            }
-        }))
+        Ok(match Manifest::decode(&object) {
+            Ok(manifest) if manifest_key(manifest.cut.last.index, &object) == *key => Ok(manifest),
+            Ok(_) => damaged("holds another snapshot's manifest".to_owned()),
+            Err(DecodeError::Corrupt(why)) => damaged(format!("is damaged: {why}")),
+            Err(newer) => Err(Unreadable::Newer(format!("{key}: {newer}"))),
+        })
+    }
+
+    /// Removes the name of a snapshot; its chunks go with the next sweep.
+    pub async fn remove(&self, found: &Found) -> Result<(), bucket::Error> {
+        self.retry.delete(self.bucket.as_ref(), &found.key).await
     }
 
     /// Removes the snapshots below `oldest`, and the chunks that no other one names. Only the
@@ -226,7 +227,7 @@ impl Archive {
             .partition(|found| found.index >= oldest);
         // First the names, so that nothing names a chunk that is gone.
         for found in old {
-            self.retry.delete(self.bucket.as_ref(), &found.key).await?;
+            self.remove(&found).await?;
         }
         let mut named = BTreeSet::new();
         for found in kept {

@@ -314,6 +314,12 @@ impl Control {
             }
             self.perform(cx, effect);
         }
+        if self.halted.is_none()
+            && let Some(why) = self.node.halted()
+        {
+            cx.violation(format!("control node {} halted: {why}", self.place));
+            self.halted = Some(why.to_owned());
+        }
         if led != self.leads() {
             self.chores_at_us = cx.now_us();
             let event = if led {
@@ -403,10 +409,6 @@ impl Control {
             }
             Effect::FindSnapshot { .. } => {
                 cx.violation(format!("control node {} quarantines an entry", self.place));
-            }
-            Effect::Halt { why } => {
-                cx.violation(format!("control node {} halted: {why}", self.place));
-                self.halted = Some(why);
             }
         }
     }
@@ -502,6 +504,7 @@ impl Control {
             return Loaded::Nothing {
                 floor,
                 damaged: Vec::new(),
+                is_newer: false,
             };
         };
         let bytes = size_of_all(&chunks);
@@ -517,6 +520,7 @@ impl Control {
                 Loaded::Nothing {
                     floor,
                     damaged: vec![error.to_string()],
+                    is_newer: false,
                 }
             }
         }

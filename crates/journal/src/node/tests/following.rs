@@ -50,6 +50,35 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
 }
 
 #[test]
+fn a_node_that_meets_what_a_newer_version_wrote_says_so_and_stays_up() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut newer = void_entry(leader.node.chain()).to_vec();
+    newer[5] = 9;
+    let end = newer.len() - 4;
+    let sum = store::checksum::crc32c(&newer[..end]);
+    newer[end..].copy_from_slice(&sum.to_le_bytes());
+    leader.slots.put(3, Bytes::from(newer));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots;
+    bench.run(Event::Started);
+    assert_eq!(bench.node.role(), Role::Stuck);
+    let told = bench.node.stuck().expect("a reason");
+    assert!(
+        told.contains("entry 3 of the journal") && told.contains("Run a newer version"),
+        "{told}"
+    );
+    assert_eq!((bench.node.halted(), bench.node.deadline()), (None, None));
+    bench.seen.clear();
+    bench.run(propose(7..8));
+    let [Effect::Lost { tickets, why }] = &bench.seen[..] else {
+        panic!("{:?}", bench.seen);
+    };
+    assert_eq!(tickets, &[Ticket(7)]);
+    assert!(matches!(why, ProposeError::Definite(_)), "{why}");
+}
+
+#[test]
 fn a_follower_confirms_its_position_by_a_look_that_begins_after_the_question() {
     let mut leader = Bench::leader();
     leader.run(propose(0..3));

@@ -12,9 +12,14 @@ fn run(bench: &mut Bench, event: Event, snapshot: Option<u64>) {
     loop {
         let is_poison =
             |effect: &Effect| matches!(effect, Effect::Apply { id, .. } if id.index == POISON);
-        if bench.effects.iter().any(is_poison) {
+        if let Some(at) = bench.effects.iter().position(is_poison) {
+            let unperformed = bench.effects.split_off(at).into_iter();
+            let unperformed: Vec<Event> = unperformed
+                .filter_map(|effect| effect.unperformed())
+                .collect();
             bench.effects.clear();
             bench.give(Event::Poisoned(POISON, "overflow".to_owned()));
+            unperformed.into_iter().for_each(|event| bench.give(event));
         }
         let finds = |effect: &mut Effect| matches!(effect, Effect::FindSnapshot { .. });
         let finds: Vec<Effect> = bench.effects.extract_if(.., finds).collect();
@@ -164,6 +169,27 @@ fn who_finds_its_entry_and_its_quarantine_together_does_not_answer_from_it() {
     let (tickets, why) = lost.expect("its callers are answered");
     assert_eq!(tickets, &[Ticket(1)]);
     assert!(matches!(why, ProposeError::Unknown(_)), "{why}");
+}
+
+#[test]
+fn a_snapshot_that_was_to_be_cut_at_the_entry_is_cut_later() {
+    let mut settings = Settings::alone("n");
+    settings.snapshot.entries = POISON;
+    settings.snapshot.first_after = Duration::ZERO;
+    let mut bench = Bench::new(settings);
+    run(&mut bench, Event::Started, None);
+    (0..2).for_each(|ticket| run(&mut bench, propose(ticket..ticket + 1), None));
+    assert_eq!(bench.node.role(), Role::Stuck);
+    bench.node.lasting.settings.quarantine = Some(word(&bench.slots));
+    while bench.node.role() != Role::Leader {
+        bench.now.boot = bench.node.deadline().expect("it goes on");
+        run(&mut bench, Event::Timer, None);
+    }
+    bench.seen.clear();
+    bench.pass(60_000);
+    run(&mut bench, propose(2..3), None);
+    let cut = |effect: &Effect| matches!(effect, Effect::WriteSnapshot { .. });
+    assert!(bench.seen.iter().any(cut), "{:?}", bench.seen);
 }
 
 #[test]

@@ -13,7 +13,7 @@ async fn snapshots_are_cut_and_the_journal_is_trimmed() {
         role(&handle, Role::Leader).await;
         add_all(&handle, 0..200).await;
         while world.keys("journal/0000/").await.len() > 60
-            || world.keys("snapshots/").await.len() > 2
+            || world.keys("snapshots/").await.len() > 3
         {
             add(&handle, 0).await.expect("added");
         }
@@ -25,10 +25,34 @@ async fn snapshots_are_cut_and_the_journal_is_trimmed() {
         "the claim stays"
     );
     // Two chunks each, of which the first may be shared; a write may have been cut short.
-    assert!(world.keys("chunks/").await.len() <= 6);
+    assert!(world.keys("chunks/").await.len() <= 8);
     let (handle, _replica) = world.start();
     role(&handle, Role::Leader).await;
     assert_eq!(handle.with_state(|sum| sum.sum), (0..200).sum::<u64>());
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_restored_is_removed_with_its_chunks() {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 10;
+    let state = Sum {
+        writes_wrongly: true,
+        ..Sum::default()
+    };
+    let engine = Box::new(Object::new(world.bucket(), 0));
+    let (handle, _replica) = start(world.parts(engine), state);
+    role(&handle, Role::Leader).await;
+    for prefix in ["snapshots/", "chunks/"] {
+        let mut seen: Vec<Key> = Vec::new();
+        loop {
+            add(&handle, 3).await.expect("added");
+            let there = world.keys(prefix).await;
+            if seen.iter().any(|key| !there.contains(key)) {
+                break;
+            }
+            seen = there;
+        }
+    }
 }
 
 /// A world with two snapshots and a trimmed journal, and its sum.
@@ -76,6 +100,28 @@ async fn without_snapshots_a_trimmed_journal_is_refused() {
         add(&handle, 1).await,
         Err(ProposeError::Definite(Refusal::Halted(_)))
     ));
+}
+
+#[tokio::test]
+async fn a_release_that_is_older_than_all_snapshots_says_so_and_stays_up() {
+    let (world, _) = trimmed().await;
+    let state = Sum {
+        is_old: true,
+        ..Sum::default()
+    };
+    let engine = Box::new(Object::new(world.bucket(), 0));
+    let (handle, _replica) = start(world.parts(engine), state);
+    let why = stuck(&handle).await;
+    assert!(
+        why.contains("feature level 2") && why.contains("Run a newer version"),
+        "{why}"
+    );
+    assert_eq!(handle.status().halted, None);
+    let refused = add(&handle, 1).await;
+    assert!(
+        matches!(refused, Err(ProposeError::Definite(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +201,7 @@ impl StateMachine for Patient {
         let since = clock::now();
         while self.patient && !self.read.load(Ordering::Acquire) {
             if clock::now().since(since) > Duration::from_secs(20) {
-                return Err(Unreadable("nobody can read meanwhile".to_owned()));
+                return Err(Unreadable::Damaged("nobody can read meanwhile".to_owned()));
             }
             std::thread::yield_now();
         }

@@ -7,7 +7,7 @@ use store::bucket::{Bucket, Op};
 use store::faulty::{Fault, FaultRule, Faulty};
 use store::memory::Memory;
 
-use super::{Archive, Read};
+use super::{Archive, Read, Unreadable};
 use crate::entry::{EntryId, Stamp};
 use crate::snapshot::Cut;
 use crate::snapshot::manifest::{Chunk, Manifest, Seal, Stored};
@@ -148,7 +148,7 @@ async fn damage_is_told_from_a_bucket_that_does_not_answer() {
     bucket.delete(&chunk.key).await.expect("deleted");
     let read = archive.read(&found).await.expect("an answer");
     assert!(
-        matches!(&read, Read::Damaged(why) if why.contains("is missing")),
+        matches!(&read, Read::Unusable(Unreadable::Damaged(why)) if why.contains("is missing")),
         "{read:?}"
     );
 }
