@@ -749,8 +749,8 @@ const MISSED_BY: [(Rule, u64); 14] = [
 
 /// The same for schedules with entries that some builds cannot apply.
 const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
-    (Rule::QuarantineRebuilds, 7),
-    (Rule::SnapshotsKnowQuarantines, 184),
+    (Rule::QuarantineRebuilds, 1),
+    (Rule::SnapshotsKnowQuarantines, 325),
     (Rule::QuarantineBeforeOthersLead, 4),
 ];
 
