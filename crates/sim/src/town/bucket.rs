@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use host::seeded::{self, Place};
 use store::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put};
-use store::layout::{FILES, MARKER, PROBE};
+use store::layout::{FILES, JOURNAL, MARKER, PROBE};
 use store::received::Received;
 use tokio::sync::oneshot;
 
@@ -183,10 +183,15 @@ async fn serve(
     let is_put = op == Op::PutNew;
     if is_put && town.strike(Fault::LatePut) {
         let late_us = seeded::draw(|rng| rng.below(LATE_US));
-        let (late, request) = (Arc::clone(store), request.clone());
+        let (late, request, book) = (Arc::clone(store), request.clone(), Arc::clone(town));
+        let is_entry = key.starts_with(JOURNAL);
         seeded::spawn_at(store.place, "late put", async move {
             seeded::sleep_us(late_us).await;
-            seeded::note(format_args!("late put: {}", told(&late.perform(&request))));
+            let answer = late.perform(&request);
+            seeded::note(format_args!("late put: {}", told(&answer)));
+            if is_entry && matches!(answer, Answer::Put(Put::Created)) {
+                book.with(|book| book.last_fault_us = seeded::now_us());
+            }
         });
         return Err(never_answered(town, op, key).await);
     }

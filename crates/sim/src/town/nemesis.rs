@@ -158,7 +158,10 @@ pub(super) fn heal(town: &Arc<Town>) {
         kill(town, town.servers[0]);
     }
     tell(town, format!("{injected} in all"));
-    town.with(|book| book.faults.heal());
+    town.with(|book| {
+        book.faults.heal();
+        book.last_fault_us = seeded::now_us();
+    });
     seeded::set_weather(Weather::FAIR);
     seeded::heal();
     for place in town.servers.clone() {

@@ -62,22 +62,22 @@ macro_rules! caught {
 
 caught! {
     ack_before_commit: AckBeforeCommit at [0, 1];
-    commit_before_upload: CommitBeforeUpload at [0, 3];
-    readers_guess: ReadersGuess at [4, 6];
+    commit_before_upload: CommitBeforeUpload at [0, 1];
+    readers_guess: ReadersGuess at [3, 6];
     overwrite_files: OverwriteFiles at [0, 1];
-    commit_not_idempotent: CommitNotIdempotent at [4, 17];
-    dedup_outside_the_log: DedupOutsideTheLog at [4, 6];
-    collect_without_grace: CollectWithoutGrace at [0, 1];
+    commit_not_idempotent: CommitNotIdempotent at [4, 36];
+    dedup_outside_the_log: DedupOutsideTheLog at [3, 6];
+    collect_without_grace: CollectWithoutGrace at [0, 2];
     collect_by_age: CollectByAge at [3, 7];
     error_means_absent: ErrorMeansAbsent at [3, 6];
     ignore_checksums: IgnoreChecksums at [3, 6];
-    offset_zero_for_unknown: OffsetZeroForUnknown at [3, 4];
+    offset_zero_for_unknown: OffsetZeroForUnknown at [6, 9];
     out_of_range_from_stale: OutOfRangeFromStale at [3, 5];
-    bounds_from_stale: BoundsFromStale at [31, 85];
+    bounds_from_stale: BoundsFromStale at [122, 212];
     apply_at_local_time: ApplyAtLocalTime at [0, 1];
-    snapshot_mislabelled: SnapshotMislabelled at [3, 5];
-    group_offsets_from_stale: GroupOffsetsFromStale at [160, 191];
-    agent_deletes_failed_upload: AgentDeletesFailedUpload at [34, 49];
-    commits_in_any_order: CommitsInAnyOrder at [49, 65];
-    unknown_is_definite: UnknownIsDefinite at [10, 17];
+    snapshot_mislabelled: SnapshotMislabelled at [3, 4];
+    group_offsets_from_stale: GroupOffsetsFromStale at [39, 175];
+    agent_deletes_failed_upload: AgentDeletesFailedUpload at [25, 34];
+    commits_in_any_order: CommitsInAnyOrder at [208, 267];
+    unknown_is_definite: UnknownIsDefinite at [10, 15];
 }
