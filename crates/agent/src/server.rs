@@ -364,6 +364,10 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
         let is_anything = told.contains(&Notice::Anything);
         let version = versions.max().filter(|_| !is_anything);
         if is_anything || version.is_some() {
+            if let Some(at) = rested_at.take() {
+                // The view may take long, and nobody rests for so long.
+                context.hub.wake_rested(at);
+            }
             refresh(&context, version).await;
             note_own_incarnation(&context, &mut is_listed);
         }

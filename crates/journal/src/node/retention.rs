@@ -246,7 +246,7 @@ impl Retention {
                     self.newest_at = now;
                 }
             }
-            // The next snapshot may be whole.
+            // The next one shares nothing with it.
             Verdict::Useless => self.verify_after = now + PAUSE,
             Verdict::Unknown => {
                 self.verify_after = now + PAUSE;

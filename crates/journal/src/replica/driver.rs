@@ -455,9 +455,9 @@ impl<S: StateMachine> Driver<S> {
         self.shared.leading_until.store(until, Ordering::Release);
         let role = self.node.role();
         let applied = self.come_to();
-        if role != Role::Stuck && role != Role::Halted {
-            self.shared.is_void.store(false, Ordering::Release);
-        }
+        // Nobody is answered from the state of a node that does not go on.
+        let is_given_up = role == Role::Stuck || role == Role::Halted;
+        self.shared.is_void.store(is_given_up, Ordering::Release);
         {
             let mut status = self.shared.status();
             status.role = role;

@@ -458,9 +458,11 @@ impl<S: StateMachine> Requests<S> {
 
     async fn verdict(&self, index: u64) -> Result<Verdict, Error> {
         let listed = self.archive.list(index - 1).await.map_err(unavailable)?;
-        let found = listed.into_iter().find(|found| found.index == index);
-        let found =
-            found.ok_or_else(|| Error::Unavailable(format!("snapshot {index} is not listed")))?;
+        let Some(found) = listed.into_iter().find(|found| found.index == index) else {
+            // Another leader has removed it, or an attempt of ours whose answer was lost.
+            self.forget_chunks();
+            return Ok(Verdict::Useless);
+        };
         for reads in 1.. {
             match self.restored(&found).await? {
                 Ok((_, _, took)) => return Ok(Verdict::Whole(took)),
@@ -471,8 +473,15 @@ impl<S: StateMachine> Requests<S> {
                 }
             }
         }
+        self.forget_chunks();
         self.archive.remove(&found).await.map_err(unavailable)?;
         Ok(Verdict::Useless)
+    }
+
+    /// Has the next snapshot written whole: chunks that were written before may be what is damaged.
+    fn forget_chunks(&self) {
+        self.archive.forget();
+        self.parts().clear();
     }
 
     /// Trims slots that the state does not need any more.

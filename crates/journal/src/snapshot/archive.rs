@@ -128,6 +128,11 @@ impl Archive {
         Ok(stored)
     }
 
+    /// Forgets what was written before: none of it is named by another snapshot.
+    pub fn forget(&self) {
+        self.verified().clear();
+    }
+
     fn verified(&self) -> MutexGuard<'_, Verified> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -144,6 +144,7 @@ pub(super) async fn send(
     Ok(HttpResponse::from_parts(parts, body))
 }
 
+/// The error without the URL, which may hold a credential: a token of an Azure SAS, or of a web identity.
 fn failed(error: reqwest::Error) -> HttpError {
     let kind = if error.is_timeout() {
         HttpErrorKind::Timeout
@@ -152,7 +153,7 @@ fn failed(error: reqwest::Error) -> HttpError {
     } else {
         HttpErrorKind::Unknown
     };
-    HttpError::new(kind, error)
+    HttpError::new(kind, error.without_url())
 }
 
 /// A request's body that notes how much of it the connection has taken.
@@ -211,6 +212,24 @@ impl Body for Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_error_does_not_show_what_the_url_holds() {
+        let client = client(&ClientOptions::new().with_allow_http(true)).expect("a client");
+        // Nothing listens on port 1.
+        let request = HttpRequest::new(HttpRequestBody::empty());
+        let (mut parts, body) = request.into_parts();
+        parts.uri = "http://127.0.0.1:1/?sig=secret".parse().expect("a URL");
+        let error = send(&client, HttpRequest::from_parts(parts, body)).await;
+        let error = error.expect_err("nobody answers");
+        let mut told = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            told += &format!(" {error} {error:?}");
+            source = error.source();
+        }
+        assert!(!told.contains("secret"), "{told}");
+    }
 
     #[test]
     fn times_are_read_as_the_client_library_writes_them() {

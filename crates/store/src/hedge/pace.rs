@@ -15,10 +15,11 @@ const KNOWN_FROM: usize = 4;
 /// A second copy is sent after this long at the earliest: a busy machine may need as long to notice
 /// an answer.
 const HEDGE_MIN: Duration = Duration::from_millis(20);
-/// When a second copy is sent while the class has no median. A larger upload gets none then: that it
+/// When a second copy is sent while the class has no median. An upload that is not small gets none then: that it
 /// takes long may be due to the uplink, which a copy would only share with it.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(250);
-const HEDGED_UNKNOWN_MAX: u64 = 64 << 10;
+/// Uploads up to this size hardly share an uplink with others.
+const SMALL_MAX: u64 = 64 << 10;
 /// A request without an answer is taken for lost after this long at the earliest and then repeated,
 /// even if no hedges are left: requests sent to a bucket that was away are never answered.
 const REPEAT_MIN: Duration = Duration::from_millis(500);
@@ -83,6 +84,10 @@ impl Work {
         self.bytes
     }
 
+    fn is_small(self) -> bool {
+        self.bytes <= SMALL_MAX
+    }
+
     fn kib(self) -> u64 {
         self.bytes.div_ceil(1 << 10)
     }
@@ -108,9 +113,10 @@ impl Extra {
         self.kib.earn(work.kib());
     }
 
+    /// Reads and small uploads do not wait until large ones have paid for their bytes.
     fn spend(&mut self, now: Instant, work: Work) -> bool {
         self.requests.affords(now, 1)
-            && self.kib.spend(now, work.kib())
+            && (work.is_small() || self.kib.spend(now, work.kib()))
             && self.requests.spend(now, 1)
     }
 
@@ -200,7 +206,7 @@ impl Pace {
     pub fn hedge_after(&self, work: Work) -> Option<Duration> {
         match self.recent[work.class].median() {
             Some(median) => Some((median * 2).clamp(HEDGE_MIN, self.wait_max(work))),
-            None => (work.bytes <= HEDGED_UNKNOWN_MAX).then_some(HEDGE_UNKNOWN),
+            None => work.is_small().then_some(HEDGE_UNKNOWN),
         }
     }
 
@@ -321,6 +327,17 @@ mod tests {
         // 0.7 MiB are left, and 128 KiB are earned in each second.
         assert!(!pace.may_repeat(at(2_000), large));
         assert!(pace.may_repeat(at(3_000), large));
+    }
+
+    #[test]
+    fn what_a_large_copy_owes_keeps_no_read_and_no_small_upload_from_theirs() {
+        let mut pace = Pace::default();
+        let large = Work::put(8 << 20);
+        assert!(pace.may_hedge(at(1), large) && pace.may_repeat(at(1), large));
+        assert!(!pace.may_hedge(at(1), large) && !pace.may_repeat(at(1), large));
+        for work in [Work::read(Op::Get), Work::put(1_000)] {
+            assert!(pace.may_hedge(at(1), work) && pace.may_repeat(at(1), work));
+        }
     }
 
     #[test]

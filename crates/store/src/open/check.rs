@@ -86,8 +86,10 @@ pub(super) fn variable(name: &str, value: &str) -> Result<(), String> {
     if names.iter().any(|end| name.ends_with(end)) {
         return self::name(name, value);
     }
+    // It may have a query.
+    let is_uri_byte = |byte| is_path_byte(byte) || b"?=&%".contains(&byte);
     if name.ends_with("_RELATIVE_URI")
-        && !(value.starts_with('/') && value.bytes().all(is_path_byte))
+        && !(value.starts_with('/') && value.bytes().all(is_uri_byte))
     {
         return Err(format!("{name} is no path: write it as /PATH"));
     }

@@ -55,6 +55,29 @@ async fn a_snapshot_that_cannot_be_restored_is_removed_with_its_chunks() {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_chunk_is_not_named_again() {
+    let mut world = World::new();
+    world.settings.snapshot.entries = 10;
+    let (handle, _replica) = world.start();
+    role(&handle, Role::Leader).await;
+    add(&handle, 7).await.expect("added");
+    // The sum stays as it is, so that each snapshot shares its chunk with the one before.
+    let until = async |is_there: &dyn Fn(Vec<Key>) -> bool| {
+        while !is_there(world.keys("chunks/").await) {
+            add(&handle, 0).await.expect("added");
+        }
+    };
+    until(&|chunks| chunks.len() > 2).await;
+    let damaged = world.keys("chunks/").await;
+    for key in &damaged {
+        world.damage(key, false).await;
+    }
+    let is_gone = |chunks: Vec<Key>| chunks.iter().all(|key| !damaged.contains(key));
+    let gone = clock::timeout(Duration::from_secs(60), until(&is_gone)).await;
+    assert!(gone.is_ok(), "one of {damaged:?} is kept");
+}
+
 /// A world with two snapshots and a trimmed journal, and its sum.
 async fn trimmed() -> (World, u64) {
     let mut world = World::new();
