@@ -79,6 +79,8 @@ struct Book {
     digests: BTreeMap<u64, Vec<u8>>,
     /// The last control node of each process, dead or not, and whether its process is up and serves.
     nodes: BTreeMap<Place, Arc<control::Node>>,
+    /// Of those before them the one that had come furthest: a start begins behind it.
+    furthest: Option<Arc<control::Node>>,
     up: BTreeMap<Place, bool>,
     serving: BTreeMap<Place, bool>,
     has_enough: bool,
@@ -126,6 +128,7 @@ impl Town {
                 faults,
                 digests: BTreeMap::new(),
                 nodes: BTreeMap::new(),
+                furthest: None,
                 up: BTreeMap::new(),
                 serving: BTreeMap::new(),
                 has_enough: false,
@@ -187,7 +190,11 @@ impl Town {
     }
 
     fn started(&self, place: Place, node: &Arc<control::Node>) {
-        self.with(|book| book.nodes.insert(place, Arc::clone(node)));
+        self.with(|book| {
+            let before = book.nodes.insert(place, Arc::clone(node));
+            let known = before.into_iter().chain(book.furthest.take());
+            book.furthest = known.max_by_key(|node| node.journal_status().index);
+        });
     }
 
     fn serves(&self, place: Place) {
@@ -261,7 +268,10 @@ impl Town {
 
     /// Looks at the state that has applied most, wherever that is.
     fn newest<T>(&self, look: impl FnOnce(&meta::State) -> T) -> Option<T> {
-        let nodes = self.with(|book| book.nodes.values().cloned().collect::<Vec<_>>());
+        let nodes = self.with(|book| {
+            let nodes = book.nodes.values().chain(&book.furthest);
+            nodes.cloned().collect::<Vec<_>>()
+        });
         let newest = nodes
             .iter()
             .max_by_key(|node| node.journal_status().index)?;
