@@ -201,6 +201,8 @@ impl Client {
     /// Sends a request once and waits for the answer. Whatever is left of a failed exchange goes with
     /// its connection.
     async fn call<R: RequestBody>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+        // Dialling has limits of its own, and what was never sent has not been done.
+        self.dial().await?;
         let exchange = self.exchange(request, version);
         let answer = host::clock::timeout(ANSWER_LIMIT, exchange).await;
         let answer = answer.unwrap_or_else(|_| Err(Unanswered.into()));
