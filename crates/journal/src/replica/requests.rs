@@ -466,6 +466,11 @@ impl<S: StateMachine> Requests<S> {
         for reads in 1.. {
             match self.restored(&found).await? {
                 Ok((_, _, took)) => return Ok(Verdict::Whole(took)),
+                // Another build has written it, which can use it.
+                Err(Unreadable::Newer(why)) => {
+                    tracing::warn!(%why, "a snapshot cannot be used here, and is not counted on");
+                    return Ok(Verdict::Useless);
+                }
                 Err(_) if reads < READS_OF_DAMAGE => {}
                 Err(why) => {
                     tracing::error!(%why, "a snapshot cannot be used, and is removed; the journal is not trimmed for it");

@@ -44,14 +44,18 @@ async fn a_snapshot_that_cannot_be_restored_is_removed_with_its_chunks() {
     role(&handle, Role::Leader).await;
     for prefix in ["snapshots/", "chunks/"] {
         let mut seen: Vec<Key> = Vec::new();
-        loop {
-            add(&handle, 3).await.expect("added");
-            let there = world.keys(prefix).await;
-            if seen.iter().any(|key| !there.contains(key)) {
-                break;
+        let one_goes = async {
+            loop {
+                add(&handle, 3).await.expect("added");
+                let there = world.keys(prefix).await;
+                if seen.iter().any(|key| !there.contains(key)) {
+                    break;
+                }
+                seen = there;
             }
-            seen = there;
-        }
+        };
+        let gone = clock::timeout(Duration::from_secs(60), one_goes).await;
+        assert!(gone.is_ok(), "nothing below {prefix} is removed");
     }
 }
 
