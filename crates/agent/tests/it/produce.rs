@@ -96,12 +96,15 @@ async fn while_the_disk_is_almost_full_producers_get_the_code_that_every_client_
     stand.topic("t", 1, &[]).await;
     let mut client = stand.client().await;
     // Until the agent has looked for the first time, records are taken.
-    let refused = loop {
-        let produced = client.produce("t", 0, batch(&["a"])).await;
-        if produced.error_code != 0 {
-            break produced;
+    let refused = host::clock::timeout(Duration::from_secs(60), async {
+        loop {
+            let produced = client.produce("t", 0, batch(&["a"])).await;
+            if produced.error_code != 0 {
+                break produced;
+            }
         }
-    };
+    });
+    let refused = refused.await.expect("it looks");
     assert_eq!(
         refused.error_code,
         ErrorCode::NotLeaderOrFollower.code(),
