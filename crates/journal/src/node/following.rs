@@ -180,6 +180,14 @@ impl Following {
         if floor > cx.lasting.chain.next() {
             return State::Following(self).reload(cx);
         }
+        if cx
+            .lasting
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| stuck.is_below(floor))
+        {
+            return State::Following(self).rebuild(cx, None);
+        }
         let (slots, looked_at) = match &mut self.stage {
             Stage::Flooring(_, slots, looked_at) => (std::mem::take(slots), *looked_at),
             _ => return State::Following(self),

@@ -28,15 +28,14 @@ impl Quarantining {
         let Some(stuck) = cx
             .lasting
             .stuck
-            .as_mut()
+            .as_ref()
             .filter(|stuck| stuck.may_be_left_out(asked))
         else {
             return State::Following(Following::begin(cx));
         };
         let from = stuck.index;
-        if floor > from {
-            stuck.object(format!("the journal is trimmed below {floor}"));
-            return State::Following(Following::begin(cx));
+        if stuck.is_below(floor) {
+            return State::Following(Following::begin(cx)).rebuild(cx, None);
         }
         let request = Request::FindSnapshot { from };
         State::Quarantining(Quarantining {

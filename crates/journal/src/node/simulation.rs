@@ -291,7 +291,8 @@ impl World {
 
     /// Proposes values or asks for a barrier now and then.
     fn client(&mut self) -> Result<(), String> {
-        let quiet = self.rng.once_in(40);
+        // Whether it is served is judged at the end, so it does not pause then.
+        let quiet = self.rng.once_in(40) && self.faults;
         let pause = if quiet { 2 * SECONDS } else { 60 * MILLIS };
         let next = self.now + self.rng.below(pause) + MILLIS;
         self.at(next, Happening::Client);
@@ -673,6 +674,9 @@ fn simulate_with(seed: u64, removed: Option<Rule>, poison: bool) -> Result<Oracl
 /// Seeds that failed once. 65: a leader that met a void entry sent others beyond it, which were
 /// void too and lay in its way, endlessly.
 const FOUND_BUGS: [u64; 1] = [65];
+/// The same for schedules with entries that some builds cannot apply. 1180: a node stayed stuck at an entry that all snapshots
+/// held by then, though it would have gone on from them after a restart.
+const FOUND_BUGS_WITH_POISON: [u64; 1] = [1_180];
 
 /// The number of schedules to try; `JOURNAL_SEEDS` asks for more.
 fn seeds() -> u64 {
@@ -701,7 +705,7 @@ fn every_schedule_gives_one_history() {
 #[test]
 fn entries_that_some_builds_cannot_apply_are_left_out_by_all_or_by_none() {
     let (mut acked, mut quarantined) = (0, 0);
-    for seed in 0..seeds() / 2 {
+    for seed in (0..seeds() / 2).chain(FOUND_BUGS_WITH_POISON) {
         match simulate_with(seed, None, true) {
             Ok(oracle) => {
                 acked += oracle.acked_in_all();
@@ -751,7 +755,7 @@ const MISSED_BY: [(Rule, u64); 14] = [
 const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
     (Rule::QuarantineRebuilds, 1),
     (Rule::SnapshotsKnowQuarantines, 325),
-    (Rule::QuarantineBeforeOthersLead, 4),
+    (Rule::QuarantineBeforeOthersLead, 20),
 ];
 
 /// Removes each of these rules, which its seed must notice, and nothing else be wrong with.

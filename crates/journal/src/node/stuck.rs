@@ -76,6 +76,11 @@ impl Stuck {
         asked.is_some() && asked == self.word() && self.objection.is_none()
     }
 
+    /// True if the journal is trimmed beyond the entry: verified snapshots hold what it did, and from them every build goes on.
+    pub(super) fn is_below(&self, floor: u64) -> bool {
+        self.index < floor
+    }
+
     /// It may not be left out, for this reason.
     pub(super) fn object(&mut self, why: String) {
         self.objection = Some(why);

@@ -134,6 +134,42 @@ fn commands_of_a_later_leader_keep_it_from_being_left_out() {
 }
 
 #[test]
+fn who_is_stuck_goes_on_from_a_snapshot_once_the_journal_is_trimmed_beyond_the_entry() {
+    let mut bench = begun(poisoned(), None, Rules::all(), None);
+    assert_eq!(bench.node.role(), Role::Stuck);
+    let trimmed_to = |bench: &mut Bench, floor| {
+        bench.slots.trim(floor, &[]);
+        bench.now.boot = bench.node.deadline().expect("it reads on") + Duration::from_secs(6);
+        bench.give(Event::Timer);
+        loop {
+            let loads = |effect: &&Effect| matches!(effect, Effect::LoadSnapshot { .. });
+            if let Some(load) = bench.effects.iter().find(loads) {
+                return Some(load.clone());
+            }
+            let answer = bench.answer()?;
+            bench.give(answer);
+        }
+    };
+    assert!(
+        trimmed_to(&mut bench, POISON).is_none(),
+        "it is not trimmed"
+    );
+    let load = trimmed_to(&mut bench, POISON + 1);
+    let from_the_start = |load: &Effect| {
+        matches!(
+            load,
+            Effect::LoadSnapshot {
+                above: 0,
+                anew: true,
+                ..
+            }
+        )
+    };
+    assert!(load.as_ref().is_some_and(from_the_start), "{load:?}");
+    assert_eq!(bench.node.stuck(), None);
+}
+
+#[test]
 fn commands_of_its_own_leader_do_so_from_where_that_has_applied_it() {
     for (after, may_be_left_out) in [(WINDOW - 1, true), (WINDOW, false)] {
         let mut leader = Bench::leader();
