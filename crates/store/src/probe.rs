@@ -24,6 +24,10 @@ const SHORT_BYTES: usize = 64;
 /// The long upload repeats this piece, so that it takes no memory of its size.
 static LONG_PIECE: [u8; 64 << 10] = [b'l'; 64 << 10];
 const SHORT_AFTER: Duration = Duration::from_millis(5);
+/// An object that can be read after its deletion is deleted again this often: a copy of its upload may have landed late and
+/// have made it anew, each copy once.
+const DELETIONS: usize = 8;
+const DELETION_PAUSE: Duration = Duration::from_millis(50);
 /// A race in which every create reported a conflict is run again this often at most.
 const RACES: usize = 5;
 
@@ -248,12 +252,15 @@ async fn list(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
 
 async fn delete(bucket: &Arc<dyn Bucket>, place: &str) -> Result<(), Error> {
     let key = key(place, ONCE);
-    bucket.delete(&key).await?;
-    bucket.delete(&key).await?;
-    match bucket.get(&key).await? {
-        None => Ok(()),
-        Some(_) => Err(Error::Unfit("an object that was deleted can still be read")),
+    for _ in 0..DELETIONS {
+        bucket.delete(&key).await?;
+        bucket.delete(&key).await?;
+        if bucket.get(&key).await?.is_none() {
+            return Ok(());
+        }
+        host::clock::sleep(DELETION_PAUSE).await;
     }
+    Err(Error::Unfit("an object that was deleted can still be read"))
 }
 
 #[cfg(test)]
@@ -313,6 +320,64 @@ mod tests {
         let bucket: Arc<dyn Bucket> = Arc::new(Memory::new());
         assert_eq!(run(&bucket).await, Ok(()));
         assert_eq!(bucket.list("", None, 10).await, Ok(Vec::new()));
+    }
+
+    /// A store in which copies of uploads land after the object was deleted, so many times.
+    struct LandsLate {
+        inner: Memory,
+        late: std::sync::atomic::AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Bucket for LandsLate {
+        async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, BucketError> {
+            self.inner.put_new(key, body).await
+        }
+        async fn get(&self, key: &Key) -> Result<Option<Bytes>, BucketError> {
+            self.inner.get(key).await
+        }
+        async fn get_range(
+            &self,
+            key: &Key,
+            range: Range<u64>,
+        ) -> Result<Option<Bytes>, BucketError> {
+            self.inner.get_range(key, range).await
+        }
+        async fn head(&self, key: &Key) -> Result<Option<u64>, BucketError> {
+            self.inner.head(key).await
+        }
+        async fn list(
+            &self,
+            prefix: &str,
+            start_after: Option<&Key>,
+            limit: usize,
+        ) -> Result<Vec<ObjectMeta>, BucketError> {
+            self.inner.list(prefix, start_after, limit).await
+        }
+        async fn delete(&self, key: &Key) -> Result<(), BucketError> {
+            use std::sync::atomic::Ordering::Relaxed;
+            let existed = self.inner.get(key).await?;
+            self.inner.delete(key).await?;
+            let count = |late: usize| late.checked_sub(1);
+            if let Some(body) = existed.filter(|_| key.as_str().ends_with(ONCE))
+                && self.late.fetch_update(Relaxed, Relaxed, count).is_ok()
+            {
+                self.inner.put_new(key, body.into()).await?;
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_lands_late_is_no_deletion_that_does_nothing() {
+        for (late, is_fit) in [(2, true), (5, true), (1_000, false)] {
+            let bucket: Arc<dyn Bucket> = Arc::new(LandsLate {
+                inner: Memory::new(),
+                late: late.into(),
+            });
+            let outcome = run(&bucket).await;
+            assert_eq!(outcome.is_ok(), is_fit, "{late} late: {outcome:?}");
+        }
     }
 
     #[tokio::test]
