@@ -344,6 +344,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
     let mut is_listed = false;
     note_own_incarnation(&context, &mut is_listed);
     let mut rested_at = None;
+    let mut followed_to = None;
     loop {
         let next = notices.next();
         let next = match rested_at {
@@ -357,11 +358,15 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
         let Some(told) = told else {
             return;
         };
+        let joins = followed_to
+            .replace(told.to)
+            .is_none_or(|to| to == told.from);
+        let told = told.notices;
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
             Notice::Anything | Notice::Advanced { .. } | Notice::LogStart { .. } => None,
         });
-        let is_anything = told.contains(&Notice::Anything);
+        let is_anything = !joins || told.contains(&Notice::Anything);
         let version = versions.max().filter(|_| !is_anything);
         if is_anything || version.is_some() {
             if let Some(at) = rested_at.take() {

@@ -88,6 +88,14 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
     }))
 }
 
+/// Whether only the leader answers a call, as long as there is one.
+pub fn needs_leader(call: &Call) -> bool {
+    !matches!(
+        call,
+        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. }
+    )
+}
+
 /// Whether a call is answered only from what is current (safety.md, rule 21).
 fn must_be_current(state: &State, call: &Call) -> bool {
     match call {
@@ -117,7 +125,7 @@ fn position(call: &Call) -> Position {
     }
 }
 
-/// The commands that agents may have proposed; the others are the control plane's own.
+/// The commands that others may have proposed; the rest are the leader's own.
 fn propose(command: Box<Command>) -> Result<Step, Error> {
     match *command {
         Command::RegisterAgent(_)
@@ -129,10 +137,11 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::SetTopicConfigs { .. }
         | Command::SetClusterConfigs { .. }
         | Command::AllocateProducer { .. }
-        | Command::FilesDeleted { .. } => Ok(Step::Propose(command)),
+        | Command::FilesDeleted { .. }
+        // Of control nodes that follow.
+        | Command::RegisterControlNode(_) => Ok(Step::Propose(command)),
         Command::FenceAgent { .. }
         | Command::Housekeep
-        | Command::RegisterControlNode(_)
         | Command::RemoveControlNode { .. }
         | Command::SetFeatureLevel { .. }
         | Command::SetPlacement(_)

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     cluster: ClusterNumber,
     state: State,
     followers: Followers,
+    /// What the entry that is being applied has brought so far.
+    notices: Vec<Notice>,
     groups: mpsc::UnboundedSender<coordinator::Event>,
 }
 
@@ -40,6 +42,7 @@ impl Machine {
             cluster,
             state,
             followers: Followers::default(),
+            notices: Vec::new(),
             groups,
         }
     }
@@ -69,8 +72,8 @@ impl Machine {
         }
     }
 
-    fn tell(&self, events: Vec<Event>) {
-        let mut notices = Vec::new();
+    fn note(&mut self, events: Vec<Event>) {
+        let notices = &mut self.notices;
         for event in events {
             match event {
                 Event::Advanced {
@@ -100,9 +103,6 @@ impl Machine {
                     drop(self.groups.send(coordinator::Event::Changed(event)));
                 }
             }
-        }
-        if !notices.is_empty() {
-            self.followers.tell(notices);
         }
     }
 }
@@ -136,13 +136,20 @@ impl StateMachine for Machine {
         #[cfg(feature = "mutations")]
         self.remove_rules();
         let applied = self.state.apply(entry, stamp, &command);
-        self.tell(applied.events);
+        self.note(applied.events);
         Ok((Position(entry.index), applied.reply))
     }
 
-    fn left_out(&mut self, _: EntryId, stamp: journal::entry::Stamp) {
+    fn applied(&mut self, entry: EntryId) {
+        if !self.notices.is_empty() {
+            let notices = std::mem::take(&mut self.notices);
+            self.followers.tell(Position(entry.index), notices);
+        }
+    }
+
+    fn left_out(&mut self, entry: EntryId, stamp: journal::entry::Stamp) {
         self.state.leave_out(stamp_of(stamp));
-        self.adopted();
+        self.adopted(entry);
     }
 
     fn kind(command: &[u8]) -> String {
@@ -168,6 +175,7 @@ impl StateMachine for Machine {
             cluster: self.cluster,
             state: State::genesis_of(self.state.levels(), self.state.cluster_id().to_owned()),
             followers: self.followers.clone(),
+            notices: Vec::new(),
             groups: self.groups.clone(),
         }
     }
@@ -188,8 +196,9 @@ impl StateMachine for Machine {
         Ok(())
     }
 
-    fn adopted(&mut self) {
-        self.followers.tell(vec![Notice::Anything]);
+    fn adopted(&mut self, last: EntryId) {
+        let at = Position(last.index);
+        self.followers.tell(at, vec![Notice::Anything]);
         drop(self.groups.send(coordinator::Event::Reloaded));
     }
 
@@ -282,7 +291,11 @@ mod tests {
         let entry = EntryId { index: 9, nonce: 1 };
         machine.left_out(entry, journal::entry::Stamp::default());
         let told = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut notices));
-        assert_eq!(told, Some(Some(vec![Notice::Anything])));
+        let told = told.flatten().expect("it is told");
+        assert_eq!(
+            (told.to, told.notices),
+            (Position(9), vec![Notice::Anything])
+        );
         let told = changed.try_recv();
         assert!(matches!(told, Ok(coordinator::Event::Reloaded)), "{told:?}");
         assert!(machine.state().view_version() > before);

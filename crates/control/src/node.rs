@@ -6,6 +6,7 @@ use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
 use meta::command::ControlNode;
+use rpc::Position;
 
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
@@ -60,6 +61,34 @@ impl Node {
     /// Where the cluster's configs are not those that this node was started with.
     pub fn config_differences(&self) -> Vec<Difference> {
         self.with_state(|state| configs::differences(state, &self.wanted.configs))
+    }
+
+    /// The address of the node that leads, if it is another that has registered.
+    pub fn leader_elsewhere(&self) -> Option<String> {
+        let leader = self.replica.status().leader?;
+        if leader == self.registration.claims_as {
+            return None;
+        }
+        self.with_state(|state| {
+            let mut nodes = state.control_nodes();
+            let found = nodes.find(|node| node.claims_as == leader)?;
+            Some(found.address.clone())
+        })
+    }
+
+    /// The journal is said to have an entry at this position.
+    pub fn look_for(&self, position: Position) {
+        self.replica.look_for(position.0);
+    }
+
+    /// The process that leads is said to be gone: nobody listens at its address.
+    pub fn leader_is_gone(&self) {
+        self.replica.leader_is_gone();
+    }
+
+    /// Waits until everything that was appended before the call is applied here, whoever leads.
+    pub async fn caught_up(&self) -> bool {
+        self.replica.confirm().await.is_ok()
     }
 
     /// Where the journal stands.

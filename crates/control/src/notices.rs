@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use futures::StreamExt;
-use rpc::notice::{Notice, Notices};
+use rpc::Position;
+use rpc::notice::{Notice, Notices, Told};
 
 /// What one follower may be behind: some hundred thousand notices. What it misses beyond that it
 /// looks for itself.
@@ -16,28 +17,43 @@ const BEHIND_BYTES_MAX: usize = 16 << 20;
 /// All followers.
 #[derive(Clone, Default)]
 pub(crate) struct Followers {
-    queues: Arc<Mutex<Vec<Weak<Mutex<Queue>>>>>,
+    queues: Arc<Mutex<Queues>>,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// What was told last.
+    to: Position,
+    followers: Vec<Weak<Mutex<Queue>>>,
 }
 
 /// What one follower was not told yet.
-#[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Vec<Notice>>,
+    waiting: VecDeque<Told>,
     bytes: usize,
+    /// Up to where it was told, what waits included.
+    to: Position,
     waker: Option<Waker>,
 }
 
 impl Followers {
     /// What is told from now on.
     pub(crate) fn follow(&self) -> Notices {
-        let queue = Arc::new(Mutex::new(Queue::default()));
-        lock(&self.queues).push(Arc::downgrade(&queue));
+        let mut queues = lock(&self.queues);
+        let queue = Arc::new(Mutex::new(Queue {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            to: queues.to,
+            waker: None,
+        }));
+        queues.followers.push(Arc::downgrade(&queue));
+        drop(queues);
         futures::stream::poll_fn(move |context| {
             let mut queue = lock(&queue);
             match queue.waiting.pop_front() {
-                Some(notices) => {
-                    queue.bytes -= bytes(&notices);
-                    Poll::Ready(Some(notices))
+                Some(told) => {
+                    queue.bytes -= bytes(&told.notices);
+                    Poll::Ready(Some(told))
                 }
                 None => {
                     queue.waker = Some(context.waker().clone());
@@ -48,31 +64,34 @@ impl Followers {
         .boxed()
     }
 
-    /// Tells all of them what one command brought.
-    pub(crate) fn tell(&self, notices: Vec<Notice>) {
+    /// Tells all of them what the entry at `to` brought.
+    pub(crate) fn tell(&self, to: Position, notices: Vec<Notice>) {
         let mut queues = lock(&self.queues);
-        queues.retain(|queue| queue.strong_count() > 0);
-        let Some((last, others)) = queues.split_last() else {
+        queues.to = to;
+        queues.followers.retain(|queue| queue.strong_count() > 0);
+        let Some((last, others)) = queues.followers.split_last() else {
             return;
         };
         for queue in others.iter().filter_map(Weak::upgrade) {
-            lock(&queue).push(notices.clone());
+            lock(&queue).push(to, notices.clone());
         }
         if let Some(queue) = last.upgrade() {
-            lock(&queue).push(notices);
+            lock(&queue).push(to, notices);
         }
     }
 }
 
 impl Queue {
-    fn push(&mut self, mut notices: Vec<Notice>) {
+    fn push(&mut self, to: Position, mut notices: Vec<Notice>) {
+        let mut from = std::mem::replace(&mut self.to, to);
         if self.bytes + bytes(&notices) > BEHIND_BYTES_MAX {
+            from = self.waiting.front().map_or(from, |first| first.from);
             self.waiting.clear();
             self.bytes = 0;
             notices = vec![Notice::Anything];
         }
         self.bytes += bytes(&notices);
-        self.waiting.push_back(notices);
+        self.waiting.push_back(Told { from, to, notices });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -81,7 +100,7 @@ impl Queue {
 
 /// What notices take while they wait.
 fn bytes(notices: &[Notice]) -> usize {
-    size_of::<Vec<Notice>>() + size_of_val(notices)
+    size_of::<Told>() + size_of_val(notices)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,15 +120,19 @@ mod tests {
     #[test]
     fn each_follower_is_told_what_came_after_it() {
         let followers = Followers::default();
-        followers.tell(vec![view(1)]);
+        followers.tell(Position(5), vec![view(1)]);
         let mut first = followers.follow();
-        followers.tell(vec![view(2)]);
+        followers.tell(Position(6), vec![view(2)]);
         let mut second = followers.follow();
-        followers.tell(vec![view(3), view(4)]);
-        assert_eq!(first.next().now_or_never(), Some(Some(vec![view(2)])));
+        followers.tell(Position(9), vec![view(3), view(4)]);
+        let told = |from, to, notices| {
+            let (from, to) = (Position(from), Position(to));
+            Some(Some(Told { from, to, notices }))
+        };
+        assert_eq!(first.next().now_or_never(), told(5, 6, vec![view(2)]));
         for follower in [&mut first, &mut second] {
-            let told = follower.next().now_or_never();
-            assert_eq!(told, Some(Some(vec![view(3), view(4)])));
+            let next = follower.next().now_or_never();
+            assert_eq!(next, told(6, 9, vec![view(3), view(4)]));
             assert_eq!(follower.next().now_or_never(), None);
         }
     }
@@ -119,15 +142,18 @@ mod tests {
         let followers = Followers::default();
         let mut slow = followers.follow();
         let large = BEHIND_BYTES_MAX / size_of::<Notice>() / 3;
-        for _ in 0..10 {
-            followers.tell(vec![view(1); large]);
+        for entry in 1..=10 {
+            followers.tell(Position(entry), vec![view(1); large]);
         }
         let mut told = Vec::new();
-        let mut held = 0;
-        while let Some(Some(notices)) = slow.next().now_or_never() {
-            held += bytes(&notices);
-            told.extend(notices);
+        let (mut held, mut at) = (0, Position(0));
+        while let Some(Some(next)) = slow.next().now_or_never() {
+            assert_eq!(next.from, at, "nothing is missed unseen");
+            held += bytes(&next.notices);
+            at = next.to;
+            told.extend(next.notices);
         }
+        assert_eq!(at, Position(10));
         assert!(held <= BEHIND_BYTES_MAX, "{held} bytes were kept");
         assert_eq!(told.first(), Some(&Notice::Anything));
     }

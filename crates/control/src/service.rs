@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use journal::entry::Position as Applied;
-use journal::node::ProposeError;
+use journal::node::{ProposeError, Refusal};
 use meta::State;
 use meta::command::Command;
+use meta::level::Level;
 use meta::reply::Reply;
 use rpc::notice::Notices;
-use rpc::{Answer, Call, Control, Error, Position, Return};
+use rpc::{Answer, Call, Control, Error, Position, Return, Served};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
 use crate::machine::CLUSTER;
@@ -65,9 +66,9 @@ impl Node {
     }
 }
 
-#[async_trait]
-impl Control for Node {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+impl Node {
+    /// Answers a call. A node that follows answers what must be current only if it `confirms`, by a look of its own.
+    async fn answer(&self, call: Call, confirms: bool) -> Result<Answer, Error> {
         let mut call = call;
         let mut at = self.position();
         let mut freshness = Freshness::Applied(at);
@@ -81,7 +82,11 @@ impl Control for Node {
                     call = again;
                 }
                 Step::Current(again) => {
-                    let passed = self.replica.barrier().await;
+                    // A follower finds out for itself how far the journal goes.
+                    let passed = match confirms && !self.replica.is_leader() {
+                        true => self.replica.confirm().await,
+                        false => self.replica.barrier().await,
+                    };
                     at = Position(passed.map_err(|error| self.failed(error))?.0);
                     freshness = Freshness::Current;
                     call = again;
@@ -100,7 +105,39 @@ impl Control for Node {
         }
     }
 
+    /// What others are told who ask this node for what only the leader does, as long as somebody leads; an error of theirs is no
+    /// reason to take the lead from anybody.
+    fn names_leader(&self, call: &Call) -> Option<Error> {
+        if self.replica.is_leader() || !answer::needs_leader(call) {
+            return None;
+        }
+        let leader = Some(self.replica.status().leader?);
+        let refusal = ProposeError::Definite(Refusal::NotLeader { leader });
+        Some(self.failed(refusal))
+    }
+}
+
+#[async_trait]
+impl Control for Node {
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        self.answer(call, false).await
+    }
+
     fn notices(&self) -> Notices {
         self.notices.follow()
+    }
+}
+
+#[async_trait]
+impl Served for Node {
+    fn level(&self) -> &'static Level {
+        self.with_state(|state| state.level())
+    }
+
+    async fn serve(&self, call: Call, is_leader_away: bool) -> Result<Answer, Error> {
+        match self.names_leader(&call).filter(|_| !is_leader_away) {
+            Some(error) => Err(error),
+            None => self.answer(call, is_leader_away).await,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Starts a control node: its replica of the journal, the state machine on it, the coordinator of groups and the leader's
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use meta::State;
 use meta::command::{Command, ConfigChanges, ControlNode};
 use meta::level::Levels;
 use meta::reply::Reply;
-use rpc::Error;
+use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
@@ -65,6 +66,8 @@ impl Settings {
 
 /// The pauses before configs that could not be set are tried again.
 const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// How often a node that follows makes sure that it is registered.
+const REGISTERED_CHECK: Duration = Duration::from_secs(1);
 /// How often it is logged that they could not be set.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -109,6 +112,43 @@ impl Node {
             _housekeeping: housekeeping,
         };
         (node, tasks)
+    }
+
+    /// Sees to the same each time that this node takes the lead; the error says why it never will again.
+    pub async fn keep_leading(&self) -> Result<Infallible, Error> {
+        loop {
+            self.lead().await?;
+            let others = [
+                Role::Loading,
+                Role::Follower,
+                Role::Candidate,
+                Role::BecomingLeader,
+                Role::Stuck,
+            ];
+            if self.reach(&[&others[..], &[Role::Halted]].concat()).await == Role::Halted {
+                return Err(Error::Refused {
+                    reason: self.why_halted(),
+                });
+            }
+        }
+    }
+
+    /// Sees to it that this node is known to all while it follows, by way of the leader, which `others` find.
+    pub async fn keep_registered(&self, others: &dyn Control) -> Infallible {
+        let own = &self.registration;
+        loop {
+            let is_known = self.with_state(|state| {
+                let mut nodes = state.control_nodes();
+                nodes.any(|node| node == own)
+            });
+            if !is_known && !self.leads() {
+                let command = Command::RegisterControlNode(own.clone());
+                if let Err(error) = others.call(Call::Propose(Box::new(command))).await {
+                    tracing::debug!(%error, "this control node is not registered yet; it is tried again");
+                }
+            }
+            host::clock::sleep(REGISTERED_CHECK).await;
+        }
     }
 
     /// Waits until this node leads; sees to it that it is registered and the level as high as can be; then, if it leads a

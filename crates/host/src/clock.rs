@@ -73,6 +73,11 @@ pub fn now() -> Instant {
     Instant(seconds * 1_000_000 + nanos / 1_000)
 }
 
+/// An instant of the standard library, for libraries that count from one.
+pub fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// The wall clock, in milliseconds since 1970; it may jump either way.
 pub fn wall_millis() -> u64 {
     #[cfg(feature = "simulated")]

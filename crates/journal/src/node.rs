@@ -164,6 +164,11 @@ pub enum Event {
     /// A caller wants to know when everything appended before now has been applied here, whoever
     /// leads.
     Confirm(Ticket),
+    /// The journal is said to have an entry at this slot: a hint to look.
+    Grew(u64),
+    /// The process that leads is said to be gone, since its machine refuses connections: a hint to look, and to claim after a
+    /// short silence.
+    LeaderGone,
     /// Answer to [`Effect::WriteSnapshot`] at this index: its size in bytes, if it was written and
     /// read back.
     SnapshotWritten(u64, Result<u64, String>),
@@ -523,6 +528,15 @@ impl Node {
                 retention.trimmed(now.boot, through, result.is_ok());
                 state.go_on(cx)
             }
+            (State::Following(mut following), Event::Grew(slot)) => {
+                following.look_for(cx, slot);
+                State::Following(following)
+            }
+            (State::Following(mut following), Event::LeaderGone) => {
+                following.leader_is_gone(cx);
+                State::Following(following)
+            }
+            (state, Event::Grew(_) | Event::LeaderGone) => state,
             (State::Outdated(why), event) => {
                 cx.refuse_for_want_of_lead(event);
                 State::Outdated(why)

@@ -47,6 +47,9 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &[u8],
     ) -> Result<Self::Reply, Poison>;
 
+    /// Called once all commands of the entry `entry` are applied, if it has any.
+    fn applied(&mut self, _entry: EntryId) {}
+
     /// Called before the commands of the entry `entry`, which leaves an earlier one out. Callers may have been told of what that
     /// one did, so nothing that it can have given out is given again, and listeners look again at everything.
     fn left_out(&mut self, entry: EntryId, stamp: Stamp);
@@ -68,9 +71,9 @@ pub trait StateMachine: Send + Sync + 'static {
     /// tells its listeners nothing.
     fn restore(&mut self, chunks: Vec<Bytes>) -> Result<(), Unreadable>;
 
-    /// Called when this machine has taken the place of another: its listeners look again at
+    /// Called when this machine, as it is after the entry `last`, has taken the place of another: its listeners look again at
     /// everything.
-    fn adopted(&mut self) {}
+    fn adopted(&mut self, _last: EntryId) {}
 
     /// A digest of the logical state and its level: equal on all replicas at one entry.
     fn seal(&self) -> Seal;
@@ -192,6 +195,8 @@ enum Input<R> {
     Confirm {
         answer: Answer<Position>,
     },
+    Grew(u64),
+    LeaderGone,
 }
 
 /// The caller that waits for a ticket.
@@ -278,6 +283,17 @@ impl<S: StateMachine> Handle<S> {
         let (answer, passed) = oneshot::channel();
         self.send(Input::Confirm { answer })?;
         passed.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Hints that the journal has an entry at this slot, so that a follower looks at once.
+    pub fn look_for(&self, slot: u64) {
+        // A hint that finds no room is one of many.
+        drop(self.inputs.try_send(Input::Grew(slot)));
+    }
+
+    /// Hints that the process that leads is gone, so that a follower claims after a short silence.
+    pub fn leader_is_gone(&self) {
+        drop(self.inputs.try_send(Input::LeaderGone));
     }
 
     fn send(&self, input: Input<S::Reply>) -> Result<(), ProposeError> {

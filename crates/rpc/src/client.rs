@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use meta::command::{Command, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, PartitionId, ProducerId};
+use meta::level::Level;
 use meta::places::{Bounds, TimeQuery};
 use meta::places::{Fate, FileRef};
 use meta::places::{Located, SlicePlace};
@@ -24,6 +25,17 @@ pub trait Control: Send + Sync + 'static {
 
     /// Notices of what is applied from now on.
     fn notices(&self) -> Notices;
+}
+
+/// A control node that others call.
+#[async_trait]
+pub trait Served: Control {
+    /// The feature level in force, as far as it is known here: what is sent to others is written for it.
+    fn level(&self) -> &'static Level;
+
+    /// Answers a caller elsewhere. Unless that says that it cannot reach the leader, a call that only the leader can answer is
+    /// no reason to think that there is none.
+    async fn serve(&self, call: Call, is_leader_away: bool) -> Result<Answer, Error>;
 }
 
 /// Calls a control node. Clones are cheap.

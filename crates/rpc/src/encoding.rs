@@ -20,7 +20,7 @@ use crate::group::{
     FetchedPartition, FetchedTopic, GroupError, GroupReply, GroupRequest, Heartbeat, JoinGroup,
     JoinRefusal, JoinedGroup, ListedGroup, TopicName,
 };
-use crate::notice::Notice;
+use crate::notice::{Notice, Told};
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 
@@ -49,11 +49,11 @@ pub fn decode_answer(message: Bytes) -> Result<Result<Answer, Error>, Malformed>
     decode(message)
 }
 
-pub fn encode_notices(level: &'static Level, notices: &Vec<Notice>) -> Result<Vec<u8>, TooNew> {
-    encode(level, notices)
+pub fn encode_told(level: &'static Level, told: &Told) -> Result<Vec<u8>, TooNew> {
+    encode(level, told)
 }
 
-pub fn decode_notices(message: Bytes) -> Result<Vec<Notice>, Malformed> {
+pub fn decode_told(message: Bytes) -> Result<Told, Malformed> {
     decode(message)
 }
 
@@ -218,6 +218,7 @@ variants! {
 
 fields! {
     Answer { at, value }
+    Told { from, to, notices }
     Leader { name, address }
     Locate { partition, offset, max_bytes }
     Bounds { log_start, high_watermark }

@@ -10,5 +10,5 @@ pub mod group;
 pub mod notice;
 
 pub use call::{Answer, Call, Position, Return};
-pub use client::{Client, Control};
+pub use client::{Client, Control, Served};
 pub use error::{Error, Leader};

@@ -4,8 +4,19 @@ use futures::stream::BoxStream;
 use meta::ids::PartitionId;
 use meta::places::SlicePlace;
 
+use crate::call::Position;
+
 /// What a control node tells, as it applies it; what one entry brought comes together.
-pub type Notices = BoxStream<'static, Vec<Notice>>;
+pub type Notices = BoxStream<'static, Told>;
+
+/// All that the entries after `from`, up to and including `to`, brought. Whoever has not come to exactly `from` by this stream
+/// has missed something, and looks at everything again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub from: Position,
+    pub to: Position,
+    pub notices: Vec<Notice>,
+}
 
 /// Something that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]

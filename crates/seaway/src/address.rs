@@ -5,6 +5,25 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+/// The name of a process, which stands in the keys of objects: 1 to 100 of `a-z`, `0-9`, `.`, `_`, `-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeName(pub String);
+
+impl FromStr for NodeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_allowed = |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+        let is_dots = text.chars().all(|c| c == '.');
+        if text.is_empty() || text.len() > 100 || is_dots || !text.chars().all(is_allowed) {
+            return Err(
+                "a name has 1 to 100 of the characters a-z, 0-9, '.', '_' and '-'".to_owned(),
+            );
+        }
+        Ok(NodeName(text.to_owned()))
+    }
+}
+
 /// A host, a name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -1,6 +1,8 @@
 //! The verbs of the command line, a file each.
 
+pub mod agent;
 pub mod consume;
+pub mod control;
 pub mod dev;
 pub mod produce;
 pub mod settings;

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock, RwLock};
 
+use journal::node::Role;
 use store::meter::Counters;
 use store::outage::Kind;
 
 /// The parts of a running node that the pages look at.
 pub struct Parts {
-    pub control: Arc<control::Node>,
-    pub agent: agent::Probe,
+    pub control: Option<Arc<control::Node>>,
+    pub agent: Option<agent::Probe>,
     /// Counters of the bucket's requests.
     pub bucket: Arc<Counters>,
 }
@@ -74,10 +75,28 @@ impl Parts {
             .into_iter()
             .find_map(|kind| self.bucket.outage(kind));
         let bucket = outage.map(|outage| outage.to_string());
+        let control = self.control.as_ref();
+        let agent = self.agent.as_ref();
         bucket
-            .or_else(|| journal_obstacle(&self.control))
-            .or_else(|| self.agent.obstacle())
+            .or_else(|| match agent {
+                Some(_) => journal_obstacle(control?),
+                None => following_obstacle(control?),
+            })
+            .or_else(|| agent?.obstacle())
     }
+}
+
+/// What a control node that is one of several waits for; `None` while it leads, or has read the journal that another leads.
+pub fn following_obstacle(control: &control::Node) -> Option<String> {
+    let journal = control.journal_status();
+    if control.leads() || journal.role == Role::Follower && journal.confirmed_at.is_some() {
+        return None;
+    }
+    let reading = journal.trouble.map_or_else(
+        || "the journal is being read".to_owned(),
+        |trouble| format!("the journal cannot be read: {trouble}"),
+    );
+    Some(journal.stuck.unwrap_or(reading))
 }
 
 /// Why the journal keeps this process from serving; `None` while it leads, since every request

@@ -2,6 +2,7 @@
 //! protocols; of Kafka's it knows what any client knows.
 
 mod address;
+mod admission;
 mod client;
 mod cluster;
 mod commands;
@@ -11,6 +12,8 @@ mod http;
 mod logging;
 mod output;
 mod pages;
+mod roles;
+mod running;
 mod runtime;
 mod settings;
 mod tuning;
@@ -38,6 +41,10 @@ struct Arguments {
 enum Verb {
     /// Run a whole cluster on this machine.
     Dev(commands::dev::Arguments),
+    /// Run one of the control nodes of a cluster.
+    Control(commands::control::Arguments),
+    /// Run an agent of a cluster: it serves Kafka clients.
+    Agent(commands::agent::Arguments),
     /// List every setting with its default, unit and meaning.
     Settings(commands::settings::Arguments),
     /// Show what a running node is doing.
@@ -54,6 +61,8 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Dev(arguments) => commands::dev::run(arguments),
+        Verb::Control(arguments) => commands::control::run(arguments),
+        Verb::Agent(arguments) => commands::agent::run(arguments),
         Verb::Settings(arguments) => commands::settings::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Topic(verb) => commands::topic::run(verb),

@@ -46,7 +46,28 @@ fn as_json(health: &Health) -> Value {
     let Some(parts) = health.parts() else {
         return page;
     };
-    let journal = parts.control.journal_status();
+    if let Some(control) = &parts.control {
+        journal_json(&mut page, control);
+    }
+    if let Some(agent) = &parts.agent {
+        let values = agent.status().into_iter();
+        page["agent"] = values
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+    }
+    let bucket = parts.bucket.counts().into_iter().map(|count| {
+        (
+            count.op.to_string(),
+            json!({ "requests": count.requests, "errors": errors(&count) }),
+        )
+    });
+    page["bucket"] = bucket.collect();
+    page
+}
+
+/// What a control node knows.
+fn journal_json(page: &mut Value, control: &control::Node) {
+    let journal = control.journal_status();
     page["journal"] = json!({
         "role": format!("{:?}", journal.role),
         "leader": journal.leader,
@@ -54,7 +75,7 @@ fn as_json(health: &Health) -> Value {
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
-    page["cluster"] = parts.control.with_state(|state| {
+    page["cluster"] = control.with_state(|state| {
         let totals = state.totals();
         json!({
             "id": state.cluster_id(),
@@ -69,7 +90,7 @@ fn as_json(health: &Health) -> Value {
             "retention_held": state.retention_hold().is_some(),
         })
     });
-    let differences = parts.control.config_differences().into_iter();
+    let differences = control.config_differences().into_iter();
     page["cluster"]["configs_differ_from_flags"] = differences
         .map(|differs| {
             (
@@ -78,18 +99,6 @@ fn as_json(health: &Health) -> Value {
             )
         })
         .collect();
-    let agent = parts.agent.status().into_iter();
-    page["agent"] = agent
-        .map(|(name, value)| (name.to_owned(), json!(value)))
-        .collect();
-    let bucket = parts.bucket.counts().into_iter().map(|count| {
-        (
-            count.op.to_string(),
-            json!({ "requests": count.requests, "errors": errors(&count) }),
-        )
-    });
-    page["bucket"] = bucket.collect();
-    page
 }
 
 fn errors(count: &Count) -> u64 {
@@ -145,9 +154,13 @@ fn metrics(health: &Health) -> Page {
         u64::from(ready),
     );
     if let Some(parts) = health.parts() {
-        control_metrics(&mut text, parts);
+        if let Some(control) = &parts.control {
+            control_metrics(&mut text, control);
+        }
         bucket_metrics(&mut text, parts);
-        text.push_str(&parts.agent.metrics());
+        if let Some(agent) = &parts.agent {
+            text.push_str(&agent.metrics());
+        }
     }
     Page {
         status: StatusCode::OK,
@@ -162,9 +175,9 @@ fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
     ));
 }
 
-fn control_metrics(text: &mut String, parts: &Parts) {
-    let journal = parts.control.journal_status();
-    let leads = u64::from(parts.control.leads());
+fn control_metrics(text: &mut String, control: &control::Node) {
+    let journal = control.journal_status();
+    let leads = u64::from(control.leads());
     gauge(
         text,
         "seaway_journal_leader",
@@ -184,7 +197,7 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         "Entry of the newest snapshot.",
         snapshot,
     );
-    let totals = parts.control.with_state(|state| state.totals());
+    let totals = control.with_state(|state| state.totals());
     gauge(text, "seaway_topics", "Topics.", totals.topics);
     gauge(
         text,
@@ -192,23 +205,21 @@ fn control_metrics(text: &mut String, parts: &Parts) {
         "Partitions of topics.",
         totals.partitions,
     );
-    memory_metrics(text, parts);
+    memory_metrics(text, control);
     gauge(
         text,
         "seaway_files",
         "Files that are not forgotten.",
         totals.files,
     );
-    let held = parts
-        .control
-        .with_state(|state| state.retention_hold().is_some());
+    let held = control.with_state(|state| state.retention_hold().is_some());
     let help = "1 while retention by time is held after a jump of the wall clock.";
     gauge(text, "seaway_retention_held", help, u64::from(held));
 }
 
 /// What clients let the cluster remember, and how much of it there may be.
-fn memory_metrics(text: &mut String, parts: &Parts) {
-    let totals = parts.control.with_state(|state| state.totals());
+fn memory_metrics(text: &mut String, control: &control::Node) {
+    let totals = control.with_state(|state| state.totals());
     gauge(text, "seaway_groups", "Consumer groups.", totals.groups);
     gauge(
         text,
@@ -222,7 +233,7 @@ fn memory_metrics(text: &mut String, parts: &Parts) {
         "producer.ids.max: how many may be remembered.",
         totals.producers_max,
     );
-    let groups = parts.control.groups_memory();
+    let groups = control.groups_memory();
     gauge(
         text,
         "seaway_groups_bytes",

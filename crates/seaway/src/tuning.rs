@@ -10,14 +10,32 @@ use anyhow::{Context, Result, bail};
 
 use crate::settings::{self, Settings};
 
-/// The name of the only agent; its Kafka node id follows the name.
-const NODE: &str = "dev";
+/// The name of the only agent and control node of `seaway dev`; the agent's Kafka node id follows it.
+pub const DEV: &str = "dev";
 /// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Who a control node is.
+pub struct Identity<'a> {
+    /// It stays the same from start to start.
+    pub name: &'a str,
+    /// Where others reach it.
+    pub address: &'a str,
+    /// True if there is no other, so that it takes the lead at once.
+    pub is_alone: bool,
+}
+
 /// The control node's settings.
-pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::Settings {
-    let mut journal = journal::node::Settings::alone(name(kafka));
+pub fn control(
+    settings: &Settings,
+    cluster_id: &str,
+    identity: &Identity<'_>,
+) -> control::Settings {
+    let name = claims_as(identity);
+    let mut journal = match identity.is_alone {
+        true => journal::node::Settings::alone(name),
+        false => journal::node::Settings::one_of_several(name),
+    };
     // After an outage the journal's requests are repeated at this interval, which bounds how soon
     // service is back.
     journal.retry_max = Duration::from_millis(500);
@@ -33,11 +51,11 @@ pub fn control(settings: &Settings, cluster_id: &str, kafka: &str) -> control::S
     control::Settings {
         cluster_id: cluster_id.to_owned(),
         levels: meta::level::Levels::KNOWN,
-        // Nothing else listens for other nodes yet. The name in claims also tells one process from
-        // another, and is registered too; this one stays the same.
+        // The name in claims also tells one process from another, and is registered too; this one
+        // stays the same.
         identity: control::membership::Identity {
-            name: NODE.to_owned(),
-            address: kafka.to_owned(),
+            name: identity.name.to_owned(),
+            address: identity.address.to_owned(),
             region: settings.text("region").to_owned(),
             zone: settings.text("broker.rack").to_owned(),
         },
@@ -72,10 +90,11 @@ fn cluster_configs(settings: &Settings) -> BTreeMap<String, String> {
 
 /// A name for the control node that tells people where to find it: it stands in the node's claims,
 /// and other processes on the same bucket show it.
-fn name(kafka: &str) -> String {
+fn claims_as(identity: &Identity<'_>) -> String {
+    let Identity { name, address, .. } = identity;
     let machine = host::process::machine_name();
     let process = std::process::id();
-    let name = format!("{NODE} at {kafka}, process {process} on {machine}");
+    let name = format!("{name} at {address}, process {process} on {machine}");
     // A claim has room for 255 bytes.
     name.chars().filter(char::is_ascii).take(255).collect()
 }
@@ -104,12 +123,12 @@ fn connections_max(settings: &Settings, files: u64) -> usize {
     usize::try_from(left.min(wanted)).unwrap_or(usize::MAX)
 }
 
-/// The agent's settings; `files` may be open at one time.
-pub fn agent(settings: &Settings, files: u64) -> Result<agent::Settings> {
+/// The settings of the agent of this name; `files` may be open at one time.
+pub fn agent(settings: &Settings, name: &str, files: u64) -> Result<agent::Settings> {
     let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
     let advertised = settings.text("advertised.host");
     Ok(agent::Settings {
-        name: NODE.to_owned(),
+        name: name.to_owned(),
         levels: meta::level::Levels::KNOWN,
         region: settings.text("region").to_owned(),
         zone: settings.text("broker.rack").to_owned(),
@@ -205,7 +224,12 @@ mod tests {
     #[test]
     fn who_is_asked_and_does_not_lead_tells_at_what_address_the_leader_is() {
         let settings = Settings::parse::<&str>(&[]).expect("valid");
-        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", "10.0.0.7:9092");
+        let identity = Identity {
+            name: "c-1",
+            address: "10.0.0.7:9092",
+            is_alone: false,
+        };
+        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", &identity);
         let mut state = meta::State::genesis(leader.cluster_id.clone());
         let register = meta::Command::RegisterControlNode(leader.registration(1));
         let (entry, stamp) = (meta::ids::EntryId::default(), meta::ids::Stamp::default());

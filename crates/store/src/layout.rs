@@ -14,6 +14,8 @@ pub const SNAPSHOTS: &str = "snapshots/";
 pub const CHUNKS: &str = "chunks/";
 /// Files with record batches.
 pub const FILES: &str = "files/";
+/// Where processes of the cluster can be reached.
+pub const NODES: &str = "nodes/";
 /// Objects of the start-up probe; some stay behind if it is killed.
 pub const PROBE: &str = "probe/";
 

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod marker;
 pub mod memory;
 pub mod meter;
+pub mod nodes;
 pub mod open;
 pub mod outage;
 pub mod probe;

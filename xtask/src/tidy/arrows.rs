@@ -21,17 +21,18 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["host", "journal", "meta", "rpc", "store"],
         &["bench"],
     ),
+    ("link", &["host", "meta", "rpc"], &[]),
     (
         "seaway",
         &[
-            "agent", "control", "host", "journal", "meta", "rpc", "store", "wire",
+            "agent", "control", "host", "journal", "link", "meta", "rpc", "store", "wire",
         ],
         &["bench"],
     ),
     (
         "sim",
         &[
-            "agent", "control", "host", "journal", "meta", "rpc", "store", "wire",
+            "agent", "control", "host", "journal", "link", "meta", "rpc", "store", "wire",
         ],
         &[],
     ),

@@ -40,6 +40,14 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "link",
+        &[
+            &["directory", "message", "runtime"],
+            &["attempt", "connection", "stream"],
+            &["cluster", "server", "watch"],
+        ],
+    ),
+    (
         "agent",
         &[
             &["log_limit", "metrics", "settings", "route"],
@@ -54,7 +62,9 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["address", "data_dir", "output", "runtime", "settings"],
             &["health", "http", "logging", "tuning"],
-            &["cluster", "pages"],
+            &["admission", "pages", "running"],
+            &["cluster"],
+            &["roles"],
             &["client", "commands"],
         ],
     ),
@@ -73,6 +83,10 @@ const PURE: &[&str] = &[
     "journal/src/entry.rs",
     "journal/src/node/",
     "journal/src/node.rs",
+    "link/src/attempt/",
+    "link/src/attempt.rs",
+    "link/src/directory.rs",
+    "link/src/message.rs",
     "control/src/answer/",
     "control/src/answer.rs",
     "control/src/coordinator/",

@@ -17,7 +17,7 @@ use meta::level::Levels;
 use meta::reply::{Event, Reply};
 use meta::topic::Topic;
 use rpc::group::GroupRequest;
-use rpc::notice::{Notice, Notices};
+use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Client, Control, Error, Position, Return};
 use tokio::sync::broadcast;
 
@@ -294,15 +294,17 @@ impl Control for Fake {
 
     fn notices(&self) -> Notices {
         let told = self.notices.subscribe();
-        let next = |mut told: broadcast::Receiver<Vec<Notice>>| async move {
+        type Behind = (broadcast::Receiver<Vec<Notice>>, u64);
+        let next = |(mut told, at): Behind| async move {
             let notices = match told.recv().await {
                 Ok(notices) => notices,
                 Err(broadcast::error::RecvError::Lagged(_)) => vec![Notice::Anything],
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
-            Some((notices, told))
+            let (from, to) = (Position(at), Position(at + 1));
+            Some((Told { from, to, notices }, (told, at + 1)))
         };
-        futures::stream::unfold(told, next).boxed()
+        futures::stream::unfold((told, 0), next).boxed()
     }
 }
 

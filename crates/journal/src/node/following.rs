@@ -9,7 +9,7 @@ use super::accept::look_over;
 use super::context::{Cx, Lasting, Question, Request};
 use super::{Event, ProposeError, Purpose, Refusal, Run, Slot, State, Takeover, Taking, Ticket};
 use crate::engine::{self, End};
-use crate::entry::Position;
+use crate::entry::{EntryId, Position};
 use crate::rule::Rule;
 
 /// How old a follower lets its knowledge grow that it has read to the end.
@@ -20,6 +20,10 @@ pub(super) struct Following {
     grew_at: Instant,
     /// How long the silence must be before this node claims.
     patience: Duration,
+    /// The claim whose process is said to be gone: for that one the silence is shorter.
+    gone: Option<EntryId>,
+    /// A slot in which there is said to be an entry that is not known here; the next look tells.
+    sought: Option<u64>,
     /// The pause before the next look for new entries.
     poll: Duration,
     stage: Stage,
@@ -65,6 +69,8 @@ impl Following {
         Following {
             grew_at: cx.now.boot,
             patience,
+            gone: None,
+            sought: None,
             poll,
             stage: Stage::Pausing(cx.now.boot),
             asked: Vec::new(),
@@ -113,7 +119,34 @@ impl Following {
         State::Following(self)
     }
 
+    /// Looks at once for an entry that is said to be there; if a look is under way, again after it.
+    pub(super) fn look_for(&mut self, cx: &mut Cx<'_>, slot: u64) {
+        if slot < cx.lasting.chain.next() {
+            return;
+        }
+        self.sought = Some(slot);
+        if matches!(self.stage, Stage::Pausing(_)) {
+            self.look(cx);
+        }
+    }
+
+    /// The process of the last claim is said to be gone: this node wants to lead, after a short silence.
+    pub(super) fn leader_is_gone(&mut self, cx: &mut Cx<'_>) {
+        cx.want();
+        let claim = cx.lasting.chain.claim();
+        if self.gone != Some(claim) {
+            self.gone = Some(claim);
+            let silence = cx.lasting.settings.takeover_when_gone_after;
+            self.patience = self.patience.min(silence + cx.jitter(silence / 2));
+        }
+        self.poll = cx.lasting.settings.poll_min;
+        if matches!(self.stage, Stage::Pausing(_)) {
+            self.look(cx);
+        }
+    }
+
     fn look(&mut self, cx: &mut Cx<'_>) {
+        self.sought = None;
         self.served.append(&mut self.asked);
         let from = cx.lasting.chain.next();
         let limit = cx.lasting.settings.scan_limit;
@@ -156,6 +189,14 @@ impl Following {
             return State::Following(self).stop(cx, stop);
         }
         cx.settle_limbo();
+        if self
+            .gone
+            .is_some_and(|gone| gone != cx.lasting.chain.claim())
+        {
+            // Another has taken the lead.
+            self.patience = Following::quiet(cx).patience;
+            self.gone = None;
+        }
         self.grew_at = cx.now.boot;
         self.poll = cx.lasting.settings.poll_min;
         self.look(cx);
@@ -214,7 +255,7 @@ impl Following {
 
     /// Pauses before the next look; looks at once if a caller has asked since the last one began.
     fn pause(&mut self, cx: &mut Cx<'_>) {
-        if !self.asked.is_empty() {
+        if !self.asked.is_empty() || self.sought.is_some() {
             return self.look(cx);
         }
         let at = cx.now.boot + cx.jitter(self.poll);

@@ -41,6 +41,8 @@ pub struct Settings {
     pub takeover: Takeover,
     /// How long the journal must be silent before this node takes another's lead.
     pub takeover_after: Duration,
+    /// The same silence once the process that leads is said to be gone.
+    pub takeover_when_gone_after: Duration,
     /// The same silence for a node that claims at once, after another has taken its lead: long,
     /// since that node may be alive, and they must not take the lead from each other in turns.
     pub return_after: Duration,
@@ -95,6 +97,7 @@ impl Settings {
             shard: 0,
             takeover: Takeover::AtOnce,
             takeover_after: Duration::from_millis(1_500),
+            takeover_when_gone_after: Duration::from_millis(100),
             return_after: Duration::from_secs(10),
             heartbeat_interval: Duration::from_millis(500),
             contested_heartbeat_interval: Duration::from_millis(2_500),

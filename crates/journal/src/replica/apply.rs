@@ -109,6 +109,13 @@ pub(super) fn apply<S: StateMachine>(
         })?;
         told(number, reply);
     }
+    if !entry.items.is_empty() {
+        let ended = change(shared, |state| {
+            state.applied(id);
+            Ok(())
+        });
+        ended.map_err(|poison| poisoned("the end of an entry".to_owned(), poison))?;
+    }
     host::trial::tell("applied", id.index, || {
         let state = shared.state.read();
         let state = state.unwrap_or_else(PoisonError::into_inner);

@@ -95,6 +95,14 @@ impl<S: StateMachine> Driver<S> {
             let ticket = Ticket(self.next_ticket);
             self.next_ticket += 1;
             let waiting = match input {
+                Input::Grew(slot) => {
+                    others.push(Event::Grew(slot));
+                    continue;
+                }
+                Input::LeaderGone => {
+                    others.push(Event::LeaderGone);
+                    continue;
+                }
                 Input::Propose { item, answer, held } => {
                     proposals.push(Proposal { ticket, item });
                     Waiting::Reply {

@@ -336,7 +336,7 @@ impl<S: StateMachine> Requests<S> {
                 let shared = self.shared.state.write();
                 let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
                 let before = std::mem::replace(&mut *shared, state);
-                shared.adopted();
+                shared.adopted(manifest.cut.last);
                 before
             };
             // Dropping a large state takes a while.

@@ -19,8 +19,8 @@ fn written_answer(answer: &Result<Answer, Error>) -> Vec<u8> {
     encode_answer(ONE, answer).expect("level 1 has it")
 }
 
-fn written_notices(notices: &Vec<Notice>) -> Vec<u8> {
-    encode_notices(ONE, notices).expect("level 1 has it")
+fn written_told(told: &Told) -> Vec<u8> {
+    encode_told(ONE, told).expect("level 1 has it")
 }
 
 fn text(text: &str) -> String {
@@ -346,9 +346,9 @@ fn answers() -> Vec<Result<Answer, Error>> {
     values.chain(errors.map(Err)).collect()
 }
 
-fn notices() -> Vec<Notice> {
+fn told() -> Told {
     let partition = PartitionId(1);
-    vec![
+    let notices = vec![
         Notice::Advanced {
             partition,
             high_watermark: 10,
@@ -360,7 +360,12 @@ fn notices() -> Vec<Notice> {
         },
         Notice::View { version: 12 },
         Notice::Anything,
-    ]
+    ];
+    Told {
+        from: Position(999),
+        to: Position(1_000),
+        notices,
+    }
 }
 
 /// Every message of these tests.
@@ -371,7 +376,7 @@ fn messages() -> Vec<Vec<u8>> {
     let answers = answers.iter().map(written_answer);
     calls
         .chain(answers)
-        .chain([written_notices(&notices())])
+        .chain([written_told(&told())])
         .collect()
 }
 
@@ -383,8 +388,7 @@ fn every_message_comes_back() {
     for answer in answers() {
         assert_eq!(decode_answer(written_answer(&answer).into()), Ok(answer));
     }
-    let told = notices();
-    assert_eq!(decode_notices(written_notices(&told).into()), Ok(told));
+    assert_eq!(decode_told(written_told(&told()).into()), Ok(told()));
 }
 
 #[test]
@@ -423,8 +427,8 @@ fn assert_only_form(bytes: &[u8]) {
     if let Ok(answer) = decode_answer(message()) {
         assert_eq!(written_answer(&answer), bytes);
     }
-    if let Ok(told) = decode_notices(message()) {
-        assert_eq!(written_notices(&told), bytes);
+    if let Ok(told) = decode_told(message()) {
+        assert_eq!(written_told(&told), bytes);
     }
 }
 

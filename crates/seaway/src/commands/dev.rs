@@ -1,18 +1,15 @@
 //! `seaway dev`: a whole cluster in one process, for a laptop and for tests.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Result;
 
 use crate::address::Address;
-use crate::cluster::Broken;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
 use crate::output::say;
+use crate::running::{self, Signals, listen};
 use crate::settings::Settings;
 use crate::{cluster, http, logging, pages, runtime};
 
@@ -20,14 +17,6 @@ use crate::{cluster, http, logging, pages, runtime};
 pub const DATA_DIR: &str = "seaway-data";
 /// The setting that says where clients connect.
 const ADVERTISED_HOST: &str = "advertised.host";
-/// How long the parts may take to end after the signal to stop; the agent gives up a little sooner.
-const STOP_LIMIT: Duration = Duration::from_millis(3_300);
-/// How long calls to the file system may take after that.
-const CALLS_LIMIT: Duration = Duration::from_millis(300);
-/// When the process ends whatever still runs. Five seconds are promised, and on a busy machine the
-/// runtime that measures the other limits may itself be late.
-const EXIT_LIMIT: Duration = Duration::from_secs(4);
-
 /// How to run the cluster.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -59,7 +48,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     logging::start(&settings)?;
     let runtime = runtime::node(settings.size("num.network.threads"))?;
     let result = runtime.block_on(serve(arguments, settings));
-    runtime.shutdown_timeout(CALLS_LIMIT);
+    runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
 }
 
@@ -113,41 +102,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     }
     // A node goes on even if nobody reads its output.
     drop(announce(&endpoints));
-    let broken = tokio::select! {
-        () = stop.wait() => None,
-        why = cluster.broken() => Some(why),
-    };
-    end(cluster, broken, directory, &health).await
-}
-
-/// Ends the parts; `broken` is the reason, unless an operator asked for the end.
-async fn end(
-    cluster: cluster::Cluster,
-    broken: Option<Broken>,
-    directory: DataDir,
-    health: &Health,
-) -> Result<()> {
-    if broken.is_none() {
-        host::process::exit_after(EXIT_LIMIT, || {
-            tracing::warn!("the process does not end in time; it is cut off");
-        })?;
-    }
-    directory.withdraw()?;
-    health.stopping();
-    let ended = match broken {
-        // Records in flight must not end up in somebody else's bucket.
-        Some(Broken::Bucket(why)) => return Err(why),
-        Some(Broken::Journal(why)) => Err(why),
-        None => Ok(()),
-    };
-    if host::clock::timeout(STOP_LIMIT, cluster.stop())
-        .await
-        .is_err()
-    {
-        tracing::warn!("work in flight did not end in time; it is cut off");
-    }
-    tracing::info!("stopped");
-    ended
+    running::run(cluster, &mut stop, &health, || directory.withdraw()).await
 }
 
 /// True if clients would be told an address that nobody chose: they cannot connect to "every
@@ -165,40 +120,6 @@ fn announce(endpoints: &Endpoints) -> Result<()> {
     Ok(())
 }
 
-async fn listen(address: &Address, flag: &str) -> Result<host::net::TcpListener> {
-    let resolved = address.resolve().await;
-    let resolved = resolved.with_context(|| format!("{address} has no address ({flag})"))?;
-    // A name with several addresses is listened on at the first, as Kafka does.
-    match host::net::listen(resolved[0]).await {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "{address} is in use; stop what listens there, or choose another address with {flag}"
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} ({flag})")),
-    }
-}
-
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,21 +135,5 @@ mod tests {
         assert!(!guess("0.0.0.0:9092", &["advertised.host=kafka.example"]));
         assert!(!guess("127.0.0.1:9092", &[]));
         assert!(!guess("localhost:9092", &[]));
-    }
-
-    #[tokio::test]
-    async fn a_name_is_listened_on() {
-        let address: Address = "localhost:0".parse().expect("an address");
-        let listener = listen(&address, "--kafka").await.expect("a free port");
-        assert!(
-            listener
-                .local_addr()
-                .expect("its address")
-                .ip()
-                .is_loopback()
-        );
-        let nobody: Address = "no.such.host.invalid:0".parse().expect("an address");
-        let error = listen(&nobody, "--kafka").await.expect_err("no such host");
-        assert!(format!("{error:#}").contains("--kafka"), "{error:#}");
     }
 }

@@ -1,0 +1,262 @@
+//! One call, until it has an answer: whom to ask, whom next, whom all at once, and when to give up. Sans-IO: an event goes in
+//! with the time, effects come out. It must not know how nodes are reached, nor what the call means.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use host::clock::Instant;
+use rpc::{Answer, Error};
+
+use crate::directory::{Directory, NodeId};
+
+/// A call that may be asked of all nodes is asked of all if there is no answer for so long: the leader may be gone, or cut off
+/// from its caller (three regions, rule L2).
+const ALL_AFTER: Duration = Duration::from_millis(500);
+/// The pause after nobody could answer, doubled each time.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(160);
+
+/// How a call may be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The node that leads is to answer.
+    pub needs_leader: bool,
+    /// Whoever answers leads. (What is current can be read elsewhere too, when the leader cannot be reached.)
+    pub shows_leader: bool,
+    /// Asking twice has the effect of once.
+    pub may_repeat: bool,
+    /// It takes no longer than an entry of the journal, so that who is silent for longer may be gone.
+    pub is_quick: bool,
+    /// How long a leader, or any node that answers, is sought.
+    pub seek_for: Duration,
+    /// How long the whole may take; `None`: as long as the caller waits.
+    pub limit: Option<Duration>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    Begun,
+    /// The node's own answer.
+    Answered(NodeId, Result<Answer, Error>),
+    /// The call did not reach the node.
+    NotSent(NodeId, String),
+    /// It may have reached the node, and no answer will come.
+    Broken(NodeId, String),
+    Timer,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    Ask {
+        node: NodeId,
+        /// The node that leads could not be reached.
+        is_leader_away: bool,
+    },
+    Done(Result<Answer, Error>),
+}
+
+/// A call that is not answered yet.
+#[derive(Debug)]
+pub struct Attempt {
+    manner: Manner,
+    begun_at: Instant,
+    /// Asked in this round.
+    asked: BTreeSet<NodeId>,
+    /// Asked and not answered.
+    open: BTreeSet<NodeId>,
+    all_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    rounds: u32,
+    /// Some node may have acted upon it.
+    in_doubt: bool,
+    is_leader_away: bool,
+    /// Why the last node could not answer.
+    why: String,
+}
+
+impl Attempt {
+    pub fn new(manner: Manner, now: Instant) -> Self {
+        Attempt {
+            manner,
+            begun_at: now,
+            asked: BTreeSet::new(),
+            open: BTreeSet::new(),
+            all_at: (manner.is_quick && manner.may_repeat).then(|| now + ALL_AFTER),
+            retry_at: None,
+            rounds: 0,
+            in_doubt: false,
+            is_leader_away: false,
+            why: "no control node is known yet".to_owned(),
+        }
+    }
+
+    /// When to give [`Event::Timer`].
+    pub fn deadline(&self) -> Option<Instant> {
+        let all_at = self.all_at.filter(|_| !self.open.is_empty());
+        let limit = self.manner.limit.map(|limit| self.begun_at + limit);
+        [all_at, self.retry_at, limit].into_iter().flatten().min()
+    }
+
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        event: Event,
+        directory: &mut Directory,
+        out: &mut Vec<Effect>,
+    ) {
+        match event {
+            Event::Begun => self.ask_next(now, directory, out),
+            Event::Answered(node, outcome) => {
+                self.open.remove(&node);
+                directory.answered(node);
+                self.answered(now, node, outcome, directory, out);
+            }
+            Event::NotSent(node, why) => {
+                self.lost(now, node, why, directory);
+                self.ask_next(now, directory, out);
+            }
+            Event::Broken(node, why) => {
+                self.lost(now, node, why, directory);
+                self.in_doubt = true;
+                self.go_on_in_doubt(now, directory, out);
+            }
+            Event::Timer => self.timer(now, directory, out),
+        }
+    }
+
+    fn lost(&mut self, now: Instant, node: NodeId, why: String, directory: &mut Directory) {
+        self.open.remove(&node);
+        self.is_leader_away |= directory.leader() == Some(node);
+        self.why = format!("{}: {why}", directory.address(node));
+        directory.failed(node, now);
+    }
+
+    fn answered(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        outcome: Result<Answer, Error>,
+        directory: &mut Directory,
+        out: &mut Vec<Effect>,
+    ) {
+        let error = match outcome {
+            Ok(answer) => {
+                if self.manner.shows_leader {
+                    directory.leads(node);
+                }
+                return out.push(Effect::Done(Ok(answer)));
+            }
+            Err(error) => error,
+        };
+        match error {
+            Error::NotLeader { leader } => {
+                self.why = Error::NotLeader {
+                    leader: leader.clone(),
+                }
+                .to_string();
+                directory.leads_not(node);
+                let address = leader.and_then(|leader| leader.address);
+                if let Some(told) = address.map(|address| directory.find(&address))
+                    && told != node
+                    && !self.asked.contains(&told)
+                {
+                    directory.leads(told);
+                    return self.ask(told, out);
+                }
+                self.ask_next(now, directory, out);
+            }
+            Error::Unavailable { reason } if !self.manner.needs_leader => {
+                self.why = reason;
+                self.ask_next(now, directory, out);
+            }
+            Error::Unknown { reason } => {
+                self.why = reason;
+                self.in_doubt = true;
+                self.go_on_in_doubt(now, directory, out);
+            }
+            // Another node may act upon it, or have acted.
+            error @ (Error::Busy | Error::Unavailable { .. })
+                if self.in_doubt || !self.open.is_empty() =>
+            {
+                self.why = error.to_string();
+                self.go_on_in_doubt(now, directory, out);
+            }
+            error => out.push(Effect::Done(Err(error))),
+        }
+    }
+
+    fn go_on_in_doubt(&mut self, now: Instant, directory: &mut Directory, out: &mut Vec<Effect>) {
+        if self.manner.may_repeat {
+            self.ask_next(now, directory, out);
+        } else if self.open.is_empty() {
+            out.push(Effect::Done(Err(self.failure())));
+        }
+    }
+
+    fn timer(&mut self, now: Instant, directory: &mut Directory, out: &mut Vec<Effect>) {
+        if let Some(limit) = self.manner.limit
+            && now >= self.begun_at + limit
+        {
+            self.in_doubt |= !self.open.is_empty();
+            self.why = format!("no answer came in {} s; {}", limit.as_secs(), self.why);
+            return out.push(Effect::Done(Err(self.failure())));
+        }
+        if self.all_at.is_some_and(|at| at <= now) && !self.open.is_empty() {
+            self.all_at = Some(now + ALL_AFTER);
+            self.is_leader_away |= self
+                .open
+                .iter()
+                .any(|node| directory.leader() == Some(*node));
+            let order = directory.order(self.manner.needs_leader, now);
+            let others = order.into_iter().filter(|node| !self.open.contains(node));
+            for node in others.collect::<Vec<_>>() {
+                self.ask(node, out);
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.asked.clone_from(&self.open);
+            self.ask_next(now, directory, out);
+        }
+    }
+
+    /// Asks the best node that was not asked in this round; if there is none and nobody is left who may answer, the next round
+    /// begins after a pause.
+    fn ask_next(&mut self, now: Instant, directory: &Directory, out: &mut Vec<Effect>) {
+        let order = directory.order(self.manner.needs_leader, now);
+        let next = order.into_iter().find(|node| !self.asked.contains(node));
+        if let Some(node) = next {
+            return self.ask(node, out);
+        }
+        if !self.open.is_empty() || self.retry_at.is_some() {
+            return;
+        }
+        if now >= self.begun_at + self.manner.seek_for {
+            return out.push(Effect::Done(Err(self.failure())));
+        }
+        let pause = PAUSE_MIN.saturating_mul(1 << self.rounds.min(10));
+        self.rounds += 1;
+        self.retry_at = Some(now + pause.min(PAUSE_MAX));
+    }
+
+    fn ask(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        self.asked.insert(node);
+        self.open.insert(node);
+        out.push(Effect::Ask {
+            node,
+            is_leader_away: self.is_leader_away,
+        });
+    }
+
+    fn failure(&self) -> Error {
+        let reason = self.why.clone();
+        if self.in_doubt {
+            Error::Unknown { reason }
+        } else {
+            Error::Unavailable { reason }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Whom a call asks, in which order, and that it never calls an outcome definite that is not.
+
+use host::rng::Rng;
+use rpc::{Leader, Position, Return};
+
+use super::*;
+
+const MANNER: Manner = Manner {
+    needs_leader: true,
+    shows_leader: true,
+    may_repeat: true,
+    is_quick: true,
+    seek_for: Duration::from_secs(3),
+    limit: Some(Duration::from_secs(20)),
+};
+
+const DONE: Answer = Answer {
+    at: Position(7),
+    value: Return::Done,
+};
+
+struct Bench {
+    attempt: Attempt,
+    directory: Directory,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(manner: Manner) -> Self {
+        let now = Instant::from_millis(50_000);
+        let mut directory = Directory::default();
+        directory.list(&["a:1".to_owned(), "b:1".to_owned(), "c:1".to_owned()]);
+        Bench {
+            attempt: Attempt::new(manner, now),
+            directory,
+            now,
+        }
+    }
+
+    fn give(&mut self, event: Event) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.attempt
+            .handle(self.now, event, &mut self.directory, &mut out);
+        out
+    }
+
+    /// Goes to the next deadline.
+    fn wait(&mut self) -> Vec<Effect> {
+        self.now = self.attempt.deadline().expect("it waits for a time");
+        self.give(Event::Timer)
+    }
+}
+
+fn ask(node: usize, is_leader_away: bool) -> Effect {
+    Effect::Ask {
+        node: NodeId(node),
+        is_leader_away,
+    }
+}
+
+fn not_leader(address: Option<&str>) -> Result<Answer, Error> {
+    let leader = address.map(|address| Leader {
+        name: "x".to_owned(),
+        address: Some(address.to_owned()),
+    });
+    Err(Error::NotLeader { leader })
+}
+
+#[test]
+fn a_redirect_is_followed_at_once_and_remembered() {
+    let mut bench = Bench::new(MANNER);
+    assert_eq!(bench.give(Event::Begun), [ask(0, false)]);
+    let redirected = bench.give(Event::Answered(NodeId(0), not_leader(Some("c:1"))));
+    assert_eq!(redirected, [ask(2, false)]);
+    let done = bench.give(Event::Answered(NodeId(2), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+    assert_eq!(bench.directory.leader(), Some(NodeId(2)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    assert_eq!(bench.give(Event::Begun), [ask(2, false)]);
+}
+
+#[test]
+fn a_node_that_nobody_listed_is_asked_if_another_says_that_it_leads() {
+    let mut bench = Bench::new(MANNER);
+    bench.give(Event::Begun);
+    let redirected = bench.give(Event::Answered(NodeId(0), not_leader(Some("d:1"))));
+    assert_eq!(redirected, [ask(3, false)]);
+}
+
+#[test]
+fn nodes_that_name_each_other_are_not_asked_in_a_circle() {
+    let mut bench = Bench::new(MANNER);
+    bench.give(Event::Begun);
+    let at_b = bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
+    assert_eq!(at_b, [ask(1, false)]);
+    let at_c = bench.give(Event::Answered(NodeId(1), not_leader(Some("a:1"))));
+    assert_eq!(at_c, [ask(2, false)]);
+    assert_eq!(bench.give(Event::Answered(NodeId(2), not_leader(None))), []);
+    let begun = bench.now;
+    assert_eq!(bench.wait().len(), 1, "the next round");
+    assert!(bench.now.since(begun) <= PAUSE_MAX);
+}
+
+#[test]
+fn the_others_are_told_that_the_leader_cannot_be_reached() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
+    let refused = bench.give(Event::NotSent(NodeId(1), "refused".to_owned()));
+    assert_eq!(refused, [ask(0, true)]);
+}
+
+#[test]
+fn who_gets_no_answer_for_half_a_second_asks_all() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    let begun = bench.now;
+    bench.give(Event::Begun);
+    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.now.since(begun), ALL_AFTER);
+    // The old leader answers after all.
+    let done = bench.give(Event::Answered(NodeId(1), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+}
+
+#[test]
+fn a_call_that_may_not_be_repeated_is_asked_once_unless_it_had_no_effect() {
+    let manner = Manner {
+        may_repeat: false,
+        ..MANNER
+    };
+    let mut bench = Bench::new(manner);
+    bench.give(Event::Begun);
+    let elsewhere = bench.give(Event::NotSent(NodeId(0), "refused".to_owned()));
+    assert_eq!(elsewhere, [ask(1, false)]);
+    let elsewhere = bench.give(Event::Answered(NodeId(1), not_leader(None)));
+    assert_eq!(elsewhere, [ask(2, false)]);
+    let broken = bench.give(Event::Broken(NodeId(2), "reset".to_owned()));
+    assert!(matches!(
+        broken[..],
+        [Effect::Done(Err(Error::Unknown { .. }))]
+    ));
+}
+
+#[test]
+fn without_a_leader_it_gives_up_after_a_while() {
+    let mut bench = Bench::new(MANNER);
+    let begun = bench.now;
+    let mut effects = bench.give(Event::Begun);
+    let mut asked = 0;
+    loop {
+        match effects.pop() {
+            Some(Effect::Ask { node, .. }) => {
+                asked += 1;
+                effects.extend(bench.give(Event::Answered(node, not_leader(None))));
+            }
+            Some(Effect::Done(done)) => {
+                assert!(matches!(done, Err(Error::Unavailable { .. })), "{done:?}");
+                break;
+            }
+            None => effects = bench.wait(),
+        }
+    }
+    assert!(bench.now.since(begun) >= MANNER.seek_for);
+    assert!((30..100).contains(&asked), "{asked} questions");
+}
+
+#[test]
+fn who_is_busy_says_nothing_about_what_another_node_did() {
+    let mut bench = Bench::new(MANNER);
+    bench.give(Event::Begun);
+    assert_eq!(bench.wait().len(), 2, "all are asked");
+    assert_eq!(bench.give(Event::Answered(NodeId(1), Err(Error::Busy))), []);
+    bench.give(Event::Broken(NodeId(0), "reset".to_owned()));
+    let last = bench.give(Event::Answered(NodeId(2), Err(Error::Busy)));
+    assert_eq!(last, [], "it is asked again");
+}
+
+/// An outcome that is told as definite although a node may have acted would let a client write twice.
+#[test]
+fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
+    for seed in 0..3_000 {
+        let mut rng = Rng::seeded(seed);
+        let manner = Manner {
+            may_repeat: rng.once_in(2),
+            is_quick: rng.once_in(2),
+            needs_leader: rng.once_in(2),
+            ..MANNER
+        };
+        let mut bench = Bench::new(manner);
+        let mut open: Vec<NodeId> = Vec::new();
+        let mut may_have_acted = false;
+        let mut effects = bench.give(Event::Begun);
+        for _ in 0..1_000 {
+            let mut done = None;
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Ask { node, .. } => open.push(node),
+                    Effect::Done(outcome) => done = Some(outcome),
+                }
+            }
+            if let Some(outcome) = done {
+                let doubt = may_have_acted || !open.is_empty();
+                match outcome {
+                    Ok(_) | Err(Error::Unknown { .. }) => {}
+                    Err(error) => assert!(!doubt, "seed {seed}: {error:?}"),
+                }
+                open.clear();
+                break;
+            }
+            bench.now = bench.now + Duration::from_millis(rng.below(100));
+            if open.is_empty() || rng.once_in(4) {
+                if let Some(at) = bench.attempt.deadline() {
+                    bench.now = bench.now.max(at);
+                }
+                effects = bench.give(Event::Timer);
+                continue;
+            }
+            let node = open.swap_remove(rng.below(open.len() as u64) as usize);
+            let reason = "r".to_owned();
+            let event = match rng.below(7) {
+                0 => Event::NotSent(node, reason),
+                1 => {
+                    may_have_acted = true;
+                    Event::Broken(node, reason)
+                }
+                2 => Event::Answered(node, not_leader(None)),
+                3 => Event::Answered(node, not_leader(Some("b:1"))),
+                4 => Event::Answered(node, Err(Error::Busy)),
+                5 => {
+                    may_have_acted = true;
+                    Event::Answered(node, Err(Error::Unknown { reason }))
+                }
+                _ if !manner.needs_leader || rng.once_in(3) => Event::Answered(node, Ok(DONE)),
+                _ => Event::Answered(node, Err(Error::Unavailable { reason })),
+            };
+            effects = bench.give(event);
+        }
+        assert!(open.is_empty(), "seed {seed} has no end");
+    }
+}

@@ -1,0 +1,342 @@
+//! All control nodes of a cluster, as one: calls go to whoever can answer them, notices come from one of them at a time. It
+//! decides nothing about whom to ask; [`crate::attempt`] does.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use host::backoff::{Backoff, Pauses};
+use hyper::header::{HeaderMap, InvalidHeaderValue};
+use meta::level::{Level, Levels};
+use rpc::group::GroupRequest;
+use rpc::notice::{Notice, Notices, Told};
+use rpc::{Answer, Call, Control, Error, Position, encoding};
+use tokio::sync::Notify;
+
+use crate::attempt::{Attempt, Effect, Event, Manner};
+use crate::connection::{Connection, Failure};
+use crate::directory::{Directory, NodeId};
+use crate::message::Caller;
+use crate::stream::{SILENCE, Stream};
+
+/// How long a leader is sought for a call before its caller is told that there is none.
+const SEEK_FOR: Duration = Duration::from_secs(3);
+/// How long the journal may take for an entry, and some more.
+const ENTRY_LIMIT: Duration = Duration::from_secs(25);
+/// How long a read may take.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// The pauses before another node is asked for notices.
+const FOLLOW: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+
+/// The control nodes of a cluster.
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    headers: HeaderMap,
+    levels: Levels,
+    /// The highest level that a node has answered for.
+    level: AtomicU32,
+    known: Mutex<Known>,
+    missed: Notify,
+    /// The highest position that any node has told of: no later answer knows less.
+    seen: AtomicU64,
+}
+
+#[derive(Default)]
+struct Known {
+    directory: Directory,
+    connections: BTreeMap<NodeId, Arc<Connection>>,
+}
+
+/// Tells a [`Cluster`] where control nodes are.
+#[derive(Clone)]
+pub struct Found {
+    inner: Arc<Inner>,
+}
+
+impl Found {
+    pub fn list(&self, addresses: &[String]) {
+        self.inner.known().directory.list(addresses);
+    }
+
+    /// Waits until a call could reach no control node, so that it is worth looking for others.
+    pub async fn missed(&self) {
+        self.inner.missed.notified().await;
+    }
+}
+
+impl Cluster {
+    /// `caller` is told to the nodes; `levels` are those that it knows. Where the nodes are is to be told by [`Found`].
+    pub fn new(caller: &Caller, levels: Levels) -> Result<(Cluster, Found), InvalidHeaderValue> {
+        let inner = Arc::new(Inner {
+            headers: caller.headers(levels.newest().number)?,
+            levels,
+            level: AtomicU32::new(levels.first().number),
+            known: Mutex::default(),
+            missed: Notify::new(),
+            seen: AtomicU64::new(0),
+        });
+        let found = Found {
+            inner: Arc::clone(&inner),
+        };
+        Ok((Cluster { inner }, found))
+    }
+}
+
+#[async_trait]
+impl Control for Cluster {
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        self.inner.call(call).await
+    }
+
+    fn notices(&self) -> Notices {
+        let following = Following {
+            inner: Arc::clone(&self.inner),
+            stream: None,
+            to: Position::default(),
+            pauses: FOLLOW.start(),
+        };
+        futures::stream::unfold(following, |mut following| async move {
+            let told = following.next().await;
+            Some((told, following))
+        })
+        .boxed()
+    }
+}
+
+/// How a call may be asked. What needs the leader is what must be current, and what is appended.
+fn manner(call: &Call) -> Manner {
+    let of_leader = Manner {
+        needs_leader: true,
+        shows_leader: true,
+        may_repeat: true,
+        is_quick: true,
+        seek_for: SEEK_FOR,
+        limit: Some(ENTRY_LIMIT),
+    };
+    match call {
+        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => Manner {
+            needs_leader: false,
+            shows_leader: false,
+            limit: Some(READ_LIMIT),
+            ..of_leader
+        },
+        Call::Group(GroupRequest::Join(_) | GroupRequest::Sync { .. }) => Manner {
+            is_quick: false,
+            limit: None,
+            ..of_leader
+        },
+        // A repeat might overwrite what was committed since.
+        Call::Group(GroupRequest::Commit(_)) => Manner {
+            may_repeat: false,
+            ..of_leader
+        },
+        Call::Check(_)
+        | Call::Barrier
+        | Call::Bounds(_)
+        | Call::Collectable { .. }
+        | Call::Fates(_) => Manner {
+            shows_leader: false,
+            ..of_leader
+        },
+        Call::Propose(_) | Call::Group(_) => of_leader,
+    }
+}
+
+impl Inner {
+    async fn call(&self, mut call: Call) -> Result<Answer, Error> {
+        self.look_no_further_back(&mut call);
+        let message = encoding::encode_call(self.level(), &call);
+        let message = Bytes::from(message.map_err(|too_new| Error::Refused {
+            reason: too_new.to_string(),
+        })?);
+        let begun = host::clock::now();
+        let mut attempt = Attempt::new(manner(&call), begun);
+        let mut asked = FuturesUnordered::new();
+        let mut event = Event::Begun;
+        loop {
+            let mut effects = Vec::new();
+            let now = host::clock::now();
+            attempt.handle(now, event, &mut self.known().directory, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Ask {
+                        node,
+                        is_leader_away,
+                    } => asked.push(self.ask(node, message.clone(), is_leader_away)),
+                    Effect::Done(outcome) => {
+                        self.note(&outcome);
+                        return outcome;
+                    }
+                }
+            }
+            let deadline = attempt.deadline();
+            event = tokio::select! {
+                biased;
+                Some(event) = asked.next(), if !asked.is_empty() => event,
+                () = until(deadline) => Event::Timer,
+            };
+        }
+    }
+
+    /// What is read later knows at least what was seen before, whichever node is asked.
+    fn look_no_further_back(&self, call: &mut Call) {
+        if let Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } = call {
+            *at = (*at).max(Position(self.seen.load(Relaxed)));
+        }
+    }
+
+    fn note(&self, outcome: &Result<Answer, Error>) {
+        match outcome {
+            Ok(answer) => {
+                self.seen.fetch_max(answer.at.0, Relaxed);
+            }
+            Err(Error::Unavailable { .. } | Error::Unknown { .. }) => self.missed.notify_one(),
+            Err(_) => {}
+        }
+    }
+
+    async fn ask(&self, node: NodeId, message: Bytes, is_leader_away: bool) -> Event {
+        let connection = self.connection(node);
+        let (bytes, level) = match connection.call(message, is_leader_away).await {
+            Ok(answered) => answered,
+            Err(Failure::NotSent(why) | Failure::NobodyThere(why)) => {
+                return Event::NotSent(node, why);
+            }
+            Err(Failure::Broken(why)) => return Event::Broken(node, why),
+            Err(Failure::Refused(reason)) => {
+                return Event::Answered(node, Err(Error::Refused { reason }));
+            }
+        };
+        self.level.fetch_max(level, Relaxed);
+        match encoding::decode_answer(bytes) {
+            Ok(outcome) => Event::Answered(node, outcome),
+            Err(malformed) => Event::Broken(node, format!("an answer that is none: {malformed}")),
+        }
+    }
+
+    fn connection(&self, node: NodeId) -> Arc<Connection> {
+        let mut known = self.known();
+        let Known {
+            directory,
+            connections,
+        } = &mut *known;
+        let connection = connections.entry(node).or_insert_with(|| {
+            let address = directory.address(node).to_owned();
+            Arc::new(Connection::new(address, self.headers.clone()))
+        });
+        Arc::clone(connection)
+    }
+
+    /// The level for which calls are written: what nodes have answered for, as far as this build knows it.
+    fn level(&self) -> &'static Level {
+        let level = self.level.load(Relaxed).min(self.levels.newest().number);
+        self.levels.find(level).unwrap_or(self.levels.first())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn until(deadline: Option<host::clock::Instant>) {
+    match deadline {
+        Some(at) => host::clock::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Follows the notices of one node after the other.
+struct Following {
+    inner: Arc<Inner>,
+    stream: Option<Open>,
+    /// What was told last.
+    to: Position,
+    pauses: Pauses,
+}
+
+struct Open {
+    node: NodeId,
+    stream: Stream,
+    /// Where the next message begins, unless something is missing.
+    to: Option<Position>,
+}
+
+impl Following {
+    async fn next(&mut self) -> Told {
+        loop {
+            let Some(open) = &mut self.stream else {
+                self.open().await;
+                // What was told before this stream began is missing.
+                return self.told(None);
+            };
+            match open.stream.next().await {
+                Ok(told) if told.notices.is_empty() => self.pauses = FOLLOW.start(),
+                Ok(told) => {
+                    let joins = open.to.replace(told.to).is_none_or(|to| to == told.from);
+                    return self.told(Some(told).filter(|_| joins));
+                }
+                Err(why) => {
+                    tracing::debug!(%why, "the notices of a control node ended");
+                    let node = open.node;
+                    self.inner
+                        .known()
+                        .directory
+                        .failed(node, host::clock::now());
+                    self.stream = None;
+                }
+            }
+        }
+    }
+
+    /// Passes on what joins what was passed on before; else everything may have changed.
+    fn told(&mut self, told: Option<Told>) -> Told {
+        let from = self.to;
+        let Some(told) = told else {
+            let notices = vec![Notice::Anything];
+            return Told {
+                from,
+                to: from,
+                notices,
+            };
+        };
+        self.to = told.to;
+        self.inner.seen.fetch_max(told.to.0, Relaxed);
+        Told { from, ..told }
+    }
+
+    /// Finds a node that tells, however long it takes; the one that leads if it is known, since it is the first to know.
+    async fn open(&mut self) {
+        loop {
+            let order = {
+                let known = self.inner.known();
+                known.directory.order(true, host::clock::now())
+            };
+            for node in order {
+                let connection = self.inner.connection(node);
+                let opened = host::clock::timeout(SILENCE, connection.notices()).await;
+                if let Ok(Ok(body)) = opened {
+                    self.stream = Some(Open {
+                        node,
+                        stream: Stream::of(body),
+                        to: None,
+                    });
+                    return;
+                }
+                self.inner
+                    .known()
+                    .directory
+                    .failed(node, host::clock::now());
+            }
+            self.inner.missed.notify_one();
+            self.pauses.pause().await;
+        }
+    }
+}

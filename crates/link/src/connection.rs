@@ -1,0 +1,204 @@
+//! One connection to one control node, made when it is first needed and again once it is lost. It must not know who leads, nor
+//! what calls mean.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock::Instant;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::HeaderMap;
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
+
+use crate::message::{CALL, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, level};
+use crate::runtime::{Clock, Tasks};
+
+/// How long connecting may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// Whoever has just failed to connect does not try again for so long, however many calls wait.
+const DIAL_PAUSE: Duration = Duration::from_millis(20);
+/// A node that says nothing is asked whether it is there after so long.
+const PING_AFTER: Duration = Duration::from_secs(1);
+/// A node that does not answer that for so long is taken for gone, with all calls to it.
+const PONG_LIMIT: Duration = Duration::from_secs(2);
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The call did not reach the node.
+    NotSent(String),
+    /// The call did not reach the node: its machine says that nobody listens there.
+    NobodyThere(String),
+    /// It may have reached it.
+    Broken(String),
+    /// The node will never answer this caller, and says why.
+    Refused(String),
+}
+
+pub(crate) struct Connection {
+    address: String,
+    /// Of every request.
+    headers: HeaderMap,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sender: Option<SendRequest<Full<Bytes>>>,
+    failed: Option<(Instant, Failure)>,
+}
+
+impl Connection {
+    pub(crate) fn new(address: String, headers: HeaderMap) -> Self {
+        Connection {
+            address,
+            headers,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Sends a call; yields the answer's bytes, and the level for which it is written.
+    pub(crate) async fn call(
+        &self,
+        call: Bytes,
+        is_leader_away: bool,
+    ) -> Result<(Bytes, u32), Failure> {
+        let mut request = self.request(Method::POST, CALL, call)?;
+        if is_leader_away {
+            let headers = request.headers_mut();
+            headers.insert(LEADER_AWAY, HeaderValue::from_static("yes"));
+        }
+        let response = self.send(request).await?;
+        let written_for = level(response.headers()).unwrap_or(1);
+        let body = Limited::new(response.into_body(), MESSAGE_BYTES_MAX);
+        let body = body.collect().await;
+        let body = body.map_err(|error| Failure::Broken(error.to_string()))?;
+        Ok((body.to_bytes(), written_for))
+    }
+
+    /// The stream of the node's notices.
+    pub(crate) async fn notices(&self) -> Result<Incoming, Failure> {
+        let request = self.request(Method::GET, NOTICES, Bytes::new())?;
+        Ok(self.send(request).await?.into_body())
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(&*self.address)
+            .path_and_query(path);
+        let uri = uri
+            .build()
+            .map_err(|error| Failure::NotSent(error.to_string()))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        request.headers_mut().clone_from(&self.headers);
+        Ok(request)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        let mut sender = self.sender().await?;
+        let sent = sender.try_send_request(request).await;
+        let response = sent.map_err(|mut error| {
+            let was_sent = error.take_message().is_none();
+            let why = chain(error.error());
+            if was_sent {
+                Failure::Broken(why)
+            } else {
+                Failure::NotSent(why)
+            }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), 64 << 10).collect().await;
+        let text = body.map_or_else(
+            |error| error.to_string(),
+            |body| String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        );
+        let why = format!("{}: {text}", self.address);
+        Err(match status {
+            StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::BAD_REQUEST => Failure::Refused(why),
+            _ => Failure::Broken(why),
+        })
+    }
+
+    /// The open connection, made by one of those who need it.
+    async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        let mut state = self.state.lock().await;
+        if let Some(sender) = state.sender.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        state.sender = None;
+        let now = host::clock::now();
+        if let Some((at, why)) = &state.failed
+            && now.since(*at) < DIAL_PAUSE
+        {
+            return Err(why.clone());
+        }
+        let dialled = host::clock::timeout(DIAL_LIMIT, dial(&self.address)).await;
+        match dialled
+            .unwrap_or_else(|_| Err(Failure::NotSent("connecting took too long".to_owned())))
+        {
+            Ok(sender) => {
+                state.failed = None;
+                Ok(state.sender.insert(sender).clone())
+            }
+            Err(why) => {
+                state.failed = Some((host::clock::now(), why.clone()));
+                Err(why)
+            }
+        }
+    }
+}
+
+async fn dial(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = host::net::dial(address).await;
+    let stream = stream.map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => Failure::NobodyThere(error.to_string()),
+        _ => Failure::NotSent(error.to_string()),
+    })?;
+    let opened = Builder::new(Tasks)
+        .timer(Clock::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PONG_LIMIT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream));
+    let (sender, connection) = opened
+        .await
+        .map_err(|error| Failure::NotSent(chain(&error)))?;
+    host::task::spawn_detached("link connection", async move {
+        // Whoever waits for an answer on it is told by that.
+        drop(connection.await);
+    });
+    Ok(sender)
+}
+
+/// An error with its causes.
+fn chain(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! What a caller knows of the control nodes: their addresses, who leads, who did not answer lately. Pure. It must not know how
+//! they are reached.
+
+use std::time::Duration;
+
+use host::clock::Instant;
+
+/// A control node, by its place in a [`Directory`], which keeps it for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// For how long a node that could not be reached is asked after all others.
+const SHUNNED_FOR: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Known {
+    address: String,
+    /// False once the list has it no more: it is asked only while it leads.
+    is_listed: bool,
+    failed_at: Option<Instant>,
+}
+
+/// The control nodes.
+#[derive(Debug, Default)]
+pub struct Directory {
+    nodes: Vec<Known>,
+    leader: Option<NodeId>,
+    /// The node of which what is applied is asked, as long as it answers.
+    near: Option<NodeId>,
+}
+
+impl Directory {
+    /// Takes the addresses at which control nodes are said to be.
+    pub fn list(&mut self, addresses: &[String]) {
+        for node in &mut self.nodes {
+            node.is_listed = addresses.contains(&node.address);
+        }
+        for address in addresses {
+            let node = self.find(address);
+            self.nodes[node.0].is_listed = true;
+        }
+    }
+
+    /// The node at an address, whether it is listed or not.
+    pub fn find(&mut self, address: &str) -> NodeId {
+        let known = self.nodes.iter().position(|node| node.address == address);
+        NodeId(known.unwrap_or_else(|| {
+            self.nodes.push(Known {
+                address: address.to_owned(),
+                is_listed: false,
+                failed_at: None,
+            });
+            self.nodes.len() - 1
+        }))
+    }
+
+    pub fn address(&self, node: NodeId) -> &str {
+        &self.nodes[node.0].address
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// The node leads, as itself or another has said.
+    pub fn leads(&mut self, node: NodeId) {
+        self.leader = Some(node);
+    }
+
+    /// The node does not lead, as it has said.
+    pub fn leads_not(&mut self, node: NodeId) {
+        self.leader = self.leader.filter(|leader| *leader != node);
+    }
+
+    /// The node has answered.
+    pub fn answered(&mut self, node: NodeId) {
+        self.nodes[node.0].failed_at = None;
+        self.near.get_or_insert(node);
+    }
+
+    /// The node could not be reached, or its connection broke.
+    pub fn failed(&mut self, node: NodeId, now: Instant) {
+        self.nodes[node.0].failed_at = Some(now);
+        self.near = self.near.filter(|near| *near != node);
+    }
+
+    /// All nodes worth asking, the best first: for calls that the leader answers that one, for others the one that was asked
+    /// last; then the others, those that did not answer lately at the end.
+    pub fn order(&self, needs_leader: bool, now: Instant) -> Vec<NodeId> {
+        let first = if needs_leader { self.leader } else { self.near };
+        let is_shunned =
+            |node: &Known| node.failed_at.is_some_and(|at| now.since(at) < SHUNNED_FOR);
+        let mut order: Vec<NodeId> = (0..self.nodes.len())
+            .map(NodeId)
+            .filter(|id| self.nodes[id.0].is_listed || self.leader == Some(*id))
+            .collect();
+        order.sort_by_key(|id| (first != Some(*id), is_shunned(&self.nodes[id.0]), *id));
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Directory {
+        let mut directory = Directory::default();
+        directory.list(&["a:1".to_owned(), "b:1".to_owned(), "c:1".to_owned()]);
+        directory
+    }
+
+    const NOW: Instant = Instant::from_millis(100_000);
+
+    #[test]
+    fn the_leader_comes_first_and_who_failed_lately_last() {
+        let mut directory = directory();
+        let [a, b, c] = [0, 1, 2].map(NodeId);
+        assert_eq!(directory.order(true, NOW), [a, b, c]);
+        directory.leads(c);
+        directory.failed(a, NOW);
+        assert_eq!(directory.order(true, NOW), [c, b, a]);
+        assert_eq!(directory.order(false, NOW), [b, c, a]);
+        assert_eq!(directory.order(false, NOW + SHUNNED_FOR), [a, b, c]);
+        directory.leads_not(b);
+        assert_eq!(directory.leader(), Some(c));
+        directory.leads_not(c);
+        assert_eq!(directory.leader(), None);
+    }
+
+    #[test]
+    fn what_is_applied_is_asked_of_one_node_as_long_as_it_answers() {
+        let mut directory = directory();
+        let [a, b, c] = [0, 1, 2].map(NodeId);
+        directory.answered(b);
+        directory.answered(c);
+        assert_eq!(directory.order(false, NOW), [b, a, c]);
+        directory.failed(b, NOW);
+        directory.answered(c);
+        assert_eq!(directory.order(false, NOW), [c, a, b]);
+    }
+
+    #[test]
+    fn a_node_that_is_not_listed_is_asked_only_while_it_leads() {
+        let mut directory = directory();
+        let stranger = directory.find("d:1");
+        assert_eq!(directory.order(true, NOW).len(), 3);
+        directory.leads(stranger);
+        assert_eq!(directory.order(true, NOW)[0], stranger);
+        directory.list(&["b:1".to_owned()]);
+        assert_eq!(directory.order(true, NOW), [stranger, NodeId(1)]);
+        directory.leads_not(stranger);
+        assert_eq!(directory.order(true, NOW), [NodeId(1)]);
+    }
+}

@@ -1,0 +1,134 @@
+//! How calls and notices lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between notices. Pure.
+
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+
+/// POST: a call; the answer is what came of it.
+pub(crate) const CALL: &str = "/1/call";
+/// GET: notices, for as long as the connection lasts.
+pub(crate) const NOTICES: &str = "/1/notices";
+
+/// The cluster that the caller means.
+pub(crate) const CLUSTER: HeaderName = HeaderName::from_static("seaway-cluster");
+/// Who calls, for people.
+pub(crate) const NAME: HeaderName = HeaderName::from_static("seaway-name");
+/// In requests the newest feature level that the caller knows; in answers the level for which they are written.
+pub(crate) const LEVEL: HeaderName = HeaderName::from_static("seaway-level");
+/// In requests: the caller cannot reach the node that leads.
+pub(crate) const LEADER_AWAY: HeaderName = HeaderName::from_static("seaway-leader-away");
+
+/// The most bytes of a call or an answer: an entry of the journal has at most 64 MiB.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub cluster_id: String,
+    /// The process, for people: its role and name.
+    pub name: String,
+}
+
+impl Caller {
+    /// The headers of each request of a caller that knows levels up to `level`.
+    pub(crate) fn headers(&self, level: u32) -> Result<HeaderMap, InvalidHeaderValue> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CLUSTER, HeaderValue::from_str(&self.cluster_id)?);
+        let name = self.name.replace(|c: char| !(' '..='~').contains(&c), "?");
+        headers.insert(NAME, HeaderValue::from_str(&name)?);
+        headers.insert(LEVEL, HeaderValue::from(level));
+        Ok(headers)
+    }
+}
+
+/// A level as a header has it.
+pub(crate) fn level(headers: &HeaderMap) -> Option<u32> {
+    headers.get(LEVEL)?.to_str().ok()?.parse().ok()
+}
+
+/// What a stream of notices begins each of its messages with: their length in bytes, little end first.
+const LENGTH_BYTES: usize = 4;
+
+/// One message of a stream of notices.
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let mut framed = BytesMut::with_capacity(LENGTH_BYTES + message.len());
+    framed.extend_from_slice(&length.to_le_bytes());
+    framed.extend_from_slice(message);
+    framed.freeze()
+}
+
+/// The messages of a stream of notices, taken from pieces of any size.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    left: BytesMut,
+}
+
+/// A message of a stream that is too long to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {0} bytes")]
+pub(crate) struct TooLong(usize);
+
+impl Frames {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.left.extend_from_slice(piece);
+    }
+
+    /// The next message that is whole.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+        let Some(length) = self.left.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MESSAGE_BYTES_MAX {
+            return Err(TooLong(length));
+        }
+        if self.left.len() < LENGTH_BYTES + length {
+            return Ok(None);
+        }
+        self.left.advance(LENGTH_BYTES);
+        Ok(Some(self.left.split_to(length).freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_from_pieces_of_any_size() {
+        let messages: [&[u8]; 4] = [b"one", b"", b"three", &[7; 300]];
+        let stream: Vec<u8> = messages
+            .iter()
+            .flat_map(|message| framed(message))
+            .collect();
+        for size in [1, 2, 3, 5, 100, stream.len()] {
+            let mut frames = Frames::default();
+            let mut found = Vec::new();
+            for piece in stream.chunks(size) {
+                frames.add(piece);
+                while let Some(message) = frames.next().expect("short ones") {
+                    found.push(message);
+                }
+            }
+            assert_eq!(found, messages, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_takes_no_memory() {
+        let mut frames = Frames::default();
+        frames.add(&[0xff; 8]);
+        assert_eq!(frames.next(), Err(TooLong(u32::MAX as usize)));
+    }
+
+    #[test]
+    fn a_name_of_any_characters_can_be_told() {
+        let caller = Caller {
+            cluster_id: "AAAA".to_owned(),
+            name: "agent Zürich\n1".to_owned(),
+        };
+        let headers = caller.headers(3).expect("headers");
+        assert_eq!(headers[NAME], "agent Z?rich?1");
+        assert_eq!(level(&headers), Some(3));
+    }
+}

@@ -1,0 +1,195 @@
+//! `seaway control`: one of the control nodes of a cluster. It leads the journal or follows whoever does, and answers agents.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use host::backoff::Backoff;
+use host::task::Task;
+use link::watch::Sign;
+use link::{Caller, Cluster};
+use meta::level::Levels;
+use store::bucket::Bucket;
+use store::nodes::{self, Announced};
+use tokio::sync::watch;
+
+use super::discovery::{self, CONTROL};
+use crate::admission::{self, Admitted, Whose};
+use crate::health::{Health, Parts, following_obstacle};
+use crate::running::{Broken, Running};
+use crate::settings::Settings;
+use crate::tuning;
+
+/// How often a node that follows looks who leads.
+const LEADER_CHECK: Duration = Duration::from_millis(200);
+/// How often the reason for a slow start is updated.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a node makes sure that the bucket tells where it is.
+const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
+/// The pauses before that is tried again.
+const ANNOUNCE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+
+pub struct Plan {
+    pub settings: Settings,
+    pub name: String,
+    pub bucket: String,
+    /// Where agents and other control nodes reach this one, host:port.
+    pub address: String,
+    pub listener: host::net::TcpListener,
+}
+
+pub struct Control {
+    admitted: Admitted,
+    node: Arc<control::Node>,
+    tasks: control::start::Tasks,
+    /// Why it never leads again, once that is so.
+    refused: watch::Receiver<Option<String>>,
+    _others: Vec<Task<()>>,
+}
+
+/// Starts the control node; it is ready once it has read the journal.
+pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
+    let whose = Whose::Expected(None);
+    let admitted = admission::admit(&plan.bucket, &whose, health).await?;
+    health.waiting("reading the journal");
+    let identity = tuning::Identity {
+        name: &plan.name,
+        address: &plan.address,
+        is_alone: false,
+    };
+    let settings = tuning::control(&plan.settings, &admitted.cluster_id, &identity);
+    let bucket = &admitted.bucket;
+    let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
+    let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
+    let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
+    let serving = link::serve(plan.listener, admitted.cluster_id.clone(), served);
+    let mut others = vec![host::task::spawn("link", serving)];
+    let caller = Caller {
+        cluster_id: admitted.cluster_id.clone(),
+        name: format!("control node {}", plan.name),
+    };
+    let announced = Announced {
+        role: CONTROL.to_owned(),
+        name: plan.name,
+        address: plan.address,
+        region: settings.identity.region,
+        zone: settings.identity.zone,
+    };
+    let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).context("the cluster's id")?;
+    let looking =
+        discovery::keep_looking(Arc::clone(bucket), vec![announced.address.clone()], found);
+    let announcing = keep_announced(Arc::clone(bucket), announced);
+    others.push(host::task::spawn("announcement", async move {
+        match announcing.await {}
+    }));
+    others.push(host::task::spawn("discovery", async move {
+        match looking.await {}
+    }));
+    let own = Arc::clone(&node);
+    others.push(host::task::spawn("registration", async move {
+        match own.keep_registered(&cluster).await {}
+    }));
+    others.push(host::task::spawn(
+        "leader watch",
+        keep_watching(Arc::clone(&node), caller),
+    ));
+    let own = Arc::clone(&node);
+    let (refuse, refused) = watch::channel(None);
+    others.push(host::task::spawn("lead", async move {
+        let Err(error) = own.keep_leading().await;
+        // Nobody listens only while the process ends.
+        drop(refuse.send(Some(error.to_string())));
+    }));
+    while let Some(why) = following_obstacle(&node) {
+        health.waiting(&why);
+        host::clock::sleep(TELL_EVERY).await;
+    }
+    health.serving(Parts {
+        control: Some(Arc::clone(&node)),
+        agent: None,
+        bucket: Arc::clone(&admitted.counters),
+    });
+    Ok(Control {
+        admitted,
+        node,
+        tasks,
+        refused,
+        _others: others,
+    })
+}
+
+/// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
+async fn keep_watching(node: Arc<control::Node>, caller: Caller) {
+    loop {
+        let Some(address) = node.leader_elsewhere() else {
+            host::clock::sleep(LEADER_CHECK).await;
+            continue;
+        };
+        let tell = |sign| match sign {
+            Sign::Applied(position) => node.look_for(position),
+            Sign::Gone => node.leader_is_gone(),
+        };
+        let watching = link::watch::watch(address.clone(), &caller, Levels::KNOWN, tell);
+        let changed = async {
+            while node.leader_elsewhere().as_deref() == Some(&*address) {
+                host::clock::sleep(LEADER_CHECK).await;
+            }
+        };
+        tokio::select! {
+            () = watching => host::clock::sleep(LEADER_CHECK).await,
+            () = changed => {}
+        }
+    }
+}
+
+/// Sees to it that the bucket tells where this node is.
+async fn keep_announced(bucket: Arc<dyn Bucket>, announced: Announced) -> Infallible {
+    let started_ms = host::clock::wall_millis();
+    let mut pauses = ANNOUNCE_AGAIN.start();
+    loop {
+        let told = match nodes::find(&*bucket, CONTROL).await {
+            Ok(found) if found.contains(&announced) => Ok(()),
+            Ok(_) => nodes::announce(&*bucket, &announced, started_ms).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => {
+                pauses = ANNOUNCE_AGAIN.start();
+                host::clock::sleep(ANNOUNCED_CHECK).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the bucket does not tell agents where this control node is; it is tried again");
+                pauses.pause().await;
+            }
+        }
+    }
+}
+
+impl Control {
+    pub fn cluster_id(&self) -> &str {
+        &self.admitted.cluster_id
+    }
+}
+
+impl Running for Control {
+    async fn broken(&self) -> Broken {
+        let mut refused = self.refused.clone();
+        let refused = async {
+            match refused.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = self.node.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
+            why = refused => Broken::Journal(anyhow!("the journal: {why}")),
+            why = self.admitted.lost() => Broken::Bucket(anyhow!(why)),
+        }
+    }
+
+    async fn stop(self) {
+        drop(self.tasks);
+    }
+}
