@@ -45,6 +45,8 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(10);
 /// The pauses before a failed step of the start is tried again.
 const START: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// The pauses before the leader is told again that this agent is there.
+const PRESENCE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
 /// How often it is logged that a step of the start failed.
 const START_LOG_EVERY: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
@@ -259,7 +261,7 @@ fn start_tasks(
             grace: settings.file_delete_grace,
         },
     );
-    vec![
+    let mut tasks = vec![
         host::task::spawn("produce", Arc::clone(&context.pipeline).run(parts)),
         host::task::spawn(
             "reserve",
@@ -267,7 +269,28 @@ fn start_tasks(
         ),
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
         host::task::spawn("collect", collector.run()),
-    ]
+    ];
+    if settings.tells_presence {
+        let telling = tell_presence(Arc::clone(context));
+        tasks.push(host::task::spawn("presence", telling));
+    }
+    tasks
+}
+
+/// Keeps a call open at the leader, for ever, so that it knows that this agent is there.
+async fn tell_presence(context: Arc<Context>) {
+    let mut pauses = PRESENCE.start();
+    loop {
+        let told = match context.pipeline.incarnation() {
+            Some(incarnation) => context.control.present(incarnation).await.is_ok(),
+            None => false,
+        };
+        if told {
+            pauses = PRESENCE.start();
+        } else {
+            pauses.pause().await;
+        }
+    }
 }
 
 fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {

@@ -68,6 +68,8 @@ pub struct Settings {
     /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
     /// before it is deleted.
     pub file_delete_grace: Duration,
+    /// True if the leader is elsewhere and is to know that this agent is there.
+    pub tells_presence: bool,
     /// What DescribeConfigs shows of this broker, sorted by name.
     pub broker_configs: Vec<BrokerConfig>,
     /// Where tests kill the process.

@@ -6,6 +6,7 @@ use host::trial::leaves_out;
 use journal::node::{ProposeError, Refusal};
 use meta::State;
 use meta::command::Command;
+use meta::ids::Incarnation;
 use meta::places::{Fate, FileRef};
 use meta::reply::Reply;
 use rpc::call::{Call, Locate, Position, Registered, Return};
@@ -32,6 +33,8 @@ pub enum Step {
     Propose(Box<Command>),
     /// Ask the coordinator of groups, which sees to it itself that its answers are current.
     Coordinate(GroupRequest),
+    /// Note that the agent is there, for as long as it keeps the call open, and answer after a while.
+    Attend(Incarnation),
 }
 
 /// What `state` is to the call that is answered from it.
@@ -57,6 +60,7 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
     Ok(Step::Now(match call {
         Call::Propose(command) => return propose(command),
         Call::Group(request) => return Ok(Step::Coordinate(request)),
+        Call::Present { incarnation } => return Ok(Step::Attend(incarnation)),
         Call::Check(command) => check(state, &command)?,
         Call::Barrier => Return::Done,
         Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
@@ -107,7 +111,7 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         Call::Collectable { .. } => !state.collectable(1).is_empty(),
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
         // What a command meets is decided when it is applied.
-        Call::Propose(_) | Call::Group(_) => false,
+        Call::Propose(_) | Call::Group(_) | Call::Present { .. } => false,
     }
 }
 
@@ -121,7 +125,8 @@ fn position(call: &Call) -> Position {
         | Call::Bounds(_)
         | Call::Collectable { .. }
         | Call::Fates(_)
-        | Call::Group(_) => Position::default(),
+        | Call::Group(_)
+        | Call::Present { .. } => Position::default(),
     }
 }
 

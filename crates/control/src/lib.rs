@@ -2,6 +2,7 @@
 //! agents. It must not know Kafka's wire format, nor what is in files.
 
 pub mod answer;
+mod attend;
 pub mod configs;
 pub mod coordinator;
 mod groups;
@@ -10,6 +11,7 @@ mod machine;
 pub mod membership;
 pub mod node;
 mod notices;
+pub mod presence;
 mod service;
 pub mod start;
 

@@ -1,5 +1,6 @@
 //! One running control node: what answers, commands and chores share. It must not know how it was started.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
 use journal::node::Role;
@@ -12,12 +13,15 @@ use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
+use crate::presence::Presence;
 
 /// A running control node.
 pub struct Node {
     pub(crate) replica: Handle<Machine>,
     pub(crate) groups: groups::Client,
     pub(crate) notices: Followers,
+    /// The agents that are there; `None` if none is ever fenced for being away.
+    pub(crate) presence: Option<Mutex<Presence>>,
     /// What it was started with.
     pub(crate) wanted: Wanted,
     /// What it registers as.

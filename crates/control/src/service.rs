@@ -46,7 +46,7 @@ impl Node {
         })
     }
 
-    fn failed(&self, error: ProposeError) -> Error {
+    pub(crate) fn failed(&self, error: ProposeError) -> Error {
         self.with_state(|state| failed(state, error))
     }
 
@@ -94,6 +94,11 @@ impl Node {
                 Step::Propose(command) => {
                     let (at, reply) = self.propose(&command).await?;
                     let value = self.with_sound_state(|state| conclude(state, reply))?;
+                    return Ok(Answer { at, value });
+                }
+                Step::Attend(incarnation) => {
+                    self.attend(incarnation).await?;
+                    let (at, value) = (self.position(), Return::Done);
                     return Ok(Answer { at, value });
                 }
                 Step::Coordinate(request) => {

@@ -2,7 +2,7 @@
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::backoff::Backoff;
@@ -19,6 +19,7 @@ use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
+use crate::attend;
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;
@@ -26,6 +27,7 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
+use crate::presence::{self, Presence};
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Settings {
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
     pub cluster_configs: Wanted,
+    /// Which agents are fenced for being away; `None`: none, since there is one and it is in this process.
+    pub presence: Option<presence::Settings>,
 }
 
 impl Settings {
@@ -76,6 +80,7 @@ pub struct Tasks {
     _journal: Replica,
     _groups: Task<()>,
     _housekeeping: Task<()>,
+    _fencing: Option<Task<()>>,
 }
 
 impl Node {
@@ -102,11 +107,18 @@ impl Node {
             replica,
             groups,
             notices,
+            presence: settings
+                .presence
+                .map(|settings| Mutex::new(Presence::new(settings))),
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
+        let fencing = settings
+            .presence
+            .map(|_| host::task::spawn("fencing", attend::fence(Arc::clone(&node))));
         let tasks = Tasks {
+            _fencing: fencing,
             _journal: journal,
             _groups: groups_task,
             _housekeeping: housekeeping,

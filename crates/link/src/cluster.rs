@@ -133,6 +133,10 @@ fn manner(call: &Call) -> Manner {
             limit: None,
             ..of_leader
         },
+        Call::Present { .. } => Manner {
+            is_quick: false,
+            ..of_leader
+        },
         // A repeat might overwrite what was committed since.
         Call::Group(GroupRequest::Commit(_)) => Manner {
             may_repeat: false,

@@ -45,6 +45,9 @@ pub enum Call {
     Fates(Vec<FileRef>),
     /// A request to the coordinator of a group; may take as long as a rebalance.
     Group(GroupRequest),
+    /// The agent is there. The answer comes after a while, and the agent calls again; a leader that loses the call fences the
+    /// agent unless it soon does.
+    Present { incarnation: Incarnation },
 }
 
 /// A node's answer, and its position at that time.

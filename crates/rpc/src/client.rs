@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use meta::command::{Command, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
-use meta::ids::{FileId, PartitionId, ProducerId};
+use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
 use meta::level::Level;
 use meta::places::{Bounds, TimeQuery};
 use meta::places::{Fate, FileRef};
@@ -182,6 +182,12 @@ impl Client {
         let count = files.len();
         let answer = self.control.call(Call::Fates(files)).await?;
         expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
+    }
+
+    /// Tells the leader that an agent is there; to be called again once it returns.
+    pub async fn present(&self, incarnation: Incarnation) -> Result<(), Error> {
+        let answer = self.control.call(Call::Present { incarnation }).await?;
+        expect!(answer, Return::Done => ())
     }
 
     /// Asks the coordinator of a group.

@@ -106,6 +106,7 @@ variants! {
         8 = Collectable { limit },
         9 = Fates(files),
         10 = Group(request),
+        11 = Present { incarnation },
     }
     Return {
         1 = Done,

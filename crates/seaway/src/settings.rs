@@ -69,6 +69,13 @@ const PROCESS: &[Setting] = &[
         "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
+        "agent.silence.max.ms",
+        "6000",
+        "ms",
+        (1_000, MAX),
+        "An agent of which the leader hears nothing for this long is fenced: what it uploads is not committed any more, and clients are sent to others. It registers again by itself.",
+    ),
+    integer(
         "bucket.reserve.bytes",
         "0",
         "bytes",

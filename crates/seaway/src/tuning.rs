@@ -12,6 +12,8 @@ use crate::settings::{self, Settings};
 
 /// The name of the only agent and control node of `seaway dev`; the agent's Kafka node id follows it.
 pub const DEV: &str = "dev";
+/// An agent whose connection to the leader is lost is fenced unless it has called again after so long.
+const LOST_FOR: Duration = Duration::from_millis(400);
 /// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -72,6 +74,10 @@ pub fn control(
             configs: cluster_configs(settings),
             replaces: u64::try_from(settings.integer("cluster.configs.replace")).ok(),
         },
+        presence: (!identity.is_alone).then(|| control::presence::Settings {
+            silence_max: settings.millis("agent.silence.max.ms"),
+            lost_for: LOST_FOR,
+        }),
     }
 }
 
@@ -157,6 +163,7 @@ pub fn agent(settings: &Settings, name: &str, files: u64) -> Result<agent::Setti
         collect_interval: settings.millis("collect.interval.ms"),
         collect_list_interval: settings.millis("collect.list.interval.ms"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
+        tells_presence: name != DEV,
         broker_configs: settings::all()
             .into_iter()
             .map(|setting| BrokerConfig {

@@ -31,11 +31,18 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "control",
         &[
-            &["configs", "membership", "coordinator", "notices"],
+            &[
+                "configs",
+                "membership",
+                "coordinator",
+                "notices",
+                "presence",
+            ],
             &["machine", "answer"],
             &["groups"],
             &["node"],
-            &["service", "housekeeping"],
+            &["attend", "housekeeping"],
+            &["service"],
             &["start"],
         ],
     ),
@@ -92,6 +99,7 @@ const PURE: &[&str] = &[
     "control/src/coordinator/",
     "control/src/coordinator.rs",
     "control/src/membership.rs",
+    "control/src/presence.rs",
     "agent/src/data/produce/batch.rs",
     "agent/src/data/produce/batcher.rs",
     "agent/src/data/produce/commit.rs",

@@ -50,6 +50,7 @@ pub fn settings() -> Settings {
         collect_interval: Duration::from_secs(3_600),
         collect_list_interval: Duration::from_secs(3_600),
         file_delete_grace: Duration::from_secs(600),
+        tells_presence: false,
         broker_configs: Vec::new(),
         fail_points: FailPoints::NONE,
     }

@@ -264,8 +264,7 @@ impl Following {
     }
 
     /// True if the journal has been silent for long enough to take the lead. An idle leader is
-    /// silent too, so the silence counts from when a caller first wanted a leader, and only if one
-    /// is wanted still at its end.
+    /// silent too, so for a part of that time a caller must have wanted a leader, and want one still.
     fn may_take(&self, cx: &Cx<'_>) -> bool {
         let now = cx.now.boot;
         let lasting = &cx.lasting;
@@ -277,7 +276,9 @@ impl Following {
         if alone {
             return now.since(self.grew_at) >= self.patience;
         }
-        lasting.wants_after(self.patience, self.grew_at, now)
+        let wanted_for = self.patience.min(lasting.settings.wanted_for);
+        now.since(self.grew_at) >= self.patience
+            && lasting.wants_after(wanted_for, self.grew_at, now)
     }
 
     fn confirm(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {

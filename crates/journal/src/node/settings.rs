@@ -41,6 +41,9 @@ pub struct Settings {
     pub takeover: Takeover,
     /// How long the journal must be silent before this node takes another's lead.
     pub takeover_after: Duration,
+    /// For how long of that silence somebody must have wanted a leader: one that is idle is silent too, and appends soon if
+    /// somebody wants it to.
+    pub wanted_for: Duration,
     /// The same silence once the process that leads is said to be gone.
     pub takeover_when_gone_after: Duration,
     /// The same silence for a node that claims at once, after another has taken its lead: long,
@@ -97,6 +100,7 @@ impl Settings {
             shard: 0,
             takeover: Takeover::AtOnce,
             takeover_after: Duration::from_millis(1_500),
+            wanted_for: Duration::from_millis(700),
             takeover_when_gone_after: Duration::from_millis(100),
             return_after: Duration::from_secs(10),
             heartbeat_interval: Duration::from_millis(500),
@@ -130,6 +134,7 @@ impl Settings {
     pub fn one_of_several(name: impl Into<String>) -> Self {
         Settings {
             takeover: Takeover::AfterSilence,
+            takeover_after: Duration::from_millis(1_200),
             ..Settings::alone(name)
         }
     }

@@ -348,7 +348,15 @@ impl World {
                 let (index, bytes) = stray(&self.stores, &mut self.rng);
                 self.stores.append(index, bytes)?;
             }
-            _ => {}
+            // Hints, which may be wrong.
+            6 => {
+                let life = self.places[place].life;
+                self.hear(place, life, Event::LeaderGone)?;
+            }
+            _ => {
+                let (life, slot) = (self.places[place].life, self.rng.below(500));
+                self.hear(place, life, Event::Grew(slot))?;
+            }
         }
         Ok(())
     }

@@ -96,6 +96,7 @@ impl Plan {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
                 replaces: None,
             },
+            presence: None,
         }
     }
 
@@ -128,6 +129,7 @@ impl Plan {
             collect_interval: self.collect_interval,
             collect_list_interval: self.collect_interval,
             file_delete_grace: self.grace,
+            tells_presence: false,
             broker_configs: Vec::new(),
             fail_points: FailPoints::NONE,
         }

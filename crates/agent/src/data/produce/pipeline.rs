@@ -131,6 +131,11 @@ impl<M: Send + 'static> Pipeline<M> {
         self.wake.notify_one();
     }
 
+    /// The incarnation under which it names files; `None` while it registers again.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.shared().sequence.incarnation()
+    }
+
     /// True if every request has its answer.
     pub fn is_idle(&self) -> bool {
         self.shared().sequence.is_idle()

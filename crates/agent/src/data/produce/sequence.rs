@@ -96,6 +96,11 @@ impl<T, M> Sequence<T, M> {
         self.batcher.is_empty() && self.files.is_empty()
     }
 
+    /// The incarnation under which files are named; `None` until one is given.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
     /// True if files can be named, which a fenced pipeline cannot until it has registered again.
     pub fn is_registered(&self) -> bool {
         self.incarnation.is_some()

@@ -30,16 +30,12 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
     run_for(&mut bench, Duration::from_secs(10));
     assert_eq!(bench.node.role(), Role::Follower, "nobody asks again");
     assert_eq!(bench.takes, 0);
-    // Somebody who goes on asking is waited for as long as a silence lasts.
+    // Nor does somebody who goes on asking for less than it may take an idle leader to append.
     bench.run(propose(0..1));
-    run_for(&mut bench, Duration::from_millis(1_000));
+    run_for(&mut bench, Duration::from_millis(500));
     bench.run(propose(0..1));
-    assert_eq!(
-        bench.node.role(),
-        Role::Follower,
-        "the silence is too short"
-    );
-    run_for(&mut bench, Duration::from_millis(1_500));
+    assert_eq!(bench.node.role(), Role::Follower, "it was not long enough");
+    run_for(&mut bench, Duration::from_millis(500));
     bench.run(propose(0..1));
     assert_eq!(bench.node.role(), Role::Leader);
     let refused = bench
@@ -47,6 +43,57 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
         .iter()
         .any(|effect| matches!(effect, Effect::Lost { .. }));
     assert!(refused, "what came before the lead is refused");
+}
+
+#[test]
+fn a_leader_that_is_gone_is_waited_for_a_moment_only_unless_the_journal_grows_on() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    // It says nothing for long before and is not missed.
+    run_for(&mut bench, Duration::from_secs(10));
+    assert_eq!(bench.node.role(), Role::Follower);
+    let gone = |bench: &mut Bench, millis: u64| {
+        for _ in 0..millis / 20 {
+            bench.run(Event::LeaderGone);
+            run_for(bench, Duration::from_millis(20));
+        }
+    };
+    // Whoever still appends is not gone, whatever is said.
+    for ticket in 3..8 {
+        leader.run(propose(ticket..ticket + 1));
+        bench.slots = leader.slots.clone();
+        bench.run(Event::Grew(leader.node.chain().last().index));
+        gone(&mut bench, 80);
+    }
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert_eq!(bench.takes, 0);
+    gone(&mut bench, 400);
+    assert_eq!(bench.node.role(), Role::Leader);
+}
+
+#[test]
+fn what_is_said_to_be_there_is_looked_for_at_once() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..1));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    run_for(&mut bench, Duration::from_secs(5));
+    leader.run(propose(1..2));
+    bench.slots = leader.slots.clone();
+    let slot = leader.node.chain().last().index;
+    bench.run(Event::Grew(slot));
+    assert_eq!(
+        bench.node.chain().last().index,
+        slot,
+        "without any time passing"
+    );
+    let seen = bench.seen.len();
+    bench.run(Event::Grew(slot));
+    assert_eq!(bench.seen.len(), seen, "it knows that one");
 }
 
 #[test]

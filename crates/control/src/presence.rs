@@ -1,0 +1,231 @@
+//! Which agents are there: whom the leader hears, whom it has lost, and whom it is to fence. Sans-IO; it must not know how agents
+//! are heard. Fencing is always safe: an agent that is alive registers anew. It only must not be hasty.
+//!
+//! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again; one that is silent, a
+//! while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::clock::Instant;
+use meta::ids::Incarnation;
+
+/// A node that looks this late has slept: whatever it has missed meanwhile, it has not listened.
+const SLEPT: Duration = Duration::from_secs(1);
+
+/// How long agents may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// An agent that is not heard for so long is fenced.
+    pub silence_max: Duration,
+    /// The same once its connection is lost.
+    pub lost_for: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    /// Calls that it keeps open.
+    open: u32,
+    at: Instant,
+    is_lost: bool,
+}
+
+/// The agents as the leader hears them.
+#[derive(Debug)]
+pub struct Presence {
+    settings: Settings,
+    heard: BTreeMap<Incarnation, Heard>,
+    /// Since when it listens; `None` while it does not lead.
+    listens_since: Option<Instant>,
+    looked_at: Instant,
+}
+
+impl Presence {
+    pub fn new(settings: Settings) -> Self {
+        Presence {
+            settings,
+            heard: BTreeMap::new(),
+            listens_since: None,
+            looked_at: Instant::default(),
+        }
+    }
+
+    /// An agent has called.
+    pub fn calls(&mut self, now: Instant, incarnation: Incarnation) {
+        let heard = self.heard.entry(incarnation).or_insert(Heard {
+            open: 0,
+            at: now,
+            is_lost: false,
+        });
+        heard.open += 1;
+        heard.at = now;
+        heard.is_lost = false;
+    }
+
+    /// A call of an agent was answered, so that it calls again.
+    pub fn answered(&mut self, now: Instant, incarnation: Incarnation) {
+        self.ends(now, incarnation, false);
+    }
+
+    /// The connection of a call broke.
+    pub fn lost(&mut self, now: Instant, incarnation: Incarnation) {
+        self.ends(now, incarnation, true);
+    }
+
+    fn ends(&mut self, now: Instant, incarnation: Incarnation, is_lost: bool) {
+        if let Some(heard) = self.heard.get_mut(&incarnation) {
+            heard.open = heard.open.saturating_sub(1);
+            heard.at = now;
+            // A later call may have come before the end of an earlier one was noticed.
+            heard.is_lost = is_lost && heard.open == 0;
+        }
+    }
+
+    /// Says which of the agents that are `alive` are to be fenced now. It is to be called often, with whether this node leads.
+    pub fn gone(
+        &mut self,
+        now: Instant,
+        leads: bool,
+        alive: impl IntoIterator<Item = Incarnation>,
+    ) -> Vec<Incarnation> {
+        let slept = now.since(self.looked_at);
+        self.looked_at = now;
+        if !leads {
+            self.listens_since = None;
+            self.heard.retain(|_, heard| heard.open > 0);
+            return Vec::new();
+        }
+        let since = *self.listens_since.get_or_insert(now);
+        if slept > SLEPT {
+            self.listens_since = Some(since + slept);
+            for heard in self.heard.values_mut() {
+                heard.at = heard.at + slept;
+            }
+        }
+        let since = self.listens_since.unwrap_or(now);
+        let mut gone = Vec::new();
+        let mut kept = BTreeMap::new();
+        for incarnation in alive {
+            let heard = self.heard.get(&incarnation).copied();
+            let (at, patience) = match heard {
+                Some(heard) if heard.open > 0 => (now, self.settings.silence_max),
+                Some(heard) if heard.is_lost => (heard.at.max(since), self.settings.lost_for),
+                Some(heard) => (heard.at.max(since), self.settings.silence_max),
+                None => (since, self.settings.silence_max),
+            };
+            if now.since(at) >= patience {
+                gone.push(incarnation);
+            }
+            if let Some(heard) = heard {
+                kept.insert(incarnation, heard);
+            }
+        }
+        // One that is not registered yet, as far as this node has applied, may have called already.
+        kept.extend(self.heard.iter().filter(|(_, heard)| heard.open > 0));
+        self.heard = kept;
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        silence_max: Duration::from_secs(10),
+        lost_for: Duration::from_millis(300),
+    };
+    const ONE: Incarnation = Incarnation(1);
+    const TWO: Incarnation = Incarnation(2);
+
+    struct Bench {
+        presence: Presence,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut bench = Bench {
+                presence: Presence::new(SETTINGS),
+                now: Instant::from_millis(1_000_000),
+            };
+            assert_eq!(bench.look(true), []);
+            bench
+        }
+
+        fn look(&mut self, leads: bool) -> Vec<Incarnation> {
+            self.presence.gone(self.now, leads, [ONE, TWO])
+        }
+
+        /// Looks ten times a second for so long; who was to be fenced, each with when that was first said.
+        fn listen(&mut self, millis: u64) -> BTreeMap<Incarnation, u64> {
+            let mut said = BTreeMap::new();
+            for passed in (100..=millis).step_by(100) {
+                self.now = self.now + Duration::from_millis(100);
+                for gone in self.look(true) {
+                    said.entry(gone).or_insert(passed);
+                }
+            }
+            said
+        }
+    }
+
+    #[test]
+    fn who_keeps_a_call_open_is_there_and_who_is_silent_is_not() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(bench.listen(30_000), [(TWO, 10_000)].into());
+        bench.presence.answered(bench.now, ONE);
+        assert_eq!(bench.listen(9_900), [(TWO, 100)].into());
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(bench.listen(20_000).get(&ONE), None);
+    }
+
+    #[test]
+    fn who_is_lost_has_a_moment_to_call_again() {
+        let mut bench = Bench::new();
+        for incarnation in [ONE, TWO] {
+            bench.presence.calls(bench.now, incarnation);
+            bench.presence.lost(bench.now, incarnation);
+        }
+        assert_eq!(bench.listen(200), BTreeMap::new());
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(bench.listen(1_000), [(TWO, 100)].into());
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_call_does_not_lose_who_has_called_again() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        bench.presence.calls(bench.now, ONE);
+        bench.presence.lost(bench.now, ONE);
+        bench.presence.calls(bench.now, TWO);
+        assert_eq!(bench.listen(20_000), BTreeMap::new());
+    }
+
+    #[test]
+    fn silence_counts_only_while_this_node_leads_and_is_awake() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.listen(9_000), BTreeMap::new());
+        bench.now = bench.now + Duration::from_secs(60);
+        assert_eq!(bench.look(true), [], "it slept");
+        assert_eq!(bench.listen(900), BTreeMap::new());
+        assert_eq!(bench.look(false), []);
+        bench.now = bench.now + Duration::from_millis(100);
+        assert_eq!(bench.look(true), [], "it begins to listen");
+        assert_eq!(bench.listen(9_900), BTreeMap::new());
+        assert_eq!(bench.listen(100).len(), 2);
+    }
+
+    #[test]
+    fn who_calls_before_it_is_known_to_be_registered_is_not_forgotten() {
+        let mut bench = Bench::new();
+        let three = Incarnation(3);
+        bench.presence.calls(bench.now, three);
+        bench.listen(5_000);
+        bench.presence.lost(bench.now, three);
+        bench.now = bench.now + SETTINGS.lost_for;
+        let gone = bench.presence.gone(bench.now, true, [three]);
+        assert_eq!(gone, [three]);
+    }
+}

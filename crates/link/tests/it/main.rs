@@ -1,0 +1,206 @@
+//! Calls and notices over real connections: between a [`link::Cluster`] and nodes that answer as they are told.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use link::{Caller, Cluster, Found};
+use meta::ids::PartitionId;
+use meta::level::{Level, Levels};
+use rpc::notice::{Notice, Notices, Told};
+use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served};
+use tokio::sync::broadcast;
+
+const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
+
+/// A control node that names another as the leader, or leads itself.
+struct Node {
+    leader: Mutex<Option<String>>,
+    calls: AtomicUsize,
+    /// Calls for bounds are not answered; how many wait.
+    waiting: Arc<AtomicUsize>,
+    told: broadcast::Sender<Told>,
+}
+
+/// Counts a call for as long as it waits.
+struct Waits(Arc<AtomicUsize>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[async_trait]
+impl Control for Node {
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        self.calls.fetch_add(1, SeqCst);
+        if let Call::Bounds(_) = call {
+            self.waiting.fetch_add(1, SeqCst);
+            let _waits = Waits(Arc::clone(&self.waiting));
+            std::future::pending::<()>().await;
+        }
+        if let Some(address) = self.leader.lock().unwrap().clone() {
+            let leader = Some(Leader {
+                name: "the other".to_owned(),
+                address: Some(address),
+            });
+            return Err(Error::NotLeader { leader });
+        }
+        let (at, value) = (Position(7), Return::Done);
+        Ok(Answer { at, value })
+    }
+
+    fn notices(&self) -> Notices {
+        let told = self.told.subscribe();
+        futures::stream::unfold(told, |mut told| async move {
+            Some((told.recv().await.ok()?, told))
+        })
+        .boxed()
+    }
+}
+
+#[async_trait]
+impl Served for Node {
+    fn level(&self) -> &'static Level {
+        Levels::KNOWN.first()
+    }
+
+    async fn serve(&self, call: Call, _: bool) -> Result<Answer, Error> {
+        self.call(call).await
+    }
+}
+
+struct Running {
+    node: Arc<Node>,
+    address: String,
+    task: host::task::Task<()>,
+}
+
+async fn serve_at(address: SocketAddr, cluster: &str) -> Running {
+    let node = Arc::new(Node {
+        leader: Mutex::default(),
+        calls: AtomicUsize::new(0),
+        waiting: Arc::default(),
+        told: broadcast::channel(100).0,
+    });
+    let listener = host::net::listen(address).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let served: Arc<dyn Served> = node.clone();
+    let serving = link::serve(listener, cluster.to_owned(), served);
+    let task = host::task::spawn("node", serving);
+    Running {
+        node,
+        address,
+        task,
+    }
+}
+
+async fn serve(cluster: &str) -> Running {
+    serve_at(([127, 0, 0, 1], 0).into(), cluster).await
+}
+
+fn cluster(addresses: &[&str]) -> (Cluster, Found) {
+    let caller = Caller {
+        cluster_id: CLUSTER.to_owned(),
+        name: "agent a".to_owned(),
+    };
+    let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).unwrap();
+    let addresses: Vec<String> = addresses
+        .iter()
+        .map(|&address| address.to_owned())
+        .collect();
+    found.list(&addresses);
+    (cluster, found)
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_answered_and_a_redirect_followed_and_remembered() {
+    let (one, two) = (serve(CLUSTER).await, serve(CLUSTER).await);
+    *one.node.leader.lock().unwrap() = Some(two.address.clone());
+    let (cluster, _found) = cluster(&[&one.address]);
+    for _ in 0..3 {
+        let call = Call::Propose(Box::new(meta::Command::Housekeep));
+        assert_eq!(cluster.call(call).await.unwrap().at, Position(7));
+    }
+    let calls = [&one, &two].map(|node| node.node.calls.load(SeqCst));
+    assert_eq!(calls, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_answers_nothing() {
+    let stranger = serve("AAAAAAAAAAAAAAAAAAAAAA").await;
+    let (cluster, _found) = cluster(&[&stranger.address]);
+    let Err(Error::Refused { reason }) = cluster.call(Call::Barrier).await else {
+        panic!("it is refused");
+    };
+    assert!(reason.contains("agent a belongs to cluster"), "{reason}");
+    assert_eq!(stranger.node.calls.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_no_longer_ends_the_work_of_the_node() {
+    let node = serve(CLUSTER).await;
+    let (cluster, _found) = cluster(&[&node.address]);
+    let call = cluster.call(Call::Bounds(vec![PartitionId(1)]));
+    tokio::select! {
+        outcome = call => panic!("nobody answers, yet there is {outcome:?}"),
+        () = until(|| node.node.waiting.load(SeqCst) == 1) => {}
+    }
+    until(|| node.node.waiting.load(SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_is_found_again() {
+    let first = serve(CLUSTER).await;
+    let (cluster, _found) = cluster(&[&first.address]);
+    cluster.call(Call::Barrier).await.unwrap();
+    let address = first.address.parse().unwrap();
+    drop(first);
+    let (outcome, _second) = tokio::join!(cluster.call(Call::Barrier), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        serve_at(address, CLUSTER).await
+    });
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn notices_come_and_what_may_be_missing_is_said() {
+    let node = serve(CLUSTER).await;
+    let (cluster, _found) = cluster(&[&node.address]);
+    let mut notices = cluster.notices();
+    let everything = notices.next().await.unwrap();
+    assert_eq!(everything.notices, [Notice::Anything], "a new stream");
+    let view = |version| vec![Notice::View { version }];
+    let tell = |from, to, version| {
+        let (from, to) = (Position(from), Position(to));
+        let notices = view(version);
+        node.node.told.send(Told { from, to, notices }).unwrap();
+    };
+    until(|| node.node.told.receiver_count() == 1).await;
+    tell(10, 12, 1);
+    tell(12, 13, 2);
+    let first = notices.next().await.unwrap();
+    assert_eq!((first.to, first.notices), (Position(12), view(1)));
+    let second = notices.next().await.unwrap();
+    assert_eq!((second.from, second.to), (Position(12), Position(13)));
+    // An entry is missing.
+    tell(14, 15, 3);
+    assert_eq!(notices.next().await.unwrap().notices, [Notice::Anything]);
+    // The stream breaks, and begins again where nobody knows what came between.
+    let address = node.address.parse().unwrap();
+    drop(node.task);
+    let (told, _again) = tokio::join!(notices.next(), serve_at(address, CLUSTER));
+    assert_eq!(told.unwrap().notices, [Notice::Anything]);
+}

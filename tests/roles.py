@@ -1,0 +1,345 @@
+"""Control nodes and agents as processes of their own: python -m tests.roles [CHECK ...]. Who leads is killed and paused under load, agents
+are killed, a process of another cluster is refused."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests import apache_kafka, patience
+from tests import server as servers
+from tests.harness import Suite, expect, expect_equal, wait_until
+
+suite = Suite("roles", own_servers=True)
+# A client that loses its agent looks for another soon.
+CLIENT = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 100}
+PARTITIONS = 6
+
+
+class Process:
+    """One `seaway control` or `seaway agent`."""
+
+    def __init__(self, directory, role, name, arguments):
+        self.name = name
+        self.http_port = apache_kafka.free_port()
+        self.port = apache_kafka.free_port()
+        self.log = directory / f"{name}.log"
+        listen = "--listen" if role == "control" else "--kafka"
+        self.command = [
+            str(servers.SEAWAY), role, "--name", name, listen, f"127.0.0.1:{self.port}", "--http", f"127.0.0.1:{self.http_port}", *arguments,
+        ]
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | {"RUST_BACKTRACE": "1"},
+            )
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        if self.alive():
+            self.process.kill()
+        if self.process:
+            self.process.wait()
+
+    def page(self, path):
+        """(status, text) of an HTTP page; (None, why) if there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=patience.wall_s(5)) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as failure:
+            return failure.code, failure.read().decode()
+        except OSError as failure:
+            return None, str(failure)
+
+    def ready(self):
+        if not self.alive():
+            raise RuntimeError(f"{self.name} ended; its log ends:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-20:]))
+        return self.page("/readyz")[0] == 200
+
+    def status(self):
+        return json.loads(self.page("/status.json")[1])
+
+
+class Cluster:
+    """Three control nodes and three agents on a bucket that is a directory."""
+
+    def __init__(self, directory, control=3, agents=3):
+        self.directory = directory
+        bucket = ["--bucket", str(directory / "bucket")]
+        settings = [f"--set={name}={value}" for name, value in {
+            "num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20,
+        }.items()]
+        self.control = [Process(directory, "control", f"control-{number}", bucket + settings) for number in range(control)]
+        self.agents = [Process(directory, "agent", f"agent-{number}", bucket + settings) for number in range(agents)]
+
+    @property
+    def processes(self):
+        return self.control + self.agents
+
+    @property
+    def bootstrap(self):
+        return ",".join(f"127.0.0.1:{agent.port}" for agent in self.agents)
+
+    def start(self):
+        for process in self.processes:
+            process.start()
+        for process in self.processes:
+            wait_until(process.ready, 40, f"{process.name} is ready")
+
+    def leader(self):
+        """The control node that leads."""
+        def find():
+            alive = [node for node in self.control if node.alive() and node.page("/readyz")[0] is not None]
+            return next((node for node in alive if node.status().get("journal", {}).get("role") == "Leader"), None)
+        return wait_until(find, 30, "a control node leads")
+
+    def end(self):
+        for process in self.processes:
+            if process.process:
+                process.send(signal.SIGCONT) if process.alive() else None
+                process.kill()
+
+
+def check(function):
+    """Registers a check that is given a cluster that has started; logs are kept if the check fails."""
+    def run():
+        directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-roles-"))
+        cluster = Cluster(directory)
+        try:
+            cluster.start()
+            function(cluster)
+            for process in cluster.processes:
+                expect_equal(servers.panics(process.log), [], f"panics of {process.name}")
+            shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            cluster.end()
+    run.__name__ = function.__name__
+    return suite.check(run)
+
+
+def create(cluster, topic):
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+        future.result(patience.wall_s(20))
+
+
+class Load:
+    """An idempotent producer that sends a record to every partition in turn, and when each was acknowledged."""
+
+    def __init__(self, cluster, topic, bootstrap=None):
+        self.topic = topic
+        self.producer = Producer({
+            "bootstrap.servers": bootstrap or cluster.bootstrap, "enable.idempotence": True, "linger.ms": 2, "message.timeout.ms": 120_000,
+        } | CLIENT)
+        self.acked = []
+        self.failed = []
+        self.sent = 0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        wait_until(lambda: len(self.acked) > 50, 40, "records are acknowledged")
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join(patience.wall_s(10))
+
+    def run(self):
+        while not self.stopping.is_set():
+            value, partition = self.sent, self.sent % PARTITIONS
+            self.producer.produce(self.topic, str(value).encode(), partition=partition, on_delivery=self.told)
+            self.sent += 1
+            self.producer.poll(0.005)
+
+    def told(self, error, message):
+        if error:
+            self.failed.append(str(error))
+        else:
+            self.acked.append((time.monotonic(), int(message.value()), message.partition(), message.offset()))
+
+    def goes_on(self, count=50):
+        """Waits until more records are acknowledged that were sent from now on."""
+        at = self.sent
+        wait_until(lambda: sum(value >= at for _, value, _, _ in self.acked[-1000:]) >= count, 60, "records are acknowledged again")
+
+    def finish(self):
+        self.__exit__()
+        expect_equal(self.producer.flush(patience.wall_s(30)), 0, "records without an answer")
+        expect_equal(self.failed, [], "records that failed")
+
+    def longest_gap_s(self, since):
+        """The longest time without an acknowledged record, in the partition that had the longest."""
+        def gap(partition):
+            times = sorted(at for at, _, of, _ in self.acked if of == partition and at >= since - 1)
+            return max((later - earlier for earlier, later in zip(times, times[1:])), default=0)
+        return max(map(gap, range(PARTITIONS)))
+
+
+def bounds(consumer, at):
+    """(low, high) of a partition; `None` if the client has to ask again, since the agent that it asked has just gone."""
+    try:
+        return consumer.get_watermark_offsets(at, timeout=patience.wall_s(10))
+    except KafkaException:
+        return None
+
+
+def read_all(cluster, topic, bootstrap=None):
+    """Every record of a topic, by partition: [(offset, value)]."""
+    consumer = Consumer({"bootstrap.servers": bootstrap or cluster.bootstrap, "group.id": "reader", "enable.auto.commit": False} | CLIENT)
+    found = {}
+    for partition in range(PARTITIONS):
+        at = TopicPartition(topic, partition)
+        low, high = wait_until(lambda: bounds(consumer, at), 60, f"the bounds of partition {partition}")
+        found[partition] = []
+        if low == high:
+            continue
+        consumer.assign([TopicPartition(topic, partition, low)])
+        while not found[partition] or found[partition][-1][0] < high - 1:
+            message = consumer.poll(patience.wall_s(20))
+            expect(message is not None and not message.error(), f"partition {partition} of {topic} is read up to {high}: {message and message.error()}")
+            found[partition].append((message.offset(), int(message.value())))
+    consumer.close()
+    return found
+
+
+def nothing_lost(cluster, load):
+    """What was acknowledged is where it was said to be, once, and each partition holds the order in which it was sent."""
+    found = read_all(cluster, load.topic)
+    for partition, records in found.items():
+        values = [value for _, value in records]
+        expect_equal(values, sorted(set(values)), f"order and uniqueness in partition {partition}")
+    at = {(partition, offset): value for partition, records in found.items() for offset, value in records}
+    wrong = [(value, partition, offset) for _, value, partition, offset in load.acked if at.get((partition, offset)) != value]
+    expect_equal(wrong, [], "acknowledged records that are not where they were said to be")
+    expect(len(load.acked) > 100, f"only {len(load.acked)} records were acknowledged")
+
+
+@check
+def three_control_nodes_and_three_agents_are_one_cluster(cluster):
+    create(cluster, "orders")
+    brokers = AdminClient({"bootstrap.servers": cluster.bootstrap}).list_topics(timeout=patience.wall_s(10)).brokers
+    expect_equal(sorted(broker.port for broker in brokers.values()), sorted(agent.port for agent in cluster.agents), "the brokers that clients are told of")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+    for agent in cluster.agents:
+        found = read_all(cluster, "orders", bootstrap=f"127.0.0.1:{agent.port}")
+        expect_equal(sum(map(len, found.values())), load.sent, f"records by way of {agent.name}")
+    followers = [node for node in cluster.control if node is not cluster.leader()]
+    expect_equal([node.status()["journal"]["role"] for node in followers], ["Follower"] * 2, "what the others do")
+
+
+@check
+def another_control_node_takes_over_when_the_leader_is_killed(cluster):
+    create(cluster, "orders")
+    gaps = []
+    with Load(cluster, "orders") as load:
+        for _ in range(3):
+            leader = cluster.leader()
+            load.goes_on()
+            killed_at = time.monotonic()
+            leader.kill()
+            load.goes_on()
+            gaps.append(load.longest_gap_s(killed_at))
+            leader.start()
+            wait_until(leader.ready, 40, f"{leader.name} is ready again")
+    load.finish()
+    nothing_lost(cluster, load)
+    print("  longest time without an acknowledged record after the leader was killed: " + ", ".join(f"{gap:.2f} s" for gap in gaps), flush=True)
+
+
+@check
+def another_control_node_takes_over_when_the_leader_is_paused(cluster):
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        leader = cluster.leader()
+        paused_at = time.monotonic()
+        leader.send(signal.SIGSTOP)
+        load.goes_on()
+        gap = load.longest_gap_s(paused_at)
+        leader.send(signal.SIGCONT)
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+    print(f"  longest time without an acknowledged record after the leader was paused: {gap:.2f} s", flush=True)
+
+
+@check
+def clients_go_on_at_another_agent_when_theirs_is_killed(cluster):
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+        killed_at = time.monotonic()
+        cluster.agents[1].kill()
+        load.goes_on()
+        gap = load.longest_gap_s(killed_at)
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.agents[0].port}"})
+        wait_until(lambda: len(admin.list_topics(timeout=patience.wall_s(10)).brokers) == 2, 20, "clients are not sent to the agent that was killed")
+        cluster.agents[1].start()
+        wait_until(cluster.agents[1].ready, 40, "the agent is ready again")
+        wait_until(lambda: len(admin.list_topics(timeout=patience.wall_s(10)).brokers) == 3, 20, "clients are sent to it again")
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+    print(f"  longest time without an acknowledged record after an agent was killed: {gap:.2f} s", flush=True)
+
+
+@check
+def an_agent_that_was_paused_is_fenced_and_comes_back(cluster):
+    create(cluster, "orders")
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{cluster.agents[0].port}"})
+
+    def brokers():
+        return len(admin.list_topics(timeout=patience.wall_s(10)).brokers)
+
+    with Load(cluster, "orders") as load:
+        cluster.agents[2].send(signal.SIGSTOP)
+        wait_until(lambda: brokers() == 2, 60, "an agent that is not heard is fenced")
+        cluster.agents[2].send(signal.SIGCONT)
+        wait_until(lambda: brokers() == 3, 30, "it registers again")
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+
+
+@check
+def a_process_of_another_cluster_is_refused(cluster):
+    elsewhere = Process(cluster.directory, "agent", "stranger", [
+        "--bucket", str(cluster.directory / "other-bucket"), "--control", f"127.0.0.1:{cluster.control[0].port}",
+    ])
+    other = Process(cluster.directory, "control", "other", ["--bucket", str(cluster.directory / "other-bucket")])
+    other.start()
+    try:
+        wait_until(other.ready, 40, "the other cluster's control node is ready")
+        other.kill()
+        elsewhere.start()
+        told = "belongs to cluster"
+        wait_until(lambda: told in elsewhere.log.read_text(errors="replace"), 30, "the agent says that the control node is another cluster's")
+        expect(elsewhere.page("/readyz")[0] != 200, "it does not serve")
+    finally:
+        other.kill()
+        elsewhere.kill()
+
+
+if __name__ == "__main__":
+    suite.main()
