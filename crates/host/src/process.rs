@@ -4,7 +4,10 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process,
+    set_parent_process_death_signal, setrlimit,
+};
 
 /// Ends the process as `kill -9` does: nothing is flushed, closed or unwound.
 pub fn kill_now() -> ! {
@@ -22,6 +25,35 @@ pub fn exit_after(limit: Duration, tell: impl FnOnce() + Send + 'static) -> io::
         tell();
         std::process::exit(0);
     })?;
+    Ok(())
+}
+
+/// Sends a signal, KILL, TERM, STOP or CONT, to another process.
+pub fn signal(pid: u32, name: &str) -> io::Result<()> {
+    let signal = match name.trim_start_matches("SIG") {
+        "KILL" => Signal::KILL,
+        "TERM" => Signal::TERM,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        _ => {
+            let why = format!("{name} is none of the signals KILL, TERM, STOP and CONT");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+    };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(kill_process(pid, signal)?)
+}
+
+/// Has this process end, as by SIGTERM, when the one that started it does.
+pub fn end_with_parent() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before.
+    if getppid().is_none_or(|parent| parent == Pid::INIT) {
+        return Err(io::Error::other(
+            "the process that started this one has ended",
+        ));
+    }
     Ok(())
 }
 

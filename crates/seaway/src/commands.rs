@@ -4,6 +4,7 @@ pub mod agent;
 pub mod consume;
 pub mod control;
 pub mod dev;
+pub mod node;
 pub mod produce;
 pub mod settings;
 pub mod status;

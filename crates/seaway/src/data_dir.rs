@@ -42,6 +42,37 @@ pub struct Endpoints {
     pub http: String,
     pub cluster_id: String,
     pub pid: u32,
+    /// The processes of the cluster, if it has more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeEndpoints>,
+}
+
+/// Where one process of a cluster listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEndpoints {
+    pub name: String,
+    /// `control` or `agent`.
+    pub role: String,
+    pub zone: String,
+    /// `None` while it does not run.
+    pub pid: Option<u32>,
+    /// Of an agent: address for Kafka clients, host:port. Of a control node: where agents and other control nodes reach it.
+    pub address: String,
+    /// Base of the HTTP pages.
+    pub http: String,
+    pub cluster_id: String,
+}
+
+impl NodeEndpoints {
+    /// Writes them to a file that others read.
+    pub fn publish(&self, file: &Path) -> Result<()> {
+        replace(file, &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// Reads what a process has written; `None` if it has not yet.
+    pub fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(file).ok()?).ok()
+    }
 }
 
 impl DataDir {
@@ -93,6 +124,13 @@ impl DataDir {
             ),
             None => self.write_marker(Some(cluster_id.to_owned())),
         }
+    }
+
+    /// Where the processes of a cluster of several keep their logs, and say where they listen.
+    pub fn nodes(&self) -> Result<PathBuf> {
+        let path = self.path.join("nodes");
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
     }
 
     pub fn bucket(&self) -> PathBuf {
@@ -272,6 +310,7 @@ mod tests {
             http: "http://127.0.0.1:8080".to_owned(),
             cluster_id: "4L6g3nShT-eMCtK--X86sw".to_owned(),
             pid: 4711,
+            nodes: Vec::new(),
         };
         directory.publish(&endpoints).expect("told");
         assert_eq!(written("endpoints.json"), example("endpoints"));

@@ -42,6 +42,11 @@ impl Health {
         self.set(None);
     }
 
+    /// Marks the processes of a cluster of several as serving: their own pages show what they do.
+    pub fn all_serve(&self) {
+        self.set(None);
+    }
+
     /// Marks the node as stopping.
     pub fn stopping(&self) {
         self.set(Some("stopping".to_owned()));

@@ -47,8 +47,24 @@ impl Page {
 /// Makes the page for a path; `None` if there is no such path.
 pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 
-/// Serves `pages` on `listener` until the returned task is dropped.
-pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task<()> {
+/// What is served: pages by GET, and what is done by POST.
+#[derive(Clone)]
+pub struct Site {
+    pub pages: Pages,
+    pub actions: Pages,
+}
+
+impl From<Pages> for Site {
+    /// Nothing is done by request.
+    fn from(pages: Pages) -> Self {
+        let actions: Pages = Arc::new(|_| None);
+        Site { pages, actions }
+    }
+}
+
+/// Serves a site on `listener` until the returned task is dropped.
+pub fn serve(listener: host::net::TcpListener, site: impl Into<Site>) -> host::task::Task<()> {
+    let site = site.into();
     host::task::spawn("http listener", async move {
         let log = LogLimit::default();
         // Each connection holds a clone, so the count of clones is that of open connections.
@@ -56,9 +72,9 @@ pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task
         loop {
             match host::net::accept(&listener).await {
                 Ok((stream, _)) if Arc::strong_count(&open) <= CONNECTIONS_MAX => {
-                    let (pages, open) = (Arc::clone(&pages), Arc::clone(&open));
+                    let (site, open) = (site.clone(), Arc::clone(&open));
                     host::task::spawn_detached("http", async move {
-                        connection(stream, pages).await;
+                        connection(stream, site).await;
                         drop(open);
                     });
                 }
@@ -79,9 +95,9 @@ pub fn serve(listener: host::net::TcpListener, pages: Pages) -> host::task::Task
     })
 }
 
-async fn connection(stream: host::net::TcpStream, pages: Pages) {
+async fn connection(stream: host::net::TcpStream, site: Site) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &pages);
+        let response = answer(&request, &site);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -94,16 +110,18 @@ async fn connection(stream: host::net::TcpStream, pages: Pages) {
     }
 }
 
-fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
-    let page = if request.method() == Method::GET {
-        pages(request.uri().path()).unwrap_or_else(|| {
+fn answer(request: &Request<Incoming>, site: &Site) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let page = match *request.method() {
+        Method::GET => (site.pages)(path).unwrap_or_else(|| {
             Page::text(
                 StatusCode::NOT_FOUND,
                 "no such page; there are /healthz /readyz /metrics /status\n",
             )
-        })
-    } else {
-        Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+        }),
+        Method::POST => (site.actions)(path)
+            .unwrap_or_else(|| Page::text(StatusCode::NOT_FOUND, "nothing is done here\n")),
+        _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = page.status;
@@ -116,6 +134,15 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
 
 /// Fetches a page: `base` is like `http://127.0.0.1:8080`.
 pub async fn get(base: &str, path: &str) -> Result<(StatusCode, String)> {
+    ask(Method::GET, base, path).await
+}
+
+/// Asks for something to be done; yields the answer.
+pub async fn post(base: &str, path: &str) -> Result<(StatusCode, String)> {
+    ask(Method::POST, base, path).await
+}
+
+async fn ask(method: Method, base: &str, path: &str) -> Result<(StatusCode, String)> {
     let Some(authority) = base.strip_prefix("http://") else {
         bail!("{base}: write it as http://HOST:PORT");
     };
@@ -127,7 +154,9 @@ pub async fn get(base: &str, path: &str) -> Result<(StatusCode, String)> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let _connection = host::task::spawn("http client", async move { connection.await.is_ok() });
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, authority)
             .body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;

@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod commands;
 mod data_dir;
+mod family;
 mod health;
 mod http;
 mod logging;
@@ -45,6 +46,9 @@ enum Verb {
     Control(commands::control::Arguments),
     /// Run an agent of a cluster: it serves Kafka clients.
     Agent(commands::agent::Arguments),
+    /// Kill and start single processes of a `dev` cluster of several, and list them.
+    #[command(subcommand)]
+    Node(commands::node::Verb),
     /// List every setting with its default, unit and meaning.
     Settings(commands::settings::Arguments),
     /// Show what a running node is doing.
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Dev(arguments) => commands::dev::run(arguments),
         Verb::Control(arguments) => commands::control::run(arguments),
         Verb::Agent(arguments) => commands::agent::run(arguments),
+        Verb::Node(verb) => commands::node::run(verb),
         Verb::Settings(arguments) => commands::settings::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Topic(verb) => commands::topic::run(verb),

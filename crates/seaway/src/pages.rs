@@ -75,6 +75,7 @@ fn journal_json(page: &mut Value, control: &control::Node) {
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
+    page["nodes"] = control.with_state(|state| nodes_json(state, journal.leader.as_deref()));
     page["cluster"] = control.with_state(|state| {
         let totals = state.totals();
         json!({
@@ -101,6 +102,33 @@ fn journal_json(page: &mut Value, control: &control::Node) {
         .collect();
 }
 
+/// Every process that has registered, as the journal has it.
+fn nodes_json(state: &meta::State, leader: Option<&str>) -> Value {
+    let control = state.control_nodes().map(|node| {
+        json!({
+            "name": node.name,
+            "role": "control",
+            "region": node.region,
+            "zone": node.zone,
+            "address": node.address,
+            "feature_level": node.level,
+            "leads": leader == Some(&*node.claims_as),
+        })
+    });
+    let agents = state.agents().map(|agent| {
+        json!({
+            "name": agent.name,
+            "role": "agent",
+            "region": agent.region,
+            "zone": agent.zone,
+            "address": format!("{}:{}", agent.host, agent.port),
+            "feature_level": agent.level,
+            "node_id": agent.id.0,
+        })
+    });
+    control.chain(agents).collect()
+}
+
 fn errors(count: &Count) -> u64 {
     count.definite_errors + count.unknown_errors + count.throttled
 }
@@ -112,6 +140,25 @@ fn for_people(health: &Health) -> String {
         None => "ready\n".to_owned(),
         Some(why) => format!("NOT READY: {why}\n"),
     };
+    if let Some(nodes) = page["nodes"].as_array() {
+        text.push_str("nodes\n");
+        for node in nodes {
+            let field = |name: &str| plain(&node[name]);
+            let leads = if node["leads"] == json!(true) {
+                ", leads"
+            } else {
+                ""
+            };
+            text.push_str(&format!(
+                "  {}  {}, zone {}, at {}, level {}{leads}\n",
+                field("name"),
+                field("role"),
+                field("zone"),
+                field("address"),
+                field("feature_level"),
+            ));
+        }
+    }
     for part in ["cluster", "journal", "agent", "bucket"] {
         let Some(rows) = page[part].as_object() else {
             continue;

@@ -70,7 +70,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["address", "data_dir", "output", "runtime", "settings"],
             &["health", "http", "logging", "tuning"],
             &["admission", "pages", "running"],
-            &["cluster"],
+            &["cluster", "family"],
             &["roles"],
             &["client", "commands"],
         ],

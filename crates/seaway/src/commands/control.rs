@@ -1,10 +1,12 @@
 //! `seaway control`: one of the control nodes of a cluster.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::address::{Address, NodeName};
+use crate::data_dir::NodeEndpoints;
 use crate::health::Health;
 use crate::output::say;
 use crate::roles::control::{self, Plan};
@@ -34,6 +36,12 @@ pub struct Arguments {
     /// Address to listen on for health, metrics and status; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     http: Address,
+    /// Write to this file, once it is ready, where it listens.
+    #[arg(long, value_name = "FILE")]
+    endpoints: Option<PathBuf>,
+    /// End when the process that has started this one ends.
+    #[arg(long, hide = true)]
+    with_parent: bool,
     /// Change a setting; may be given again. `seaway settings` lists them.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -41,6 +49,9 @@ pub struct Arguments {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments) -> Result<()> {
+    if arguments.with_parent {
+        host::process::end_with_parent()?;
+    }
     let mut settings = Settings::parse(&arguments.set)?;
     if let Some(zone) = &arguments.zone {
         settings.assume("broker.rack", zone);
@@ -60,11 +71,27 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     let health = Arc::new(Health::default());
     let _http = http::serve(http, pages::all(Arc::clone(&health)));
     let port = listener.local_addr()?.port();
+    let is_everywhere = arguments.listen.ip().is_some_and(|ip| ip.is_unspecified());
+    if is_everywhere && arguments.advertise.is_none() {
+        bail!(
+            "others cannot connect to {}: say with --advertise HOST:PORT where they reach this control node",
+            arguments.listen
+        );
+    }
     let advertised = arguments.advertise.unwrap_or(Address {
         host: arguments.listen.host,
         port,
     });
     let address = advertised.to_string();
+    let mut endpoints = NodeEndpoints {
+        name: arguments.name.0.clone(),
+        role: "control".to_owned(),
+        zone: settings.text("broker.rack").to_owned(),
+        pid: Some(std::process::id()),
+        address: String::new(),
+        http: http_url,
+        cluster_id: String::new(),
+    };
     let plan = Plan {
         settings,
         name: arguments.name.0,
@@ -79,9 +106,14 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
             return Ok(());
         }
     };
-    tracing::info!(%address, http = %http_url, cluster_id = started.cluster_id(), "ready");
+    tracing::info!(%address, http = %endpoints.http, cluster_id = started.cluster_id(), "ready");
+    endpoints.address.clone_from(&address);
+    endpoints.cluster_id = started.cluster_id().to_owned();
+    if let Some(file) = &arguments.endpoints {
+        endpoints.publish(file)?;
+    }
     // A node goes on even if nobody reads its output.
-    drop(announce(&address, &http_url, started.cluster_id()));
+    drop(announce(&address, &endpoints.http, started.cluster_id()));
     running::run(started, &mut stop, &health, || Ok(())).await
 }
 

@@ -11,12 +11,13 @@ use crate::health::Health;
 use crate::output::say;
 use crate::running::{self, Signals, listen};
 use crate::settings::Settings;
-use crate::{cluster, http, logging, pages, runtime};
+use crate::{cluster, family, http, logging, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
 /// The setting that says where clients connect.
 const ADVERTISED_HOST: &str = "advertised.host";
+
 /// How to run the cluster.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -36,6 +37,12 @@ pub struct Arguments {
     /// Change a setting; may be given again. `seaway settings` lists them.
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Run so many agents, each a process of its own. The first listens at --kafka.
+    #[arg(long, value_name = "COUNT", requires = "control", value_parser = clap::value_parser!(u32).range(1..=50))]
+    agents: Option<u32>,
+    /// Run so many control nodes, each a process of its own.
+    #[arg(long, value_name = "COUNT", requires = "agents", value_parser = clap::value_parser!(u32).range(1..=9))]
+    control: Option<u32>,
 }
 
 /// Runs until Ctrl-C or SIGTERM.
@@ -47,7 +54,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     logging::start(&settings)?;
     let runtime = runtime::node(settings.size("num.network.threads"))?;
-    let result = runtime.block_on(serve(arguments, settings));
+    let counts = arguments.control.zip(arguments.agents);
+    let result = match counts {
+        None => runtime.block_on(serve(arguments, settings)),
+        Some((control, agents)) => runtime.block_on(serve_family(arguments, control, agents)),
+    };
     runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
 }
@@ -85,6 +96,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         http: http_url,
         cluster_id: cluster.cluster_id().to_owned(),
         pid: std::process::id(),
+        nodes: Vec::new(),
     };
     directory.publish(&endpoints)?;
     let Endpoints {
@@ -103,6 +115,32 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     // A node goes on even if nobody reads its output.
     drop(announce(&endpoints));
     running::run(cluster, &mut stop, &health, || directory.withdraw()).await
+}
+
+/// Runs each part as a process of its own.
+async fn serve_family(arguments: Arguments, control: u32, agents: u32) -> Result<()> {
+    let mut stop = Signals::new()?;
+    let directory = DataDir::open(&arguments.data_dir)?;
+    directory.withdraw()?;
+    let http = listen(&arguments.http, "--http").await?;
+    let http_url = format!("http://{}", http.local_addr()?);
+    let health = Arc::new(Health::default());
+    let (actions, requests) = family::actions();
+    let pages = pages::all(Arc::clone(&health));
+    let _http = http::serve(http, http::Site { pages, actions });
+    let bucket = match &arguments.bucket {
+        Some(url) => url.clone(),
+        None => directory.bucket().to_string_lossy().into_owned(),
+    };
+    let plan = family::Plan {
+        bucket,
+        kafka: arguments.kafka,
+        set: arguments.set,
+        control,
+        agents,
+        http: http_url,
+    };
+    family::run(plan, directory, requests, &health, &mut stop).await
 }
 
 /// True if clients would be told an address that nobody chose: they cannot connect to "every

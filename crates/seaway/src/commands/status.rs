@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use crate::data_dir::Endpoints;
 use crate::output::say;
 use crate::{data_dir, http, runtime};
 
@@ -21,10 +22,17 @@ pub struct Arguments {
     json: bool,
 }
 
+/// The node to ask: of several processes a control node, which knows of all.
+fn of_directory(endpoints: &Endpoints) -> String {
+    let mut nodes = endpoints.nodes.iter();
+    let found = nodes.find(|node| node.role == "control" && node.pid.is_some());
+    found.map_or(&endpoints.http, |node| &node.http).clone()
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let base = match &arguments.http {
         Some(base) => base.clone(),
-        None => data_dir::published(&arguments.data_dir)?.http,
+        None => of_directory(&data_dir::published(&arguments.data_dir)?),
     };
     let page = if arguments.json {
         "/status.json"

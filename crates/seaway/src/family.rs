@@ -1,0 +1,315 @@
+//! The processes of `seaway dev --agents N --control M`: started, watched, and one by one started again on request. It must not
+//! know what they do.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hyper::StatusCode;
+use tokio::sync::mpsc;
+
+use crate::address::Address;
+use crate::data_dir::{DataDir, Endpoints, NodeEndpoints};
+use crate::health::Health;
+use crate::http::{Page, Pages};
+use crate::output::say;
+use crate::running::Signals;
+
+/// How often the processes are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a process may take to end before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// Requests that may wait.
+const REQUESTS: usize = 16;
+
+pub struct Plan {
+    pub bucket: String,
+    /// Where the first agent listens; the others take free ports of the same host.
+    pub kafka: Address,
+    /// Settings of all of them, each NAME=VALUE.
+    pub set: Vec<String>,
+    pub control: u32,
+    pub agents: u32,
+    /// Base of this process's own pages.
+    pub http: String,
+}
+
+/// What is done by POST: the names of processes that somebody wants started again.
+pub fn actions() -> (Pages, mpsc::Receiver<String>) {
+    let (requests, taken) = mpsc::channel(REQUESTS);
+    let actions: Pages = Arc::new(move |path: &str| {
+        let name = path.strip_prefix("/nodes/")?.strip_suffix("/start")?;
+        Some(match requests.try_send(name.to_owned()) {
+            Ok(()) => Page::text(StatusCode::ACCEPTED, "it is started unless it runs\n"),
+            Err(_) => Page::text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"),
+        })
+    });
+    (actions, taken)
+}
+
+/// One process, whether it runs or not.
+struct Member {
+    role: &'static str,
+    name: String,
+    arguments: Vec<String>,
+    /// Where it says where it listens.
+    file: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+    endpoints: Option<NodeEndpoints>,
+}
+
+/// Runs the processes until a signal comes.
+pub async fn run(
+    plan: Plan,
+    mut directory: DataDir,
+    mut requests: mpsc::Receiver<String>,
+    health: &Health,
+    stop: &mut Signals,
+) -> Result<()> {
+    let mut family = Family::of(&plan, &directory.nodes()?);
+    let outcome = tokio::select! {
+        outcome = family.serve(&plan, &mut directory, &mut requests, health) => outcome,
+        () = stop.wait() => Ok(()),
+    };
+    directory.withdraw()?;
+    health.stopping();
+    family.end().await;
+    outcome
+}
+
+struct Family {
+    members: Vec<Member>,
+}
+
+impl Family {
+    fn of(plan: &Plan, directory: &Path) -> Self {
+        let member = |role: &'static str, number: u32, listen: String| {
+            let name = format!("{role}-{number}");
+            let flag = if role == "agent" {
+                "--kafka"
+            } else {
+                "--listen"
+            };
+            let file = directory.join(format!("{name}.json"));
+            let mut arguments = vec![role.to_owned(), "--with-parent".to_owned()];
+            for (flag, value) in [
+                ("--name", name.clone()),
+                ("--bucket", plan.bucket.clone()),
+                (flag, listen),
+                ("--http", "127.0.0.1:0".to_owned()),
+                ("--endpoints", file.to_string_lossy().into_owned()),
+            ] {
+                arguments.extend([flag.to_owned(), value]);
+            }
+            for set in &plan.set {
+                arguments.extend(["--set".to_owned(), set.clone()]);
+            }
+            Member {
+                role,
+                log: directory.join(format!("{name}.log")),
+                name,
+                arguments,
+                file,
+                child: None,
+                endpoints: None,
+            }
+        };
+        let free = Address {
+            host: plan.kafka.host.clone(),
+            port: 0,
+        };
+        let control =
+            (1..=plan.control).map(|number| member("control", number, "127.0.0.1:0".to_owned()));
+        let agents = (1..=plan.agents).map(|number| {
+            let address = if number == 1 { &plan.kafka } else { &free };
+            member("agent", number, address.to_string())
+        });
+        Family {
+            members: control.chain(agents).collect(),
+        }
+    }
+
+    /// Starts all, says where they are once all are ready, and starts those again that somebody asks for.
+    async fn serve(
+        &mut self,
+        plan: &Plan,
+        directory: &mut DataDir,
+        requests: &mut mpsc::Receiver<String>,
+        health: &Health,
+    ) -> Result<()> {
+        for member in &mut self.members {
+            member.start()?;
+        }
+        while let Some(waiting) = self
+            .members
+            .iter()
+            .find(|member| member.endpoints.is_none())
+        {
+            health.waiting(&format!("{} is not ready yet", waiting.name));
+            host::clock::sleep(LOOK_EVERY).await;
+            for member in &mut self.members {
+                member.look();
+                if member.child.is_none() {
+                    bail!(
+                        "{} ended before it was ready; its log is {}",
+                        member.name,
+                        member.log.display()
+                    );
+                }
+            }
+        }
+        let mut told = self.publish(plan, directory)?;
+        health.all_serve();
+        announce(&told)?;
+        loop {
+            tokio::select! {
+                Some(name) = requests.recv() => {
+                    let member = self.members.iter_mut().find(|member| member.name == name);
+                    match member {
+                        Some(member) if member.child.is_none() => member.start()?,
+                        Some(_) => tracing::warn!(name, "it runs, so it is not started"),
+                        None => tracing::warn!(name, "there is no process of this name"),
+                    }
+                }
+                () = host::clock::sleep(LOOK_EVERY) => {}
+            }
+            self.members.iter_mut().for_each(Member::look);
+            if self.nodes() != told.nodes {
+                told = self.publish(plan, directory)?;
+            }
+        }
+    }
+
+    fn nodes(&self) -> Vec<NodeEndpoints> {
+        let nodes = self.members.iter().filter_map(|member| {
+            let pid = member.child.as_ref().map(Child::id);
+            let endpoints = member.endpoints.clone()?;
+            Some(NodeEndpoints { pid, ..endpoints })
+        });
+        nodes.collect()
+    }
+
+    fn publish(&self, plan: &Plan, directory: &mut DataDir) -> Result<Endpoints> {
+        let nodes = self.nodes();
+        let mut agents = nodes.iter().filter(|node| node.role == "agent");
+        let cluster_id = nodes
+            .first()
+            .map_or_else(String::new, |node| node.cluster_id.clone());
+        directory.bind(&cluster_id)?;
+        let endpoints = Endpoints {
+            kafka: agents
+                .next()
+                .map_or_else(String::new, |agent| agent.address.clone()),
+            http: plan.http.clone(),
+            cluster_id,
+            pid: std::process::id(),
+            nodes,
+        };
+        directory.publish(&endpoints)?;
+        Ok(endpoints)
+    }
+
+    /// Asks all to end, agents first, and kills those that do not.
+    async fn end(&mut self) {
+        for role in ["agent", "control"] {
+            let of_role = || (0..self.members.len()).filter(|at| self.members[*at].role == role);
+            let of_role: Vec<usize> = of_role().collect();
+            for at in &of_role {
+                if let Some(child) = &self.members[*at].child {
+                    drop(host::process::signal(child.id(), "TERM"));
+                }
+            }
+            let end = host::clock::now() + END_LIMIT;
+            while of_role.iter().any(|at| self.members[*at].child.is_some())
+                && host::clock::now() < end
+            {
+                host::clock::sleep(LOOK_EVERY).await;
+                of_role.iter().for_each(|at| self.members[*at].look());
+            }
+        }
+        for child in self
+            .members
+            .iter_mut()
+            .filter_map(|member| member.child.as_mut())
+        {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        // Of an end in between: nothing that was started may stay behind.
+        for child in self
+            .members
+            .iter_mut()
+            .filter_map(|member| member.child.as_mut())
+        {
+            drop(child.kill());
+        }
+    }
+}
+
+impl Member {
+    fn start(&mut self) -> Result<()> {
+        drop(std::fs::remove_file(&self.file));
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut arguments = self.arguments.clone();
+        if let Some(before) = &self.endpoints {
+            // It comes back where it was.
+            let flag = if self.role == "agent" {
+                "--kafka"
+            } else {
+                "--listen"
+            };
+            if let Some(at) = arguments.iter().position(|argument| argument == flag) {
+                arguments[at + 1].clone_from(&before.address);
+            }
+        }
+        let program = std::env::current_exe().context("this program is not found")?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name))?;
+        tracing::info!(name = self.name, pid = child.id(), "started");
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Notices that it has ended, or said where it listens.
+    fn look(&mut self) {
+        if let Some(child) = &mut self.child
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            tracing::warn!(name = self.name, %status, "a process has ended; `seaway node start` starts it again");
+            self.child = None;
+        }
+        if let Some(told) = NodeEndpoints::read(&self.file) {
+            self.endpoints = Some(told);
+        }
+    }
+}
+
+fn announce(endpoints: &Endpoints) -> Result<()> {
+    say!("Seaway is ready.");
+    for node in &endpoints.nodes {
+        let NodeEndpoints {
+            name,
+            address,
+            http,
+            ..
+        } = node;
+        say!("  {name:12}  {address:24}  {http}");
+    }
+    say!("Stop it with Ctrl-C.");
+    Ok(())
+}
