@@ -280,6 +280,7 @@ impl Control for Fake {
                     }
                     return Ok(Answer { at, value });
                 }
+                Step::Attend(_) => return std::future::pending().await,
                 Step::Coordinate(request) => {
                     let is_join = matches!(request, GroupRequest::Join(_));
                     if is_join && self.park_joins.load(Relaxed) {
