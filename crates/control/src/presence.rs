@@ -95,14 +95,17 @@ impl Presence {
             self.heard.retain(|_, heard| heard.open > 0);
             return Vec::new();
         }
-        let since = *self.listens_since.get_or_insert(now);
-        if slept > SLEPT {
-            self.listens_since = Some(since + slept);
-            for heard in self.heard.values_mut() {
-                heard.at = heard.at + slept;
+        let since = match self.listens_since {
+            None => now,
+            Some(since) if slept > SLEPT => {
+                for heard in self.heard.values_mut() {
+                    heard.at = heard.at + slept;
+                }
+                since + slept
             }
-        }
-        let since = self.listens_since.unwrap_or(now);
+            Some(since) => since,
+        };
+        self.listens_since = Some(since);
         let mut gone = Vec::new();
         let mut kept = BTreeMap::new();
         for incarnation in alive {

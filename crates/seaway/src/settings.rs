@@ -62,18 +62,18 @@ const PROCESS: &[Setting] = &[
         (0, 65_535),
         "Port that clients are told to connect to; 0: that of --kafka.",
     ),
-    plain(
-        "broker.rack",
-        "local",
-        Kind::Label { may_be_empty: true },
-        "The zone this node says it is in; may be set as zone too.",
-    ),
     integer(
         "agent.silence.max.ms",
         "6000",
         "ms",
         (1_000, MAX),
         "An agent of which the leader hears nothing for this long is fenced: what it uploads is not committed any more, and clients are sent to others. It registers again by itself.",
+    ),
+    plain(
+        "broker.rack",
+        "local",
+        Kind::Label { may_be_empty: true },
+        "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
         "bucket.reserve.bytes",

@@ -207,7 +207,7 @@ fn files_are_collected_at_a_current_state_if_there_seem_to_be_any() {
 }
 
 #[test]
-fn agents_have_proposed_what_is_theirs_and_nothing_else() {
+fn others_have_proposed_what_is_theirs_and_nothing_else() {
     let state = state();
     let changes = ConfigChanges::default;
     let theirs = [
@@ -232,6 +232,7 @@ fn agents_have_proposed_what_is_theirs_and_nothing_else() {
         Command::FilesDeleted {
             files: BTreeSet::new(),
         },
+        Command::RegisterControlNode(control_node()),
     ];
     for command in theirs {
         let expected = Step::Propose(Box::new(command.clone()));
@@ -240,7 +241,6 @@ fn agents_have_proposed_what_is_theirs_and_nothing_else() {
     let others = [
         Command::FenceAgent { incarnation: AGENT },
         Command::Housekeep,
-        Command::RegisterControlNode(control_node()),
         Command::RemoveControlNode {
             name: "c".to_owned(),
             nonce: 1,
@@ -263,6 +263,8 @@ fn agents_have_proposed_what_is_theirs_and_nothing_else() {
     let list = GroupRequest::List(Vec::new());
     let coordinated = step(&state, Call::Group(list.clone()), APPLIED);
     assert_eq!(coordinated, Ok(Step::Coordinate(list)));
+    let attended = step(&state, Call::Present { incarnation: AGENT }, APPLIED);
+    assert_eq!(attended, Ok(Step::Attend(AGENT)));
 }
 
 #[test]

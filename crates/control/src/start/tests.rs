@@ -37,6 +37,7 @@ fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
             configs: configs.iter().map(owned).collect(),
             replaces,
         },
+        presence: None,
     }
 }
 

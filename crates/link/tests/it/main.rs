@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -89,7 +90,13 @@ async fn serve_at(address: SocketAddr, cluster: &str) -> Running {
         waiting: Arc::default(),
         told: broadcast::channel(100).0,
     });
-    let listener = host::net::listen(address).await.unwrap();
+    // One that was stopped is given the time to close.
+    let listener = loop {
+        match host::net::listen(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::task::yield_now().await,
+            listening => break listening.unwrap(),
+        }
+    };
     let address = listener.local_addr().unwrap().to_string();
     let served: Arc<dyn Served> = node.clone();
     let serving = link::serve(listener, cluster.to_owned(), served);

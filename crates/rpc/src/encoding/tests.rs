@@ -169,6 +169,9 @@ fn calls() -> Vec<Call> {
         },
         Call::Collectable { limit: 500 },
         Call::Fates(vec![reference()]),
+        Call::Present {
+            incarnation: Incarnation(9),
+        },
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls
