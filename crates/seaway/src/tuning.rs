@@ -13,7 +13,7 @@ use crate::settings::{self, Settings};
 /// The name of the only agent and control node of `seaway dev`; the agent's Kafka node id follows it.
 pub const DEV: &str = "dev";
 /// An agent whose connection to the leader is lost is fenced unless it has called again after so long.
-const LOST_FOR: Duration = Duration::from_millis(400);
+const LOST_FOR: Duration = Duration::from_millis(200);
 /// A snapshot is taken at least this often while entries are appended.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(600);
 

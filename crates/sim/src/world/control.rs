@@ -264,6 +264,8 @@ impl Control {
             Ok(Step::Propose(command)) => {
                 self.propose(cx, Waiting::Call(from, number), &command);
             }
+            // The agents of this world are not fenced for being away.
+            Ok(Step::Attend(_)) => self.tell(cx, from, number, Ok(Return::Done)),
             Ok(Step::Coordinate(request)) => {
                 let current = self
                     .node
