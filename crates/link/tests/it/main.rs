@@ -128,7 +128,7 @@ fn cluster(addresses: &[&str]) -> (Cluster, Found) {
 
 async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        host::clock::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -176,7 +176,7 @@ async fn a_node_that_comes_back_is_found_again() {
     let address = first.address.parse().unwrap();
     drop(first);
     let (outcome, _second) = tokio::join!(cluster.call(Call::Barrier), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        host::clock::sleep(Duration::from_millis(100)).await;
         serve_at(address, CLUSTER).await
     });
     assert!(outcome.is_ok(), "{outcome:?}");

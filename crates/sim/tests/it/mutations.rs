@@ -75,9 +75,9 @@ caught! {
     out_of_range_from_stale: OutOfRangeFromStale at [3, 5];
     bounds_from_stale: BoundsFromStale at [122, 212];
     apply_at_local_time: ApplyAtLocalTime at [0, 1];
-    snapshot_mislabelled: SnapshotMislabelled at [3, 4];
-    group_offsets_from_stale: GroupOffsetsFromStale at [39, 175];
+    snapshot_mislabelled: SnapshotMislabelled at [5, 10];
+    group_offsets_from_stale: GroupOffsetsFromStale at [22, 65];
     agent_deletes_failed_upload: AgentDeletesFailedUpload at [25, 34];
-    commits_in_any_order: CommitsInAnyOrder at [208, 267];
+    commits_in_any_order: CommitsInAnyOrder at [93, 122];
     unknown_is_definite: UnknownIsDefinite at [10, 15];
 }
