@@ -215,9 +215,6 @@ impl Inner {
                 return Event::NotSent(node, why);
             }
             Err(Failure::Broken(why)) => return Event::Broken(node, why),
-            Err(Failure::Refused(reason)) => {
-                return Event::Answered(node, Err(Error::Refused { reason }));
-            }
         };
         self.level.fetch_max(level, Relaxed);
         match encoding::decode_answer(bytes) {

@@ -38,8 +38,6 @@ pub(crate) enum Failure {
     NobodyThere(String),
     /// It may have reached it.
     Broken(String),
-    /// The node will never answer this caller, and says why.
-    Refused(String),
 }
 
 pub(crate) struct Connection {
@@ -132,9 +130,10 @@ impl Connection {
         );
         let why = format!("{}: {text}", self.address);
         Err(match status {
+            // The node does nothing for this caller; another may.
             StatusCode::MISDIRECTED_REQUEST
             | StatusCode::UPGRADE_REQUIRED
-            | StatusCode::BAD_REQUEST => Failure::Refused(why),
+            | StatusCode::BAD_REQUEST => Failure::NotSent(why),
             _ => Failure::Broken(why),
         })
     }

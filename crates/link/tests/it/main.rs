@@ -149,11 +149,18 @@ async fn a_call_is_answered_and_a_redirect_followed_and_remembered() {
 async fn a_node_of_another_cluster_answers_nothing() {
     let stranger = serve("AAAAAAAAAAAAAAAAAAAAAA").await;
     let (cluster, _found) = cluster(&[&stranger.address]);
-    let Err(Error::Refused { reason }) = cluster.call(Call::Barrier).await else {
-        panic!("it is refused");
+    let Err(Error::Unavailable { reason }) = cluster.call(Call::Barrier).await else {
+        panic!("nobody else is there");
     };
     assert!(reason.contains("agent a belongs to cluster"), "{reason}");
     assert_eq!(stranger.node.calls.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_another_cluster_has_now_keeps_nobody_from_the_own_nodes() {
+    let (stranger, own) = (serve("AAAAAAAAAAAAAAAAAAAAAA").await, serve(CLUSTER).await);
+    let (cluster, _found) = cluster(&[&stranger.address, &own.address]);
+    assert!(cluster.call(Call::Barrier).await.is_ok());
 }
 
 #[tokio::test]
