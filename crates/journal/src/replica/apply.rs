@@ -99,8 +99,13 @@ pub(super) fn apply<S: StateMachine>(
         told.map_err(|poison| poisoned("what leaves an entry out".to_owned(), poison))?;
     }
     for (number, item) in entry.items.iter().enumerate() {
+        let is_last = number + 1 == entry.items.len();
         let outcome = change(shared, |state| {
-            state.apply(id, stamp, item.cluster, &item.command)
+            let reply = state.apply(id, stamp, item.cluster, &item.command)?;
+            if is_last {
+                state.applied(id);
+            }
+            Ok(reply)
         });
         let reply = outcome.map_err(|poison| {
             let (cluster, kind) = (item.cluster.0, S::kind(&item.command));
@@ -108,13 +113,6 @@ pub(super) fn apply<S: StateMachine>(
             poisoned(what, poison)
         })?;
         told(number, reply);
-    }
-    if !entry.items.is_empty() {
-        let ended = change(shared, |state| {
-            state.applied(id);
-            Ok(())
-        });
-        ended.map_err(|poison| poisoned("the end of an entry".to_owned(), poison))?;
     }
     host::trial::tell("applied", id.index, || {
         let state = shared.state.read();
