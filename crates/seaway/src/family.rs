@@ -164,13 +164,18 @@ impl Family {
         }
         let mut told = self.publish(plan, directory)?;
         health.all_serve();
-        announce(&told)?;
+        // A cluster goes on even if nobody reads its output.
+        drop(announce(&told));
         loop {
             tokio::select! {
                 Some(name) = requests.recv() => {
                     let member = self.members.iter_mut().find(|member| member.name == name);
                     match member {
-                        Some(member) if member.child.is_none() => member.start()?,
+                        Some(member) if member.child.is_none() => {
+                            if let Err(error) = member.start() {
+                                tracing::error!(name, %error, "it could not be started");
+                            }
+                        }
                         Some(_) => tracing::warn!(name, "it runs, so it is not started"),
                         None => tracing::warn!(name, "there is no process of this name"),
                     }

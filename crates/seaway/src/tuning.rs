@@ -163,7 +163,7 @@ pub fn agent(settings: &Settings, name: &str, files: u64) -> Result<agent::Setti
         collect_interval: settings.millis("collect.interval.ms"),
         collect_list_interval: settings.millis("collect.list.interval.ms"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
-        tells_presence: name != DEV,
+        tells_presence: false,
         broker_configs: settings::all()
             .into_iter()
             .map(|setting| BrokerConfig {

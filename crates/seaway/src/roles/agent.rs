@@ -45,7 +45,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let bucket = Arc::clone(&admitted.bucket);
         let looking = discovery::keep_looking(bucket, plan.control, found);
         let discovery = host::task::spawn("discovery", async move { match looking.await {} });
-        let settings = tuning::agent(&plan.settings, &plan.name, plan.files)?;
+        let settings = agent::Settings {
+            tells_presence: true,
+            ..tuning::agent(&plan.settings, &plan.name, plan.files)?
+        };
         Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings))
     };
     let (admitted, cluster, discovery, settings) = tokio::select! {
