@@ -8,14 +8,14 @@ const TITLE: &str = "seaway node";
 /// The lines after the title, in this order.
 const FIELDS: [&str; 5] = ["role", "name", "address", "region", "zone"];
 /// An object has some 150 bytes; a longer one is none of these.
-const BYTES_MAX: usize = 4_096;
+const BYTES_MAX: u64 = 4_096;
 /// The most objects that are looked at: starts that nobody has tidied up included.
 const LISTED_MAX: usize = 1_000;
 
 /// A process, as it tells others of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
-    /// `control` or `agent`.
+    /// `control`; agents have no need to be found.
     pub role: String,
     pub name: String,
     /// HOST:PORT, as others of the cluster reach it.
@@ -79,12 +79,12 @@ pub async fn announce(bucket: &dyn Bucket, node: &Announced, started_ms: u64) ->
 /// All processes of a role that have told of themselves, the latest start of each name.
 pub async fn find(bucket: &dyn Bucket, role: &str) -> Result<Vec<Announced>, Error> {
     let mut found: Vec<Announced> = Vec::new();
-    for object in bucket.list(NODES, None, LISTED_MAX).await? {
+    let listed = bucket.list(NODES, None, LISTED_MAX).await?.into_iter();
+    for object in listed.filter(|object| object.size <= BYTES_MAX) {
         let Some(bytes) = bucket.get(&object.key).await? else {
             continue;
         };
-        let node = Announced::parse(&bytes).filter(|_| bytes.len() <= BYTES_MAX);
-        let Some(node) = node.filter(|node| node.role == role) else {
+        let Some(node) = Announced::parse(&bytes).filter(|node| node.role == role) else {
             continue;
         };
         // Keys of one name come in the order of the starts.
