@@ -53,14 +53,11 @@ impl Node {
             incarnation,
             is_answered: false,
         };
-        let end = host::clock::now() + HOLD;
-        while self.leads() && host::clock::now() < end {
-            host::clock::sleep(LOOK_EVERY).await;
-        }
+        let ended = host::clock::timeout(HOLD, self.lead_ends()).await;
         open.is_answered = true;
-        match self.leads() {
-            true => Ok(()),
-            false => {
+        match ended {
+            Err(_) => Ok(()),
+            Ok(_) => {
                 let leader = self.replica.status().leader;
                 Err(self.failed(ProposeError::Definite(Refusal::NotLeader { leader })))
             }

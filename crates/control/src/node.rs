@@ -43,10 +43,19 @@ impl Node {
     }
 
     pub(crate) async fn reach(&self, wanted: &[Role]) -> Role {
+        self.reach_role(|role| wanted.contains(&role)).await
+    }
+
+    /// Waits while this node leads; yields what it does then.
+    pub(crate) async fn lead_ends(&self) -> Role {
+        self.reach_role(|role| role != Role::Leader).await
+    }
+
+    async fn reach_role(&self, is_wanted: impl Fn(Role) -> bool) -> Role {
         let mut roles = self.replica.roles();
         loop {
             let role = *roles.borrow_and_update();
-            if wanted.contains(&role) {
+            if is_wanted(role) {
                 return role;
             }
             if roles.changed().await.is_err() {

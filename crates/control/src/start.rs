@@ -130,14 +130,7 @@ impl Node {
     pub async fn keep_leading(&self) -> Result<Infallible, Error> {
         loop {
             self.lead().await?;
-            let others = [
-                Role::Loading,
-                Role::Follower,
-                Role::Candidate,
-                Role::BecomingLeader,
-                Role::Stuck,
-            ];
-            if self.reach(&[&others[..], &[Role::Halted]].concat()).await == Role::Halted {
+            if self.lead_ends().await == Role::Halted {
                 return Err(Error::Refused {
                     reason: self.why_halted(),
                 });

@@ -1,7 +1,7 @@
 //! One call, until it has an answer: whom to ask, whom next, whom all at once, and when to give up. Sans-IO: an event goes in
 //! with the time, effects come out. It must not know how nodes are reached, nor what the call means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use host::clock::Instant;
@@ -70,8 +70,8 @@ pub struct Attempt {
     /// Some node may have acted upon it.
     in_doubt: bool,
     is_leader_away: bool,
-    /// Why the last node could not answer.
-    why: String,
+    /// Why each node could not answer, the last time that it was asked.
+    whys: BTreeMap<NodeId, String>,
 }
 
 impl Attempt {
@@ -86,7 +86,7 @@ impl Attempt {
             rounds: 0,
             in_doubt: false,
             is_leader_away: false,
-            why: "no control node is known yet".to_owned(),
+            whys: BTreeMap::new(),
         }
     }
 
@@ -127,8 +127,13 @@ impl Attempt {
     fn lost(&mut self, now: Instant, node: NodeId, why: String, directory: &mut Directory) {
         self.open.remove(&node);
         self.is_leader_away |= directory.leader() == Some(node);
-        self.why = format!("{}: {why}", directory.address(node));
+        self.note(node, &why, directory);
         directory.failed(node, now);
+    }
+
+    fn note(&mut self, node: NodeId, why: &str, directory: &Directory) {
+        let why = format!("{}: {why}", directory.address(node));
+        self.whys.insert(node, why);
     }
 
     fn answered(
@@ -148,12 +153,9 @@ impl Attempt {
             }
             Err(error) => error,
         };
+        self.note(node, &error.to_string(), directory);
         match error {
             Error::NotLeader { leader } => {
-                self.why = Error::NotLeader {
-                    leader: leader.clone(),
-                }
-                .to_string();
                 directory.leads_not(node);
                 let address = leader.and_then(|leader| leader.address);
                 if let Some(told) = address.map(|address| directory.find(&address))
@@ -165,20 +167,15 @@ impl Attempt {
                 }
                 self.ask_next(now, directory, out);
             }
-            Error::Unavailable { reason } if !self.manner.needs_leader => {
-                self.why = reason;
+            Error::Unavailable { .. } if !self.manner.needs_leader => {
                 self.ask_next(now, directory, out);
             }
-            Error::Unknown { reason } => {
-                self.why = reason;
+            Error::Unknown { .. } => {
                 self.in_doubt = true;
                 self.go_on_in_doubt(now, directory, out);
             }
             // Another node may act upon it, or have acted.
-            error @ (Error::Busy | Error::Unavailable { .. })
-                if self.in_doubt || !self.open.is_empty() =>
-            {
-                self.why = error.to_string();
+            Error::Busy | Error::Unavailable { .. } if self.in_doubt || !self.open.is_empty() => {
                 self.go_on_in_doubt(now, directory, out);
             }
             error => out.push(Effect::Done(Err(error))),
@@ -198,7 +195,9 @@ impl Attempt {
             && now >= self.begun_at + limit
         {
             self.in_doubt |= !self.open.is_empty();
-            self.why = format!("no answer came in {} s; {}", limit.as_secs(), self.why);
+            for node in self.open.clone() {
+                self.note(node, "no answer came in time", directory);
+            }
             return out.push(Effect::Done(Err(self.failure())));
         }
         if self.all_at.is_some_and(|at| at <= now) && !self.open.is_empty() {
@@ -249,7 +248,11 @@ impl Attempt {
     }
 
     fn failure(&self) -> Error {
-        let reason = self.why.clone();
+        let whys: Vec<&str> = self.whys.values().map(String::as_str).collect();
+        let reason = match whys.is_empty() {
+            true => "no control node is known yet".to_owned(),
+            false => whys.join("; "),
+        };
         if self.in_doubt {
             Error::Unknown { reason }
         } else {

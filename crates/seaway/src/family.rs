@@ -16,7 +16,7 @@ use crate::data_dir::{DataDir, Endpoints, NodeEndpoints};
 use crate::health::Health;
 use crate::http::{Page, Pages};
 use crate::output::say;
-use crate::running::Signals;
+use crate::running::{Signals, listen};
 
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,6 +59,8 @@ struct Member {
     file: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// It was started, and has not said yet where it listens.
+    is_awaited: bool,
     endpoints: Option<NodeEndpoints>,
 }
 
@@ -70,7 +72,7 @@ pub async fn run(
     health: &Health,
     stop: &mut Signals,
 ) -> Result<()> {
-    let mut family = Family::of(&plan, &directory.nodes()?);
+    let mut family = Family::of(&plan, &directory.nodes()?).await?;
     let outcome = tokio::select! {
         outcome = family.serve(&plan, &mut directory, &mut requests, health) => outcome,
         () = stop.wait() => Ok(()),
@@ -81,12 +83,22 @@ pub async fn run(
     outcome
 }
 
+/// A port of this host that nothing listens on, so that a process which starts again comes back where it was.
+async fn free_port(host: &str) -> Result<Address> {
+    let any = Address {
+        host: host.to_owned(),
+        port: 0,
+    };
+    let port = listen(&any, "--kafka").await?.local_addr()?.port();
+    Ok(Address { port, ..any })
+}
+
 struct Family {
     members: Vec<Member>,
 }
 
 impl Family {
-    fn of(plan: &Plan, directory: &Path) -> Self {
+    async fn of(plan: &Plan, directory: &Path) -> Result<Self> {
         let member = |role: &'static str, number: u32, listen: String| {
             let name = format!("{role}-{number}");
             let flag = if role == "agent" {
@@ -115,22 +127,23 @@ impl Family {
                 arguments,
                 file,
                 child: None,
+                is_awaited: false,
                 endpoints: None,
             }
         };
-        let free = Address {
-            host: plan.kafka.host.clone(),
-            port: 0,
-        };
-        let control =
-            (1..=plan.control).map(|number| member("control", number, "127.0.0.1:0".to_owned()));
-        let agents = (1..=plan.agents).map(|number| {
-            let address = if number == 1 { &plan.kafka } else { &free };
-            member("agent", number, address.to_string())
-        });
-        Family {
-            members: control.chain(agents).collect(),
+        let mut members = Vec::new();
+        for number in 1..=plan.control {
+            let address = free_port("127.0.0.1").await?;
+            members.push(member("control", number, address.to_string()));
         }
+        for number in 1..=plan.agents {
+            let address = match number {
+                1 if plan.kafka.port != 0 => plan.kafka.clone(),
+                _ => free_port(&plan.kafka.host).await?,
+            };
+            members.push(member("agent", number, address.to_string()));
+        }
+        Ok(Family { members })
     }
 
     /// Starts all, says where they are once all are ready, and starts those again that somebody asks for.
@@ -265,21 +278,9 @@ impl Member {
         drop(std::fs::remove_file(&self.file));
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
-        let mut arguments = self.arguments.clone();
-        if let Some(before) = &self.endpoints {
-            // It comes back where it was.
-            let flag = if self.role == "agent" {
-                "--kafka"
-            } else {
-                "--listen"
-            };
-            if let Some(at) = arguments.iter().position(|argument| argument == flag) {
-                arguments[at + 1].clone_from(&before.address);
-            }
-        }
         let program = std::env::current_exe().context("this program is not found")?;
         let child = Command::new(program)
-            .args(arguments)
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -287,6 +288,7 @@ impl Member {
             .with_context(|| format!("cannot start {}", self.name))?;
         tracing::info!(name = self.name, pid = child.id(), "started");
         self.child = Some(child);
+        self.is_awaited = true;
         Ok(())
     }
 
@@ -298,8 +300,11 @@ impl Member {
             tracing::warn!(name = self.name, %status, "a process has ended; `seaway node start` starts it again");
             self.child = None;
         }
-        if let Some(told) = NodeEndpoints::read(&self.file) {
+        if self.is_awaited
+            && let Some(told) = NodeEndpoints::read(&self.file)
+        {
             self.endpoints = Some(told);
+            self.is_awaited = false;
         }
     }
 }

@@ -1,11 +1,15 @@
 //! `seaway agent`: serves Kafka clients, on the bucket and the control nodes of a cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use host::backoff::Backoff;
+use host::log_limit::LogLimit;
 use host::task::Task;
 use link::{Caller, Cluster};
 use meta::level::Levels;
+use rpc::{Call, Control};
 
 use super::discovery;
 use crate::admission::{self, Admitted, Whose};
@@ -14,6 +18,10 @@ use crate::health::{Health, Parts};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
 use crate::tuning;
+
+/// The pauses before the leader is looked for again.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 pub struct Plan {
     pub settings: Settings,
@@ -36,7 +44,6 @@ pub struct Agent {
 pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     let starting = async {
         let admitted = admission::admit(&plan.bucket, &Whose::Anybodys, health).await?;
-        health.waiting("no control node has registered this agent yet");
         let caller = Caller {
             cluster_id: admitted.cluster_id.clone(),
             name: format!("agent {}", plan.name),
@@ -45,6 +52,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let bucket = Arc::clone(&admitted.bucket);
         let looking = discovery::keep_looking(bucket, plan.control, found);
         let discovery = host::task::spawn("discovery", async move { match looking.await {} });
+        wait_for_leader(&cluster, health).await;
         let settings = agent::Settings {
             tells_presence: true,
             ..tuning::agent(&plan.settings, &plan.name, plan.files)?
@@ -67,6 +75,22 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         agent,
         _discovery: discovery,
     })
+}
+
+/// Waits until a control node leads, however long that takes: until then no client can be served.
+async fn wait_for_leader(cluster: &Cluster, health: &Health) {
+    let mut pauses = RETRY.start();
+    let log = LogLimit::every(LOG_EVERY);
+    while let Err(error) = cluster.call(Call::Barrier).await {
+        health.waiting(&format!(
+            "no control node leads that this agent reaches: {error}"
+        ));
+        if let Some(left_out) = log.pass(host::clock::now()) {
+            tracing::warn!(%error, left_out, "no control node leads that this agent reaches; it goes on looking");
+        }
+        pauses.pause().await;
+    }
+    health.waiting("starting the agent");
 }
 
 impl Agent {
