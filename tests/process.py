@@ -12,8 +12,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 
 from tests import apache_kafka, patience, protocol
 from tests import server as servers
@@ -64,11 +62,7 @@ def verb(server, *arguments, stdin="", wanted_exit=0):
 
 def page(server, path):
     """(status, text) of an HTTP page."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}{path}", timeout=patience.wall_s(5)) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as failure:
-        return failure.code, failure.read().decode()
+    return servers.page(server.http_port, path)
 
 
 def create(server, topic):

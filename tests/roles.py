@@ -11,8 +11,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -62,10 +60,7 @@ class Process:
     def page(self, path):
         """(status, text) of an HTTP page; (None, why) if there is no answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=patience.wall_s(5)) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as failure:
-            return failure.code, failure.read().decode()
+            return servers.page(self.http_port, path)
         except OSError as failure:
             return None, str(failure)
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 from tests import ROOT, apache_kafka, patience
 
@@ -137,6 +139,15 @@ class Reference:
 
     def log_tail(self, lines=25):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def page(port, path):
+    """(status, text) of an HTTP page on this machine."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patience.wall_s(5)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as failure:
+        return failure.code, failure.read().decode()
 
 
 def panics(log):

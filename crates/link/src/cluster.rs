@@ -63,7 +63,14 @@ pub struct Found {
 
 impl Found {
     pub fn list(&self, addresses: &[String]) {
-        self.inner.known().directory.list(addresses);
+        let mut known = self.inner.known();
+        let Known {
+            directory,
+            connections,
+        } = &mut *known;
+        directory.list(addresses);
+        // Nodes come and go, and nobody needs those that are gone.
+        connections.retain(|node, _| directory.is_asked(*node));
     }
 
     /// Waits until a call could reach no control node, so that it is worth looking for others.
@@ -279,8 +286,11 @@ impl Following {
                 return self.told(None);
             };
             match open.stream.next().await {
-                Ok(told) if told.notices.is_empty() => self.pauses = FOLLOW.start(),
                 Ok(told) => {
+                    self.pauses = FOLLOW.start();
+                    if told.notices.is_empty() {
+                        continue;
+                    }
                     let joins = open.to.replace(told.to).is_none_or(|to| to == told.from);
                     return self.told(Some(told).filter(|_| joins));
                 }

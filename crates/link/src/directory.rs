@@ -54,6 +54,11 @@ impl Directory {
         }))
     }
 
+    /// True if the node may be asked: it is listed, or leads.
+    pub fn is_asked(&self, node: NodeId) -> bool {
+        self.nodes[node.0].is_listed || self.leader == Some(node)
+    }
+
     pub fn address(&self, node: NodeId) -> &str {
         &self.nodes[node.0].address
     }
@@ -92,7 +97,7 @@ impl Directory {
             |node: &Known| node.failed_at.is_some_and(|at| now.since(at) < SHUNNED_FOR);
         let mut order: Vec<NodeId> = (0..self.nodes.len())
             .map(NodeId)
-            .filter(|id| self.nodes[id.0].is_listed || self.leader == Some(*id))
+            .filter(|id| self.is_asked(*id))
             .collect();
         order.sort_by_key(|id| (first != Some(*id), is_shunned(&self.nodes[id.0]), *id));
         order

@@ -6,6 +6,7 @@ pub mod control;
 pub mod dev;
 pub mod node;
 pub mod produce;
+pub mod role;
 pub mod settings;
 pub mod status;
 pub mod topic;

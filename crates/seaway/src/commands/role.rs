@@ -1,0 +1,148 @@
+//! What the verbs that run one process of a cluster are told alike. It must not know what a process does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use host::task::Task;
+
+use crate::address::{Address, NodeName};
+use crate::data_dir::NodeEndpoints;
+use crate::health::Health;
+use crate::output::say;
+use crate::running::{self, Running, Signals, listen};
+use crate::settings::Settings;
+use crate::{http, logging, pages, runtime};
+
+/// Flags of an agent and of a control node.
+#[derive(clap::Args)]
+pub struct Common {
+    /// The bucket: a directory, s3://BUCKET/PREFIX, gs://..., az://...
+    #[arg(long, value_name = "URL")]
+    pub bucket: String,
+    /// The name of this process, which it keeps from start to start and no other of its role has. An agent's Kafka node id
+    /// follows it.
+    #[arg(long, value_name = "NAME")]
+    pub name: NodeName,
+    /// The zone it is in.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// Address to listen on for health, metrics and status; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub http: Address,
+    /// Write to this file, once it is ready, where it listens.
+    #[arg(long, value_name = "FILE")]
+    pub endpoints: Option<PathBuf>,
+    /// End when the process that has started this one ends.
+    #[arg(long, hide = true)]
+    pub with_parent: bool,
+    /// Change a setting; may be given again. `seaway settings` lists them.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Common {
+    /// The settings of the process, with the log that they ask for; and the process tied to its parent, if it is to be.
+    pub fn begin(&self, assume: impl FnOnce(&mut Settings)) -> Result<Settings> {
+        if self.with_parent {
+            host::process::end_with_parent()?;
+        }
+        let mut settings = Settings::parse(&self.set)?;
+        if let Some(zone) = &self.zone {
+            settings.assume("broker.rack", zone);
+        }
+        assume(&mut settings);
+        logging::start(&settings)?;
+        Ok(settings)
+    }
+}
+
+/// Runs `serve` to its end, on as many threads as the settings want.
+pub fn block_on(settings: &Settings, serve: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = runtime::node(settings.size("num.network.threads"))?;
+    let result = runtime.block_on(serve);
+    runtime.shutdown_timeout(running::CALLS_LIMIT);
+    result
+}
+
+/// A process that serves its pages, and nothing else yet.
+pub struct Starting {
+    pub health: Arc<Health>,
+    stop: Signals,
+    endpoints: NodeEndpoints,
+    file: Option<PathBuf>,
+    _http: Task<()>,
+}
+
+impl Starting {
+    pub async fn new(common: &Common, settings: &Settings, role: &str) -> Result<Self> {
+        let stop = Signals::new()?;
+        let http = listen(&common.http, "--http").await?;
+        let endpoints = NodeEndpoints {
+            name: common.name.0.clone(),
+            role: role.to_owned(),
+            zone: settings.text("broker.rack").to_owned(),
+            pid: Some(std::process::id()),
+            address: String::new(),
+            http: format!("http://{}", http.local_addr()?),
+            cluster_id: String::new(),
+        };
+        let health = Arc::new(Health::default());
+        Ok(Starting {
+            stop,
+            endpoints,
+            file: common.endpoints.clone(),
+            _http: http::serve(http, pages::all(Arc::clone(&health))),
+            health,
+        })
+    }
+
+    /// Starts the parts, says where they are, and runs them until somebody stops the process. `told` names those who connect
+    /// to the address.
+    pub async fn run<R: Running>(
+        mut self,
+        start: impl Future<Output = Result<R>>,
+        told: &str,
+        place: impl FnOnce(&R) -> (String, String),
+    ) -> Result<()> {
+        let started = tokio::select! {
+            biased;
+            started = start => started?,
+            () = self.stop.wait() => {
+                tracing::info!("stopped before it was ready");
+                return Ok(());
+            }
+        };
+        let endpoints = &mut self.endpoints;
+        (endpoints.address, endpoints.cluster_id) = place(&started);
+        let NodeEndpoints {
+            address,
+            http,
+            cluster_id,
+            ..
+        } = &*endpoints;
+        tracing::info!(%address, %http, %cluster_id, "ready");
+        if let Some(file) = &self.file {
+            self.endpoints.publish(file)?;
+        }
+        // A process goes on even if nobody reads its output.
+        drop(announce(&self.endpoints, told));
+        running::run(started, &mut self.stop, &self.health, || Ok(())).await
+    }
+}
+
+fn announce(endpoints: &NodeEndpoints, told: &str) -> Result<()> {
+    let NodeEndpoints {
+        role,
+        address,
+        http,
+        cluster_id,
+        ..
+    } = endpoints;
+    say!("Seaway is ready ({role}).");
+    say!("  {told:15} {address}");
+    say!("  health, metrics {http}/readyz {http}/metrics");
+    say!("  cluster id      {cluster_id}");
+    say!("Stop it with Ctrl-C.");
+    Ok(())
+}
