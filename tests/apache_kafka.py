@@ -44,17 +44,23 @@ SETTINGS = {
 }
 
 
+PORTS_GIVEN = set()
+
+
 def free_port():
-    """A port on which nothing listens, below those that the system gives to connections (from 32768 on Linux), so that none
-    takes it before the server does."""
-    for port in random.sample(range(20_000, 32_000), 1_000):
+    """A port on which nothing listens and which this process has not been given before (a server that has it may not listen yet), below those
+    that the system gives to connections (from 32768 on Linux), so that none takes it before the server does."""
+    for port in random.sample(range(20_000, 32_000), 2_000):
+        if port in PORTS_GIVEN:
+            continue
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
-                return port
             except OSError:
                 continue
-    raise RuntimeError("of a thousand ports between 20,000 and 32,000 none is free")
+        PORTS_GIVEN.add(port)
+        return port
+    raise RuntimeError("of two thousand ports between 20,000 and 32,000 none is free")
 
 
 def java_command(main, *arguments, heap="1g"):
