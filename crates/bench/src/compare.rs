@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::limits;
 use crate::load::{self, Load, Outcome};
-use crate::servers::{Peer, Programs, SeawayOptions, free_address, untouched_seaway};
+use crate::servers::{Peer, Programs, SeawayOptions, free_addresses, untouched_seaway};
 
 /// Partitions of every load.
 const PARTITIONS: i32 = 16;
@@ -90,7 +90,7 @@ async fn print_idle(programs: &Programs) -> Result<()> {
 async fn print_limits(effort: Effort) -> Result<()> {
     let (rate, cpu) = limits::loopback(effort.measured.min(Duration::from_secs(3))).await?;
     println!("loopback, one stream: {rate:.0} MiB/s, {cpu:.2} CPU-s/GiB for both ends");
-    let address = free_address()?;
+    let [address] = free_addresses()?;
     let skeleton = tokio::spawn(limits::skeleton(address));
     tokio::time::sleep(Duration::from_millis(100)).await;
     let load = Load {

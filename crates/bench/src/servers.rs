@@ -59,8 +59,11 @@ pub fn untouched_seaway(programs: &Programs, name: &str) -> Result<Server> {
     let directory = programs.scratch.join(name);
     let mut command = Command::new(&programs.seaway);
     command.arg("dev").arg("--data-dir").arg(&directory);
-    for flag in ["--kafka", "--http"] {
-        command.arg(flag).arg(free_address()?.to_string());
+    for (flag, address) in ["--kafka", "--http"]
+        .into_iter()
+        .zip(free_addresses::<2>()?)
+    {
+        command.arg(flag).arg(address.to_string());
     }
     let log = programs.scratch.join(format!("{name}.log"));
     let mut seaway = Server::start("seaway", &mut command, &log)?;
@@ -69,9 +72,17 @@ pub fn untouched_seaway(programs: &Programs, name: &str) -> Result<Server> {
     Ok(seaway)
 }
 
-/// A port that was free a moment ago.
-pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Ports that were free a moment ago, each another.
+pub fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
+    let mut listeners = Vec::new();
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address)?;
+        *address = listener.local_addr()?;
+        // Kept until all are found.
+        listeners.push(listener);
+    }
+    Ok(addresses)
 }
 
 /// A load of a GiB/s must not fill the S3 server's memory, so little is kept and it is deleted
@@ -97,7 +108,7 @@ const KAFKA_SETTINGS: &[&str] = &[
 impl Peer {
     /// Starts Seaway on a bucket of its own.
     pub fn seaway(programs: &Programs, name: &str, options: &SeawayOptions) -> Result<Self> {
-        let (bucket, kafka, http) = (free_address()?, free_address()?, free_address()?);
+        let [bucket, kafka, http] = free_addresses()?;
         let log = |part: &str| programs.scratch.join(format!("{name}-{part}.log"));
         let mut command = Command::new(&programs.s3_server);
         command.arg("--listen").arg(bucket.to_string());
@@ -158,7 +169,7 @@ impl Peer {
             .kafka
             .clone()
             .context("no script to start Kafka was given")?;
-        let address = free_address()?;
+        let [address] = free_addresses()?;
         let directory = programs.scratch.join(name);
         let mut command = Command::new("python3");
         command

@@ -83,14 +83,24 @@ pub async fn run(
     outcome
 }
 
-/// A port of this host that nothing listens on, so that a process which starts again comes back where it was.
-async fn free_port(host: &str) -> Result<Address> {
-    let any = Address {
-        host: host.to_owned(),
-        port: 0,
-    };
-    let port = listen(&any, "--kafka").await?.local_addr()?.port();
-    Ok(Address { port, ..any })
+/// Ports that nothing listens on, so that a process which starts again comes back where it was. Each is kept until all
+/// are found, so that none is found twice.
+#[derive(Default)]
+struct FreePorts {
+    kept: Vec<host::net::TcpListener>,
+}
+
+impl FreePorts {
+    async fn find(&mut self, host: &str) -> Result<Address> {
+        let any = Address {
+            host: host.to_owned(),
+            port: 0,
+        };
+        let listener = listen(&any, "--kafka").await?;
+        let port = listener.local_addr()?.port();
+        self.kept.push(listener);
+        Ok(Address { port, ..any })
+    }
 }
 
 struct Family {
@@ -131,15 +141,16 @@ impl Family {
                 endpoints: None,
             }
         };
+        let mut ports = FreePorts::default();
         let mut members = Vec::new();
         for number in 1..=plan.control {
-            let address = free_port("127.0.0.1").await?;
+            let address = ports.find("127.0.0.1").await?;
             members.push(member("control", number, address.to_string()));
         }
         for number in 1..=plan.agents {
             let address = match number {
                 1 if plan.kafka.port != 0 => plan.kafka.clone(),
-                _ => free_port(&plan.kafka.host).await?,
+                _ => ports.find(&plan.kafka.host).await?,
             };
             members.push(member("agent", number, address.to_string()));
         }
