@@ -4,6 +4,7 @@
 //! here, so that the simulator can stand in for the whole machine. This crate knows nothing of
 //! Kafka, buckets or journals.
 
+pub mod allowance;
 pub mod backoff;
 pub mod budget;
 pub mod clock;
@@ -14,4 +15,5 @@ pub mod rng;
 #[cfg(feature = "simulated")]
 pub mod seeded;
 pub mod task;
+pub mod thrift;
 pub mod trial;

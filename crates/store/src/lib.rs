@@ -6,12 +6,12 @@
     allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
 )]
 
-mod allowance;
 pub mod bucket;
 pub mod checksum;
 mod cloud;
 pub mod conformance;
 pub mod directory;
+mod extra;
 pub mod faulty;
 pub mod file;
 pub mod hedge;

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use host::allowance::Allowance;
 use host::backoff::Backoff;
 use host::rng::Rng;
 
-use crate::allowance::{Allowance, Terms};
 use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
+use crate::extra::REPEATS;
 
 /// How often and how long to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Retry {
         Retry {
             limits,
             shared: Mutex::new(Shared {
-                allowance: Allowance::new(Terms::REPEATS),
+                allowance: Allowance::new(REPEATS),
                 rng: Rng::from_entropy(),
             }),
             #[cfg(test)]

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use host::allowance::{Allowance, Terms};
 use host::clock::Instant;
 
-use crate::allowance::{Allowance, Terms};
 use crate::bucket::Op;
+use crate::extra;
 
 /// Latencies remembered per class: enough that a few slow requests do not move the median.
 const REMEMBERED: usize = 32;
@@ -166,8 +167,8 @@ impl Default for Pace {
     fn default() -> Self {
         Pace {
             recent: Default::default(),
-            hedges: Extra::new(Terms::HEDGES, Terms::HEDGED_KIB),
-            repeats: Extra::new(Terms::REPEATS, Terms::REPEATED_KIB),
+            hedges: Extra::new(extra::HEDGES, extra::HEDGED_KIB),
+            repeats: Extra::new(extra::REPEATS, extra::REPEATED_KIB),
             under_way: 0,
             throttled_until: Instant::default(),
             answered_at: Instant::default(),
