@@ -102,13 +102,7 @@ impl Agent {
             memory.records.clone(),
             Arc::clone(&metrics),
         ));
-        let limits = Limits {
-            flush_bytes: settings.flush_bytes,
-            batches_max: settings.file_batches_max,
-            flush_interval: settings.flush_interval,
-            uploads_max: settings.upload_concurrency,
-        };
-        let pipeline = Arc::new(Pipeline::new(limits, registered.incarnation));
+        let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
         let context = Arc::new(Context {
             agent: registered.agent,
@@ -184,6 +178,21 @@ impl Agent {
         if ended.await.is_err() {
             tracing::warn!("the agent stops with requests unanswered; their producers retry");
         }
+    }
+}
+
+/// When files are cut.
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        flush_bytes: settings.flush_bytes,
+        batches_max: settings.file_batches_max,
+        flush_interval: settings.flush_interval,
+        thrift: host::thrift::Limits {
+            per_second: settings.flush_requests_per_second,
+            per_mib: 1,
+            wait_max: settings.flush_interval_max,
+        },
+        uploads_max: settings.upload_concurrency,
     }
 }
 

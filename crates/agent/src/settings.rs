@@ -52,8 +52,14 @@ pub struct Settings {
     /// A file with so many batches is cut, and a request with more is refused: a file's commit must
     /// fit into an entry of the journal.
     pub file_batches_max: usize,
-    /// `flush.interval.ms`: the longest that a request waits for its file to be cut.
+    /// `flush.interval.ms`: the longest that a request waits for its file to be cut, if the file can
+    /// be paid for.
     pub flush_interval: Duration,
+    /// `flush.interval.max.ms`: the longest that it waits in any case.
+    pub flush_interval_max: Duration,
+    /// `flush.requests.per.second`: what files and the entries of their commits may cost; one more
+    /// for each MiB; 0: no matter what.
+    pub flush_requests_per_second: u64,
     /// `upload.concurrency`: files on their way to the bucket at one time.
     pub upload_concurrency: usize,
     /// `upload.timeout.ms`: a file that is not durable after this long is given up.

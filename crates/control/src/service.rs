@@ -29,7 +29,8 @@ impl Node {
         let bytes = written.map_err(|too_new| Error::Refused {
             reason: too_new.to_string(),
         })?;
-        let reply = self.replica.propose(CLUSTER, Bytes::from(bytes)).await;
+        let (bytes, about) = (Bytes::from(bytes), command.stored_bytes());
+        let reply = self.replica.propose_about(CLUSTER, bytes, about).await;
         reply.map_err(|error| self.failed(error))
     }
 

@@ -67,6 +67,9 @@ pub struct Ticket(pub u64);
 pub struct Proposal {
     pub ticket: Ticket,
     pub item: Item,
+    /// Bytes that were stored elsewhere and that the command is about: the more it stands for, the
+    /// sooner its entry is worth what it costs.
+    pub stored_bytes: u64,
 }
 
 /// A slot as it was read, with its body if that lies in the bucket and is there.

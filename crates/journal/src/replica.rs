@@ -186,6 +186,7 @@ type Answer<T> = oneshot::Sender<Result<T, ProposeError>>;
 enum Input<R> {
     Propose {
         item: Item,
+        stored_bytes: u64,
         answer: Answer<R>,
         held: Held,
     },
@@ -259,12 +260,28 @@ impl<S: StateMachine> Handle<S> {
         cluster: ClusterNumber,
         command: Bytes,
     ) -> Result<S::Reply, ProposeError> {
+        self.propose_about(cluster, command, 0).await
+    }
+
+    /// The same for a command about so many bytes that were stored elsewhere: the more they are, the
+    /// sooner its entry is worth what it costs.
+    pub async fn propose_about(
+        &self,
+        cluster: ClusterNumber,
+        command: Bytes,
+        stored_bytes: u64,
+    ) -> Result<S::Reply, ProposeError> {
         let busy = || ProposeError::Definite(Refusal::Busy);
         let held = self.shared.budget.try_hold(command.len() as u64);
         let held = held.ok_or_else(busy)?;
         let item = Item { cluster, command };
         let (answer, reply) = oneshot::channel();
-        self.send(Input::Propose { item, answer, held })?;
+        self.send(Input::Propose {
+            item,
+            stored_bytes,
+            answer,
+            held,
+        })?;
         reply.await.unwrap_or_else(|_| Err(gone()))
     }
 

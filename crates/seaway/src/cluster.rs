@@ -12,6 +12,7 @@ use crate::data_dir::DataDir;
 use crate::health::{self, Health, Parts};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
+use crate::spending::Spending;
 use crate::tuning;
 
 /// The pause after a connection could not be accepted.
@@ -53,13 +54,15 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         never = send_away(&plan.kafka) => match never {},
     };
     health.waiting("starting the agent");
-    let agent_settings = tuning::agent(&plan.settings, tuning::DEV, plan.files)?;
+    let is_billed = base.admitted.bucket.is_remote();
+    let agent_settings = tuning::agent(&plan.settings, tuning::DEV, plan.files, is_billed)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
     let bucket = Arc::clone(&base.admitted.bucket);
     let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared).await?;
     health.serving(Parts {
         control: Some(Arc::clone(&base.control)),
         agent: Some(agent.probe()),
+        spending: Spending::watch(Arc::clone(&base.admitted.counters), is_billed),
         bucket: Arc::clone(&base.admitted.counters),
     });
     Ok(Cluster {
@@ -81,8 +84,10 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
         address: &kafka,
         is_alone: true,
     };
-    let settings = tuning::control(&plan.settings, &admitted.cluster_id, &identity);
     let bucket = &admitted.bucket;
+    let is_billed = bucket.is_remote();
+    let settings =
+        tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed);
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (control, control_tasks) =
         control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));

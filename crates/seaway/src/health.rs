@@ -6,12 +6,15 @@ use journal::node::Role;
 use store::meter::Counters;
 use store::outage::Kind;
 
+use crate::spending::Spending;
+
 /// The parts of a running node that the pages look at.
 pub struct Parts {
     pub control: Option<Arc<control::Node>>,
     pub agent: Option<agent::Probe>,
     /// Counters of the bucket's requests.
     pub bucket: Arc<Counters>,
+    pub spending: Spending,
 }
 
 /// The node's state.

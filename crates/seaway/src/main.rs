@@ -17,6 +17,7 @@ mod roles;
 mod running;
 mod runtime;
 mod settings;
+mod spending;
 mod tuning;
 
 use std::process::ExitCode;

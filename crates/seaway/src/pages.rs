@@ -62,6 +62,12 @@ fn as_json(health: &Health) -> Value {
         )
     });
     page["bucket"] = bucket.collect();
+    let rates = parts.spending.per_second().into_iter();
+    let rates = rates.map(|(op, rate)| (op.to_string(), json!(rate)));
+    page["spending"] = json!({
+        "requests_per_second": rates.collect::<serde_json::Map<_, _>>(),
+        "dollars_per_month": parts.spending.dollars_per_month(),
+    });
     page
 }
 
@@ -159,7 +165,7 @@ fn for_people(health: &Health) -> String {
             ));
         }
     }
-    for part in ["cluster", "journal", "agent", "bucket"] {
+    for part in ["cluster", "journal", "agent", "bucket", "spending"] {
         let Some(rows) = page[part].as_object() else {
             continue;
         };
@@ -205,6 +211,7 @@ fn metrics(health: &Health) -> Page {
             control_metrics(&mut text, control);
         }
         bucket_metrics(&mut text, parts);
+        spending_metrics(&mut text, parts);
         if let Some(agent) = &parts.agent {
             text.push_str(&agent.metrics());
         }
@@ -299,6 +306,27 @@ fn memory_metrics(text: &mut String, control: &control::Node) {
         "Memory of member ids that were given out and are awaited to join.",
         groups.awaited_bytes,
     );
+}
+
+fn spending_metrics(text: &mut String, parts: &Parts) {
+    let (name, help) = (
+        "seaway_bucket_requests_per_second",
+        "Requests to the bucket in a second, over the last minute.",
+    );
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+    for (op, rate) in parts.spending.per_second() {
+        text.push_str(&format!("{name}{{op=\"{op}\"}} {rate:.3}\n"));
+    }
+    let Some(dollars) = parts.spending.dollars_per_month() else {
+        return;
+    };
+    let (name, help) = (
+        "seaway_bucket_dollars_per_month",
+        "What requests would cost in a month at S3's list prices if all were as in the last minute.",
+    );
+    text.push_str(&format!(
+        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {dollars:.2}\n"
+    ));
 }
 
 /// A metric of the bucket: its name, its help, and how it is read from the counters.

@@ -139,11 +139,25 @@ const PROCESS: &[Setting] = &[
         "A file is cut and uploaded as soon as it holds this much.",
     ),
     integer(
+        "flush.interval.max.ms",
+        "250",
+        "ms",
+        (0, 60_000),
+        "The same at the latest, while flush.requests.per.second are spent; and how long a command waits for its entry of the journal then.",
+    ),
+    integer(
         "flush.interval.ms",
         "25",
         "ms",
         (0, 60_000),
-        "A file is cut and uploaded this long after its first batch came in, if not before.",
+        "A file is cut and uploaded this long after its first batch came in, if not before, and if flush.requests.per.second allow it.",
+    ),
+    integer(
+        "flush.requests.per.second",
+        "8",
+        "",
+        (0, 1_000_000),
+        "Requests to the bucket that an agent spends on files and their entries of the journal, and one more for each MiB; a leader spends twice as many on entries. What is not spent is saved up for 4 s. 0: as many as it takes; nor are they counted if the bucket is a directory.",
     ),
     integer(
         "groups.max.bytes",

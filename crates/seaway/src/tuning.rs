@@ -27,11 +27,30 @@ pub struct Identity<'a> {
     pub is_alone: bool,
 }
 
+/// A leader may spend so many times what one agent may, on entries alone, since it writes them for
+/// the whole cluster: those that three agents' trickles cause do not wait for each other, and those
+/// of more agents share entries.
+const LEADER_SHARE: u64 = 2;
+
+/// And one entry for each 64 KiB of files: from that size on agents may cut them at once, and what
+/// an entry costs is little beside the time of their producers.
+const ENTRIES_PER_MIB: u64 = 16;
+
+/// What an agent may spend on requests to its bucket in a second; 0: as much as it takes, as on a
+/// bucket that nobody bills.
+fn requests_per_second(settings: &Settings, is_billed: bool) -> u64 {
+    match is_billed {
+        true => settings.unsigned("flush.requests.per.second"),
+        false => 0,
+    }
+}
+
 /// The control node's settings.
 pub fn control(
     settings: &Settings,
     cluster_id: &str,
     identity: &Identity<'_>,
+    is_billed: bool,
 ) -> control::Settings {
     let name = claims_as(identity);
     let mut journal = match identity.is_alone {
@@ -41,6 +60,11 @@ pub fn control(
     // After an outage the journal's requests are repeated at this interval, which bounds how soon
     // service is back.
     journal.retry_max = Duration::from_millis(500);
+    journal.append_thrift = host::thrift::Limits {
+        per_second: LEADER_SHARE * requests_per_second(settings, is_billed),
+        per_mib: ENTRIES_PER_MIB,
+        wait_max: settings.millis("flush.interval.max.ms"),
+    };
     journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
     journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
     journal.snapshot = journal::node::SnapshotPolicy {
@@ -130,7 +154,12 @@ fn connections_max(settings: &Settings, files: u64) -> usize {
 }
 
 /// The settings of the agent of this name; `files` may be open at one time.
-pub fn agent(settings: &Settings, name: &str, files: u64) -> Result<agent::Settings> {
+pub fn agent(
+    settings: &Settings,
+    name: &str,
+    files: u64,
+    is_billed: bool,
+) -> Result<agent::Settings> {
     let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
     let advertised = settings.text("advertised.host");
     Ok(agent::Settings {
@@ -157,6 +186,8 @@ pub fn agent(settings: &Settings, name: &str, files: u64) -> Result<agent::Setti
         flush_bytes: settings.unsigned("flush.bytes"),
         file_batches_max: file_batches_max(settings),
         flush_interval: settings.millis("flush.interval.ms"),
+        flush_interval_max: settings.millis("flush.interval.max.ms"),
+        flush_requests_per_second: requests_per_second(settings, is_billed),
         upload_concurrency: settings.size("upload.concurrency"),
         upload_timeout: settings.millis("upload.timeout.ms"),
         bucket_reserve_bytes: settings.unsigned("bucket.reserve.bytes"),
@@ -236,7 +267,7 @@ mod tests {
             address: "10.0.0.7:9092",
             is_alone: false,
         };
-        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", &identity);
+        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", &identity, false);
         let mut state = meta::State::genesis(leader.cluster_id.clone());
         let register = meta::Command::RegisterControlNode(leader.registration(1));
         let (entry, stamp) = (meta::ids::EntryId::default(), meta::ids::Stamp::default());

@@ -20,5 +20,6 @@ pub mod network;
 mod payload;
 mod recorder;
 pub mod scheduler;
+mod thrift;
 pub mod town;
 pub mod world;

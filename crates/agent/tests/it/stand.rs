@@ -44,6 +44,8 @@ pub fn settings() -> Settings {
         flush_bytes: 1 << 20,
         file_batches_max: 10_000,
         flush_interval: Duration::from_millis(8),
+        flush_interval_max: Duration::from_millis(8),
+        flush_requests_per_second: 0,
         upload_concurrency: 8,
         upload_timeout: Duration::from_secs(10),
         bucket_reserve_bytes: 0,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::clock::Instant;
+use host::thrift::Thrift;
 
 use super::retention::Retention;
 use super::stuck::Stuck;
@@ -14,6 +15,10 @@ use crate::entry::{EntryId, Stamp};
 use crate::quarantine::Quarantined;
 use crate::rule::{Rule, Rules};
 
+/// What an entry costs, in thousandths of a request: itself, and the second copy that one slow
+/// request in ten gets.
+const ENTRY_PRICE: u64 = 1_100;
+
 /// The data that a node keeps from state to state.
 pub(super) struct Lasting {
     pub(super) settings: Settings,
@@ -22,6 +27,8 @@ pub(super) struct Lasting {
     pub(super) chain: Chain,
     pub(super) retention: Retention,
     asks: u64,
+    /// Puts appends off that cannot be paid for yet.
+    pub(super) thrift: Thrift,
     /// The first and last time that a caller wanted a leader, without a pause between.
     wants: Option<(Instant, Instant)>,
     /// The node whose claim is the last valid one.
@@ -51,6 +58,7 @@ impl Lasting {
     ) -> Self {
         Lasting {
             chain: Chain::genesis(settings.shard).under(rules),
+            thrift: Thrift::new(settings.append_thrift, ENTRY_PRICE),
             settings,
             rules,
             entropy,

@@ -158,11 +158,14 @@ impl Leading {
     }
 
     /// Starts the next entry with the waiting commands, if it may start now; with `heartbeat` even
-    /// if there are none.
+    /// if there are none, or it cannot be paid for.
     fn pack(&mut self, cx: &mut Cx<'_>, heartbeat: bool) {
         let now = cx.now.boot;
-        let may = self.may_append_at(cx.lasting).is_some_and(|at| at <= now);
-        if !may || (self.mandate.queue.is_empty() && !heartbeat) {
+        let at = match heartbeat {
+            true => self.may_append_at(cx.lasting),
+            false => self.append_due(cx.lasting),
+        };
+        if at.is_none_or(|at| at > now) {
             return;
         }
         self.appended_at = now;
@@ -171,10 +174,11 @@ impl Leading {
             wall_millis: cx.now.wall_millis,
             ticks_millis: self.ticks_before.saturating_add(led),
         };
-        let (items, tickets, barriers) = self.mandate.queue.pack(&cx.lasting.settings);
-        let mut flight = self.write(cx, time, items);
-        flight.tickets = tickets;
-        flight.barriers = barriers;
+        let packed = self.mandate.queue.pack(&cx.lasting.settings);
+        cx.lasting.thrift.done(now, packed.stored_bytes);
+        let mut flight = self.write(cx, time, packed.items);
+        flight.tickets = packed.tickets;
+        flight.barriers = packed.barriers;
         cx.out.push(flight.effect());
         self.flights.push_back(flight);
     }
@@ -224,6 +228,14 @@ impl Leading {
         Some(self.appended_at + lasting.settings.append_spacing)
     }
 
+    /// When the waiting commands are sent: once their entry may be, and can be paid for; `None` if
+    /// none wait.
+    fn append_due(&self, lasting: &Lasting) -> Option<Instant> {
+        let since = self.mandate.queue.waits_since()?;
+        let at = self.may_append_at(lasting)?;
+        Some(lasting.thrift.due(since, at))
+    }
+
     /// Cuts a snapshot or trims, if it is time.
     pub(super) fn maintain(&self, cx: &mut Cx<'_>) {
         let now = cx.now.boot;
@@ -249,14 +261,13 @@ impl Leading {
         let queue = &self.mandate.queue;
         let flying = self.flights.iter().find(|flight| flight.is_waited_for());
         let flying = flying.map(|flight| flight.started + patience);
-        let append = self.may_append_at(lasting).filter(|_| !queue.is_empty());
         // In a tenure that is over nothing is sent again.
         let retries = self.flights.iter().filter(|_| !self.over);
         let retry = retries.filter_map(Flight::retry_at).min();
         [
             queue.expires_at(&lasting.settings),
             flying,
-            append,
+            self.append_due(lasting),
             retry,
             self.heartbeat_at(lasting),
             self.look_at(lasting),

@@ -9,6 +9,16 @@ use super::flight::Flight;
 use super::{Event, Proposal, ProposeError, Refusal, Settings, Ticket};
 use crate::entry::{self, Item};
 
+/// What goes into the next entry.
+pub(super) struct Packed {
+    pub(super) items: Vec<Item>,
+    /// The callers, one per item.
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) barriers: Vec<Ticket>,
+    /// Bytes stored elsewhere that the items are about.
+    pub(super) stored_bytes: u64,
+}
+
 /// Each waits with the time since which it does.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -18,10 +28,6 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.proposals.is_empty() && self.barriers.is_empty()
-    }
-
     /// Queues the proposals or barrier of an event, or refuses them.
     pub(super) fn take(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
@@ -59,9 +65,10 @@ impl Queue {
         cx.lose(vec![proposal.ticket], ProposeError::Definite(refusal));
     }
 
-    /// Takes the contents of the next entry: commands, their tickets, and those of barriers.
-    pub(super) fn pack(&mut self, settings: &Settings) -> (Vec<Item>, Vec<Ticket>, Vec<Ticket>) {
+    /// Takes the contents of the next entry.
+    pub(super) fn pack(&mut self, settings: &Settings) -> Packed {
         let (mut items, mut tickets, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut stored_bytes = 0_u64;
         let fits = |items: &Vec<Item>, bytes: usize, next: usize| {
             items.is_empty()
                 || (items.len() < settings.entry_items_max
@@ -72,12 +79,18 @@ impl Queue {
             fits(&items, bytes, next)
         }) {
             bytes += entry::item_len(&proposal.item);
+            stored_bytes = stored_bytes.saturating_add(proposal.stored_bytes);
             items.push(proposal.item);
             tickets.push(proposal.ticket);
         }
         self.bytes -= bytes;
         let barriers = self.barriers.drain(..).map(|(_, ticket)| ticket);
-        (items, tickets, barriers.collect())
+        Packed {
+            items,
+            tickets,
+            barriers: barriers.collect(),
+            stored_bytes,
+        }
     }
 
     /// Puts commands of entries that can never count back before all others, in order. Commands
@@ -88,20 +101,29 @@ impl Queue {
             let proposals = flight.tickets.into_iter().zip(flight.items);
             for (ticket, item) in proposals.rev() {
                 self.bytes += entry::item_len(&item);
-                self.proposals
-                    .push_front((since, Proposal { ticket, item }));
+                let proposal = Proposal {
+                    ticket,
+                    item,
+                    // What they pay for was paid when they were sent first.
+                    stored_bytes: 0,
+                };
+                self.proposals.push_front((since, proposal));
             }
             let barriers = flight.barriers.into_iter().map(|ticket| (since, ticket));
             self.barriers.splice(0..0, barriers);
         }
     }
 
-    /// When the first caller has waited for as long as is allowed.
-    pub(super) fn expires_at(&self, settings: &Settings) -> Option<Instant> {
+    /// Since when the first caller waits.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
         let proposal = self.proposals.front().map(|(since, _)| *since);
         let barrier = self.barriers.first().map(|(since, _)| *since);
-        let first = proposal.into_iter().chain(barrier).min()?;
-        Some(first + settings.proposal_deadline)
+        proposal.into_iter().chain(barrier).min()
+    }
+
+    /// When the first caller has waited for as long as is allowed.
+    pub(super) fn expires_at(&self, settings: &Settings) -> Option<Instant> {
+        Some(self.waits_since()? + settings.proposal_deadline)
     }
 
     pub(super) fn expire(&mut self, cx: &mut Cx<'_>) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use host::thrift;
+
 use crate::engine::WINDOW;
 use crate::quarantine::Word;
 
@@ -75,6 +77,8 @@ pub struct Settings {
     /// The pause between the starts of two appends while one is in flight, so that commands share
     /// entries.
     pub append_spacing: Duration,
+    /// How many entries may be appended in a second, and how long commands wait for that at most.
+    pub append_thrift: thrift::Limits,
     /// How long a command waits before it is given up.
     pub proposal_deadline: Duration,
     /// The pause between looks for new entries right after one came.
@@ -114,6 +118,11 @@ impl Settings {
             slot_bytes_max: 8 << 20,
             appends_in_flight_max: WINDOW as usize,
             append_spacing: Duration::from_millis(10),
+            append_thrift: thrift::Limits {
+                per_second: 0,
+                per_mib: 0,
+                wait_max: Duration::from_millis(250),
+            },
             proposal_deadline: Duration::from_secs(20),
             poll_min: Duration::from_millis(20),
             poll_max: Duration::from_secs(1),

@@ -91,8 +91,8 @@ const POISON: u64 = 12;
 /// Entries in flight at most.
 const IN_FLIGHT: u64 = 8;
 
-fn settings(name: usize, alone: bool) -> Settings {
-    let name = format!("n{name}");
+fn settings(number: usize, alone: bool) -> Settings {
+    let name = format!("n{number}");
     let mut settings = if alone {
         Settings::alone(name)
     } else {
@@ -108,6 +108,8 @@ fn settings(name: usize, alone: bool) -> Settings {
     settings.proposal_deadline = Duration::from_secs(3);
     settings.appends_in_flight_max = IN_FLIGHT as usize;
     settings.append_spacing = Duration::from_millis(2);
+    // Every second node appends no more than it can pay for.
+    settings.append_thrift.per_second = 20 * (number as u64 % 2);
     settings.entry_items_max = 4;
     settings.scan_limit = 16;
     settings.snapshot.entries = 4;
@@ -317,7 +319,11 @@ impl World {
                 cluster: ClusterNumber(1),
                 command,
             };
-            proposals.push(Proposal { ticket, item });
+            proposals.push(Proposal {
+                ticket,
+                item,
+                stored_bytes: 0,
+            });
         }
         self.hear(place, life, Event::Propose(proposals))
     }

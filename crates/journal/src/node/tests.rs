@@ -14,6 +14,7 @@ use crate::rule::{Rule, Rules};
 mod doubt;
 mod following;
 mod quarantine;
+mod thrift;
 
 /// A node over slots that answer at once, unless told otherwise.
 struct Bench {
@@ -178,6 +179,7 @@ fn propose(tickets: std::ops::Range<u64>) -> Event {
             cluster: ClusterNumber(1),
             command: Bytes::from(ticket.to_string()),
         },
+        stored_bytes: 0,
     };
     Event::Propose(tickets.map(proposal).collect())
 }
@@ -710,7 +712,11 @@ fn a_command_that_no_entry_can_hold_is_refused() {
         command: Bytes::from(vec![0; 5 << 20]),
     };
     let ticket = Ticket(1);
-    bench.run(Event::Propose(vec![Proposal { ticket, item }]));
+    bench.run(Event::Propose(vec![Proposal {
+        ticket,
+        item,
+        stored_bytes: 0,
+    }]));
     assert!(matches!(
         &bench.seen[..],
         [Effect::Lost {

@@ -103,8 +103,17 @@ impl<S: StateMachine> Driver<S> {
                     others.push(Event::LeaderGone);
                     continue;
                 }
-                Input::Propose { item, answer, held } => {
-                    proposals.push(Proposal { ticket, item });
+                Input::Propose {
+                    item,
+                    stored_bytes,
+                    answer,
+                    held,
+                } => {
+                    proposals.push(Proposal {
+                        ticket,
+                        item,
+                        stored_bytes,
+                    });
                     Waiting::Reply {
                         answer,
                         _held: held,

@@ -76,6 +76,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// Bytes that were stored for the command before it is proposed, and that it is about.
+    pub fn stored_bytes(&self) -> u64 {
+        match self {
+            Command::CommitFile(file) => file.length,
+            _ => 0,
+        }
+    }
+
     /// The level that introduced the command, or a field that is set in it. A command that is added
     /// has to be added here.
     pub fn since(&self) -> u32 {

@@ -17,6 +17,7 @@ use crate::cluster::send_away;
 use crate::health::{Health, Parts};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
+use crate::spending::Spending;
 use crate::tuning;
 
 /// The pauses before the leader is looked for again.
@@ -53,9 +54,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let looking = discovery::keep_looking(bucket, plan.control, found);
         let discovery = host::task::spawn("discovery", async move { match looking.await {} });
         wait_for_leader(&cluster, health).await;
+        let is_billed = admitted.bucket.is_remote();
         let settings = agent::Settings {
             tells_presence: true,
-            ..tuning::agent(&plan.settings, &plan.name, plan.files)?
+            ..tuning::agent(&plan.settings, &plan.name, plan.files, is_billed)?
         };
         Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings))
     };
@@ -68,6 +70,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     health.serving(Parts {
         control: None,
         agent: Some(agent.probe()),
+        spending: Spending::watch(
+            Arc::clone(&admitted.counters),
+            admitted.bucket.is_remote(),
+        ),
         bucket: Arc::clone(&admitted.counters),
     });
     Ok(Agent {

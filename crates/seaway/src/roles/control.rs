@@ -19,6 +19,7 @@ use crate::admission::{self, Admitted, Whose};
 use crate::health::{Health, Parts, following_obstacle};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
+use crate::spending::Spending;
 use crate::tuning;
 
 /// How often a node that follows looks who leads.
@@ -59,7 +60,12 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         address: &plan.address,
         is_alone: false,
     };
-    let settings = tuning::control(&plan.settings, &admitted.cluster_id, &identity);
+    let settings = tuning::control(
+        &plan.settings,
+        &admitted.cluster_id,
+        &identity,
+        admitted.bucket.is_remote(),
+    );
     let bucket = &admitted.bucket;
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
@@ -109,6 +115,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
         agent: None,
+        spending: Spending::watch(
+            Arc::clone(&admitted.counters),
+            admitted.bucket.is_remote(),
+        ),
         bucket: Arc::clone(&admitted.counters),
     });
     Ok(Control {

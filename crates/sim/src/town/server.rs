@@ -21,6 +21,8 @@ use store::marker::{self, Marker};
 use store::meter::Meter;
 use store::probe;
 
+use crate::thrift;
+
 use super::Town;
 use super::bucket::Reached;
 use super::client::address;
@@ -40,6 +42,7 @@ pub(super) struct Plan {
     pub(super) journal: journal::node::Settings,
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
+    pub(super) thrift: host::thrift::Limits,
     pub(super) upload_concurrency: usize,
     pub(super) upload_timeout: Duration,
     pub(super) fetch_cache_bytes: u64,
@@ -53,6 +56,8 @@ impl Plan {
             1 => journal::node::Settings::alone("town"),
             _ => journal::node::Settings::one_of_several("town"),
         };
+        let thrift = thrift::draw(rng);
+        journal.append_thrift = thrift;
         journal.snapshot.entries = 20 + rng.below(200);
         journal.snapshot.first_after = Duration::from_millis(rng.below(3_000));
         journal.proposal_deadline = Duration::from_millis(200 + rng.below(10_000));
@@ -62,6 +67,7 @@ impl Plan {
             journal,
             flush_bytes: 500 + rng.below(20_000),
             flush_interval: Duration::from_millis(1 + rng.below(100)),
+            thrift,
             upload_concurrency: 1 + rng.below(8) as usize,
             upload_timeout: Duration::from_millis(1_000 + rng.below(9_000)),
             fetch_cache_bytes: [0, 4 << 10, 256 << 10][rng.below(3) as usize],
@@ -124,6 +130,8 @@ impl Plan {
             flush_bytes: self.flush_bytes,
             file_batches_max: 1_000,
             flush_interval: self.flush_interval,
+            flush_interval_max: self.thrift.wait_max,
+            flush_requests_per_second: self.thrift.per_second,
             upload_concurrency: self.upload_concurrency,
             upload_timeout: self.upload_timeout,
             collect_interval: self.collect_interval,

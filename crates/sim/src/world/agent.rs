@@ -20,6 +20,7 @@ use store::file::{Counts, FileBuilder, Piece};
 use crate::bucket::{Answer, Request};
 use crate::faults::Fault;
 use crate::network::Place;
+use crate::thrift;
 
 use super::context::{Context, Input, Life, file_key};
 use super::desk::{Desk, Purpose};
@@ -61,6 +62,7 @@ impl Agent {
             // What an entry takes here is never reached.
             batches_max: usize::MAX,
             flush_interval: Duration::from_millis(1 + rng.below(100)),
+            thrift: thrift::draw(rng),
             uploads_max: 1 + rng.below(8) as usize,
         };
         let near = rng.below(controls.len() as u64) as usize;

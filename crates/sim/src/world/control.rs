@@ -24,6 +24,7 @@ use rpc::{Answer, Call, Position, Return};
 
 use crate::faults::Fault;
 use crate::network::Place;
+use crate::thrift;
 
 use super::context::{Context, Input, Life, file_key};
 use super::coordination::Coordination;
@@ -234,7 +235,13 @@ impl Control {
             cluster: CLUSTER,
             command: Bytes::from(command.encode(self.state.level()).expect("it is no newer")),
         };
-        self.feed(cx, Event::Propose(vec![Proposal { ticket, item }]));
+        let stored_bytes = command.stored_bytes();
+        let proposal = Proposal {
+            ticket,
+            item,
+            stored_bytes,
+        };
+        self.feed(cx, Event::Propose(vec![proposal]));
     }
 
     fn barrier(&mut self, cx: &mut Context, waiting: Waiting) {
@@ -722,6 +729,7 @@ fn check_commit(cx: &mut Context, state: &State, command: &Command, reply: &Repl
 /// The journal's settings of a run.
 pub(super) fn journal_settings(rng: &mut Rng) -> Settings {
     let mut settings = Settings::one_of_several("control");
+    settings.append_thrift = thrift::draw(rng);
     settings.takeover_after = Duration::from_millis(500 + rng.below(1500));
     settings.heartbeat_interval = Duration::from_millis(100 + rng.below(300));
     settings.snapshot.entries = 16 + rng.below(200);

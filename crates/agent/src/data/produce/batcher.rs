@@ -6,12 +6,14 @@
 //! request is here that could be: as many as the pipeline lately held at most. These rules pace
 //! themselves: while one PUT is on its way the next file fills, so a slow bucket gets large files
 //! and a lone producer a quick answer, and they never cause more than one PUT beyond those that the
-//! interval allows.
+//! interval allows. A file that is not full also waits until it can be paid for, but not for ever
+//! ([`host::thrift`]), and not once everyone is here with a file that is worth it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use host::clock::Instant;
+use host::thrift::{self, Thrift};
 
 use super::batch::Write;
 
@@ -23,6 +25,16 @@ const IDLE_SHARE: u32 = 8;
 /// Producers send again after an answer, but not all at once, so that one file is too few; and
 /// producers that left are waited for no longer than so many files.
 const CROWDS: usize = 8;
+/// What a file costs, in thousandths of a request: itself, the entry of the journal that its commit
+/// causes, and for each the second copy that one slow request in ten gets.
+const FILE_PRICE: u64 = 2_200;
+/// A file of so many bytes does not wait for its price once everyone is here and nobody comes any
+/// more: producers whose requests in flight hold that much would only become slower.
+const WORTH_BYTES: u64 = 64 << 10;
+/// Nobody comes any more after a silence of so many times the usual one between two requests of the
+/// file: requests that come by themselves, whether or not earlier ones are answered, leave so long
+/// a gap once in 3,000 at random.
+const SILENCE: u32 = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -32,6 +44,8 @@ pub struct Limits {
     /// journal entry. At least 1.
     pub batches_max: usize,
     pub flush_interval: Duration,
+    /// How many requests files may cost, and how long a file waits for them at most.
+    pub thrift: thrift::Limits,
     /// Files being uploaded at one time; while there are so many, none is cut.
     pub uploads_max: usize,
 }
@@ -47,6 +61,7 @@ pub struct Batcher<T, M> {
     crowds: [usize; CROWDS],
     /// Index of the oldest of `crowds`.
     oldest_crowd: usize,
+    thrift: Thrift,
 }
 
 impl<T, M> Batcher<T, M> {
@@ -60,6 +75,7 @@ impl<T, M> Batcher<T, M> {
             // Unknown at first, so no file counts as complete.
             crowds: [usize::MAX; CROWDS],
             oldest_crowd: 0,
+            thrift: Thrift::new(limits.thrift, FILE_PRICE),
         }
     }
 
@@ -91,12 +107,26 @@ impl<T, M> Batcher<T, M> {
         }
         let interval = self.limits.flush_interval;
         if uploads > 0 {
-            return Some(first.at + interval);
+            return Some(self.thrift.due(first.at, first.at + interval));
         }
-        if self.is_everyone_here() {
-            return Some(Instant::default());
+        if !self.is_everyone_here() {
+            let at = first.at + interval / IDLE_SHARE;
+            return Some(self.thrift.due(first.at, at));
         }
-        Some(first.at + interval / IDLE_SHARE)
+        let paid = self.thrift.due(first.at, Instant::default());
+        if self.bytes < WORTH_BYTES {
+            return Some(paid);
+        }
+        Some(paid.min(self.silent_at()?))
+    }
+
+    /// From when on nobody comes any more, if nobody does until then.
+    fn silent_at(&self) -> Option<Instant> {
+        let (first, last) = (self.waiting.front()?, self.waiting.back()?);
+        let gaps = u32::try_from(self.waiting.len() - 1).unwrap_or(u32::MAX);
+        let usual = last.at.since(first.at) / gaps.max(1);
+        let silence = (usual * SILENCE).max(self.limits.flush_interval / IDLE_SHARE);
+        Some(last.at + silence)
     }
 
     /// True if the waiting requests fill a file.
@@ -113,7 +143,7 @@ impl<T, M> Batcher<T, M> {
 
     /// Takes the requests of the next file, which is due, oldest first. `unsettled` is the number
     /// of requests in files cut before.
-    pub fn cut(&mut self, unsettled: usize) -> Vec<Write<T, M>> {
+    pub fn cut(&mut self, now: Instant, unsettled: usize) -> Vec<Write<T, M>> {
         self.crowds[self.oldest_crowd] = self.waiting.len() + unsettled;
         self.oldest_crowd = (self.oldest_crowd + 1) % CROWDS;
         let mut taken = Vec::new();
@@ -130,6 +160,7 @@ impl<T, M> Batcher<T, M> {
         }
         self.bytes -= bytes;
         self.batches -= batches;
+        self.thrift.done(now, bytes);
         taken
     }
 

@@ -131,7 +131,7 @@ impl<T, M> Sequence<T, M> {
         let is_due = |due: Instant| due <= now;
         while self.batcher.due(self.uploads).is_some_and(is_due) {
             let unsettled = self.files.values().map(File::requests).sum();
-            let writes = self.batcher.cut(unsettled);
+            let writes = self.batcher.cut(now, unsettled);
             let id = FileId {
                 incarnation,
                 number: self.next_number,

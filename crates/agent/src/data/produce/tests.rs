@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host::clock::Instant;
 use host::rng::Rng;
+use host::thrift;
 use meta::commit::{BatchOutcome, CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId};
 
@@ -17,6 +18,11 @@ const LIMITS: Limits = Limits {
     flush_bytes: 400,
     batches_max: usize::MAX,
     flush_interval: Duration::from_millis(8),
+    thrift: thrift::Limits {
+        per_second: 0,
+        per_mib: 1,
+        wait_max: Duration::from_millis(80),
+    },
     uploads_max: 4,
 };
 
@@ -195,6 +201,68 @@ fn a_file_is_full_with_as_many_batches_as_a_commit_holds() {
     assert!(handle(&mut sequence, 0, request(3, 1)).is_empty());
     assert_eq!(cut_sizes(&handle(&mut sequence, 0, request(4, 9))), [1, 9]);
     assert!(handle(&mut sequence, 100, Event::Timer).is_empty());
+}
+
+#[test]
+fn a_trickle_that_lasts_is_cut_as_often_as_is_paid_for_and_a_full_file_at_once() {
+    let mut limits = LIMITS;
+    limits.thrift.per_second = 10;
+    let mut sequence = Sequence::new(limits, 1);
+    handle(&mut sequence, 0, Event::Registered(Incarnation(1)));
+    let request = |now, count| {
+        let batches = (0..count).map(|_| batch(1, 0)).collect();
+        Event::Write(write(0, 1, at(now), batches))
+    };
+    // Ten a second, saved up for four seconds, pay for 18 files at 2.2 each.
+    for number in 0..18 {
+        assert!(handle(&mut sequence, 0, request(0, 1)).is_empty());
+        assert_eq!(cut_sizes(&handle(&mut sequence, 1, Event::Timer)), [1]);
+        settle(&mut sequence, number, 1);
+    }
+    // The next waits for its 2.2 until 181, or for the longest wait of 80.
+    assert!(handle(&mut sequence, 10, request(10, 1)).is_empty());
+    assert_eq!(sequence.deadline(), Some(at(90)));
+    assert_eq!(cut_sizes(&handle(&mut sequence, 90, Event::Timer)), [1]);
+    settle(&mut sequence, 18, 1);
+    // 220 ms later there is enough for another.
+    assert!(handle(&mut sequence, 290, request(290, 1)).is_empty());
+    assert_eq!(sequence.deadline(), Some(at(310)));
+    assert_eq!(cut_sizes(&handle(&mut sequence, 310, Event::Timer)), [1]);
+    settle(&mut sequence, 19, 1);
+    assert!(handle(&mut sequence, 320, request(320, 1)).is_empty());
+    assert_eq!(cut_sizes(&handle(&mut sequence, 321, request(321, 3))), [4]);
+}
+
+#[test]
+fn producers_that_can_send_no_more_do_not_wait_for_a_budget_with_files_that_are_worth_it() {
+    let mut limits = Limits {
+        flush_bytes: u64::MAX,
+        ..LIMITS
+    };
+    limits.thrift.per_second = 10;
+    // Too little; enough, at one time; enough, but at such a pace that a third may follow.
+    for (kib, second, due) in [(31, 100, 180), (32, 100, 101), (32, 110, 180)] {
+        let mut sequence = Sequence::new(limits, 1);
+        handle(&mut sequence, 0, Event::Registered(Incarnation(1)));
+        let request = |now| {
+            let bytes = Bytes::from(vec![0; kib << 10]);
+            let batch = Batch {
+                bytes,
+                ..batch(1, 0)
+            };
+            Event::Write(write(0, 1, at(now), vec![batch]))
+        };
+        // Two producers, until the budget is spent.
+        for number in 0..40 {
+            handle(&mut sequence, 0, request(0));
+            handle(&mut sequence, 0, request(0));
+            handle(&mut sequence, 100, Event::Timer);
+            settle(&mut sequence, number, 2);
+        }
+        assert!(handle(&mut sequence, 100, request(100)).is_empty());
+        assert!(handle(&mut sequence, second, request(second)).is_empty());
+        assert_eq!(sequence.deadline(), Some(at(due)), "{kib} KiB, {second}");
+    }
 }
 
 #[test]
@@ -493,10 +561,13 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
+        let mut limits = LIMITS;
+        // In every second world files cost more than there is.
+        limits.thrift.per_second = 40 * (seed % 2);
         World {
             rng: Rng::seeded(seed),
             now: 0,
-            sequence: Sequence::new(LIMITS, seed),
+            sequence: Sequence::new(limits, seed),
             model: Model::default(),
             flights: vec![Flight::Register],
             incarnation: 0,
