@@ -31,7 +31,7 @@ const MEASURES: [Measure; 2] = [
 
 /// Runs every load whose name contains `filter` on both builds, `effort.runs` pairs of each, and prints a table. An
 /// error if this build is worse in any row.
-pub async fn run(programs: &Programs, other: &Path, effort: Effort, filter: &str) -> Result<()> {
+pub async fn run(programs: &Programs, other: &Path, effort: &Effort, filter: &str) -> Result<()> {
     ensure!(
         effort.runs >= 2,
         "a comparison needs at least two pairs: --runs {PAIRS_MIN} or more gives verdicts"
@@ -81,7 +81,7 @@ fn verdict(is_worse: bool, pairs: usize) -> &'static str {
 async fn pairs(
     programs: &Programs,
     others: &Programs,
-    effort: Effort,
+    effort: &Effort,
     scenario: &Scenario,
 ) -> Result<Vec<(Figures, Figures)>> {
     let mut pairs = Vec::new();

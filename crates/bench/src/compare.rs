@@ -20,7 +20,7 @@ const IDLE: &str = "idle";
 const IDLE_WATCHED: Duration = Duration::from_secs(30);
 
 /// How long and how often to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Effort {
     /// Runs of each load on each server.
     pub runs: usize,
@@ -28,6 +28,18 @@ pub struct Effort {
     pub measured: Duration,
     /// Unmeasured load before that; a JVM needs some 25 s once.
     pub warm_up: Duration,
+    /// `NAME=VALUE` settings of Seaway in addition to those of every run.
+    pub settings: Vec<String>,
+}
+
+impl Effort {
+    fn options(&self, put_delay_millis: u64) -> SeawayOptions {
+        SeawayOptions {
+            put_delay_millis,
+            settings: self.settings.clone(),
+            has_defaults: false,
+        }
+    }
 }
 
 /// A load and the servers it is for.
@@ -52,7 +64,7 @@ pub(crate) struct Figures {
 }
 
 /// Runs everything whose name contains `filter` and prints the tables.
-pub async fn run(programs: &Programs, effort: Effort, filter: &str) -> Result<()> {
+pub async fn run(programs: &Programs, effort: &Effort, filter: &str) -> Result<()> {
     print_limits(effort).await?;
     println!(
         "\n| load | server | MiB/s in | MiB/s out, each reader | CPU-s/GiB | bucket's CPU-s/GiB \
@@ -87,7 +99,7 @@ async fn print_idle(programs: &Programs) -> Result<()> {
     Ok(())
 }
 
-async fn print_limits(effort: Effort) -> Result<()> {
+async fn print_limits(effort: &Effort) -> Result<()> {
     let (rate, cpu) = limits::loopback(effort.measured.min(Duration::from_secs(3))).await?;
     println!("loopback, one stream: {rate:.0} MiB/s, {cpu:.2} CPU-s/GiB for both ends");
     let [address] = free_addresses()?;
@@ -113,7 +125,7 @@ async fn print_limits(effort: Effort) -> Result<()> {
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
 
-fn produce_load(effort: Effort, connections: usize, in_flight: usize, batch: usize) -> Load {
+fn produce_load(effort: &Effort, connections: usize, in_flight: usize, batch: usize) -> Load {
     Load {
         address: ([127, 0, 0, 1], 0).into(),
         topic: "load".to_owned(),
@@ -132,22 +144,19 @@ fn produce_load(effort: Effort, connections: usize, in_flight: usize, batch: usi
 const LARGE: usize = 1 << 20;
 const SMALL: usize = 16 << 10;
 
-pub(crate) fn scenarios(effort: Effort) -> Vec<Scenario> {
+pub(crate) fn scenarios(effort: &Effort) -> Vec<Scenario> {
     let produce =
         |connections, in_flight, batch| produce_load(effort, connections, in_flight, batch);
     let plain = |name, load| Scenario {
         name,
         load,
-        seaway: SeawayOptions::default(),
+        seaway: effort.options(0),
         with_kafka: true,
     };
     let slow = |name, load, put_delay_millis| Scenario {
         name,
         load,
-        seaway: SeawayOptions {
-            put_delay_millis,
-            settings: Vec::new(),
-        },
+        seaway: effort.options(put_delay_millis),
         with_kafka: false,
     };
     let paced = |load: Load, mib: u64| Load {
@@ -202,7 +211,7 @@ pub(crate) fn scenarios(effort: Effort) -> Vec<Scenario> {
     ]
 }
 
-async fn measure(programs: &Programs, effort: Effort, scenario: &Scenario) -> Result<()> {
+async fn measure(programs: &Programs, effort: &Effort, scenario: &Scenario) -> Result<()> {
     let mut seaway = Vec::new();
     let mut kafka = Vec::new();
     for run in 0..effort.runs {

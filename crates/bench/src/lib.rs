@@ -3,6 +3,7 @@
 pub mod against;
 pub mod compare;
 pub mod connection;
+pub mod http;
 pub mod latency;
 pub mod limits;
 pub mod load;
@@ -11,3 +12,4 @@ pub mod readers;
 pub mod s3;
 pub mod servers;
 pub mod tails;
+pub mod trickle;

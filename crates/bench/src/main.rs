@@ -11,6 +11,7 @@ use bench::load::{self, Load};
 use bench::readers;
 use bench::servers::Programs;
 use bench::tails;
+use bench::trickle;
 use clap::{Parser, Subcommand};
 
 /// Loads and comparisons.
@@ -44,7 +45,12 @@ enum Verb {
         /// ten pairs on (--runs 10) each row has a verdict, and the exit code says whether any is worse.
         #[arg(long, conflicts_with = "kafka")]
         against: Option<PathBuf>,
+        /// A setting of Seaway, in all runs; may be given again.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
     },
+    /// What a lasting trickle of records costs in requests to the bucket, and what a rare record waits; prints a table.
+    Trickle(Trickle),
     /// What the tail of a bucket's latency, its errors and its absence do to Seaway; prints a table.
     Tails {
         /// Seconds in which acknowledgements are measured, for each fault.
@@ -106,6 +112,31 @@ enum Verb {
     },
 }
 
+/// How to measure a trickle.
+#[derive(clap::Args)]
+struct Trickle {
+    #[arg(long, default_value_t = 100)]
+    records_per_second: u64,
+    /// Milliseconds that every PUT takes.
+    #[arg(long, default_value_t = 30)]
+    put_delay_ms: u64,
+    /// Seconds measured, after ten of load.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// A setting of Seaway; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// The server, if it is not the one beside this program.
+    #[arg(long)]
+    seaway: Option<PathBuf>,
+    /// An agent that runs already; given several times, the records are spread over them.
+    #[arg(long, value_name = "HOST:PORT", requires = "s3")]
+    agent: Vec<SocketAddr>,
+    /// The S3 server under those agents.
+    #[arg(long, value_name = "HOST:PORT", requires = "agent")]
+    s3: Option<SocketAddr>,
+}
+
 fn main() -> Result<()> {
     // One thread: on a small machine a generator that hops between cores costs more than it loads.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -123,18 +154,20 @@ async fn run(verb: Verb) -> Result<()> {
             only,
             kafka,
             against,
+            set,
         } => {
             let effort = Effort {
                 runs,
                 measured: Duration::from_secs(seconds),
                 warm_up: Duration::from_secs(warm_up),
+                settings: set,
             };
-            compared(&programs(kafka)?, effort, &only, against).await
+            compared(&programs(kafka)?, &effort, &only, against).await
         }
+        Verb::Trickle(arguments) => trickled(arguments).await,
         Verb::Tails { seconds, only } => {
             let programs = programs(None)?;
-            let measured = Duration::from_secs(seconds);
-            let result = tails::run(&programs, measured, &only).await;
+            let result = tails::run(&programs, Duration::from_secs(seconds), &only).await;
             clean(&programs, result)
         }
         Verb::TailReaders {
@@ -145,8 +178,7 @@ async fn run(verb: Verb) -> Result<()> {
             warm_up,
             seaway,
         } => {
-            let mut programs = programs(None)?;
-            programs.seaway = seaway.unwrap_or(programs.seaway);
+            let programs = programs_of(seaway)?;
             let effort = readers::Effort {
                 partitions,
                 readers,
@@ -154,8 +186,7 @@ async fn run(verb: Verb) -> Result<()> {
                 measured: Duration::from_secs(seconds),
                 warm_up: Duration::from_secs(warm_up),
             };
-            let result = readers::run(&programs, effort).await;
-            clean(&programs, result)
+            clean(&programs, readers::run(&programs, effort).await)
         }
         Verb::Load {
             address,
@@ -168,7 +199,7 @@ async fn run(verb: Verb) -> Result<()> {
             mib_per_second,
             seconds,
         } => {
-            let load = Load {
+            one_load(&Load {
                 address,
                 topic,
                 partitions,
@@ -179,15 +210,31 @@ async fn run(verb: Verb) -> Result<()> {
                 bytes_per_second: mib_per_second.map(|rate| rate << 20),
                 warm_up: Duration::from_secs(1),
                 measured: Duration::from_secs(seconds),
-            };
-            one_load(&load).await
+            })
+            .await
         }
     }
 }
 
+async fn trickled(arguments: Trickle) -> Result<()> {
+    let programs = programs_of(arguments.seaway)?;
+    let effort = trickle::Effort {
+        records_per_second: arguments.records_per_second,
+        put_delay_millis: arguments.put_delay_ms,
+        settings: arguments.set,
+        measured: Duration::from_secs(arguments.seconds),
+    };
+    let running = arguments.s3.map(|bucket| trickle::Running {
+        agents: arguments.agent,
+        bucket,
+    });
+    let result = trickle::run(&programs, &effort, running).await;
+    clean(&programs, result)
+}
+
 async fn compared(
     programs: &Programs,
-    effort: Effort,
+    effort: &Effort,
     only: &str,
     against: Option<PathBuf>,
 ) -> Result<()> {
@@ -196,6 +243,13 @@ async fn compared(
         None => compare::run(programs, effort, only).await,
     };
     clean(programs, result)
+}
+
+/// The programs beside this one, but for the server if another is given.
+fn programs_of(seaway: Option<PathBuf>) -> Result<Programs> {
+    let mut programs = programs(None)?;
+    programs.seaway = seaway.unwrap_or(programs.seaway);
+    Ok(programs)
 }
 
 /// Finds the programs beside this one, and makes a directory for their output.

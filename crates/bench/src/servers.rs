@@ -52,6 +52,8 @@ pub struct SeawayOptions {
     pub put_delay_millis: u64,
     /// `NAME=VALUE` settings in addition to those of every run.
     pub settings: Vec<String>,
+    /// True for a server whose other settings have their defaults.
+    pub has_defaults: bool,
 }
 
 /// Starts Seaway as a new user would: with default settings and a directory as bucket.
@@ -258,7 +260,11 @@ fn start_seaway(
         "s3://bench/{name}?endpoint=http://{bucket}&region=local&allow_http=true"
     ));
     let own = options.settings.iter().map(|setting| &**setting);
-    for setting in SEAWAY_SETTINGS.iter().copied().chain(own) {
+    let of_every_run = match options.has_defaults {
+        true => &[],
+        false => SEAWAY_SETTINGS,
+    };
+    for setting in of_every_run.iter().copied().chain(own) {
         command.arg("--set").arg(setting);
     }
     command

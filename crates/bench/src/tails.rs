@@ -6,10 +6,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use anyhow::{Context, Result, ensure};
 
+use crate::http::ask;
 use crate::load::{self, Load, Outcome};
 use crate::s3::{Effect, Kind, Rule};
 use crate::servers::{Peer, Programs, SeawayOptions};
@@ -33,6 +32,14 @@ const OUTAGE: Duration = Duration::from_secs(20);
 const TRIERS: usize = 4;
 /// A limit beyond anything that is measured.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Files wait for nothing that the bucket's latency does not explain.
+fn options() -> SeawayOptions {
+    SeawayOptions {
+        settings: vec!["flush.requests.per.second=0".to_owned()],
+        ..SeawayOptions::default()
+    }
+}
 
 fn rules(faults: Vec<Rule>) -> Vec<Rule> {
     let put = Effect::Delay {
@@ -122,7 +129,7 @@ async fn restarts(programs: &Programs, filter: &str) -> Result<()> {
     if !cases.iter().any(|(name, ..)| name.contains(filter)) {
         return Ok(());
     }
-    let mut peer = Peer::seaway(programs, "restart", &SeawayOptions::default())?;
+    let mut peer = Peer::seaway(programs, "restart", &options())?;
     fill(&peer).await?;
     for (name, faults, aim) in cases {
         if !name.contains(filter) {
@@ -147,7 +154,7 @@ async fn start(programs: &Programs, name: &str) -> Result<Peer> {
             }
         })
         .collect();
-    let peer = Peer::seaway(programs, &name, &SeawayOptions::default())?;
+    let peer = Peer::seaway(programs, &name, &options())?;
     load::create_topic(peer.address(), TOPIC, PARTITIONS).await?;
     Ok(peer)
 }
@@ -235,7 +242,7 @@ async fn restart(programs: &Programs, peer: &mut Peer) -> Result<f64> {
 }
 
 async fn is_ready(http: SocketAddr) -> bool {
-    matches!(ask(http, "GET", "/readyz", "").await, Ok(200))
+    matches!(ask(http, "GET", "/readyz", "").await, Ok((200, _)))
 }
 
 /// Yields the seconds from the end of an outage to the first acknowledgement.
@@ -280,25 +287,8 @@ async fn try_on(address: SocketAddr, partition: i32, told: tokio::sync::watch::S
 
 /// Replaces the fault rules of the S3 server.
 async fn set(bucket: SocketAddr, rules: &[Rule]) -> Result<()> {
-    let status = ask(bucket, "PUT", "/_control", &serde_json::to_string(rules)?).await?;
+    let rules = serde_json::to_string(rules)?;
+    let (status, _) = ask(bucket, "PUT", "/_control", &rules).await?;
     ensure!(status == 204, "the S3 server answers {status} to rules");
     Ok(())
-}
-
-/// Sends a request over HTTP and yields the status of its answer.
-async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let Some(status) = answer.split(' ').nth(1) else {
-        bail!("{address} gave no answer over HTTP");
-    };
-    Ok(status.parse()?)
 }

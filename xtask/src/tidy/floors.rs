@@ -67,7 +67,9 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "seaway",
         &[
-            &["address", "data_dir", "output", "runtime", "settings"],
+            &[
+                "address", "data_dir", "output", "runtime", "settings", "spending",
+            ],
             &["health", "http", "logging", "tuning"],
             &["admission", "pages", "running"],
             &["cluster", "family"],
@@ -81,6 +83,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
 const PURE: &[&str] = &[
     "wire/src/",
     "meta/src/",
+    "host/src/allowance.rs",
+    "host/src/thrift.rs",
     "rpc/src/call.rs",
     "rpc/src/encoding",
     "rpc/src/error.rs",
