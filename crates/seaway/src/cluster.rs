@@ -86,8 +86,7 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     };
     let bucket = &admitted.bucket;
     let is_billed = bucket.is_remote();
-    let settings =
-        tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed);
+    let settings = tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed);
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (control, control_tasks) =
         control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));

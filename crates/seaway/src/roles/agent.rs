@@ -70,10 +70,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     health.serving(Parts {
         control: None,
         agent: Some(agent.probe()),
-        spending: Spending::watch(
-            Arc::clone(&admitted.counters),
-            admitted.bucket.is_remote(),
-        ),
+        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.bucket.is_remote()),
         bucket: Arc::clone(&admitted.counters),
     });
     Ok(Agent {

@@ -115,10 +115,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
         agent: None,
-        spending: Spending::watch(
-            Arc::clone(&admitted.counters),
-            admitted.bucket.is_remote(),
-        ),
+        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.bucket.is_remote()),
         bucket: Arc::clone(&admitted.counters),
     });
     Ok(Control {
