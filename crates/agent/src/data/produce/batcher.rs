@@ -35,6 +35,11 @@ const WORTH_BYTES: u64 = 64 << 10;
 /// file: requests that come by themselves, whether or not earlier ones are answered, leave so long
 /// a gap once in 3,000 at random.
 const SILENCE: u32 = 8;
+/// Nor is the silence shorter than this share of the time that the last file took until its
+/// producers were answered: so little more makes them hardly slower.
+const SILENCE_SHARE: u32 = 8;
+/// A timer does not tell shorter times, so a silence that would be shorter is not waited for.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -61,6 +66,8 @@ pub struct Batcher<T, M> {
     crowds: [usize; CROWDS],
     /// Index of the oldest of `crowds`.
     oldest_crowd: usize,
+    /// From the cut of the file that was committed last to its commit.
+    took: Duration,
     thrift: Thrift,
 }
 
@@ -75,6 +82,7 @@ impl<T, M> Batcher<T, M> {
             // Unknown at first, so no file counts as complete.
             crowds: [usize::MAX; CROWDS],
             oldest_crowd: 0,
+            took: limits.flush_interval,
             thrift: Thrift::new(limits.thrift, FILE_PRICE),
         }
     }
@@ -125,8 +133,16 @@ impl<T, M> Batcher<T, M> {
         let (first, last) = (self.waiting.front()?, self.waiting.back()?);
         let gaps = u32::try_from(self.waiting.len() - 1).unwrap_or(u32::MAX);
         let usual = last.at.since(first.at) / gaps.max(1);
-        let silence = (usual * SILENCE).max(self.limits.flush_interval / IDLE_SHARE);
-        Some(last.at + silence)
+        let silence = (usual * SILENCE).max(self.took / SILENCE_SHARE);
+        Some(match silence < SHORTEST {
+            true => last.at,
+            false => last.at + silence,
+        })
+    }
+
+    /// Notes that a file was committed, `took` after its cut.
+    pub fn committed(&mut self, took: Duration) {
+        self.took = took;
     }
 
     /// True if the waiting requests fill a file.

@@ -63,6 +63,7 @@ pub(super) struct Owner {
 #[derive(Debug)]
 pub(super) struct File<T, M> {
     pub(super) cut: Arc<Cut>,
+    pub(super) cut_at: Instant,
     pub(super) stage: Stage,
     /// Calls made so far.
     pub(super) attempts: u32,
@@ -79,7 +80,7 @@ pub(super) struct File<T, M> {
 
 impl<T, M> File<T, M> {
     /// Sorts the batches of `writes` into a file.
-    pub(super) fn cut(file: FileId, nonce: u32, writes: Vec<Write<T, M>>) -> Self {
+    pub(super) fn cut(now: Instant, file: FileId, nonce: u32, writes: Vec<Write<T, M>>) -> Self {
         let mut requests = Vec::with_capacity(writes.len());
         let mut placed: Vec<(Batch, Owner)> = Vec::with_capacity(writes.len());
         let mut pinned_bytes = 0;
@@ -106,6 +107,7 @@ impl<T, M> File<T, M> {
                 batches,
                 pinned_bytes,
             }),
+            cut_at: now,
             stage: Stage::Uploading,
             attempts: 0,
             commit_was_sent: false,

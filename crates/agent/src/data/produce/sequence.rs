@@ -139,7 +139,7 @@ impl<T, M> Sequence<T, M> {
             self.next_number += 1;
             self.uploads += 1;
             let nonce = (self.rng.next_u64() >> 32) as u32;
-            let file = File::cut(id, nonce, writes);
+            let file = File::cut(now, id, nonce, writes);
             effects.push(Effect::Upload(Arc::clone(&file.cut)));
             self.files.insert(id.number, file);
         }
@@ -246,7 +246,7 @@ impl<T, M> Sequence<T, M> {
         };
         match result {
             Ok(FileReply::Committed { outcomes }) => {
-                self.committed(id, &outcomes, effects);
+                self.committed(now, id, &outcomes, effects);
                 self.repeat_now(now);
             }
             Ok(FileReply::Skipped) => {
@@ -278,10 +278,17 @@ impl<T, M> Sequence<T, M> {
         file.pause_until(now + REPEAT.after(file.attempts, &mut self.rng));
     }
 
-    fn committed(&mut self, id: FileId, outcomes: &[BatchOutcome], effects: &mut Vec<Effect<T>>) {
+    fn committed(
+        &mut self,
+        now: Instant,
+        id: FileId,
+        outcomes: &[BatchOutcome],
+        effects: &mut Vec<Effect<T>>,
+    ) {
         let Some(file) = self.files.remove(&id.number) else {
             return;
         };
+        self.batcher.committed(now.since(file.cut_at));
         file.answer_committed(outcomes, effects);
         effects.push(Effect::Settled {
             file: id,
