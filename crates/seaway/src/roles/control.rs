@@ -55,17 +55,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let whose = Whose::Expected(None);
     let admitted = admission::admit(&plan.bucket, &whose, health).await?;
     health.waiting("reading the journal");
-    let identity = tuning::Identity {
-        name: &plan.name,
-        address: &plan.address,
-        is_alone: false,
-    };
-    let settings = tuning::control(
-        &plan.settings,
-        &admitted.cluster_id,
-        &identity,
-        admitted.bucket.is_remote(),
-    );
+    let settings = settings(&plan, &admitted);
     let bucket = &admitted.bucket;
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
@@ -125,6 +115,16 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         refused,
         _others: others,
     })
+}
+
+fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
+    let identity = tuning::Identity {
+        name: &plan.name,
+        address: &plan.address,
+        is_alone: false,
+    };
+    let is_billed = admitted.bucket.is_remote();
+    tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed)
 }
 
 /// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
