@@ -1,21 +1,55 @@
 //! The shell around [`crate::presence`]: agents keep a call open at the leader, and those that are gone are fenced. It decides
 //! nothing.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use journal::node::{ProposeError, Refusal};
 use meta::command::Command;
 use meta::ids::Incarnation;
 use rpc::Error;
+use tokio::sync::Notify;
 
 use crate::node::Node;
-use crate::presence::Presence;
+use crate::presence::{Presence, Settings};
 
 /// How long an agent's call is kept open.
 const HOLD: Duration = Duration::from_secs(2);
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same while an agent is lost, whose address is tried each time; and how long such a try may take.
+const TRY_EVERY: Duration = Duration::from_millis(20);
+
+/// The agents that are there, and a sign that one was lost.
+pub(crate) struct Attendance {
+    presence: Mutex<Presence>,
+    lost: Notify,
+}
+
+impl Attendance {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Attendance {
+            presence: Mutex::new(Presence::new(settings)),
+            lost: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is time to look who is gone.
+    async fn look_is_due(&self) {
+        let is_one_lost = !self.lock().lost_ones().is_empty();
+        if is_one_lost {
+            host::clock::sleep(TRY_EVERY).await;
+            return;
+        }
+        // The wait ends either way.
+        let _ended = host::clock::timeout(LOOK_EVERY, self.lost.notified()).await;
+    }
+}
 
 /// An agent's call while it is open. Dropped before it is answered, it was lost.
 struct Open<'a> {
@@ -27,26 +61,23 @@ struct Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let now = host::clock::now();
-        let Some(mut presence) = self.node.presence() else {
+        let Some(attendance) = &self.node.attendance else {
             return;
         };
-        match self.is_answered {
-            true => presence.answered(now, self.incarnation),
-            false => presence.lost(now, self.incarnation),
+        if self.is_answered {
+            attendance.lock().answered(now, self.incarnation);
+            return;
         }
+        attendance.lock().lost(now, self.incarnation);
+        attendance.lost.notify_one();
     }
 }
 
 impl Node {
-    fn presence(&self) -> Option<MutexGuard<'_, Presence>> {
-        let presence = self.presence.as_ref()?;
-        Some(presence.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Keeps an agent's call open for a while, as long as this node leads.
     pub(crate) async fn attend(&self, incarnation: Incarnation) -> Result<(), Error> {
-        if let Some(mut presence) = self.presence() {
-            presence.calls(host::clock::now(), incarnation);
+        if let Some(attendance) = &self.attendance {
+            attendance.lock().calls(host::clock::now(), incarnation);
         }
         let mut open = Open {
             node: self,
@@ -67,21 +98,22 @@ impl Node {
 
 /// Fences agents that are gone, while this node leads, for ever.
 pub(crate) async fn fence(node: Arc<Node>) {
+    let Some(attendance) = &node.attendance else {
+        return;
+    };
     loop {
-        host::clock::sleep(LOOK_EVERY).await;
+        attendance.look_is_due().await;
         let leads = node.leads();
-        let gone = {
-            let alive = match leads {
-                true => {
-                    node.with_state(|state| state.agents().map(|agent| agent.incarnation).collect())
-                }
-                false => Vec::new(),
-            };
-            let Some(mut presence) = node.presence() else {
-                return;
-            };
-            presence.gone(host::clock::now(), leads, alive)
+        if leads {
+            try_lost_ones(&node, attendance).await;
+        }
+        let alive = match leads {
+            true => {
+                node.with_state(|state| state.agents().map(|agent| agent.incarnation).collect())
+            }
+            false => Vec::new(),
         };
+        let gone = attendance.lock().gone(host::clock::now(), leads, alive);
         for incarnation in gone {
             let name = node.with_state(|state| {
                 let mut agents = state.agents();
@@ -98,4 +130,36 @@ pub(crate) async fn fence(node: Arc<Node>) {
             }
         }
     }
+}
+
+/// Tries whether somebody listens where clients find the agents that are lost. One that a machine refuses has ended; any other
+/// outcome says nothing, since a control node need not reach the addresses that clients do.
+async fn try_lost_ones(node: &Node, attendance: &Attendance) {
+    let lost = attendance.lock().lost_ones();
+    let tries = lost.into_iter().map(|incarnation| async move {
+        let (host, port) = node.with_state(|state| {
+            let mut agents = state.agents();
+            let agent = agents.find(|agent| agent.incarnation == incarnation)?;
+            Some((agent.host.clone(), agent.port))
+        })?;
+        let refuses = host::clock::timeout(TRY_EVERY, refuses(&host, port)).await;
+        refuses.is_ok_and(|refuses| refuses).then_some(incarnation)
+    });
+    for incarnation in futures::future::join_all(tries).await.into_iter().flatten() {
+        attendance.lock().refused(incarnation);
+    }
+}
+
+/// Whether all addresses of a host refuse connections.
+async fn refuses(host: &str, port: u16) -> bool {
+    let Ok(addresses) = host::net::resolve(host, port).await else {
+        return false;
+    };
+    for address in addresses {
+        let dialled = host::net::dial(&address.to_string()).await;
+        if !dialled.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            return false;
+        }
+    }
+    true
 }

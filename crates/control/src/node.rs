@@ -1,6 +1,5 @@
 //! One running control node: what answers, commands and chores share. It must not know how it was started.
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 
 use journal::node::Role;
@@ -9,11 +8,11 @@ use meta::State;
 use meta::command::ControlNode;
 use rpc::Position;
 
+use crate::attend::Attendance;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
-use crate::presence::Presence;
 
 /// A running control node.
 pub struct Node {
@@ -21,7 +20,7 @@ pub struct Node {
     pub(crate) groups: groups::Client,
     pub(crate) notices: Followers,
     /// The agents that are there; `None` if none is ever fenced for being away.
-    pub(crate) presence: Option<Mutex<Presence>>,
+    pub(crate) attendance: Option<Attendance>,
     /// What it was started with.
     pub(crate) wanted: Wanted,
     /// What it registers as.

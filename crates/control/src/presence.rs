@@ -1,8 +1,8 @@
 //! Which agents are there: whom the leader hears, whom it has lost, and whom it is to fence. Sans-IO; it must not know how agents
 //! are heard. Fencing is always safe: an agent that is alive registers anew. It only must not be hasty.
 //!
-//! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again; one that is silent, a
-//! while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
+//! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again, unless nobody listens at
+//! its address any more; one that is silent, a while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +28,8 @@ struct Heard {
     open: u32,
     at: Instant,
     is_lost: bool,
+    /// Since it is lost, nobody listens at its address.
+    is_refused: bool,
 }
 
 /// The agents as the leader hears them.
@@ -56,10 +58,12 @@ impl Presence {
             open: 0,
             at: now,
             is_lost: false,
+            is_refused: false,
         });
         heard.open += 1;
         heard.at = now;
         heard.is_lost = false;
+        heard.is_refused = false;
     }
 
     /// A call of an agent was answered, so that it calls again.
@@ -78,6 +82,19 @@ impl Presence {
             heard.at = now;
             // A later call may have come before the end of an earlier one was noticed.
             heard.is_lost = is_lost && heard.open == 0;
+        }
+    }
+
+    /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their address.
+    pub fn lost_ones(&self) -> Vec<Incarnation> {
+        let lost = self.heard.iter().filter(|(_, heard)| heard.is_lost);
+        lost.map(|(incarnation, _)| *incarnation).collect()
+    }
+
+    /// Nobody listens at the address of an agent that is lost: its process has ended, and it is not waited for.
+    pub fn refused(&mut self, incarnation: Incarnation) {
+        if let Some(heard) = self.heard.get_mut(&incarnation) {
+            heard.is_refused = heard.is_lost;
         }
     }
 
@@ -112,6 +129,7 @@ impl Presence {
             let heard = self.heard.get(&incarnation).copied();
             let (at, patience) = match heard {
                 Some(heard) if heard.open > 0 => (now, self.settings.silence_max),
+                Some(heard) if heard.is_refused => (now, Duration::ZERO),
                 Some(heard) if heard.is_lost => (heard.at.max(since), self.settings.lost_for),
                 Some(heard) => (heard.at.max(since), self.settings.silence_max),
                 None => (since, self.settings.silence_max),
@@ -194,6 +212,25 @@ mod tests {
         assert_eq!(bench.listen(200), BTreeMap::new());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(1_000), [(TWO, 100)].into());
+    }
+
+    #[test]
+    fn who_is_lost_and_listens_no_more_is_gone_at_once() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        bench.presence.refused(ONE);
+        assert_eq!(bench.look(true), [], "its call is open");
+        bench.presence.lost(bench.now, ONE);
+        assert_eq!(bench.presence.lost_ones(), [ONE]);
+        assert_eq!(bench.look(true), []);
+        bench.presence.refused(ONE);
+        assert_eq!(bench.look(true), [ONE]);
+        // It comes back.
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(bench.presence.lost_ones(), []);
+        assert_eq!(bench.look(true), []);
+        bench.presence.lost(bench.now, ONE);
+        assert_eq!(bench.look(true), []);
     }
 
     #[test]

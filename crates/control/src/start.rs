@@ -2,7 +2,7 @@
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
@@ -19,7 +19,7 @@ use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
-use crate::attend;
+use crate::attend::{self, Attendance};
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;
@@ -27,7 +27,7 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
-use crate::presence::{self, Presence};
+use crate::presence;
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -107,9 +107,7 @@ impl Node {
             replica,
             groups,
             notices,
-            presence: settings
-                .presence
-                .map(|settings| Mutex::new(Presence::new(settings))),
+            attendance: settings.presence.map(Attendance::new),
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),
         });
