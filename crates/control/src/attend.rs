@@ -2,17 +2,16 @@
 //! nothing.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use journal::node::{ProposeError, Refusal};
 use meta::command::Command;
 use meta::ids::Incarnation;
 use rpc::Error;
-use tokio::sync::Notify;
 
+use crate::attendance::Attendance;
 use crate::node::Node;
-use crate::presence::{Presence, Settings};
 
 /// How long an agent's call is kept open.
 const HOLD: Duration = Duration::from_secs(2);
@@ -20,36 +19,6 @@ const HOLD: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The same while an agent is lost, whose address is tried each time; and how long such a try may take.
 const TRY_EVERY: Duration = Duration::from_millis(20);
-
-/// The agents that are there, and a sign that one was lost.
-pub(crate) struct Attendance {
-    presence: Mutex<Presence>,
-    lost: Notify,
-}
-
-impl Attendance {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Attendance {
-            presence: Mutex::new(Presence::new(settings)),
-            lost: Notify::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until it is time to look who is gone.
-    async fn look_is_due(&self) {
-        let is_one_lost = !self.lock().lost_ones().is_empty();
-        if is_one_lost {
-            host::clock::sleep(TRY_EVERY).await;
-            return;
-        }
-        // The wait ends either way.
-        let _ended = host::clock::timeout(LOOK_EVERY, self.lost.notified()).await;
-    }
-}
 
 /// An agent's call while it is open. Dropped before it is answered, it was lost.
 struct Open<'a> {
@@ -69,7 +38,7 @@ impl Drop for Open<'_> {
             return;
         }
         attendance.lock().lost(now, self.incarnation);
-        attendance.lost.notify_one();
+        attendance.one_is_lost.notify_one();
     }
 }
 
@@ -96,13 +65,24 @@ impl Node {
     }
 }
 
+/// Waits until it is time to look who is gone.
+async fn look_is_due(attendance: &Attendance) {
+    let is_one_lost = !attendance.lock().lost_ones().is_empty();
+    if is_one_lost {
+        host::clock::sleep(TRY_EVERY).await;
+        return;
+    }
+    // The wait ends either way.
+    let _ended = host::clock::timeout(LOOK_EVERY, attendance.one_is_lost.notified()).await;
+}
+
 /// Fences agents that are gone, while this node leads, for ever.
 pub(crate) async fn fence(node: Arc<Node>) {
     let Some(attendance) = &node.attendance else {
         return;
     };
     loop {
-        attendance.look_is_due().await;
+        look_is_due(attendance).await;
         let leads = node.leads();
         if leads {
             try_lost_ones(&node, attendance).await;

@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod attend;
+mod attendance;
 pub mod configs;
 pub mod coordinator;
 mod groups;

@@ -8,7 +8,7 @@ use meta::State;
 use meta::command::ControlNode;
 use rpc::Position;
 
-use crate::attend::Attendance;
+use crate::attendance::Attendance;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;

@@ -19,7 +19,8 @@ use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
-use crate::attend::{self, Attendance};
+use crate::attend;
+use crate::attendance::Attendance;
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;

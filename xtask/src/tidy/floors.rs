@@ -39,7 +39,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "presence",
             ],
             &["machine", "answer"],
-            &["groups"],
+            &["groups", "attendance"],
             &["node"],
             &["attend", "housekeeping"],
             &["service"],
