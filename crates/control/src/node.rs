@@ -14,6 +14,17 @@ use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
 
+/// The node that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leader {
+    /// This node, or one that is not known, or none.
+    NoOther,
+    /// A process that has ended: this one listens at its address.
+    Predecessor,
+    /// Another one, at this address.
+    At(String),
+}
+
 /// A running control node.
 pub struct Node {
     pub(crate) replica: Handle<Machine>,
@@ -75,16 +86,20 @@ impl Node {
         self.with_state(|state| configs::differences(state, &self.wanted.configs))
     }
 
-    /// The address of the node that leads, if it is another that has registered.
-    pub fn leader_elsewhere(&self) -> Option<String> {
-        let leader = self.replica.status().leader?;
-        if leader == self.registration.claims_as {
-            return None;
-        }
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Leader {
+        let status = self.replica.status();
+        let own = &self.registration;
+        let Some(leader) = status.leader.filter(|leader| *leader != own.claims_as) else {
+            return Leader::NoOther;
+        };
         self.with_state(|state| {
             let mut nodes = state.control_nodes();
-            let found = nodes.find(|node| node.claims_as == leader)?;
-            Some(found.address.clone())
+            match nodes.find(|node| node.claims_as == leader) {
+                Some(node) if node.address == own.address => Leader::Predecessor,
+                Some(node) => Leader::At(node.address.clone()),
+                None => Leader::NoOther,
+            }
         })
     }
 

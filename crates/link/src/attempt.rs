@@ -12,6 +12,8 @@ use crate::directory::{Directory, NodeId};
 /// A call that may be asked of all nodes is asked of all if there is no answer for so long: the leader may be gone, or cut off
 /// from its caller (three regions, rule L2).
 const ALL_AFTER: Duration = Duration::from_millis(500);
+/// The others are asked again so often meanwhile, since one of them takes the lead.
+const ALL_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The pause after nobody could answer, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(160);
@@ -158,12 +160,15 @@ impl Attempt {
             Error::NotLeader { leader } => {
                 directory.leads_not(node);
                 let address = leader.and_then(|leader| leader.address);
-                if let Some(told) = address.map(|address| directory.find(&address))
-                    && told != node
-                    && !self.asked.contains(&told)
-                {
-                    directory.leads(told);
-                    return self.ask(told, out);
+                match address.map(|address| directory.find(&address)) {
+                    Some(told) if !self.asked.contains(&told) => {
+                        directory.leads(told);
+                        return self.ask(told, out);
+                    }
+                    // Who is said to lead has said that it does not: the process that did has ended, and
+                    // another has its address.
+                    Some(told) if !self.open.contains(&told) => self.is_leader_away = true,
+                    _ => {}
                 }
                 self.ask_next(now, directory, out);
             }
@@ -201,7 +206,7 @@ impl Attempt {
             return out.push(Effect::Done(Err(self.failure())));
         }
         if self.all_at.is_some_and(|at| at <= now) && !self.open.is_empty() {
-            self.all_at = Some(now + ALL_AFTER);
+            self.all_at = Some(now + ALL_AGAIN_AFTER);
             self.is_leader_away |= self
                 .open
                 .iter()

@@ -94,11 +94,21 @@ fn nodes_that_name_each_other_are_not_asked_in_a_circle() {
     let at_b = bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
     assert_eq!(at_b, [ask(1, false)]);
     let at_c = bench.give(Event::Answered(NodeId(1), not_leader(Some("a:1"))));
-    assert_eq!(at_c, [ask(2, false)]);
+    assert_eq!(at_c, [ask(2, true)], "neither leads");
     assert_eq!(bench.give(Event::Answered(NodeId(2), not_leader(None))), []);
     let begun = bench.now;
     assert_eq!(bench.wait().len(), 1, "the next round");
     assert!(bench.now.since(begun) <= PAUSE_MAX);
+}
+
+#[test]
+fn who_has_the_address_of_the_process_that_led_and_does_not_lead_shows_that_it_has_ended() {
+    let mut bench = Bench::new(MANNER);
+    bench.give(Event::Begun);
+    let at_b = bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
+    assert_eq!(at_b, [ask(1, false)]);
+    let at_c = bench.give(Event::Answered(NodeId(1), not_leader(Some("b:1"))));
+    assert_eq!(at_c, [ask(2, true)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use control::node::Leader;
 use host::backoff::Backoff;
 use host::task::Task;
 use link::watch::Sign;
@@ -130,9 +131,18 @@ fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
 /// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
 async fn keep_watching(node: Arc<control::Node>, caller: Caller) {
     loop {
-        let Some(address) = node.leader_elsewhere() else {
-            host::clock::sleep(LEADER_CHECK).await;
-            continue;
+        let leader = node.leader();
+        let address = match &leader {
+            Leader::At(address) => address,
+            Leader::Predecessor => {
+                node.leader_is_gone();
+                host::clock::sleep(LEADER_CHECK).await;
+                continue;
+            }
+            Leader::NoOther => {
+                host::clock::sleep(LEADER_CHECK).await;
+                continue;
+            }
         };
         let tell = |sign| match sign {
             Sign::Applied(position) => node.look_for(position),
@@ -140,7 +150,7 @@ async fn keep_watching(node: Arc<control::Node>, caller: Caller) {
         };
         let watching = link::watch::watch(address.clone(), &caller, Levels::KNOWN, tell);
         let changed = async {
-            while node.leader_elsewhere().as_deref() == Some(&*address) {
+            while node.leader() == leader {
                 host::clock::sleep(LEADER_CHECK).await;
             }
         };
