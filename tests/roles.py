@@ -28,8 +28,9 @@ PARTITIONS = 6
 class Process:
     """One `seaway control` or `seaway agent`."""
 
-    def __init__(self, directory, role, name, arguments):
+    def __init__(self, directory, role, name, arguments, environment=None):
         self.name = name
+        self.environment = environment or {}
         self.http_port = apache_kafka.free_port()
         self.port = apache_kafka.free_port()
         self.log = directory / f"{name}.log"
@@ -39,10 +40,11 @@ class Process:
         ]
         self.process = None
 
-    def start(self):
+    def start(self, environment=None):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | {"RUST_BACKTRACE": "1"},
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=os.environ | {"RUST_BACKTRACE": "1"} | (self.environment | (environment or {})),
             )
 
     def alive(self):

@@ -104,6 +104,15 @@ class Seaway:
             self.kill()
             return False
 
+    def end(self):
+        """Leaves nothing behind, whatever state it is in."""
+        if self.alive():
+            self.kill()
+
+    @property
+    def logs(self):
+        return [self.log]
+
     def log_tail(self, lines=25):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
@@ -136,6 +145,14 @@ class Reference:
     def stop(self):
         apache_kafka.stop(self.directory)
         return True
+
+    def end(self):
+        if self.pid and self.alive():
+            self.kill()
+
+    @property
+    def logs(self):
+        return [self.log]
 
     def log_tail(self, lines=25):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,407 @@
+"""Faults against a cluster of real processes, three control nodes and three agents on an S3 server in memory, under load from real
+idempotent clients; the checker judges what the clients were told.
+
+    python -m tests.faults [--rows N,N] [--acknowledged N] [--seed N] [--history FILE] [--check COMMAND ...]
+
+Each row is a row of docs/safety.md's list of faults. A row waits until records are acknowledged, hurts the cluster, heals it, and waits
+until records are acknowledged again. A row that injected nothing fails, and so does a run that acknowledged fewer than --acknowledged.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+import xml.etree.ElementTree
+
+from confluent_kafka.admin import AdminClient
+
+from tests import ROOT, apache_kafka, judged, patience
+from tests import roles
+from tests.harness import wait_until
+
+S3_SERVER = pathlib.Path(os.environ.get("SEAWAY_S3_SERVER", ROOT / "target" / "release" / "s3-server"))
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything"}
+READY_S = 40
+
+
+class Bucket:
+    """The S3 server in memory, and the faults that it injects (crates/bench/src/s3/control.rs)."""
+
+    def __init__(self, directory):
+        self.port = apache_kafka.free_port()
+        self.log = directory / "s3.log"
+        self.process = None
+
+    @property
+    def url(self):
+        return f"s3://bucket/cluster?endpoint=http://127.0.0.1:{self.port}&region=us-east-1&allow_http=true"
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [str(S3_SERVER), "--listen", f"127.0.0.1:{self.port}", "--put-delay-ms", "20", "--get-delay-ms", "10"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+        wait_until(self.listens, 20, "the S3 server listens")
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def request(self, method, path, body=None):
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", data=body and json.dumps(body).encode(), method=method)
+        with urllib.request.urlopen(asked, timeout=patience.wall_s(10)) as answer:
+            return answer.read()
+
+    def injected(self):
+        """How many requests were struck so far, without those that were only delayed by the server's own pace."""
+        counts = json.loads(self.request("GET", "_control/stats"))["injected"]
+        return sum(count for effect, count in counts.items() if effect != "delay")
+
+    @contextlib.contextmanager
+    def hurt(self, *rules):
+        """Injects faults; yields how many requests were struck since."""
+        before = self.injected()
+        healthy = json.loads(self.request("GET", "_control"))
+        self.request("POST", "_control", list(rules))
+        try:
+            yield lambda: self.injected() - before
+        finally:
+            self.request("PUT", "_control", healthy)
+
+    def keys(self, prefix):
+        listing = xml.etree.ElementTree.fromstring(self.request("GET", f"bucket?list-type=2&prefix={prefix}"))
+        return [found.text for found in listing.iter() if found.tag.rsplit("}", 1)[-1] == "Key"]
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Cluster(roles.Cluster):
+    """The cluster's processes and its bucket, as `judged.Judged` wants a server."""
+
+    def __init__(self, directory):
+        directory.mkdir(parents=True)
+        self.bucket = Bucket(directory)
+        settings = [f"--set={name}={value}" for name, value in {
+            "group.initial.rebalance.delay.ms": 0, "journal.snapshot.entries": 200, "flush.requests.per.second": 0,
+        }.items()]
+        arguments = ["--bucket", self.bucket.url, *settings]
+        self.control = [roles.Process(directory, "control", f"control-{number}", arguments, CREDENTIALS) for number in range(3)]
+        self.agents = [roles.Process(directory, "agent", f"agent-{number}", arguments, CREDENTIALS) for number in range(3)]
+
+    def start(self):
+        self.bucket.start()
+        super().start()
+
+    def stop(self):
+        for process in self.agents + self.control:
+            process.send(signal.SIGTERM)
+        return all(process.process.wait(patience.wall_s(20)) == 0 for process in self.processes)
+
+    def end(self):
+        super().end()
+        self.bucket.end()
+
+    @property
+    def logs(self):
+        return [process.log for process in self.processes]
+
+    def alive(self):
+        return all(process.alive() for process in self.processes)
+
+    def log_tail(self, lines=8):
+        return "\n".join(
+            f"{log.name}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) for log in self.logs
+        )
+
+
+class Gap(threading.Thread):
+    """Measures the longest time without an acknowledged record."""
+
+    def __init__(self, history):
+        super().__init__(daemon=True)
+        self.history = history
+        self.longest_s = 0.0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        count, since = self.history.acknowledged, time.monotonic()
+        while not self.over.wait(0.01):
+            now = time.monotonic()
+            if self.history.acknowledged > count:
+                count, since = self.history.acknowledged, now
+            self.longest_s = max(self.longest_s, now - since)
+
+
+ROWS = {}
+
+
+def row(number, name):
+    """Registers a row: a function of the test that hurts, heals, and gives how often it struck."""
+    def register(function):
+        ROWS[number] = (name, function)
+        return function
+    return register
+
+
+class FaultsTest(judged.Judged):
+    def __init__(self, options, directory):
+        super().__init__(options, directory, Cluster(directory / "cluster"))
+        self.report = []
+
+    @property
+    def cluster(self):
+        return self.server
+
+    def hurt(self):
+        for number in self.options.rows or sorted(ROWS):
+            name, inject = ROWS[number]
+            self.await_acknowledgements()
+            self.history.event("fault", f"{number} {name}")
+            before, gap = self.history.acknowledged, Gap(self.history)
+            struck = inject(self)
+            for process in self.cluster.processes:
+                wait_until(process.ready, READY_S, f"{process.name} is ready after '{name}'")
+            self.await_acknowledgements(30)
+            gap.over.set()
+            acknowledged = self.history.acknowledged - before
+            self.report.append((number, name, struck))
+            print(f"  {number:>2} {name:<58} struck {struck:>6}, acknowledged {acknowledged:>6}, longest gap {gap.longest_s:5.2f} s", flush=True)
+            if not struck:
+                raise AssertionError(f"row {number} ({name}) injected nothing")
+        while self.history.acknowledged < self.options.acknowledged:
+            self.await_acknowledgements(100)
+
+    def summary(self):
+        return f"{len(self.report)} of {len(self.options.rows or ROWS)} rows"
+
+    def under_load(self, seconds):
+        """Lets the clients work on, whether they get on or not."""
+        patience.sleep(seconds)
+        self.look_after_clients()
+
+    def an_agent(self):
+        """An agent to which clients are sent."""
+        topic, partition = self.random.choice(judged.KEYS)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+
+        def find():
+            told = admin.list_topics(topic, timeout=patience.wall_s(10))
+            broker = told.brokers.get(told.topics[topic].partitions[partition].leader)
+            return broker and next(agent for agent in self.cluster.agents if agent.port == broker.port)
+        return wait_until(find, 20, f"an agent serves {topic}/{partition}")
+
+    def kill(self, *processes):
+        for process in processes:
+            process.kill()
+        self.under_load(1)
+        for process in processes:
+            process.start()
+        return len(processes)
+
+    def pause(self, process, seconds):
+        process.send(signal.SIGSTOP)
+        self.under_load(seconds)
+        process.send(signal.SIGCONT)
+        return 1
+
+    def fail_at(self, point):
+        agent, count = self.an_agent(), self.random.randrange(1, 20)
+        agent.kill()
+        agent.start({"SEAWAY_FAILPOINTS": f"{point}=kill@{count}"})
+        wait_until(lambda: not agent.alive(), 60, f"{agent.name} is killed at {point}")
+        agent.start()
+        return 1
+
+    def bucket_fails(self, seconds, *rules):
+        with self.cluster.bucket.hurt(*rules) as struck:
+            self.under_load(seconds)
+            return struck()
+
+    def kill_leader_in(self, rule):
+        """Kills the leader while a request of the bucket that the rule strikes is under way."""
+        with self.cluster.bucket.hurt(rule | {"times": 1}) as struck:
+            wait_until(struck, 60, f"the leader sends what {rule} strikes")
+            return self.kill(self.cluster.leader())
+
+
+@row(1, "an agent is killed")
+def _(test):
+    return test.kill(test.an_agent())
+
+
+@row(2, "an agent is killed between upload and commit")
+def _(test):
+    return test.fail_at("after-put")
+
+
+@row(3, "an agent is killed between commit and answer")
+def _(test):
+    return test.fail_at("after-commit")
+
+
+@row(4, "all agents are killed")
+def _(test):
+    return test.kill(*test.cluster.agents)
+
+
+@row(5, "the leader is killed")
+def _(test):
+    return test.kill(test.cluster.leader())
+
+
+@row(6, "the leader is killed while it writes a snapshot, and while it trims")
+def _(test):
+    snapshot = test.kill_leader_in({"kind": "put", "prefix": "cluster/snapshots/", "effect": "silence"})
+    return snapshot + test.kill_leader_in({"kind": "delete", "prefix": "cluster/journal/", "effect": "silence"})
+
+
+@row(7, "an agent is paused for 1 s and for 10 s")
+def _(test):
+    return sum(test.pause(test.an_agent(), seconds) for seconds in (1, 10))
+
+
+@row(8, "the leader is paused until another leads, and goes on")
+def _(test):
+    return test.pause(test.cluster.leader(), 5)
+
+
+@row(10, "the leader gets 5 % of a processor")
+def _(test):
+    leader, slices = test.cluster.leader(), 0
+    end = patience.now_s() + 6
+    while patience.now_s() < end:
+        leader.send(signal.SIGSTOP)
+        time.sleep(0.095)
+        leader.send(signal.SIGCONT)
+        time.sleep(0.005)
+        slices += 1
+    return slices
+
+
+@row(11, "an agent has no file descriptors left")
+def _(test):
+    agent = test.an_agent()
+    limits = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)
+    used = len(os.listdir(f"/proc/{agent.process.pid}/fd"))
+    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (used + 5, limits[1]))
+    connections = []
+    try:
+        for _ in range(50):
+            connections.append(socket.create_connection(("127.0.0.1", agent.port), timeout=patience.wall_s(5)))
+        test.under_load(3)
+    finally:
+        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, limits)
+        for connection in connections:
+            connection.close()
+    return len(connections)
+
+
+@row(13, "all start while the bucket is away")
+def _(test):
+    with test.cluster.bucket.hurt({"effect": "reset"}) as struck:
+        for process in test.cluster.processes:
+            process.kill()
+            process.start()
+        test.under_load(4)
+        ended = [process.name for process in test.cluster.processes if not process.alive()]
+        ready = [process.name for process in test.cluster.processes if process.page("/readyz")[0] == 200]
+        if ended or ready:
+            raise AssertionError(f"without a bucket {ended} ended and {ready} are ready")
+        return struck()
+
+
+@row(14, "an agent ends again and again")
+def _(test):
+    agent = test.an_agent()
+    return sum(test.kill(agent) for _ in range(5))
+
+
+@row(32, "the bucket answers half of all requests, then all, with SlowDown")
+def _(test):
+    return sum(test.bucket_fails(seconds, {"effect": "slow_down", "share": share}) for seconds, share in ((4, 0.5), (2, 1.0)))
+
+
+@row(33, "3 % of answers are seconds late, 1 % never come")
+def _(test):
+    late = {"effect": "delay", "ms": 3_000, "share": 0.03}
+    return test.bucket_fails(8, late, {"effect": "silence", "share": 0.01})
+
+
+@row(34, "writes take effect and their answers are lost")
+def _(test):
+    return test.bucket_fails(5, {"kind": "put", "effect": "lose_reply", "share": 0.3})
+
+
+@row(35, "writes take effect 8 s later")
+def _(test):
+    return test.bucket_fails(5, {"kind": "put", "effect": "hold", "ms": 8_000, "share": 0.05})
+
+
+@row(36, "conditional writes meet conflicts, and errors although they took effect")
+def _(test):
+    lost = {"kind": "put", "effect": "lose_reply", "status": 500, "share": 0.2}
+    return test.bucket_fails(5, {"kind": "put", "effect": "conflict", "share": 0.2}, lost)
+
+
+@row(37, "bodies of reads break off")
+def _(test):
+    return test.bucket_fails(5, {"kind": "get", "effect": "truncate", "share": 0.3})
+
+
+@row(38, "bits of reads are flipped")
+def _(test):
+    return test.bucket_fails(5, {"kind": "get", "effect": "corrupt", "share": 0.2})
+
+
+@row(40, "listings are empty")
+def _(test):
+    return test.bucket_fails(8, {"kind": "list", "effect": "missing", "share": 0.7})
+
+
+@row(42, "the credentials have expired")
+def _(test):
+    return test.bucket_fails(3, {"effect": "forbidden"})
+
+
+@row(43, "one object is never read")
+def _(test):
+    key = test.cluster.bucket.keys("cluster/files/")[-1]
+    rule = {"kind": "get", "prefix": key, "effect": "fail", "status": 500}
+    with test.cluster.bucket.hurt(rule) as struck:
+        # Caches hold it as yet.
+        test.kill(*test.cluster.agents)
+        test.under_load(5)
+        return struck()
+
+
+@row(44, "nothing can be deleted")
+def _(test):
+    with test.cluster.bucket.hurt({"kind": "delete", "effect": "slow_down"}) as struck:
+        wait_until(struck, 60, "something is deleted")
+        test.under_load(3)
+        return struck()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=lambda text: [int(number) for number in text.split(",")], default=None, help="only these rows")
+    parser.add_argument("--acknowledged", type=int, default=50_000, help="so many records are acknowledged at least")
+    judged.arguments(parser)
+    judged.judge(parser.parse_args(), FaultsTest)
+
+
+if __name__ == "__main__":
+    main()
