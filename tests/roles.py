@@ -1,5 +1,5 @@
 """Control nodes and agents as processes of their own: python -m tests.roles [CHECK ...]. Who leads is killed and paused under load, agents
-are killed, a process of another cluster is refused."""
+are killed, a process of another cluster or without a certificate is refused."""
 
 import collections
 import json
@@ -75,8 +75,18 @@ class Process:
         return json.loads(self.page("/status.json")[1])
 
 
+def certs(*arguments):
+    subprocess.run([str(servers.SEAWAY), "certs", *map(str, arguments)], check=True, capture_output=True, timeout=patience.wall_s(20))
+
+
+def issue(directory, role, name, *arguments):
+    """A certificate of a process, by the CA in the directory; the flags that name it."""
+    certs("issue", "--dir", directory, "--role", role, "--name", name, *arguments)
+    return ["--tls-dir", str(directory)]
+
+
 class Cluster:
-    """Three control nodes and three agents on a bucket that is a directory."""
+    """Three control nodes and three agents on a bucket that is a directory; they know each other by certificates."""
 
     def __init__(self, directory, control=3, agents=3):
         self.directory = directory
@@ -84,8 +94,15 @@ class Cluster:
         settings = [f"--set={name}={value}" for name, value in {
             "num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20,
         }.items()]
-        self.control = [Process(directory, "control", f"control-{number}", bucket + settings) for number in range(control)]
-        self.agents = [Process(directory, "agent", f"agent-{number}", bucket + settings) for number in range(agents)]
+        self.certificates = directory / "certs"
+        certs("init", "--dir", self.certificates)
+
+        def processes(role, count):
+            names = [f"{role}-{number}" for number in range(count)]
+            return [Process(directory, role, name, bucket + settings + issue(self.certificates, role, name)) for name in names]
+
+        self.control = processes("control", control)
+        self.agents = processes("agent", agents)
 
     @property
     def processes(self):
@@ -337,8 +354,11 @@ def an_agent_that_was_paused_is_fenced_and_comes_back(cluster):
 def a_process_of_another_cluster_is_refused(cluster):
     elsewhere = Process(cluster.directory, "agent", "stranger", [
         "--bucket", str(cluster.directory / "other-bucket"), "--control", f"127.0.0.1:{cluster.control[0].port}",
+        *issue(cluster.certificates, "agent", "stranger"),
     ])
-    other = Process(cluster.directory, "control", "other", ["--bucket", str(cluster.directory / "other-bucket")])
+    other = Process(cluster.directory, "control", "other", [
+        "--bucket", str(cluster.directory / "other-bucket"), *issue(cluster.certificates, "control", "other"),
+    ])
     other.start()
     try:
         wait_until(other.ready, 40, "the other cluster's control node is ready")
@@ -350,6 +370,55 @@ def a_process_of_another_cluster_is_refused(cluster):
     finally:
         other.kill()
         elsewhere.kill()
+
+
+def says(process, *parts):
+    """Waits until a line of the log has these parts."""
+    def said():
+        lines = process.log.read_text(errors="replace").splitlines()
+        return any(all(part in line for part in parts) for line in lines)
+    wait_until(said, 30, f"{process.name} says {parts}")
+
+
+@check
+def who_has_no_certificate_of_the_cluster_is_refused_and_told_what_to_do(cluster):
+    elsewhere = cluster.directory / "other-certs"
+    certs("init", "--dir", elsewhere)
+    bucket = ["--bucket", str(cluster.directory / "bucket")]
+    agents = {
+        "other-ca": issue(elsewhere, "agent", "other-ca"),
+        "plaintext": ["--plaintext-links"],
+    }
+    agents = {name: Process(cluster.directory, "agent", name, bucket + flags) for name, flags in agents.items()}
+    unnamed = Process(cluster.directory, "agent", "unnamed", bucket)
+    try:
+        for agent in [*agents.values(), unnamed]:
+            agent.start()
+        says(agents["other-ca"], "its certificate is of another CA", "issue all from the CA of the cluster")
+        # It asks them one after the other, and each says a line in ten seconds.
+        wait_until(lambda: any("speaks no TLS" in node.log.read_text(errors="replace") for node in cluster.control), 30, "a control node says who speaks no TLS")
+        wait_until(lambda: not unnamed.alive(), 30, "an agent without certificates ends")
+        says(unnamed, "seaway certs init", "--tls-dir DIR", "--plaintext-links")
+        for agent in agents.values():
+            expect(agent.page("/readyz")[0] != 200, f"{agent.name} does not serve")
+    finally:
+        for agent in [*agents.values(), unnamed]:
+            agent.kill()
+
+
+@check
+def certificates_that_are_issued_again_are_taken_by_processes_that_run(cluster):
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        for role, processes in [("control", cluster.control), ("agent", cluster.agents)]:
+            for process in processes:
+                issue(cluster.certificates, role, process.name, "--force", "--days", 50)
+        for process in cluster.processes:
+            wait_until(lambda: process.status()["certificate"]["days_left"] in (49, 50), 30, f"{process.name} shows its new certificate")
+        # Connections are made anew by them.
+        cluster.leader().kill()
+        load.goes_on()
+    load.finish()
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ use rpc::{Answer, Call, Control, Error, Position, encoding};
 use tokio::sync::Notify;
 
 use crate::attempt::{Attempt, Effect, Event, Manner};
+use crate::caller::Caller;
 use crate::connection::{Connection, Failure};
 use crate::directory::{Directory, NodeId};
-use crate::message::Caller;
+use crate::keys::Security;
 use crate::stream::{SILENCE, Stream};
 
 /// How long a leader is sought for a call before its caller is told that there is none.
@@ -40,6 +41,7 @@ pub struct Cluster {
 
 struct Inner {
     headers: HeaderMap,
+    security: Security,
     levels: Levels,
     /// The highest level that a node has answered for.
     level: AtomicU32,
@@ -84,6 +86,7 @@ impl Cluster {
     pub fn new(caller: &Caller, levels: Levels) -> Result<(Cluster, Found), InvalidHeaderValue> {
         let inner = Arc::new(Inner {
             headers: caller.headers(levels.newest().number)?,
+            security: caller.security.clone(),
             levels,
             level: AtomicU32::new(levels.first().number),
             known: Mutex::default(),
@@ -238,7 +241,8 @@ impl Inner {
         } = &mut *known;
         let connection = connections.entry(node).or_insert_with(|| {
             let address = directory.address(node).to_owned();
-            Arc::new(Connection::new(address, self.headers.clone()))
+            let (headers, security) = (self.headers.clone(), self.security.clone());
+            Arc::new(Connection::new(address, headers, security))
         });
         Arc::clone(connection)
     }

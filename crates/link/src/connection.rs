@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::clock::Instant;
+use host::log_limit::LogLimit;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -13,8 +14,11 @@ use hyper::header::HeaderMap;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
+use crate::handshake;
+use crate::keys::Security;
 use crate::message::{CALL, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, level};
 use crate::runtime::{Clock, Tasks};
 
@@ -26,6 +30,7 @@ const DIAL_PAUSE: Duration = Duration::from_millis(20);
 const PING_AFTER: Duration = Duration::from_secs(1);
 /// A node that does not answer that for so long is taken for gone, with all calls to it.
 const PONG_LIMIT: Duration = Duration::from_secs(2);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 
@@ -44,6 +49,8 @@ pub(crate) struct Connection {
     address: String,
     /// Of every request.
     headers: HeaderMap,
+    security: Security,
+    log: LogLimit,
     state: Mutex<State>,
 }
 
@@ -54,10 +61,12 @@ struct State {
 }
 
 impl Connection {
-    pub(crate) fn new(address: String, headers: HeaderMap) -> Self {
+    pub(crate) fn new(address: String, headers: HeaderMap, security: Security) -> Self {
         Connection {
             address,
             headers,
+            security,
+            log: LogLimit::every(LOG_EVERY),
             state: Mutex::default(),
         }
     }
@@ -93,8 +102,12 @@ impl Connection {
         path: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, Failure> {
+        let scheme = match self.security {
+            Security::Plaintext => "http",
+            Security::Tls(_) => "https",
+        };
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(scheme)
             .authority(&*self.address)
             .path_and_query(path);
         let uri = uri
@@ -133,6 +146,7 @@ impl Connection {
             // The node does nothing for this caller; another may.
             StatusCode::MISDIRECTED_REQUEST
             | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::FORBIDDEN
             | StatusCode::BAD_REQUEST => Failure::NotSent(why),
             _ => Failure::Broken(why),
         })
@@ -151,7 +165,7 @@ impl Connection {
         {
             return Err(why.clone());
         }
-        let dialled = host::clock::timeout(DIAL_LIMIT, dial(&self.address)).await;
+        let dialled = host::clock::timeout(DIAL_LIMIT, self.dial()).await;
         match dialled
             .unwrap_or_else(|_| Err(Failure::NotSent("connecting took too long".to_owned())))
         {
@@ -165,14 +179,43 @@ impl Connection {
             }
         }
     }
+
+    async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        let stream = host::net::dial(&self.address).await;
+        let stream = stream.map_err(|error| match error.kind() {
+            ErrorKind::ConnectionRefused => Failure::NobodyThere(error.to_string()),
+            _ => Failure::NotSent(error.to_string()),
+        })?;
+        let keys = match &self.security {
+            Security::Plaintext => return open(stream, std::future::pending()).await,
+            Security::Tls(keys) => keys.clone(),
+        };
+        match handshake::call(&keys, stream).await {
+            Ok((stream, peer)) => open(stream, async move { keys.disbelieved(&peer).await }).await,
+            Err(handshake::Failure::Closed) => Err(Failure::NotSent(format!(
+                "{} closed the connection before it was secure",
+                self.address
+            ))),
+            Err(handshake::Failure::Refused(why)) => {
+                let address = &self.address;
+                if let Some(left_out) = self.log.pass(host::clock::now()) {
+                    tracing::warn!(
+                        address,
+                        why,
+                        left_out,
+                        "there is no secure connection to a control node"
+                    );
+                }
+                Err(Failure::NotSent(format!("{address}: {why}")))
+            }
+        }
+    }
 }
 
-async fn dial(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    let stream = host::net::dial(address).await;
-    let stream = stream.map_err(|error| match error.kind() {
-        ErrorKind::ConnectionRefused => Failure::NobodyThere(error.to_string()),
-        _ => Failure::NotSent(error.to_string()),
-    })?;
+async fn open(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ended: impl Future<Output = ()> + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, Failure> {
     let opened = Builder::new(Tasks)
         .timer(Clock::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -185,8 +228,11 @@ async fn dial(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
         .await
         .map_err(|error| Failure::NotSent(chain(&error)))?;
     host::task::spawn_detached("link connection", async move {
-        // Whoever waits for an answer on it is told by that.
-        drop(connection.await);
+        tokio::select! {
+            // Whoever waits for an answer on it is told by that.
+            _ = connection => {}
+            () = ended => {}
+        }
     });
     Ok(sender)
 }

@@ -1,17 +1,22 @@
 //! Carries calls and notices between processes: HTTP/2, a connection for each pair. [`serve`] lets others call a control node;
 //! [`Cluster`] is all control nodes together, to whoever calls them: it finds the one that leads. It must not know what calls
-//! mean beyond who may answer them.
+//! mean beyond who may answer them. By [`keys`] each end knows that the other is of the cluster.
 
 pub mod attempt;
+mod caller;
 mod cluster;
 mod connection;
 pub mod directory;
+mod handshake;
+pub mod keys;
 mod message;
+pub mod process;
 mod runtime;
 mod server;
 mod stream;
+mod verify;
 pub mod watch;
 
+pub use caller::Caller;
 pub use cluster::{Cluster, Found};
-pub use message::Caller;
 pub use server::serve;

@@ -1,7 +1,7 @@
 //! How calls and notices lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between notices. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use hyper::header::{HeaderMap, HeaderName};
 
 /// POST: a call; the answer is what came of it.
 pub(crate) const CALL: &str = "/1/call";
@@ -10,7 +10,7 @@ pub(crate) const NOTICES: &str = "/1/notices";
 
 /// The cluster that the caller means.
 pub(crate) const CLUSTER: HeaderName = HeaderName::from_static("seaway-cluster");
-/// Who calls, for people.
+/// Who calls. By TLS it is what the caller's certificate says.
 pub(crate) const NAME: HeaderName = HeaderName::from_static("seaway-name");
 /// In requests the newest feature level that the caller knows; in answers the level for which they are written.
 pub(crate) const LEVEL: HeaderName = HeaderName::from_static("seaway-level");
@@ -19,26 +19,6 @@ pub(crate) const LEADER_AWAY: HeaderName = HeaderName::from_static("seaway-leade
 
 /// The most bytes of a call or an answer: an entry of the journal has at most 64 MiB.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
-
-/// Who calls.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    pub cluster_id: String,
-    /// The process, for people: its role and name.
-    pub name: String,
-}
-
-impl Caller {
-    /// The headers of each request of a caller that knows levels up to `level`.
-    pub(crate) fn headers(&self, level: u32) -> Result<HeaderMap, InvalidHeaderValue> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CLUSTER, HeaderValue::from_str(&self.cluster_id)?);
-        let name = self.name.replace(|c: char| !(' '..='~').contains(&c), "?");
-        headers.insert(NAME, HeaderValue::from_str(&name)?);
-        headers.insert(LEVEL, HeaderValue::from(level));
-        Ok(headers)
-    }
-}
 
 /// A level as a header has it.
 pub(crate) fn level(headers: &HeaderMap) -> Option<u32> {
@@ -119,16 +99,5 @@ mod tests {
         let mut frames = Frames::default();
         frames.add(&[0xff; 8]);
         assert_eq!(frames.next(), Err(TooLong(u32::MAX as usize)));
-    }
-
-    #[test]
-    fn a_name_of_any_characters_can_be_told() {
-        let caller = Caller {
-            cluster_id: "AAAA".to_owned(),
-            name: "agent Zürich\n1".to_owned(),
-        };
-        let headers = caller.headers(3).expect("headers");
-        assert_eq!(headers[NAME], "agent Z?rich?1");
-        assert_eq!(level(&headers), Some(3));
     }
 }

@@ -1,6 +1,7 @@
 //! Lets others call a control node over the network. It must not know what calls mean.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rpc::notice::{Notices, Told};
 use rpc::{Error, Position, Served, encoding};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 
+use crate::caller::name;
+use crate::handshake;
+use crate::keys::{Keys, Security};
 use crate::message::{
     CALL, CLUSTER, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NAME, NOTICES, framed, level,
 };
 use crate::runtime::{Clock, Tasks};
+use crate::verify;
 
 /// Streams of one connection at one time: requests of members that wait for others are one each.
 const STREAMS_MAX: u32 = 200_000;
@@ -36,6 +43,10 @@ const CALLS_BYTES_MAX: u64 = 192 << 20;
 const SILENCE: Duration = Duration::from_secs(10);
 /// A stream of notices says something at least this often.
 const BEAT: Duration = Duration::from_millis(500);
+/// How long a caller may take to show its certificate.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Callers that may be about to do so at one time; one more is sent away, and comes again.
+const HANDSHAKES_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -46,15 +57,25 @@ struct Server {
     cluster_id: String,
     budget: Budget,
     log: LogLimit,
+    security: Security,
+    /// Connections that may begin at this time.
+    handshakes: Arc<Semaphore>,
 }
 
 /// Serves `node`, of this cluster, to all who connect, until the future is dropped.
-pub async fn serve(listener: TcpListener, cluster_id: String, node: Arc<dyn Served>) {
+pub async fn serve(
+    listener: TcpListener,
+    cluster_id: String,
+    node: Arc<dyn Served>,
+    security: Security,
+) {
     let server = Arc::new(Server {
         node,
         cluster_id,
         budget: Budget::of_bytes(CALLS_BYTES_MAX),
         log: LogLimit::every(LOG_EVERY),
+        security,
+        handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
     });
     let mut connections = Vec::new();
     loop {
@@ -63,9 +84,9 @@ pub async fn serve(listener: TcpListener, cluster_id: String, node: Arc<dyn Serv
                 connections.retain(|task: &host::task::Task<()>| !task.is_finished());
                 let server = Arc::clone(&server);
                 connections.push(host::task::spawn("link connection", async move {
-                    // A connection that breaks is its caller's to tell; each call on it is lost there.
-                    if let Err(error) = serve_connection(server, stream).await {
-                        tracing::debug!(%peer, %error, "the connection of a caller ended");
+                    match server.security.clone() {
+                        Security::Plaintext => serve_connection(server, stream, None, peer).await,
+                        Security::Tls(keys) => serve_securely(server, stream, &keys, peer).await,
                     }
                 }));
             }
@@ -79,15 +100,53 @@ pub async fn serve(listener: TcpListener, cluster_id: String, node: Arc<dyn Serv
     }
 }
 
-async fn serve_connection(
+/// Who a caller is by its certificate, as headers name it; `None` inside if it names nobody.
+struct Shown(Option<String>);
+
+async fn serve_securely(
     server: Arc<Server>,
     stream: host::net::TcpStream,
-) -> Result<(), hyper::Error> {
+    keys: &Keys,
+    from: SocketAddr,
+) {
+    let Ok(beginning) = Arc::clone(&server.handshakes).try_acquire_owned() else {
+        server.refuse(
+            from,
+            "too many callers connect at one time; they come again",
+        );
+        return;
+    };
+    let begun = host::clock::timeout(HANDSHAKE_LIMIT, handshake::answer(keys, stream)).await;
+    drop(beginning);
+    let (stream, peer) = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(handshake::Failure::Refused(why))) => return server.refuse(from, &why),
+        // Somebody looked whether the port is open, or was stopped.
+        Ok(Err(handshake::Failure::Closed)) => return,
+        Err(_) => return server.refuse(from, "it does not begin to speak TLS"),
+    };
+    let process = peer.chain.first().and_then(verify::process);
+    let shown = Shown(process.as_ref().map(name));
+    tokio::select! {
+        () = serve_connection(Arc::clone(&server), stream, Some(shown), from) => {}
+        () = keys.disbelieved(&peer) => {
+            server.refuse(from, "its certificate is not of a CA that is believed any more");
+        }
+    }
+}
+
+async fn serve_connection(
+    server: Arc<Server>,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    caller: Option<Shown>,
+    from: SocketAddr,
+) {
+    let caller = Arc::new(caller);
     let answer = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.respond(request).await) }
+        let (server, caller) = (Arc::clone(&server), Arc::clone(&caller));
+        async move { Ok::<_, Infallible>(server.respond(request, &caller).await) }
     });
-    hyper::server::conn::http2::Builder::new(Tasks)
+    let served = hyper::server::conn::http2::Builder::new(Tasks)
         .timer(Clock::new())
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
@@ -96,12 +155,23 @@ async fn serve_connection(
         .keep_alive_interval(SILENCE / 2)
         .keep_alive_timeout(SILENCE / 2)
         .serve_connection(TokioIo::new(stream), answer)
-        .await
+        .await;
+    // A connection that breaks is its caller's to tell; each call on it is lost there.
+    if let Err(error) = served {
+        tracing::debug!(%from, %error, "the connection of a caller ended");
+    }
 }
 
 impl Server {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        if let Err((status, why)) = self.admit(&request) {
+    /// Tells that a caller is sent away.
+    fn refuse(&self, from: SocketAddr, why: &str) {
+        if let Some(left_out) = self.log.pass(host::clock::now()) {
+            tracing::warn!(%from, why, left_out, "a caller has no secure connection to this node");
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>, caller: &Option<Shown>) -> Response<Body> {
+        if let Err((status, why)) = self.admit(&request, caller) {
             if let Some(left_out) = self.log.pass(host::clock::now()) {
                 tracing::warn!(%why, left_out, "a caller is refused");
             }
@@ -117,8 +187,12 @@ impl Server {
         }
     }
 
-    /// Refuses callers of another cluster, and those that could not understand the answer.
-    fn admit(&self, request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
+    /// Refuses callers that are not who they say, those of another cluster, and those that could not understand the answer.
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        caller: &Option<Shown>,
+    ) -> Result<(), (StatusCode, String)> {
         let headers = request.headers();
         let text = |name| {
             headers
@@ -127,6 +201,16 @@ impl Server {
                 .unwrap_or("")
         };
         let (cluster, name) = (text(CLUSTER), text(NAME));
+        if let Some(Shown(shown)) = caller
+            && shown.as_deref() != Some(name)
+        {
+            let whose = shown.as_deref().unwrap_or("no process of Seaway");
+            let why = format!(
+                "the certificate of {name} is that of {whose}: give each process one that was issued for its role and name \
+                 (`seaway certs issue`)"
+            );
+            return Err((StatusCode::FORBIDDEN, why));
+        }
         if cluster != self.cluster_id {
             let why = format!(
                 "{name} belongs to cluster {cluster:?}, and this control node to {:?}: start it with this cluster's bucket, or \

@@ -7,8 +7,8 @@ use host::backoff::Backoff;
 use meta::level::Levels;
 use rpc::Position;
 
+use crate::caller::Caller;
 use crate::connection::{Connection, Failure};
-use crate::message::Caller;
 use crate::stream::Stream;
 
 /// The pauses before another look at a node that is not reached.
@@ -28,7 +28,7 @@ pub async fn watch(address: String, caller: &Caller, levels: Levels, mut tell: i
     let Ok(headers) = caller.headers(levels.newest().number) else {
         return;
     };
-    let connection = Connection::new(address, headers);
+    let connection = Connection::new(address, headers, caller.security.clone());
     let mut pauses = AGAIN.start();
     loop {
         match connection.notices().await {

@@ -1,6 +1,7 @@
 //! The verbs of the command line, a file each.
 
 pub mod agent;
+pub mod certs;
 pub mod consume;
 pub mod control;
 pub mod dev;

@@ -5,6 +5,7 @@
 //! DIR/seaway.json      what this directory is: format version, cluster id once known
 //! DIR/lock             locked by the process that uses the directory
 //! DIR/endpoints.json   where the running process listens; absent when none runs
+//! DIR/certs/           certificates of the processes of a cluster of several
 //! DIR/bucket/          the bucket, unless --bucket names another
 //! ```
 
@@ -131,6 +132,11 @@ impl DataDir {
         let path = self.path.join("nodes");
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(path)
+    }
+
+    /// The certificates by which the processes of a cluster of several know each other.
+    pub fn certificates(&self) -> PathBuf {
+        self.path.join("certs")
     }
 
     pub fn bucket(&self) -> PathBuf {

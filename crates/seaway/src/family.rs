@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use hyper::StatusCode;
+use link::process::{Process, Role};
 use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::data_dir::{DataDir, Endpoints, NodeEndpoints};
 use crate::health::Health;
 use crate::http::{Page, Pages};
+use crate::issuing::{Ca, Existing, Wanted};
 use crate::output::say;
 use crate::running::{Signals, listen};
 
@@ -24,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that may wait.
 const REQUESTS: usize = 16;
+/// For how long the certificates of one start hold, in days.
+const CERTIFICATE_DAYS: u32 = 3_650;
 
 pub struct Plan {
     pub bucket: String,
@@ -52,7 +56,7 @@ pub fn actions() -> (Pages, mpsc::Receiver<String>) {
 
 /// One process, whether it runs or not.
 struct Member {
-    role: &'static str,
+    role: Role,
     name: String,
     arguments: Vec<String>,
     /// Where it says where it listens.
@@ -72,7 +76,9 @@ pub async fn run(
     health: &Health,
     stop: &mut Signals,
 ) -> Result<()> {
-    let mut family = Family::of(&plan, &directory.nodes()?).await?;
+    let certificates = directory.certificates();
+    let mut family = Family::of(&plan, &directory.nodes()?, &certificates).await?;
+    family.certify(&certificates)?;
     let outcome = tokio::select! {
         outcome = family.serve(&plan, &mut directory, &mut requests, health) => outcome,
         () = stop.wait() => Ok(()),
@@ -108,22 +114,22 @@ struct Family {
 }
 
 impl Family {
-    async fn of(plan: &Plan, directory: &Path) -> Result<Self> {
-        let member = |role: &'static str, number: u32, listen: String| {
-            let name = format!("{role}-{number}");
-            let flag = if role == "agent" {
-                "--kafka"
-            } else {
-                "--listen"
+    async fn of(plan: &Plan, directory: &Path, certificates: &Path) -> Result<Self> {
+        let member = |role: Role, number: u32, listen: String| {
+            let name = format!("{}-{number}", role.word());
+            let flag = match role {
+                Role::Agent => "--kafka",
+                Role::Control => "--listen",
             };
             let file = directory.join(format!("{name}.json"));
-            let mut arguments = vec![role.to_owned(), "--with-parent".to_owned()];
+            let mut arguments = vec![role.word().to_owned(), "--with-parent".to_owned()];
             for (flag, value) in [
                 ("--name", name.clone()),
                 ("--bucket", plan.bucket.clone()),
                 (flag, listen),
                 ("--http", "127.0.0.1:0".to_owned()),
                 ("--endpoints", file.to_string_lossy().into_owned()),
+                ("--tls-dir", certificates.to_string_lossy().into_owned()),
             ] {
                 arguments.extend([flag.to_owned(), value]);
             }
@@ -145,16 +151,33 @@ impl Family {
         let mut members = Vec::new();
         for number in 1..=plan.control {
             let address = ports.find("127.0.0.1").await?;
-            members.push(member("control", number, address.to_string()));
+            members.push(member(Role::Control, number, address.to_string()));
         }
         for number in 1..=plan.agents {
             let address = match number {
                 1 if plan.kafka.port != 0 => plan.kafka.clone(),
                 _ => ports.find(&plan.kafka.host).await?,
             };
-            members.push(member("agent", number, address.to_string()));
+            members.push(member(Role::Agent, number, address.to_string()));
         }
         Ok(Family { members })
+    }
+
+    /// Issues a certificate to each, by a CA made anew, so that none has expired.
+    fn certify(&self, directory: &Path) -> Result<()> {
+        let ca = Ca::make(directory, CERTIFICATE_DAYS, Existing::Replace)?;
+        for member in &self.members {
+            let wanted = Wanted {
+                process: Process {
+                    role: member.role,
+                    name: member.name.clone(),
+                },
+                hosts: Vec::new(),
+                days: CERTIFICATE_DAYS,
+            };
+            ca.issue(&wanted, Existing::Replace)?;
+        }
+        Ok(())
     }
 
     /// Starts all, says where they are once all are ready, and starts those again that somebody asks for.
@@ -244,7 +267,7 @@ impl Family {
 
     /// Asks all to end, agents first, and kills those that do not.
     async fn end(&mut self) {
-        for role in ["agent", "control"] {
+        for role in [Role::Agent, Role::Control] {
             let of_role = || (0..self.members.len()).filter(|at| self.members[*at].role == role);
             let of_role: Vec<usize> = of_role().collect();
             for at in &of_role {

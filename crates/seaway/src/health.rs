@@ -6,6 +6,7 @@ use journal::node::Role;
 use store::meter::Counters;
 use store::outage::Kind;
 
+use crate::links::Certificates;
 use crate::spending::Spending;
 
 /// The parts of a running node that the pages look at.
@@ -21,6 +22,7 @@ pub struct Parts {
 pub struct Health {
     obstacle: RwLock<Option<String>>,
     parts: OnceLock<Parts>,
+    certificates: OnceLock<Arc<Certificates>>,
 }
 
 impl Default for Health {
@@ -28,6 +30,7 @@ impl Default for Health {
         Health {
             obstacle: RwLock::new(Some("starting".to_owned())),
             parts: OnceLock::new(),
+            certificates: OnceLock::new(),
         }
     }
 }
@@ -43,6 +46,17 @@ impl Health {
         // A process starts its parts only once.
         drop(self.parts.set(parts));
         self.set(None);
+    }
+
+    /// Sets by which certificates other processes know this one.
+    pub fn known_by(&self, certificates: &Arc<Certificates>) {
+        // Said once, at the start.
+        drop(self.certificates.set(Arc::clone(certificates)));
+    }
+
+    /// By which certificates other processes know this one; `None` if there are none.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.get().map(|certificates| &**certificates)
     }
 
     /// Marks the processes of a cluster of several as serving: their own pages show what they do.

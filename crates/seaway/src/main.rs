@@ -10,6 +10,8 @@ mod data_dir;
 mod family;
 mod health;
 mod http;
+mod issuing;
+mod links;
 mod logging;
 mod output;
 mod pages;
@@ -50,6 +52,9 @@ enum Verb {
     /// Kill and start single processes of a `dev` cluster of several, and list them.
     #[command(subcommand)]
     Node(commands::node::Verb),
+    /// Make the certificates by which the processes of a cluster know each other.
+    #[command(subcommand)]
+    Certs(commands::certs::Verb),
     /// List every setting with its default, unit and meaning.
     Settings(commands::settings::Arguments),
     /// Show what a running node is doing.
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Control(arguments) => commands::control::run(arguments),
         Verb::Agent(arguments) => commands::agent::run(arguments),
         Verb::Node(verb) => commands::node::run(verb),
+        Verb::Certs(verb) => commands::certs::run(verb),
         Verb::Settings(arguments) => commands::settings::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Topic(verb) => commands::topic::run(verb),

@@ -10,6 +10,7 @@ use store::outage::Kind;
 
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages};
+use crate::links::Certificates;
 
 pub fn all(health: Arc<Health>) -> Pages {
     Arc::new(move |path| match path {
@@ -43,6 +44,14 @@ fn as_json(health: &Health) -> Value {
         "ready": obstacle.is_none(),
         "obstacle": obstacle,
     });
+    if let Some(certificates) = health.certificates() {
+        let named = certificates.named();
+        page["certificate"] = json!({
+            "process": named.process.to_string(),
+            "days_left": named.days_left(),
+            "newer_files_not_used_because": certificates.obstacle(),
+        });
+    }
     let Some(parts) = health.parts() else {
         return page;
     };
@@ -165,7 +174,14 @@ fn for_people(health: &Health) -> String {
             ));
         }
     }
-    for part in ["cluster", "journal", "agent", "bucket", "spending"] {
+    for part in [
+        "cluster",
+        "journal",
+        "agent",
+        "certificate",
+        "bucket",
+        "spending",
+    ] {
         let Some(rows) = page[part].as_object() else {
             continue;
         };
@@ -206,6 +222,9 @@ fn metrics(health: &Health) -> Page {
         "1 if the node can serve clients.",
         u64::from(ready),
     );
+    if let Some(certificates) = health.certificates() {
+        certificate_metrics(&mut text, certificates);
+    }
     if let Some(parts) = health.parts() {
         if let Some(control) = &parts.control {
             control_metrics(&mut text, control);
@@ -227,6 +246,21 @@ fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
     text.push_str(&format!(
         "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
     ));
+}
+
+fn certificate_metrics(text: &mut String, certificates: &Certificates) {
+    gauge(
+        text,
+        "seaway_certificate_expires_seconds",
+        "When the certificate expires by which other processes know this one, in seconds since 1970.",
+        certificates.named().expires_s,
+    );
+    gauge(
+        text,
+        "seaway_certificate_files_refused",
+        "1 while the certificate files cannot be used, so that those that were read before stay in force.",
+        u64::from(certificates.obstacle().is_some()),
+    );
 }
 
 fn control_metrics(text: &mut String, control: &control::Node) {

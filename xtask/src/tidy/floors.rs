@@ -49,8 +49,11 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "link",
         &[
-            &["directory", "message", "runtime"],
-            &["attempt", "connection", "stream"],
+            &["directory", "message", "process", "runtime"],
+            &["attempt", "stream", "verify"],
+            &["keys"],
+            &["caller", "handshake"],
+            &["connection"],
             &["cluster", "server", "watch"],
         ],
     ),
@@ -68,9 +71,9 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "seaway",
         &[
             &[
-                "address", "data_dir", "output", "runtime", "settings", "spending",
+                "address", "data_dir", "links", "output", "runtime", "settings", "spending",
             ],
-            &["health", "http", "logging", "tuning"],
+            &["health", "http", "issuing", "logging", "tuning"],
             &["admission", "pages", "running"],
             &["cluster", "family"],
             &["roles"],
@@ -98,6 +101,7 @@ const PURE: &[&str] = &[
     "link/src/attempt.rs",
     "link/src/directory.rs",
     "link/src/message.rs",
+    "link/src/process.rs",
     "control/src/answer/",
     "control/src/answer.rs",
     "control/src/coordinator/",

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod tls;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use link::keys::Security;
+use link::process::{Process, Role};
 use link::{Caller, Cluster, Found};
 use meta::ids::PartitionId;
 use meta::level::{Level, Levels};
@@ -83,7 +87,7 @@ struct Running {
     task: host::task::Task<()>,
 }
 
-async fn serve_at(address: SocketAddr, cluster: &str) -> Running {
+async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Running {
     let node = Arc::new(Node {
         leader: Mutex::default(),
         calls: AtomicUsize::new(0),
@@ -99,7 +103,7 @@ async fn serve_at(address: SocketAddr, cluster: &str) -> Running {
     };
     let address = listener.local_addr().unwrap().to_string();
     let served: Arc<dyn Served> = node.clone();
-    let serving = link::serve(listener, cluster.to_owned(), served);
+    let serving = link::serve(listener, cluster.to_owned(), served, security);
     let task = host::task::spawn("node", serving);
     Running {
         node,
@@ -109,13 +113,25 @@ async fn serve_at(address: SocketAddr, cluster: &str) -> Running {
 }
 
 async fn serve(cluster: &str) -> Running {
-    serve_at(([127, 0, 0, 1], 0).into(), cluster).await
+    serve_at(([127, 0, 0, 1], 0).into(), cluster, Security::Plaintext).await
+}
+
+fn agent(name: &str) -> Process {
+    Process {
+        role: Role::Agent,
+        name: name.to_owned(),
+    }
 }
 
 fn cluster(addresses: &[&str]) -> (Cluster, Found) {
+    cluster_by(agent("a"), Security::Plaintext, addresses)
+}
+
+fn cluster_by(process: Process, security: Security, addresses: &[&str]) -> (Cluster, Found) {
     let caller = Caller {
         cluster_id: CLUSTER.to_owned(),
-        name: "agent a".to_owned(),
+        process,
+        security,
     };
     let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).unwrap();
     let addresses: Vec<String> = addresses
@@ -184,7 +200,7 @@ async fn a_node_that_comes_back_is_found_again() {
     drop(first);
     let (outcome, _second) = tokio::join!(cluster.call(Call::Barrier), async {
         host::clock::sleep(Duration::from_millis(100)).await;
-        serve_at(address, CLUSTER).await
+        serve_at(address, CLUSTER, Security::Plaintext).await
     });
     assert!(outcome.is_ok(), "{outcome:?}");
 }
@@ -215,6 +231,9 @@ async fn notices_come_and_what_may_be_missing_is_said() {
     // The stream breaks, and begins again where nobody knows what came between.
     let address = node.address.parse().unwrap();
     drop(node.task);
-    let (told, _again) = tokio::join!(notices.next(), serve_at(address, CLUSTER));
+    let (told, _again) = tokio::join!(
+        notices.next(),
+        serve_at(address, CLUSTER, Security::Plaintext)
+    );
     assert_eq!(told.unwrap().notices, [Notice::Anything]);
 }

@@ -1,6 +1,7 @@
 //! `seaway agent`: serves Kafka clients, beside other agents of a cluster.
 
 use anyhow::Result;
+use link::process::Role;
 
 use super::role::{Common, Starting, block_on};
 use crate::address::Address;
@@ -35,7 +36,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     let kafka = listen(&arguments.kafka, "--kafka").await?;
-    let starting = Starting::new(&arguments.common, &settings, "agent").await?;
+    let starting = Starting::new(&arguments.common, &settings, Role::Agent).await?;
     let plan = Plan {
         settings,
         name: arguments.common.name.0,
@@ -43,6 +44,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         control: arguments.control.iter().map(Address::to_string).collect(),
         files: host::process::raise_file_limit(),
         kafka,
+        links: starting.links.clone(),
     };
     let health = std::sync::Arc::clone(&starting.health);
     let place = |started: &agent::Agent| (started.kafka_address(), started.cluster_id().to_owned());

@@ -1,6 +1,7 @@
 //! `seaway control`: one of the control nodes of a cluster.
 
 use anyhow::{Result, bail};
+use link::process::Role;
 
 use super::role::{Common, Starting, block_on};
 use crate::address::Address;
@@ -43,13 +44,14 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         port,
     });
     let address = advertised.to_string();
-    let starting = Starting::new(&arguments.common, &settings, "control").await?;
+    let starting = Starting::new(&arguments.common, &settings, Role::Control).await?;
     let plan = Plan {
         settings,
         name: arguments.common.name.0,
         bucket: arguments.common.bucket,
         address: address.clone(),
         listener,
+        links: starting.links.clone(),
     };
     let health = std::sync::Arc::clone(&starting.health);
     let place = |started: &control::Control| (address, started.cluster_id().to_owned());

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use host::task::Task;
+use link::process::{Process, Role};
 
 use crate::address::{Address, NodeName};
 use crate::data_dir::NodeEndpoints;
 use crate::health::Health;
+use crate::links::Links;
 use crate::output::say;
 use crate::running::{self, Running, Signals, listen};
 use crate::settings::Settings;
-use crate::{http, logging, pages, runtime};
+use crate::{http, links, logging, pages, runtime};
 
 /// Flags of an agent and of a control node.
 #[derive(clap::Args)]
@@ -33,6 +35,8 @@ pub struct Common {
     /// Write to this file, once it is ready, where it listens.
     #[arg(long, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
+    #[command(flatten)]
+    pub links: links::Arguments,
     /// End when the process that has started this one ends.
     #[arg(long, hide = true)]
     pub with_parent: bool,
@@ -68,19 +72,25 @@ pub fn block_on(settings: &Settings, serve: impl Future<Output = Result<()>>) ->
 /// A process that serves its pages, and nothing else yet.
 pub struct Starting {
     pub health: Arc<Health>,
+    pub links: Links,
     stop: Signals,
     endpoints: NodeEndpoints,
     file: Option<PathBuf>,
     _http: Task<()>,
+    _certificates: Option<Task<()>>,
 }
 
 impl Starting {
-    pub async fn new(common: &Common, settings: &Settings, role: &str) -> Result<Self> {
+    pub async fn new(common: &Common, settings: &Settings, role: Role) -> Result<Self> {
         let stop = Signals::new()?;
+        let links = common.links.open(Process {
+            role,
+            name: common.name.0.clone(),
+        })?;
         let http = listen(&common.http, "--http").await?;
         let endpoints = NodeEndpoints {
             name: common.name.0.clone(),
-            role: role.to_owned(),
+            role: role.word().to_owned(),
             zone: settings.text("broker.rack").to_owned(),
             pid: Some(std::process::id()),
             address: String::new(),
@@ -88,7 +98,19 @@ impl Starting {
             cluster_id: String::new(),
         };
         let health = Arc::new(Health::default());
+        let certificates = match &links {
+            Links::Plaintext => None,
+            Links::Tls(certificates) => {
+                health.known_by(certificates);
+                let fresh = Arc::clone(certificates).keep_fresh();
+                Some(host::task::spawn("certificates", async move {
+                    match fresh.await {}
+                }))
+            }
+        };
         Ok(Starting {
+            links,
+            _certificates: certificates,
             stop,
             endpoints,
             file: common.endpoints.clone(),

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
 use host::task::Task;
+use link::process::{Process, Role};
 use link::{Caller, Cluster};
 use meta::level::Levels;
 use rpc::{Call, Control};
@@ -15,6 +16,7 @@ use super::discovery;
 use crate::admission::{self, Admitted, Whose};
 use crate::cluster::send_away;
 use crate::health::{Health, Parts};
+use crate::links::Links;
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
 use crate::spending::Spending;
@@ -33,6 +35,8 @@ pub struct Plan {
     pub files: u64,
     /// Where Kafka clients connect.
     pub kafka: host::net::TcpListener,
+    /// How it talks to control nodes.
+    pub links: Links,
 }
 
 pub struct Agent {
@@ -47,7 +51,11 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let admitted = admission::admit(&plan.bucket, &Whose::Anybodys, health).await?;
         let caller = Caller {
             cluster_id: admitted.cluster_id.clone(),
-            name: format!("agent {}", plan.name),
+            process: Process {
+                role: Role::Agent,
+                name: plan.name.clone(),
+            },
+            security: plan.links.security(),
         };
         let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).context("the cluster's id")?;
         let bucket = Arc::clone(&admitted.bucket);

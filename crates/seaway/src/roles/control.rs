@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use control::node::Leader;
 use host::backoff::Backoff;
 use host::task::Task;
+use link::process::{Process, Role};
 use link::watch::Sign;
 use link::{Caller, Cluster};
 use meta::level::Levels;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use super::discovery::{self, CONTROL};
 use crate::admission::{self, Admitted, Whose};
 use crate::health::{Health, Parts, following_obstacle};
+use crate::links::Links;
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
 use crate::spending::Spending;
@@ -40,6 +42,8 @@ pub struct Plan {
     /// Where agents and other control nodes reach this one, host:port.
     pub address: String,
     pub listener: host::net::TcpListener,
+    /// How it talks to agents and to other control nodes.
+    pub links: Links,
 }
 
 pub struct Control {
@@ -61,11 +65,16 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
     let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
-    let serving = link::serve(plan.listener, admitted.cluster_id.clone(), served);
+    let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
+    let serving = link::serve(plan.listener, cluster_id, served, security);
     let mut others = vec![host::task::spawn("link", serving)];
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
-        name: format!("control node {}", plan.name),
+        process: Process {
+            role: Role::Control,
+            name: plan.name.clone(),
+        },
+        security: plan.links.security(),
     };
     let announced = Announced {
         role: CONTROL.to_owned(),
@@ -78,16 +87,11 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let looking =
         discovery::keep_looking(Arc::clone(bucket), vec![announced.address.clone()], found);
     let announcing = keep_announced(Arc::clone(bucket), announced);
-    others.push(host::task::spawn("announcement", async move {
-        match announcing.await {}
-    }));
-    others.push(host::task::spawn("discovery", async move {
-        match looking.await {}
-    }));
+    others.push(forever("announcement", announcing));
+    others.push(forever("discovery", looking));
     let own = Arc::clone(&node);
-    others.push(host::task::spawn("registration", async move {
-        match own.keep_registered(&cluster).await {}
-    }));
+    let registering = async move { own.keep_registered(&cluster).await };
+    others.push(forever("registration", registering));
     others.push(host::task::spawn(
         "leader watch",
         keep_watching(Arc::clone(&node), caller),
@@ -126,6 +130,13 @@ fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
     };
     let is_billed = admitted.bucket.is_remote();
     tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed)
+}
+
+fn forever(
+    name: &'static str,
+    work: impl Future<Output = Infallible> + Send + 'static,
+) -> Task<()> {
+    host::task::spawn(name, async move { match work.await {} })
 }
 
 /// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
