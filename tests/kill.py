@@ -12,7 +12,6 @@ partition from its beginning through raw fetches, which show producer ids, epoch
 import argparse
 import collections
 import os
-import random
 import time
 
 from tests import judged, patience

@@ -2,12 +2,9 @@
 are killed, a process of another cluster or without a certificate is refused."""
 
 import collections
-import json
-import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -15,128 +12,23 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests import apache_kafka, patience
+from tests import patience
 from tests import server as servers
+from tests.cluster import Cluster, Process, certs, issue
 from tests.harness import Suite, expect, expect_equal, wait_until
 
 suite = Suite("roles", own_servers=True)
 # A client that loses its agent looks for another soon.
 CLIENT = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.fast.interval.ms": 100}
 PARTITIONS = 6
-
-
-class Process:
-    """One `seaway control` or `seaway agent`."""
-
-    def __init__(self, directory, role, name, arguments, environment=None):
-        self.name = name
-        self.environment = environment or {}
-        self.http_port = apache_kafka.free_port()
-        self.port = apache_kafka.free_port()
-        self.log = directory / f"{name}.log"
-        listen = "--listen" if role == "control" else "--kafka"
-        self.command = [
-            str(servers.SEAWAY), role, "--name", name, listen, f"127.0.0.1:{self.port}", "--http", f"127.0.0.1:{self.http_port}", *arguments,
-        ]
-        self.process = None
-
-    def start(self, environment=None):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=os.environ | {"RUST_BACKTRACE": "1"} | (self.environment | (environment or {})),
-            )
-
-    def alive(self):
-        return self.process is not None and self.process.poll() is None
-
-    def send(self, number):
-        self.process.send_signal(number)
-
-    def kill(self):
-        if self.alive():
-            self.process.kill()
-        if self.process:
-            self.process.wait()
-
-    def page(self, path):
-        """(status, text) of an HTTP page; (None, why) if there is no answer."""
-        try:
-            return servers.page(self.http_port, path)
-        except OSError as failure:
-            return None, str(failure)
-
-    def ready(self):
-        if not self.alive():
-            raise RuntimeError(f"{self.name} ended; its log ends:\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-20:]))
-        return self.page("/readyz")[0] == 200
-
-    def status(self):
-        return json.loads(self.page("/status.json")[1])
-
-
-def certs(*arguments):
-    subprocess.run([str(servers.SEAWAY), "certs", *map(str, arguments)], check=True, capture_output=True, timeout=patience.wall_s(20))
-
-
-def issue(directory, role, name, *arguments):
-    """A certificate of a process, by the CA in the directory; the flags that name it."""
-    certs("issue", "--dir", directory, "--role", role, "--name", name, *arguments)
-    return ["--tls-dir", str(directory)]
-
-
-class Cluster:
-    """Three control nodes and three agents on a bucket that is a directory; they know each other by certificates."""
-
-    def __init__(self, directory, control=3, agents=3):
-        self.directory = directory
-        bucket = ["--bucket", str(directory / "bucket")]
-        settings = [f"--set={name}={value}" for name, value in {
-            "num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20,
-        }.items()]
-        self.certificates = directory / "certs"
-        certs("init", "--dir", self.certificates)
-
-        def processes(role, count):
-            names = [f"{role}-{number}" for number in range(count)]
-            return [Process(directory, role, name, bucket + settings + issue(self.certificates, role, name)) for name in names]
-
-        self.control = processes("control", control)
-        self.agents = processes("agent", agents)
-
-    @property
-    def processes(self):
-        return self.control + self.agents
-
-    @property
-    def bootstrap(self):
-        return ",".join(f"127.0.0.1:{agent.port}" for agent in self.agents)
-
-    def start(self):
-        for process in self.processes:
-            process.start()
-        for process in self.processes:
-            wait_until(process.ready, 40, f"{process.name} is ready")
-
-    def leader(self):
-        """The control node that leads."""
-        def find():
-            alive = [node for node in self.control if node.alive() and node.page("/readyz")[0] is not None]
-            return next((node for node in alive if node.status().get("journal", {}).get("role") == "Leader"), None)
-        return wait_until(find, 30, "a control node leads")
-
-    def end(self):
-        for process in self.processes:
-            if process.process:
-                process.send(signal.SIGCONT) if process.alive() else None
-                process.kill()
+SETTINGS = {"num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20}
 
 
 def check(function):
     """Registers a check that is given a cluster that has started; logs are kept if the check fails."""
     def run():
         directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-roles-"))
-        cluster = Cluster(directory)
+        cluster = Cluster(directory, SETTINGS)
         try:
             cluster.start()
             function(cluster)
