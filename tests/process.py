@@ -196,6 +196,8 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         "an advertised host with a port": (base + ["--set", "advertised.host=kafka.example:9092"], "without a port"),
         "every address as advertised host": (base + ["--set", "advertised.host=0.0.0.0"], "none that a client could connect to"),
         "listeners that are no PLAINTEXT": (base + ["--set", "advertised.listeners=SSL://a:1"], "PLAINTEXT://HOST:PORT"),
+        "an advertised listener that is none": (base + ["--set", "advertised.listeners=EXTERNAL://a:1"], "EXTERNAL is not among the listeners"),
+        "listeners beside --kafka": (base + ["--set", "listeners=A://127.0.0.1:0"], "give one of them"),
         "no region": (base + ["--set", "region="], "region=: must not be empty"),
         "a region that is too long": (base + ["--set", f"region={'r' * 256}"], "of which 255 are allowed"),
         "a zone that is too long": (base + ["--set", f"zone={'z' * 256}"], "of which 255 are allowed"),
@@ -250,6 +252,53 @@ def clients_are_told_what_they_can_connect_to(directory):
         ready = [line for line in lines if "ready kafka=" in line and f"{told_host}:{told_port}" in line and "http=" in line]
         expect_equal(len(ready), 1, f"log lines with the addresses when ready: {lines}")
         expect_equal(len([line for line in lines if line.endswith("stopped")]), 1, f"log lines when stopped: {lines}")
+
+
+def kcat(address, *arguments, stdin=""):
+    """What kcat prints, by way of one address."""
+    command = ["kcat", "-q", "-b", address, *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    expect_equal(done.returncode, 0, f"exit code of {' '.join(command)}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+@check
+def clients_are_told_the_addresses_of_the_listener_by_which_they_came(directory):
+    inside, outside = apache_kafka.free_port(), apache_kafka.free_port()
+    server = seaway(directory / "one", settings={
+        "listeners": f"INTERNAL://127.0.0.1:{inside},external://0.0.0.0:{outside}",
+        "advertised.listeners": f"EXTERNAL://localhost:{outside}",
+        "listener.zones": "EXTERNAL:a zone of nobody",
+        "broker.rack": "az1",
+        "min.insync.replicas": "2",
+    })
+    command = server.command()
+    at = command.index("--kafka")
+    server.command = lambda: command[:at] + command[at + 2:]
+    server.port = inside
+    server.start()
+    ports = {"127.0.0.1": inside, "localhost": outside}
+    for host, port in ports.items():
+        address = f"{host}:{port}"
+        listed = json.loads(kcat(address, "-L", "-J"))
+        expect_equal([broker["name"] for broker in listed["brokers"]], [address], f"brokers by {address}")
+        # The address that clients are told is one that they can go to.
+        kcat(address, "-P", "-t", "t", "-p", "0", stdin=f"by {host}\n")
+    for host, port in ports.items():
+        got = kcat(f"{host}:{port}", "-C", "-t", "t", "-p", "0", "-o", "beginning", "-e", "-X", "client.rack=az1")
+        expect_equal(got.splitlines(), ["by 127.0.0.1", "by localhost"], f"records by {host}")
+    listed = json.loads(kcat(f"localhost:{outside}", "-L", "-J"))
+    node = listed["brokers"][0]["id"]
+    for partition in listed["topics"][0]["partitions"]:
+        expect_equal(partition["leader"], node, "a leader")
+        for kind in ("replicas", "isrs"):
+            expect_equal([one["id"] for one in partition[kind]], [node, node], f"{kind} with two that must be in sync")
+    wait_until(lambda: "Seaway is ready" in server.log.read_text(), 5, "the ready line")
+    for line in (f"127.0.0.1:{inside} (INTERNAL)", f"localhost:{outside} (EXTERNAL)"):
+        expect(line in server.log.read_text(), f"the line {line}")
+    topics, _ = verb(server, "topic", "list", "--data-dir", str(server.data))
+    expect("t" in topics.split(), f"topics by the first listener: {topics}")
+    expect(server.stop(), "an orderly stop")
 
 
 @check

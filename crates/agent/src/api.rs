@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::edge::connection::Kind;
 use crate::edge::memory::{DECODED_BYTES_MAX, Kept, Lease};
 use crate::edge::service::{Begun, Job, Peer, Reply, Service};
+use origin::Origin;
 
 pub(crate) mod cluster;
 pub(crate) mod configs;
@@ -29,6 +30,7 @@ pub(crate) mod errors;
 pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod offsets;
+pub(crate) mod origin;
 pub(crate) mod produce;
 pub(crate) mod producers;
 pub(crate) mod topics;
@@ -60,6 +62,15 @@ impl Service for Context {
         }
         let begun = move || produce::begin(&context, &peer, frame, lease, now);
         Begun::Entering(Job::Future(host::task::spawn_blocking(begun).boxed()))
+    }
+}
+
+impl Context {
+    fn origin<'a>(&'a self, peer: &Peer, header: &'a RequestHeader) -> Origin<'a> {
+        Origin {
+            listener: &self.listeners[peer.listener],
+            client_id: header.client_id.as_deref(),
+        }
     }
 }
 
@@ -163,8 +174,9 @@ async fn answer(
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
     let answers = &context.memory.answers;
+    let origin = context.origin(peer, &header);
     if let Request::Fetch(request) = request {
-        let fetched = fetch::fetch(context, request, version).await;
+        let fetched = fetch::fetch(context, origin, request, version).await;
         return encode(fetched.response, correlation_id, version, |bytes| Kept {
             // The memory of records is counted by the fetch itself; here only the rest of the
             // answer counts.
@@ -201,14 +213,19 @@ async fn respond(
     lease: Lease,
 ) -> Option<Response> {
     let version = header.version;
+    let origin = context.origin(peer, header);
     Some(match request {
         Request::Fetch(_) | Request::Produce(_) => return None,
         Request::ApiVersions(request) => versions::api_versions(&request, version).into(),
-        Request::Metadata(request) => cluster::metadata(context, request, version).await.into(),
-        Request::DescribeCluster(request) => {
-            cluster::describe_cluster(context, &request).await.into()
+        Request::Metadata(request) => cluster::metadata(context, origin, request, version)
+            .await
+            .into(),
+        Request::DescribeCluster(request) => cluster::describe_cluster(context, origin, &request)
+            .await
+            .into(),
+        Request::CreateTopics(request) => {
+            topics::create_topics(context, origin, request).await.into()
         }
-        Request::CreateTopics(request) => topics::create_topics(context, request).await.into(),
         Request::DeleteTopics(request) => topics::delete_topics(context, request, version)
             .await
             .into(),
@@ -230,7 +247,7 @@ async fn respond(
             configs::describe_configs(context, request).await.into()
         }
         Request::FindCoordinator(request) => {
-            groups::find_coordinator(context, request, version).into()
+            groups::find_coordinator(context, origin, request, version).into()
         }
         Request::JoinGroup(request) => groups::join(context, peer, header, request, lease)
             .await

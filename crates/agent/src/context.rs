@@ -14,12 +14,14 @@ use crate::data::produce::Pipeline;
 use crate::data::reserve::Reserve;
 use crate::edge::memory::{Lease, Memory};
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Listener, Settings};
 use crate::view::Views;
 
 pub(crate) struct Context {
     /// The operator's settings.
     pub settings: Settings,
+    /// The places where it listens for clients; a peer has the number of one.
+    pub listeners: Vec<Listener>,
     /// This agent's Kafka node id.
     pub agent: AgentId,
     pub control: Client,

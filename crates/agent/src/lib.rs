@@ -15,7 +15,7 @@ pub mod data;
 mod edge;
 mod log_limit;
 pub mod metrics;
-pub mod route;
+mod route;
 mod server;
 pub mod settings;
 mod view;

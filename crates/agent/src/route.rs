@@ -1,14 +1,277 @@
-//! Chooses the agent to which clients are sent for a partition: rendezvous hashing, so that agents
-//! agree without talking, and a partition moves only when its agent comes or goes. Pure.
+//! Which agents clients of a listener are told of, and which of them, zone by zone, they are sent to for a partition:
+//! rendezvous hashing, so that agents agree without talking, and a partition moves only when its agent comes or goes. Pure.
+//! It must not know how a client says where it is.
 
-use meta::ids::PartitionId;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use meta::endpoint::Endpoint;
+use meta::ids::{AgentId, PartitionId};
 use meta::view::Agent;
 
-/// The agent for a partition; `None` if there are no agents.
-pub fn agent_for(partition: PartitionId, agents: &[Agent]) -> Option<&Agent> {
-    agents
-        .iter()
-        .max_by_key(|agent| (weight(partition, agent.id.0), agent.id))
+/// The most replicas that are shown of a partition: the answer to a request for all partitions has each of them twice, and
+/// what a topic asks for has no bound of its own.
+pub(crate) const REPLICAS_MAX: usize = 16;
+
+/// A zone that some agent is in, by its number among those of one set of agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Zone(u32);
+
+/// An agent as clients of one listener are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broker {
+    pub id: AgentId,
+    pub endpoint: Endpoint,
+    /// `None` if the agent does not say.
+    pub zone: Option<String>,
+}
+
+/// The agents of a cluster, by the listeners that they have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routes {
+    by_listener: BTreeMap<String, Reach>,
+    /// Agents that can be reached by one listener or another; most clusters have one such set.
+    sets: Vec<Set>,
+}
+
+/// What clients of one listener can reach.
+#[derive(Debug, PartialEq, Eq)]
+struct Reach {
+    brokers: Vec<Broker>,
+    /// Its agents' place in [`Routes::sets`].
+    set: usize,
+}
+
+/// Agents among which partitions are divided.
+#[derive(Debug, PartialEq, Eq)]
+struct Set {
+    /// Each with the number of its zone.
+    agents: Vec<(AgentId, Zone)>,
+    /// The zones that the agents name, sorted; agents without one count as of one more, the empty one.
+    zones: Vec<String>,
+}
+
+/// The replicas of a topic's partitions, for every set of agents.
+#[derive(Debug)]
+pub(crate) struct Placed(Vec<PlacedIn>);
+
+/// The replicas within one set: so many of each partition, one partition after another.
+#[derive(Debug)]
+struct PlacedIn {
+    width: usize,
+    replicas: Box<[Replica]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Replica {
+    agent: AgentId,
+    zone: Zone,
+}
+
+/// The replicas of one partition, as clients of one zone see them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replicas<'a> {
+    all: &'a [Replica],
+    /// Which of them clients of the zone are sent to.
+    leader: usize,
+}
+
+impl Routes {
+    pub(crate) fn new(agents: &[Agent]) -> Self {
+        let mut routes = Routes::default();
+        let names = agents.iter().flat_map(|agent| agent.listeners.keys());
+        for name in names {
+            if !routes.by_listener.contains_key(name) {
+                let reach = routes.reach_of(name, agents);
+                routes.by_listener.insert(name.clone(), reach);
+            }
+        }
+        routes
+    }
+
+    fn reach_of(&mut self, listener: &str, agents: &[Agent]) -> Reach {
+        let broker = |agent: &Agent| {
+            let endpoint = agent.listeners.get(listener)?.clone();
+            let zone = (!agent.zone.is_empty()).then(|| agent.zone.clone());
+            let id = agent.id;
+            Some(Broker { id, endpoint, zone })
+        };
+        let brokers: Vec<Broker> = agents.iter().filter_map(broker).collect();
+        let set = Set::of(&brokers);
+        let known = self.sets.iter().position(|other| *other == set);
+        let set = known.unwrap_or_else(|| {
+            self.sets.push(set);
+            self.sets.len() - 1
+        });
+        Reach { brokers, set }
+    }
+
+    /// The agents that have a listener, by id.
+    pub(crate) fn brokers(&self, listener: &str) -> &[Broker] {
+        let reach = self.by_listener.get(listener);
+        reach.map_or(&[], |reach| &reach.brokers)
+    }
+
+    pub(crate) fn broker(&self, listener: &str, id: AgentId) -> Option<&Broker> {
+        self.brokers(listener).iter().find(|broker| broker.id == id)
+    }
+
+    /// A zone by its name, if an agent that has the listener is in it.
+    pub(crate) fn zone(&self, listener: &str, name: &str) -> Option<Zone> {
+        let zones = &self.set(listener)?.zones;
+        let at = zones.binary_search_by_key(&name, String::as_str).ok()?;
+        let is_named = !name.is_empty();
+        is_named.then_some(Zone(u32::try_from(at).ok()?))
+    }
+
+    /// How many replicas clients of a listener are shown of a topic that wants so many.
+    pub(crate) fn width(&self, listener: &str, wanted: usize) -> usize {
+        self.set(listener).map_or(0, |set| set.width(wanted))
+    }
+
+    /// The replicas of partitions of a topic that wants so many.
+    pub(crate) fn place(&self, partitions: &[PartitionId], wanted: usize) -> Placed {
+        let placed = |set: &Set| set.place(partitions, wanted);
+        Placed(self.sets.iter().map(placed).collect())
+    }
+
+    /// The replicas of each partition, in their order, as clients of a listener and a zone see them; empty if no agent
+    /// has the listener.
+    pub(crate) fn replicas<'a>(
+        &self,
+        placed: &'a Placed,
+        listener: &str,
+        zone: Option<Zone>,
+    ) -> impl Iterator<Item = Replicas<'a>> + use<'a> {
+        let reach = self.by_listener.get(listener);
+        let placed = reach.and_then(|reach| placed.0.get(reach.set));
+        let all = placed.filter(|placed| placed.width > 0);
+        let all = all.map(|placed| placed.replicas.chunks_exact(placed.width));
+        all.into_iter().flatten().map(move |all| Replicas {
+            all,
+            leader: zone.and_then(|zone| in_zone(all, zone)).unwrap_or(0),
+        })
+    }
+
+    /// The agent to which clients of a zone are sent for the partition of an index, if the zone has one that is shown as
+    /// a replica.
+    pub(crate) fn agent_in(
+        &self,
+        placed: &Placed,
+        index: usize,
+        listener: &str,
+        zone: Zone,
+    ) -> Option<AgentId> {
+        let set = self.by_listener.get(listener)?.set;
+        let placed = placed.0.get(set)?;
+        let from = index.checked_mul(placed.width)?;
+        let all = placed.replicas.get(from..from + placed.width)?;
+        in_zone(all, zone).map(|at| all[at].agent)
+    }
+
+    fn set(&self, listener: &str) -> Option<&Set> {
+        self.sets.get(self.by_listener.get(listener)?.set)
+    }
+}
+
+fn in_zone(all: &[Replica], zone: Zone) -> Option<usize> {
+    all.iter().position(|replica| replica.zone == zone)
+}
+
+impl Set {
+    fn of(brokers: &[Broker]) -> Self {
+        let name = |broker: &Broker| broker.zone.clone().unwrap_or_default();
+        let mut zones: Vec<String> = brokers.iter().map(name).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        let agent = |broker: &Broker| {
+            let at = zones.binary_search(&name(broker)).unwrap_or(0);
+            (broker.id, Zone(u32::try_from(at).unwrap_or(u32::MAX)))
+        };
+        let agents = brokers.iter().map(agent).collect();
+        Set { agents, zones }
+    }
+
+    /// Every partition of a topic has as many: tools take a topic whose partitions differ for one that is being moved.
+    fn width(&self, wanted: usize) -> usize {
+        if self.agents.is_empty() {
+            return 0;
+        }
+        wanted.max(self.zones.len()).min(REPLICAS_MAX)
+    }
+
+    fn place(&self, partitions: &[PartitionId], wanted: usize) -> PlacedIn {
+        let width = self.width(wanted);
+        let mut replicas = Vec::with_capacity(partitions.len() * width);
+        let mut ranking = Ranking::default();
+        for partition in partitions {
+            let ranked = ranking.rank(self, *partition);
+            // With fewer agents than replicas some are named again: so the number is what was asked for, whoever runs.
+            replicas.extend(ranked.cycle().take(width));
+        }
+        let replicas = replicas.into();
+        PlacedIn { width, replicas }
+    }
+}
+
+/// Memory for the order of agents, used for one partition after another.
+#[derive(Default)]
+struct Ranking {
+    ranked: Vec<Ranked>,
+    /// By zone: whether it has had an agent.
+    seen: Vec<bool>,
+}
+
+struct Ranked {
+    weight: u64,
+    replica: Replica,
+    is_first_of_zone: bool,
+}
+
+impl Ranking {
+    /// All agents in the order in which they are shown: the first of each zone, then the others, heaviest first.
+    fn rank(
+        &mut self,
+        set: &Set,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = Replica> + Clone + '_ {
+        self.seen.clear();
+        self.seen.resize(set.zones.len(), false);
+        self.ranked.clear();
+        self.ranked
+            .extend(set.agents.iter().map(|(agent, zone)| Ranked {
+                weight: weight(partition, agent.0),
+                replica: Replica {
+                    agent: *agent,
+                    zone: *zone,
+                },
+                is_first_of_zone: false,
+            }));
+        self.ranked
+            .sort_unstable_by_key(|one| Reverse((one.weight, one.replica.agent)));
+        for one in &mut self.ranked {
+            if let Some(seen) = self.seen.get_mut(one.replica.zone.0 as usize) {
+                one.is_first_of_zone = !std::mem::replace(seen, true);
+            }
+        }
+        self.ranked.sort_by_key(|one| !one.is_first_of_zone);
+        self.ranked.iter().map(|one| one.replica)
+    }
+}
+
+impl<'a> Replicas<'a> {
+    /// The agent that clients are sent to.
+    pub(crate) fn leader(&self) -> AgentId {
+        self.all[self.leader].agent
+    }
+
+    /// All of them, the leader first: tools take another first one for the one that ought to lead.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = AgentId> + use<'a> {
+        let (before, after) = self.all.split_at(self.leader);
+        let (leader, after) = after.split_at(1);
+        let all = leader.iter().chain(before).chain(after);
+        all.map(|replica| replica.agent)
+    }
 }
 
 /// Hashes both numbers (the finaliser of MurmurHash3, public domain). Every build must compute the
@@ -24,53 +287,4 @@ fn weight(partition: PartitionId, agent: i32) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use meta::ids::{AgentId, Incarnation};
-
-    use super::*;
-
-    fn agents(ids: impl IntoIterator<Item = i32>) -> Vec<Agent> {
-        ids.into_iter()
-            .map(|id| Agent {
-                id: AgentId(id),
-                name: String::new(),
-                host: String::new(),
-                port: 0,
-                region: String::new(),
-                zone: String::new(),
-                level: 1,
-                incarnation: Incarnation(1),
-            })
-            .collect()
-    }
-
-    fn routes(agents: &[Agent]) -> Vec<AgentId> {
-        (0..1_000)
-            .filter_map(|partition| agent_for(PartitionId(partition), agents))
-            .map(|agent| agent.id)
-            .collect()
-    }
-
-    #[test]
-    fn partitions_spread_evenly() {
-        let four = agents(1..=4);
-        let routes = routes(&four);
-        for agent in &four {
-            let share = routes.iter().filter(|id| **id == agent.id).count();
-            assert!(
-                (150..350).contains(&share),
-                "{share} of 1000 for {:?}",
-                agent.id
-            );
-        }
-    }
-
-    #[test]
-    fn only_the_partitions_of_a_lost_agent_move() {
-        let (before, after) = (routes(&agents(1..=4)), routes(&agents([1, 2, 4])));
-        for (before, after) in before.iter().zip(&after) {
-            assert!(before == after || *before == AgentId(3));
-        }
-        assert!(agent_for(PartitionId(1), &[]).is_none());
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Starts and stops an agent: listeners, registration, the tasks that all connections share. It
 //! must not know what is said on a connection.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use host::log_limit::LogLimit;
 use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::command::RegisterAgent;
+use meta::endpoint::Endpoint;
 use meta::ids::AgentId;
 use meta::level::Levels;
 use rpc::call::Registered;
@@ -36,7 +38,7 @@ use crate::edge::memory::{Memory, OTHER_BYTES_MAX, Sizes};
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Listener, Settings};
 use crate::view::Views;
 
 /// How long connections are given to end when the agent stops.
@@ -49,6 +51,8 @@ const START: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_mi
 const PRESENCE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
 /// How often it is logged that a step of the start failed.
 const START_LOG_EVERY: Duration = Duration::from_secs(10);
+/// Connections of one listener are numbered from its own number, shifted by so many bits.
+const LISTENER_SHIFT: u32 = 48;
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,29 +69,34 @@ pub enum StartError {
 
 pub struct Agent {
     context: Arc<Context>,
-    address: SocketAddr,
-    advertised: String,
+    addresses: Vec<SocketAddr>,
+    advertised: Vec<Endpoint>,
     cluster_id: String,
     stop: watch::Sender<bool>,
-    accepting: Task<()>,
+    accepting: Vec<Task<()>>,
     _tasks: Vec<Task<()>>,
 }
 
 impl Agent {
-    /// Registers and serves. Waits as long as the control plane gives no answer: a missing
-    /// dependency means not ready, never an end. Dropping the future stops the start.
+    /// Registers and serves, on sockets that each belong to a listener. Waits as long as the control
+    /// plane gives no answer: a missing dependency means not ready, never an end. Dropping the
+    /// future stops the start.
     pub async fn start(
         settings: Settings,
-        listener: TcpListener,
+        listeners: Vec<(Listener, TcpListener)>,
         bucket: Arc<dyn Bucket>,
         control: Arc<dyn Control>,
     ) -> Result<Agent, StartError> {
-        let address = listener.local_addr()?;
+        let (listeners, sockets): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let addresses = sockets.iter().map(TcpListener::local_addr);
+        let addresses = addresses.collect::<io::Result<Vec<SocketAddr>>>()?;
+        let both = listeners.iter().zip(&addresses);
+        let advertised: Vec<Endpoint> = both.map(|(one, at)| advertised(one, *at)).collect();
+        let names = listeners.iter().map(|listener| listener.name.clone());
+        let registration = registration(&settings, names.zip(advertised.clone()).collect());
         let control = Client::new(control);
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
-        let registration = registration(&settings, address);
-        let advertised = advertised(&registration);
         let registered = register(&control, &registration).await?;
         let hub = Arc::new(Hub::default());
         let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
@@ -97,11 +106,8 @@ impl Agent {
             bulk_frame_bytes_max: u64::from(settings.socket_request_max_bytes),
             records_bytes: settings.fetch_cache_bytes + settings.fetch_buffer_bytes,
         }));
-        let cache = Arc::new(Cache::new(
-            settings.fetch_cache_bytes,
-            memory.records.clone(),
-            Arc::clone(&metrics),
-        ));
+        let (cache_bytes, room) = (settings.fetch_cache_bytes, memory.records.clone());
+        let cache = Arc::new(Cache::new(cache_bytes, room, Arc::clone(&metrics)));
         let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
         let context = Arc::new(Context {
@@ -117,6 +123,7 @@ impl Agent {
             memory,
             log: LogLimit::default(),
             settings,
+            listeners,
             control,
             views,
             pipeline,
@@ -124,11 +131,10 @@ impl Agent {
             metrics,
         });
         let tasks = start_tasks(&context, &bucket, registration, notices);
-        let accepting = accept(listener, Arc::clone(&context), stopping);
-        let accepting = host::task::spawn("accept", accepting);
+        let accepting = start_accepting(&context, sockets, &stopping);
         Ok(Agent {
             context,
-            address,
+            addresses,
             advertised,
             cluster_id: registered.cluster_id,
             stop,
@@ -137,13 +143,14 @@ impl Agent {
         })
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, listener by listener.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// The address at which clients are told to connect, host:port.
-    pub fn advertised(&self) -> String {
-        self.advertised.clone()
+    /// Where clients are told to connect, listener by listener.
+    pub fn advertised(&self) -> impl Iterator<Item = (&Listener, &Endpoint)> {
+        self.context.listeners.iter().zip(&self.advertised)
     }
 
     pub fn id(&self) -> AgentId {
@@ -302,30 +309,28 @@ async fn tell_presence(context: Arc<Context>) {
     }
 }
 
-fn registration(settings: &Settings, first: SocketAddr) -> RegisterAgent {
+/// Where clients of a listener that listens at `address` are told to connect.
+fn advertised(listener: &Listener, address: SocketAddr) -> Endpoint {
     // Clients cannot connect to the "every address" of a listener.
-    let reachable = match first {
+    let reachable = match address {
         SocketAddr::V4(address) if address.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
         SocketAddr::V6(address) if address.ip().is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
         address => address.ip().to_string(),
     };
-    RegisterAgent {
-        nonce: host::rng::nonce(),
-        name: settings.name.clone(),
-        host: settings.advertised_host.clone().unwrap_or(reachable),
-        port: settings.advertised_port.unwrap_or(first.port()),
-        region: settings.region.clone(),
-        zone: settings.zone.clone(),
-        level: settings.levels.newest().number,
+    Endpoint {
+        host: listener.advertised_host.clone().unwrap_or(reachable),
+        port: listener.advertised_port.unwrap_or(address.port()),
     }
 }
 
-fn advertised(registration: &RegisterAgent) -> String {
-    let RegisterAgent { host, port, .. } = registration;
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
+fn registration(settings: &Settings, listeners: BTreeMap<String, Endpoint>) -> RegisterAgent {
+    RegisterAgent {
+        nonce: host::rng::nonce(),
+        name: settings.name.clone(),
+        listeners,
+        region: settings.region.clone(),
+        zone: settings.zone.clone(),
+        level: settings.levels.newest().number,
     }
 }
 
@@ -375,6 +380,7 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
 async fn follow(context: Arc<Context>, mut notices: Notices) {
     let mut is_listed = false;
     note_own_incarnation(&context, &mut is_listed);
+    let mut left_out = tell_left_out(&context, &BTreeSet::new());
     let mut rested_at = None;
     let mut followed_to = None;
     loop {
@@ -407,6 +413,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             }
             refresh(&context, version).await;
             note_own_incarnation(&context, &mut is_listed);
+            left_out = tell_left_out(&context, &left_out);
         }
         if is_anything {
             context.hub.tell_all();
@@ -429,6 +436,30 @@ fn note_own_incarnation(context: &Context, is_listed: &mut bool) {
     }
 }
 
+/// Says of agents that have no listener of the name of one of this agent's that clients of that are not told of them, once
+/// each; yields those of whom it was said.
+fn tell_left_out(
+    context: &Context,
+    told: &BTreeSet<(usize, AgentId)>,
+) -> BTreeSet<(usize, AgentId)> {
+    let view = context.views.latest();
+    let mut left_out = BTreeSet::new();
+    for (at, listener) in context.listeners.iter().enumerate() {
+        let lacks = |agent: &&meta::view::Agent| !agent.listeners.contains_key(&listener.name);
+        for agent in view.agents.iter().filter(lacks) {
+            left_out.insert((at, agent.id));
+            if !told.contains(&(at, agent.id)) {
+                tracing::warn!(
+                    agent = agent.name,
+                    listener = listener.name,
+                    "clients of this listener are not told of an agent that has none of its name"
+                );
+            }
+        }
+    }
+    left_out
+}
+
 /// Takes the view of a version that was told, or whatever the control node has.
 async fn refresh(context: &Context, version: Option<u64>) {
     let refreshed = match version {
@@ -441,7 +472,12 @@ async fn refresh(context: &Context, version: Option<u64>) {
     }
 }
 
-async fn accept(listener: TcpListener, context: Arc<Context>, stopping: watch::Receiver<bool>) {
+/// Accepts connections on every socket; the limits hold for all of them together.
+fn start_accepting(
+    context: &Arc<Context>,
+    sockets: Vec<TcpListener>,
+    stopping: &watch::Receiver<bool>,
+) -> Vec<Task<()>> {
     let settings = &context.settings;
     let admission = Admission::new(settings.max_connections, settings.max_connections_per_ip);
     let admission = Arc::new(admission);
@@ -455,12 +491,26 @@ async fn accept(listener: TcpListener, context: Arc<Context>, stopping: watch::R
             idle_max: settings.connections_max_idle,
             kind_of: Context::kind_of,
         },
-        stopping,
-        service: context,
+        stopping: stopping.clone(),
+        service: Arc::clone(context),
     });
-    let mut numbers = 0..;
+    let accepting = sockets.into_iter().enumerate().map(|(at, socket)| {
+        let accepting = accept(socket, at, Arc::clone(&edge), Arc::clone(&admission));
+        host::task::spawn("accept", accepting)
+    });
+    accepting.collect()
+}
+
+async fn accept<S: Service>(
+    socket: TcpListener,
+    listener: usize,
+    edge: Arc<Edge<S>>,
+    admission: Arc<Admission>,
+) {
+    // Each listener has numbers of its own, more than it will need.
+    let mut numbers = (listener as u64) << LISTENER_SHIFT..;
     loop {
-        match host::net::accept(&listener).await {
+        match host::net::accept(&socket).await {
             Ok((stream, address)) => {
                 let Some(connection) = numbers.next() else {
                     return;
@@ -468,6 +518,7 @@ async fn accept(listener: TcpListener, context: Arc<Context>, stopping: watch::R
                 let peer = Peer {
                     address,
                     connection,
+                    listener,
                 };
                 admit(&edge, &admission, stream, peer);
             }

@@ -18,10 +18,6 @@ pub struct Settings {
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
-    /// Host that clients are told to connect to; `None`: the listener's address.
-    pub advertised_host: Option<String>,
-    /// Port that clients are told to connect to; `None`: the listener's.
-    pub advertised_port: Option<u16>,
     /// The number of the bucket, as commits name it.
     pub bucket_number: u32,
     /// `auto.create.topics.enable`
@@ -80,6 +76,20 @@ pub struct Settings {
     pub broker_configs: Vec<BrokerConfig>,
     /// Where tests kill the process.
     pub fail_points: FailPoints,
+}
+
+/// A place where an agent listens for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Kafka's name for it, `INTERNAL` for instance: clients are told of the agents that have a listener of the name of
+    /// that by which they came.
+    pub name: String,
+    /// The zone that clients who come by it are in, unless their client id names another.
+    pub zone: Option<String>,
+    /// Host that clients are told to connect to; `None`: the address that is listened on.
+    pub advertised_host: Option<String>,
+    /// Port that clients are told to connect to; `None`: the one that is listened on.
+    pub advertised_port: Option<u16>,
 }
 
 /// A setting with its value in this process, as DescribeConfigs shows it.

@@ -15,7 +15,7 @@ use wire::batch::TimestampType;
 use wire::compression::Compression;
 
 use crate::data::fetch::hub::Hub;
-use crate::route;
+use crate::route::{Placed, Routes};
 use chunks::Chunks;
 
 mod chunks;
@@ -57,22 +57,25 @@ impl Rules {
     }
 }
 
-/// A topic, its rules, and who leads its partitions.
+/// A topic, its rules, and where its partitions are.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub topic: Arc<meta::topic::Topic>,
     pub rules: Rules,
-    /// The leader of each partition, computed when first asked for; valid for as long as the agents
+    /// How many replicas clients are to be shown of each partition.
+    pub replicas: usize,
+    /// The replicas of each partition, computed when first asked for; valid for as long as the agents
     /// stay the same.
-    leaders: OnceLock<Vec<Option<AgentId>>>,
+    placed: OnceLock<Placed>,
 }
 
 impl Topic {
     pub(crate) fn new(level: &Level, topic: Arc<meta::topic::Topic>, cluster: &Configs) -> Self {
         Topic {
             rules: Rules::of(level, &topic, cluster),
+            replicas: replicas(level, cluster, &topic.configs, topic.replication_factor),
             topic,
-            leaders: OnceLock::new(),
+            placed: OnceLock::new(),
         }
     }
 
@@ -83,12 +86,22 @@ impl Topic {
     }
 }
 
+/// How many replicas clients are shown of a topic's partitions. No agent holds copies; but a topic with fewer than its
+/// `min.insync.replicas` counts as broken to every tool, and one with fewer than were asked for as changed.
+pub(crate) fn replicas(level: &Level, cluster: &Configs, configs: &Configs, factor: u16) -> usize {
+    let in_sync = topic_value(level, cluster, configs, "min.insync.replicas");
+    let in_sync = in_sync.parse().unwrap_or(1);
+    usize::from(factor).max(in_sync).max(1)
+}
+
 /// The cluster as the control plane last told it.
 #[derive(Debug)]
 pub(crate) struct View {
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Arc<[Agent]>,
+    /// What clients are told of them.
+    pub routes: Arc<Routes>,
     pub cluster_configs: Arc<Configs>,
     /// The feature level in force: what this agent may write, and the configs that there are.
     pub level: &'static Level,
@@ -102,6 +115,7 @@ impl View {
         View {
             cluster_id,
             agents: Arc::default(),
+            routes: Arc::default(),
             cluster_configs: Arc::default(),
             level: levels.first(),
             version: None,
@@ -116,17 +130,18 @@ impl View {
         let agents = seen
             .agents
             .map_or_else(|| Arc::clone(&self.agents), Into::into);
+        let routes = Some(Routes::new(&agents)).filter(|routes| *routes != *self.routes);
+        let routes = routes.map_or_else(|| Arc::clone(&self.routes), Arc::new);
         let configs = seen.cluster_configs;
         let configs = configs.unwrap_or_else(|| Arc::clone(&self.cluster_configs));
         let make = |topic| Arc::new(Topic::new(level, topic, &configs));
-        let ids = |agents: &[Agent]| agents.iter().map(|agent| agent.id).collect::<Vec<_>>();
         let (mut by_name, mut by_id) = (self.by_name.clone(), self.by_id.clone());
         if seen.whole {
             let all: Vec<Arc<Topic>> = seen.topics.into_iter().map(make).collect();
             by_name.fill(all.clone());
             by_id.fill(all);
         } else {
-            if ids(&agents) != ids(&self.agents)
+            if !Arc::ptr_eq(&routes, &self.routes)
                 || configs != self.cluster_configs
                 || level.number != self.level.number
             {
@@ -149,6 +164,7 @@ impl View {
         View {
             cluster_id: self.cluster_id.clone(),
             agents,
+            routes,
             cluster_configs: configs,
             level,
             version: Some(seen.version),
@@ -186,15 +202,11 @@ impl View {
         self.agents.iter().find(|agent| agent.id == id)
     }
 
-    /// The agents that clients are sent to for the partitions of a topic of this view.
-    pub(crate) fn leaders<'a>(&self, topic: &'a Topic) -> &'a [Option<AgentId>] {
-        topic.leaders.get_or_init(|| {
-            let leader = |partition: &PartitionId| route::agent_for(*partition, &self.agents);
-            let partitions = topic.topic.partitions.iter();
-            partitions
-                .map(|id| leader(id).map(|agent| agent.id))
-                .collect()
-        })
+    /// Where the partitions of a topic of this view are.
+    pub(crate) fn placed<'a>(&self, topic: &'a Topic) -> &'a Placed {
+        let partitions = &topic.topic.partitions;
+        let place = || self.routes.place(partitions, topic.replicas);
+        topic.placed.get_or_init(place)
     }
 }
 

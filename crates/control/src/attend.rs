@@ -112,18 +112,21 @@ pub(crate) async fn fence(node: Arc<Node>) {
     }
 }
 
-/// Tries whether somebody listens where clients find the agents that are lost. One that a machine refuses has ended; any other
-/// outcome says nothing, since a control node need not reach the addresses that clients do.
+/// Tries whether somebody listens where clients find the agents that are lost. One whose every listener is refused has ended; any
+/// other outcome says nothing, since a control node need not reach the addresses that clients do.
 async fn try_lost_ones(node: &Node, attendance: &Attendance) {
     let lost = attendance.lock().lost_ones();
     let tries = lost.into_iter().map(|incarnation| async move {
-        let (host, port) = node.with_state(|state| {
+        let listeners = node.with_state(|state| {
             let mut agents = state.agents();
             let agent = agents.find(|agent| agent.incarnation == incarnation)?;
-            Some((agent.host.clone(), agent.port))
+            Some(agent.listeners.clone())
         })?;
-        let refuses = host::clock::timeout(TRY_EVERY, refuses(&host, port)).await;
-        refuses.is_ok_and(|refuses| refuses).then_some(incarnation)
+        let tries = listeners.values().map(|at| refuses(&at.host, at.port));
+        let tries = futures::future::join_all(tries);
+        let refuse = host::clock::timeout(TRY_EVERY, tries).await;
+        let all_refuse = |refuse: Vec<bool>| refuse.iter().all(|refuses| *refuses);
+        refuse.is_ok_and(all_refuse).then_some(incarnation)
     });
     for incarnation in futures::future::join_all(tries).await.into_iter().flatten() {
         attendance.lock().refused(incarnation);

@@ -85,8 +85,7 @@ mod tests {
         let agent = RegisterAgent {
             nonce: 1,
             name: name.to_owned(),
-            host: "h".to_owned(),
-            port: 1,
+            listeners: meta::endpoint::Endpoint::alone("h", 1),
             region: "r".to_owned(),
             zone: String::new(),
             level,

@@ -109,6 +109,7 @@ fn create(id: u128, partitions: u32) -> Command {
         ),
         partitions,
         configs: BTreeMap::new(),
+        replication_factor: 0,
     })
 }
 
@@ -148,8 +149,7 @@ fn register() -> Command {
     Command::RegisterAgent(RegisterAgent {
         nonce: 1,
         name: "agent".to_owned(),
-        host: "localhost".to_owned(),
-        port: 9_092,
+        listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "local".to_owned(),
         zone: "local".to_owned(),
         level: 1,

@@ -164,6 +164,7 @@ impl Load {
             name: "load".to_owned(),
             partitions: u32::try_from(PARTITIONS).expect("few"),
             configs: Default::default(),
+            replication_factor: 0,
         };
         state.apply(EntryId::default(), STAMP, &Command::CreateTopic(create));
         let incarnations = (0..100).map(|agent| register(state, agent)).collect();
@@ -240,8 +241,7 @@ fn register(state: &mut State, agent: u128) -> Incarnation {
     let request = RegisterAgent {
         nonce: agent,
         name: format!("agent-{agent}"),
-        host: "localhost".to_owned(),
-        port: 9_092,
+        listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "local".to_owned(),
         zone: "local".to_owned(),
         level: 1,

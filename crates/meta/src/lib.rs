@@ -22,7 +22,9 @@ pub use state::{LEADER_EPOCH, State};
 pub use terms::command::Command;
 
 // The words.
-pub use terms::{command, commit, config, ids, level, places, refusal, reply, setting, view};
+pub use terms::{
+    command, commit, config, endpoint, ids, level, places, refusal, reply, setting, view,
+};
 
 // What a state is made of, to whoever reads it.
 pub use nouns::{clock, file, group, member, offset, partition, topic};

@@ -76,12 +76,12 @@ mod tests {
             name: "t".to_owned(),
             partitions: 1,
             configs: std::collections::BTreeMap::new(),
+            replication_factor: 0,
         };
         let agent = RegisterAgent {
             name: "a".to_owned(),
             nonce: 1,
-            host: "localhost".to_owned(),
-            port: 9092,
+            listeners: crate::terms::endpoint::Endpoint::alone("localhost", 9092),
             region: "r".to_owned(),
             zone: "z".to_owned(),
             level: 1,

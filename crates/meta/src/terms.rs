@@ -4,6 +4,7 @@
 pub mod command;
 pub mod commit;
 pub mod config;
+pub mod endpoint;
 pub mod group;
 pub mod ids;
 pub mod level;

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use meta::Command;
 use meta::commit::{BatchOutcome, FileReply};
+use meta::endpoint::Endpoint;
 use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, Synced};
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
 use meta::level::{Level, TooNew};
@@ -225,8 +226,9 @@ fields! {
     Bounds { log_start, high_watermark }
     Registered { agent, incarnation, cluster_id }
     ViewChange { version, level, whole, topics, deleted, agents, cluster_configs }
-    Agent { id, name, host, port, region, zone, level, incarnation }
-    Topic { id, name, partitions, configs, version }
+    Agent { id, name, listeners, region, zone, level, incarnation }
+    Endpoint { host, port }
+    Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }
     FileRef { file, nonce }
     SlicePlace {

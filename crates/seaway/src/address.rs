@@ -100,6 +100,15 @@ pub fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
+/// Checks that clients can connect to `host`, as far as one can see; the error says what is wrong.
+pub fn check_reachable(host: &str) -> Result<(), String> {
+    check_host(host)?;
+    if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+        return Err("that is every address, and none that a client could connect to".to_owned());
+    }
+    Ok(())
+}
+
 /// One address or several, with commas between them, as Kafka's clients take them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap(pub Vec<Address>);

@@ -5,32 +5,26 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use crate::admission::{self, Admitted, Whose};
 use crate::data_dir::DataDir;
 use crate::health::{self, Health, Parts};
+use crate::listening::{self, Sockets, Told, send_away};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
 use crate::spending::Spending;
 use crate::tuning;
 
-/// The pause after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
 /// How often the reason for a slow start is updated.
 const TELL_EVERY: Duration = Duration::from_millis(500);
-
-/// How long clients wait for a start to end before their connections are closed: most starts are
-/// quicker, and a client whose connection is closed comes again.
-const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 
 pub struct Plan {
     pub settings: Settings,
     pub bucket: String,
     pub files: u64,
     /// Where Kafka clients connect.
-    pub kafka: host::net::TcpListener,
+    pub kafka: Sockets,
 }
 
 pub struct Cluster {
@@ -78,7 +72,8 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     let admitted = admission::admit(&plan.bucket, &whose, health).await?;
     directory.bind(&admitted.cluster_id)?;
     health.waiting("reading the journal");
-    let kafka = plan.kafka.local_addr()?.to_string();
+    let (_, kafka) = plan.kafka.first().context("there is no listener")?;
+    let kafka = kafka.local_addr()?.to_string();
     let identity = tuning::Identity {
         name: tuning::DEV,
         address: &kafka,
@@ -112,21 +107,10 @@ async fn tell(control: &control::Node, health: &Health) -> Infallible {
     }
 }
 
-/// Closes clients' connections while nobody can serve them, for ever: a client without any answer
-/// waits for its own timeout, but one whose connection is closed tries again.
-pub async fn send_away(kafka: &host::net::TcpListener) -> Infallible {
-    host::clock::sleep(CLIENTS_WAIT).await;
-    loop {
-        if host::net::accept(kafka).await.is_err() {
-            host::clock::sleep(ACCEPT_PAUSE).await;
-        }
-    }
-}
-
 impl Cluster {
-    /// Where Kafka clients connect, host:port.
-    pub fn kafka_address(&self) -> String {
-        self.agent.advertised()
+    /// What Kafka clients are told, listener by listener.
+    pub fn told(&self) -> Vec<Told> {
+        listening::told_by(&self.agent)
     }
 
     pub fn cluster_id(&self) -> &str {

@@ -35,6 +35,8 @@ pub struct Plan {
     pub kafka: Address,
     /// Settings of all of them, each NAME=VALUE.
     pub set: Vec<String>,
+    /// The processes of a role are in these, one after another; if there are none, where the settings say.
+    pub zones: Vec<String>,
     pub control: u32,
     pub agents: u32,
     /// Base of this process's own pages.
@@ -89,6 +91,13 @@ pub async fn run(
     outcome
 }
 
+/// The zone of the process that has this number in its role, from 1 on.
+fn zone_of(zones: &[String], number: u32) -> Option<&str> {
+    let turn = usize::try_from(number.checked_sub(1)?).ok()?;
+    let turn = turn.checked_rem(zones.len())?;
+    zones.get(turn).map(String::as_str)
+}
+
 /// Ports that nothing listens on, so that a process which starts again comes back where it was. Each is kept until all
 /// are found, so that none is found twice.
 #[derive(Default)]
@@ -132,6 +141,9 @@ impl Family {
                 ("--tls-dir", certificates.to_string_lossy().into_owned()),
             ] {
                 arguments.extend([flag.to_owned(), value]);
+            }
+            if let Some(zone) = zone_of(&plan.zones, number) {
+                arguments.extend(["--zone".to_owned(), zone.to_owned()]);
             }
             for set in &plan.set {
                 arguments.extend(["--set".to_owned(), set.clone()]);
@@ -356,4 +368,18 @@ fn announce(endpoints: &Endpoints) -> Result<()> {
     }
     say!("Stop it with Ctrl-C.");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_dealt_out_over_zones() {
+        let zones = ["a".to_owned(), "b".to_owned()];
+        let dealt = (1..=5).map(|number| zone_of(&zones, number));
+        let dealt: Vec<&str> = dealt.flatten().collect();
+        assert_eq!(dealt, ["a", "b", "a", "b", "a"]);
+        assert_eq!(zone_of(&[], 1), None);
+    }
 }

@@ -12,6 +12,8 @@ mod health;
 mod http;
 mod issuing;
 mod links;
+mod listeners;
+mod listening;
 mod logging;
 mod output;
 mod pages;

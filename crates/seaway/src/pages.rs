@@ -1,13 +1,16 @@
 //! The pages of a node: health, readiness, metrics, status. They decide nothing: they show what the
 //! parts report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use meta::endpoint::Endpoint;
 use serde_json::{Value, json};
 use store::meter::{Count, Extra};
 use store::outage::Kind;
 
+use crate::address::Address;
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages};
 use crate::links::Certificates;
@@ -136,12 +139,37 @@ fn nodes_json(state: &meta::State, leader: Option<&str>) -> Value {
             "role": "agent",
             "region": agent.region,
             "zone": agent.zone,
-            "address": format!("{}:{}", agent.host, agent.port),
+            "listeners": listeners_json(&agent.listeners),
             "feature_level": agent.level,
             "node_id": agent.id.0,
         })
     });
     control.chain(agents).collect()
+}
+
+/// Where clients connect to an agent, by the names of its listeners.
+fn listeners_json(listeners: &BTreeMap<String, Endpoint>) -> Value {
+    let listeners = listeners.iter().map(|(name, endpoint)| {
+        let address = Address {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        };
+        (name.clone(), json!(address.to_string()))
+    });
+    listeners.collect()
+}
+
+/// Where a node is reached, for people: the addresses of an agent with the names of its listeners if it has several.
+fn places(node: &Value) -> String {
+    let Some(listeners) = node["listeners"].as_object() else {
+        return plain(&node["address"]);
+    };
+    let place = |(name, address): (&String, &Value)| match listeners.len() {
+        1 => plain(address),
+        _ => format!("{} ({name})", plain(address)),
+    };
+    let places: Vec<String> = listeners.iter().map(place).collect();
+    places.join(", ")
 }
 
 fn errors(count: &Count) -> u64 {
@@ -169,7 +197,7 @@ fn for_people(health: &Health) -> String {
                 field("name"),
                 field("role"),
                 field("zone"),
-                field("address"),
+                places(node),
                 field("feature_level"),
             ));
         }

@@ -3,7 +3,6 @@
 //! checks values; it must not know what they are used for.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -11,15 +10,14 @@ use journal::quarantine::Word;
 use meta::level::Levels;
 use meta::setting::{Kind, Setting};
 
-use crate::address::{Address, check_host};
+use crate::address::{Address, check_reachable};
+use crate::listeners::{self, LISTENERS, Planned, Said};
 
 /// Other names for some settings: Kafka's, where ours differs.
-const ALIASES: &[(&str, &str)] = &[
-    ("advertised.host.name", "advertised.host"),
-    ("zone", "broker.rack"),
-];
-/// Kafka's setting that holds host and port in one.
-const ADVERTISED_LISTENERS: &str = "advertised.listeners";
+const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), ("zone", ZONE)];
+
+/// The setting of a process's zone, by Kafka's name.
+pub const ZONE: &str = "broker.rack";
 
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
@@ -53,14 +51,20 @@ const PROCESS: &[Setting] = &[
         "advertised.host",
         "",
         Kind::Host,
-        "Host that clients are told to connect to, that of --kafka by default; advertised.listeners=PLAINTEXT://HOST:PORT sets the port too.",
+        "Host that clients are told to connect to, by default that on which a node with one listener listens.",
+    ),
+    plain(
+        "advertised.listeners",
+        "",
+        Kind::Text,
+        "Where clients of each of the listeners are told to connect, as NAME://HOST:PORT with commas between them; by default where it listens.",
     ),
     integer(
         "advertised.port",
         "0",
         "",
         (0, 65_535),
-        "Port that clients are told to connect to; 0: that of --kafka.",
+        "Port that clients are told to connect to; 0: the one on which a node with one listener listens.",
     ),
     integer(
         "agent.silence.max.ms",
@@ -70,7 +74,7 @@ const PROCESS: &[Setting] = &[
         "An agent of which the leader hears nothing for this long is fenced: what it uploads is not committed any more, and clients are sent to others. It registers again by itself.",
     ),
     plain(
-        "broker.rack",
+        ZONE,
         "local",
         Kind::Label { may_be_empty: true },
         "The zone this node says it is in; may be set as zone too.",
@@ -203,6 +207,18 @@ const PROCESS: &[Setting] = &[
          last snapshot is more than journal.snapshot.bytes.",
     ),
     plain(
+        "listener.zones",
+        "",
+        Kind::Text,
+        "Zones that clients are in who come by a listener and name no zone in their client id, as NAME:ZONE with commas between them.",
+    ),
+    plain(
+        "listeners",
+        "PLAINTEXT://127.0.0.1:9092",
+        Kind::Text,
+        "Where to listen for Kafka clients, as NAME://HOST:PORT with commas between them; --kafka HOST:PORT means PLAINTEXT://HOST:PORT.",
+    ),
+    plain(
         "log.format",
         "text",
         Kind::Choice(&["text", "json"]),
@@ -314,22 +330,46 @@ impl Settings {
             let Some((name, value)) = assignment.split_once('=') else {
                 bail!("--set {assignment}: write it as NAME=VALUE");
             };
-            for (name, value) in expand(name.trim(), value.trim())? {
-                let setting = find(name)?;
-                check(setting, &value)?;
-                values.insert(setting.name, value);
-            }
+            let (name, value) = (own_name(name.trim()), value.trim());
+            let setting = find(name)?;
+            check(setting, value)?;
+            values.insert(setting.name, value.to_owned());
         }
         let settings = Settings { values };
         settings.check_together()?;
         Ok(settings)
     }
 
-    /// Gives a value to a text setting that is still empty.
-    pub fn assume(&mut self, name: &'static str, value: &str) {
-        if self.text(name).is_empty() {
-            self.values.insert(name, value.to_owned());
+    /// Listens at one address, as `--kafka` says it; refused if the settings say another.
+    pub fn listen_at(&mut self, address: &Address) -> Result<()> {
+        let value = format!("{}://{address}", meta::endpoint::PLAINTEXT);
+        self.take_flag(&format!("--kafka {address}"), LISTENERS, value)
+    }
+
+    /// Is in a zone, as `--zone` says it; refused if the settings say another.
+    pub fn be_in(&mut self, zone: &str) -> Result<()> {
+        self.take_flag(&format!("--zone {zone}"), ZONE, zone.to_owned())
+    }
+
+    /// Gives a setting the value that a flag means.
+    fn take_flag(&mut self, flag: &str, name: &str, value: String) -> Result<()> {
+        let setting = find(name)?;
+        check(setting, &value)?;
+        let now = self.text(setting.name);
+        if now != setting.default && now != value {
+            bail!("{flag} and {name}={now}: give one of them");
         }
+        self.values.insert(setting.name, value);
+        self.check_together()
+    }
+
+    /// Whether a setting has another value than its default.
+    ///
+    /// # Panics
+    /// If there is no such setting: a mistake of ours.
+    pub fn is_changed(&self, name: &str) -> bool {
+        let setting = find(name).expect("only settings of the table are asked for");
+        self.text(name) != setting.default
     }
 
     /// A whole number.
@@ -393,11 +433,23 @@ impl Settings {
                 "{request} is greater than produce.buffer.bytes; lower the first or raise the second"
             );
         }
+        self.listeners()?;
         if !self.text("journal.quarantine").is_empty() {
             self.quarantine()
                 .map_err(|why| anyhow!("journal.quarantine={why}"))?;
         }
         Ok(())
+    }
+
+    /// Where to listen for Kafka clients, and where they are told to connect.
+    pub fn listeners(&self) -> Result<Vec<Planned>> {
+        listeners::plan(Said {
+            listeners: self.text(LISTENERS),
+            advertised_listeners: self.text("advertised.listeners"),
+            zones: self.text("listener.zones"),
+            advertised_host: self.text("advertised.host"),
+            advertised_port: u16::try_from(self.integer("advertised.port")).unwrap_or(0),
+        })
     }
 
     /// The entry of the journal that is to be left out.
@@ -406,25 +458,10 @@ impl Settings {
     }
 }
 
-/// What an assignment sets, under our own names.
-fn expand<'a>(name: &'a str, value: &str) -> Result<Vec<(&'a str, String)>> {
-    if name == ADVERTISED_LISTENERS {
-        let address = value.split_once("://");
-        let address = address.filter(|(listener, _)| listener.eq_ignore_ascii_case("PLAINTEXT"));
-        let Some((_, address)) = address.filter(|_| !value.contains(',')) else {
-            bail!("{name}={value}: write it as PLAINTEXT://HOST:PORT; there is one listener");
-        };
-        let address: Address = address
-            .parse()
-            .map_err(|why| anyhow!("{name}={value}: {why}"))?;
-        return Ok(vec![
-            ("advertised.host", address.host),
-            ("advertised.port", address.port.to_string()),
-        ]);
-    }
+/// Our own name for a setting.
+fn own_name(name: &str) -> &str {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
-    let name = alias.map_or(name, |(_, name)| name);
-    Ok(vec![(name, value.to_owned())])
+    alias.map_or(name, |(_, name)| name)
 }
 
 fn find(name: &str) -> Result<&'static Setting> {
@@ -444,15 +481,7 @@ fn check(setting: &Setting, value: &str) -> Result<()> {
         .check(&Levels::KNOWN.newest().texts, value)
         .map_err(|why| anyhow!(why))?;
     if setting.kind == Kind::Host {
-        check_advertised(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
-    }
-    Ok(())
-}
-
-fn check_advertised(host: &str) -> Result<(), String> {
-    check_host(host)?;
-    if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
-        return Err("that is every address, and none that a client could connect to".to_owned());
+        check_reachable(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }
     Ok(())
 }
@@ -524,13 +553,6 @@ mod tests {
         assert_eq!(set(&["zone=az1"], "broker.rack"), "az1");
         assert_eq!(set(&["zone=az1", "broker.rack=az2"], "broker.rack"), "az2");
         assert_eq!(set(&["advertised.host.name=a"], "advertised.host"), "a");
-        let listeners = "advertised.listeners=PLAINTEXT://kafka.example:19092";
-        assert_eq!(set(&[listeners], "advertised.host"), "kafka.example");
-        assert_eq!(set(&[listeners], "advertised.port"), "19092");
-        let other = refusal("advertised.listeners=SASL_SSL://a:1");
-        assert!(other.contains("PLAINTEXT://HOST:PORT"), "{other}");
-        let two = refusal("advertised.listeners=PLAINTEXT://a:1,PLAINTEXT://b:2");
-        assert!(two.contains("one listener"), "{two}");
     }
 
     #[test]
@@ -568,11 +590,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_assumed_gives_way_to_what_is_set() {
+    fn the_flag_for_one_listener_does_not_go_with_others() {
+        let address = "localhost:7".parse().expect("an address");
         let mut settings = Settings::parse::<&str>(&[]).expect("valid");
-        settings.assume("advertised.host", "localhost");
-        settings.assume("advertised.host", "other");
-        assert_eq!(settings.text("advertised.host"), "localhost");
+        settings.listen_at(&address).expect("no other is named");
+        assert_eq!(settings.text("listeners"), "PLAINTEXT://localhost:7");
+        let set = &["listeners=A://a:1"];
+        let mut settings = Settings::parse(set).expect("valid");
+        let refused = settings.listen_at(&address).expect_err("two are named");
+        assert!(refused.to_string().contains("give one of them"));
+        let set = &["listeners=A://a:1", "listener.zones=A:z"];
+        let mut settings = Settings::parse(set).expect("valid");
+        assert!(settings.listen_at(&address).is_err());
+    }
+
+    #[test]
+    fn a_flag_gives_a_setting_its_value_unless_the_settings_say_another() {
+        let begun = |set: &[&str]| Settings::parse(set).expect("valid settings");
+        let mut settings = begun(&[]);
+        settings.be_in("a").expect("nothing else is said");
+        settings.be_in("a").expect("the same again");
+        let address = "localhost:1".parse().expect("an address");
+        settings.listen_at(&address).expect("nothing else is said");
+        assert_eq!(settings.text(ZONE), "a");
+        assert_eq!(settings.text(LISTENERS), "PLAINTEXT://localhost:1");
+        let refused = begun(&["zone=b"]).be_in("a").expect_err("two zones");
+        let told = "--zone a and broker.rack=b: give one of them";
+        assert_eq!(refused.to_string(), told);
+        let refused = begun(&["listeners=A://:1"]).listen_at(&address);
+        let refused = refused.expect_err("two places").to_string();
+        assert!(refused.contains("give one of them"), "{refused}");
+        assert!(begun(&[]).be_in(&"a".repeat(256)).is_err());
     }
 
     #[test]

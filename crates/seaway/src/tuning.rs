@@ -83,7 +83,7 @@ pub fn control(
             name: identity.name.to_owned(),
             address: identity.address.to_owned(),
             region: settings.text("region").to_owned(),
-            zone: settings.text("broker.rack").to_owned(),
+            zone: settings.text(settings::ZONE).to_owned(),
         },
         journal,
         groups: control::coordinator::Settings {
@@ -161,16 +161,11 @@ pub fn agent(
     is_billed: bool,
 ) -> Result<agent::Settings> {
     let narrow = |name: &str| u32::try_from(settings.unsigned(name)).unwrap_or(u32::MAX);
-    let advertised = settings.text("advertised.host");
     Ok(agent::Settings {
         name: name.to_owned(),
         levels: meta::level::Levels::KNOWN,
         region: settings.text("region").to_owned(),
-        zone: settings.text("broker.rack").to_owned(),
-        advertised_host: (!advertised.is_empty()).then(|| advertised.to_owned()),
-        advertised_port: u16::try_from(settings.unsigned("advertised.port"))
-            .ok()
-            .filter(|port| *port != 0),
+        zone: settings.text(settings::ZONE).to_owned(),
         bucket_number: 0,
         auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
         num_partitions: narrow("num.partitions"),

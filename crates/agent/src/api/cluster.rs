@@ -10,7 +10,6 @@ use meta::config::Configs;
 use meta::ids::TopicId;
 use meta::refusal::TopicRefusal;
 use meta::topic::check_name;
-use meta::view::Agent;
 use rpc::{Error, Position};
 use wire::errors::ErrorCode;
 use wire::messages::describe_cluster::{
@@ -22,8 +21,10 @@ use wire::messages::metadata::{
 };
 use wire::text::Str;
 
+use super::origin::Origin;
 use super::{each, errors, once, topic_id, uuid};
 use crate::context::Context;
+use crate::route::{Broker, Zone};
 use crate::view::{Topic, View};
 
 /// In version 0 an empty list asks for all topics; later null does.
@@ -37,6 +38,7 @@ const CONTROLLERS: i8 = 2;
 
 pub(crate) async fn metadata(
     context: &Context,
+    origin: Origin<'_>,
     request: MetadataRequest,
     version: i16,
 ) -> MetadataResponse {
@@ -47,7 +49,8 @@ pub(crate) async fn metadata(
     let (view, topics) = match wanted {
         None => {
             let view = context.views.latest();
-            let topics = view.topics().map(|topic| describe(topic, &view)).collect();
+            let reader = Reader::new(origin, &view);
+            let topics = view.topics().map(|topic| reader.describe(topic)).collect();
             (view, topics)
         }
         Some(wanted) if version < IDS_SINCE && !wanted.iter().all(is_named_alone) => (
@@ -60,58 +63,82 @@ pub(crate) async fn metadata(
                 topic.name.take_if(|_| !topic.topic_id.is_zero());
             }
             let wanted = once(wanted, |topic| (topic.name.clone(), topic.topic_id));
-            named(context, &wanted, request.allow_auto_topic_creation).await
+            named(context, origin, &wanted, request.allow_auto_topic_creation).await
         }
     };
     MetadataResponse {
-        brokers: view.agents.iter().map(broker).collect(),
+        brokers: brokers(&view, origin).iter().map(broker).collect(),
         cluster_id: Some(Str::from(&view.cluster_id)),
-        controller_id: controller(context, &view),
+        controller_id: controller(context, &view, origin),
         topics,
         ..MetadataResponse::default()
     }
 }
 
 /// The node id that clients are told as the controller's: any live agent serves those requests.
-fn controller(context: &Context, view: &View) -> i32 {
-    view.agents
-        .first()
-        .map_or(context.agent.0, |agent| agent.id.0)
+fn controller(context: &Context, view: &View, origin: Origin<'_>) -> i32 {
+    let first = brokers(view, origin).first();
+    first.map_or(context.agent.0, |agent| agent.id.0)
 }
 
-fn broker(agent: &Agent) -> MetadataResponseBroker {
+/// The agents that a client is told of.
+fn brokers<'a>(view: &'a View, origin: Origin<'_>) -> &'a [Broker] {
+    view.routes.brokers(&origin.listener.name)
+}
+
+fn broker(agent: &Broker) -> MetadataResponseBroker {
     MetadataResponseBroker {
         node_id: agent.id.0,
-        host: Str::from(&agent.host),
-        port: i32::from(agent.port),
-        rack: Some(Str::from(&agent.zone)),
+        host: Str::from(&agent.endpoint.host),
+        port: i32::from(agent.endpoint.port),
+        rack: agent.zone.as_ref().map(Str::from),
     }
 }
 
-fn describe(topic: &Topic, view: &View) -> MetadataResponseTopic {
-    let partitions = (0_i32..).zip(view.leaders(topic)).map(|(index, leader)| {
-        let leader = leader.map_or(-1, |agent| agent.0);
-        let error = if leader < 0 {
-            ErrorCode::LeaderNotAvailable
-        } else {
-            ErrorCode::None
-        };
-        MetadataResponsePartition {
-            error_code: error.code(),
-            partition_index: index,
-            leader_id: leader,
-            leader_epoch: meta::LEADER_EPOCH,
-            // No agent holds copies of a partition, so the leader is listed as the only replica.
-            replica_nodes: vec![leader],
-            isr_nodes: vec![leader],
-            offline_replicas: Vec::new(),
+/// A view as one client sees it.
+struct Reader<'a> {
+    view: &'a View,
+    listener: &'a str,
+    zone: Option<Zone>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(origin: Origin<'a>, view: &'a View) -> Self {
+        Reader {
+            view,
+            listener: &origin.listener.name,
+            zone: origin.zone(&view.routes),
         }
-    });
-    MetadataResponseTopic {
-        name: Some(Str::from(&topic.topic.name)),
-        topic_id: uuid(topic.topic.id),
-        partitions: partitions.collect(),
-        ..MetadataResponseTopic::default()
+    }
+
+    fn describe(&self, topic: &Topic) -> MetadataResponseTopic {
+        let routes = &self.view.routes;
+        let mut replicas = routes.replicas(self.view.placed(topic), self.listener, self.zone);
+        let partitions = (0_i32..).zip(&topic.topic.partitions);
+        let partitions = partitions.map(|(partition_index, _)| {
+            let replicas = replicas.next();
+            let error = match replicas {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::LeaderNotAvailable,
+            };
+            let ids = replicas.iter().flat_map(|replicas| replicas.iter());
+            let ids: Vec<i32> = ids.map(|agent| agent.0).collect();
+            MetadataResponsePartition {
+                error_code: error.code(),
+                partition_index,
+                leader_id: replicas.map_or(-1, |replicas| replicas.leader().0),
+                leader_epoch: meta::LEADER_EPOCH,
+                isr_nodes: ids.clone(),
+                replica_nodes: ids,
+                offline_replicas: Vec::new(),
+            }
+        });
+        MetadataResponseTopic {
+            name: Some(Str::from(&topic.topic.name)),
+            topic_id: uuid(topic.topic.id),
+            partitions: partitions.collect(),
+            ..MetadataResponseTopic::default()
+        }
     }
 }
 
@@ -143,6 +170,7 @@ fn find<'a>(view: &'a View, wanted: &MetadataRequestTopic) -> Result<&'a Arc<Top
 /// The topics that a request names; missing ones are created if that is allowed.
 async fn named(
     context: &Context,
+    origin: Origin<'_>,
     wanted: &[MetadataRequestTopic],
     may_create: bool,
 ) -> (Arc<View>, Vec<MetadataResponseTopic>) {
@@ -193,9 +221,10 @@ async fn named(
             failures.insert(at, code);
         }
     }
+    let reader = Reader::new(origin, &view);
     let topics = wanted.iter().enumerate().map(|(at, topic)| {
         let code = match (find(&view, topic), failures.get(&at)) {
-            (Ok(found), _) => return describe(found, &view),
+            (Ok(found), _) => return reader.describe(found),
             (Err(_), Some(code)) => *code,
             (Err(code), None) => code,
         };
@@ -228,6 +257,7 @@ async fn create(context: &Context, name: &str) -> Result<Position, ErrorCode> {
         name: name.to_owned(),
         partitions: context.settings.num_partitions,
         configs: Configs::new(),
+        replication_factor: 0,
     });
     match context.control.change(create).await {
         Ok(at) => Ok(at),
@@ -240,6 +270,7 @@ async fn create(context: &Context, name: &str) -> Result<Position, ErrorCode> {
 
 pub(crate) async fn describe_cluster(
     context: &Context,
+    origin: Origin<'_>,
     request: &DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     let view = context.views.latest();
@@ -256,17 +287,18 @@ pub(crate) async fn describe_cluster(
             ..DescribeClusterResponse::default()
         };
     }
-    let brokers = view.agents.iter().map(|agent| DescribeClusterBroker {
+    let brokers = brokers(&view, origin).iter();
+    let brokers = brokers.map(|agent| DescribeClusterBroker {
         broker_id: agent.id.0,
-        host: Str::from(&agent.host),
-        port: i32::from(agent.port),
-        rack: Some(Str::from(&agent.zone)),
+        host: Str::from(&agent.endpoint.host),
+        port: i32::from(agent.endpoint.port),
+        rack: agent.zone.as_ref().map(Str::from),
         is_fenced: false,
     });
     DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: Str::from(&view.cluster_id),
-        controller_id: controller(context, &view),
+        controller_id: controller(context, &view, origin),
         brokers: brokers.collect(),
         ..DescribeClusterResponse::default()
     }

@@ -14,6 +14,7 @@ use wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse,
 use wire::rope::Rope;
 
 use crate::api::errors;
+use crate::api::origin::{Guide, Origin};
 use crate::context::Context;
 use crate::data::cache::Chunk;
 use crate::data::fetch::hub::Watch;
@@ -60,16 +61,22 @@ struct Asked {
     read_committed: bool,
 }
 
-pub(crate) async fn fetch(context: &Context, request: FetchRequest, version: i16) -> Answer {
+pub(crate) async fn fetch(
+    context: &Context,
+    origin: Origin<'_>,
+    request: FetchRequest,
+    version: i16,
+) -> Answer {
     context.metrics.fetch_requests.increment();
     let now = host::clock::now();
     let asked = Asked::of(context, &request, version, now);
+    let guide = Guide::new(origin, &request.rack_id, context.agent);
     match context.sessions.begin(&request, asked.by_id, now) {
         Err(code) => refused(code),
-        Ok(Begun::Alone) => fresh(context, &request, asked, None).await,
-        Ok(Begun::New(ticket)) => fresh(context, &request, asked, Some(ticket)).await,
+        Ok(Begun::Alone) => fresh(context, guide, &request, asked, None).await,
+        Ok(Begun::New(ticket)) => fresh(context, guide, &request, asked, Some(ticket)).await,
         Ok(Begun::Next(ticket, session)) => {
-            incremental(context, &request, asked, ticket, *session).await
+            incremental(context, guide, &request, asked, ticket, *session).await
         }
     }
 }
@@ -111,13 +118,14 @@ fn refused(code: ErrorCode) -> Answer {
 /// Answers a request that names all its partitions; given a ticket, keeps them as a session.
 async fn fresh(
     context: &Context,
+    guide: Guide<'_>,
     request: &FetchRequest,
     asked: Asked,
     ticket: Option<Ticket<'_>>,
 ) -> Answer {
     let mut items = Items::default();
     let mut named = Named::new(request, asked.by_id, asked.limits.max_bytes, &mut items);
-    named.resolve(&context.views, &mut items).await;
+    named.resolve(&context.views, guide, &mut items).await;
     let is_watched = asked.may_wait || ticket.is_some();
     let watch = is_watched.then(|| context.hub.watch(items.partitions(), ticket.is_some()));
     let mut fetched = read(context, items, asked, watch.as_ref()).await;
@@ -142,6 +150,7 @@ async fn fresh(
 /// Answers a request of a session, which names only what changed; the answer has only what changed.
 async fn incremental(
     context: &Context,
+    guide: Guide<'_>,
     request: &FetchRequest,
     asked: Asked,
     ticket: Ticket<'_>,
@@ -153,7 +162,7 @@ async fn incremental(
         mut watch,
     } = session;
     let has_removed = named.update(request, asked.limits.max_bytes, &mut items);
-    if named.resolve(&context.views, &mut items).await || has_removed {
+    if named.resolve(&context.views, guide, &mut items).await || has_removed {
         let before = watch;
         watch = context.hub.watch(items.partitions(), true);
         items.note_all(before.take(host::clock::now()));
@@ -175,7 +184,8 @@ async fn incremental(
         let told = named.told(slot);
         let data = partition(context, &mut named, &mut fetched, slot, asked);
         let has_records = data.records.as_ref().is_some_and(|rope| !rope.is_empty());
-        if has_records || data.error_code != 0 || told != named.told(slot) {
+        let is_sent_away = data.preferred_read_replica >= 0;
+        if has_records || data.error_code != 0 || is_sent_away || told != named.told(slot) {
             let topic = named.topic_of(slot);
             let response = topics.entry(topic).or_insert_with(|| named.topic(topic));
             response.partitions.push(data);
@@ -252,6 +262,7 @@ fn partition(
         high_watermark: -1,
         aborted_transactions: asked.read_committed.then(Vec::new),
         records: Some(records),
+        preferred_read_replica: named.elsewhere(slot).map_or(-1, |agent| agent.0),
         ..PartitionData::default()
     };
     if let Some(bounds) = bounds {

@@ -25,6 +25,7 @@ use wire::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use wire::text::Str;
 use wire::uuid::Uuid;
 
+use super::origin::Origin;
 use super::{errors, topic_id};
 use crate::context::Context;
 use crate::edge::memory::Lease;
@@ -58,11 +59,12 @@ const COMMIT_GROUP_NOT_FOUND_SINCE: i16 = 9;
 
 pub(crate) fn find_coordinator(
     context: &Context,
+    origin: Origin<'_>,
     request: FindCoordinatorRequest,
     version: i16,
 ) -> FindCoordinatorResponse {
     let view = context.views.latest();
-    let host = view.agent(context.agent);
+    let host = view.routes.broker(&origin.listener.name, context.agent);
     let coordinator = |key: Str| {
         let refused = match request.key_type {
             GROUP => host
@@ -82,8 +84,8 @@ pub(crate) fn find_coordinator(
             (None, Some(host)) => Coordinator {
                 key,
                 node_id: host.id.0,
-                host: Str::from(&host.host),
-                port: i32::from(host.port),
+                host: Str::from(&host.endpoint.host),
+                port: i32::from(host.endpoint.port),
                 ..Coordinator::default()
             },
             (refused, _) => {

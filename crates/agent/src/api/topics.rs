@@ -22,20 +22,18 @@ use wire::messages::delete_topics::{
 };
 use wire::text::Str;
 
+use super::origin::Origin;
 use super::{configs, each, errors, repeated, topic_id, uuid, verdict};
 use crate::context::Context;
-use crate::view::View;
+use crate::view::{self, View};
 
 /// Topics may be deleted by id from this version on.
 const DELETE_BY_ID_SINCE: i16 = 6;
-/// The replication factor that clients are told. How often records are stored is the bucket's
-/// affair.
-const REPLICATION_FACTOR: i16 = 1;
-
 type Refusal = (ErrorCode, String);
 
 pub(crate) async fn create_topics(
     context: &Context,
+    origin: Origin<'_>,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.clone()));
@@ -59,7 +57,7 @@ pub(crate) async fn create_topics(
     refresh(context, made.filter_map(|made| made.at).max()).await;
     let view = context.views.latest();
     let topics = results.into_iter().map(|(topic, outcome)| match outcome {
-        Ok(made) => created(topic, &made, &view),
+        Ok(made) => created(topic, &made, &view, origin),
         Err(refusal) => {
             let (error_code, error_message) = verdict(Some(refusal));
             CreatableTopicResult {
@@ -91,9 +89,19 @@ struct Made {
     at: Option<Position>,
     partitions: u32,
     configs: Configs,
+    /// What was asked for; 0 if nothing.
+    replication_factor: u16,
 }
 
-fn created(topic: CreatableTopic, made: &Made, view: &View) -> CreatableTopicResult {
+fn created(
+    topic: CreatableTopic,
+    made: &Made,
+    view: &View,
+    origin: Origin<'_>,
+) -> CreatableTopicResult {
+    let cluster = &view.cluster_configs;
+    let wanted = view::replicas(view.level, cluster, &made.configs, made.replication_factor);
+    let shown = view.routes.width(&origin.listener.name, wanted);
     let described =
         config::describe_topic(view.level, &view.cluster_configs, &made.configs).into_iter();
     let configs = described.map(|config| CreatableTopicConfigs {
@@ -106,7 +114,7 @@ fn created(topic: CreatableTopic, made: &Made, view: &View) -> CreatableTopicRes
     CreatableTopicResult {
         topic_id: made.at.map(|_| uuid(made.id)).unwrap_or_default(),
         num_partitions: i32::try_from(made.partitions).unwrap_or(i32::MAX),
-        replication_factor: REPLICATION_FACTOR,
+        replication_factor: i16::try_from(shown).unwrap_or(i16::MAX),
         configs: Some(configs.collect()),
         name: topic.name,
         ..CreatableTopicResult::default()
@@ -124,12 +132,7 @@ async fn create(
     validate_only: bool,
 ) -> Result<Made, Refusal> {
     let partitions = partition_count(context, topic)?;
-    // Every other factor is accepted (docs/protocol.md): the cluster decides how often a record is
-    // stored, and programs ask for 3 wherever they run.
-    if topic.replication_factor == 0 || topic.replication_factor < -1 {
-        let why = "the replication factor must be at least 1, or -1 for the default".to_owned();
-        return Err((ErrorCode::InvalidReplicationFactor, why));
-    }
+    let replication_factor = replication_factor(topic)?;
     let mut configs = Configs::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
@@ -144,13 +147,30 @@ async fn create(
         name: topic.name.to_string(),
         partitions,
         configs: configs.clone(),
+        replication_factor,
     });
     Ok(Made {
         id,
         at: change(context, create, validate_only).await?,
         partitions,
         configs,
+        replication_factor,
     })
+}
+
+/// The replication factor that a request asks for; 0 if it asks for none. Every factor from 1 on is accepted
+/// (docs/routes.md): how often a record is stored is the bucket's affair, and programs ask for 3 wherever they run.
+fn replication_factor(topic: &CreatableTopic) -> Result<u16, Refusal> {
+    let assigned = topic.assignments.iter();
+    let assigned = assigned.map(|partition| partition.broker_ids.len()).max();
+    match (topic.replication_factor, assigned) {
+        (-1, assigned) => Ok(u16::try_from(assigned.unwrap_or(0)).unwrap_or(u16::MAX)),
+        (1.., _) => Ok(topic.replication_factor.cast_unsigned()),
+        _ => {
+            let why = "the replication factor must be at least 1, or -1 for the default".to_owned();
+            Err((ErrorCode::InvalidReplicationFactor, why))
+        }
+    }
 }
 
 /// Makes a change, or only checks it; the position is from where on it is seen.

@@ -18,6 +18,8 @@ pub(crate) struct Peer {
     pub address: SocketAddr,
     /// The connection's number, never used again.
     pub connection: u64,
+    /// The number of the listener by which it came.
+    pub listener: usize,
 }
 
 pub(crate) type Reply = connection::Reply<Kept>;

@@ -104,6 +104,7 @@ mod tests {
             name: format!("{number:05}"),
             partitions: Vec::new(),
             configs: Configs::new(),
+            replication_factor: 0,
             version: 0,
         };
         Arc::new(Topic::new(

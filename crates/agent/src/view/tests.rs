@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use meta::endpoint::PLAINTEXT;
 use meta::ids::Incarnation;
 use rpc::notice::Notices;
 use rpc::{Answer, Call, Control, Return};
@@ -20,6 +21,7 @@ fn topic(id: u128, partitions: u64) -> Arc<meta::topic::Topic> {
         name: format!("t{id}"),
         partitions: (1..=partitions).map(PartitionId).collect(),
         configs: Configs::new(),
+        replication_factor: 0,
     })
 }
 
@@ -28,8 +30,7 @@ fn agents(ids: &[i32]) -> Option<Vec<Agent>> {
         id: AgentId(*id),
         name: "a".to_owned(),
         level: 1,
-        host: "h".to_owned(),
-        port: 9092,
+        listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
         incarnation: Incarnation(1),
@@ -110,18 +111,55 @@ fn a_topic_that_was_made_again_has_its_new_id_alone() {
 #[test]
 fn what_follows_from_agents_and_configs_is_worked_out_anew_when_they_change() {
     let first = nothing().follow(ONE, whole(1, vec![topic(1, 100)]));
-    let leaders = first.leaders(first.topic("t1").unwrap()).to_vec();
-    assert!(leaders.contains(&Some(AgentId(1))) && leaders.contains(&Some(AgentId(2))));
+    let leaders = |view: &View| -> Vec<AgentId> {
+        let placed = view.placed(view.topic("t1").unwrap());
+        let replicas = view.routes.replicas(placed, PLAINTEXT, None);
+        replicas.map(|replicas| replicas.leader()).collect()
+    };
+    let before = leaders(&first);
+    assert!(before.contains(&AgentId(1)) && before.contains(&AgentId(2)));
     let mut differs = change(2, Vec::new());
     differs.agents = agents(&[2]);
     let second = first.follow(ONE, differs);
-    let leaders = second.leaders(second.topic("t1").unwrap());
-    assert!(leaders.iter().all(|leader| *leader == Some(AgentId(2))));
+    assert_eq!(leaders(&second), [AgentId(2); 100]);
+    // Another run of an agent changes nothing for clients.
+    let mut differs = change(3, Vec::new());
+    let restarted = agents(&[2]).unwrap().into_iter().map(|agent| Agent {
+        incarnation: Incarnation(9),
+        ..agent
+    });
+    differs.agents = Some(restarted.collect());
+    let restarted = second.follow(ONE, differs);
+    assert_eq!(restarted.agents[0].incarnation, Incarnation(9));
+    assert!(Arc::ptr_eq(
+        second.topic("t1").unwrap(),
+        restarted.topic("t1").unwrap()
+    ));
     let mut differs = change(3, Vec::new());
     let limit = ("message.max.bytes".to_owned(), "77777".to_owned());
     differs.cluster_configs = Some(Arc::new([limit].into()));
     let third = second.follow(ONE, differs);
     assert_eq!(third.topic("t1").unwrap().rules.batch_bytes_max, 77_777);
+}
+
+#[test]
+fn a_topic_shows_the_replicas_that_were_asked_for_or_that_have_to_be_in_sync() {
+    let shown = |factor: u16, in_sync: &str, of_cluster: &str| {
+        let config = |value: &str| -> Configs {
+            let set = (!value.is_empty()).then(|| value.to_owned());
+            set.map(|value| ("min.insync.replicas".to_owned(), value))
+                .into_iter()
+                .collect()
+        };
+        replicas(ONE, &config(of_cluster), &config(in_sync), factor)
+    };
+    assert_eq!(shown(0, "", ""), 1);
+    assert_eq!(shown(3, "", ""), 3);
+    assert_eq!(shown(3, "2", ""), 3);
+    assert_eq!(shown(1, "2", ""), 2);
+    assert_eq!(shown(1, "", "2"), 2);
+    assert_eq!(shown(0, "1", "2"), 1);
+    assert_eq!(shown(1, "2147483647", ""), 2_147_483_647);
 }
 
 /// Lets one barrier pass for each permit.

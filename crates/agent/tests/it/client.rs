@@ -23,6 +23,7 @@ use wire::text::Str;
 
 pub struct Client {
     stream: TcpStream,
+    id: Str,
     next_id: i32,
     expected: VecDeque<i32>,
 }
@@ -32,17 +33,23 @@ impl Client {
         let stream = host::net::dial(&address.to_string()).await.unwrap();
         Client {
             stream,
+            id: Str::from_static("test"),
             next_id: 1,
             expected: VecDeque::new(),
         }
+    }
+
+    /// Calls itself by another client id.
+    pub fn named(self, id: &str) -> Self {
+        let id = Str::from(id);
+        Client { id, ..self }
     }
 
     /// Sends a request without waiting for the answer.
     pub async fn send<R: RequestBody>(&mut self, request: &R, version: i16) {
         let id = self.next_id;
         self.next_id += 1;
-        let client_id = Str::from_static("test");
-        let frame = encode_request(request, id, Some(&client_id), version).unwrap();
+        let frame = encode_request(request, id, Some(&self.id), version).unwrap();
         self.expected.push_back(id);
         self.raw(&frame.to_bytes()).await;
     }

@@ -130,6 +130,7 @@ impl Fake {
             name: name.to_owned(),
             partitions,
             configs,
+            replication_factor: 0,
         };
         let created = self.client().change(Command::CreateTopic(create)).await;
         created.unwrap();

@@ -81,8 +81,7 @@ fn other_agent() -> RegisterAgent {
     RegisterAgent {
         nonce: 77,
         name: "another".to_owned(),
-        host: "127.0.0.1".to_owned(),
-        port: 1,
+        listeners: meta::endpoint::Endpoint::alone("127.0.0.1", 1),
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
         level: 1,

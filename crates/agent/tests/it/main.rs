@@ -12,5 +12,6 @@ mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
+mod routes;
 mod sessions;
 mod stand;

@@ -494,8 +494,7 @@ async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
     let other = meta::command::RegisterAgent {
         nonce: 1,
         name: crate::stand::settings().name,
-        host: "elsewhere".to_owned(),
-        port: 1,
+        listeners: meta::endpoint::Endpoint::alone("elsewhere", 1),
         region: "r".to_owned(),
         zone: "z".to_owned(),
         level: 1,
@@ -504,7 +503,7 @@ async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
     let mut client = stand.client().await;
     loop {
         let metadata = client.call(&MetadataRequest::default(), 9).await;
-        if metadata.brokers[0].port == i32::from(stand.agent.address().port()) {
+        if metadata.brokers[0].port == i32::from(stand.address().port()) {
             break;
         }
         host::clock::sleep(Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::settings::FailPoints;
+use agent::settings::{FailPoints, Listener};
 use agent::{Agent, Settings};
 use rpc::Control;
 use store::bucket::Bucket;
@@ -13,6 +13,16 @@ use store::memory::Memory;
 
 use crate::client::Client;
 use crate::control::{Fake, configs};
+
+/// A listener that advertises where it listens.
+pub fn listener(name: &str) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        zone: None,
+        advertised_host: None,
+        advertised_port: None,
+    }
+}
 
 /// An agent, its control plane and its bucket.
 pub struct Stand {
@@ -27,8 +37,6 @@ pub fn settings() -> Settings {
         levels: meta::level::Levels::KNOWN,
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
-        advertised_host: None,
-        advertised_port: None,
         bucket_number: 0,
         auto_create_topics_enable: true,
         num_partitions: 2,
@@ -70,11 +78,25 @@ impl Stand {
 
     /// An agent over a control plane and a bucket that another agent may have used before.
     pub async fn over(settings: Settings, control: Arc<Fake>, bucket: Arc<Faulty>) -> Self {
+        let alone = vec![listener(meta::endpoint::PLAINTEXT)];
+        Self::listening(settings, alone, control, bucket).await
+    }
+
+    /// An agent that listens in several places.
+    pub async fn listening(
+        settings: Settings,
+        listeners: Vec<Listener>,
+        control: Arc<Fake>,
+        bucket: Arc<Faulty>,
+    ) -> Self {
         let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let listener = host::net::listen(local).await.unwrap();
+        let mut bound = Vec::new();
+        for listener in listeners {
+            bound.push((listener, host::net::listen(local).await.unwrap()));
+        }
         let as_bucket: Arc<dyn Bucket> = bucket.clone();
         let as_control: Arc<dyn Control> = control.clone();
-        let agent = Agent::start(settings, listener, as_bucket, as_control)
+        let agent = Agent::start(settings, bound, as_bucket, as_control)
             .await
             .unwrap();
         Stand {
@@ -95,7 +117,12 @@ impl Stand {
         self.control.client().change(delete).await.unwrap();
     }
 
+    /// Where its first listener listens.
+    pub fn address(&self) -> SocketAddr {
+        self.agent.addresses()[0]
+    }
+
     pub async fn client(&self) -> Client {
-        Client::connect(self.agent.address()).await
+        Client::connect(self.address()).await
     }
 }

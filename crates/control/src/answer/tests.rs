@@ -27,8 +27,7 @@ fn agent() -> Command {
     Command::RegisterAgent(RegisterAgent {
         nonce: 1,
         name: "a".to_owned(),
-        host: "h".to_owned(),
-        port: 9092,
+        listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
         level: 1,
@@ -53,6 +52,7 @@ fn topic(name: &str) -> CreateTopic {
         name: name.to_owned(),
         partitions: 1,
         configs: BTreeMap::new(),
+        replication_factor: 0,
     }
 }
 

@@ -104,6 +104,7 @@ async fn a_cluster_that_was_begun_without_configs_is_not_new_later() {
         name: "t".to_owned(),
         partitions: 1,
         configs: meta::config::Configs::new(),
+        replication_factor: 0,
     };
     let created = node.propose(&meta::Command::CreateTopic(topic)).await;
     assert!(created.is_ok());

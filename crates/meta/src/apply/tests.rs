@@ -29,12 +29,12 @@ impl Holed {
             configs: [("retention.bytes", "100"), ("retention.ms", "-1")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
+            replication_factor: 0,
         }));
         holed.apply(&Command::RegisterAgent(RegisterAgent {
             name: "a".to_owned(),
             nonce: 1,
-            host: "localhost".to_owned(),
-            port: 9092,
+            listeners: crate::terms::endpoint::Endpoint::alone("localhost", 9092),
             region: "r".to_owned(),
             zone: "z".to_owned(),
             level: 1,

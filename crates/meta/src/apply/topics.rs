@@ -39,6 +39,7 @@ pub(super) fn create(state: &mut State, request: &CreateTopic, events: &mut Vec<
         name: request.name.clone(),
         partitions: ids.collect(),
         configs: request.configs.clone(),
+        replication_factor: request.replication_factor,
         version: state.versions.next(),
     });
     accepted(id, events)

@@ -202,8 +202,12 @@ impl State {
 fn digest_agent(hasher: &mut Hasher, agent: &Agent) {
     hasher.signed(i64::from(agent.id.0));
     hasher.text(&agent.name);
-    hasher.text(&agent.host);
-    hasher.number(u64::from(agent.port));
+    hasher.size(agent.listeners.len());
+    for (name, endpoint) in &agent.listeners {
+        hasher.text(name);
+        hasher.text(&endpoint.host);
+        hasher.number(u64::from(endpoint.port));
+    }
     hasher.text(&agent.region);
     hasher.text(&agent.zone);
     hasher.number(u64::from(agent.level));
@@ -248,6 +252,7 @@ pub(super) fn digest_topic(hasher: &mut Hasher, topic: &Topic) {
         hasher.number(partition.0);
     }
     hasher.pairs(topic.configs.iter());
+    hasher.number(u64::from(topic.replication_factor));
     hasher.number(topic.version);
 }
 

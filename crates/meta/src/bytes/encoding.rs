@@ -12,6 +12,7 @@ use crate::terms::command::{
     Bucket, Command, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent,
 };
 use crate::terms::commit::{BatchColumns, CommitFile, SliceColumns};
+use crate::terms::endpoint::Endpoint;
 use crate::terms::ids::{FileId, Incarnation, ProducerId, TopicId};
 use crate::terms::level::{Level, TooNew};
 use crate::terms::places::FileRef;
@@ -93,6 +94,7 @@ fn encode_kind(command: &Command) -> Kind {
             name: topic.name.clone(),
             partitions: topic.partitions,
             configs: encode_pairs(&topic.configs),
+            replication_factor: u32::from(topic.replication_factor),
         }),
         Command::DeleteTopic { id } => Kind::DeleteTopic(proto::DeleteTopic {
             id: encode_topic_id(*id),
@@ -155,6 +157,7 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
             name: topic.name,
             partitions: topic.partitions,
             configs: decode_pairs(topic.configs)?,
+            replication_factor: decode_factor(topic.replication_factor)?,
         }),
         Kind::DeleteTopic(delete) => Command::DeleteTopic {
             id: decode_topic_id(&delete.id)?,
@@ -200,8 +203,7 @@ fn encode_agent(request: &RegisterAgent) -> proto::RegisterAgent {
     proto::RegisterAgent {
         nonce: encode_nonce(request.nonce),
         name: request.name.clone(),
-        host: request.host.clone(),
-        port: u32::from(request.port),
+        listeners: encode_listeners(&request.listeners),
         region: request.region.clone(),
         zone: request.zone.clone(),
         level: request.level,
@@ -212,12 +214,39 @@ fn decode_agent(request: proto::RegisterAgent) -> Result<RegisterAgent, DecodeEr
     Ok(RegisterAgent {
         nonce: decode_nonce(&request.nonce)?,
         name: request.name,
-        host: request.host,
-        port: u16::try_from(request.port).map_err(|_| value("a port has more than 16 bits"))?,
+        listeners: decode_listeners(request.listeners)?,
         region: request.region,
         zone: request.zone,
         level: request.level,
     })
+}
+
+pub(crate) fn encode_listeners(listeners: &BTreeMap<String, Endpoint>) -> Vec<proto::Listener> {
+    let listener = |(name, endpoint): (&String, &Endpoint)| proto::Listener {
+        name: name.clone(),
+        host: endpoint.host.clone(),
+        port: u32::from(endpoint.port),
+    };
+    listeners.iter().map(listener).collect()
+}
+
+pub(crate) fn decode_listeners(
+    listeners: Vec<proto::Listener>,
+) -> Result<BTreeMap<String, Endpoint>, DecodeError> {
+    if !listeners.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(value("listeners are not sorted"));
+    }
+    let listener = |listener: proto::Listener| {
+        let port = u16::try_from(listener.port);
+        let port = port.map_err(|_| value("a port has more than 16 bits"))?;
+        let host = listener.host;
+        Ok((listener.name, Endpoint { host, port }))
+    };
+    listeners.into_iter().map(listener).collect()
+}
+
+pub(crate) fn decode_factor(factor: u32) -> Result<u16, DecodeError> {
+    u16::try_from(factor).map_err(|_| value("a replication factor has more than 16 bits"))
 }
 
 fn encode_file(command: &CommitFile) -> proto::CommitFile {

@@ -282,24 +282,33 @@ pub struct Pair {
     pub value: ::prost::alloc::string::String,
 }
 /// A new run of an agent; fences earlier runs of the same name.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterAgent {
     /// 16 bytes, new for every run, so that a repeat is known as one.
     #[prost(bytes = "vec", tag = "1")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub host: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "4")]
-    pub port: u32,
-    #[prost(string, tag = "5")]
+    /// Sorted by name, at least one.
+    #[prost(message, repeated, tag = "3")]
+    pub listeners: ::prost::alloc::vec::Vec<Listener>,
+    #[prost(string, tag = "4")]
     pub region: ::prost::alloc::string::String,
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "5")]
     pub zone: ::prost::alloc::string::String,
     /// The highest feature level the run supports.
-    #[prost(uint32, tag = "7")]
+    #[prost(uint32, tag = "6")]
     pub level: u32,
+}
+/// Where clients that use the listener of a name connect to an agent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Listener {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 /// Ends an incarnation: it commits nothing more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -371,6 +380,9 @@ pub struct CreateTopic {
     pub partitions: u32,
     #[prost(message, repeated, tag = "4")]
     pub configs: ::prost::alloc::vec::Vec<Pair>,
+    /// As its creator asked for, below 65,536; 0: he did not say.
+    #[prost(uint32, tag = "5")]
+    pub replication_factor: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteTopic {
@@ -618,23 +630,21 @@ pub struct Members {
     #[prost(message, repeated, tag = "2")]
     pub runs: ::prost::alloc::vec::Vec<Run>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Agent {
     #[prost(uint32, tag = "1")]
     pub id: u32,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub host: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "4")]
-    pub port: u32,
-    #[prost(string, tag = "5")]
+    #[prost(message, repeated, tag = "3")]
+    pub listeners: ::prost::alloc::vec::Vec<Listener>,
+    #[prost(string, tag = "4")]
     pub region: ::prost::alloc::string::String,
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "5")]
     pub zone: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "7")]
+    #[prost(uint32, tag = "6")]
     pub level: u32,
-    #[prost(uint64, tag = "8")]
+    #[prost(uint64, tag = "7")]
     pub incarnation: u64,
 }
 /// One incarnation of an agent.
@@ -733,6 +743,8 @@ pub struct Topic {
     /// The version of the view in which it changed last.
     #[prost(uint64, tag = "6")]
     pub version: u64,
+    #[prost(uint32, tag = "7")]
+    pub replication_factor: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Partition {

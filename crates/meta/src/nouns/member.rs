@@ -250,8 +250,7 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
     Agent {
         id,
         name: request.name.clone(),
-        host: request.host.clone(),
-        port: request.port,
+        listeners: request.listeners.clone(),
         region: request.region.clone(),
         zone: request.zone.clone(),
         level: request.level,
@@ -260,11 +259,16 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
 }
 
 fn check_agent(level: &Level, request: &RegisterAgent) -> Result<(), Refusal> {
-    check_names(
-        level,
-        &[&request.name, &request.host, &request.region],
-        &request.zone,
-    )?;
+    let count = request.listeners.len();
+    if count == 0 || count > level.listeners_max {
+        return Err(Refusal::Invalid {
+            what: "an agent must have between 1 and 16 listeners",
+        });
+    }
+    let listeners = request.listeners.iter();
+    let names = listeners.flat_map(|(name, endpoint)| [name, &endpoint.host]);
+    let names: Vec<&String> = names.chain([&request.name, &request.region]).collect();
+    check_names(level, &names, &request.zone)?;
     level.check_supported(request.level)
 }
 

@@ -300,6 +300,7 @@ mod tests {
             name: format!("t{n}"),
             partitions: 1,
             configs: Configs::new(),
+            replication_factor: 0,
         };
         for n in 0..ONE.topics_max {
             let CreateTopic { id, name, .. } = request(n);
@@ -308,6 +309,7 @@ mod tests {
                 name,
                 partitions: Vec::new(),
                 configs: Configs::new(),
+                replication_factor: 0,
                 version: n as u64 + 1,
             });
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::commit::CommitFile;
+use super::endpoint::Endpoint;
 use super::group;
 use super::ids::{FileId, Incarnation, ProducerId, TopicId};
 use super::level::one;
@@ -125,10 +126,8 @@ pub struct RegisterAgent {
     pub nonce: u128,
     /// The agent's own name; its node id follows it.
     pub name: String,
-    /// Host that clients connect to.
-    pub host: String,
-    /// Port that clients connect to.
-    pub port: u16,
+    /// Where clients connect to it, by the name of the listener that they use; at least one.
+    pub listeners: BTreeMap<String, Endpoint>,
     pub region: String,
     pub zone: String,
     /// The highest feature level it supports.
@@ -145,6 +144,8 @@ pub struct CreateTopic {
     pub partitions: u32,
     /// Configs set on the topic.
     pub configs: BTreeMap<String, String>,
+    /// How many replicas its creator asked for; 0 if he did not say.
+    pub replication_factor: u16,
 }
 
 /// Changes of configs. A name in both is set.

@@ -18,6 +18,8 @@ pub struct Level {
     /// The cluster's configs, sorted by name: Kafka's broker configs where it has them.
     pub cluster_configs: &'static [Setting],
     pub texts: Limits,
+    /// Most listeners of one agent: a view has the addresses of all.
+    pub listeners_max: usize,
     /// Longest topic name, as Kafka's.
     pub topic_name_length_max: usize,
     /// Most partitions of one topic: as many as one command can make without a noticeable pause.

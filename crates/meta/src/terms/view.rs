@@ -2,9 +2,11 @@
 //! references into a state, which may be in another process; one in the same process may share
 //! their memory. It must not know how they are found out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::config::Configs;
+use super::endpoint::Endpoint;
 use super::ids::{AgentId, Incarnation, PartitionId, TopicId};
 
 /// An agent that clients can be sent to.
@@ -14,10 +16,8 @@ pub struct Agent {
     pub id: AgentId,
     /// Its own name, kept across starts.
     pub name: String,
-    /// Host that clients connect to.
-    pub host: String,
-    /// Port that clients connect to.
-    pub port: u16,
+    /// Where clients connect to it, by the name of the listener that they use.
+    pub listeners: BTreeMap<String, Endpoint>,
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
@@ -35,6 +35,8 @@ pub struct Topic {
     pub partitions: Vec<PartitionId>,
     /// Configs set on the topic itself.
     pub configs: Configs,
+    /// How many replicas its creator asked for, for clients to see; 0 if he did not say.
+    pub replication_factor: u16,
     /// The version of the view in which it changed last; no two topics have the same.
     pub version: u64,
 }

@@ -1,8 +1,11 @@
 //! Agents, incarnations, control nodes, features, producer ids.
 
+use std::collections::BTreeMap;
+
 use meta::Command;
 use meta::command::{Bucket, Placement};
 use meta::commit::FileReply;
+use meta::endpoint::{Endpoint, PLAINTEXT};
 use meta::ids::{AgentId, Incarnation, ProducerId};
 use meta::places::Fate;
 use meta::reply::Refusal;
@@ -70,13 +73,28 @@ fn a_fenced_agent_is_gone_until_it_starts_again() {
 #[test]
 fn registrations_are_checked() {
     let mut cluster = Cluster::new();
+    let plaintext = agent("a", 1).listeners[PLAINTEXT].clone();
     for broken in [
         meta::command::RegisterAgent {
             name: String::new(),
             ..agent("a", 1)
         },
         meta::command::RegisterAgent {
-            host: String::new(),
+            listeners: Endpoint::alone("", 1),
+            ..agent("a", 1)
+        },
+        meta::command::RegisterAgent {
+            listeners: [(String::new(), plaintext.clone())].into(),
+            ..agent("a", 1)
+        },
+        meta::command::RegisterAgent {
+            listeners: BTreeMap::new(),
+            ..agent("a", 1)
+        },
+        meta::command::RegisterAgent {
+            listeners: (0..17)
+                .map(|n| (format!("L{n}"), plaintext.clone()))
+                .collect(),
             ..agent("a", 1)
         },
         meta::command::RegisterAgent {

@@ -5,6 +5,7 @@ use meta::command::{Bucket, ConfigChanges, ControlNode, CreateTopic, Placement, 
 use meta::commit::Batch;
 use meta::commit::CommitFile;
 use meta::encoding::DecodeError;
+use meta::endpoint::Endpoint;
 use meta::group;
 use meta::ids::{Incarnation, PartitionId, ProducerId, TopicId};
 use meta::level::one::LEVEL as ONE;
@@ -30,11 +31,18 @@ fn examples() -> Vec<(&'static str, Command)> {
         remove: ["flush.ms".to_owned()].into(),
         ..set("retention.ms", "9")
     };
+    let endpoint = |host: &str, port| Endpoint {
+        host: host.to_owned(),
+        port,
+    };
     let agent = RegisterAgent {
         nonce: 0xffee_ddcc_bbaa_9988_7766_5544_3322_1100,
         name: "agent-0".to_owned(),
-        host: "10.0.0.5".to_owned(),
-        port: 9_092,
+        listeners: [
+            ("EXTERNAL".to_owned(), endpoint("kafka.example", 19_092)),
+            ("INTERNAL".to_owned(), endpoint("10.0.0.5", 9_092)),
+        ]
+        .into(),
         region: "eu-1".to_owned(),
         zone: "a".to_owned(),
         level: 1,
@@ -44,6 +52,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         name: "orders".to_owned(),
         partitions: 12,
         configs: [("retention.ms".to_owned(), "3600000".to_owned())].into(),
+        replication_factor: 3,
     };
     let node = ControlNode {
         nonce: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
@@ -218,12 +227,26 @@ fn what_this_build_would_not_write_is_refused() {
             "{what}"
         );
     }
-    let values: [(&str, &[u8]); 4] = [
+    let values: [(&str, &[u8]); 7] = [
         ("no kind", &[]),
         ("a topic id of one byte", &[0x32, 0x03, 0x0a, 0x01, 0x07]),
         (
             "files that are not sorted",
             &[0x62, 0x06, 0x0a, 0x04, 0x12, 0x02, 0x02, 0x01],
+        ),
+        (
+            "listeners that are not sorted",
+            &[
+                0x0a, 0x0a, 0x1a, 0x03, 0x0a, 0x01, b'b', 0x1a, 0x03, 0x0a, 0x01, b'a',
+            ],
+        ),
+        (
+            "a port of more than 16 bits",
+            &[0x0a, 0x06, 0x1a, 0x04, 0x18, 0x80, 0x80, 0x04],
+        ),
+        (
+            "a replication factor of more than 16 bits",
+            &[0x2a, 0x04, 0x28, 0x80, 0x80, 0x04],
         ),
         (
             "configs that are not sorted",

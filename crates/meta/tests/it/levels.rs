@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use meta::endpoint::Endpoint;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, Stamp};
 use meta::level::one::LEVEL as ONE;
 use meta::level::{Level, Levels};
@@ -135,7 +136,11 @@ fn record_many(recorder: &mut Recorder) {
         .topic("long")
         .expect("it is there")
         .partitions[0];
-    let registered = recorder.apply(&Command::RegisterAgent(crate::support::agent("many", 6)));
+    let mut many = crate::support::agent("many", 6);
+    let second = Endpoint::alone("many.example", 19_092).into_values();
+    many.listeners
+        .extend(second.map(|endpoint| ("EXTERNAL".to_owned(), endpoint)));
+    let registered = recorder.apply(&Command::RegisterAgent(many));
     let Reply::Registered { incarnation, .. } = registered else {
         panic!("{registered:?}");
     };

@@ -149,6 +149,7 @@ impl Load {
             name,
             partitions,
             configs: Default::default(),
+            replication_factor: 0,
         })
     }
 

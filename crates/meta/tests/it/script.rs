@@ -245,6 +245,7 @@ impl Script<'_> {
             name: "wide".to_owned(),
             partitions: 1,
             configs: Default::default(),
+            replication_factor: 0,
         });
         let refused = self.apply(&again);
         assert!(matches!(refused, Reply::TopicRefused(_)), "{refused:?}");

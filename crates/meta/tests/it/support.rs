@@ -162,8 +162,7 @@ pub(crate) fn agent(name: &str, nonce: u128) -> RegisterAgent {
     RegisterAgent {
         nonce,
         name: name.to_owned(),
-        host: "localhost".to_owned(),
-        port: 9_092,
+        listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
         level: 1,
@@ -193,6 +192,7 @@ pub(crate) fn create(name: &str, partitions: u32) -> Command {
         name: name.to_owned(),
         partitions,
         configs: Default::default(),
+        replication_factor: 3,
     })
 }
 

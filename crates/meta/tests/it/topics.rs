@@ -75,6 +75,7 @@ fn creation_is_refused_as_kafka_does() {
         name: "other".to_owned(),
         partitions: 1,
         configs: Default::default(),
+        replication_factor: 0,
     };
     let zero = CreateTopic {
         id: TopicId(0),
@@ -216,6 +217,7 @@ fn what_was_written_for_a_deleted_topic_never_appears_under_a_new_one() {
         name: "t".to_owned(),
         partitions: 1,
         configs: Default::default(),
+        replication_factor: 0,
     };
     cluster.apply(&Command::CreateTopic(again));
     let new = cluster

@@ -142,6 +142,7 @@ fn calls() -> Vec<Call> {
         name: text("t"),
         partitions: 2,
         configs: configs(),
+        replication_factor: 3,
     });
     let partition = PartitionId(300);
     let at = Position(1_000);
@@ -255,6 +256,7 @@ fn view() -> ViewChange {
         name: text("t"),
         partitions: vec![PartitionId(1), PartitionId(2)],
         configs: configs(),
+        replication_factor: 3,
         version: 12,
     };
     ViewChange {
@@ -266,8 +268,7 @@ fn view() -> ViewChange {
         agents: Some(vec![Agent {
             id: AgentId(1),
             name: text("a"),
-            host: text("h"),
-            port: 9092,
+            listeners: meta::endpoint::Endpoint::alone("h", 9092),
             region: text("r"),
             zone: text("z"),
             level: 1,
@@ -522,8 +523,7 @@ fn the_examples_of_the_page_are_what_they_are_said_to_be() {
     let agent = meta::command::RegisterAgent {
         nonce: 7,
         name: text("a"),
-        host: text("h"),
-        port: 9092,
+        listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: text("r"),
         zone: text("z"),
         level: 1,

@@ -300,7 +300,7 @@ impl<T: Value> Value for Arc<[T]> {
     }
 }
 
-impl Value for BTreeMap<String, String> {
+impl<T: Value> Value for BTreeMap<String, T> {
     fn put(&self, to: &mut Writer) {
         (self.len() as u64).put(to);
         for (name, value) in self {
@@ -310,7 +310,7 @@ impl Value for BTreeMap<String, String> {
     }
 
     fn take(from: &mut Reader) -> Result<Self, Malformed> {
-        let pairs = Vec::<(String, String)>::take(from)?;
+        let pairs = Vec::<(String, T)>::take(from)?;
         if pairs.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err(Malformed::Order);
         }

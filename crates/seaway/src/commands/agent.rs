@@ -3,10 +3,10 @@
 use anyhow::Result;
 use link::process::Role;
 
-use super::role::{Common, Starting, block_on};
+use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
+use crate::listening::{self, listen_all};
 use crate::roles::agent::{self, Plan};
-use crate::running::listen;
 use crate::settings::Settings;
 
 /// How to run the agent.
@@ -14,10 +14,10 @@ use crate::settings::Settings;
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Address to listen on for Kafka clients; port 0 takes a free one. Clients are told to connect to it, unless
-    /// advertised.host and advertised.port say something else.
+    /// Address to listen on for Kafka clients, 127.0.0.1:9092 by default; port 0 takes a free one. Clients are told to
+    /// connect to it, unless advertised.host and advertised.port say something else. For several: --set listeners=...
     #[arg(long, value_name = "HOST:PORT")]
-    kafka: Address,
+    kafka: Option<Address>,
     /// Control nodes, beside those that the bucket tells of.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     control: Vec<Address>,
@@ -25,17 +25,16 @@ pub struct Arguments {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments) -> Result<()> {
-    let settings = arguments.common.begin(|settings| {
-        if arguments.kafka.ip().is_none() {
-            // As in Kafka, clients are told the name, since its address may change.
-            settings.assume("advertised.host", &arguments.kafka.host);
-        }
-    })?;
+    let listen_at = |settings: &mut Settings| match &arguments.kafka {
+        Some(kafka) => settings.listen_at(kafka),
+        None => Ok(()),
+    };
+    let settings = arguments.common.begin(listen_at)?;
     block_on(&settings.clone(), serve(arguments, settings))
 }
 
 async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
-    let kafka = listen(&arguments.kafka, "--kafka").await?;
+    let kafka = listen_all(settings.listeners()?).await?;
     let starting = Starting::new(&arguments.common, &settings, Role::Agent).await?;
     let plan = Plan {
         settings,
@@ -47,8 +46,13 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         links: starting.links.clone(),
     };
     let health = std::sync::Arc::clone(&starting.health);
-    let place = |started: &agent::Agent| (started.kafka_address(), started.cluster_id().to_owned());
-    starting
-        .run(agent::start(plan, &health), "Kafka clients", place)
-        .await
+    let place = |started: &agent::Agent| {
+        let told = started.told();
+        Place {
+            address: listening::first(&told),
+            told: ("Kafka clients", listening::shown(&told)),
+            cluster_id: started.cluster_id().to_owned(),
+        }
+    };
+    starting.run(agent::start(plan, &health), place).await
 }

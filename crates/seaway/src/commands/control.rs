@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use link::process::Role;
 
-use super::role::{Common, Starting, block_on};
+use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
 use crate::roles::control::{self, Plan};
 use crate::running::listen;
@@ -25,7 +25,7 @@ pub struct Arguments {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments) -> Result<()> {
-    let settings = arguments.common.begin(|_| {})?;
+    let settings = arguments.common.begin(|_| Ok(()))?;
     block_on(&settings.clone(), serve(arguments, settings))
 }
 
@@ -54,8 +54,10 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         links: starting.links.clone(),
     };
     let health = std::sync::Arc::clone(&starting.health);
-    let place = |started: &control::Control| (address, started.cluster_id().to_owned());
-    starting
-        .run(control::start(plan, &health), "agents, others", place)
-        .await
+    let place = |started: &control::Control| Place {
+        told: ("agents, others", vec![address.clone()]),
+        address,
+        cluster_id: started.cluster_id().to_owned(),
+    };
+    starting.run(control::start(plan, &health), place).await
 }

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::address::Address;
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
+use crate::listeners::{ADVERTISED_LISTENERS, ADVERTISED_PORT, LISTENERS};
+use crate::listening::{self, listen_all};
 use crate::output::say;
 use crate::running::{self, Signals, listen};
 use crate::settings::Settings;
@@ -15,8 +17,8 @@ use crate::{cluster, family, http, logging, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
-/// The setting that says where clients connect.
-const ADVERTISED_HOST: &str = "advertised.host";
+/// Settings that say where one agent is, which cannot be the same for several.
+const OF_ONE_AGENT: [&str; 3] = [LISTENERS, ADVERTISED_LISTENERS, ADVERTISED_PORT];
 
 /// How to run the cluster.
 #[derive(clap::Args)]
@@ -27,10 +29,10 @@ pub struct Arguments {
     /// The bucket: a directory, s3://BUCKET/PREFIX, gs://..., az://... By default DIR/bucket.
     #[arg(long, value_name = "URL")]
     bucket: Option<String>,
-    /// Address to listen on for Kafka clients; port 0 takes a free one. Clients are told to connect to it, unless
-    /// advertised.host and advertised.port say something else.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    kafka: Address,
+    /// Address to listen on for Kafka clients, 127.0.0.1:9092 by default; port 0 takes a free one. Clients are told to
+    /// connect to it, unless advertised.host and advertised.port say something else. For several: --set listeners=...
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<Address>,
     /// Address to listen on for health, metrics and status; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     http: Address,
@@ -43,31 +45,56 @@ pub struct Arguments {
     /// Run so many control nodes, each a process of its own.
     #[arg(long, value_name = "COUNT", requires = "agents", value_parser = clap::value_parser!(u32).range(1..=9))]
     control: Option<u32>,
+    /// Deal the agents out over these zones, one after another, and the control nodes likewise.
+    #[arg(
+        long,
+        value_name = "ZONE,...",
+        requires = "agents",
+        value_delimiter = ','
+    )]
+    zones: Vec<String>,
 }
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments) -> Result<()> {
     let mut settings = Settings::parse(&arguments.set)?;
-    if arguments.kafka.ip().is_none() {
-        // As in Kafka, clients are told the name, since its address may change.
-        settings.assume(ADVERTISED_HOST, &arguments.kafka.host);
+    let counts = arguments.control.zip(arguments.agents);
+    if counts.is_some() {
+        check_of_several(&settings, &arguments.zones)?;
+    }
+    if let Some(kafka) = &arguments.kafka {
+        settings.listen_at(kafka)?;
     }
     logging::start(&settings)?;
     let runtime = runtime::node(settings.size("num.network.threads"))?;
-    let counts = arguments.control.zip(arguments.agents);
     let result = match counts {
         None => runtime.block_on(serve(arguments, settings)),
-        Some((control, agents)) => runtime.block_on(serve_family(arguments, control, agents)),
+        Some((control, agents)) => {
+            runtime.block_on(serve_family(arguments, &settings, control, agents))
+        }
     };
     runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
+}
+
+/// Refuses settings that processes of their own cannot have in common, before any is started.
+fn check_of_several(settings: &Settings, zones: &[String]) -> Result<()> {
+    if let Some(name) = OF_ONE_AGENT.iter().find(|name| settings.is_changed(name)) {
+        bail!(
+            "{name} says where one agent is; several listen at --kafka and at free ports beside it"
+        );
+    }
+    for zone in zones {
+        settings.clone().be_in(zone)?;
+    }
+    Ok(())
 }
 
 async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
     let mut stop = Signals::new()?;
     let mut directory = DataDir::open(&arguments.data_dir)?;
     directory.withdraw()?;
-    let kafka = listen(&arguments.kafka, "--kafka").await?;
+    let kafka = listen_all(settings.listeners()?).await?;
     let http = listen(&arguments.http, "--http").await?;
     let http_url = format!("http://{}", http.local_addr()?);
     let health = Arc::new(Health::default());
@@ -77,7 +104,6 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),
     };
-    let advertises_guess = advertises_guess(&arguments.kafka, &settings);
     let plan = cluster::Plan {
         settings,
         bucket,
@@ -91,8 +117,9 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
             return Ok(());
         }
     };
+    let told = cluster.told();
     let endpoints = Endpoints {
-        kafka: cluster.kafka_address(),
+        kafka: listening::first(&told),
         http: http_url,
         cluster_id: cluster.cluster_id().to_owned(),
         pid: std::process::id(),
@@ -106,19 +133,18 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         ..
     } = &endpoints;
     tracing::info!(%kafka, %http, %cluster_id, "ready");
-    if advertises_guess {
-        tracing::warn!(
-            "clients are told to connect to {kafka}, which only this machine can: for others, set the host that they know \
-             this one by with --set {ADVERTISED_HOST}=HOST"
-        );
-    }
     // A node goes on even if nobody reads its output.
-    drop(announce(&endpoints));
+    drop(announce(&endpoints, &listening::shown(&told)));
     running::run(cluster, &mut stop, &health, || directory.withdraw()).await
 }
 
 /// Runs each part as a process of its own.
-async fn serve_family(arguments: Arguments, control: u32, agents: u32) -> Result<()> {
+async fn serve_family(
+    arguments: Arguments,
+    settings: &Settings,
+    control: u32,
+    agents: u32,
+) -> Result<()> {
     let mut stop = Signals::new()?;
     let directory = DataDir::open(&arguments.data_dir)?;
     directory.withdraw()?;
@@ -132,10 +158,13 @@ async fn serve_family(arguments: Arguments, control: u32, agents: u32) -> Result
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),
     };
+    let first = settings.listeners()?.into_iter().next();
+    let first = first.context("there is no listener")?;
     let plan = family::Plan {
         bucket,
-        kafka: arguments.kafka,
+        kafka: first.bind,
         set: arguments.set,
+        zones: arguments.zones,
         control,
         agents,
         http: http_url,
@@ -143,15 +172,11 @@ async fn serve_family(arguments: Arguments, control: u32, agents: u32) -> Result
     family::run(plan, directory, requests, &health, &mut stop).await
 }
 
-/// True if clients would be told an address that nobody chose: they cannot connect to "every
-/// address".
-fn advertises_guess(kafka: &Address, settings: &Settings) -> bool {
-    settings.text(ADVERTISED_HOST).is_empty() && kafka.ip().is_some_and(|ip| ip.is_unspecified())
-}
-
-fn announce(endpoints: &Endpoints) -> Result<()> {
+fn announce(endpoints: &Endpoints, addresses: &[String]) -> Result<()> {
     say!("Seaway is ready.");
-    say!("  Kafka clients   {}", endpoints.kafka);
+    for address in addresses {
+        say!("  Kafka clients   {address}");
+    }
     say!("  health, metrics {}/readyz {0}/metrics", endpoints.http);
     say!("  cluster id      {}", endpoints.cluster_id);
     say!("Stop it with Ctrl-C.");
@@ -163,15 +188,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_every_address_without_an_advertised_host_is_a_guess() {
-        let guess = |kafka: &str, set: &[&str]| {
+    fn what_processes_of_their_own_cannot_have_in_common_is_refused_before_any_is_started() {
+        let refused = |set: &[&str]| {
             let settings = Settings::parse(set).expect("valid settings");
-            advertises_guess(&kafka.parse().expect("an address"), &settings)
+            let zones = ["a".to_owned(), "b".to_owned()];
+            let refused = check_of_several(&settings, &zones);
+            refused.expect_err("must be refused").to_string()
         };
-        assert!(guess("0.0.0.0:9092", &[]));
-        assert!(guess("[::]:9092", &[]));
-        assert!(!guess("0.0.0.0:9092", &["advertised.host=kafka.example"]));
-        assert!(!guess("127.0.0.1:9092", &[]));
-        assert!(!guess("localhost:9092", &[]));
+        for set in [
+            "listeners=A://:1",
+            "advertised.listeners=PLAINTEXT://a:1",
+            "advertised.port=1",
+        ] {
+            let why = refused(&[set]);
+            assert!(why.contains("where one agent is"), "{set}: {why}");
+        }
+        assert!(refused(&["zone=a"]).contains("--zone b"));
+        let shared = Settings::parse(&["advertised.host=a", "listener.zones=PLAINTEXT:a"]);
+        check_of_several(&shared.expect("valid"), &[]).expect("each has it");
     }
 }

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::links::Links;
 use crate::output::say;
 use crate::running::{self, Running, Signals, listen};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::{http, links, logging, pages, runtime};
 
 /// Flags of an agent and of a control node.
@@ -46,16 +46,17 @@ pub struct Common {
 }
 
 impl Common {
-    /// The settings of the process, with the log that they ask for; and the process tied to its parent, if it is to be.
-    pub fn begin(&self, assume: impl FnOnce(&mut Settings)) -> Result<Settings> {
+    /// The settings of the process, in which `flags` enters the flags that are its own, with the log that they ask for; and
+    /// the process tied to its parent, if it is to be.
+    pub fn begin(&self, flags: impl FnOnce(&mut Settings) -> Result<()>) -> Result<Settings> {
         if self.with_parent {
             host::process::end_with_parent()?;
         }
         let mut settings = Settings::parse(&self.set)?;
         if let Some(zone) = &self.zone {
-            settings.assume("broker.rack", zone);
+            settings.be_in(zone)?;
         }
-        assume(&mut settings);
+        flags(&mut settings)?;
         logging::start(&settings)?;
         Ok(settings)
     }
@@ -67,6 +68,15 @@ pub fn block_on(settings: &Settings, serve: impl Future<Output = Result<()>>) ->
     let result = runtime.block_on(serve);
     runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
+}
+
+/// Where a process is found that has started.
+pub struct Place {
+    /// Its address, if only one is wanted.
+    pub address: String,
+    /// Who connects to it, and all their addresses, for people.
+    pub told: (&'static str, Vec<String>),
+    pub cluster_id: String,
 }
 
 /// A process that serves its pages, and nothing else yet.
@@ -91,7 +101,7 @@ impl Starting {
         let endpoints = NodeEndpoints {
             name: common.name.0.clone(),
             role: role.word().to_owned(),
-            zone: settings.text("broker.rack").to_owned(),
+            zone: settings.text(settings::ZONE).to_owned(),
             pid: Some(std::process::id()),
             address: String::new(),
             http: format!("http://{}", http.local_addr()?),
@@ -119,13 +129,11 @@ impl Starting {
         })
     }
 
-    /// Starts the parts, says where they are, and runs them until somebody stops the process. `told` names those who connect
-    /// to the address.
+    /// Starts the parts, says where they are, and runs them until somebody stops the process.
     pub async fn run<R: Running>(
         mut self,
         start: impl Future<Output = Result<R>>,
-        told: &str,
-        place: impl FnOnce(&R) -> (String, String),
+        place: impl FnOnce(&R) -> Place,
     ) -> Result<()> {
         let started = tokio::select! {
             biased;
@@ -135,8 +143,10 @@ impl Starting {
                 return Ok(());
             }
         };
+        let place = place(&started);
         let endpoints = &mut self.endpoints;
-        (endpoints.address, endpoints.cluster_id) = place(&started);
+        endpoints.address.clone_from(&place.address);
+        endpoints.cluster_id.clone_from(&place.cluster_id);
         let NodeEndpoints {
             address,
             http,
@@ -148,21 +158,23 @@ impl Starting {
             self.endpoints.publish(file)?;
         }
         // A process goes on even if nobody reads its output.
-        drop(announce(&self.endpoints, told));
+        drop(announce(&self.endpoints, &place));
         running::run(started, &mut self.stop, &self.health, || Ok(())).await
     }
 }
 
-fn announce(endpoints: &NodeEndpoints, told: &str) -> Result<()> {
+fn announce(endpoints: &NodeEndpoints, place: &Place) -> Result<()> {
     let NodeEndpoints {
         role,
-        address,
         http,
         cluster_id,
         ..
     } = endpoints;
+    let (who, addresses) = &place.told;
     say!("Seaway is ready ({role}).");
-    say!("  {told:15} {address}");
+    for address in addresses {
+        say!("  {who:15} {address}");
+    }
     say!("  health, metrics {http}/readyz {http}/metrics");
     say!("  cluster id      {cluster_id}");
     say!("Stop it with Ctrl-C.");

@@ -14,9 +14,9 @@ use rpc::{Call, Control};
 
 use super::discovery;
 use crate::admission::{self, Admitted, Whose};
-use crate::cluster::send_away;
 use crate::health::{Health, Parts};
 use crate::links::Links;
+use crate::listening::{self, Sockets, Told, send_away};
 use crate::running::{Broken, Running};
 use crate::settings::Settings;
 use crate::spending::Spending;
@@ -34,7 +34,7 @@ pub struct Plan {
     pub control: Vec<String>,
     pub files: u64,
     /// Where Kafka clients connect.
-    pub kafka: host::net::TcpListener,
+    pub kafka: Sockets,
     /// How it talks to control nodes.
     pub links: Links,
 }
@@ -105,9 +105,9 @@ async fn wait_for_leader(cluster: &Cluster, health: &Health) {
 }
 
 impl Agent {
-    /// Where Kafka clients connect, host:port.
-    pub fn kafka_address(&self) -> String {
-        self.agent.advertised()
+    /// What Kafka clients are told, listener by listener.
+    pub fn told(&self) -> Vec<Told> {
+        listening::told_by(&self.agent)
     }
 
     pub fn cluster_id(&self) -> &str {

@@ -112,8 +112,6 @@ impl Plan {
             levels: meta::level::Levels::KNOWN,
             region: "r".to_owned(),
             zone: "z".to_owned(),
-            advertised_host: None,
-            advertised_port: None,
             bucket_number: 0,
             auto_create_topics_enable: false,
             num_partitions: 1,
@@ -180,7 +178,14 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
         never = want_leader(&node) => match never {},
     }
     let shared: Arc<dyn Control> = Arc::<control::Node>::clone(&node);
-    let agent = agent::Agent::start(town.plan.agent(place), listener, bucket, shared).await;
+    let plaintext = agent::settings::Listener {
+        name: meta::endpoint::PLAINTEXT.to_owned(),
+        zone: None,
+        advertised_host: None,
+        advertised_port: None,
+    };
+    let listeners = vec![(plaintext, listener)];
+    let agent = agent::Agent::start(town.plan.agent(place), listeners, bucket, shared).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     tokio::select! {

@@ -12,6 +12,7 @@ use agent::data::produce::{Batch, Cut, Lane, Limits, Write};
 use bytes::Bytes;
 use meta::Command;
 use meta::command::RegisterAgent;
+use meta::endpoint::Endpoint;
 use meta::ids::{FileId, PartitionId};
 use rpc::call::Registered;
 use rpc::{Answer as Answered, Call, Return};
@@ -129,9 +130,8 @@ impl Agent {
     fn register(&mut self, cx: &mut Context) {
         let command = Command::RegisterAgent(RegisterAgent {
             nonce: self.nonce,
-            host: self.name.clone(),
+            listeners: Endpoint::alone(&self.name, 9092),
             name: self.name.clone(),
-            port: 9092,
             region: "r".to_owned(),
             zone: "z".to_owned(),
             level: meta::level::Levels::KNOWN.newest().number,

@@ -215,6 +215,7 @@ impl Control {
                     name,
                     partitions,
                     configs,
+                    replication_factor: 0,
                 };
                 self.propose(cx, Waiting::Chore, &Command::CreateTopic(topic));
             }

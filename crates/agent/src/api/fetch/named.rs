@@ -5,17 +5,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use meta::ids::PartitionId;
+use meta::ids::AgentId;
 use wire::errors::ErrorCode;
 use wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic, FetchableTopicResponse};
 use wire::text::Str;
 use wire::uuid::Uuid;
 
 use crate::api::errors;
+use crate::api::origin::Guide;
 use crate::data::fetch::item::{Bounds, Slot};
 use crate::data::fetch::items::Items;
 use crate::data::fetch::plan::Want;
 use crate::data::fetch::run::YIELD_AFTER;
+use crate::route::Routes;
 use crate::view::{Topic, TopicKey, View, Views};
 
 /// Memory that a session takes per partition, in all its tables: item, name, slot, and the entry by
@@ -36,6 +38,8 @@ pub(crate) struct Named {
     unresolved: Vec<Slot>,
     /// Slots whose topic or partition does not exist (yet): each fetch looks them up again.
     refused: BTreeSet<Slot>,
+    /// The agents among which readers were last sent about.
+    routes: Option<Arc<Routes>>,
     /// Finds slots by name; built when a session's second request comes.
     index: Option<Index>,
 }
@@ -52,6 +56,8 @@ struct Entry {
     /// The error of the leader epoch that the client sent, if it is wrong.
     epoch: ErrorCode,
     why_refused: ErrorCode,
+    /// The agent to which the reader was sent for it: the partition is refused here, without an error.
+    elsewhere: Option<AgentId>,
     /// The bounds that the client was told last.
     told: Option<Bounds>,
 }
@@ -87,6 +93,7 @@ impl Named {
             taken: 0,
             unresolved: Vec::new(),
             refused: BTreeSet::new(),
+            routes: None,
             index: None,
         };
         let first_of = first_mentions(request);
@@ -125,6 +132,7 @@ impl Named {
             index: asked.partition,
             epoch: errors::of_leader_epoch(asked.current_leader_epoch),
             why_refused: ErrorCode::NotLeaderOrFollower,
+            elsewhere: None,
             told: None,
         });
         self.taken += 1;
@@ -191,13 +199,19 @@ impl Named {
     }
 
     /// Looks up the names that were not looked up or not found yet. True if any was found.
-    pub(super) async fn resolve(&mut self, views: &Views, items: &mut Items) -> bool {
+    pub(super) async fn resolve(
+        &mut self,
+        views: &Views,
+        guide: Guide<'_>,
+        items: &mut Items,
+    ) -> bool {
+        self.note_routes(&views.latest().routes, guide);
         let slots = std::mem::take(&mut self.unresolved);
         let asked = slots.len();
         let mut missing = Vec::new();
         for slots in slots.chunks(YIELD_AFTER) {
             let view = views.latest();
-            missing.extend(self.resolve_in(&view, slots, items));
+            missing.extend(self.resolve_in(&view, guide, slots, items));
             if slots.len() == YIELD_AFTER {
                 tokio::task::yield_now().await;
             }
@@ -207,7 +221,7 @@ impl Named {
         }
         let unknown = match views.refresh_current().await {
             Ok(view) => {
-                missing = self.resolve_in(&view, &missing, items);
+                missing = self.resolve_in(&view, guide, &missing, items);
                 None
             }
             Err(error) => Some(errors::of_read(&error)),
@@ -221,7 +235,14 @@ impl Named {
     }
 
     /// Looks names up in a view; yields those that are not in it.
-    fn resolve_in(&mut self, view: &View, slots: &[Slot], items: &mut Items) -> Vec<Slot> {
+    fn resolve_in(
+        &mut self,
+        view: &View,
+        guide: Guide<'_>,
+        slots: &[Slot],
+        items: &mut Items,
+    ) -> Vec<Slot> {
+        let zone = guide.zone(&view.routes);
         let mut missing = Vec::new();
         let mut last: Option<(usize, Option<&Arc<Topic>>)> = None;
         for slot in slots {
@@ -233,18 +254,38 @@ impl Named {
                 _ => view.find(self.key(entry.topic)),
             };
             last = Some((entry.topic, found));
-            let found: Option<PartitionId> = found.and_then(|topic| topic.partition(entry.index));
-            let epoch = entry.epoch;
-            match found {
-                None => missing.push(*slot),
-                Some(_) if epoch.is_error() => self.refuse(*slot, epoch, true, items),
-                Some(partition) => {
-                    self.refused.remove(slot);
+            let (index, epoch) = (entry.index, entry.epoch);
+            let found = found.and_then(|topic| Some((topic, topic.partition(index)?)));
+            let Some((topic, partition)) = found else {
+                missing.push(*slot);
+                continue;
+            };
+            let elsewhere = zone.and_then(|zone| guide.elsewhere(view, topic, index, zone));
+            if let Some(Some(entry)) = self.entries.get_mut(*slot as usize) {
+                entry.elsewhere = elsewhere.filter(|_| !epoch.is_error());
+            }
+            if epoch.is_error() || elsewhere.is_some() {
+                self.refuse(*slot, epoch, true, items);
+            } else {
+                self.refused.remove(slot);
+                if !items.holds(*slot, partition) {
                     items.replace(*slot, partition);
                 }
             }
         }
         missing
+    }
+
+    /// Looks up again who is read where, if agents have come or gone.
+    fn note_routes(&mut self, latest: &Arc<Routes>, guide: Guide<'_>) {
+        let last = self.routes.replace(Arc::clone(latest));
+        let last = last.filter(|last| !Arc::ptr_eq(last, latest));
+        let zones = last.map(|last| (guide.zone(&last), guide.zone(latest)));
+        if zones.is_some_and(|zones| zones != (None, None)) {
+            let taken = (0..).zip(&self.entries);
+            let taken = taken.filter(|(_, entry)| entry.is_some());
+            self.unresolved = taken.map(|(slot, _)| slot).collect();
+        }
     }
 
     fn refuse(&mut self, slot: Slot, code: ErrorCode, ends_wait: bool, items: &mut Items) {
@@ -289,6 +330,11 @@ impl Named {
     pub(super) fn why_refused(&self, slot: Slot) -> ErrorCode {
         self.entry(slot)
             .map_or(ErrorCode::None, |entry| entry.why_refused)
+    }
+
+    /// The agent to which the reader of a slot is sent.
+    pub(super) fn elsewhere(&self, slot: Slot) -> Option<AgentId> {
+        self.entry(slot)?.elsewhere
     }
 
     pub(super) fn refused(&self) -> impl Iterator<Item = Slot> {

@@ -109,6 +109,14 @@ impl Items {
         self.change(slot, |item| item.want(want));
     }
 
+    /// Whether a slot has this partition, which is not refused.
+    pub fn holds(&self, slot: Slot, partition: PartitionId) -> bool {
+        let is_it = |item: &Item| {
+            item.partition == partition && !matches!(item.known, Known::Refused { .. })
+        };
+        self.item(slot).is_some_and(is_it)
+    }
+
     /// Puts another partition into a slot.
     pub fn replace(&mut self, slot: Slot, partition: PartitionId) {
         self.change(slot, |item| {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{FORMAT, RestoreError};
 use crate::bytes::encoding::{
-    DecodeError, decode_control_node, decode_nonce, decode_pairs, decode_placement,
-    decode_strictly, decode_topic_id,
+    DecodeError, decode_control_node, decode_factor, decode_listeners, decode_nonce, decode_pairs,
+    decode_placement, decode_strictly, decode_topic_id,
 };
 use crate::bytes::proto::{self, chunk::Section};
 use crate::invariants;
@@ -346,8 +346,7 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
     Ok(Agent {
         id: agent_id(agent.id)?,
         name: agent.name,
-        host: agent.host,
-        port: u16::try_from(agent.port).map_err(|_| value("a port has more than 16 bits"))?,
+        listeners: decode_listeners(agent.listeners)?,
         region: agent.region,
         zone: agent.zone,
         level: agent.level,
@@ -421,6 +420,7 @@ fn take_topic(state: &mut State, topic: proto::Topic) -> Result<(), DecodeError>
         name: topic.name,
         partitions,
         configs,
+        replication_factor: decode_factor(topic.replication_factor)?,
         version: topic.version,
     };
     state.topics.insert(topic);

@@ -9,7 +9,8 @@ use prost::Message as _;
 use super::{Capture, FORMAT, Part};
 use crate::bytes::digest;
 use crate::bytes::encoding::{
-    encode_control_node, encode_nonce, encode_pairs, encode_placement, encode_topic_id,
+    encode_control_node, encode_listeners, encode_nonce, encode_pairs, encode_placement,
+    encode_topic_id,
 };
 use crate::bytes::proto::{self, chunk::Section};
 use crate::nouns::block::Block;
@@ -222,8 +223,7 @@ fn encode_agent(agent: &Agent) -> proto::Agent {
     proto::Agent {
         id: agent.id.0.cast_unsigned(),
         name: agent.name.clone(),
-        host: agent.host.clone(),
-        port: u32::from(agent.port),
+        listeners: encode_listeners(&agent.listeners),
         region: agent.region.clone(),
         zone: agent.zone.clone(),
         level: agent.level,
@@ -337,6 +337,7 @@ fn encode_topic(topic: &Topic) -> proto::Topic {
         id: encode_topic_id(topic.id),
         name: topic.name.clone(),
         configs: encode_pairs(&topic.configs),
+        replication_factor: u32::from(topic.replication_factor),
         version: topic.version,
         ..proto::Topic::default()
     };

@@ -15,6 +15,7 @@ pub const LEVEL: Level = Level {
         value_bytes_max: 8_192,
         number_bytes_max: 32,
     },
+    listeners_max: 16,
     topic_name_length_max: 249,
     topic_partitions_max: 100_000,
     partitions_max: 1_000_000,

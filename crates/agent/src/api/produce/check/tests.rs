@@ -20,6 +20,7 @@ fn topic(configs: &[(&str, &str)]) -> Topic {
         name: "t".to_owned(),
         partitions: vec![PartitionId(1)],
         configs: configs.collect(),
+        replication_factor: 0,
     };
     Topic::new(&meta::level::one::LEVEL, Arc::new(topic), &Configs::new())
 }

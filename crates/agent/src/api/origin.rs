@@ -1,0 +1,108 @@
+//! Where a client is, as far as it says: by the listener that it came by, in its client id, or in a fetch. Pure. It must
+//! not know which agents there are, but through `route`.
+
+use meta::ids::AgentId;
+
+use crate::route::{Routes, Zone};
+use crate::settings::Listener;
+use crate::view::{Topic, View};
+
+/// The names under which a client id may tell its client's zone: ours first, then those that clients of other systems have
+/// in their configuration already.
+const KEYS: [&str; 5] = ["zone", "warpstream_az", "ws_az", "diskless_az", "automq_az"];
+
+/// What ends a pair in a client id.
+const SEPARATORS: [char; 4] = [',', ';', ' ', '&'];
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub listener: &'a Listener,
+    pub client_id: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    /// The client's zone, if it names one that an agent is in: one in its client id counts before that of its listener.
+    pub(crate) fn zone(&self, routes: &Routes) -> Option<Zone> {
+        let said = named_zones(self.client_id.unwrap_or_default());
+        let mut zones = said.chain(self.listener.zone.as_deref());
+        zones.find_map(|name| routes.zone(&self.listener.name, name))
+    }
+}
+
+/// The zones that a client id names.
+fn named_zones(client_id: &str) -> impl Iterator<Item = &str> {
+    let pairs = client_id.split(SEPARATORS);
+    let pairs = pairs.filter_map(|pair| pair.split_once('='));
+    let zones = pairs.filter(|(key, _)| KEYS.contains(key));
+    zones.map(|(_, zone)| zone)
+}
+
+/// Sends fetches to the agents of their clients' zones (KIP-392).
+#[derive(Clone, Copy)]
+pub(crate) struct Guide<'a> {
+    origin: Origin<'a>,
+    rack: &'a str,
+    here: AgentId,
+}
+
+impl<'a> Guide<'a> {
+    /// For a fetch that names a rack, at the agent `here`.
+    pub(crate) fn new(origin: Origin<'a>, rack: &'a str, here: AgentId) -> Self {
+        Guide { origin, rack, here }
+    }
+
+    /// The zone of the rack. A client whose zone is known otherwise was sent to the agents of that by Metadata.
+    pub(crate) fn zone(&self, routes: &Routes) -> Option<Zone> {
+        let listener = &self.origin.listener.name;
+        let zone = routes.zone(listener, self.rack)?;
+        self.origin.zone(routes).is_none().then_some(zone)
+    }
+
+    /// The agent to which a reader in the zone is sent for a partition, unless it is this one. Clients go only to one that
+    /// Metadata names as a replica.
+    pub(crate) fn elsewhere(
+        &self,
+        view: &View,
+        topic: &Topic,
+        index: i32,
+        zone: Zone,
+    ) -> Option<AgentId> {
+        let (index, listener) = (usize::try_from(index).ok()?, &self.origin.listener.name);
+        let agent = view
+            .routes
+            .agent_in(view.placed(topic), index, listener, zone);
+        agent.filter(|agent| *agent != self.here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_names_a_zone_anywhere_as_clients_of_other_systems_write_it() {
+        for (client_id, zones) in [
+            ("zone=a", &["a"][..]),
+            ("warpstream_az=us-east-1a", &["us-east-1a"]),
+            ("my-app,ws_az=us-east-1a,ws_si=true", &["us-east-1a"]),
+            ("app diskless_az=b", &["b"]),
+            (
+                "automq_type=consumer&automq_role=client&automq_az=c",
+                &["c"],
+            ),
+            ("a;zone=b;c", &["b"]),
+            ("zone=a,zone=b", &["a", "b"]),
+            ("zone=", &[""]),
+            ("zone=a=b", &["a=b"]),
+            ("timezone=a", &[]),
+            ("zone", &[]),
+            ("zone =a", &[]),
+            ("Zone=a", &[]),
+            ("", &[]),
+        ] {
+            let named: Vec<&str> = named_zones(client_id).collect();
+            assert_eq!(named, zones, "{client_id:?}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Where partitions are, and what of it clients are shown.
+
+use meta::endpoint::PLAINTEXT;
+use meta::ids::Incarnation;
+
+use super::*;
+
+const PARTITIONS: u64 = 1_000;
+
+/// Agents with these ids and zones, each with one listener.
+fn agents(all: &[(i32, &str)]) -> Vec<Agent> {
+    let agent = |(id, zone): &(i32, &str)| Agent {
+        id: AgentId(*id),
+        name: format!("a{id}"),
+        listeners: Endpoint::alone("h", 9092),
+        region: String::new(),
+        zone: (*zone).to_owned(),
+        level: 1,
+        incarnation: Incarnation(1),
+    };
+    all.iter().map(agent).collect()
+}
+
+fn partitions() -> Vec<PartitionId> {
+    (0..PARTITIONS).map(PartitionId).collect()
+}
+
+/// What clients of a zone are shown: the replicas of each partition, the leader first.
+fn shown(all: &[(i32, &str)], wanted: usize, zone: &str) -> Vec<Vec<i32>> {
+    let routes = Routes::new(&agents(all));
+    let placed = routes.place(&partitions(), wanted);
+    let zone = routes.zone(PLAINTEXT, zone);
+    let replicas = routes.replicas(&placed, PLAINTEXT, zone);
+    let ids = replicas.map(|replicas| {
+        let all: Vec<i32> = replicas.iter().map(|agent| agent.0).collect();
+        assert_eq!(all[0], replicas.leader().0);
+        all
+    });
+    ids.collect()
+}
+
+fn leaders(all: &[(i32, &str)], zone: &str) -> Vec<i32> {
+    let shown = shown(all, 1, zone);
+    shown.iter().map(|replicas| replicas[0]).collect()
+}
+
+fn share(leaders: &[i32], agent: i32) -> usize {
+    leaders.iter().filter(|leader| **leader == agent).count()
+}
+
+const FOUR: &[(i32, &str)] = &[(1, ""), (2, ""), (3, ""), (4, "")];
+const SIX: &[(i32, &str)] = &[(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")];
+
+#[test]
+fn partitions_spread_evenly() {
+    let leaders = leaders(FOUR, "");
+    for agent in 1..=4 {
+        let share = share(&leaders, agent);
+        assert!((150..350).contains(&share), "{share} of 1000 for {agent}");
+    }
+}
+
+#[test]
+fn only_the_partitions_of_a_lost_agent_move() {
+    let (before, after) = (leaders(FOUR, ""), leaders(&FOUR[..3], ""));
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before == after || *before == 4);
+    }
+    assert!(shown(&[], 3, "").is_empty());
+}
+
+#[test]
+fn an_agent_that_joins_takes_its_share_of_its_zone_and_nothing_of_others() {
+    let grown = [SIX, &[(7, "a")]].concat();
+    for zone in ["b", "c"] {
+        assert_eq!(leaders(SIX, zone), leaders(&grown, zone));
+    }
+    let (before, after) = (leaders(SIX, "a"), leaders(&grown, "a"));
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before == after || *after == 7);
+    }
+    let share = share(&after, 7);
+    assert!((230..440).contains(&share), "{share} of 1000");
+}
+
+#[test]
+fn clients_of_a_zone_are_sent_to_its_agents_and_others_to_all() {
+    for (zone, own) in [("a", [1, 2]), ("b", [3, 4]), ("c", [5, 6])] {
+        let leaders = leaders(SIX, zone);
+        for agent in own {
+            let share = share(&leaders, agent);
+            assert!((350..650).contains(&share), "{share} of 1000 for {agent}");
+        }
+        assert!(leaders.iter().all(|leader| own.contains(leader)));
+    }
+    let everywhere = leaders(SIX, "");
+    for agent in 1..=6 {
+        assert!(share(&everywhere, agent) > 80, "{agent}");
+    }
+    assert_eq!(leaders(SIX, "a zone of nobody"), everywhere);
+}
+
+#[test]
+fn the_agent_of_every_zone_is_among_the_replicas_whoever_asks() {
+    let by_zone: Vec<Vec<i32>> = ["a", "b", "c"].map(|zone| leaders(SIX, zone)).into();
+    for zone in ["", "a", "b", "c"] {
+        for wanted in [1, 3] {
+            let all = shown(SIX, wanted, zone);
+            for (at, replicas) in all.iter().enumerate() {
+                assert_eq!(replicas.len(), 3);
+                assert!(
+                    by_zone
+                        .iter()
+                        .all(|of_zone| replicas.contains(&of_zone[at]))
+                );
+            }
+        }
+    }
+    // A set of replicas is the same for all, though its order is not.
+    let sorted = |zone| {
+        let mut all = shown(SIX, 5, zone);
+        all.iter_mut().for_each(|replicas| replicas.sort_unstable());
+        all
+    };
+    assert_eq!(sorted("a"), sorted("c"));
+}
+
+#[test]
+fn as_many_replicas_are_shown_as_were_asked_for_whoever_runs() {
+    for (count, wanted, len, distinct) in [
+        (4, 1, 1, 1),
+        (4, 3, 3, 3),
+        (2, 3, 3, 2),
+        (1, 3, 3, 1),
+        (4, 1_000_000, REPLICAS_MAX, 4),
+    ] {
+        for replicas in shown(&FOUR[..count], wanted, "") {
+            assert_eq!(replicas.len(), len, "{count} agents, {wanted} wanted");
+            let unique: std::collections::BTreeSet<i32> = replicas.iter().copied().collect();
+            assert_eq!(unique.len(), distinct, "{count} agents, {wanted} wanted");
+        }
+        let routes = Routes::new(&agents(&FOUR[..count]));
+        assert_eq!(routes.width(PLAINTEXT, wanted), len);
+    }
+}
+
+#[test]
+fn there_may_be_more_zones_than_replicas_are_shown() {
+    let names: Vec<String> = (0..40).map(|zone| format!("z{zone}")).collect();
+    let all: Vec<(i32, &str)> = (1..).zip(names.iter().map(String::as_str)).collect();
+    assert!(
+        shown(&all, 1, "")
+            .iter()
+            .all(|shown| shown.len() == REPLICAS_MAX)
+    );
+    let routes = Routes::new(&agents(&all));
+    let placed = routes.place(&partitions(), 1);
+    let zone = routes.zone(PLAINTEXT, "z7").unwrap();
+    let leaders = routes.replicas(&placed, PLAINTEXT, Some(zone));
+    for (at, replicas) in leaders.enumerate() {
+        let own = routes.agent_in(&placed, at, PLAINTEXT, zone);
+        assert!(own.is_none_or(|own| own == AgentId(8) && replicas.leader() == own));
+    }
+}
+
+#[test]
+fn clients_are_told_of_agents_that_have_the_listener_by_which_they_came() {
+    let mut all = agents(SIX);
+    for agent in &mut all[1..4] {
+        let port = 9_092 + u16::try_from(agent.id.0).unwrap();
+        let mut outside = Endpoint::alone("outside", port).into_values();
+        agent
+            .listeners
+            .extend(outside.next().map(|one| ("EXTERNAL".to_owned(), one)));
+    }
+    let routes = Routes::new(&all);
+    let told = |listener| -> Vec<i32> {
+        let brokers = routes.brokers(listener).iter();
+        brokers.map(|broker| broker.id.0).collect()
+    };
+    assert_eq!(told(PLAINTEXT), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(told("EXTERNAL"), [2, 3, 4]);
+    assert!(told("NOBODYS").is_empty());
+    let third = routes.broker("EXTERNAL", AgentId(3)).unwrap();
+    assert_eq!(
+        (third.endpoint.host.as_str(), third.endpoint.port),
+        ("outside", 9_095)
+    );
+    assert_eq!(routes.zone("EXTERNAL", "c"), None, "no agent of c has it");
+    let placed = routes.place(&partitions(), 3);
+    for replicas in routes.replicas(&placed, "EXTERNAL", None) {
+        assert!(replicas.iter().all(|agent| (2..=4).contains(&agent.0)));
+    }
+    let zone = routes.zone("EXTERNAL", "a");
+    for replicas in routes.replicas(&placed, "EXTERNAL", zone) {
+        assert_eq!(
+            replicas.leader(),
+            AgentId(2),
+            "the only one of a that has it"
+        );
+    }
+    assert_eq!(routes.replicas(&placed, "NOBODYS", None).count(), 0);
+}
+
+#[test]
+fn agents_without_a_zone_are_of_no_zone_that_a_client_can_name() {
+    let routes = Routes::new(&agents(FOUR));
+    assert_eq!(routes.zone(PLAINTEXT, ""), None);
+    assert_eq!(routes.brokers(PLAINTEXT)[0].zone, None);
+    // The replica of the other agents comes beside those of the zones.
+    let mixed = [(1, "a"), (2, "b"), (3, ""), (4, "")];
+    assert!(
+        shown(&mixed, 1, "a")
+            .iter()
+            .all(|shown| shown.len() == 3 && shown[0] == 1)
+    );
+}
