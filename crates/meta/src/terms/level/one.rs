@@ -116,17 +116,14 @@ const TOPIC_CONFIGS: &[Setting] = &[
     ),
     Setting::harmless("min.cleanable.dirty.ratio", Kind::Fraction, "0.5", ""),
     Setting::harmless("min.compaction.lag.ms", between(0, MAX), "0", "ms"),
-    Setting {
-        has_effect: false,
-        ..Setting::of_topic(
-            "min.insync.replicas",
-            between(1, INT_MAX),
-            "1",
-            "",
-            Some("min.insync.replicas"),
-            "Accepted for tools that set it: every record is in all copies the cluster requires.",
-        )
-    },
+    Setting::of_topic(
+        "min.insync.replicas",
+        between(1, INT_MAX),
+        "1",
+        "",
+        Some("min.insync.replicas"),
+        "The least number of replicas that clients are shown, and nothing else: every record is in all copies the cluster requires.",
+    ),
     Setting::harmless("preallocate", Kind::Boolean, "false", ""),
     Setting::of_topic(
         "retention.bytes",
