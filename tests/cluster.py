@@ -1,5 +1,6 @@
 """Control nodes and agents as processes of their own, for the tests of a cluster."""
 
+import itertools
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import subprocess
 from tests import apache_kafka, patience
 from tests import server as servers
 from tests.harness import wait_until
+
+ZONES = ["a", "b", "c"]
 
 
 class Process:
@@ -71,7 +74,7 @@ def issue(directory, role, name, *arguments):
 
 
 class Cluster:
-    """Three control nodes and three agents on a bucket, which is a directory unless one is given; they know each other by certificates."""
+    """Three control nodes and three agents, one of each in a zone, on a bucket, which is a directory unless one is given; they know each other by certificates."""
 
     def __init__(self, directory, settings, bucket=None, environment=None, control=3, agents=3):
         self.directory = directory
@@ -80,9 +83,13 @@ class Cluster:
         self.certificates = directory / "certs"
         certs("init", "--dir", self.certificates)
 
+        def process(role, number, zone):
+            name = f"{role}-{number}"
+            return Process(directory, role, name, ["--zone", zone, *arguments, *issue(self.certificates, role, name)], environment)
+
         def processes(role, count):
-            names = [f"{role}-{number}" for number in range(count)]
-            return [Process(directory, role, name, arguments + issue(self.certificates, role, name), environment) for name in names]
+            zones = itertools.cycle(ZONES)
+            return [process(role, number, next(zones)) for number in range(count)]
 
         self.control = processes("control", control)
         self.agents = processes("agent", agents)

@@ -22,25 +22,28 @@ suite = Suite("process", own_servers=True)
 CORRUPT_OR_STORAGE = {2, 56}  # CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR
 
 
-def check(function):
-    """Registers a check that is given a directory of its own; it is kept if the check fails."""
-    def run():
-        directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-process-"))
-        servers_of_check.clear()
-        try:
-            function(directory)
-            shutil.rmtree(directory, ignore_errors=True)
-        finally:
-            for started in servers_of_check:
-                if started.alive():
-                    started.kill()
-                for line in servers.panics(started.log) if started.log.exists() else []:
-                    print(f"  {line}", flush=True)
-                    expect(False, f"the server panicked; see {started.log}")
-    run.__name__ = function.__name__
-    return suite.check(run)
+def checks_of(suite):
+    """Registers checks that are given a directory of their own each; it is kept if the check fails."""
+    def check(function):
+        def run():
+            directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-process-"))
+            servers_of_check.clear()
+            try:
+                function(directory)
+                shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                for started in servers_of_check:
+                    if started.alive():
+                        started.kill()
+                    for line in servers.panics(started.log) if started.log.exists() else []:
+                        print(f"  {line}", flush=True)
+                        expect(False, f"the server panicked; see {started.log}")
+        run.__name__ = function.__name__
+        return suite.check(run)
+    return check
 
 
+check = checks_of(suite)
 servers_of_check = []
 
 
@@ -198,6 +201,8 @@ def refuses_what_it_cannot_serve_with_one_line(directory):
         "listeners that are no PLAINTEXT": (base + ["--set", "advertised.listeners=SSL://a:1"], "PLAINTEXT://HOST:PORT"),
         "an advertised listener that is none": (base + ["--set", "advertised.listeners=EXTERNAL://a:1"], "EXTERNAL is not among the listeners"),
         "listeners beside --kafka": (base + ["--set", "listeners=A://127.0.0.1:0"], "give one of them"),
+        "listeners of several agents": (base + ["--agents", "2", "--control", "1", "--set", "advertised.port=1"], "where one agent is"),
+        "a zone beside zones": (base + ["--agents", "2", "--control", "1", "--set", "zone=a", "--zones", "a,b"], "--zone b and broker.rack=a"),
         "no region": (base + ["--set", "region="], "region=: must not be empty"),
         "a region that is too long": (base + ["--set", f"region={'r' * 256}"], "of which 255 are allowed"),
         "a zone that is too long": (base + ["--set", f"zone={'z' * 256}"], "of which 255 are allowed"),
@@ -252,53 +257,6 @@ def clients_are_told_what_they_can_connect_to(directory):
         ready = [line for line in lines if "ready kafka=" in line and f"{told_host}:{told_port}" in line and "http=" in line]
         expect_equal(len(ready), 1, f"log lines with the addresses when ready: {lines}")
         expect_equal(len([line for line in lines if line.endswith("stopped")]), 1, f"log lines when stopped: {lines}")
-
-
-def kcat(address, *arguments, stdin=""):
-    """What kcat prints, by way of one address."""
-    command = ["kcat", "-q", "-b", address, *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
-    expect_equal(done.returncode, 0, f"exit code of {' '.join(command)}: {done.stderr[-500:]}")
-    return done.stdout
-
-
-@check
-def clients_are_told_the_addresses_of_the_listener_by_which_they_came(directory):
-    inside, outside = apache_kafka.free_port(), apache_kafka.free_port()
-    server = seaway(directory / "one", settings={
-        "listeners": f"INTERNAL://127.0.0.1:{inside},external://0.0.0.0:{outside}",
-        "advertised.listeners": f"EXTERNAL://localhost:{outside}",
-        "listener.zones": "EXTERNAL:a zone of nobody",
-        "broker.rack": "az1",
-        "min.insync.replicas": "2",
-    })
-    command = server.command()
-    at = command.index("--kafka")
-    server.command = lambda: command[:at] + command[at + 2:]
-    server.port = inside
-    server.start()
-    ports = {"127.0.0.1": inside, "localhost": outside}
-    for host, port in ports.items():
-        address = f"{host}:{port}"
-        listed = json.loads(kcat(address, "-L", "-J"))
-        expect_equal([broker["name"] for broker in listed["brokers"]], [address], f"brokers by {address}")
-        # The address that clients are told is one that they can go to.
-        kcat(address, "-P", "-t", "t", "-p", "0", stdin=f"by {host}\n")
-    for host, port in ports.items():
-        got = kcat(f"{host}:{port}", "-C", "-t", "t", "-p", "0", "-o", "beginning", "-e", "-X", "client.rack=az1")
-        expect_equal(got.splitlines(), ["by 127.0.0.1", "by localhost"], f"records by {host}")
-    listed = json.loads(kcat(f"localhost:{outside}", "-L", "-J"))
-    node = listed["brokers"][0]["id"]
-    for partition in listed["topics"][0]["partitions"]:
-        expect_equal(partition["leader"], node, "a leader")
-        for kind in ("replicas", "isrs"):
-            expect_equal([one["id"] for one in partition[kind]], [node, node], f"{kind} with two that must be in sync")
-    wait_until(lambda: "Seaway is ready" in server.log.read_text(), 5, "the ready line")
-    for line in (f"127.0.0.1:{inside} (INTERNAL)", f"localhost:{outside} (EXTERNAL)"):
-        expect(line in server.log.read_text(), f"the line {line}")
-    topics, _ = verb(server, "topic", "list", "--data-dir", str(server.data))
-    expect("t" in topics.split(), f"topics by the first listener: {topics}")
-    expect(server.stop(), "an orderly stop")
 
 
 @check

@@ -1,5 +1,5 @@
 """Control nodes and agents as processes of their own: python -m tests.roles [CHECK ...]. Who leads is killed and paused under load, agents
-are killed, a process of another cluster or without a certificate is refused."""
+are killed, clients are sent to those of their zone, a process of another cluster or without a certificate is refused."""
 
 import collections
 import pathlib
@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests import patience
 from tests import server as servers
-from tests.cluster import Cluster, Process, certs, issue
+from tests.cluster import ZONES, Cluster, Process, certs, issue
 from tests.harness import Suite, expect, expect_equal, wait_until
 
 suite = Suite("roles", own_servers=True)
@@ -41,9 +41,9 @@ def check(function):
     return suite.check(run)
 
 
-def create(cluster, topic):
+def create(cluster, topic, replicas=1):
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, replicas)]).values():
         future.result(patience.wall_s(20))
 
 
@@ -113,9 +113,10 @@ def bounds(consumer, at):
         return None
 
 
-def read_all(cluster, topic, bootstrap=None):
+def read_all(cluster, topic, bootstrap=None, **settings):
     """Every record of a topic, by partition: [(offset, value)]."""
-    consumer = Consumer({"bootstrap.servers": bootstrap or cluster.bootstrap, "group.id": "reader", "enable.auto.commit": False} | CLIENT)
+    own = {name.replace("_", "."): value for name, value in settings.items()}
+    consumer = Consumer({"bootstrap.servers": bootstrap or cluster.bootstrap, "group.id": "reader", "enable.auto.commit": False} | CLIENT | own)
     found = {}
     for partition in range(PARTITIONS):
         at = TopicPartition(topic, partition)
@@ -240,6 +241,35 @@ def an_agent_that_was_paused_is_fenced_and_comes_back(cluster):
         load.goes_on()
     load.finish()
     nothing_lost(cluster, load)
+
+
+@check
+def clients_are_sent_to_the_agent_of_their_zone(cluster):
+    create(cluster, "orders", replicas=3)
+    of_zone = dict(zip(ZONES, cluster.agents))
+    all_ports = sorted(agent.port for agent in cluster.agents)
+
+    def told(client_id):
+        """Of each partition: the port of the agent to which a client that calls itself so is sent, and those of the replicas."""
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "client.id": client_id})
+        listed = admin.list_topics("orders", timeout=patience.wall_s(10))
+        port = {broker.id: broker.port for broker in listed.brokers.values()}
+        partitions = listed.topics["orders"].partitions.values()
+        return [(port.get(one.leader), sorted(port[id] for id in one.replicas), sorted(port[id] for id in one.isrs)) for one in partitions]
+
+    for zone, agent in of_zone.items():
+        wait_until(lambda: told(f"app,zone={zone}") == [(agent.port, all_ports, all_ports)] * PARTITIONS, 20, f"clients of {zone} are sent to {agent.name}")
+    expect_equal(told("app"), told("zone=of-nobody"), "where clients are sent whose zone no agent is in")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+    load.finish()
+    # The first agents that a consumer is told of are not those of its rack: Fetch sends it on.
+    found = read_all(cluster, "orders", client_rack="b")
+    expect_equal(sum(map(len, found.values())), load.sent, "records for a reader whose client.rack is b")
+    served = {zone for zone, agent in of_zone.items() if agent.status()["agent"]["fetch_bytes"] > 0}
+    expect_equal(served, {"b"}, "zones whose agents served it")
+    told_by_status = {node["name"]: node["zone"] for node in cluster.leader().status()["nodes"]}
+    expect_equal(told_by_status, {process.name: zone for kind in (cluster.control, cluster.agents) for zone, process in zip(ZONES, kind)}, "zones in the status")
 
 
 @check

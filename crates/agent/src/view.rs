@@ -127,11 +127,12 @@ impl View {
     /// Applies a change to this view. Topics that did not change are kept as they are, unless
     /// something that they derive from has changed for all of them.
     fn follow(&self, level: &'static Level, seen: ViewChange) -> Self {
-        let agents = seen
-            .agents
-            .map_or_else(|| Arc::clone(&self.agents), Into::into);
-        let routes = Some(Routes::new(&agents)).filter(|routes| *routes != *self.routes);
+        let agents: Option<Arc<[Agent]>> = seen.agents.map(Into::into);
+        let routes = agents.as_deref().map(Routes::new);
+        // Those that are the same stay the same object: what rests on them is kept, too.
+        let routes = routes.filter(|routes| *routes != *self.routes);
         let routes = routes.map_or_else(|| Arc::clone(&self.routes), Arc::new);
+        let agents = agents.unwrap_or_else(|| Arc::clone(&self.agents));
         let configs = seen.cluster_configs;
         let configs = configs.unwrap_or_else(|| Arc::clone(&self.cluster_configs));
         let make = |topic| Arc::new(Topic::new(level, topic, &configs));

@@ -7,6 +7,7 @@ pub mod http;
 pub mod latency;
 pub mod limits;
 pub mod load;
+pub mod metadata;
 pub mod process;
 pub mod readers;
 pub mod s3;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bench::against;
 use bench::compare::{self, Effort};
 use bench::load::{self, Load};
+use bench::metadata;
 use bench::readers;
 use bench::servers::Programs;
 use bench::tails;
@@ -80,6 +81,8 @@ enum Verb {
         #[arg(long)]
         seaway: Option<PathBuf>,
     },
+    /// What Metadata of all topics takes, at every agent of a cluster that runs already.
+    Metadata(metadata::Effort),
     /// One load on a server that runs already.
     Load {
         /// The server.
@@ -166,9 +169,8 @@ async fn run(verb: Verb) -> Result<()> {
         }
         Verb::Trickle(arguments) => trickled(arguments).await,
         Verb::Tails { seconds, only } => {
-            let programs = programs(None)?;
-            let result = tails::run(&programs, Duration::from_secs(seconds), &only).await;
-            clean(&programs, result)
+            let (programs, measured) = (programs(None)?, Duration::from_secs(seconds));
+            clean(&programs, tails::run(&programs, measured, &only).await)
         }
         Verb::TailReaders {
             partitions,
@@ -188,6 +190,7 @@ async fn run(verb: Verb) -> Result<()> {
             };
             clean(&programs, readers::run(&programs, effort).await)
         }
+        Verb::Metadata(effort) => metadata::run(&effort).await,
         Verb::Load {
             address,
             topic,

@@ -39,14 +39,16 @@ pub async fn listen_all(planned: Vec<Planned>) -> Result<Sockets> {
     };
     let mut sockets = Sockets::new();
     for one in planned {
-        if one.advertises_guess() {
+        let is_guess = one.advertises_guess();
+        let socket = listen(&one.bind, flag).await?;
+        if is_guess {
             tracing::warn!(
                 listener = one.listener.name,
                 "clients of this listener are told to connect to a loopback address, which only this machine can: for others, \
                  say with --set {remedy}=... how they reach it"
             );
         }
-        sockets.push((one.listener, listen(&one.bind, flag).await?));
+        sockets.push((one.listener, socket));
     }
     Ok(sockets)
 }

@@ -31,6 +31,8 @@ use crate::view::{Topic, View};
 const NULL_IS_ALL_SINCE: i16 = 1;
 /// From this version on a topic may be named by its id alone.
 const IDS_SINCE: i16 = 12;
+/// Partitions that are described before others have their turn: some milliseconds' worth.
+const YIELD_AFTER: usize = 4_096;
 /// `endpoint_type` of DescribeCluster for brokers, which is what agents are.
 const BROKERS: i8 = 1;
 /// `endpoint_type` for controllers.
@@ -49,8 +51,7 @@ pub(crate) async fn metadata(
     let (view, topics) = match wanted {
         None => {
             let view = context.views.latest();
-            let reader = Reader::new(origin, &view);
-            let topics = view.topics().map(|topic| reader.describe(topic)).collect();
+            let topics = Reader::new(origin, &view).describe_all().await;
             (view, topics)
         }
         Some(wanted) if version < IDS_SINCE && !wanted.iter().all(is_named_alone) => (
@@ -109,6 +110,20 @@ impl<'a> Reader<'a> {
             listener: &origin.listener.name,
             zone: origin.zone(&view.routes),
         }
+    }
+
+    async fn describe_all(&self) -> Vec<MetadataResponseTopic> {
+        let mut described = Vec::new();
+        let mut partitions = 0;
+        for topic in self.view.topics() {
+            described.push(self.describe(topic));
+            partitions += topic.topic.partitions.len();
+            if partitions >= YIELD_AFTER {
+                partitions = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        described
     }
 
     fn describe(&self, topic: &Topic) -> MetadataResponseTopic {
