@@ -162,6 +162,28 @@ def three_control_nodes_and_three_agents_are_one_cluster(cluster):
 
 
 @check
+def a_second_agent_of_a_name_is_refused_while_the_first_is_there(cluster):
+    first, elsewhere = cluster.agents[0], cluster.directory / "elsewhere"
+    elsewhere.mkdir()
+    second = Process(elsewhere, "agent", first.name, ["--bucket", str(cluster.directory / "bucket"), "--tls-dir", str(cluster.certificates)])
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        second.start()
+        wait_until(lambda: not second.alive(), 20, "the second ends")
+        expect(f"an agent named {first.name} runs already, at 127.0.0.1:{first.port}: stop it" in second.log.read_text(), second.log.read_text())
+        load.goes_on()
+        # It takes the place of one that was killed at once.
+        first.kill()
+        second.start()
+        wait_until(second.ready, 20, "the second is ready once the first is gone")
+        second.kill()
+    load.finish()
+    nothing_lost(cluster, load)
+    first.start()
+    wait_until(first.ready, 20, "the first is ready again")
+
+
+@check
 def another_control_node_takes_over_when_the_leader_is_killed(cluster):
     create(cluster, "orders")
     gaps = []

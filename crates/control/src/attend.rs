@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use journal::node::{ProposeError, Refusal};
-use meta::command::Command;
+use meta::command::{Command, RegisterAgent};
 use meta::ids::Incarnation;
 use rpc::Error;
 
@@ -17,6 +17,10 @@ use crate::node::Node;
 const HOLD: Duration = Duration::from_secs(2);
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// An agent that has called again after so long, while its name was asked for, is there.
+const PROOF_OF_LIFE: Duration = Duration::from_millis(2_500);
+/// How often that is looked at.
+const PROOF_EVERY: Duration = Duration::from_millis(50);
 /// The same while an agent is lost, whose address is tried each time; and how long such a try may take.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 
@@ -61,6 +65,40 @@ impl Node {
                 let leader = self.replica.status().leader;
                 Err(self.failed(ProposeError::Definite(Refusal::NotLeader { leader })))
             }
+        }
+    }
+}
+
+impl Node {
+    /// Refuses to register an agent whose name another process has that is there; one that is not is waited for no longer than
+    /// it takes to know. Else two processes of one name would fence each other for ever in turn.
+    pub(crate) async fn refuse_namesake(&self, registration: &RegisterAgent) -> Result<(), Error> {
+        let Some(attendance) = &self.attendance else {
+            return Ok(());
+        };
+        let until = host::clock::now() + PROOF_OF_LIFE;
+        loop {
+            let namesake = self.with_state(|state| {
+                let mut agents = state.agents();
+                let found = agents.find(|agent| agent.name == registration.name)?;
+                let first = found.listeners.values().next();
+                let address = first.map(|at| format!("{}:{}", at.host, at.port));
+                Some((found.incarnation, address.unwrap_or_default()))
+            });
+            let now = host::clock::now();
+            let is_here = |incarnation| attendance.lock().is_here(now, incarnation);
+            let Some((_, address)) = namesake.filter(|(incarnation, _)| is_here(*incarnation))
+            else {
+                return Ok(());
+            };
+            if now >= until {
+                let name = &registration.name;
+                let reason = format!(
+                    "an agent named {name} runs already, at {address}: stop it, or give this one another name with --name"
+                );
+                return Err(Error::Refused { reason });
+            }
+            host::clock::sleep(PROOF_EVERY).await;
         }
     }
 }

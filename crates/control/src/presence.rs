@@ -85,6 +85,14 @@ impl Presence {
         }
     }
 
+    /// Whether an agent keeps a call open, or was just answered one.
+    pub fn is_here(&self, now: Instant, incarnation: Incarnation) -> bool {
+        self.heard.get(&incarnation).is_some_and(|heard| {
+            let calls_again = !heard.is_lost && now.since(heard.at) < self.settings.lost_for;
+            heard.open > 0 || calls_again
+        })
+    }
+
     /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their address.
     pub fn lost_ones(&self) -> Vec<Incarnation> {
         let lost = self.heard.iter().filter(|(_, heard)| heard.is_lost);
@@ -196,7 +204,11 @@ mod tests {
         let mut bench = Bench::new();
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(30_000), [(TWO, 10_000)].into());
+        assert!(bench.presence.is_here(bench.now, ONE));
         bench.presence.answered(bench.now, ONE);
+        assert!(bench.presence.is_here(bench.now, ONE), "it calls again");
+        let later = bench.now + SETTINGS.lost_for;
+        assert!(!bench.presence.is_here(later, ONE));
         assert_eq!(bench.listen(9_900), [(TWO, 100)].into());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(20_000).get(&ONE), None);
@@ -208,6 +220,7 @@ mod tests {
         for incarnation in [ONE, TWO] {
             bench.presence.calls(bench.now, incarnation);
             bench.presence.lost(bench.now, incarnation);
+            assert!(!bench.presence.is_here(bench.now, incarnation));
         }
         assert_eq!(bench.listen(200), BTreeMap::new());
         bench.presence.calls(bench.now, ONE);

@@ -93,6 +93,9 @@ impl Node {
                     call = again;
                 }
                 Step::Propose(command) => {
+                    if let Command::RegisterAgent(registration) = &*command {
+                        self.refuse_namesake(registration).await?;
+                    }
                     let (at, reply) = self.propose(&command).await?;
                     let value = self.with_sound_state(|state| conclude(state, reply))?;
                     return Ok(Answer { at, value });

@@ -117,7 +117,8 @@ async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result
         Ok(marker) => Ok(Ok(marker.cluster)),
         Err(marker::Error::Bucket(error)) => Ok(Err(error.to_string())),
         Err(marker::Error::OtherCluster { .. }) if expected.is_none() => {
-            let why = "another process has just made the first cluster in the bucket; this one joins it";
+            let why =
+                "another process has just made the first cluster in the bucket; this one joins it";
             Ok(Err(why.to_owned()))
         }
         Err(error) => Err(error.into()),
