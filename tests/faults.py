@@ -184,8 +184,8 @@ class FaultsTest(judged.Judged):
         return f"{len(self.report)} of {len(self.options.rows or ROWS)} rows"
 
     def under_load(self, seconds):
-        """Lets the clients work on, whether they get on or not."""
-        patience.sleep(seconds)
+        """Lets the clients work on, whether they get on or not: for so long on the wall clock, since a fault lasts as long."""
+        time.sleep(seconds)
         self.look_after_clients()
 
     def an_agent(self):
