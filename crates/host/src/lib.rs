@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod budget;
 pub mod clock;
 pub mod log_limit;
+pub mod memory;
 pub mod net;
 pub mod process;
 pub mod rng;
