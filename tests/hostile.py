@@ -25,7 +25,7 @@ from tests.harness import BOOTSTRAP, Failed, Suite, expect, expect_equal, unique
 PID = int(os.environ["SERVER_PID"])
 CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, COORDINATOR_LOAD_IN_PROGRESS, INVALID_RECORD = 2, 10, 14, 87
 OFFSET_COMMIT, JOIN_GROUP, CREATE_TOPICS, DELETE_TOPICS = 8, 11, 19, 20
-# What the memory settings come to by default, with what docs/produce-and-fetch.md adds to them.
+# The server runs with memory.bytes of 640 MiB, of which no load takes all shares at one time, beside what docs/memory.md says comes on top.
 RESIDENT_MIB = 600
 LARGE_BATCH = protocol.batch([bytes(1_000_000)], timestamp_ms=int(time.time() * 1000))
 # These may hold back their answer for as long as the request says, or give none: a fetch, a join, a sync, and a produce

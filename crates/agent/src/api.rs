@@ -20,8 +20,9 @@ use wire::uuid::Uuid;
 
 use crate::context::Context;
 use crate::edge::connection::Kind;
-use crate::edge::memory::{DECODED_BYTES_MAX, Kept, Lease};
+use crate::edge::memory::{Kept, Lease};
 use crate::edge::service::{Begun, Job, Peer, Reply, Service};
+use crate::settings::DECODED_BYTES_MAX;
 use origin::Origin;
 
 pub(crate) mod cluster;

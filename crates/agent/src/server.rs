@@ -34,11 +34,11 @@ use crate::data::produce::{Limits, Pipeline};
 use crate::data::reserve::Reserve;
 use crate::edge::admission::Admission;
 use crate::edge::connection::Limits as ConnectionLimits;
-use crate::edge::memory::{Memory, OTHER_BYTES_MAX, Sizes};
+use crate::edge::memory::Memory;
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
-use crate::settings::{Listener, Settings};
+use crate::settings::{Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
 
 /// How long connections are given to end when the agent stops.
@@ -101,13 +101,14 @@ impl Agent {
         let hub = Arc::new(Hub::default());
         let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
         let metrics = Arc::new(Metrics::zero());
-        let memory = Arc::new(Memory::new(&Sizes {
-            bulk_bytes: settings.produce_buffer_bytes,
-            bulk_frame_bytes_max: u64::from(settings.socket_request_max_bytes),
-            records_bytes: settings.fetch_cache_bytes + settings.fetch_buffer_bytes,
-        }));
-        let (cache_bytes, room) = (settings.fetch_cache_bytes, memory.records.clone());
-        let cache = Arc::new(Cache::new(cache_bytes, room, Arc::clone(&metrics)));
+        let budgets = &settings.budgets;
+        let frame_bytes_max = u64::from(settings.socket_request_max_bytes);
+        let memory = Arc::new(Memory::new(budgets, frame_bytes_max));
+        let cache = Arc::new(Cache::new(
+            budgets.cache_bytes,
+            memory.records.clone(),
+            Arc::clone(&metrics),
+        ));
         let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
         let context = Arc::new(Context {
@@ -118,7 +119,7 @@ impl Agent {
                 Arc::clone(&metrics),
             ),
             reserve: Reserve::new(settings.bucket_reserve_bytes),
-            sessions: Sessions::new(settings.fetch_sessions_max),
+            sessions: Sessions::new(settings.fetch_sessions_max, budgets.sessions_bytes),
             hub,
             memory,
             log: LogLimit::default(),

@@ -33,12 +33,7 @@ pub struct Settings {
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`
     pub connections_max_idle: Duration,
-    /// `produce.buffer.bytes`: produce requests in flight, over all connections.
-    pub produce_buffer_bytes: u64,
-    /// `fetch.buffer.bytes`: parts of files on their way to readers beyond the cache.
-    pub fetch_buffer_bytes: u64,
-    /// `fetch.cache.bytes`: parts of files kept for readers.
-    pub fetch_cache_bytes: u64,
+    pub budgets: Budgets,
     /// `fetch.max.bytes`: the most that one answer to a fetch holds.
     pub fetch_max_bytes: u64,
     /// `max.incremental.fetch.session.cache.slots`: fetch sessions kept for consumers.
@@ -92,11 +87,62 @@ pub struct Listener {
     pub advertised_port: Option<u16>,
 }
 
+/// The memory of an agent: what all its connections together may take for each purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// `produce.buffer.bytes`: produce requests in flight.
+    pub produce_bytes: u64,
+    /// Beginnings of requests that are still arriving.
+    pub beginnings_bytes: u64,
+    /// Requests without records in flight; at least two of the largest, [`OTHER_BYTES_MAX`].
+    pub other_bytes: u64,
+    /// What is decoded from these, beside their frames; at least two of the largest, [`DECODED_BYTES_MAX`].
+    pub decoded_bytes: u64,
+    /// Metadata and assignments of members that wait for other members.
+    pub members_bytes: u64,
+    /// Answers to produce requests, until they are sent.
+    pub produce_answers_bytes: u64,
+    /// Other answers without their records, until they are sent.
+    pub answers_bytes: u64,
+    /// Codecs at work, and what they compress anew, until it is written; at least what a first attempt takes.
+    pub unpacking_bytes: u64,
+    /// `fetch.cache.bytes`: parts of files kept for readers.
+    pub cache_bytes: u64,
+    /// `fetch.buffer.bytes`: parts of files on their way to readers beyond those kept.
+    pub fetch_bytes: u64,
+    /// Fetch sessions.
+    pub sessions_bytes: u64,
+}
+
+/// The largest request without records.
+pub const OTHER_BYTES_MAX: usize = 8 << 20;
+/// The largest decoded request: it can hold 170,000 names.
+pub const DECODED_BYTES_MAX: usize = 8 << 20;
+
+impl Budgets {
+    /// Those of an agent with little to do, as tests and the simulator run it.
+    pub const SMALL: Budgets = Budgets {
+        produce_bytes: 64 << 20,
+        beginnings_bytes: 28 << 20,
+        other_bytes: 16 << 20,
+        decoded_bytes: 16 << 20,
+        members_bytes: 64 << 20,
+        produce_answers_bytes: 16 << 20,
+        answers_bytes: 32 << 20,
+        unpacking_bytes: 128 << 20,
+        cache_bytes: 32 << 20,
+        fetch_bytes: 32 << 20,
+        sessions_bytes: 64 << 20,
+    };
+}
+
 /// A setting with its value in this process, as DescribeConfigs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
     pub setting: &'static Setting,
     pub value: String,
+    /// Whether the value is the process's own choice, made from other settings or from the machine it runs on.
+    pub is_derived: bool,
 }
 
 /// A place in the path of a record where a test may stop the process.

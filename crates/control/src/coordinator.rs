@@ -43,7 +43,6 @@ use meta::group::{Command, Groups, Reply, Touched};
 use meta::ids::TopicId;
 use rpc::group::{FetchedGroup, GroupError, GroupReply, GroupRequest, JoinRefusal};
 
-pub use awaited::AWAITED_BYTES_MAX;
 use awaited::Awaited;
 use live::Live;
 use proposals::Proposed;
@@ -69,6 +68,8 @@ pub struct Settings {
     pub members_max: u32,
     /// `groups.max.bytes`: what lets the groups take more memory than this is refused.
     pub bytes_max: u64,
+    /// What member ids that were given out may take; beyond that the oldest are given up.
+    pub awaited_bytes_max: u64,
 }
 
 /// What the coordinator reads of the metadata.
@@ -182,7 +183,6 @@ impl Coordinator {
     /// A coordinator on a node that does not lead yet.
     pub fn new(settings: Settings) -> Coordinator {
         Coordinator {
-            settings,
             leading: false,
             groups: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -190,7 +190,8 @@ impl Coordinator {
             proposed: BTreeMap::new(),
             next_proposal: 0,
             deferred: BTreeMap::new(),
-            awaited: Awaited::default(),
+            awaited: Awaited::new(settings.awaited_bytes_max),
+            settings,
             effects: Vec::new(),
         }
     }
@@ -381,7 +382,7 @@ impl Coordinator {
             self.answer(ticket, refusal(&deferred.request, error));
         }
         self.due.clear();
-        self.awaited = Awaited::default();
+        self.awaited = Awaited::new(self.settings.awaited_bytes_max);
     }
 }
 

@@ -32,13 +32,11 @@ const QUEUE: usize = 4_096;
 /// A timer that never fires: there is none set.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// Bytes of requests that wait for the task or for the journal: whatever agents count of them is not
-/// known here. What waits for other members alone is counted by `groups.max.bytes`.
-const REQUEST_BYTES_MAX: u64 = 16 << 20;
-
 /// How the rest of the node reaches the coordinator.
 pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
+    /// For requests that wait for the task or for the journal: whatever agents count of them is not known here. What
+    /// waits for other members alone is counted by `groups.max.bytes`.
     budget: Budget,
     pub(crate) bytes_max: u64,
     pub(crate) awaited_bytes: Arc<AtomicU64>,
@@ -81,18 +79,21 @@ impl Client {
     }
 }
 
-/// Starts the coordinator's task. `changed` is what the state machine says of groups.
+/// Starts the coordinator's task. `budget` is for requests that wait for it or for the journal; `changed` is what the state
+/// machine says of groups.
 pub(crate) fn start(
     settings: Settings,
+    budget: Budget,
     replica: Handle<Machine>,
     changed: mpsc::UnboundedReceiver<Event>,
 ) -> (Client, Task<()>) {
-    let (client, shell) = shell(settings, replica, changed);
+    let (client, shell) = shell(settings, budget, replica, changed);
     (client, host::task::spawn("groups", shell.run()))
 }
 
 fn shell(
     settings: Settings,
+    budget: Budget,
     replica: Handle<Machine>,
     changed: mpsc::UnboundedReceiver<Event>,
 ) -> (Client, Shell) {
@@ -111,7 +112,6 @@ fn shell(
         leads: false,
         outcomes: FuturesUnordered::new(),
     };
-    let budget = Budget::of_bytes(REQUEST_BYTES_MAX);
     let client = Client {
         asked,
         budget,

@@ -32,16 +32,18 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// The state of `cluster` before its first command; what happens to groups goes to `groups`.
+    /// The state of `cluster` before its first command; what happens to groups goes to `groups`. All
+    /// followers together may be behind by `notices_bytes`.
     pub(crate) fn new(
         cluster: ClusterNumber,
         state: State,
         groups: mpsc::UnboundedSender<coordinator::Event>,
+        notices_bytes: usize,
     ) -> Self {
         Machine {
             cluster,
             state,
-            followers: Followers::default(),
+            followers: Followers::new(notices_bytes),
             notices: Vec::new(),
             groups,
         }
@@ -270,7 +272,7 @@ mod tests {
             assert_eq!(applied.reply, Reply::Done);
         }
         let mut chunks = later.capture().encode_chunks();
-        let mut machine = Machine::new(ClusterNumber(1), State::genesis(id), groups);
+        let mut machine = Machine::new(ClusterNumber(1), State::genesis(id), groups, 16 << 20);
         let newer = machine.restore(chunks.clone());
         assert!(matches!(newer, Err(Unreadable::Newer(_))), "{newer:?}");
         chunks[0].clear();
@@ -285,7 +287,7 @@ mod tests {
     fn whoever_follows_looks_at_everything_again_once_an_entry_is_left_out() {
         let (groups, mut changed) = mpsc::unbounded_channel();
         let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
-        let mut machine = Machine::new(ClusterNumber(1), state, groups);
+        let mut machine = Machine::new(ClusterNumber(1), state, groups, 16 << 20);
         let mut notices = machine.followers().follow();
         let before = machine.state().view_version();
         let entry = EntryId { index: 9, nonce: 1 };
@@ -305,7 +307,7 @@ mod tests {
     fn a_level_that_this_release_does_not_know_stops_it_before_the_state_changes() {
         let (groups, _changed) = mpsc::unbounded_channel();
         let state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
-        let mut machine = Machine::new(ClusterNumber(1), state, groups);
+        let mut machine = Machine::new(ClusterNumber(1), state, groups, 16 << 20);
         let mut apply = |command: &Command| {
             let entry = EntryId { index: 1, nonce: 1 };
             let stamp = journal::entry::Stamp {

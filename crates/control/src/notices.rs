@@ -10,13 +10,12 @@ use futures::StreamExt;
 use rpc::Position;
 use rpc::notice::{Notice, Notices, Told};
 
-/// What one follower may be behind: some hundred thousand notices. What it misses beyond that it
-/// looks for itself.
-const BEHIND_BYTES_MAX: usize = 16 << 20;
-
 /// All followers.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Followers {
+    /// What all together may be behind; 16 MiB are some hundred thousand notices. What a follower misses beyond its part
+    /// of that it looks for itself.
+    behind_bytes_max: usize,
     queues: Arc<Mutex<Queues>>,
 }
 
@@ -37,6 +36,13 @@ struct Queue {
 }
 
 impl Followers {
+    pub(crate) fn new(behind_bytes_max: usize) -> Self {
+        Followers {
+            behind_bytes_max,
+            queues: Arc::default(),
+        }
+    }
+
     /// What is told from now on.
     pub(crate) fn follow(&self) -> Notices {
         let mut queues = lock(&self.queues);
@@ -69,22 +75,23 @@ impl Followers {
         let mut queues = lock(&self.queues);
         queues.to = to;
         queues.followers.retain(|queue| queue.strong_count() > 0);
+        let bytes_max = self.behind_bytes_max / queues.followers.len().max(1);
         let Some((last, others)) = queues.followers.split_last() else {
             return;
         };
         for queue in others.iter().filter_map(Weak::upgrade) {
-            lock(&queue).push(to, notices.clone());
+            lock(&queue).push(to, notices.clone(), bytes_max);
         }
         if let Some(queue) = last.upgrade() {
-            lock(&queue).push(to, notices);
+            lock(&queue).push(to, notices, bytes_max);
         }
     }
 }
 
 impl Queue {
-    fn push(&mut self, to: Position, mut notices: Vec<Notice>) {
+    fn push(&mut self, to: Position, mut notices: Vec<Notice>, bytes_max: usize) {
         let mut from = std::mem::replace(&mut self.to, to);
-        if self.bytes + bytes(&notices) > BEHIND_BYTES_MAX {
+        if self.bytes + bytes(&notices) > bytes_max {
             from = self.waiting.front().map_or(from, |first| first.from);
             self.waiting.clear();
             self.bytes = 0;
@@ -113,13 +120,15 @@ mod tests {
 
     use super::*;
 
+    const BEHIND_BYTES_MAX: usize = 1 << 20;
+
     fn view(version: u64) -> Notice {
         Notice::View { version }
     }
 
     #[test]
     fn each_follower_is_told_what_came_after_it() {
-        let followers = Followers::default();
+        let followers = Followers::new(BEHIND_BYTES_MAX);
         followers.tell(Position(5), vec![view(1)]);
         let mut first = followers.follow();
         followers.tell(Position(6), vec![view(2)]);
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_follower_that_is_far_behind_is_told_to_look_at_everything() {
-        let followers = Followers::default();
+        let followers = Followers::new(BEHIND_BYTES_MAX);
         let mut slow = followers.follow();
         let large = BEHIND_BYTES_MAX / size_of::<Notice>() / 3;
         for entry in 1..=10 {
@@ -156,5 +165,22 @@ mod tests {
         assert_eq!(at, Position(10));
         assert!(held <= BEHIND_BYTES_MAX, "{held} bytes were kept");
         assert_eq!(told.first(), Some(&Notice::Anything));
+    }
+
+    #[test]
+    fn what_all_followers_together_may_be_behind_is_bounded() {
+        let followers = Followers::new(BEHIND_BYTES_MAX);
+        let mut slow: Vec<Notices> = (0..8).map(|_| followers.follow()).collect();
+        let large = BEHIND_BYTES_MAX / size_of::<Notice>() / 16;
+        for entry in 1..=20 {
+            followers.tell(Position(entry), vec![view(1); large]);
+        }
+        let mut held = 0;
+        for notices in &mut slow {
+            while let Some(Some(next)) = notices.next().now_or_never() {
+                held += bytes(&next.notices);
+            }
+        }
+        assert!(held <= BEHIND_BYTES_MAX, "{held} bytes were kept");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::backoff::Backoff;
+use host::budget::Budget;
 use host::log_limit::LogLimit;
 use host::task::Task;
 use journal::engine::Engine;
@@ -41,6 +42,10 @@ pub struct Settings {
     /// The journal's own settings.
     pub journal: journal::node::Settings,
     pub groups: coordinator::Settings,
+    /// Memory for requests to groups that wait for the coordinator or for the journal.
+    pub group_requests_bytes: u64,
+    /// Memory for notices that followers have not taken yet.
+    pub notices_bytes: usize,
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
     pub cluster_configs: Wanted,
@@ -94,7 +99,7 @@ impl Node {
     ) -> (Arc<Node>, Tasks) {
         let (group_events, changed) = mpsc::unbounded_channel();
         let state = State::genesis_of(settings.levels, settings.cluster_id.clone());
-        let machine = Machine::new(CLUSTER, state, group_events);
+        let machine = Machine::new(CLUSTER, state, group_events, settings.notices_bytes);
         let notices = machine.followers();
         let parts = Parts {
             engine,
@@ -102,8 +107,9 @@ impl Node {
             settings: settings.journal.clone(),
         };
         let (replica, journal) = replica::start(parts, machine);
+        let requests = Budget::of_bytes(settings.group_requests_bytes);
         let (groups, groups_task) =
-            groups::start(settings.groups.clone(), replica.clone(), changed);
+            groups::start(settings.groups.clone(), requests, replica.clone(), changed);
         let node = Arc::new(Node {
             replica,
             groups,

@@ -37,8 +37,6 @@ const STREAMS_MAX: u32 = 200_000;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// The same of all calls of one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Bytes of calls that are being read or decoded, over all connections.
-const CALLS_BYTES_MAX: u64 = 192 << 20;
 /// How long a caller may say nothing, not even answer a ping, before its connection is ended.
 const SILENCE: Duration = Duration::from_secs(10);
 /// A stream of notices says something at least this often.
@@ -62,17 +60,19 @@ struct Server {
     handshakes: Arc<Semaphore>,
 }
 
-/// Serves `node`, of this cluster, to all who connect, until the future is dropped.
+/// Serves `node`, of this cluster, to all who connect, until the future is dropped. Calls that are being read or decoded, over
+/// all connections, take up to `calls_bytes`, and a larger one is refused.
 pub async fn serve(
     listener: TcpListener,
     cluster_id: String,
     node: Arc<dyn Served>,
     security: Security,
+    calls_bytes: u64,
 ) {
     let server = Arc::new(Server {
         node,
         cluster_id,
-        budget: Budget::of_bytes(CALLS_BYTES_MAX),
+        budget: Budget::of_bytes(calls_bytes),
         log: LogLimit::every(LOG_EVERY),
         security,
         handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use crate::admission::{self, Admitted, Whose};
+use crate::config::Configured;
 use crate::data_dir::DataDir;
 use crate::health::{self, Health, Parts};
 use crate::listening::{self, Sockets, Told, send_away};
 use crate::running::{Broken, Running};
-use crate::settings::Settings;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -20,7 +20,7 @@ use crate::tuning;
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Plan {
-    pub settings: Settings,
+    pub configured: Configured,
     pub bucket: String,
     pub files: u64,
     /// Where Kafka clients connect.
@@ -49,7 +49,8 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
     };
     health.waiting("starting the agent");
     let is_billed = base.admitted.bucket.is_remote();
-    let agent_settings = tuning::agent(&plan.settings, tuning::DEV, plan.files, is_billed)?;
+    let Configured { settings, shares } = &plan.configured;
+    let agent_settings = tuning::agent(settings, shares, tuning::DEV, plan.files, is_billed)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
     let bucket = Arc::clone(&base.admitted.bucket);
     let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared).await?;
@@ -81,7 +82,9 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
     };
     let bucket = &admitted.bucket;
     let is_billed = bucket.is_remote();
-    let settings = tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed);
+    let Configured { settings, shares } = &plan.configured;
+    let cluster_id = &admitted.cluster_id;
+    let settings = tuning::control(settings, shares, cluster_id, &identity, is_billed);
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (control, control_tasks) =
         control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod certs;
+pub mod config;
 pub mod consume;
 pub mod control;
 pub mod dev;

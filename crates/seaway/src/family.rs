@@ -33,14 +33,21 @@ pub struct Plan {
     pub bucket: String,
     /// Where the first agent listens; the others take free ports of the same host.
     pub kafka: Address,
-    /// Settings of all of them, each NAME=VALUE.
-    pub set: Vec<String>,
+    pub control: Kind,
+    pub agents: Kind,
     /// The processes of a role are in these, one after another; if there are none, where the settings say.
     pub zones: Vec<String>,
-    pub control: u32,
-    pub agents: u32,
+    /// Variables of the environment that they must not find, since what these say is in their flags.
+    pub hidden: Vec<String>,
     /// Base of this process's own pages.
     pub http: String,
+}
+
+/// The processes of one role.
+pub struct Kind {
+    pub count: u32,
+    /// Settings of each of them, NAME=VALUE.
+    pub set: Vec<String>,
 }
 
 /// What is done by POST: the names of processes that somebody wants started again.
@@ -61,6 +68,7 @@ struct Member {
     role: Role,
     name: String,
     arguments: Vec<String>,
+    hidden: Vec<String>,
     /// Where it says where it listens.
     file: PathBuf,
     log: PathBuf,
@@ -124,7 +132,7 @@ struct Family {
 
 impl Family {
     async fn of(plan: &Plan, directory: &Path, certificates: &Path) -> Result<Self> {
-        let member = |role: Role, number: u32, listen: String| {
+        let member = |role: Role, kind: &Kind, number: u32, listen: String| {
             let name = format!("{}-{number}", role.word());
             let flag = match role {
                 Role::Agent => "--kafka",
@@ -145,7 +153,7 @@ impl Family {
             if let Some(zone) = zone_of(&plan.zones, number) {
                 arguments.extend(["--zone".to_owned(), zone.to_owned()]);
             }
-            for set in &plan.set {
+            for set in &kind.set {
                 arguments.extend(["--set".to_owned(), set.clone()]);
             }
             Member {
@@ -153,6 +161,7 @@ impl Family {
                 log: directory.join(format!("{name}.log")),
                 name,
                 arguments,
+                hidden: plan.hidden.clone(),
                 file,
                 child: None,
                 is_awaited: false,
@@ -161,16 +170,17 @@ impl Family {
         };
         let mut ports = FreePorts::default();
         let mut members = Vec::new();
-        for number in 1..=plan.control {
-            let address = ports.find("127.0.0.1").await?;
-            members.push(member(Role::Control, number, address.to_string()));
+        for number in 1..=plan.control.count {
+            let address = ports.find("127.0.0.1").await?.to_string();
+            members.push(member(Role::Control, &plan.control, number, address));
         }
-        for number in 1..=plan.agents {
+        for number in 1..=plan.agents.count {
             let address = match number {
                 1 if plan.kafka.port != 0 => plan.kafka.clone(),
                 _ => ports.find(&plan.kafka.host).await?,
             };
-            members.push(member(Role::Agent, number, address.to_string()));
+            let address = address.to_string();
+            members.push(member(Role::Agent, &plan.agents, number, address));
         }
         Ok(Family { members })
     }
@@ -325,7 +335,11 @@ impl Member {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
         let program = std::env::current_exe().context("this program is not found")?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        for variable in &self.hidden {
+            command.env_remove(variable);
+        }
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -24,15 +24,10 @@ pub const CA: &str = "ca.pem";
 pub struct Arguments {
     /// Directory with the certificates by which the processes of the cluster know each other: ca.pem, NAME.pem and NAME.key, as `seaway certs
     /// issue` writes them. They are read again when they change.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_ca", "plaintext_links"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_ca", "tls_cert", "tls_key", "plaintext_links"])]
     tls_dir: Option<PathBuf>,
     /// In place of --tls-dir: the certificates of the CAs that are believed.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        conflicts_with = "plaintext_links"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_ca: Option<PathBuf>,
     /// In place of --tls-dir: the certificate of this process.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -41,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", requires = "tls_ca")]
     tls_key: Option<PathBuf>,
     /// Encrypt nothing between the processes of the cluster, and believe whoever connects. Only where nobody else reaches their network.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["tls_ca", "tls_cert", "tls_key"])]
     plaintext_links: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::LevelFilter;
@@ -53,11 +53,18 @@ impl Write for Escaping<'_> {
     }
 }
 
+/// Whether `log.level` may have this value; if not, what to write.
+pub fn check(level: &str) -> Result<(), String> {
+    filter(level).map(drop).map_err(|why| {
+        format!(
+            "log.level={level}: write error, warn, info, debug, trace, or PART=LEVEL,...: {why}"
+        )
+    })
+}
+
+/// Starts the log as the settings, which are checked, say.
 pub fn start(settings: &Settings) -> Result<()> {
-    let level = settings.text("log.level");
-    let filter = filter(level).with_context(|| {
-        format!("log.level={level}: write error, warn, info, debug, trace, or PART=LEVEL,...")
-    })?;
+    let filter = filter(settings.text("log.level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

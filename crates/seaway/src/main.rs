@@ -6,6 +6,7 @@ mod admission;
 mod client;
 mod cluster;
 mod commands;
+mod config;
 mod data_dir;
 mod family;
 mod health;
@@ -15,6 +16,7 @@ mod links;
 mod listeners;
 mod listening;
 mod logging;
+mod origin;
 mod output;
 mod pages;
 mod roles;
@@ -26,7 +28,8 @@ mod tuning;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
 use tikv_jemallocator::Jemalloc;
 
 /// Requests and files live for some milliseconds and take tens of KiB to some MiB. glibc gives such
@@ -57,6 +60,9 @@ enum Verb {
     /// Make the certificates by which the processes of a cluster know each other.
     #[command(subcommand)]
     Certs(commands::certs::Verb),
+    /// Show what a node would be configured with.
+    #[command(subcommand)]
+    Config(commands::config::Verb),
     /// List every setting with its default, unit and meaning.
     Settings(commands::settings::Arguments),
     /// Show what a running node is doing.
@@ -70,23 +76,34 @@ enum Verb {
     Consume(commands::consume::Arguments),
 }
 
-fn main() -> ExitCode {
-    let result = match Arguments::parse().verb {
-        Verb::Dev(arguments) => commands::dev::run(arguments),
-        Verb::Control(arguments) => commands::control::run(arguments),
-        Verb::Agent(arguments) => commands::agent::run(arguments),
+fn run() -> Result<()> {
+    let line = std::env::args_os().collect();
+    let (Arguments { verb }, sources) = config::command_line::parse(line, std::env::vars_os())?;
+    match verb {
+        Verb::Dev(arguments) => commands::dev::run(arguments, &sources),
+        Verb::Control(arguments) => commands::control::run(arguments, &sources),
+        Verb::Agent(arguments) => commands::agent::run(arguments, &sources),
         Verb::Node(verb) => commands::node::run(verb),
         Verb::Certs(verb) => commands::certs::run(verb),
+        Verb::Config(verb) => commands::config::run(&verb, &Arguments::command()),
         Verb::Settings(arguments) => commands::settings::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Topic(verb) => commands::topic::run(verb),
         Verb::Produce(arguments) => commands::produce::run(&arguments),
         Verb::Consume(arguments) => commands::consume::run(&arguments),
-    };
-    match result {
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
+            // What is wrong with the command line, and help that was asked for, are clap's to print.
+            let error = match error.downcast::<clap::Error>() {
+                Ok(error) => error.exit(),
+                Err(error) => error,
+            };
             // One line with the error and its causes.
             eprintln!("seaway: {error:#}");
             ExitCode::FAILURE

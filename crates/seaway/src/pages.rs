@@ -11,15 +11,16 @@ use store::meter::{Count, Extra};
 use store::outage::Kind;
 
 use crate::address::Address;
+use crate::config::shares::Shares;
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages};
 use crate::links::Certificates;
 
-pub fn all(health: Arc<Health>) -> Pages {
+pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
     Arc::new(move |path| match path {
         "/healthz" => Some(Page::text(StatusCode::OK, "alive\n")),
         "/readyz" => Some(ready(&health)),
-        "/metrics" => Some(metrics(&health)),
+        "/metrics" => Some(metrics(&health, &shares)),
         "/status" => Some(Page::text(StatusCode::OK, for_people(&health))),
         "/status.json" => Some(Page {
             status: StatusCode::OK,
@@ -241,7 +242,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn metrics(health: &Health) -> Page {
+fn metrics(health: &Health, shares: &Shares) -> Page {
     let mut text = String::new();
     let ready = health.obstacle().is_none();
     gauge(
@@ -250,6 +251,7 @@ fn metrics(health: &Health) -> Page {
         "1 if the node can serve clients.",
         u64::from(ready),
     );
+    share_metrics(&mut text, shares);
     if let Some(certificates) = health.certificates() {
         certificate_metrics(&mut text, certificates);
     }
@@ -289,6 +291,24 @@ fn certificate_metrics(text: &mut String, certificates: &Certificates) {
         "1 while the certificate files cannot be used, so that those that were read before stay in force.",
         u64::from(certificates.obstacle().is_some()),
     );
+}
+
+/// How the memory is shared out.
+fn share_metrics(text: &mut String, shares: &Shares) {
+    gauge(
+        text,
+        "seaway_memory_max_bytes",
+        "memory.bytes: what all caches and buffers together may take.",
+        shares.total_bytes,
+    );
+    let (name, help) = (
+        "seaway_memory_share_bytes",
+        "What each cache or buffer may take of it.",
+    );
+    text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+    for (of, share) in shares.parts() {
+        text.push_str(&format!("{name}{{of=\"{of}\"}} {}\n", share.bytes));
+    }
 }
 
 fn control_metrics(text: &mut String, control: &control::Node) {

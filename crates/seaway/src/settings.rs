@@ -12,6 +12,7 @@ use meta::setting::{Kind, Setting};
 
 use crate::address::{Address, check_reachable};
 use crate::listeners::{self, LISTENERS, Planned, Said};
+use crate::origin::{Assigned, Origin};
 
 /// Other names for some settings: Kafka's, where ours differs.
 const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), ("zone", ZONE)];
@@ -33,6 +34,11 @@ const fn integer(
     meaning: &'static str,
 ) -> Setting {
     Setting::new(name, Kind::Integer { min, max }, default, unit, meaning)
+}
+
+/// Memory of which there is a share by default.
+const fn share(name: &'static str, (min, max): (i64, i64), meaning: &'static str) -> Setting {
+    Setting::new(name, Kind::Share { min, max }, "0", "bytes", meaning)
 }
 
 /// A setting without a unit.
@@ -114,19 +120,15 @@ const PROCESS: &[Setting] = &[
         (1_000, MAX),
         "A connection on which nothing was asked for this long is closed.",
     ),
-    integer(
+    share(
         "fetch.buffer.bytes",
-        "67108864",
-        "bytes",
         (16 * MIB, GIB * 1024),
-        "Bytes of responses to fetches that may wait to be sent, over all connections.",
+        "Bytes of responses to fetches that may wait to be sent, over all connections; 0: a share of memory.bytes.",
     ),
-    integer(
+    share(
         "fetch.cache.bytes",
-        "134217728",
-        "bytes",
         (16 * MIB, GIB * 1024),
-        "Memory for parts of files that readers share.",
+        "Memory for parts of files that readers share; 0: a share of memory.bytes.",
     ),
     integer(
         "fetch.max.bytes",
@@ -163,12 +165,10 @@ const PROCESS: &[Setting] = &[
         (0, 1_000_000),
         "Requests to the bucket that an agent spends on files and their entries of the journal, and one more for each MiB; a leader spends twice as many on entries. What is not spent is saved up for 4 s. 0: as many as it takes; nor are they counted if the bucket is a directory.",
     ),
-    integer(
+    share(
         "groups.max.bytes",
-        "67108864",
-        "bytes",
         (MIB, GIB * 1024),
-        "Memory for groups: offsets, what is attached to them, what members say of themselves. Requests that need more have to wait; an eighth of it is kept for groups and members that exist.",
+        "Memory for groups: offsets, what is attached to them, what members say of themselves; 0: a share of memory.bytes. Requests that need more have to wait; an eighth of it is kept for groups and members that exist.",
     ),
     integer(
         "journal.entry.max.bytes",
@@ -242,7 +242,7 @@ const PROCESS: &[Setting] = &[
         "10000",
         "",
         (1, 1_000_000),
-        "Most connections at one time; fewer if the limit of open files (ulimit -Hn) leaves no more.",
+        "Most connections at one time; fewer if the limit of open files (ulimit -Hn) leaves no more, or, unless it is set, if memory.bytes is little.",
     ),
     integer(
         "max.connections.per.ip",
@@ -258,6 +258,11 @@ const PROCESS: &[Setting] = &[
         (0, INT_MAX),
         "Fetch sessions kept for consumers. Consumers without one name all their partitions in every request.",
     ),
+    share(
+        "memory.bytes",
+        (16 * MIB, GIB * 1024 * 64),
+        "Memory for all caches and buffers together, of which each has a share; 0: 60 % of what the container or the machine has, with dev at most 2 GiB.",
+    ),
     integer(
         "num.network.threads",
         "0",
@@ -265,12 +270,10 @@ const PROCESS: &[Setting] = &[
         (0, 1024),
         "Threads that serve clients; 0 for half of the cores, and at least one. More of them serve more at one time, at a higher cost each.",
     ),
-    integer(
+    share(
         "produce.buffer.bytes",
-        "134217728",
-        "bytes",
         (16 * MIB, GIB * 1024),
-        "Bytes of produce requests that may be in flight, over all connections; more waits, and who sends too slowly then is closed.",
+        "Bytes of produce requests that may be in flight, over all connections; 0: a share of memory.bytes. More waits, and who sends too slowly then is closed.",
     ),
     plain(
         "region",
@@ -285,7 +288,7 @@ const PROCESS: &[Setting] = &[
         "104857600",
         "bytes",
         (KIB, 1 << 31),
-        "Largest request; a connection that announces a larger one is closed.",
+        "Largest request; a connection that announces a larger one is closed. Unless it is set, at most produce.buffer.bytes.",
     ),
     integer(
         "upload.concurrency",
@@ -313,54 +316,112 @@ pub fn all() -> Vec<&'static Setting> {
     all
 }
 
+/// Every name by which a setting may be given a value.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let names = all().into_iter().map(|setting| setting.name);
+    let others = ALIASES.iter().map(|(alias, _)| *alias);
+    names.chain(others)
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
-    values: BTreeMap<&'static str, String>,
+    values: BTreeMap<&'static str, InForce>,
+}
+
+#[derive(Clone, Debug)]
+struct InForce {
+    text: String,
+    origin: Origin,
+}
+
+impl InForce {
+    fn new(text: &str, origin: &Origin) -> InForce {
+        InForce {
+            text: text.to_owned(),
+            origin: origin.clone(),
+        }
+    }
 }
 
 impl Settings {
-    /// The defaults, changed by `NAME=VALUE` assignments; the last assignment of a name holds.
-    pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
-        let mut values: BTreeMap<_, _> = all()
-            .into_iter()
-            .map(|setting| (setting.name, setting.default.to_owned()))
-            .collect();
-        for assignment in assignments {
-            let assignment = assignment.as_ref();
-            let Some((name, value)) = assignment.split_once('=') else {
-                bail!("--set {assignment}: write it as NAME=VALUE");
-            };
-            let (name, value) = (own_name(name.trim()), value.trim());
-            let setting = find(name)?;
-            check(setting, value)?;
-            values.insert(setting.name, value.to_owned());
+    /// The defaults, changed by assignments in their order: the last one of a name holds. Of what the file or the
+    /// environment say, each setting has one.
+    pub fn of(assigned: &[Assigned]) -> Result<Self> {
+        let default = |setting: &Setting| InForce::new(setting.default, &Origin::Default);
+        let mut settings = Settings {
+            values: all()
+                .into_iter()
+                .map(|setting| (setting.name, default(setting)))
+                .collect(),
+        };
+        for Assigned {
+            name,
+            value,
+            origin,
+        } in assigned
+        {
+            let set = settings.assign(name, value, origin);
+            set.map_err(|why| origin.blame(why))?;
         }
-        let settings = Settings { values };
         settings.check_together()?;
         Ok(settings)
     }
 
-    /// Listens at one address, as `--kafka` says it; refused if the settings say another.
-    pub fn listen_at(&mut self, address: &Address) -> Result<()> {
-        let value = format!("{}://{address}", meta::endpoint::PLAINTEXT);
-        self.take_flag(&format!("--kafka {address}"), LISTENERS, value)
+    /// The settings by `--set` alone.
+    #[cfg(test)]
+    pub fn parse<S: AsRef<str>>(assignments: &[S]) -> Result<Self> {
+        Self::of(&crate::origin::of_flags(assignments)?)
     }
 
-    /// Is in a zone, as `--zone` says it; refused if the settings say another.
-    pub fn be_in(&mut self, zone: &str) -> Result<()> {
-        self.take_flag(&format!("--zone {zone}"), ZONE, zone.to_owned())
-    }
-
-    /// Gives a setting the value that a flag means.
-    fn take_flag(&mut self, flag: &str, name: &str, value: String) -> Result<()> {
-        let setting = find(name)?;
-        check(setting, &value)?;
-        let now = self.text(setting.name);
-        if now != setting.default && now != value {
-            bail!("{flag} and {name}={now}: give one of them");
+    fn assign(&mut self, name: &str, value: &str, origin: &Origin) -> Result<()> {
+        let setting = find(own_name(name))?;
+        check(setting, value)?;
+        let before = self
+            .values
+            .insert(setting.name, InForce::new(value, origin));
+        if let Some(before) = before.filter(|before| before.origin.is_beside(origin)) {
+            bail!("{} is set already, by {}", setting.name, before.origin);
         }
-        self.values.insert(setting.name, value);
+        Ok(())
+    }
+
+    /// Listens at one address, as `--kafka` or its twin says it.
+    pub fn listen_at(&mut self, address: &Address, from: &Origin) -> Result<()> {
+        let value = format!("{}://{address}", meta::endpoint::PLAINTEXT);
+        self.take_flag(&format!("--kafka {address}"), from, LISTENERS, &value)
+    }
+
+    /// Is in a zone, as `--zone` or `--zones` says it.
+    pub fn be_in(&mut self, zone: &str, from: &Origin) -> Result<()> {
+        self.take_flag(&format!("--zone {zone}"), from, ZONE, zone)
+    }
+
+    /// Gives a setting the value that a flag means, unless what comes before the flag's source says another; if the same
+    /// source does, that is refused.
+    fn take_flag(&mut self, flag: &str, from: &Origin, name: &str, value: &str) -> Result<()> {
+        let setting = find(name)?;
+        check(setting, value).map_err(|why| from.blame(why))?;
+        let now = self.in_force(setting.name);
+        if now.origin.rank() > from.rank() || now.text == value {
+            return Ok(());
+        }
+        if now.origin.rank() == from.rank() {
+            let now = &now.text;
+            return Err(from.blame(format!("{flag} and {name}={now}: give one of them")));
+        }
+        self.values.insert(setting.name, InForce::new(value, from));
         self.check_together()
+    }
+
+    /// Gives a number to a setting that nobody gave one.
+    pub fn derive(&mut self, name: &'static str, value: u64, from: String) {
+        let derived = InForce::new(&value.to_string(), &Origin::Derived(from));
+        self.values.insert(name, derived);
+    }
+
+    /// Whether there is a setting of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// Whether a setting has another value than its default.
@@ -370,6 +431,14 @@ impl Settings {
     pub fn is_changed(&self, name: &str) -> bool {
         let setting = find(name).expect("only settings of the table are asked for");
         self.text(name) != setting.default
+    }
+
+    /// Where the value comes from.
+    ///
+    /// # Panics
+    /// If there is no such setting: a mistake of ours.
+    pub fn origin(&self, name: &str) -> &Origin {
+        &self.in_force(name).origin
     }
 
     /// A whole number.
@@ -405,6 +474,10 @@ impl Settings {
     /// # Panics
     /// If there is no such setting: a mistake of ours.
     pub fn text(&self, name: &str) -> &str {
+        &self.in_force(name).text
+    }
+
+    fn in_force(&self, name: &str) -> &InForce {
         self.values
             .get(name)
             .expect("only settings of the table are asked for")
@@ -413,25 +486,31 @@ impl Settings {
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (*name, value.text.as_str()))
     }
 
-    fn check_together(&self) -> Result<()> {
-        let (min, max) = (
+    /// What operators gave, each as NAME=VALUE: what makes another process have the same, but for the settings named here.
+    pub fn given_but(&self, but: &[&str]) -> Vec<String> {
+        let given = self.values.iter().filter(|(name, value)| {
+            let is_other = !but.contains(*name);
+            is_other && value.origin.is_given()
+        });
+        let given = given.map(|(name, value)| format!("{name}={}", value.text));
+        given.collect()
+    }
+
+    /// Refuses values that do not go together.
+    pub fn check_together(&self) -> Result<()> {
+        self.check_order(
             "group.min.session.timeout.ms",
             "group.max.session.timeout.ms",
-        );
-        if self.integer(min) > self.integer(max) {
-            bail!("{min} is greater than {max}; lower the first or raise the second");
-        }
-        let (message, request) = ("message.max.bytes", "socket.request.max.bytes");
-        if self.integer(message) > self.integer(request) {
-            bail!("{message} is greater than {request}; lower the first or raise the second");
-        }
-        if self.integer(request) > self.integer("produce.buffer.bytes") {
-            bail!(
-                "{request} is greater than produce.buffer.bytes; lower the first or raise the second"
-            );
+        )?;
+        let request = "socket.request.max.bytes";
+        self.check_order("message.max.bytes", request)?;
+        // As long as the memory is not shared out, it is 0; the largest request follows it, unless it is set.
+        let produce = "produce.buffer.bytes";
+        if self.integer(produce) > 0 && self.origin(request).is_given() {
+            self.check_order(request, produce)?;
         }
         self.listeners()?;
         if !self.text("journal.quarantine").is_empty() {
@@ -452,6 +531,19 @@ impl Settings {
         })
     }
 
+    /// Refuses a setting that is greater than another.
+    fn check_order(&self, less: &str, more: &str) -> Result<()> {
+        if self.integer(less) <= self.integer(more) {
+            return Ok(());
+        }
+        let shown = |name: &str| match self.origin(name) {
+            Origin::Default | Origin::Flag(_) => name.to_owned(),
+            origin => format!("{name} ({origin})"),
+        };
+        let (less, more) = (shown(less), shown(more));
+        bail!("{less} is greater than {more}; lower the first or raise the second")
+    }
+
     /// The entry of the journal that is to be left out.
     pub fn quarantine(&self) -> Result<Word, String> {
         self.text("journal.quarantine").parse()
@@ -468,7 +560,7 @@ fn find(name: &str) -> Result<&'static Setting> {
     if let Some(setting) = all().into_iter().find(|setting| setting.name == name) {
         return Ok(setting);
     }
-    match nearest(name) {
+    match nearest(name, names()) {
         Some(near) => {
             bail!("there is no setting {name}; did you mean {near}? `seaway settings` lists all")
         }
@@ -486,12 +578,9 @@ fn check(setting: &Setting, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// The setting whose name is the fewest edits away, if it is near enough to be what was meant.
-fn nearest(name: &str) -> Option<&'static str> {
-    let near = all()
-        .into_iter()
-        .map(|setting| (edits(name, setting.name), setting.name))
-        .min()?;
+/// The name that is the fewest edits away, if it is near enough to be what was meant.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (edits(name, known), known)).min()?;
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
 }
 
@@ -593,34 +682,65 @@ mod tests {
     fn the_flag_for_one_listener_does_not_go_with_others() {
         let address = "localhost:7".parse().expect("an address");
         let mut settings = Settings::parse::<&str>(&[]).expect("valid");
-        settings.listen_at(&address).expect("no other is named");
+        let kafka = Origin::Flag("--kafka".to_owned());
+        settings
+            .listen_at(&address, &kafka)
+            .expect("no other is named");
         assert_eq!(settings.text("listeners"), "PLAINTEXT://localhost:7");
+        assert_eq!(settings.origin("listeners"), &kafka);
         let set = &["listeners=A://a:1"];
         let mut settings = Settings::parse(set).expect("valid");
-        let refused = settings.listen_at(&address).expect_err("two are named");
+        let refused = settings.listen_at(&address, &kafka);
+        let refused = refused.expect_err("two are named");
         assert!(refused.to_string().contains("give one of them"));
         let set = &["listeners=A://a:1", "listener.zones=A:z"];
         let mut settings = Settings::parse(set).expect("valid");
-        assert!(settings.listen_at(&address).is_err());
+        assert!(settings.listen_at(&address, &kafka).is_err());
     }
 
     #[test]
-    fn a_flag_gives_a_setting_its_value_unless_the_settings_say_another() {
+    fn a_flag_gives_a_setting_its_value_unless_the_same_source_says_another() {
         let begun = |set: &[&str]| Settings::parse(set).expect("valid settings");
+        let flag = Origin::Flag("--zone".to_owned());
         let mut settings = begun(&[]);
-        settings.be_in("a").expect("nothing else is said");
-        settings.be_in("a").expect("the same again");
-        let address = "localhost:1".parse().expect("an address");
-        settings.listen_at(&address).expect("nothing else is said");
+        settings.be_in("a", &flag).expect("nothing else is said");
+        settings.be_in("a", &flag).expect("the same again");
         assert_eq!(settings.text(ZONE), "a");
-        assert_eq!(settings.text(LISTENERS), "PLAINTEXT://localhost:1");
-        let refused = begun(&["zone=b"]).be_in("a").expect_err("two zones");
+        let refused = begun(&["zone=b"]).be_in("a", &flag);
         let told = "--zone a and broker.rack=b: give one of them";
-        assert_eq!(refused.to_string(), told);
-        let refused = begun(&["listeners=A://:1"]).listen_at(&address);
-        let refused = refused.expect_err("two places").to_string();
-        assert!(refused.contains("give one of them"), "{refused}");
-        assert!(begun(&[]).be_in(&"a".repeat(256)).is_err());
+        assert_eq!(refused.expect_err("two zones").to_string(), told);
+        assert!(begun(&[]).be_in(&"a".repeat(256), &flag).is_err());
+    }
+
+    #[test]
+    fn a_flag_and_a_setting_that_mean_the_same_go_by_where_they_are_said() {
+        let variable = Origin::Environment("SEAWAY_LISTENERS".to_owned());
+        let said = |origin: &Origin| {
+            let assigned = Assigned {
+                name: LISTENERS.to_owned(),
+                value: "A://a:1".to_owned(),
+                origin: origin.clone(),
+            };
+            Settings::of(&[assigned]).expect("valid settings")
+        };
+        let address = "localhost:1".parse().expect("an address");
+        let mut settings = said(&variable);
+        let flag = Origin::Flag("--kafka".to_owned());
+        settings
+            .listen_at(&address, &flag)
+            .expect("it comes before the environment");
+        assert_eq!(settings.text(LISTENERS), "PLAINTEXT://localhost:1");
+        let mut settings = said(&variable);
+        let path = std::path::Path::new("seaway.toml").into();
+        let file = Origin::File { path, line: 3 };
+        settings
+            .listen_at(&address, &file)
+            .expect("it comes after the environment");
+        assert_eq!(settings.text(LISTENERS), "A://a:1");
+        let kafka = Origin::Environment("SEAWAY_KAFKA".to_owned());
+        let refused = said(&variable).listen_at(&address, &kafka);
+        let told = "SEAWAY_KAFKA: --kafka localhost:1 and listeners=A://a:1: give one of them";
+        assert_eq!(refused.expect_err("both at one place").to_string(), told);
     }
 
     #[test]

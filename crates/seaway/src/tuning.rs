@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent::settings::{BrokerConfig, FailPoint, FailPoints};
+use agent::settings::{BrokerConfig, Budgets, FailPoint, FailPoints};
 use anyhow::{Context, Result, bail};
 
+use crate::config::shares::Shares;
+use crate::origin::Origin;
 use crate::settings::{self, Settings};
 
 /// The name of the only agent and control node of `seaway dev`; the agent's Kafka node id follows it.
@@ -48,6 +50,7 @@ fn requests_per_second(settings: &Settings, is_billed: bool) -> u64 {
 /// The control node's settings.
 pub fn control(
     settings: &Settings,
+    shares: &Shares,
     cluster_id: &str,
     identity: &Identity<'_>,
     is_billed: bool,
@@ -66,6 +69,7 @@ pub fn control(
         wait_max: settings.millis("flush.interval.max.ms"),
     };
     journal.heartbeat_interval = settings.millis("journal.heartbeat.ms");
+    journal.queue_bytes_max = size(shares.bytes("queue of the journal"));
     journal.entry_bytes_max = settings.size("journal.entry.max.bytes");
     journal.snapshot = journal::node::SnapshotPolicy {
         entries: settings.unsigned("journal.snapshot.entries"),
@@ -91,8 +95,11 @@ pub fn control(
             session_timeout_min: settings.millis("group.min.session.timeout.ms"),
             session_timeout_max: settings.millis("group.max.session.timeout.ms"),
             members_max: u32::try_from(settings.unsigned("group.max.size")).unwrap_or(u32::MAX),
-            bytes_max: settings.unsigned("groups.max.bytes"),
+            bytes_max: shares.bytes("groups.max.bytes"),
+            awaited_bytes_max: shares.bytes("awaited members"),
         },
+        group_requests_bytes: shares.bytes("requests to groups"),
+        notices_bytes: size(shares.bytes("notices")),
         housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
         cluster_configs: control::configs::Wanted {
             configs: cluster_configs(settings),
@@ -103,6 +110,10 @@ pub fn control(
             lost_for: LOST_FOR,
         }),
     }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Settings that the whole cluster shares, as the state machine names them.
@@ -156,6 +167,7 @@ fn connections_max(settings: &Settings, files: u64) -> usize {
 /// The settings of the agent of this name; `files` may be open at one time.
 pub fn agent(
     settings: &Settings,
+    shares: &Shares,
     name: &str,
     files: u64,
     is_billed: bool,
@@ -173,9 +185,7 @@ pub fn agent(
         max_connections: connections_max(settings, files),
         max_connections_per_ip: settings.size("max.connections.per.ip"),
         connections_max_idle: settings.millis("connections.max.idle.ms"),
-        produce_buffer_bytes: settings.unsigned("produce.buffer.bytes"),
-        fetch_buffer_bytes: settings.unsigned("fetch.buffer.bytes"),
-        fetch_cache_bytes: settings.unsigned("fetch.cache.bytes"),
+        budgets: budgets(shares),
         fetch_max_bytes: settings.unsigned("fetch.max.bytes"),
         fetch_sessions_max: settings.size("max.incremental.fetch.session.cache.slots"),
         flush_bytes: settings.unsigned("flush.bytes"),
@@ -195,10 +205,28 @@ pub fn agent(
             .map(|setting| BrokerConfig {
                 setting,
                 value: settings.text(setting.name).to_owned(),
+                is_derived: matches!(settings.origin(setting.name), Origin::Derived(_)),
             })
             .collect(),
         fail_points: fail_points()?,
     })
+}
+
+/// What the agent's caches and buffers have.
+fn budgets(shares: &Shares) -> Budgets {
+    Budgets {
+        produce_bytes: shares.bytes("produce.buffer.bytes"),
+        beginnings_bytes: shares.bytes("beginnings of requests"),
+        other_bytes: shares.bytes("requests without records"),
+        decoded_bytes: shares.bytes("decoded requests"),
+        members_bytes: shares.bytes("waiting members"),
+        produce_answers_bytes: shares.bytes("answers to produce requests"),
+        answers_bytes: shares.bytes("answers"),
+        unpacking_bytes: shares.bytes("decompressing"),
+        cache_bytes: shares.bytes("fetch.cache.bytes"),
+        fetch_bytes: shares.bytes("fetch.buffer.bytes"),
+        sessions_bytes: shares.bytes("fetch sessions"),
+    }
 }
 
 /// The most batches in one file: its commit is one command, which must fit into an entry of the
@@ -240,6 +268,54 @@ fn fail_points() -> Result<FailPoints> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::shares::Process;
+
+    fn configured(set: &[&str]) -> (Settings, Shares) {
+        let mut settings = Settings::parse(set).expect("valid");
+        let shares = Shares::of(&mut settings, Process::Dev, None).expect("enough memory");
+        (settings, shares)
+    }
+
+    #[test]
+    fn every_budget_has_a_share() {
+        let (settings, shares) = configured(&[]);
+        let agent = agent(&settings, &shares, DEV, 4_096, false)
+            .expect("valid")
+            .budgets;
+        let identity = Identity {
+            name: DEV,
+            address: "10.0.0.7:9092",
+            is_alone: true,
+        };
+        let cluster_id = "AAAAAAAAAAAAAAAAAAAAAA";
+        let control = control(&settings, &shares, cluster_id, &identity, false);
+        let of_agent = [
+            agent.produce_bytes,
+            agent.beginnings_bytes,
+            agent.other_bytes,
+            agent.decoded_bytes,
+            agent.members_bytes,
+            agent.produce_answers_bytes,
+            agent.answers_bytes,
+            agent.unpacking_bytes,
+            agent.cache_bytes,
+            agent.fetch_bytes,
+            agent.sessions_bytes,
+        ];
+        let of_control = [
+            control.groups.bytes_max,
+            control.groups.awaited_bytes_max,
+            control.group_requests_bytes,
+            control.notices_bytes as u64,
+            control.journal.queue_bytes_max as u64,
+        ];
+        assert!(!of_agent.contains(&0) && !of_control.contains(&0));
+        let connections = settings.unsigned("max.connections") * 4_096;
+        let indexes = shares.bytes("indexes of large files");
+        let counted: u64 = of_agent.iter().chain(&of_control).sum();
+        let all: u64 = shares.parts().map(|(_, share)| share.bytes).sum();
+        assert!(all.abs_diff(counted + connections + indexes) < 4_096);
+    }
 
     #[test]
     fn connections_leave_files_for_the_bucket() {
@@ -256,13 +332,14 @@ mod tests {
 
     #[test]
     fn who_is_asked_and_does_not_lead_tells_at_what_address_the_leader_is() {
-        let settings = Settings::parse::<&str>(&[]).expect("valid");
+        let (settings, shares) = configured(&[]);
         let identity = Identity {
             name: "c-1",
             address: "10.0.0.7:9092",
             is_alone: false,
         };
-        let leader = control(&settings, "AAAAAAAAAAAAAAAAAAAAAA", &identity, false);
+        let cluster_id = "AAAAAAAAAAAAAAAAAAAAAA";
+        let leader = control(&settings, &shares, cluster_id, &identity, false);
         let mut state = meta::State::genesis(leader.cluster_id.clone());
         let register = meta::Command::RegisterControlNode(leader.registration(1));
         let (entry, stamp) = (meta::ids::EntryId::default(), meta::ids::Stamp::default());

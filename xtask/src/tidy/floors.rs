@@ -75,12 +75,13 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "data_dir",
                 "links",
                 "listeners",
+                "origin",
                 "output",
                 "runtime",
                 "settings",
                 "spending",
             ],
-            &["health", "http", "issuing", "logging", "tuning"],
+            &["config", "health", "http", "issuing", "logging", "tuning"],
             &["admission", "pages", "running"],
             &["listening"],
             &["cluster", "family"],
@@ -128,6 +129,8 @@ const PURE: &[&str] = &[
     "agent/src/data/fetch/poll.rs",
     "agent/src/edge/connection.rs",
     "agent/src/edge/connection/",
+    "seaway/src/config/shares.rs",
+    "seaway/src/origin.rs",
 ];
 
 /// What a pure module may not name: it waits for nothing, reads no clock, shares nothing, holds no memory for others.

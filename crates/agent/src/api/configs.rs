@@ -189,6 +189,11 @@ impl BrokerConfig {
             meaning,
             ..
         } = *self.setting;
+        // What the process chose by itself is its default on this machine.
+        let default = match self.is_derived {
+            true => self.value.as_str(),
+            false => default,
+        };
         let source = if self.value == default {
             FROM_DEFAULT
         } else {
@@ -214,6 +219,46 @@ impl BrokerConfig {
             synonyms,
             config_type: self.setting.kafka_type(),
             documentation: Some(Str::from_static(meaning)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_process_chose_is_its_default_and_what_was_given_is_the_brokers() {
+        const SETTING: Setting = Setting::new(
+            "fetch.cache.bytes",
+            meta::setting::Kind::Share { min: 1, max: 9 },
+            "0",
+            "bytes",
+            "Memory for something.",
+        );
+        for (is_derived, value, source, synonyms) in [
+            (true, "7", FROM_DEFAULT, vec![("7", FROM_DEFAULT)]),
+            (false, "0", FROM_DEFAULT, vec![("0", FROM_DEFAULT)]),
+            (
+                false,
+                "8",
+                FROM_BROKER,
+                vec![("8", FROM_BROKER), ("0", FROM_DEFAULT)],
+            ),
+        ] {
+            let config = BrokerConfig {
+                setting: &SETTING,
+                value: value.to_owned(),
+                is_derived,
+            };
+            let described = config.describe();
+            assert_eq!(described.value.as_deref(), Some(value));
+            assert_eq!(described.config_source, source);
+            let told = described.synonyms.iter();
+            let told: Vec<_> = told
+                .map(|synonym| (synonym.value.as_deref().unwrap_or(""), synonym.source))
+                .collect();
+            assert_eq!(told, synonyms);
         }
     }
 }

@@ -34,32 +34,16 @@ pub(crate) use answers::AnswerBudget;
 pub(crate) use lease::{Kept, Lease};
 pub(crate) use unpacking::{LITTLE, Room, Unpacking};
 
+use crate::settings::Budgets;
+
 use super::connection::{Ask, BEGINNING_BYTES, Kind, Others, Step};
 
 /// Frames above this are large: twice the largest request that clients send by default.
 const LARGE_BYTES: usize = 2 << 20;
-/// Memory for beginnings of requests with records: 256 that arrive at one time.
-const BULK_BEGINNINGS_BYTES: u64 = 16 << 20;
-/// Memory for beginnings of other requests, few of which are larger than a connection's own buffer.
-const OTHER_BEGINNINGS_BYTES: u64 = 4 << 20;
-/// Memory for beginnings of large frames, of which few arrive at one time.
-const LARGE_BEGINNINGS_BYTES: u64 = 4 << 20;
-/// Memory for whole requests without records: they are small.
-const OTHER_BYTES: u64 = 16 << 20;
-/// The largest request without records: half of the memory for them, so that two fit.
-pub(crate) const OTHER_BYTES_MAX: usize = OTHER_BYTES as usize / 2;
-
-/// Memory for requests decoded without records.
-const DECODED_BYTES: u64 = 16 << 20;
-/// The largest decoded request: half of the memory, so that two fit. It can hold 170,000 names.
-pub(crate) const DECODED_BYTES_MAX: usize = DECODED_BYTES as usize / 2;
-
-/// Memory for the metadata and assignments of members that wait for other members: as much as
-/// groups may remember by default.
-const MEMBERS_BYTES: u64 = 64 << 20;
-
-/// Memory for answers to requests with records: 32,000 partitions in flight.
-const BULK_ANSWERS_BYTES: u64 = 16 << 20;
+/// The memory for beginnings is cut in so many parts. Requests with records get four of them; other requests, few of
+/// which are larger than a connection's own buffer, and large frames of either kind, of which few arrive at one time, get
+/// one each.
+const BEGINNINGS_PARTS: u64 = 7;
 
 /// The budgets of an agent, in the order in which one request takes them.
 pub(crate) struct Memory {
@@ -74,15 +58,6 @@ pub(crate) struct Memory {
     /// The cache takes from it too, and evicts chunks that nobody reads when others want memory.
     pub(crate) records: Budget,
     pub(crate) unpacking: Unpacking,
-}
-
-/// The sizes that the operator decides.
-pub(crate) struct Sizes {
-    /// Memory for requests with records, and the largest of these.
-    pub(crate) bulk_bytes: u64,
-    pub(crate) bulk_frame_bytes_max: u64,
-    /// Memory for parts of files, with those that the cache keeps.
-    pub(crate) records_bytes: u64,
 }
 
 struct Gates {
@@ -109,18 +84,22 @@ pub(crate) struct Grant {
 }
 
 impl Memory {
-    pub(crate) fn new(sizes: &Sizes) -> Self {
+    /// The budgets of these sizes, where a request with records may have a frame of up to `bulk_frame_bytes_max`.
+    pub(crate) fn new(sizes: &Budgets, bulk_frame_bytes_max: u64) -> Self {
         // Half, unless the largest allowed frame is larger.
-        let large_bytes = sizes.bulk_frame_bytes_max.max(sizes.bulk_bytes / 2);
+        let (bulk_bytes, other_bytes) = (sizes.produce_bytes, sizes.other_bytes);
+        let large_bytes = bulk_frame_bytes_max.max(bulk_bytes / 2);
+        let part = sizes.beginnings_bytes / BEGINNINGS_PARTS;
+        let bulk_beginnings = sizes.beginnings_bytes - 3 * part;
         Memory {
-            bulk: Gates::new(BULK_BEGINNINGS_BYTES, sizes.bulk_bytes, large_bytes),
-            other: Gates::new(OTHER_BEGINNINGS_BYTES, OTHER_BYTES, OTHER_BYTES / 2),
-            decoded: Budget::of_bytes(DECODED_BYTES),
-            members: Budget::of_bytes(MEMBERS_BYTES),
-            bulk_answers: Budget::of_bytes(BULK_ANSWERS_BYTES),
-            answers: AnswerBudget::new(),
-            records: Budget::of_bytes(sizes.records_bytes),
-            unpacking: Unpacking::new(),
+            bulk: Gates::new([bulk_beginnings, part], bulk_bytes, large_bytes),
+            other: Gates::new([part, part], other_bytes, other_bytes / 2),
+            decoded: Budget::of_bytes(sizes.decoded_bytes),
+            members: Budget::of_bytes(sizes.members_bytes),
+            bulk_answers: Budget::of_bytes(sizes.produce_answers_bytes),
+            answers: AnswerBudget::of_bytes(sizes.answers_bytes),
+            records: Budget::of_bytes(sizes.cache_bytes + sizes.fetch_bytes),
+            unpacking: Unpacking::of_bytes(sizes.unpacking_bytes),
         }
     }
 
@@ -165,18 +144,19 @@ impl Others<Kept> for Memory {
 }
 
 impl Gates {
-    /// Budgets for one kind of request: `beginnings_bytes` for frames that are not large; large
+    /// Budgets for one kind of request: memory for beginnings of frames that are not large, and of those that are; large
     /// frames that arrive take at most `large_bytes` of `whole_bytes`.
-    fn new(beginnings_bytes: u64, whole_bytes: u64, large_bytes: u64) -> Self {
+    fn new(beginnings: [u64; 2], whole_bytes: u64, large_bytes: u64) -> Self {
+        let [usual_beginnings, large_beginnings] = beginnings;
         let whole = Budget::of_bytes(whole_bytes);
         Gates {
             usual: Arc::new(Gate {
-                beginnings: Budget::of_bytes(beginnings_bytes),
+                beginnings: Budget::of_bytes(usual_beginnings),
                 share: None,
                 whole: whole.clone(),
             }),
             large: Arc::new(Gate {
-                beginnings: Budget::of_bytes(LARGE_BEGINNINGS_BYTES),
+                beginnings: Budget::of_bytes(large_beginnings),
                 share: Some(Budget::of_bytes(large_bytes)),
                 whole,
             }),

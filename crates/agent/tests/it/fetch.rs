@@ -1,5 +1,6 @@
 //! What consumers are given.
 
+use agent::settings::Budgets;
 use std::time::Duration;
 
 use store::bucket::Op;
@@ -348,8 +349,11 @@ async fn a_missing_file_is_a_loud_error_for_its_range_alone() {
 #[tokio::test]
 async fn slow_readers_of_much_data_do_not_outgrow_their_memory() {
     let small = agent::Settings {
-        fetch_cache_bytes: 1 << 20,
-        fetch_buffer_bytes: 3 << 20,
+        budgets: Budgets {
+            cache_bytes: 1 << 20,
+            fetch_bytes: 3 << 20,
+            ..Budgets::SMALL
+        },
         ..settings()
     };
     let stand = Stand::with(small).await;

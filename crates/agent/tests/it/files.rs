@@ -1,6 +1,7 @@
 //! Files that another agent wrote: what of them is verified before a consumer gets records, and how
 //! often they are read.
 
+use agent::settings::Budgets;
 use bytes::Bytes;
 use meta::command::RegisterAgent;
 use meta::commit::{Batch, CommitFile};
@@ -183,8 +184,11 @@ async fn a_reader_that_is_behind_reads_every_file_once() {
     first.agent.stop().await;
     let small = agent::Settings {
         // Room for some six files of 160 KiB.
-        fetch_cache_bytes: 1 << 20,
-        fetch_buffer_bytes: 1 << 20,
+        budgets: Budgets {
+            cache_bytes: 1 << 20,
+            fetch_bytes: 1 << 20,
+            ..Budgets::SMALL
+        },
         ..settings()
     };
     let second = Stand::over(small, control, bucket).await;

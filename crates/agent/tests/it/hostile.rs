@@ -1,5 +1,6 @@
 //! Bytes that no client should send: the connection ends, the others go on.
 
+use agent::settings::Budgets;
 use std::sync::atomic::Ordering::Relaxed;
 
 use wire::errors::ErrorCode;
@@ -19,7 +20,10 @@ const PACE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Settings with memory for sixteen frames of one MiB.
 fn tight() -> agent::Settings {
     agent::Settings {
-        produce_buffer_bytes: 16 << 20,
+        budgets: Budgets {
+            produce_bytes: 16 << 20,
+            ..Budgets::SMALL
+        },
         ..settings()
     }
 }
@@ -393,8 +397,11 @@ async fn only_produce_may_be_large() {
 #[tokio::test]
 async fn answers_that_nobody_reads_keep_no_memory_from_others() {
     let stand = Stand::with(agent::Settings {
-        fetch_buffer_bytes: 3 << 20,
-        fetch_cache_bytes: 1 << 20,
+        budgets: Budgets {
+            fetch_bytes: 3 << 20,
+            cache_bytes: 1 << 20,
+            ..Budgets::SMALL
+        },
         ..settings()
     })
     .await;

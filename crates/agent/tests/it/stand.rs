@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::settings::{FailPoints, Listener};
+use agent::settings::{Budgets, FailPoints, Listener};
 use agent::{Agent, Settings};
 use rpc::Control;
 use store::bucket::Bucket;
@@ -44,9 +44,7 @@ pub fn settings() -> Settings {
         max_connections: 100,
         max_connections_per_ip: usize::MAX,
         connections_max_idle: Duration::from_secs(60),
-        produce_buffer_bytes: 64 << 20,
-        fetch_buffer_bytes: 32 << 20,
-        fetch_cache_bytes: 32 << 20,
+        budgets: Budgets::SMALL,
         fetch_max_bytes: 16 << 20,
         fetch_sessions_max: 10,
         flush_bytes: 1 << 20,

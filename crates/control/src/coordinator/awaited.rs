@@ -9,9 +9,6 @@ use std::time::Duration;
 /// asks for another.
 pub(super) const AWAITED_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes of memory that all of them may take.
-pub const AWAITED_BYTES_MAX: u64 = 32 << 20;
-
 /// What an id takes beside its length, and its group's: most of it is the memory of a group that
 /// nobody has joined yet.
 const AWAITED_BYTES: u64 = 1_024;
@@ -20,8 +17,10 @@ const AWAITED_BYTES: u64 = 1_024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Serial(u64);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Awaited {
+    /// What all of them may take.
+    bytes_max: u64,
     by_age: BTreeMap<Serial, Given>,
     given: u64,
     bytes: u64,
@@ -34,6 +33,15 @@ pub(super) struct Given {
 }
 
 impl Awaited {
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Awaited {
+            bytes_max,
+            by_age: BTreeMap::new(),
+            given: 0,
+            bytes: 0,
+        }
+    }
+
     /// Bytes of memory that they take.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -61,7 +69,7 @@ impl Awaited {
 
     /// The oldest, if they take more than they may.
     pub(super) fn superfluous(&self) -> Option<&Given> {
-        let is_full = self.bytes > AWAITED_BYTES_MAX;
+        let is_full = self.bytes > self.bytes_max;
         self.by_age.values().next().filter(|_| is_full)
     }
 }

@@ -40,7 +40,7 @@ async fn led() -> (
         bucket,
         settings: journal::node::Settings::alone("c1"),
     };
-    let machine = Machine::new(CLUSTER, state, group_events);
+    let machine = Machine::new(CLUSTER, state, group_events, 16 << 20);
     let (replica, journal) = journal::replica::start(parts, machine);
     let settings = Settings {
         initial_rebalance_delay: Duration::ZERO,
@@ -48,6 +48,7 @@ async fn led() -> (
         session_timeout_max: Duration::from_secs(60),
         members_max: 10,
         bytes_max: u64::MAX,
+        awaited_bytes_max: 32 << 20,
     };
     let mut roles = replica.roles();
     let leads = roles.wait_for(|role| *role == Role::Leader);
@@ -59,7 +60,8 @@ impl Stand {
     async fn new() -> Stand {
         let (settings, (replica, _journal), changed) = led().await;
         let roles = replica.roles();
-        let (client, mut shell) = shell(settings, replica, changed);
+        let requests = Budget::of_bytes(16 << 20);
+        let (client, mut shell) = shell(settings, requests, replica, changed);
         shell.leads = true;
         shell.handle(Event::BecameLeader).await;
         Stand {
@@ -171,7 +173,8 @@ async fn nobody_is_answered_from_a_state_that_is_given_up_before_the_role_says_s
 #[tokio::test]
 async fn a_lead_that_began_before_the_task_is_known() {
     let (settings, (replica, _journal), changed) = led().await;
-    let (client, _task) = start(settings, replica, changed);
+    let requests = Budget::of_bytes(16 << 20);
+    let (client, _task) = start(settings, requests, replica, changed);
     let listed = client.request(GroupRequest::List(Vec::new()));
     let listed = clock::timeout(SOON, listed).await.expect("in time");
     assert_eq!(listed, Ok(GroupReply::List(Ok(Vec::new()))));

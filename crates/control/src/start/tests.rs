@@ -31,7 +31,10 @@ fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
             session_timeout_max: Duration::from_secs(1),
             members_max: 1,
             bytes_max: u64::MAX,
+            awaited_bytes_max: 32 << 20,
         },
+        group_requests_bytes: 16 << 20,
+        notices_bytes: 16 << 20,
         housekeeping_interval: Duration::from_secs(60),
         cluster_configs: Wanted {
             configs: configs.iter().map(owned).collect(),

@@ -103,7 +103,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
     };
     let address = listener.local_addr().unwrap().to_string();
     let served: Arc<dyn Served> = node.clone();
-    let serving = link::serve(listener, cluster.to_owned(), served, security);
+    let serving = link::serve(listener, cluster.to_owned(), served, security, 192 << 20);
     let task = host::task::spawn("node", serving);
     Running {
         node,

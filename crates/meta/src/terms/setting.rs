@@ -22,6 +22,11 @@ pub enum Kind {
         min: i64,
         max: i64,
     },
+    /// A number of bytes within bounds, or 0: the process takes a share of the memory that it has.
+    Share {
+        min: i64,
+        max: i64,
+    },
     /// `true` or `false`.
     Boolean,
     /// A decimal fraction from 0 to 1.
@@ -137,10 +142,17 @@ impl Setting {
             Kind::Boolean => 1,
             Kind::Choice(_) | Kind::Host | Kind::Label { .. } | Kind::Text => 2,
             Kind::Integer { max, .. } if max <= i64::from(i32::MAX) => 3,
-            Kind::Integer { .. } => 5,
+            Kind::Integer { .. } | Kind::Share { .. } => 5,
             Kind::Fraction => 6,
             Kind::Only(..) => 7,
         }
+    }
+
+    fn is_number(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Integer { .. } | Kind::Share { .. } | Kind::Fraction
+        )
     }
 
     /// Whether a value may be set; if not, what is wrong with it.
@@ -151,11 +163,12 @@ impl Setting {
             return Err(format!("{name}: a value has at most {most} bytes"));
         }
         let most = limits.number_bytes_max;
-        if matches!(self.kind, Kind::Integer { .. } | Kind::Fraction) && value.len() > most {
+        if self.is_number() && value.len() > most {
             return Err(format!("{name}: a number has at most {most} bytes"));
         }
         let checked = match self.kind {
             Kind::Integer { min, max } => check_integer(value, min, max),
+            Kind::Share { min, max } => check_share(value, min, max),
             Kind::Boolean if value == "true" || value == "false" => Ok(()),
             Kind::Boolean => Err("must be true or false".to_owned()),
             Kind::Fraction if is_fraction(value) => Ok(()),
@@ -179,6 +192,16 @@ fn check_integer(value: &str, min: i64, max: i64) -> Result<(), String> {
         Ok(number) if number > max => Err(format!("the greatest value is {max}")),
         Ok(_) => Ok(()),
         Err(_) => Err("must be a whole number".to_owned()),
+    }
+}
+
+fn check_share(value: &str, min: i64, max: i64) -> Result<(), String> {
+    match value.trim_ascii().parse::<i64>() {
+        Ok(0) => Ok(()),
+        Ok(number) if number < min => Err(format!(
+            "the least value is {min}, or 0 for a share of memory.bytes"
+        )),
+        _ => check_integer(value, min, max),
     }
 }
 

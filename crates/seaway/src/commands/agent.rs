@@ -5,9 +5,10 @@ use link::process::Role;
 
 use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
+use crate::config::shares::Process;
+use crate::config::{Configured, Sources};
 use crate::listening::{self, listen_all};
 use crate::roles::agent::{self, Plan};
-use crate::settings::Settings;
 
 /// How to run the agent.
 #[derive(clap::Args)]
@@ -24,20 +25,19 @@ pub struct Arguments {
 }
 
 /// Runs until Ctrl-C or SIGTERM.
-pub fn run(arguments: Arguments) -> Result<()> {
-    let listen_at = |settings: &mut Settings| match &arguments.kafka {
-        Some(kafka) => settings.listen_at(kafka),
-        None => Ok(()),
-    };
-    let settings = arguments.common.begin(listen_at)?;
-    block_on(&settings.clone(), serve(arguments, settings))
+pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
+    let common = &arguments.common;
+    let configured = common.begin(sources, Process::Agent, |settings| {
+        sources.listen_at(arguments.kafka.as_ref(), settings)
+    })?;
+    block_on(&configured.settings.clone(), serve(arguments, configured))
 }
 
-async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
-    let kafka = listen_all(settings.listeners()?).await?;
-    let starting = Starting::new(&arguments.common, &settings, Role::Agent).await?;
+async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
+    let kafka = listen_all(configured.settings.listeners()?).await?;
+    let starting = Starting::new(&arguments.common, &configured, Role::Agent).await?;
     let plan = Plan {
-        settings,
+        configured,
         name: arguments.common.name.0,
         bucket: arguments.common.bucket,
         control: arguments.control.iter().map(Address::to_string).collect(),

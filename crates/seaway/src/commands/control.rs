@@ -5,9 +5,10 @@ use link::process::Role;
 
 use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
+use crate::config::shares::Process;
+use crate::config::{Configured, Sources};
 use crate::roles::control::{self, Plan};
 use crate::running::listen;
-use crate::settings::Settings;
 
 /// How to run the control node.
 #[derive(clap::Args)]
@@ -24,12 +25,13 @@ pub struct Arguments {
 }
 
 /// Runs until Ctrl-C or SIGTERM.
-pub fn run(arguments: Arguments) -> Result<()> {
-    let settings = arguments.common.begin(|_| Ok(()))?;
-    block_on(&settings.clone(), serve(arguments, settings))
+pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
+    let common = &arguments.common;
+    let configured = common.begin(sources, Process::Control, |_| Ok(()))?;
+    block_on(&configured.settings.clone(), serve(arguments, configured))
 }
 
-async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
+async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     let is_everywhere = arguments.listen.ip().is_some_and(|ip| ip.is_unspecified());
     if is_everywhere && arguments.advertise.is_none() {
         bail!(
@@ -44,9 +46,9 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
         port,
     });
     let address = advertised.to_string();
-    let starting = Starting::new(&arguments.common, &settings, Role::Control).await?;
+    let starting = Starting::new(&arguments.common, &configured, Role::Control).await?;
     let plan = Plan {
-        settings,
+        configured,
         name: arguments.common.name.0,
         bucket: arguments.common.bucket,
         address: address.clone(),

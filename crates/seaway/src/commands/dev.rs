@@ -6,14 +6,18 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::address::Address;
+use crate::config::shares::family::Counts;
+use crate::config::shares::{MEMORY, Process};
+use crate::config::{Configured, Given, Sources};
 use crate::data_dir::{DataDir, Endpoints};
 use crate::health::Health;
 use crate::listeners::{ADVERTISED_LISTENERS, ADVERTISED_PORT, LISTENERS};
 use crate::listening::{self, listen_all};
+use crate::origin::Origin;
 use crate::output::say;
 use crate::running::{self, Signals, listen};
-use crate::settings::Settings;
-use crate::{cluster, family, http, logging, pages, runtime};
+use crate::settings::{Settings, ZONE};
+use crate::{cluster, family, http, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
@@ -36,9 +40,8 @@ pub struct Arguments {
     /// Address to listen on for health, metrics and status; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     http: Address,
-    /// Change a setting; may be given again. `seaway settings` lists them.
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    given: Given,
     /// Run so many agents, each a process of its own. The first listens at --kafka.
     #[arg(long, value_name = "COUNT", requires = "control", value_parser = clap::value_parser!(u32).range(1..=50))]
     agents: Option<u32>,
@@ -56,56 +59,65 @@ pub struct Arguments {
 }
 
 /// Runs until Ctrl-C or SIGTERM.
-pub fn run(arguments: Arguments) -> Result<()> {
-    let mut settings = Settings::parse(&arguments.set)?;
+pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
+    let limit = host::memory::limit();
     let counts = arguments.control.zip(arguments.agents);
+    let counts = counts.map(|(control, agents)| Counts { agents, control });
+    let process = counts.map_or(Process::Dev, Process::Family);
+    let mut configured = sources.configure(&arguments.given, process, limit)?;
     if counts.is_some() {
-        check_of_several(&settings, &arguments.zones)?;
+        let from = sources.origin_of_flag("zones");
+        check_of_several(&configured.settings, &arguments.zones, &from)?;
     }
-    if let Some(kafka) = &arguments.kafka {
-        settings.listen_at(kafka)?;
-    }
-    logging::start(&settings)?;
-    let runtime = runtime::node(settings.size("num.network.threads"))?;
+    sources.listen_at(arguments.kafka.as_ref(), &mut configured.settings)?;
+    configured.start_log()?;
+    let runtime = runtime::node(configured.settings.size("num.network.threads"))?;
     let result = match counts {
-        None => runtime.block_on(serve(arguments, settings)),
-        Some((control, agents)) => {
-            runtime.block_on(serve_family(arguments, &settings, control, agents))
+        None => runtime.block_on(serve(arguments, configured)),
+        Some(counts) => {
+            let hidden = sources.variables().to_vec();
+            runtime.block_on(serve_family(arguments, configured, counts, hidden))
         }
     };
     runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
 }
 
-/// Refuses settings that processes of their own cannot have in common, before any is started.
-fn check_of_several(settings: &Settings, zones: &[String]) -> Result<()> {
+/// Refuses settings that processes of their own cannot have in common, before any is started; `from` is where the zones are
+/// said.
+pub fn check_of_several(settings: &Settings, zones: &[String], from: &Origin) -> Result<()> {
     if let Some(name) = OF_ONE_AGENT.iter().find(|name| settings.is_changed(name)) {
         bail!(
             "{name} says where one agent is; several listen at --kafka and at free ports beside it"
         );
     }
     for zone in zones {
-        settings.clone().be_in(zone)?;
+        let mut its = settings.clone();
+        its.be_in(zone, from)?;
+        if its.text(ZONE) != zone {
+            let (now, zones) = (its.text(ZONE), zones.join(","));
+            bail!("{ZONE}={now} and --zones {zones}: give one of them");
+        }
     }
     Ok(())
 }
 
-async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
+async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     let mut stop = Signals::new()?;
     let mut directory = DataDir::open(&arguments.data_dir)?;
     directory.withdraw()?;
-    let kafka = listen_all(settings.listeners()?).await?;
+    let kafka = listen_all(configured.settings.listeners()?).await?;
     let http = listen(&arguments.http, "--http").await?;
     let http_url = format!("http://{}", http.local_addr()?);
     let health = Arc::new(Health::default());
-    let pages = pages::all(Arc::clone(&health));
+    let pages = pages::all(Arc::clone(&health), configured.shares.clone());
     let _http = http::serve(http, pages);
     let bucket = match &arguments.bucket {
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),
     };
     let plan = cluster::Plan {
-        settings,
+        configured,
         bucket,
         files: host::process::raise_file_limit(),
         kafka,
@@ -141,9 +153,9 @@ async fn serve(arguments: Arguments, settings: Settings) -> Result<()> {
 /// Runs each part as a process of its own.
 async fn serve_family(
     arguments: Arguments,
-    settings: &Settings,
-    control: u32,
-    agents: u32,
+    configured: Configured,
+    counts: Counts,
+    hidden: Vec<String>,
 ) -> Result<()> {
     let mut stop = Signals::new()?;
     let directory = DataDir::open(&arguments.data_dir)?;
@@ -152,21 +164,36 @@ async fn serve_family(
     let http_url = format!("http://{}", http.local_addr()?);
     let health = Arc::new(Health::default());
     let (actions, requests) = family::actions();
-    let pages = pages::all(Arc::clone(&health));
+    let (agent_bytes, control_bytes) = counts.bytes_of_each(&configured.shares);
+    // Of these, flags tell each what is in force.
+    let by_flags: &[&str] = match arguments.zones.is_empty() {
+        true => &[MEMORY, LISTENERS],
+        false => &[MEMORY, LISTENERS, ZONE],
+    };
+    let kind = |count, bytes: u64| {
+        let mut set = configured.settings.given_but(by_flags);
+        set.push(format!("{MEMORY}={bytes}"));
+        family::Kind { count, set }
+    };
+    let (agents, control) = (
+        kind(counts.agents, agent_bytes),
+        kind(counts.control, control_bytes),
+    );
+    let first = configured.settings.listeners()?.into_iter().next();
+    let first = first.context("there is no listener")?;
+    let pages = pages::all(Arc::clone(&health), configured.shares);
     let _http = http::serve(http, http::Site { pages, actions });
     let bucket = match &arguments.bucket {
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),
     };
-    let first = settings.listeners()?.into_iter().next();
-    let first = first.context("there is no listener")?;
     let plan = family::Plan {
         bucket,
         kafka: first.bind,
-        set: arguments.set,
         zones: arguments.zones,
-        control,
         agents,
+        control,
+        hidden,
         http: http_url,
     };
     family::run(plan, directory, requests, &health, &mut stop).await
@@ -192,7 +219,8 @@ mod tests {
         let refused = |set: &[&str]| {
             let settings = Settings::parse(set).expect("valid settings");
             let zones = ["a".to_owned(), "b".to_owned()];
-            let refused = check_of_several(&settings, &zones);
+            let from = Origin::Flag("--zones".to_owned());
+            let refused = check_of_several(&settings, &zones, &from);
             refused.expect_err("must be refused").to_string()
         };
         for set in [
@@ -205,6 +233,6 @@ mod tests {
         }
         assert!(refused(&["zone=a"]).contains("--zone b"));
         let shared = Settings::parse(&["advertised.host=a", "listener.zones=PLAINTEXT:a"]);
-        check_of_several(&shared.expect("valid"), &[]).expect("each has it");
+        check_of_several(&shared.expect("valid"), &[], &Origin::Default).expect("each has it");
     }
 }

@@ -8,13 +8,15 @@ use host::task::Task;
 use link::process::{Process, Role};
 
 use crate::address::{Address, NodeName};
+use crate::config::{Configured, Given, Sources, shares};
 use crate::data_dir::NodeEndpoints;
 use crate::health::Health;
 use crate::links::Links;
+use crate::origin::Origin;
 use crate::output::say;
 use crate::running::{self, Running, Signals, listen};
 use crate::settings::{self, Settings};
-use crate::{http, links, logging, pages, runtime};
+use crate::{http, links, pages, runtime};
 
 /// Flags of an agent and of a control node.
 #[derive(clap::Args)]
@@ -40,25 +42,32 @@ pub struct Common {
     /// End when the process that has started this one ends.
     #[arg(long, hide = true)]
     pub with_parent: bool,
-    /// Change a setting; may be given again. `seaway settings` lists them.
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub set: Vec<String>,
+    #[command(flatten)]
+    pub given: Given,
 }
 
 impl Common {
-    /// The settings of the process, in which `flags` enters the flags that are its own, with the log that they ask for; and
-    /// the process tied to its parent, if it is to be.
-    pub fn begin(&self, flags: impl FnOnce(&mut Settings) -> Result<()>) -> Result<Settings> {
+    /// What the process is configured with, in which `flags` enters the flags that are its own, and the log that this asks
+    /// for; and the process tied to its parent, if it is to be.
+    pub fn begin(
+        &self,
+        sources: &Sources,
+        process: shares::Process,
+        flags: impl FnOnce(&mut Settings) -> Result<()>,
+    ) -> Result<Configured> {
         if self.with_parent {
             host::process::end_with_parent()?;
         }
-        let mut settings = Settings::parse(&self.set)?;
+        let limit = host::memory::limit();
+        let mut configured = sources.configure(&self.given, process, limit)?;
         if let Some(zone) = &self.zone {
-            settings.be_in(zone)?;
+            configured
+                .settings
+                .be_in(zone, &Origin::Flag("--zone".to_owned()))?;
         }
-        flags(&mut settings)?;
-        logging::start(&settings)?;
-        Ok(settings)
+        flags(&mut configured.settings)?;
+        configured.start_log()?;
+        Ok(configured)
     }
 }
 
@@ -91,7 +100,7 @@ pub struct Starting {
 }
 
 impl Starting {
-    pub async fn new(common: &Common, settings: &Settings, role: Role) -> Result<Self> {
+    pub async fn new(common: &Common, configured: &Configured, role: Role) -> Result<Self> {
         let stop = Signals::new()?;
         let links = common.links.open(Process {
             role,
@@ -101,13 +110,14 @@ impl Starting {
         let endpoints = NodeEndpoints {
             name: common.name.0.clone(),
             role: role.word().to_owned(),
-            zone: settings.text(settings::ZONE).to_owned(),
+            zone: configured.settings.text(settings::ZONE).to_owned(),
             pid: Some(std::process::id()),
             address: String::new(),
             http: format!("http://{}", http.local_addr()?),
             cluster_id: String::new(),
         };
         let health = Arc::new(Health::default());
+        let pages = pages::all(Arc::clone(&health), configured.shares.clone());
         let certificates = match &links {
             Links::Plaintext => None,
             Links::Tls(certificates) => {
@@ -124,7 +134,7 @@ impl Starting {
             stop,
             endpoints,
             file: common.endpoints.clone(),
-            _http: http::serve(http, pages::all(Arc::clone(&health))),
+            _http: http::serve(http, pages),
             health,
         })
     }

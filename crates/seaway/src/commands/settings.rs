@@ -61,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn as_json(spec: &Setting) -> serde_json::Value {
     let allowed = match spec.kind {
         Kind::Integer { min, max } => json!({ "min": min, "max": max }),
+        Kind::Share { min, max } => json!({ "min": min, "max": max, "or": 0 }),
         Kind::Boolean => json!(["true", "false"]),
         Kind::Choice(words) => json!(words),
         Kind::Host => json!("host"),

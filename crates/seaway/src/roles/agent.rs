@@ -14,11 +14,11 @@ use rpc::{Call, Control};
 
 use super::discovery;
 use crate::admission::{self, Admitted, Whose};
+use crate::config::Configured;
 use crate::health::{Health, Parts};
 use crate::links::Links;
 use crate::listening::{self, Sockets, Told, send_away};
 use crate::running::{Broken, Running};
-use crate::settings::Settings;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -27,7 +27,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_mi
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 pub struct Plan {
-    pub settings: Settings,
+    pub configured: Configured,
     pub name: String,
     pub bucket: String,
     /// Addresses of control nodes, beyond those that the bucket tells.
@@ -63,9 +63,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let discovery = host::task::spawn("discovery", async move { match looking.await {} });
         wait_for_leader(&cluster, health).await;
         let is_billed = admitted.bucket.is_remote();
+        let Configured { settings, shares } = &plan.configured;
         let settings = agent::Settings {
             tells_presence: true,
-            ..tuning::agent(&plan.settings, &plan.name, plan.files, is_billed)?
+            ..tuning::agent(settings, shares, &plan.name, plan.files, is_billed)?
         };
         Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings))
     };

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 
 use super::discovery::{self, CONTROL};
 use crate::admission::{self, Admitted, Whose};
+use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
 use crate::links::Links;
 use crate::running::{Broken, Running};
-use crate::settings::Settings;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -36,7 +36,7 @@ const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
 const ANNOUNCE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
 pub struct Plan {
-    pub settings: Settings,
+    pub configured: Configured,
     pub name: String,
     pub bucket: String,
     /// Where agents and other control nodes reach this one, host:port.
@@ -65,8 +65,9 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
     let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
+    let calls_bytes = plan.configured.shares.bytes("calls that arrive");
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
-    let serving = link::serve(plan.listener, cluster_id, served, security);
+    let serving = link::serve(plan.listener, cluster_id, served, security, calls_bytes);
     let mut others = vec![host::task::spawn("link", serving)];
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
@@ -129,7 +130,9 @@ fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
         is_alone: false,
     };
     let is_billed = admitted.bucket.is_remote();
-    tuning::control(&plan.settings, &admitted.cluster_id, &identity, is_billed)
+    let Configured { settings, shares } = &plan.configured;
+    let cluster_id = &admitted.cluster_id;
+    tuning::control(settings, shares, cluster_id, &identity, is_billed)
 }
 
 fn forever(

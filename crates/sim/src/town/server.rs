@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::settings::FailPoints;
+use agent::settings::{Budgets, FailPoints};
 use control::configs::Wanted;
 use host::net::TcpListener;
 use host::rng::Rng;
@@ -96,7 +96,10 @@ impl Plan {
                 session_timeout_max: Duration::from_secs(600),
                 members_max: 100,
                 bytes_max: 1 << 20,
+                awaited_bytes_max: 32 << 20,
             },
+            group_requests_bytes: 16 << 20,
+            notices_bytes: 16 << 20,
             housekeeping_interval: Duration::from_millis(500),
             cluster_configs: Wanted {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
@@ -119,9 +122,12 @@ impl Plan {
             max_connections: 100,
             max_connections_per_ip: 100,
             connections_max_idle: Duration::from_secs(60),
-            produce_buffer_bytes: 1 << 20,
-            fetch_buffer_bytes: 1 << 20,
-            fetch_cache_bytes: self.fetch_cache_bytes,
+            budgets: Budgets {
+                produce_bytes: 1 << 20,
+                fetch_bytes: 1 << 20,
+                cache_bytes: self.fetch_cache_bytes,
+                ..Budgets::SMALL
+            },
             fetch_max_bytes: 1 << 20,
             fetch_sessions_max: 10,
             bucket_reserve_bytes: 0,

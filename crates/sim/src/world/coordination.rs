@@ -100,5 +100,6 @@ fn settings() -> Settings {
         session_timeout_max: Duration::from_secs(600),
         members_max: 100,
         bytes_max: u64::MAX,
+        awaited_bytes_max: 32 << 20,
     }
 }

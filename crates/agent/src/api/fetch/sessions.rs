@@ -16,8 +16,6 @@ use crate::data::fetch::hub::Watch;
 use crate::data::fetch::item::Slot;
 use crate::data::fetch::items::Items;
 
-/// Memory for all sessions: those of 17 consumers of 10,000 partitions each.
-const SESSIONS_BYTES: u64 = 64 << 20;
 /// A session that was not used for this long may be dropped for a new one (Kafka's
 /// min.incremental.fetch.session.eviction.ms).
 const IDLE: Duration = Duration::from_secs(120);
@@ -35,6 +33,8 @@ pub(crate) struct Session {
 /// The sessions of an agent.
 pub(crate) struct Sessions {
     slots: usize,
+    /// What all of them may take.
+    bytes_max: u64,
     kept: Mutex<Kept>,
 }
 
@@ -71,10 +71,12 @@ pub(super) struct Ticket<'a> {
 }
 
 impl Sessions {
-    /// No sessions yet, and room for `slots` of them.
-    pub(crate) fn new(slots: usize) -> Self {
+    /// No sessions yet, and room for `slots` of them. Some 384 bytes a partition are counted: 17 consumers of 10,000
+    /// partitions each fit into 64 MiB.
+    pub(crate) fn new(slots: usize, bytes_max: u64) -> Self {
         Sessions {
             slots,
+            bytes_max,
             kept: Mutex::default(),
         }
     }
@@ -136,7 +138,7 @@ impl Sessions {
     fn make_room(&self, bytes: u64, now: Instant) -> Option<i32> {
         loop {
             let mut kept = self.kept();
-            if kept.sessions.len() < self.slots && kept.bytes + bytes <= SESSIONS_BYTES {
+            if kept.sessions.len() < self.slots && kept.bytes + bytes <= self.bytes_max {
                 return std::iter::repeat_with(any_id).find(|id| !kept.sessions.contains_key(id));
             }
             let idle = |state: &State| state.session.is_some() && now.since(state.used_at) >= IDLE;
@@ -194,7 +196,7 @@ impl Ticket<'_> {
             return 0;
         };
         let all_bytes = all_bytes - state.bytes + bytes;
-        if all_bytes > SESSIONS_BYTES {
+        if all_bytes > self.sessions.bytes_max {
             return 0;
         }
         state.used_at = now;

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 
-/// Memory for answers. Most have some hundred bytes; the largest, all topics in one, has some MiB.
-const ANSWERS_BYTES: u64 = 32 << 20;
 /// All API numbers are below this.
 const APIS: usize = 128;
 /// A smaller answer lowers the expected size by a 64th: one huge answer fades, a few small ones do not hide it.
@@ -22,9 +20,10 @@ pub(crate) struct AnswerBudget {
 }
 
 impl AnswerBudget {
-    pub(crate) fn new() -> Self {
+    /// Most answers have some hundred bytes; the largest, all topics in one, has some MiB.
+    pub(crate) fn of_bytes(bytes: u64) -> Self {
         AnswerBudget {
-            budget: Budget::of_bytes(ANSWERS_BYTES),
+            budget: Budget::of_bytes(bytes),
             expected: [const { AtomicU64::new(0) }; APIS],
         }
     }
@@ -83,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_expected_to_be_as_large_as_the_last_ones() {
-        let answers = AnswerBudget::new();
+        let answers = AnswerBudget::of_bytes(32 << 20);
         let held = answers.expect(3).now_or_never().unwrap();
         assert_eq!(held.bytes(), 1024);
         let first = answers.settle(3, 20 << 20, Some(held));

@@ -8,7 +8,7 @@ const MIB: usize = 1 << 20;
 const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 fn gates() -> Gates {
-    Gates::new(16 << 20, 64 << 20, 32 << 20)
+    Gates::new([16 << 20, 4 << 20], 64 << 20, 32 << 20)
 }
 
 fn ask(step: Step, bytes: usize) -> Ask {
@@ -74,11 +74,7 @@ fn who_waits_for_the_share_of_large_frames_hurries_these_alone() {
 
 #[test]
 fn who_waits_for_a_beginning_is_one_who_wants_memory() {
-    let memory = Memory::new(&Sizes {
-        bulk_bytes: 64 << 20,
-        bulk_frame_bytes_max: 32 << 20,
-        records_bytes: 64 << 20,
-    });
+    let memory = Memory::new(&Budgets::SMALL, 32 << 20);
     for bytes in [MIB, 4 * MIB] {
         let gate = memory.gate(Kind::Other, bytes);
         let mut beginnings = Vec::new();

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use host::budget::{Budget, Held};
 
-/// Memory for decompressing, over all connections: the largest window of any codec.
-const UNPACKING_BYTES: u64 = 128 << 20;
+/// What a second attempt takes at most: the largest window of any codec.
+const WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// What a first attempt takes.
 const LITTLE_BYTES: u64 = 16 << 20;
+/// All decompressed bytes of an attempt with all memory, kept or not.
+const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
 /// The bounds of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +31,29 @@ pub(crate) const LITTLE: Room = Room {
     unpacked_bytes: 64 << 20,
     output_bytes: 4 << 20,
 };
-/// All memory: the largest window, of which no more is used than comes out, or output for more than
-/// two requests of the usual size.
-const ALL: Room = Room {
-    window_bytes: 128 << 20,
-    unpacked_bytes: 256 << 20,
-    output_bytes: 64 << 20,
-};
-
 pub(crate) struct Unpacking {
     budget: Budget,
+    /// What a second attempt takes.
+    all_bytes: u64,
 }
 
 impl Unpacking {
-    pub(crate) fn new() -> Self {
+    /// Memory for decompressing, over all connections.
+    pub(crate) fn of_bytes(bytes: u64) -> Self {
         Unpacking {
-            budget: Budget::of_bytes(UNPACKING_BYTES),
+            budget: Budget::of_bytes(bytes),
+            all_bytes: bytes.min(WINDOW_BYTES_MAX),
+        }
+    }
+
+    /// The bounds of a second attempt: as large a window, of which no more is used than comes out, or output for half of
+    /// it, which at most is more than two requests of the usual size.
+    fn all(&self) -> Room {
+        let window_bytes = usize::try_from(self.all_bytes).unwrap_or(usize::MAX);
+        Room {
+            window_bytes,
+            unpacked_bytes: UNPACKED_BYTES_MAX,
+            output_bytes: window_bytes / 2,
         }
     }
 
@@ -67,8 +76,9 @@ impl Unpacking {
             return (done, held);
         }
         drop(held);
-        let held = self.budget.hold(UNPACKING_BYTES).await;
-        (host::task::spawn_blocking(move || work(ALL)).await, held)
+        let held = self.budget.hold(self.all_bytes).await;
+        let all = self.all();
+        (host::task::spawn_blocking(move || work(all)).await, held)
     }
 }
 
@@ -80,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_little_is_enough_for_is_done_once() {
-        let unpacking = Unpacking::new();
+        let unpacking = Unpacking::of_bytes(WINDOW_BYTES_MAX);
         let (done, held) = unpacking.run(Ok::<_, ()>).await;
         assert_eq!(done, Ok(LITTLE));
         assert_eq!(held.bytes(), LITTLE_BYTES);
@@ -88,13 +98,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_fails_with_little_is_done_again_alone() {
-        let unpacking = Unpacking::new();
+        let unpacking = Unpacking::of_bytes(WINDOW_BYTES_MAX);
+        let all = unpacking.all();
         let others = unpacking.budget.hold(LITTLE_BYTES).await;
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
         let work = move |room: Room| {
             counted.fetch_add(1, Relaxed);
-            if room == ALL { Ok(()) } else { Err(()) }
+            if room == all { Ok(()) } else { Err(()) }
         };
         let free_others = async {
             while runs.load(Relaxed) == 0 {
@@ -104,6 +115,21 @@ mod tests {
         };
         let ((done, held), ()) = tokio::join!(unpacking.run(work), free_others);
         assert_eq!((done, runs.load(Relaxed)), (Ok(()), 2));
-        assert_eq!(held.bytes(), UNPACKING_BYTES);
+        assert_eq!(held.bytes(), WINDOW_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_second_attempt_takes_no_more_than_there_is_and_never_more_than_the_largest_window() {
+        for (bytes, window_bytes, output_bytes) in [
+            (32 << 20, 32 << 20, 16 << 20),
+            (128 << 20, 128 << 20, 64 << 20),
+            (256 << 20, 128 << 20, 64 << 20),
+        ] {
+            let all = Unpacking::of_bytes(bytes).all();
+            assert_eq!(
+                (all.window_bytes, all.output_bytes),
+                (window_bytes, output_bytes)
+            );
+        }
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Rig {
     tickets: u64,
 }
 
+pub(super) const AWAITED_BYTES_MAX: u64 = 32 << 20;
+
 pub(super) fn settings() -> Settings {
     Settings {
         initial_rebalance_delay: DELAY,
@@ -70,6 +72,7 @@ pub(super) fn settings() -> Settings {
         session_timeout_max: Duration::from_secs(1_800),
         members_max: 100,
         bytes_max: u64::MAX,
+        awaited_bytes_max: AWAITED_BYTES_MAX,
     }
 }
 

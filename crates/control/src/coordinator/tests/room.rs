@@ -8,7 +8,7 @@ use rpc::group::{
 };
 
 use super::rig::{Rig, back, modern, new, settings};
-use crate::coordinator::{AWAITED_BYTES_MAX, Settings};
+use crate::coordinator::Settings;
 
 fn rig(bytes_max: u64) -> Rig {
     Rig::with(Settings {
@@ -155,7 +155,7 @@ fn ids_that_are_awaited_take_no_room_from_groups_and_the_oldest_are_given_up() {
         join.group = group_of(number);
         let asked = rig.join(join);
         assert_eq!(rig.joined(asked), Err(GroupError::MemberIdRequired));
-        assert!(rig.coordinator.awaited_bytes() <= AWAITED_BYTES_MAX);
+        assert!(rig.coordinator.awaited_bytes() <= super::rig::AWAITED_BYTES_MAX);
     }
     let come_back = |number: usize| JoinGroup {
         group: group_of(number),
