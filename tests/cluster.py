@@ -60,7 +60,9 @@ class Process:
         return self.page("/readyz")[0] == 200
 
     def status(self):
-        return json.loads(self.page("/status.json")[1])
+        """What its status page says; nothing if it gives no answer."""
+        code, text = self.page("/status.json")
+        return json.loads(text) if code == 200 else {}
 
 
 def certs(*arguments):

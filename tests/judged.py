@@ -153,7 +153,7 @@ class Sender(Client):
             self.send()
         self.producer.poll(self.random.random() * 0.05)
         deadline = patience.now_s() + 60
-        while len(self.producer) > 200 and patience.now_s() < deadline and not self.broken:
+        while len(self.producer) > 200 and patience.now_s() < deadline and not self.broken and not self.stopping.is_set():
             self.producer.poll(0.05)
         if self.broken:
             self.drop()
@@ -197,7 +197,7 @@ class Sender(Client):
         self.producer.flush(2)
 
     def finish(self):
-        if self.producer.flush(40):
+        if self.producer.flush(patience.wall_s(40)):
             raise AssertionError(f"{len(self.producer)} records of {self.process} neither acknowledged nor failed after 40 s")
 
 
@@ -382,7 +382,7 @@ class Judged:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         topics = [NewTopic(topic, PARTITIONS, 1) for topic in sorted({topic for topic, _ in KEYS})]
         for future in admin.create_topics(topics).values():
-            future.result(30)
+            future.result(patience.wall_s(30))
         deadline = patience.now_s() + 15
         while True:
             try:
@@ -415,7 +415,7 @@ class Judged:
         for client in clients:
             client.stopping.set()
         for client in clients:
-            client.join(60)
+            client.join(patience.wall_s(60))
             if client.is_alive():
                 raise AssertionError(f"client {client.process} does not end")
         self.look_after_clients()
@@ -446,7 +446,7 @@ class Judged:
         process = self.history.process("g")
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": GROUP, "log_level": 0})
         self.history.write(process, "invoke", "committed", {"group": GROUP, "keys": [key_name(*key) for key in KEYS]}, 1)
-        entries = consumer.committed([TopicPartition(*key) for key in KEYS], timeout=20)
+        entries = consumer.committed([TopicPartition(*key) for key in KEYS], timeout=patience.wall_s(20))
         offsets = {key_name(entry.topic, entry.partition): entry.offset if entry.offset >= 0 else None for entry in entries}
         self.history.write(process, "ok", "committed", {"group": GROUP, "offsets": offsets}, 1)
         consumer.close()

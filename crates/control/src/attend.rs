@@ -1,5 +1,5 @@
-//! The shell around [`crate::presence`]: agents keep a call open at the leader, and those that are gone are fenced. It decides
-//! nothing.
+//! The shell around [`crate::presence`]: agents keep a call open at the leader, those that are gone are fenced, and names that
+//! are taken refused. It decides nothing of who is there.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -12,15 +12,14 @@ use rpc::Error;
 
 use crate::attendance::Attendance;
 use crate::node::Node;
+use crate::presence::IsHere;
 
 /// How long an agent's call is kept open.
 const HOLD: Duration = Duration::from_secs(2);
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// An agent that has called again after so long, while its name was asked for, is there.
-const PROOF_OF_LIFE: Duration = Duration::from_millis(2_500);
-/// How often that is looked at.
-const PROOF_EVERY: Duration = Duration::from_millis(50);
+/// How often the leader looks whether a process is there whose name another asks for.
+const NAMESAKE_EVERY: Duration = Duration::from_millis(50);
 /// The same while an agent is lost, whose address is tried each time; and how long such a try may take.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 
@@ -70,35 +69,42 @@ impl Node {
 }
 
 impl Node {
-    /// Refuses to register an agent whose name another process has that is there; one that is not is waited for no longer than
-    /// it takes to know. Else two processes of one name would fence each other for ever in turn.
+    /// Refuses to register an agent whose name another process has that is there; else two of one name would fence each other
+    /// for ever in turn. One that listens where the other did shows that the other has ended.
     pub(crate) async fn refuse_namesake(&self, registration: &RegisterAgent) -> Result<(), Error> {
         let Some(attendance) = &self.attendance else {
             return Ok(());
         };
-        let until = host::clock::now() + PROOF_OF_LIFE;
+        let asked_at = host::clock::now();
         loop {
             let namesake = self.with_state(|state| {
                 let mut agents = state.agents();
-                let found = agents.find(|agent| agent.name == registration.name)?;
-                let first = found.listeners.values().next();
-                let address = first.map(|at| format!("{}:{}", at.host, at.port));
-                Some((found.incarnation, address.unwrap_or_default()))
+                agents
+                    .find(|agent| agent.name == registration.name)
+                    .map(|agent| (agent.incarnation, agent.listeners.clone()))
             });
-            let now = host::clock::now();
-            let is_here = |incarnation| attendance.lock().is_here(now, incarnation);
-            let Some((_, address)) = namesake.filter(|(incarnation, _)| is_here(*incarnation))
-            else {
+            let Some((incarnation, listeners)) = namesake else {
                 return Ok(());
             };
-            if now >= until {
-                let name = &registration.name;
-                let reason = format!(
-                    "an agent named {name} runs already, at {address}: stop it, or give this one another name with --name"
-                );
-                return Err(Error::Refused { reason });
+            let now = host::clock::now();
+            let is_here = match listeners == registration.listeners {
+                true => IsHere::No,
+                false => attendance.lock().is_here(now, incarnation, asked_at),
+            };
+            match is_here {
+                IsHere::No => return Ok(()),
+                IsHere::NotKnownYet => host::clock::sleep(NAMESAKE_EVERY).await,
+                IsHere::Yes => {
+                    let name = &registration.name;
+                    let at = listeners.values().next();
+                    let at = at.map(|at| format!(", at {}:{}", at.host, at.port));
+                    let at = at.unwrap_or_default();
+                    let reason = format!(
+                        "an agent named {name} runs already{at}: stop it, or give this one another name with --name"
+                    );
+                    return Err(Error::Refused { reason });
+                }
             }
-            host::clock::sleep(PROOF_EVERY).await;
         }
     }
 }

@@ -13,6 +13,17 @@ use meta::ids::Incarnation;
 /// A node that looks this late has slept: whatever it has missed meanwhile, it has not listened.
 const SLEPT: Duration = Duration::from_secs(1);
 
+/// An agent that is there calls within so long: each call is answered after two seconds, and called again.
+const CALLS_WITHIN: Duration = Duration::from_secs(4);
+
+/// Whether a process is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsHere {
+    Yes,
+    No,
+    NotKnownYet,
+}
+
 /// How long agents may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -27,6 +38,8 @@ struct Heard {
     /// Calls that it keeps open.
     open: u32,
     at: Instant,
+    /// When it called last.
+    called_at: Instant,
     is_lost: bool,
     /// Since it is lost, nobody listens at its address.
     is_refused: bool,
@@ -57,11 +70,13 @@ impl Presence {
         let heard = self.heard.entry(incarnation).or_insert(Heard {
             open: 0,
             at: now,
+            called_at: now,
             is_lost: false,
             is_refused: false,
         });
         heard.open += 1;
         heard.at = now;
+        heard.called_at = now;
         heard.is_lost = false;
         heard.is_refused = false;
     }
@@ -85,12 +100,15 @@ impl Presence {
         }
     }
 
-    /// Whether an agent keeps a call open, or was just answered one.
-    pub fn is_here(&self, now: Instant, incarnation: Incarnation) -> bool {
-        self.heard.get(&incarnation).is_some_and(|heard| {
-            let calls_again = !heard.is_lost && now.since(heard.at) < self.settings.lost_for;
-            heard.open > 0 || calls_again
-        })
+    /// Whether an incarnation is there whose name another process asked for at `asked_at`: it is if it has called since. Whoever
+    /// is there does within [`CALLS_WITHIN`]; one whose connection is lost is fenced sooner if it is gone.
+    pub fn is_here(&self, now: Instant, incarnation: Incarnation, asked_at: Instant) -> IsHere {
+        let heard = self.heard.get(&incarnation);
+        match heard {
+            Some(heard) if heard.called_at > asked_at => IsHere::Yes,
+            _ if now.since(asked_at) >= CALLS_WITHIN => IsHere::No,
+            _ => IsHere::NotKnownYet,
+        }
     }
 
     /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their address.
@@ -204,11 +222,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(30_000), [(TWO, 10_000)].into());
-        assert!(bench.presence.is_here(bench.now, ONE));
         bench.presence.answered(bench.now, ONE);
-        assert!(bench.presence.is_here(bench.now, ONE), "it calls again");
-        let later = bench.now + SETTINGS.lost_for;
-        assert!(!bench.presence.is_here(later, ONE));
         assert_eq!(bench.listen(9_900), [(TWO, 100)].into());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(20_000).get(&ONE), None);
@@ -220,11 +234,28 @@ mod tests {
         for incarnation in [ONE, TWO] {
             bench.presence.calls(bench.now, incarnation);
             bench.presence.lost(bench.now, incarnation);
-            assert!(!bench.presence.is_here(bench.now, incarnation));
         }
         assert_eq!(bench.listen(200), BTreeMap::new());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(1_000), [(TWO, 100)].into());
+    }
+
+    #[test]
+    fn who_calls_after_its_name_was_asked_for_is_there() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        let asked_at = bench.now;
+        let is_here = |bench: &Bench, of| bench.presence.is_here(bench.now, of, asked_at);
+        assert_eq!(is_here(&bench, ONE), IsHere::NotKnownYet);
+        bench.listen(2_000);
+        bench.presence.answered(bench.now, ONE);
+        bench.listen(1_900);
+        assert_eq!(is_here(&bench, ONE), IsHere::NotKnownYet);
+        assert_eq!(is_here(&bench, TWO), IsHere::NotKnownYet, "it never called");
+        bench.presence.calls(bench.now, ONE);
+        bench.listen(100);
+        assert_eq!(is_here(&bench, ONE), IsHere::Yes);
+        assert_eq!(is_here(&bench, TWO), IsHere::No);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use host::backoff::{Backoff, Pauses};
 use hyper::header::{HeaderMap, InvalidHeaderValue};
+use meta::command::Command;
 use meta::level::{Level, Levels};
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
@@ -144,6 +145,11 @@ fn manner(call: &Call) -> Manner {
             ..of_leader
         },
         Call::Present { .. } => Manner {
+            is_quick: false,
+            ..of_leader
+        },
+        // The leader may have to find out first whether another process of the name is there.
+        Call::Propose(command) if matches!(**command, Command::RegisterAgent(_)) => Manner {
             is_quick: false,
             ..of_leader
         },

@@ -12,7 +12,12 @@ use crate::settings;
 const PREFIX: &str = "SEAWAY_";
 
 /// Variables of our prefix that are neither settings nor flags: what tests of crashes and the tests' tools go by.
-const OTHERS: [&str; 3] = ["SEAWAY_FAILPOINTS", "SEAWAY_TOOLS", "SEAWAY_VERSITYGW"];
+const OTHERS: [&str; 4] = [
+    "SEAWAY_FAILPOINTS",
+    "SEAWAY_S3_SERVER",
+    "SEAWAY_TOOLS",
+    "SEAWAY_VERSITYGW",
+];
 
 /// The variable that gives a value to a setting or a flag.
 pub fn variable(name: &str) -> String {

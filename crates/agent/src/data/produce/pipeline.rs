@@ -28,6 +28,8 @@ use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
 /// The pauses between attempts to register: another process may lead the journal for a while.
+/// The pause after registering was refused, because another process has the name for instance.
+const REFUSED: Duration = Duration::from_secs(10);
 const REGISTER: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 /// The pause before the first attempt to register again grows with each time that the agent was
 /// fenced: two live agents of one name would otherwise fence each other in turns without end.
@@ -316,6 +318,10 @@ async fn register<M>(parts: Arc<Parts>, pause: Duration) -> Event<Ticket, M> {
     loop {
         match parts.control.register(registration.clone()).await {
             Ok(registered) => return Event::Registered(registered.incarnation),
+            Err(error @ rpc::Error::Refused { .. }) => {
+                tracing::warn!(%error, "registering was refused; it is tried again");
+                host::clock::sleep(REFUSED).await;
+            }
             Err(error) if pauses.is_first() => {
                 tracing::warn!(%error, "registering failed; it is tried again until it succeeds");
             }
