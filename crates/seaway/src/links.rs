@@ -203,7 +203,8 @@ impl Certificates {
             let mut seen = self.seen();
             let is_settled = seen.last == read;
             seen.last.clone_from(&read);
-            if !is_settled || seen.judged == read {
+            // What does not hold yet may hold now.
+            if !is_settled || seen.judged == read && seen.obstacle.is_none() {
                 return;
             }
         }
