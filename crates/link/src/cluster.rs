@@ -16,7 +16,7 @@ use meta::command::Command;
 use meta::level::{Level, Levels};
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
-use rpc::{Answer, Call, Control, Error, Position, encoding};
+use rpc::{Answer, Call, Control, Error, Position, Return, encoding};
 use tokio::sync::Notify;
 
 use crate::attempt::{Attempt, Effect, Event, Manner};
@@ -234,6 +234,13 @@ impl Inner {
         };
         self.level.fetch_max(level, Relaxed);
         match encoding::decode_answer(bytes) {
+            // Its coordinator ended with its lead. The client's coordinator is the agent, which has not moved.
+            Ok(Ok(Answer {
+                value: Return::Group(reply),
+                ..
+            })) if reply.is_of_no_coordinator() => {
+                Event::Answered(node, Err(Error::NotLeader { leader: None }))
+            }
             Ok(outcome) => Event::Answered(node, outcome),
             Err(malformed) => Event::Broken(node, format!("an answer that is none: {malformed}")),
         }

@@ -48,6 +48,29 @@ pub enum GroupReply {
     List(Result<Vec<ListedGroup>, GroupError>),
 }
 
+impl GroupReply {
+    /// True if the node that gave it leads no more, and the request can be repeated at the one that does. Commits are not
+    /// among them: a repeat might overwrite what was committed since.
+    pub fn is_of_no_coordinator(&self) -> bool {
+        let is_so = |error: &GroupError| *error == GroupError::NotCoordinator;
+        match self {
+            GroupReply::Join(Err(refusal)) => is_so(&refusal.error),
+            GroupReply::Sync(Err(error))
+            | GroupReply::Heartbeat(Err(error))
+            | GroupReply::Leave(Err(error))
+            | GroupReply::Describe(Err(error))
+            | GroupReply::List(Err(error)) => is_so(error),
+            GroupReply::Fetch(groups) => {
+                let mut refused = groups
+                    .iter()
+                    .filter_map(|group| group.topics.as_ref().err());
+                refused.any(is_so)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why the coordinator refuses, each with the meaning of Kafka's error of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupError {

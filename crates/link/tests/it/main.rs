@@ -6,7 +6,7 @@ mod tls;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use link::process::{Process, Role};
 use link::{Caller, Cluster, Found};
 use meta::ids::PartitionId;
 use meta::level::{Level, Levels};
+use rpc::group::{FetchGroup, GroupError, GroupReply, GroupRequest};
 use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served};
 use tokio::sync::broadcast;
@@ -26,6 +27,8 @@ const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 /// A control node that names another as the leader, or leads itself.
 struct Node {
     leader: Mutex<Option<String>>,
+    /// It led when requests of groups came, and leads no more when it answers them.
+    leads_no_more: AtomicBool,
     calls: AtomicUsize,
     /// Calls for bounds are not answered; how many wait.
     waiting: Arc<AtomicUsize>,
@@ -49,6 +52,12 @@ impl Control for Node {
             self.waiting.fetch_add(1, SeqCst);
             let _waits = Waits(Arc::clone(&self.waiting));
             std::future::pending::<()>().await;
+        }
+        let led_until_now = self.leads_no_more.load(SeqCst);
+        if led_until_now && let Call::Group(_) = call {
+            let value = Return::Group(GroupReply::Heartbeat(Err(GroupError::NotCoordinator)));
+            let at = Position(6);
+            return Ok(Answer { at, value });
         }
         if let Some(address) = self.leader.lock().unwrap().clone() {
             let leader = Some(Leader {
@@ -90,6 +99,7 @@ struct Running {
 async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Running {
     let node = Arc::new(Node {
         leader: Mutex::default(),
+        leads_no_more: AtomicBool::new(false),
         calls: AtomicUsize::new(0),
         waiting: Arc::default(),
         told: broadcast::channel(100).0,
@@ -159,6 +169,20 @@ async fn a_call_is_answered_and_a_redirect_followed_and_remembered() {
     }
     let calls = [&one, &two].map(|node| node.node.calls.load(SeqCst));
     assert_eq!(calls, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_request_of_a_group_that_meets_the_end_of_a_lead_is_asked_of_the_next_leader() {
+    let (one, two) = (serve(CLUSTER).await, serve(CLUSTER).await);
+    one.node.leads_no_more.store(true, SeqCst);
+    let (cluster, _found) = cluster(&[&one.address, &two.address]);
+    let group = FetchGroup {
+        group: "g".to_owned(),
+        topics: None,
+    };
+    let call = Call::Group(GroupRequest::Fetch(vec![group]));
+    assert_eq!(cluster.call(call).await.unwrap().at, Position(7));
+    assert_eq!(one.node.calls.load(SeqCst), 1);
 }
 
 #[tokio::test]
