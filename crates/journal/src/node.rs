@@ -23,6 +23,7 @@ mod claiming;
 mod context;
 mod flight;
 mod following;
+mod horizon;
 mod leading;
 mod loading;
 mod quarantining;
@@ -96,6 +97,8 @@ pub enum Purpose {
     /// Checking that the journal holds the entry at which a snapshot was cut.
     Verify,
     Follow,
+    /// Looking for a free slot ahead of those that are read.
+    Horizon,
     /// Leading: a take, and the floor after the claim.
     Lead,
     /// Checking that nobody else has taken the lead.

@@ -32,6 +32,8 @@ pub enum Rule {
     LeadFromFirstAttempt,
     /// A barrier passes with an entry whose append began after the barrier arrived.
     BarrierBeforeAppend,
+    /// A follower confirms by a slot found free only once it has read every slot before that.
+    HorizonIsReached,
     StampsGrow,
     /// What cannot be read at a start is asked for again, and ends nothing.
     StartsAreRepeated,
@@ -48,7 +50,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 20] = [
+    pub const ALL: [Rule; 21] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -62,6 +64,7 @@ impl Rule {
         Rule::KnownInOrder,
         Rule::LeadFromFirstAttempt,
         Rule::BarrierBeforeAppend,
+        Rule::HorizonIsReached,
         Rule::StampsGrow,
         Rule::StartsAreRepeated,
         Rule::QuarantineRebuilds,

@@ -7,6 +7,7 @@ use host::clock::Instant;
 
 use super::accept::look_over;
 use super::context::{Cx, Lasting, Question, Request};
+use super::horizon::{FreeSlot, Horizon};
 use super::{Event, ProposeError, Purpose, Refusal, Run, Slot, State, Takeover, Taking, Ticket};
 use crate::engine::{self, End};
 use crate::entry::{EntryId, Position};
@@ -27,6 +28,8 @@ pub(super) struct Following {
     /// The pause before the next look for new entries.
     poll: Duration,
     stage: Stage,
+    /// A free slot ahead, for when this node never finds the next one free.
+    horizon: Horizon,
     /// Callers that asked for a confirmation after the current look began, with the time.
     asked: Vec<(Instant, Ticket)>,
     /// Callers that asked before it began.
@@ -37,9 +40,15 @@ enum Stage {
     /// Waits until this time for the next look.
     Pausing(Instant),
     Looking(Question),
-    /// Reads the floor, to learn whether doubtful slots lie below it, or the free slot after the
-    /// last one; the look began at this time.
-    Flooring(Question, Vec<Slot>, Instant),
+    /// Reads the floor, to learn whether what was found lies below it.
+    Flooring(Question, Found),
+}
+
+/// What was found, and counts if the floor is not above it.
+enum Found {
+    Doubtful(Vec<Slot>),
+    /// A free slot, with every slot before it read.
+    Free(FreeSlot),
 }
 
 impl Following {
@@ -52,7 +61,7 @@ impl Following {
     /// Goes on with slots that were read already.
     pub(super) fn with(cx: &mut Cx<'_>, slots: Vec<Slot>) -> Self {
         let mut following = Following::quiet(cx);
-        following.ask_floor(cx, slots, cx.now.boot);
+        following.ask_floor(cx, Found::Doubtful(slots));
         following
     }
 
@@ -73,6 +82,7 @@ impl Following {
             sought: None,
             poll,
             stage: Stage::Pausing(cx.now.boot),
+            horizon: Horizon::unknown(),
             asked: Vec::new(),
             served: Vec::new(),
         }
@@ -98,6 +108,9 @@ impl Following {
         match (event, &mut self.stage) {
             (Event::Scanned(ask, run), Stage::Looking(question)) if question.is(ask) => {
                 return self.looked(cx, run);
+            }
+            (Event::Scanned(ask, run), _) if ask.purpose == Purpose::Horizon => {
+                self.horizon.seen(ask, &run);
             }
             (Event::FloorRead(ask, floor), Stage::Flooring(question, ..)) if question.is(ask) => {
                 match floor {
@@ -154,10 +167,10 @@ impl Following {
         self.stage = Stage::Looking(Question::ask(cx, Purpose::Follow, request));
     }
 
-    fn ask_floor(&mut self, cx: &mut Cx<'_>, doubtful: Vec<Slot>, looked_at: Instant) {
+    fn ask_floor(&mut self, cx: &mut Cx<'_>, found: Found) {
         let end = cx.lasting.chain.next();
         let question = Question::ask(cx, Purpose::Follow, Request::Floor { end });
-        self.stage = Stage::Flooring(question, doubtful, looked_at);
+        self.stage = Stage::Flooring(question, found);
     }
 
     /// Accepts slots that are beyond doubt; reads the floor if others are among them.
@@ -165,19 +178,19 @@ impl Following {
         let Stage::Looking(question) = &mut self.stage else {
             return State::Following(self);
         };
-        let looked_at = question.asked_at;
+        let at = question.asked_at;
         if run.slots.is_empty() {
             match run.end {
                 End::Undecided(_) => question.failed(cx),
                 End::More => self.look(cx),
-                End::Free => self.at_the_end(cx, looked_at),
+                End::Free => self.at_the_end(cx, at),
             }
             return State::Following(self);
         }
         match look_over(&mut cx.lasting.chain.clone(), &run.slots) {
             Err(stop) => return State::Following(self).stop(cx, stop),
             Ok(outlook) if outlook.is_doubtful && cx.lasting.rules.hold(Rule::ReaderReadsFloor) => {
-                self.ask_floor(cx, run.slots, looked_at);
+                self.ask_floor(cx, Found::Doubtful(run.slots));
             }
             Ok(_) => return self.accept(cx, &run.slots),
         }
@@ -199,24 +212,38 @@ impl Following {
         }
         self.grew_at = cx.now.boot;
         self.poll = cx.lasting.settings.poll_min;
-        self.look(cx);
+        match self.horizon.reached(cx) {
+            Some(free) => self.ask_floor(cx, Found::Free(free)),
+            None => self.look_on(cx),
+        }
         State::Following(self)
+    }
+
+    /// Looks for more after slots were found: while the journal grows, the next slot may never be found free.
+    fn look_on(&mut self, cx: &mut Cx<'_>) {
+        if self.wants_confirmation(cx) || !self.asked.is_empty() {
+            self.horizon.seek(cx);
+        }
+        self.look(cx);
     }
 
     /// The next slot looks free, but it may have been trimmed. The floor is read now and then, and
     /// before a claim, which would be useless in a trimmed slot.
-    fn at_the_end(&mut self, cx: &mut Cx<'_>, looked_at: Instant) {
-        let unsure = cx
-            .lasting
-            .confirmed_at
-            .is_none_or(|at| cx.now.boot.since(at) >= CONFIRM_EVERY);
-        if unsure || !self.served.is_empty() || self.may_take(cx) {
-            return self.ask_floor(cx, Vec::new(), looked_at);
+    fn at_the_end(&mut self, cx: &mut Cx<'_>, at: Instant) {
+        if self.wants_confirmation(cx) || self.may_take(cx) {
+            let slot = cx.lasting.chain.next();
+            return self.ask_floor(cx, Found::Free(FreeSlot { slot, at }));
         }
         self.pause(cx);
     }
 
-    /// The floor, read after doubtful slots or at the end.
+    fn wants_confirmation(&self, cx: &Cx<'_>) -> bool {
+        let known = cx.lasting.confirmed_at;
+        let unsure = known.is_none_or(|at| cx.now.boot.since(at) >= CONFIRM_EVERY);
+        unsure || !self.served.is_empty()
+    }
+
+    /// The floor, read after something was found.
     fn floored(mut self, cx: &mut Cx<'_>, floor: u64) -> State {
         if floor > cx.lasting.chain.next() {
             return State::Following(self).reload(cx);
@@ -229,27 +256,44 @@ impl Following {
         {
             return State::Following(self).rebuild(cx, None);
         }
-        let (slots, looked_at) = match &mut self.stage {
-            Stage::Flooring(_, slots, looked_at) => (std::mem::take(slots), *looked_at),
+        let found = match &mut self.stage {
+            Stage::Flooring(_, Found::Doubtful(slots)) => Found::Doubtful(std::mem::take(slots)),
+            Stage::Flooring(_, Found::Free(free)) => Found::Free(*free),
             _ => return State::Following(self),
         };
         cx.lasting.retention.follow(floor);
-        if !slots.is_empty() {
-            return self.accept(cx, &slots);
+        match found {
+            Found::Doubtful(slots) => self.accept(cx, &slots),
+            Found::Free(free) if free.slot < floor => {
+                // It may have been trimmed before it was found free.
+                self.look_on(cx);
+                State::Following(self)
+            }
+            Found::Free(free) => self.confirmed(cx, free),
         }
+    }
+
+    /// Everything that was appended before the slot was read is known here.
+    fn confirmed(mut self, cx: &mut Cx<'_>, free: FreeSlot) -> State {
         cx.lasting.rebuilds = false;
         match &mut cx.lasting.stuck {
             Some(stuck) => stuck.is_last_word = true,
-            None => cx.lasting.confirmed_at = Some(looked_at),
+            None => cx.lasting.confirmed_at = cx.lasting.confirmed_at.max(Some(free.at)),
         }
-        let served = std::mem::take(&mut self.served).into_iter();
+        let before = |(since, _): &mut (Instant, Ticket)| *since <= free.at;
+        let served = self.served.extract_if(.., before);
+        let tickets = served.map(|(_, ticket)| ticket).collect();
         let position = Position(cx.lasting.chain.next() - 1);
-        cx.pass(served.map(|(_, ticket)| ticket).collect(), position);
+        cx.pass(tickets, position);
         if self.may_take(cx) {
             self.give_up(cx, &super::not_leader());
             return State::Taking(Taking::begin(cx));
         }
-        self.pause(cx);
+        if free.slot < cx.lasting.chain.next() || !self.served.is_empty() {
+            self.look_on(cx);
+        } else {
+            self.pause(cx);
+        }
         State::Following(self)
     }
 

@@ -187,13 +187,12 @@ impl<S: StateMachine> Requests<S> {
         Event::Scanned(ask, run)
     }
 
-    /// The run that was read ahead from this slot, if there is one. A slot that was free then may
+    /// The run that was read ahead from this slot, if there is one; a look elsewhere leaves it. A slot that was free then may
     /// be occupied now, and an error may have passed, so these are dropped; a slot's contents stay
     /// what they were, and whether they may have been put where a slot was trimmed, the floor
     /// decides, which is read later.
     async fn take_ahead(&self, from: u64) -> Option<Run> {
-        let ahead = self.ahead().take();
-        let ahead = ahead.filter(|ahead| ahead.from == from)?;
+        let ahead = self.ahead().take_if(|ahead| ahead.from == from)?;
         let run = ahead.run.join().await?;
         (!run.slots.is_empty()).then_some(run)
     }

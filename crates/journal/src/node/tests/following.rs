@@ -151,6 +151,103 @@ fn a_follower_confirms_its_position_by_a_look_that_begins_after_the_question() {
     assert_eq!(bench.takes, 0);
 }
 
+/// A journal and a follower that never finds its next slot free: others are appended as fast as it reads.
+struct Chase {
+    leader: Bench,
+    bench: Bench,
+    /// How many entries a look finds, and are appended meanwhile.
+    run: usize,
+    value: u64,
+}
+
+impl Chase {
+    fn begin(run: usize) -> Self {
+        let mut leader = Bench::leader();
+        leader.run(propose(0..3));
+        let mut bench = Bench::new(Settings::one_of_several("m"));
+        bench.slots = leader.slots.clone();
+        bench.give(Event::Started);
+        let mut chase = Chase {
+            leader,
+            bench,
+            run,
+            value: 3,
+        };
+        for _ in 0..5 {
+            chase.step();
+        }
+        chase
+    }
+
+    fn step(&mut self) {
+        for _ in 0..self.run {
+            self.leader.run(propose(self.value..self.value + 1));
+            self.value += 1;
+        }
+        let answers: Vec<Event> = std::iter::from_fn(|| self.bench.answer()).collect();
+        for mut event in answers {
+            if let Event::Scanned(ask, run) = &mut event
+                && ask.purpose == Purpose::Follow
+            {
+                run.slots.truncate(self.run);
+                run.end = End::More;
+            }
+            self.bench.give(event);
+        }
+        self.bench.pass(10);
+        let floor = self.bench.slots.floor();
+        self.bench.slots = self.leader.slots.clone();
+        self.bench.slots.trim(floor, &[]);
+    }
+
+    fn passed(&self) -> Option<Position> {
+        let mut passed = self.bench.seen.iter().filter_map(|effect| match effect {
+            Effect::BarrierPassed { tickets, position } => {
+                tickets.contains(&Ticket(5)).then_some(*position)
+            }
+            _ => None,
+        });
+        passed.next()
+    }
+}
+
+#[test]
+fn a_follower_confirms_though_the_journal_grows_as_fast_as_it_reads() {
+    let mut chase = Chase::begin(1);
+    let asked_at = chase.bench.now.boot;
+    let known = chase.leader.node.chain().last().index;
+    chase.bench.give(Event::Confirm(Ticket(5)));
+    for _ in 0..50 {
+        chase.step();
+        if let Some(position) = chase.passed() {
+            let next = chase.bench.node.chain().next();
+            assert!(position >= Position(known), "{position:?} after {known}");
+            assert!(next <= chase.leader.node.chain().last().index, "it lags");
+            assert!(chase.bench.node.confirmed_at() >= Some(asked_at));
+            return;
+        }
+    }
+    panic!("it never confirms");
+}
+
+#[test]
+fn a_slot_ahead_that_may_have_been_trimmed_confirms_nothing() {
+    for is_trimmed in [true, false] {
+        let mut chase = Chase::begin(3);
+        chase.bench.give(Event::Confirm(Ticket(5)));
+        for _ in 0..50 {
+            let reads_floor = |effect: &Effect| matches!(effect, Effect::ReadFloor { .. });
+            if is_trimmed && chase.bench.effects.iter().any(reads_floor) {
+                let next = chase.bench.node.chain().next();
+                chase.bench.slots.trim(next, &[]);
+            }
+            chase.step();
+        }
+        assert_eq!(chase.passed().is_none(), is_trimmed);
+        assert_eq!(chase.bench.node.confirmed_at().is_none(), is_trimmed);
+    }
+}
+
 #[test]
 fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
     let mut leader = Bench::leader();
