@@ -139,6 +139,18 @@ pub(crate) fn of_group(error: GroupError) -> ErrorCode {
     }
 }
 
+/// The code for committed offsets that could not be read just now. On NOT_COORDINATOR librdkafka looks the coordinator up,
+/// finds this agent again, and never asks for the offsets again, so that the member reads nothing; Java takes
+/// COORDINATOR_NOT_AVAILABLE for final here (OffsetFetchResponseHandler). All ask again after COORDINATOR_LOAD_IN_PROGRESS.
+pub(crate) fn of_offset_fetch(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable => {
+            ErrorCode::CoordinatorLoadInProgress
+        }
+        code => code,
+    }
+}
+
 fn of_group_refusal(refusal: Refusal) -> ErrorCode {
     match refusal {
         Refusal::UnknownMemberId => ErrorCode::UnknownMemberId,

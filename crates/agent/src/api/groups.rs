@@ -426,7 +426,8 @@ async fn ask_offsets(
     groups: Vec<FetchGroup>,
 ) -> Result<Vec<FetchedGroup>, ErrorCode> {
     let groups = once::offsets_once(groups);
-    match ask(context, GroupRequest::Fetch(groups)).await? {
+    let asked = ask(context, GroupRequest::Fetch(groups)).await;
+    match asked.map_err(errors::of_offset_fetch)? {
         GroupReply::Fetch(groups) => Ok(groups),
         other => Err(mismatched(&other)),
     }

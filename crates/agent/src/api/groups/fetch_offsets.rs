@@ -1,7 +1,7 @@
 //! OffsetFetch: one group before version 8, several from then on, topics by id from version 10 on.
 //! It must not know where offsets are kept.
 
-use rpc::group::{FetchGroup, FetchedGroup, FetchedPartition, FetchedTopic, TopicName};
+use rpc::group::{FetchGroup, FetchedGroup, FetchedPartition, FetchedTopic, GroupError, TopicName};
 use wire::errors::ErrorCode;
 use wire::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, OffsetFetchResponseGroup,
@@ -45,7 +45,7 @@ pub(crate) async fn fetch_offsets(
     };
     let fetched = ask_offsets(context, vec![asked]).await;
     let outcome = match fetched.map(|mut groups| groups.pop()) {
-        Ok(Some(group)) => group.topics.map_err(errors::of_group),
+        Ok(Some(group)) => group.topics.map_err(failed_group),
         Ok(None) => Err(ErrorCode::UnknownServerError),
         Err(code) => Err(code),
     };
@@ -56,6 +56,10 @@ pub(crate) async fn fetch_offsets(
         },
         Err(code) => failed(&request, code, version),
     }
+}
+
+fn failed_group(error: GroupError) -> ErrorCode {
+    errors::of_offset_fetch(errors::of_group(error))
 }
 
 /// Before the response had a code for the whole, every partition got it.
@@ -98,7 +102,7 @@ fn single_topic(topic: FetchedTopic) -> OffsetFetchResponseTopic {
         committed_offset: found.offset,
         committed_leader_epoch: found.leader_epoch,
         metadata: Some(found.metadata.into()),
-        error_code: found.error.map_or(ErrorCode::None, errors::of_group).code(),
+        error_code: found.error.map_or(ErrorCode::None, failed_group).code(),
     };
     OffsetFetchResponseTopic {
         name,
@@ -148,7 +152,7 @@ async fn fetch_groups(
 fn group(fetched: FetchedGroup) -> OffsetFetchResponseGroup {
     let (topics, code) = match fetched.topics {
         Ok(topics) => (topics, ErrorCode::None),
-        Err(error) => (Vec::new(), errors::of_group(error)),
+        Err(error) => (Vec::new(), failed_group(error)),
     };
     OffsetFetchResponseGroup {
         group_id: fetched.group.into(),
@@ -167,11 +171,30 @@ fn topic_of_many(topic: FetchedTopic) -> OffsetFetchResponseTopics {
         committed_offset: found.offset,
         committed_leader_epoch: found.leader_epoch,
         metadata: Some(found.metadata.into()),
-        error_code: found.error.map_or(ErrorCode::None, errors::of_group).code(),
+        error_code: found.error.map_or(ErrorCode::None, failed_group).code(),
     };
     OffsetFetchResponseTopics {
         name,
         topic_id: asked.or(topic.id).map_or(Uuid::ZERO, uuid),
         partitions: topic.partitions.into_iter().map(partition).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_told_to_ask_again_while_nobody_leads() {
+        let while_nobody_leads = [
+            GroupError::NotCoordinator,
+            GroupError::CoordinatorNotAvailable,
+        ];
+        for error in while_nobody_leads {
+            let code = failed_group(error);
+            assert_eq!(code, ErrorCode::CoordinatorLoadInProgress);
+        }
+        let final_one = failed_group(GroupError::InvalidGroupId);
+        assert_eq!(final_one, ErrorCode::InvalidGroupId);
     }
 }
