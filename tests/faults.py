@@ -90,10 +90,10 @@ class Bucket:
 class HurtCluster(cluster.Cluster):
     """The cluster's processes and its bucket, as `judged.Judged` wants a server."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, settings=None):
         directory.mkdir(parents=True)
         self.bucket = Bucket(directory)
-        settings = {"group.initial.rebalance.delay.ms": 0, "journal.snapshot.entries": 200, "flush.requests.per.second": 0}
+        settings = {"group.initial.rebalance.delay.ms": 0, "journal.snapshot.entries": 200, "flush.requests.per.second": 0} | (settings or {})
         super().__init__(directory, settings, self.bucket.url, CREDENTIALS)
 
     def start(self):

@@ -87,7 +87,8 @@ impl Node {
     /// then a higher level.
     pub(crate) async fn see_to_membership(&self) -> Result<(), Error> {
         for _ in 0..2 {
-            let missing = self.with_state(|state| proposal(state, &self.registration));
+            let missing =
+                self.with_state(|state| proposal(state, &self.registration, self.level_max));
             let Some(command) = missing else { break };
             match (self.propose(&command).await?.1, command) {
                 (Reply::Refused(refusal), Command::RegisterControlNode(_)) => {

@@ -16,8 +16,9 @@ pub struct Identity {
 }
 
 /// What the leader, who is `own`, is to propose next; `None` if all is as it should be. Whoever is gone holds a level back
-/// until it is fenced (`FenceAgent`) or forgotten (`RemoveControlNode`).
-pub fn proposal(state: &State, own: &ControlNode) -> Option<Command> {
+/// until it is fenced (`FenceAgent`) or forgotten (`RemoveControlNode`). An operator may want it to go up to `level_max` only, so
+/// that the release before can come back.
+pub fn proposal(state: &State, own: &ControlNode, level_max: u32) -> Option<Command> {
     let mut nodes = state.control_nodes();
     let known = nodes.find(|node| node.name == own.name);
     // A lead that changes nothing is registered already: each entry costs.
@@ -30,7 +31,7 @@ pub fn proposal(state: &State, own: &ControlNode) -> Option<Command> {
     }) {
         return Some(Command::RegisterControlNode(own.clone()));
     }
-    let higher = (state.level().number + 1..=own.level).rev();
+    let higher = (state.level().number + 1..=own.level.min(level_max)).rev();
     let mut supported = higher.filter(|level| state.check_feature_level(*level).is_ok());
     let level = supported.next()?;
     Some(Command::SetFeatureLevel { level })
@@ -75,7 +76,7 @@ mod tests {
 
     /// Applies what a leader proposes until it has nothing to propose; the level then.
     fn settle(state: &mut State, own: &ControlNode) -> u32 {
-        while let Some(command) = proposal(state, own) {
+        while let Some(command) = proposal(state, own, u32::MAX) {
             assert_eq!(apply(state, &command), Reply::Done);
         }
         state.level().number
@@ -105,7 +106,7 @@ mod tests {
             nonce: 10,
             ..own.clone()
         };
-        assert_eq!(proposal(&state, &later), None, "a later start");
+        assert_eq!(proposal(&state, &later, u32::MAX), None, "a later start");
         let other_process = ControlNode {
             claims_as: "a, process 8".to_owned(),
             ..later
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(node.claims_as, "a, process 8");
         let (name, nonce) = (node.name.clone(), node.nonce);
         apply(&mut state, &Command::RemoveControlNode { name, nonce });
-        let again = proposal(&state, &moved);
+        let again = proposal(&state, &moved, u32::MAX);
         assert!(
             matches!(again, Some(Command::RegisterControlNode(_))),
             "{again:?}"
@@ -142,6 +143,7 @@ mod tests {
         let own = node("a", 3);
         assert_eq!(settle(&mut state, &own), 1);
         apply(&mut state, &Command::FenceAgent { incarnation: old });
+        assert_eq!(proposal(&state, &own, 1), None, "the operator holds it");
         assert_eq!(settle(&mut state, &own), 2);
         apply(
             &mut state,

@@ -36,6 +36,7 @@ pub struct Node {
     pub(crate) wanted: Wanted,
     /// What it registers as.
     pub(crate) registration: ControlNode,
+    pub(crate) level_max: u32,
 }
 
 impl Node {

@@ -38,6 +38,8 @@ pub struct Settings {
     pub cluster_id: String,
     /// The feature levels that this node knows: all of its build's, outside tests.
     pub levels: Levels,
+    /// A leader raises the feature level no further than this.
+    pub level_max: u32,
     pub identity: Identity,
     /// The journal's own settings.
     pub journal: journal::node::Settings,
@@ -117,6 +119,7 @@ impl Node {
             attendance: settings.presence.map(Attendance::new),
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),
+            level_max: settings.level_max,
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings

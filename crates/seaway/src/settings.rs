@@ -145,6 +145,13 @@ const PROCESS: &[Setting] = &[
         "A file is cut and uploaded as soon as it holds this much.",
     ),
     integer(
+        "feature.level.max",
+        "0",
+        "",
+        (0, 1_000_000),
+        "The feature level is raised no further than this, so that the release before can come back. 0: as far as every process supports.",
+    ),
+    integer(
         "flush.interval.max.ms",
         "250",
         "ms",
@@ -542,6 +549,12 @@ impl Settings {
         };
         let (less, more) = (shown(less), shown(more));
         bail!("{less} is greater than {more}; lower the first or raise the second")
+    }
+
+    /// How far the feature level may be raised.
+    pub fn level_max(&self) -> u32 {
+        let wanted = u32::try_from(self.integer("feature.level.max")).unwrap_or(u32::MAX);
+        if wanted == 0 { u32::MAX } else { wanted }
     }
 
     /// The entry of the journal that is to be left out.

@@ -81,6 +81,7 @@ pub fn control(
     control::Settings {
         cluster_id: cluster_id.to_owned(),
         levels: meta::level::Levels::KNOWN,
+        level_max: settings.level_max(),
         // The name in claims also tells one process from another, and is registered too; this one
         // stays the same.
         identity: control::membership::Identity {

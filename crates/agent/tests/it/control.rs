@@ -188,7 +188,7 @@ impl Fake {
             zone: String::new(),
             level: self.state().levels().newest().number,
         };
-        let missing = || proposal(&self.state(), &own);
+        let missing = || proposal(&self.state(), &own, u32::MAX);
         while let Some(command) = missing() {
             assert_eq!(self.apply(&command), Reply::Done);
         }

@@ -18,6 +18,7 @@ fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
     Settings {
         cluster_id: "c".to_owned(),
         levels: Levels::KNOWN,
+        level_max: u32::MAX,
         identity: Identity {
             name: "c1".to_owned(),
             address: "localhost:1".to_owned(),

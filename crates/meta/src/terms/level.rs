@@ -3,6 +3,8 @@
 //! a number is used for.
 
 pub mod one;
+#[cfg(feature = "rehearsal")]
+mod rehearsal;
 
 use super::refusal::Refusal;
 use super::setting::{Limits, Setting};
@@ -120,7 +122,11 @@ pub struct Levels(&'static [Level]);
 
 impl Levels {
     /// What this build knows.
-    pub const KNOWN: Levels = Levels::new(&[one::LEVEL]);
+    pub const KNOWN: Levels = Levels::new(&[
+        one::LEVEL,
+        #[cfg(feature = "rehearsal")]
+        rehearsal::LEVEL,
+    ]);
 
     /// # Panics
     /// If there are none, or they are not 1, 2, 3 and so on.

@@ -83,6 +83,7 @@ impl Plan {
         control::Settings {
             cluster_id: CLUSTER.to_owned(),
             levels: meta::level::Levels::KNOWN,
+            level_max: u32::MAX,
             identity: control::membership::Identity {
                 name: format!("town-{}", place.0),
                 address: format!("town-{}:1", place.0),
