@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests import ROOT, apache_kafka, cluster, judged, patience
+from tests import server as servers
 from tests.harness import wait_until
 
 S3_SERVER = pathlib.Path(os.environ.get("SEAWAY_S3_SERVER", ROOT / "target" / "release" / "s3-server"))
@@ -216,13 +217,13 @@ class FaultsTest(judged.Judged):
         process.send(signal.SIGCONT)
         return 1
 
-    def fail_at(self, point):
+    def fail_at(self, point, failure="kill"):
+        """An agent ends at a point of a record's path; gives it before it is started again."""
         agent, count = self.an_agent(), self.random.randrange(1, 20)
         agent.kill()
-        agent.start({"SEAWAY_FAILPOINTS": f"{point}=kill@{count}"})
-        wait_until(lambda: not agent.alive(), 60, f"{agent.name} is killed at {point}")
-        agent.start()
-        return 1
+        agent.start({"SEAWAY_FAILPOINTS": f"{point}={failure}@{count}"})
+        wait_until(lambda: not agent.alive(), 60, f"{agent.name} ends at {point}")
+        return agent
 
     def bucket_fails(self, seconds, *rules):
         with self.cluster.bucket.hurt(*rules) as struck:
@@ -243,12 +244,14 @@ def _(test):
 
 @row(2, "an agent is killed between upload and commit")
 def _(test):
-    return test.fail_at("after-put")
+    test.fail_at("after-put").start()
+    return 1
 
 
 @row(3, "an agent is killed between commit and answer")
 def _(test):
-    return test.fail_at("after-commit")
+    test.fail_at("after-commit").start()
+    return 1
 
 
 @row(4, "all agents are killed")
@@ -311,6 +314,17 @@ def _(test):
         for connection in connections:
             connection.close()
     return len(connections)
+
+
+@row(12, "a task of an agent panics")
+def _(test):
+    agent = test.fail_at("after-commit", "panic")
+    # The panic that was asked for, in a log that is not looked through for others.
+    if len(servers.panics(agent.log)) != 1:
+        raise AssertionError(f"not one panic: {servers.panics(agent.log)}")
+    agent.log.rename(agent.log.with_suffix(".panic"))
+    agent.start()
+    return 1
 
 
 @row(13, "all start while the bucket is away")

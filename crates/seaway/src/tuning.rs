@@ -237,8 +237,17 @@ fn file_batches_max(settings: &Settings) -> usize {
     meta::encoding::batches_in_commit(entry_bytes.saturating_sub(journal::entry::ITEM_BYTES))
 }
 
-/// Where tests end the process as `kill -9` would: `SEAWAY_FAILPOINTS="after-put=kill@3"` ends it
-/// the third time that a file is durable and not committed. Nothing is set in production.
+/// What a test wants to happen at a fail point.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// The process ends as by `kill -9`.
+    Kill,
+    /// The task panics, which must end the process.
+    Panic,
+}
+
+/// Where tests end the process: `SEAWAY_FAILPOINTS="after-put=kill@3"` ends it the third time that a file is durable and not
+/// committed. Nothing is set in production.
 fn fail_points() -> Result<FailPoints> {
     let Some(text) = std::env::var_os("SEAWAY_FAILPOINTS") else {
         return Ok(FailPoints::NONE);
@@ -249,21 +258,35 @@ fn fail_points() -> Result<FailPoints> {
         .context("SEAWAY_FAILPOINTS is not text")?;
     let mut plan = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let parsed = part.split_once("=kill@").and_then(|(name, count)| {
-            Some((FailPoint::from_name(name)?, count.parse::<u64>().ok()?))
-        });
-        let Some((point, count)) = parsed else {
-            bail!("SEAWAY_FAILPOINTS: {part}: write it as after-put=kill@N or after-commit=kill@N");
+        let Some((point, failure, count)) = fail_point(part) else {
+            bail!(
+                "SEAWAY_FAILPOINTS: {part}: write it as POINT=FAILURE@N, with after-put or after-commit, and kill or panic"
+            );
         };
-        plan.push((point, count, Arc::new(AtomicU64::new(0))));
+        plan.push((point, failure, count, Arc::new(AtomicU64::new(0))));
     }
     Ok(FailPoints::calling(move |reached| {
-        for (point, count, seen) in &plan {
+        for (point, failure, count, seen) in &plan {
             if *point == reached && seen.fetch_add(1, Ordering::Relaxed) + 1 == *count {
-                host::process::kill_now();
+                match failure {
+                    Failure::Kill => host::process::kill_now(),
+                    Failure::Panic => panic!("a test wants this task to panic"),
+                }
             }
         }
     }))
+}
+
+/// Reads `POINT=FAILURE@N`.
+fn fail_point(part: &str) -> Option<(FailPoint, Failure, u64)> {
+    let (name, rest) = part.split_once('=')?;
+    let (failure, count) = rest.split_once('@')?;
+    let failure = match failure {
+        "kill" => Failure::Kill,
+        "panic" => Failure::Panic,
+        _ => return None,
+    };
+    Some((FailPoint::from_name(name)?, failure, count.parse().ok()?))
 }
 
 #[cfg(test)]
