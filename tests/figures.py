@@ -1,0 +1,363 @@
+"""Measures a cluster of processes, three control nodes and three agents on an S3 server in memory (PUT 20 ms, GET 10 ms), and prints each figure
+beside its aim. It judges nothing: figures of a machine that others use as well are no test.
+
+    python -m tests.figures [--only NAME,...] [--rounds N] [--kills N]
+
+    cpu         CPU time per GiB of all server processes, over that of `seaway dev`, in turn, without TLS
+    acks        acknowledgements at 5 MiB/s of 16 KiB batches, without a budget of requests
+    leader      the longest time without an acknowledged record when the leader is killed: librdkafka and Java, idempotent
+    paused      the same when the leader is paused
+    agent       the same when an agent is killed, in the partitions it led and in the others
+    idle        memory for 10,000 connections that do nothing
+    partitions  10,000 partitions: created, asked for, and a control node and an agent that start with them
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests import ROOT, apache_kafka, patience, protocol, roles
+from tests import server as servers
+from tests.faults import CREDENTIALS, Bucket
+from tests.cluster import Cluster
+from tests.harness import wait_until
+
+BENCH = pathlib.Path(os.environ.get("SEAWAY_BENCH", ROOT / "target" / "release" / "bench"))
+MIB = 1 << 20
+METADATA = 3
+NO_BUDGET = {"flush.requests.per.second": 0}
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+FIGURES = {}
+
+
+def figure(function):
+    FIGURES[function.__name__] = function
+    return function
+
+
+def tell(what, found, aim):
+    print(f"| {what} | {found} | {aim} |", flush=True)
+
+
+class Apart:
+    """The processes of a cluster apart, and their bucket."""
+
+    def __init__(self, directory, settings=None, is_encrypted=True):
+        directory.mkdir(parents=True)
+        self.bucket = Bucket(directory)
+        settings = {"num.partitions": roles.PARTITIONS, "group.initial.rebalance.delay.ms": 0} | (settings or {})
+        self.cluster = Cluster(directory, settings, self.bucket.url, CREDENTIALS)
+        if not is_encrypted:
+            for process in self.cluster.processes:
+                at = process.command.index("--tls-dir")
+                process.command[at:at + 2] = ["--plaintext-links"]
+
+    def __enter__(self):
+        self.bucket.start()
+        self.cluster.start()
+        return self
+
+    def __exit__(self, *_):
+        self.cluster.end()
+        self.bucket.end()
+
+    @property
+    def addresses(self):
+        return [f"127.0.0.1:{agent.port}" for agent in self.cluster.agents]
+
+    @property
+    def pids(self):
+        return [process.process.pid for process in self.cluster.processes]
+
+
+class Alone:
+    """One `seaway dev` on the same kind of bucket."""
+
+    def __init__(self, directory, settings=None):
+        directory.mkdir(parents=True)
+        self.bucket = Bucket(directory)
+        self.server = servers.Seaway(directory, settings, self.bucket.url)
+
+    def __enter__(self):
+        self.bucket.start()
+        self.server.start(CREDENTIALS)
+        return self
+
+    def __exit__(self, *_):
+        self.server.end()
+        self.bucket.end()
+
+    @property
+    def addresses(self):
+        return [self.server.bootstrap] * 3
+
+    @property
+    def pids(self):
+        return [self.server.pid]
+
+
+def cpu_s(pids):
+    """Processor time of these processes so far."""
+    def of(pid):
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return sum(map(of, pids))
+
+
+def resident_bytes(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def loads(under, seconds, *arguments):
+    """A load on each address at the same time; what each printed."""
+    running = [subprocess.Popen(
+        [str(BENCH), "load", "--address", address, "--topic", f"load-{number}", "--partitions", "16", "--connections", "2",
+         "--seconds", str(seconds), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) for number, address in enumerate(under.addresses)]
+    return [process.communicate(timeout=patience.wall_s(seconds + 60))[0] for process in running]
+
+
+def number(text, pattern):
+    return float(re.search(pattern, text).group(1))
+
+
+def cpu_per_gib(under, seconds, *arguments):
+    before = cpu_s(under.pids)
+    texts = loads(under, seconds, *arguments)
+    mib = sum(number(text, r"([\d.]+) MiB/s acknowledged") for text in texts) * seconds
+    return (cpu_s(under.pids) - before) / (mib / 1024), mib / seconds
+
+
+@figure
+def cpu(options):
+    for what, arguments, aim in [("produce only", [], 1.15), ("three readers", ["--readers", "1"], 1.2)]:
+        ratios, rates = [], []
+        with Apart(options.directory / f"apart {aim}", NO_BUDGET, is_encrypted=False) as apart, Alone(options.directory / f"alone {aim}", NO_BUDGET) as alone:
+            for under in (apart, alone):
+                cpu_per_gib(under, 3, *arguments)
+            for _ in range(options.rounds):
+                (one, rate), (other, other_rate) = cpu_per_gib(apart, 6, *arguments), cpu_per_gib(alone, 6, *arguments)
+                ratios.append(one / other)
+                rates.append((one, rate, other, other_rate))
+        one, rate, other, other_rate = map(statistics.median, zip(*rates))
+        tell(f"CPU-s/GiB, 1 MiB batches, {what}", f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f}; {one:.2f} at {rate:.0f} MiB/s, "
+             f"dev {other:.2f} at {other_rate:.0f} MiB/s)", f"<= {aim} x")
+
+
+@figure
+def acks(options):
+    with Apart(options.directory / "acks", NO_BUDGET) as apart:
+        found = [[], []]
+        for _ in range(options.rounds + 1):
+            texts = loads(apart, 6, "--batch-bytes", "16384", "--mib-per-second", "1.67")
+            for at, pattern in enumerate((r"p50 ([\d.]+)", r"p99 ([\d.]+)")):
+                found[at].append(statistics.median(number(text, pattern) for text in texts))
+    p50, p99 = (statistics.median(of[1:]) for of in found)
+    tell("5 MiB/s of 16 KiB batches: ack p50 / p99", f"{p50:.0f} / {p99:.0f} ms", "<= 65 / 120 ms")
+
+
+class JavaLoad:
+    """Kafka's own verifiable producer, idempotent, which needs retries that the tool turns off; when each record was acknowledged."""
+
+    def __init__(self, cluster, topic, directory):
+        settings = directory / "producer.properties"
+        settings.write_text("enable.idempotence=true\nretries=2147483647\nreconnect.backoff.ms=50\nreconnect.backoff.max.ms=200\nlinger.ms=2\n")
+        command = apache_kafka.java_command(
+            "org.apache.kafka.tools.VerifiableProducer", "--bootstrap-server", cluster.bootstrap, "--topic", topic, "--throughput", "200",
+            "--acks", "-1", "--command-config", str(settings), heap="256m")
+        self.acked, self.failed = [], []
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+        wait_until(lambda: len(self.acked) > 50, 60, "Java's records are acknowledged")
+
+    def read(self):
+        for line in self.process.stdout:
+            told = json.loads(line)
+            if told.get("name") == "producer_send_success":
+                self.acked.append(time.monotonic())
+            elif told.get("name") == "producer_send_error":
+                self.failed.append(told)
+
+    def longest_gap_s(self, since):
+        times = [at for at in self.acked if at >= since - 1]
+        return max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(patience.wall_s(30))
+
+
+@contextlib.contextmanager
+def two_clients(options, name):
+    with Apart(options.directory / name) as apart:
+        roles.create(apart.cluster, "orders")
+        with roles.Load(apart.cluster, "orders") as load:
+            java = JavaLoad(apart.cluster, "orders", options.directory / name)
+            yield apart.cluster, load, java
+            java.end()
+        load.finish()
+        if java.failed:
+            raise AssertionError(f"Java's producer was told of errors: {java.failed[:3]}")
+
+
+def middle_and_worst(gaps):
+    return f"{statistics.median(gaps):.2f} / {max(gaps):.2f} s"
+
+
+@figure
+def leader(options):
+    found = {"librdkafka": [], "Java": []}
+    with two_clients(options, "leader") as (cluster, load, java):
+        for _ in range(options.kills):
+            node = cluster.leader()
+            load.goes_on()
+            at = time.monotonic()
+            node.kill()
+            load.goes_on()
+            time.sleep(1)
+            found["librdkafka"].append(load.longest_gap_s(at))
+            found["Java"].append(java.longest_gap_s(at))
+            node.start()
+            wait_until(node.ready, 40, f"{node.name} is ready again")
+    for client, gaps in found.items():
+        tell(f"leader killed {len(gaps)} times: longest gap, {client}, median / worst", middle_and_worst(gaps), "<= 1.0 / 2.0 s")
+
+
+@figure
+def paused(options):
+    gaps = []
+    with two_clients(options, "paused") as (cluster, load, java):
+        for _ in range(max(3, options.kills // 4)):
+            node = cluster.leader()
+            load.goes_on()
+            at = time.monotonic()
+            node.send(signal.SIGSTOP)
+            load.goes_on()
+            time.sleep(1)
+            gaps.append(max(load.longest_gap_s(at), java.longest_gap_s(at)))
+            node.send(signal.SIGCONT)
+            load.goes_on()
+    tell(f"leader paused {len(gaps)} times: longest gap of both clients, median / worst", middle_and_worst(gaps), "<= 3 s")
+
+
+@figure
+def agent(options):
+    its, others = [], []
+    with two_clients(options, "agent") as (cluster, load, java):
+        for _ in range(max(3, options.kills // 4)):
+            load.goes_on()
+            killed, _ = roles.busiest(cluster, "orders")
+            led = led_by(cluster, killed)
+            at = time.monotonic()
+            killed.kill()
+            load.goes_on()
+            time.sleep(1)
+            gaps = [gap_in(load, partition, at) for partition in range(roles.PARTITIONS)]
+            its.append(max(gap for partition, gap in enumerate(gaps) if partition in led))
+            others.append(max([gap for partition, gap in enumerate(gaps) if partition not in led], default=0))
+            killed.start()
+            wait_until(killed.ready, 40, f"{killed.name} is ready again")
+            admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+            wait_until(lambda: roles.broker_count(admin) == 3, 20, "clients are sent to it again")
+    tell(f"agent killed {len(its)} times: longest gap in its partitions, median / worst", middle_and_worst(its), "<= 1 s")
+    tell("the same in the others' partitions", middle_and_worst(others), "none: a flush and a PUT, some 0.1 s")
+
+
+def led_by(cluster, agent):
+    told = AdminClient({"bootstrap.servers": cluster.bootstrap}).list_topics("orders", timeout=patience.wall_s(10))
+    partitions = told.topics["orders"].partitions
+    return {number for number, partition in partitions.items() if told.brokers[partition.leader].port == agent.port}
+
+
+def gap_in(load, partition, since):
+    times = sorted(at for at, _, of, _ in load.acked if of == partition and at >= since - 1)
+    return max((later - earlier for earlier, later in zip(times, times[1:])), default=0)
+
+
+@figure
+def idle(options):
+    count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1_000)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with Apart(options.directory / "idle") as apart:
+        agent = apart.cluster.agents[0]
+        before = resident_bytes(agent.process.pid)
+        connections = []
+        for _ in range(count):
+            connection = protocol.Connection(f"127.0.0.1:{agent.port}", 30)
+            protocol.api_versions(connection)
+            connections.append(connection)
+        time.sleep(2)
+        grown = resident_bytes(agent.process.pid) - before
+        for connection in connections:
+            connection.close()
+    tell(f"{count} idle connections on one agent", f"{grown / MIB:.0f} MiB more, {grown / count / 1024:.1f} KiB each", "< 500 MiB for 10,000")
+
+
+@figure
+def partitions(options):
+    with Apart(options.directory / "partitions") as apart:
+        admin = AdminClient({"bootstrap.servers": apart.addresses[0], "log_level": 0})
+        at = time.monotonic()
+        for future in admin.create_topics([NewTopic(f"wide-{number}", 1_000, 1) for number in range(10)]).values():
+            future.result(patience.wall_s(60))
+        created = time.monotonic() - at
+        asked = metadata_s(apart.addresses[0])
+        ready = {}
+        for process in (apart.cluster.agents[1], apart.cluster.leader()):
+            process.kill()
+            at = time.monotonic()
+            process.start()
+            wait_until(process.ready, 60, f"{process.name} is ready", interval_s=0.01)
+            ready[process.name.split("-")[0]] = time.monotonic() - at
+    tell("10,000 partitions: created", f"{created:.2f} s", "<= 5 s")
+    tell("Metadata of all, median / worst of 50", f"{statistics.median(asked) * 1_000:.0f} / {max(asked) * 1_000:.0f} ms", "<= 50 ms")
+    tell("a start to ready: agent / control node", f"{ready['agent']:.1f} / {ready['control']:.1f} s", "<= 3 s")
+
+
+def metadata_s(address):
+    """How long Metadata of all topics takes at the wire, many times."""
+    every_topic = (-1).to_bytes(4, "big", signed=True) + b"\0"
+    asked = []
+    with protocol.Connection(address, 30) as connection:
+        for _ in range(50):
+            at = time.monotonic()
+            answer = connection.request(METADATA, 4, every_topic)
+            asked.append(time.monotonic() - at)
+            if len(answer.data) < 10_000 * 20:
+                raise AssertionError("Metadata does not show all partitions")
+    return asked
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(FIGURES))
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of loads")
+    parser.add_argument("--kills", type=int, default=20)
+    options = parser.parse_args()
+    unknown = set(options.only) - set(FIGURES)
+    if unknown:
+        parser.error(f"there is no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+    options.directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-figures-"))
+    print("| what | figure | aim |\n|---|---|---|", flush=True)
+    for name in options.only:
+        FIGURES[name](options)
+    shutil.rmtree(options.directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
