@@ -9,10 +9,12 @@ beside its aim. It judges nothing: figures of a machine that others use as well 
     paused      the same when the leader is paused
     agent       the same when an agent is killed, in the partitions it led and in the others
     idle        memory for 10,000 connections that do nothing
+    members     10,000 members in 100 groups: processor time of their heartbeats; and a rebalance of 1,000
     partitions  10,000 partitions: created, asked for, and a control node and an agent that start with them
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -35,6 +37,7 @@ from tests import server as servers
 from tests.faults import CREDENTIALS, Bucket
 from tests.cluster import Cluster
 from tests.harness import wait_until
+from tests.members_load import Crowd
 
 BENCH = pathlib.Path(os.environ.get("SEAWAY_BENCH", ROOT / "target" / "release" / "bench"))
 MIB = 1 << 20
@@ -289,10 +292,16 @@ def gap_in(load, partition, since):
     return max((later - earlier for earlier, later in zip(times, times[1:])), default=0)
 
 
+def connections_max(wanted):
+    """So many connections as this process may have, at most as many as are wanted."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return min(wanted, most - 1_000)
+
+
 @figure
 def idle(options):
-    count = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1_000)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    count = connections_max(10_000)
     with Apart(options.directory / "idle") as apart:
         agent = apart.cluster.agents[0]
         before = resident_bytes(agent.process.pid)
@@ -306,6 +315,37 @@ def idle(options):
         for connection in connections:
             connection.close()
     tell(f"{count} idle connections on one agent", f"{grown / MIB:.0f} MiB more, {grown / count / 1024:.1f} KiB each", "< 500 MiB for 10,000")
+
+
+@figure
+def members(options):
+    with Apart(options.directory / "members", {"group.initial.rebalance.delay.ms": 3_000}) as apart:
+        asyncio.run(many_members(apart))
+
+
+async def many_members(apart):
+    measured_s, groups = 20, 100
+    each = connections_max(10_000) // groups
+    crowd, at = Crowd(), time.monotonic()
+    for group in range(groups):
+        await crowd.add(apart.addresses, f"group-{group}", each)
+    took = await crowd.assigned_since(at, 180)
+    await asyncio.sleep(5)
+    before, beats = cpu_s(apart.pids), sum(member.heartbeats for member in crowd.members)
+    await asyncio.sleep(measured_s)
+    spent, beats = cpu_s(apart.pids) - before, sum(member.heartbeats for member in crowd.members) - beats
+    await crowd.leave()
+    tell(f"{groups * each} members in {groups} groups: heartbeats ({beats / measured_s:.0f}/s), all processes", f"{spent / measured_s * 100:.0f} % of a core", "< 10 %")
+    tell("the same: from the first to the last assignment", f"{took:.1f} s", "")
+    crowd = Crowd()
+    at = time.monotonic()
+    await crowd.add(apart.addresses, "large", 1_000)
+    await crowd.assigned_since(at, 60)
+    at = time.monotonic()
+    await crowd.add(apart.addresses, "large", 1)
+    took = await crowd.assigned_since(at, 60)
+    await crowd.leave()
+    tell("a group of 1,000 and one more member: until all have their assignments, heartbeats each 3 s", f"{took:.1f} s", "<= 5 s")
 
 
 @figure
