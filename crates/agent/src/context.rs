@@ -7,6 +7,7 @@ use meta::ids::AgentId;
 use rpc::Client;
 
 use crate::api::fetch::sessions::Sessions;
+use crate::api::groups::heartbeats::Heartbeats;
 use crate::data::cache::Cache;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::read::Reader;
@@ -33,6 +34,7 @@ pub(crate) struct Context {
     /// Refuses records while the bucket's file system is nearly full.
     pub reserve: Reserve,
     pub hub: Arc<Hub>,
+    pub heartbeats: Heartbeats,
     pub sessions: Sessions,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,

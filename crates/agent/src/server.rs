@@ -23,6 +23,7 @@ use store::bucket::Bucket;
 use tokio::sync::watch;
 
 use crate::api::fetch::sessions::Sessions;
+use crate::api::groups::heartbeats::Heartbeats;
 use crate::context::Context;
 use crate::data::cache::Cache;
 use crate::data::collect;
@@ -111,6 +112,8 @@ impl Agent {
         ));
         let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
+        let (heartbeats, inbox) = Heartbeats::new();
+        let beating = host::task::spawn("heartbeats", inbox.run(control.clone()));
         let context = Arc::new(Context {
             agent: registered.agent,
             reader: Reader::new(
@@ -121,6 +124,7 @@ impl Agent {
             reserve: Reserve::new(settings.bucket_reserve_bytes),
             sessions: Sessions::new(settings.fetch_sessions_max, budgets.sessions_bytes),
             hub,
+            heartbeats,
             memory,
             log: LogLimit::default(),
             settings,
@@ -131,7 +135,8 @@ impl Agent {
             cache,
             metrics,
         });
-        let tasks = start_tasks(&context, &bucket, registration, notices);
+        let mut tasks = start_tasks(&context, &bucket, registration, notices);
+        tasks.push(beating);
         let accepting = start_accepting(&context, sockets, &stopping);
         Ok(Agent {
             context,

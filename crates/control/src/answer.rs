@@ -10,7 +10,7 @@ use meta::ids::Incarnation;
 use meta::places::{Fate, FileRef};
 use meta::reply::Reply;
 use rpc::call::{Call, Locate, Position, Registered, Return};
-use rpc::group::GroupRequest;
+use rpc::group::{GroupRequest, Heartbeat};
 use rpc::{Error, Leader};
 
 /// Most slices named in one answer about a partition.
@@ -33,6 +33,8 @@ pub enum Step {
     Propose(Box<Command>),
     /// Ask the coordinator of groups, which sees to it itself that its answers are current.
     Coordinate(GroupRequest),
+    /// Tell the coordinator that these members are alive.
+    Hear(Vec<Heartbeat>),
     /// Note that the agent is there, for as long as it keeps the call open, and answer after a while.
     Attend(Incarnation),
 }
@@ -60,6 +62,7 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
     Ok(Step::Now(match call {
         Call::Propose(command) => return propose(command),
         Call::Group(request) => return Ok(Step::Coordinate(request)),
+        Call::Heartbeats(members) => return Ok(Step::Hear(members)),
         Call::Present { incarnation } => return Ok(Step::Attend(incarnation)),
         Call::Check(command) => check(state, &command)?,
         Call::Barrier => Return::Done,
@@ -111,7 +114,7 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         Call::Collectable { .. } => !state.collectable(1).is_empty(),
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
         // What a command meets is decided when it is applied.
-        Call::Propose(_) | Call::Group(_) | Call::Present { .. } => false,
+        Call::Propose(_) | Call::Group(_) | Call::Heartbeats(_) | Call::Present { .. } => false,
     }
 }
 
@@ -126,6 +129,7 @@ fn position(call: &Call) -> Position {
         | Call::Collectable { .. }
         | Call::Fates(_)
         | Call::Group(_)
+        | Call::Heartbeats(_)
         | Call::Present { .. } => Position::default(),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 use host::task::Task;
@@ -21,7 +21,7 @@ use meta::group::Groups;
 use meta::ids::TopicId;
 use meta::reply::Reply;
 use rpc::Error;
-use rpc::group::{GroupReply, GroupRequest};
+use rpc::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::coordinator::{Coordinator, Effect, Event, Metadata, ProposalId, Settings, Ticket};
@@ -29,6 +29,8 @@ use crate::machine::{CLUSTER, Machine};
 
 /// Requests that may wait for the task to take them.
 const QUEUE: usize = 4_096;
+/// Heartbeats of one call that may be in it at one time.
+const HEARD_AT_ONCE: usize = 256;
 /// A timer that never fires: there is none set.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -76,6 +78,25 @@ impl Client {
         answered.await.map_err(|_| Error::Unknown {
             reason: "the coordinator stopped".to_owned(),
         })
+    }
+}
+
+impl Client {
+    /// Tells the coordinator that members are alive, each by itself: what is true of one is not of another.
+    pub(crate) async fn heartbeats(
+        &self,
+        members: Vec<Heartbeat>,
+    ) -> Result<Vec<Result<(), GroupError>>, Error> {
+        let tell = |member| async move {
+            match self.request(GroupRequest::Heartbeat(member)).await? {
+                GroupReply::Heartbeat(result) => Ok(result),
+                other => Err(Error::Unknown {
+                    reason: format!("the coordinator answers a heartbeat with {other:?}"),
+                }),
+            }
+        };
+        let told = stream::iter(members.into_iter().map(tell));
+        told.buffered(HEARD_AT_ONCE).try_collect().await
     }
 }
 

@@ -105,6 +105,11 @@ impl Node {
                     let (at, value) = (self.position(), Return::Done);
                     return Ok(Answer { at, value });
                 }
+                Step::Hear(members) => {
+                    let value = Return::Heartbeats(self.groups.heartbeats(members).await?);
+                    let at = self.position();
+                    return Ok(Answer { at, value });
+                }
                 Step::Coordinate(request) => {
                     let value = Return::Group(self.groups.request(request).await?);
                     let at = self.position();

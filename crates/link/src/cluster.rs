@@ -16,7 +16,7 @@ use meta::command::Command;
 use meta::level::{Level, Levels};
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
-use rpc::{Answer, Call, Control, Error, Position, Return, encoding};
+use rpc::{Answer, Call, Control, Error, Position, encoding};
 use tokio::sync::Notify;
 
 use crate::attempt::{Attempt, Effect, Event, Manner};
@@ -166,7 +166,7 @@ fn manner(call: &Call) -> Manner {
             shows_leader: false,
             ..of_leader
         },
-        Call::Propose(_) | Call::Group(_) => of_leader,
+        Call::Propose(_) | Call::Group(_) | Call::Heartbeats(_) => of_leader,
     }
 }
 
@@ -235,10 +235,7 @@ impl Inner {
         self.level.fetch_max(level, Relaxed);
         match encoding::decode_answer(bytes) {
             // Its coordinator ended with its lead. The client's coordinator is the agent, which has not moved.
-            Ok(Ok(Answer {
-                value: Return::Group(reply),
-                ..
-            })) if reply.is_of_no_coordinator() => {
+            Ok(Ok(Answer { value, .. })) if value.is_of_no_coordinator() => {
                 Event::Answered(node, Err(Error::NotLeader { leader: None }))
             }
             Ok(outcome) => Event::Answered(node, outcome),

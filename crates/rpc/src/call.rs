@@ -9,7 +9,7 @@ use meta::places::{Fate, FileRef};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
-use crate::group::{GroupReply, GroupRequest};
+use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 
 /// A place in the journal: the number of the last entry that an answer rests on, or that must be
 /// applied before a call is answered. Zero asks for whatever is applied.
@@ -45,6 +45,8 @@ pub enum Call {
     Fates(Vec<FileRef>),
     /// A request to the coordinator of a group; may take as long as a rebalance.
     Group(GroupRequest),
+    /// Members of groups are alive: many at once, since they say so all the time.
+    Heartbeats(Vec<Heartbeat>),
     /// The agent is there. The answer comes after a while, and the agent calls again; a leader that loses the call fences the
     /// agent unless it soon does.
     Present { incarnation: Incarnation },
@@ -81,6 +83,19 @@ pub enum Return {
     Collectable(Vec<FileRef>),
     Fates(Vec<Fate>),
     Group(GroupReply),
+    /// One outcome per member.
+    Heartbeats(Vec<Result<(), GroupError>>),
+}
+
+impl Return {
+    /// True if the node that gave it leads no more, and the call can be repeated at the one that does.
+    pub fn is_of_no_coordinator(&self) -> bool {
+        match self {
+            Return::Group(reply) => reply.is_of_no_coordinator(),
+            Return::Heartbeats(results) => results.contains(&Err(GroupError::NotCoordinator)),
+            _ => false,
+        }
+    }
 }
 
 /// What to read of one partition.

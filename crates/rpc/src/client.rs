@@ -15,7 +15,7 @@ use meta::view::ViewChange;
 
 use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::Error;
-use crate::group::{GroupReply, GroupRequest};
+use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use crate::notice::Notices;
 
 /// A control node, in this process or elsewhere.
@@ -188,6 +188,16 @@ impl Client {
     pub async fn present(&self, incarnation: Incarnation) -> Result<(), Error> {
         let answer = self.control.call(Call::Present { incarnation }).await?;
         expect!(answer, Return::Done => ())
+    }
+
+    /// Tells the coordinator of members that are alive; one outcome for each.
+    pub async fn heartbeats(
+        &self,
+        members: Vec<Heartbeat>,
+    ) -> Result<Vec<Result<(), GroupError>>, Error> {
+        let count = members.len();
+        let answer = self.control.call(Call::Heartbeats(members)).await?;
+        expect!(answer, Return::Heartbeats(results) if results.len() == count => results)
     }
 
     /// Asks the coordinator of a group.

@@ -108,6 +108,7 @@ variants! {
         9 = Fates(files),
         10 = Group(request),
         11 = Present { incarnation },
+        12 = Heartbeats(members),
     }
     Return {
         1 = Done,
@@ -121,6 +122,7 @@ variants! {
         9 = Collectable(files),
         10 = Fates(fates),
         11 = Group(reply),
+        12 = Heartbeats(results),
     }
     Error {
         1 = NotLeader { leader },

@@ -33,6 +33,7 @@ use crate::edge::service::Peer;
 
 mod describe;
 mod fetch_offsets;
+pub(crate) mod heartbeats;
 mod once;
 
 pub(crate) use describe::{describe, list};
@@ -285,11 +286,10 @@ pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> H
         instance: owned(&request.group_instance_id),
         generation: request.generation_id,
     };
-    let code = match ask(context, GroupRequest::Heartbeat(heartbeat)).await {
-        Ok(GroupReply::Heartbeat(Ok(()))) => ErrorCode::None,
-        Ok(GroupReply::Heartbeat(Err(error))) => errors::of_group(error),
-        Ok(other) => mismatched(&other),
-        Err(code) => code,
+    let code = match context.heartbeats.send(heartbeat).await {
+        Ok(Ok(())) => ErrorCode::None,
+        Ok(Err(error)) => errors::of_group(error),
+        Err(error) => errors::of_coordinator(&error),
     };
     HeartbeatResponse {
         error_code: code.code(),

@@ -281,6 +281,7 @@ impl Control for Fake {
                     }
                     return Ok(Answer { at, value });
                 }
+                Step::Hear(_) => return Err(Error::NotLeader { leader: None }),
                 Step::Attend(_) => return std::future::pending().await,
                 Step::Coordinate(request) => {
                     let is_join = matches!(request, GroupRequest::Join(_));

@@ -79,6 +79,15 @@ fn join() -> Join {
     }
 }
 
+fn heartbeat() -> Heartbeat {
+    Heartbeat {
+        group: "g".to_owned(),
+        member: "m".to_owned(),
+        instance: None,
+        generation: -1,
+    }
+}
+
 fn group_requests() -> Vec<GroupRequest> {
     let group = || text("g");
     vec![
@@ -99,12 +108,7 @@ fn group_requests() -> Vec<GroupRequest> {
                 assignments: vec![(text("m"), Bytes::from_static(b"work"))],
             },
         },
-        GroupRequest::Heartbeat(Heartbeat {
-            group: group(),
-            member: text("m"),
-            instance: None,
-            generation: -1,
-        }),
+        GroupRequest::Heartbeat(heartbeat()),
         GroupRequest::Leave {
             group: group(),
             members: vec![Leaving {
@@ -173,6 +177,8 @@ fn calls() -> Vec<Call> {
         Call::Present {
             incarnation: Incarnation(9),
         },
+        Call::Heartbeats(Vec::new()),
+        Call::Heartbeats(vec![heartbeat(), heartbeat()]),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls
@@ -328,6 +334,7 @@ fn answers() -> Vec<Result<Answer, Error>> {
             Fate::Undecided,
             Fate::Dead,
         ]),
+        Return::Heartbeats(vec![Ok(()), Err(GroupError::NotCoordinator)]),
     ];
     values.extend(group_replies().into_iter().map(Return::Group));
     let errors = [

@@ -274,6 +274,11 @@ impl Control {
             }
             // The agents of this world are not fenced for being away.
             Ok(Step::Attend(_)) => self.tell(cx, from, number, Ok(Return::Done)),
+            // The agents of this world send heartbeats one at a time; those of the town are production's.
+            Ok(Step::Hear(_)) => {
+                let reason = "one at a time".to_owned();
+                self.tell(cx, from, number, Err(rpc::Error::Refused { reason }));
+            }
             Ok(Step::Coordinate(request)) => {
                 let current = self
                     .node
