@@ -69,6 +69,7 @@ impl Service for Context {
 impl Context {
     fn origin<'a>(&'a self, peer: &Peer, header: &'a RequestHeader) -> Origin<'a> {
         Origin {
+            connection: peer.connection,
             listener: &self.listeners[peer.listener],
             client_id: header.client_id.as_deref(),
         }

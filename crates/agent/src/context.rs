@@ -10,6 +10,8 @@ use crate::api::fetch::sessions::Sessions;
 use crate::api::groups::heartbeats::Heartbeats;
 use crate::data::cache::Cache;
 use crate::data::fetch::hub::Hub;
+use crate::data::fetch::neighbours::Neighbours;
+use crate::data::fetch::prefetch::Prefetch;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::Pipeline;
 use crate::data::reserve::Reserve;
@@ -30,7 +32,10 @@ pub(crate) struct Context {
     /// Takes produce requests.
     pub pipeline: Arc<Pipeline<Lease>>,
     pub cache: Arc<Cache>,
-    pub reader: Reader,
+    pub reader: Arc<Reader>,
+    pub prefetch: Arc<Prefetch>,
+    /// The other agents of the zone.
+    pub neighbours: Arc<Neighbours>,
     /// Refuses records while the bucket's file system is nearly full.
     pub reserve: Reserve,
     pub hub: Arc<Hub>,

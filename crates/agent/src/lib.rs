@@ -20,5 +20,5 @@ mod server;
 pub mod settings;
 mod view;
 
-pub use server::{Agent, Probe, StartError};
+pub use server::{Agent, Probe, StartError, Zone};
 pub use settings::Settings;

@@ -103,6 +103,16 @@ impl Errors {
     }
 }
 
+/// Bytes of files that readers were served from, by where they came from.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The memory of this agent.
+    pub memory: Counter,
+    /// The memory of another agent of the zone, or the bucket by way of it.
+    pub neighbour: Counter,
+    pub bucket: Counter,
+}
+
 macro_rules! metrics {
     ($($name:ident: $kind:ident $(($first:expr))? = $text:literal, $help:literal;)*) => {
         #[derive(Debug)]
@@ -112,6 +122,8 @@ macro_rules! metrics {
             pub produce_errors: Errors,
             /// Partitions of fetch requests answered with an error, by code.
             pub fetch_errors: Errors,
+            /// Bytes of files that readers were served from, by where they came from.
+            pub read_bytes: Sources,
         }
 
         impl Metrics {
@@ -120,6 +132,7 @@ macro_rules! metrics {
                     $($name: metrics!(@new $kind $(($first))?),)*
                     produce_errors: Errors::none(),
                     fetch_errors: Errors::none(),
+                    read_bytes: Sources::default(),
                 }
             }
 
@@ -136,6 +149,11 @@ macro_rules! metrics {
                     &mut out,
                     "seaway_agent_fetch_errors_total",
                     "Partitions of fetch requests answered with an error.",
+                );
+                self.read_bytes.write(
+                    &mut out,
+                    "seaway_agent_read_bytes_total",
+                    "Bytes of files for readers: slices found in memory, and parts of files that came from another agent of the zone or from the bucket.",
                 );
                 out
             }
@@ -167,13 +185,18 @@ metrics! {
     fenced: Counter = "fenced_total", "Times that this agent lost its incarnation.";
     fetch_requests: Counter = "fetch_requests_total", "Fetch requests.";
     fetch_bytes: Counter = "fetch_bytes_total", "Bytes of record batches sent.";
+    fetch_other_zone_bytes: Counter = "fetch_other_zone_bytes_total", "Bytes of record batches sent to clients that say that they are in another zone.";
     fetch_waits: Counter = "fetch_waits_total", "Fetch requests that had to wait for records.";
     fetch_sessions: Gauge = "fetch_sessions", "Fetch sessions kept.";
     cache_hits: Counter = "cache_hits_total", "Slices found in the cache.";
     cache_misses: Counter = "cache_misses_total", "Slices not found in the cache.";
     cache_loads: Counter = "cache_loads_total", "Parts of files read from the bucket.";
-    cache_load_bytes: Counter = "cache_load_bytes_total", "Bytes read from the bucket.";
+    cache_loads_ahead: Counter = "cache_loads_ahead_total", "Parts of files loaded before a reader asked for them.";
     cache_bytes: Gauge = "cache_bytes", "Bytes in the cache.";
+    neighbour_asked: Counter = "neighbour_asked_total", "Parts of files asked of another agent of the zone.";
+    neighbour_late: Counter = "neighbour_late_total", "Those for which the bucket was asked as well, because the other agent took long.";
+    neighbour_failed: Counter = "neighbour_failed_total", "Those that the other agent could not be asked for, or gave otherwise than the index says.";
+    neighbour_given_bytes: Counter = "neighbour_given_bytes_total", "Bytes of parts of files given to other agents of the zone.";
     corrupt_reads: Counter = "corrupt_reads_total", "Loads of parts of files that were not what the index says, once each, healed by a second look or not.";
     missing_files: Counter = "missing_files_total", "Files that are in the index but not in the bucket.";
     failed_reads: Counter = "failed_reads_total", "Parts of files that could not be read.";
@@ -233,6 +256,24 @@ impl Errors {
     }
 }
 
+impl Sources {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "counter");
+        for (source, counter) in self.each() {
+            let _ = writeln!(out, "{name}{{source=\"{source}\"}} {}", counter.get());
+        }
+    }
+
+    /// Each by its name.
+    fn each(&self) -> [(&'static str, &Counter); 3] {
+        [
+            ("memory", &self.memory),
+            ("neighbour", &self.neighbour),
+            ("bucket", &self.bucket),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +282,7 @@ mod tests {
     fn what_is_counted_is_rendered() {
         let metrics = Metrics::zero();
         metrics.produce_requests.add(3);
+        metrics.read_bytes.bucket.add(7);
         metrics.produce_errors.count(ErrorCode::CorruptMessage);
         for micros in [0, 128, 129, 1 << 40] {
             metrics.produce_ack_micros.observe(micros);
@@ -248,6 +290,8 @@ mod tests {
         let text = metrics.render();
         for line in [
             "seaway_agent_produce_requests_total 3",
+            "seaway_agent_read_bytes_total{source=\"memory\"} 0",
+            "seaway_agent_read_bytes_total{source=\"bucket\"} 7",
             "seaway_agent_produce_errors_total{code=\"CORRUPT_MESSAGE\"} 1",
             "seaway_agent_produce_ack_microseconds_bucket{le=\"128\"} 2",
             "seaway_agent_produce_ack_microseconds_bucket{le=\"256\"} 3",

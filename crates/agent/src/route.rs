@@ -240,7 +240,7 @@ impl Ranking {
         self.ranked.clear();
         self.ranked
             .extend(set.agents.iter().map(|(agent, zone)| Ranked {
-                weight: weight(partition, agent.0),
+                weight: weight(partition.0, agent.0),
                 replica: Replica {
                     agent: *agent,
                     zone: *zone,
@@ -276,9 +276,8 @@ impl<'a> Replicas<'a> {
 
 /// Hashes both numbers (the finaliser of MurmurHash3, public domain). Every build must compute the
 /// same, which the standard library's hasher does not promise.
-fn weight(partition: PartitionId, agent: i32) -> u64 {
-    let mut x =
-        partition.0 ^ (u64::from(agent.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+pub(crate) fn weight(key: u64, agent: i32) -> u64 {
+    let mut x = key ^ (u64::from(agent.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     x ^= x >> 33;
     x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
     x ^= x >> 33;

@@ -28,6 +28,8 @@ use crate::context::Context;
 use crate::data::cache::Cache;
 use crate::data::collect;
 use crate::data::fetch::hub::Hub;
+use crate::data::fetch::neighbours::Neighbours;
+use crate::data::fetch::prefetch::Prefetch;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::pipeline::Parts;
 use crate::data::produce::upload::Uploader;
@@ -54,6 +56,8 @@ const PRESENCE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from
 const START_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Connections of one listener are numbered from its own number, shifted by so many bits.
 const LISTENER_SHIFT: u32 = 48;
+/// This part of the cache may be filled before readers ask: half of what those have who lag behind.
+const AHEAD_PART: u64 = 8;
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -66,6 +70,13 @@ pub enum StartError {
     /// The control plane will never take this agent.
     #[error("the control plane refuses this agent: {reason}")]
     Refused { reason: String },
+}
+
+/// How an agent reaches the other agents of its zone, and they it.
+pub struct Zone {
+    /// Where they are told to ask this one.
+    pub address: String,
+    pub others: Arc<dyn rpc::part::Neighbours>,
 }
 
 pub struct Agent {
@@ -87,6 +98,7 @@ impl Agent {
         listeners: Vec<(Listener, TcpListener)>,
         bucket: Arc<dyn Bucket>,
         control: Arc<dyn Control>,
+        zone: Option<Zone>,
     ) -> Result<Agent, StartError> {
         let (listeners, sockets): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
         let addresses = sockets.iter().map(TcpListener::local_addr);
@@ -94,7 +106,11 @@ impl Agent {
         let both = listeners.iter().zip(&addresses);
         let advertised: Vec<Endpoint> = both.map(|(one, at)| advertised(one, *at)).collect();
         let names = listeners.iter().map(|listener| listener.name.clone());
-        let registration = registration(&settings, names.zip(advertised.clone()).collect());
+        let (address, others) = zone.map(|zone| (zone.address, zone.others)).unzip();
+        let registration = RegisterAgent {
+            neighbour_address: address.unwrap_or_default(),
+            ..registration(&settings, names.zip(advertised.clone()).collect())
+        };
         let control = Client::new(control);
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
@@ -110,17 +126,27 @@ impl Agent {
             memory.records.clone(),
             Arc::clone(&metrics),
         ));
+        let neighbours = Arc::new(Neighbours::new(others, Arc::clone(&metrics)));
+        neighbours.take(&views.latest().agents, registered.agent);
+        let reader = Arc::new(Reader::new(
+            Arc::clone(&bucket),
+            Arc::clone(&neighbours),
+            Arc::clone(&cache),
+            Arc::clone(&metrics),
+        ));
         let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
         let (heartbeats, inbox) = Heartbeats::new();
         let beating = host::task::spawn("heartbeats", inbox.run(control.clone()));
         let context = Arc::new(Context {
             agent: registered.agent,
-            reader: Reader::new(
-                Arc::clone(&bucket),
-                Arc::clone(&cache),
-                Arc::clone(&metrics),
-            ),
+            prefetch: Arc::new(Prefetch::new(
+                control.clone(),
+                Arc::clone(&reader),
+                budgets.cache_bytes / AHEAD_PART,
+            )),
+            reader,
+            neighbours,
             reserve: Reserve::new(settings.bucket_reserve_bytes),
             sessions: Sessions::new(settings.fetch_sessions_max, budgets.sessions_bytes),
             hub,
@@ -161,6 +187,13 @@ impl Agent {
 
     pub fn id(&self) -> AgentId {
         self.context.agent
+    }
+
+    /// What other agents of the zone ask it for.
+    pub fn offer(&self) -> Arc<dyn rpc::part::Offers> {
+        // Half of what readers may hold is for its own.
+        let bytes = self.context.settings.budgets.fetch_bytes / 2;
+        Arc::new(self.context.reader.offer(bytes))
     }
 
     pub fn cluster_id(&self) -> &str {
@@ -238,6 +271,13 @@ impl Probe {
             ("produce_bytes", metrics.produce_bytes.get()),
             ("fetch_requests", metrics.fetch_requests.get()),
             ("fetch_bytes", metrics.fetch_bytes.get()),
+            (
+                "fetch_other_zone_bytes",
+                metrics.fetch_other_zone_bytes.get(),
+            ),
+            ("read_bytes_memory", metrics.read_bytes.memory.get()),
+            ("read_bytes_neighbour", metrics.read_bytes.neighbour.get()),
+            ("read_bytes_bucket", metrics.read_bytes.bucket.get()),
             ("uploads", gauge(&metrics.uploads)),
             ("cache_bytes", gauge(&metrics.cache_bytes)),
         ]
@@ -336,6 +376,7 @@ fn registration(settings: &Settings, listeners: BTreeMap<String, Endpoint>) -> R
         listeners,
         region: settings.region.clone(),
         zone: settings.zone.clone(),
+        neighbour_address: String::new(),
         level: settings.levels.newest().number,
     }
 }
@@ -406,6 +447,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             .replace(told.to)
             .is_none_or(|to| to == told.from);
         let told = told.notices;
+        note_files(&context.cache, &told);
         let versions = told.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
             Notice::Anything | Notice::Advanced { .. } | Notice::LogStart { .. } => None,
@@ -418,6 +460,8 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
                 context.hub.wake_rested(at);
             }
             refresh(&context, version).await;
+            let agents = &context.views.latest().agents;
+            context.neighbours.take(agents, context.agent);
             note_own_incarnation(&context, &mut is_listed);
             left_out = tell_left_out(&context, &left_out);
         }
@@ -425,6 +469,18 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             context.hub.tell_all();
         } else {
             rested_at = context.hub.tell(&told, host::clock::now());
+        }
+    }
+}
+
+/// Tells the cache which files were written. What one commit brought to many partitions lies in one file.
+fn note_files(cache: &Cache, told: &[Notice]) {
+    let mut last = None;
+    for notice in told {
+        if let Notice::Advanced { place, .. } = notice
+            && last.replace(place.file) != Some(place.file)
+        {
+            cache.note_written(place.file);
         }
     }
 }

@@ -89,6 +89,7 @@ mod tests {
             listeners: meta::endpoint::Endpoint::alone("h", 1),
             region: "r".to_owned(),
             zone: String::new(),
+            neighbour_address: String::new(),
             level,
         };
         match apply(state, &Command::RegisterAgent(agent)) {

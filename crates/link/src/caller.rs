@@ -1,4 +1,4 @@
-//! Who calls control nodes, and by what they know it.
+//! Who calls control nodes and agents, and by what they know it.
 
 use hyper::header::{HeaderMap, HeaderValue, InvalidHeaderValue};
 

@@ -1,14 +1,14 @@
-//! One connection to one control node, made when it is first needed and again once it is lost. It must not know who leads, nor
+//! One connection to one control node or agent, made when it is first needed and again once it is lost. It must not know who leads, nor
 //! what calls mean.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::HeaderMap;
 use hyper::header::HeaderValue;
@@ -19,7 +19,8 @@ use tokio::sync::Mutex;
 
 use crate::handshake;
 use crate::keys::Security;
-use crate::message::{CALL, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, level};
+use crate::message::{CALL, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, level};
+use crate::process::Role;
 use crate::runtime::{Clock, Tasks};
 
 /// How long connecting may take.
@@ -47,6 +48,8 @@ pub(crate) enum Failure {
 
 pub(crate) struct Connection {
     address: String,
+    /// What the process there is.
+    role: Role,
     /// Of every request.
     headers: HeaderMap,
     security: Security,
@@ -62,8 +65,14 @@ struct State {
 
 impl Connection {
     pub(crate) fn new(address: String, headers: HeaderMap, security: Security) -> Self {
+        Self::to(Role::Control, address, headers, security)
+    }
+
+    /// A connection to a process of a role.
+    pub(crate) fn to(role: Role, address: String, headers: HeaderMap, security: Security) -> Self {
         Connection {
             address,
+            role,
             headers,
             security,
             log: LogLimit::every(LOG_EVERY),
@@ -94,6 +103,33 @@ impl Connection {
     pub(crate) async fn notices(&self) -> Result<Incoming, Failure> {
         let request = self.request(Method::GET, NOTICES, Bytes::new())?;
         Ok(self.send(request).await?.into_body())
+    }
+
+    /// Asks an agent for a part of so many bytes; `None` if it has none to give.
+    pub(crate) async fn part(&self, wanted: Bytes, bytes: u64) -> Result<Option<Bytes>, Failure> {
+        let request = self.request(Method::POST, PART, wanted)?;
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let mut body = response.into_body();
+        let capacity = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if body.size_hint().exact() != Some(bytes) {
+            return Err(Failure::Broken(
+                "it gives a part of another length".to_owned(),
+            ));
+        }
+        let mut part = BytesMut::with_capacity(capacity);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Failure::Broken(error.to_string()))?;
+            if let Some(piece) = frame.data_ref() {
+                if part.len() + piece.len() > capacity {
+                    return Err(Failure::Broken("it gives more than the part".to_owned()));
+                }
+                part.extend_from_slice(piece);
+            }
+        }
+        Ok(Some(part.freeze()))
     }
 
     fn request(
@@ -190,7 +226,7 @@ impl Connection {
             Security::Plaintext => return open(stream, std::future::pending()).await,
             Security::Tls(keys) => keys.clone(),
         };
-        match handshake::call(&keys, stream).await {
+        match handshake::call(&keys, self.role, stream).await {
             Ok((stream, peer)) => open(stream, async move { keys.disbelieved(&peer).await }).await,
             Err(handshake::Failure::Closed) => Err(Failure::NotSent(format!(
                 "{} closed the connection before it was secure",
@@ -203,7 +239,8 @@ impl Connection {
                         address,
                         why,
                         left_out,
-                        "there is no secure connection to a control node"
+                        role = self.role.word(),
+                        "there is no secure connection to a process of the cluster"
                     );
                 }
                 Err(Failure::NotSent(format!("{address}: {why}")))

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::keys::{Keys, Peer, now};
+use crate::process::Role;
 
 /// What is asked for in place of a host; whose certificate is good does not depend on it.
 const CONTROL: &str = "control";
@@ -32,9 +33,13 @@ pub(crate) struct Accepted {
     stream: client::TlsStream<TcpStream>,
 }
 
-/// Begins as the one who calls.
-pub(crate) async fn call(keys: &Keys, stream: TcpStream) -> Result<(Accepted, Peer), Failure> {
-    let connector = TlsConnector::from(Arc::clone(&keys.current().client));
+/// Begins as the one who calls a process of a role.
+pub(crate) async fn call(
+    keys: &Keys,
+    role: Role,
+    stream: TcpStream,
+) -> Result<(Accepted, Peer), Failure> {
+    let connector = TlsConnector::from(Arc::clone(keys.current().client_to(role)));
     let host =
         ServerName::try_from(CONTROL).map_err(|error| Failure::Refused(error.to_string()))?;
     let stream = connector.connect(host, stream).await;
@@ -45,7 +50,7 @@ pub(crate) async fn call(keys: &Keys, stream: TcpStream) -> Result<(Accepted, Pe
     let (_, connection) = stream.get_ref();
     let peer = Peer {
         chain: chain(connection.peer_certificates()),
-        is_caller: false,
+        called_as: Some(role),
         since: now(),
     };
     let first = Some(first);
@@ -63,7 +68,7 @@ pub(crate) async fn answer(
     let (_, connection) = stream.get_ref();
     let peer = Peer {
         chain: chain(connection.peer_certificates()),
-        is_caller: true,
+        called_as: None,
         since: now(),
     };
     Ok((stream, peer))

@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig}
 use tokio::sync::watch;
 
 use crate::process::{Process, Role};
-use crate::verify::{self, ControlNodes};
+use crate::verify::{self, Called};
 
 /// HTTP/2, as TLS names it.
 const PROTOCOL: &[u8] = b"h2";
@@ -48,14 +48,16 @@ pub struct Named {
 /// A certificate with its key, and the CAs that are believed, ready for use.
 pub struct Credentials {
     named: Named,
-    pub(crate) client: Arc<ClientConfig>,
+    to_control: Arc<ClientConfig>,
+    to_agents: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
     trust: Trust,
 }
 
 /// Who is believed.
 struct Trust {
-    control: Arc<ControlNodes>,
+    control: Arc<Called>,
+    agents: Arc<Called>,
     callers: Arc<dyn ClientCertVerifier>,
 }
 
@@ -63,8 +65,8 @@ struct Trust {
 pub(crate) struct Peer {
     /// Its certificate, then those that lead to a CA.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// True if it has called.
-    pub(crate) is_caller: bool,
+    /// What it was called as; `None` if it has called.
+    pub(crate) called_as: Option<Role>,
     /// When its certificate was found to hold.
     pub(crate) since: UnixTime,
 }
@@ -146,18 +148,22 @@ impl Credentials {
             error => Refused(format!("certificate and key cannot be used: {error}")),
         };
         let clock: Arc<dyn TimeProvider> = Arc::new(WallClock);
-        let own_key = key.clone_key();
-        let client = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&clock))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(unusable)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::<ControlNodes>::clone(&trust.control))
-            .with_client_auth_cert(chain.clone(), own_key);
-        let mut client = client.map_err(unusable)?;
-        client.alpn_protocols = vec![PROTOCOL.to_vec()];
-        client.enable_sni = false;
-        // A session that goes on would pass by the check of the certificates.
-        client.resumption = Resumption::disabled();
+        let client = |called: &Arc<Called>| {
+            let builder =
+                ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&clock))
+                    .with_protocol_versions(&[&TLS13])
+                    .map_err(unusable)?
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::<Called>::clone(called))
+                    .with_client_auth_cert(chain.clone(), key.clone_key());
+            let mut client = builder.map_err(unusable)?;
+            client.alpn_protocols = vec![PROTOCOL.to_vec()];
+            client.enable_sni = false;
+            // A session that goes on would pass by the check of the certificates.
+            client.resumption = Resumption::disabled();
+            Ok::<_, Refused>(Arc::new(client))
+        };
+        let (to_control, to_agents) = (client(&trust.control)?, client(&trust.agents)?);
         let server = ServerConfig::builder_with_details(provider, clock)
             .with_protocol_versions(&[&TLS13])
             .map_err(unusable)?
@@ -169,10 +175,21 @@ impl Credentials {
         server.send_tls13_tickets = 0;
         Ok(Credentials {
             named,
-            client: Arc::new(client),
+            to_control,
+            to_agents,
             server: Arc::new(server),
             trust,
         })
+    }
+}
+
+impl Credentials {
+    /// How a process of a role is called.
+    pub(crate) fn client_to(&self, role: Role) -> &Arc<ClientConfig> {
+        match role {
+            Role::Control => &self.to_control,
+            Role::Agent => &self.to_agents,
+        }
     }
 }
 
@@ -185,9 +202,14 @@ impl Trust {
                 .map_err(|error| Refused(format!("the CA's file holds no CA: {error}")))?;
         }
         let roots = Arc::new(roots);
-        let control = Arc::new(ControlNodes::new(Arc::clone(&roots), provider));
+        let called = |role| Arc::new(Called::new(role, Arc::clone(&roots), provider));
+        let (control, agents) = (called(Role::Control), called(Role::Agent));
         let callers = verify::callers(roots, Arc::clone(provider)).map_err(Refused)?;
-        Ok(Trust { control, callers })
+        Ok(Trust {
+            control,
+            agents,
+            callers,
+        })
     }
 
     /// What a certificate of one of the CAs says.
@@ -227,10 +249,7 @@ impl Trust {
             .callers
             .verify_client_cert(leaf, intermediates, now())
             .map(drop);
-        let answered = match role {
-            Role::Control => self.control.verify(leaf, intermediates, now()),
-            Role::Agent => Ok(()),
-        };
+        let answered = self.called(role).verify(leaf, intermediates, now());
         called.and(answered).map_err(|error| unfit(&error))
     }
 
@@ -238,14 +257,21 @@ impl Trust {
         let Some((leaf, intermediates)) = peer.chain.split_first() else {
             return false;
         };
-        let (callers, control) = (&self.callers, &self.control);
         // A certificate that has expired meanwhile ends no connection (docs/security.md).
-        if peer.is_caller {
-            callers
+        let checked = match peer.called_as {
+            None => self
+                .callers
                 .verify_client_cert(leaf, intermediates, peer.since)
-                .is_ok()
-        } else {
-            control.verify(leaf, intermediates, peer.since).is_ok()
+                .map(drop),
+            Some(role) => self.called(role).verify(leaf, intermediates, peer.since),
+        };
+        checked.is_ok()
+    }
+
+    fn called(&self, role: Role) -> &Called {
+        match role {
+            Role::Control => &self.control,
+            Role::Agent => &self.agents,
         }
     }
 }

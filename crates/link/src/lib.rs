@@ -1,15 +1,18 @@
 //! Carries calls and notices between processes: HTTP/2, a connection for each pair. [`serve`] lets others call a control node;
-//! [`Cluster`] is all control nodes together, to whoever calls them: it finds the one that leads. It must not know what calls
-//! mean beyond who may answer them. By [`keys`] each end knows that the other is of the cluster.
+//! [`Cluster`] is all control nodes together, to whoever calls them: it finds the one that leads. [`serve_parts`] and [`Neighbours`] are the same for agents of
+//! one zone, which ask each other for parts of files. It must not know what calls mean beyond who may answer them. By [`keys`] each end knows that the other is of the cluster.
 
 pub mod attempt;
 mod caller;
 mod cluster;
 mod connection;
 pub mod directory;
+mod front;
 mod handshake;
 pub mod keys;
 mod message;
+mod neighbours;
+mod offers;
 pub mod process;
 mod runtime;
 mod server;
@@ -19,4 +22,6 @@ pub mod watch;
 
 pub use caller::Caller;
 pub use cluster::{Cluster, Found};
+pub use neighbours::Neighbours;
+pub use offers::serve_parts;
 pub use server::serve;

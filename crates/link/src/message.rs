@@ -1,4 +1,4 @@
-//! How calls and notices lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between notices. Pure.
+//! How calls, notices and parts of files lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between notices. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::header::{HeaderMap, HeaderName};
@@ -7,6 +7,9 @@ use hyper::header::{HeaderMap, HeaderName};
 pub(crate) const CALL: &str = "/1/call";
 /// GET: notices, for as long as the connection lasts.
 pub(crate) const NOTICES: &str = "/1/notices";
+
+/// POST: a part of a file, of an agent; the answer is its bytes, or nothing (204) if it has none to give.
+pub(crate) const PART: &str = "/1/part";
 
 /// The cluster that the caller means.
 pub(crate) const CLUSTER: HeaderName = HeaderName::from_static("seaway-cluster");

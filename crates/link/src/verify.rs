@@ -17,13 +17,17 @@ use rustls::{
 
 use crate::process::{Process, Role};
 
-/// The certificate of whoever answers is not a control node's.
+/// The certificate of whoever answers is not that of a process of the role that was called.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "its certificate is {0}: a control node needs one that was issued with --role control, and an address of control nodes must \
-     lead to one"
-)]
-struct NoControlNode(String);
+enum WrongRole {
+    #[error(
+        "its certificate is {0}: a control node needs one that was issued with --role control, and an address of control nodes must \
+         lead to one"
+    )]
+    NoControlNode(String),
+    #[error("its certificate is {0}: an agent needs one that was issued with --role agent")]
+    NoAgent(String),
+}
 
 /// The process that a certificate names; `None` if it names none.
 pub(crate) fn process(certificate: &CertificateDer<'_>) -> Option<Process> {
@@ -31,16 +35,18 @@ pub(crate) fn process(certificate: &CertificateDer<'_>) -> Option<Process> {
     parsed.valid_uri_names().find_map(Process::of_uri)
 }
 
-/// Accepts as control nodes those whose certificate says that they are one.
+/// Accepts, of those who are called, the processes of one role, as their certificate says it.
 #[derive(Debug)]
-pub(crate) struct ControlNodes {
+pub(crate) struct Called {
+    role: Role,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ControlNodes {
-    pub(crate) fn new(roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
-        ControlNodes {
+impl Called {
+    pub(crate) fn new(role: Role, roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
+        Called {
+            role,
             roots,
             algorithms: provider.signature_verification_algorithms,
         }
@@ -62,20 +68,24 @@ impl ControlNodes {
             algorithms,
         )?;
         match process(leaf) {
-            Some(process) if process.role == Role::Control => Ok(()),
+            Some(process) if process.role == self.role => Ok(()),
             named => {
                 let whose = named.map_or_else(
                     || "of no process of Seaway".to_owned(),
                     |process| format!("that of {process}"),
                 );
-                let why = OtherError(Arc::new(NoControlNode(whose)));
+                let why = match self.role {
+                    Role::Control => WrongRole::NoControlNode(whose),
+                    Role::Agent => WrongRole::NoAgent(whose),
+                };
+                let why = OtherError(Arc::new(why));
                 Err(CertificateError::Other(why).into())
             }
         }
     }
 }
 
-impl ServerCertVerifier for ControlNodes {
+impl ServerCertVerifier for Called {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

@@ -152,6 +152,7 @@ fn register() -> Command {
         listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "local".to_owned(),
         zone: "local".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     })
 }

@@ -244,6 +244,7 @@ fn register(state: &mut State, agent: u128) -> Incarnation {
         listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "local".to_owned(),
         zone: "local".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     };
     match state

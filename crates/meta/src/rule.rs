@@ -84,6 +84,7 @@ mod tests {
             listeners: crate::terms::endpoint::Endpoint::alone("localhost", 9092),
             region: "r".to_owned(),
             zone: "z".to_owned(),
+            neighbour_address: String::new(),
             level: 1,
         };
         state.apply(EntryId::default(), NOW, &Command::CreateTopic(topic));

@@ -22,6 +22,7 @@ use crate::group::{
     JoinRefusal, JoinedGroup, ListedGroup, TopicName,
 };
 use crate::notice::{Notice, Told};
+use crate::part::Wanted;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 
@@ -55,6 +56,14 @@ pub fn encode_told(level: &'static Level, told: &Told) -> Result<Vec<u8>, TooNew
 }
 
 pub fn decode_told(message: Bytes) -> Result<Told, Malformed> {
+    decode(message)
+}
+
+pub fn encode_wanted(level: &'static Level, wanted: &Wanted) -> Result<Vec<u8>, TooNew> {
+    encode(level, wanted)
+}
+
+pub fn decode_wanted(message: Bytes) -> Result<Wanted, Malformed> {
     decode(message)
 }
 
@@ -224,11 +233,12 @@ fields! {
     Answer { at, value }
     Told { from, to, notices }
     Leader { name, address }
+    Wanted { partition, place }
     Locate { partition, offset, max_bytes }
     Bounds { log_start, high_watermark }
     Registered { agent, incarnation, cluster_id }
     ViewChange { version, level, whole, topics, deleted, agents, cluster_configs }
-    Agent { id, name, listeners, region, zone, level, incarnation }
+    Agent { id, name, listeners, region, zone, neighbour_address, level, incarnation }
     Endpoint { host, port }
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }

@@ -1,5 +1,5 @@
 //! What agents and control nodes say to each other, as plain values: a [`Call`] and what comes of
-//! it, and notices of what was applied. An agent does not know whether the control node is in its
+//! it, and notices of what was applied; and what agents of one zone ask each other for, a `part` of a file. An agent does not know whether the control node is in its
 //! own process or a region away. Nothing here may know Kafka's wire format, buckets or journals.
 
 pub mod call;
@@ -8,6 +8,7 @@ pub mod encoding;
 mod error;
 pub mod group;
 pub mod notice;
+pub mod part;
 
 pub use call::{Answer, Call, Position, Return};
 pub use client::{Client, Control, Served};

@@ -53,7 +53,7 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
     let agent_settings = tuning::agent(settings, shares, tuning::DEV, plan.files, is_billed)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
     let bucket = Arc::clone(&base.admitted.bucket);
-    let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared).await?;
+    let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared, None).await?;
     health.serving(Parts {
         control: Some(Arc::clone(&base.control)),
         agent: Some(agent.probe()),

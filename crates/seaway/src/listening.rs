@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use agent::settings::Listener;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use host::net::TcpListener;
 
 use crate::address::Address;
@@ -20,6 +20,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// quicker, and a client whose connection is closed comes again.
 const CLIENTS_WAIT: Duration = Duration::from_secs(1);
 
+/// What a listener at every address advertises if nobody says more, as for clients.
+const LOOPBACK: &str = "127.0.0.1";
+
 /// Listeners of an agent, each with its socket.
 pub type Sockets = Vec<(Listener, TcpListener)>;
 
@@ -28,6 +31,40 @@ pub type Sockets = Vec<(Listener, TcpListener)>;
 pub struct Told {
     pub listener: String,
     pub address: Address,
+}
+
+/// Where the other agents of the zone ask this one for parts of files.
+pub struct Street {
+    pub socket: TcpListener,
+    /// Where they are told to connect.
+    pub address: Address,
+}
+
+impl Street {
+    /// Listens at `bind`, or else at a free port of the host of the first of the listeners for clients, and advertises what is
+    /// given, or else what that listener advertises.
+    pub async fn listen(
+        bind: Option<Address>,
+        advertise: Option<Address>,
+        clients: &[Planned],
+    ) -> Result<Self> {
+        let first = clients.first().context("there is no listener")?;
+        let beside = Address {
+            host: first.bind.host.clone(),
+            port: 0,
+        };
+        let bind = bind.unwrap_or(beside);
+        let socket = listen(&bind, "--listen").await?;
+        let port = socket.local_addr()?.port();
+        let is_everywhere = bind.ip().is_some_and(|ip| ip.is_unspecified());
+        let host = match &first.listener.advertised_host {
+            Some(host) if is_everywhere => host.clone(),
+            None if is_everywhere => LOOPBACK.to_owned(),
+            _ => bind.host,
+        };
+        let address = advertise.unwrap_or(Address { host, port });
+        Ok(Street { socket, address })
+    }
 }
 
 /// Listens at all places that are planned, and warns of those to which clients will not find.

@@ -17,6 +17,7 @@ use crate::api::errors;
 use crate::api::origin::{Guide, Origin};
 use crate::context::Context;
 use crate::data::cache::Chunk;
+use crate::data::fetch::ahead::Who;
 use crate::data::fetch::hub::Watch;
 use crate::data::fetch::item::Slot;
 use crate::data::fetch::items::{Items, Outcome};
@@ -128,7 +129,7 @@ async fn fresh(
     named.resolve(&context.views, guide, &mut items).await;
     let is_watched = asked.may_wait || ticket.is_some();
     let watch = is_watched.then(|| context.hub.watch(items.partitions(), ticket.is_some()));
-    let mut fetched = read(context, items, asked, watch.as_ref()).await;
+    let mut fetched = read(context, guide.connection(), items, asked, watch.as_ref()).await;
     let served = fetched.served();
     let mut topics = named.topics();
     for at in 0..named.len() {
@@ -139,7 +140,7 @@ async fn fresh(
             tokio::task::yield_now().await;
         }
     }
-    let mut answer = answer(context, topics, fetched.records, fetched.answer);
+    let mut answer = answer(context, guide, topics, fetched.records, fetched.answer);
     if let (Some(ticket), Some(watch)) = (ticket, watch) {
         let session = Session::new(fetched.items, &served, named, watch);
         answer.response.session_id = ticket.keep(session, host::clock::now());
@@ -170,7 +171,7 @@ async fn incremental(
     if named.is_empty() {
         return Answer::default();
     }
-    let mut fetched = read(context, items, asked, Some(&watch)).await;
+    let mut fetched = read(context, guide.connection(), items, asked, Some(&watch)).await;
     let served = fetched.served();
     let mut slots = fetched.items.take_news();
     slots.extend(&served);
@@ -192,13 +193,19 @@ async fn incremental(
         }
     }
     let topics = topics.into_values().collect();
-    let mut answer = answer(context, topics, fetched.records, fetched.answer);
+    let mut answer = answer(context, guide, topics, fetched.records, fetched.answer);
     let session = Session::new(fetched.items, &served, named, watch);
     answer.response.session_id = ticket.keep(session, host::clock::now());
     answer
 }
 
-async fn read(context: &Context, items: Items, asked: Asked, watch: Option<&Watch>) -> Fetched {
+async fn read(
+    context: &Context,
+    connection: u64,
+    items: Items,
+    asked: Asked,
+    watch: Option<&Watch>,
+) -> Fetched {
     let run = Run {
         control: &context.control,
         reader: &context.reader,
@@ -209,16 +216,31 @@ async fn read(context: &Context, items: Items, asked: Asked, watch: Option<&Watc
             context.memory.answers.hold(bytes).boxed()
         },
     };
-    run.fetch(items, asked.limits, asked.room).await
+    let fetched = run.fetch(items, asked.limits, asked.room).await;
+    if fetched.has_loaded || context.prefetch.has_readers() {
+        let steps = fetched.steps().map(|(partition, step)| {
+            let who = Who {
+                connection,
+                partition,
+            };
+            (who, step)
+        });
+        context.prefetch.answered(&steps.collect::<Vec<_>>());
+    }
+    fetched
 }
 
 fn answer(
     context: &Context,
+    guide: Guide<'_>,
     topics: Vec<FetchableTopicResponse>,
     records: Records,
     answer: Option<Held>,
 ) -> Answer {
     context.metrics.fetch_bytes.add(records.bytes);
+    if records.bytes > 0 && guide.is_in_other_zone_than(&context.settings.zone) {
+        context.metrics.fetch_other_zone_bytes.add(records.bytes);
+    }
     Answer {
         response: FetchResponse {
             responses: topics,

@@ -17,6 +17,8 @@ const SEPARATORS: [char; 4] = [',', ';', ' ', '&'];
 /// Where a request comes from.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin<'a> {
+    /// The number of its connection.
+    pub connection: u64,
     pub listener: &'a Listener,
     pub client_id: Option<&'a str>,
 }
@@ -59,6 +61,23 @@ impl<'a> Guide<'a> {
         self.origin.zone(routes).is_none().then_some(zone)
     }
 
+    /// The number of the connection by which the fetch came.
+    pub(crate) fn connection(&self) -> u64 {
+        self.origin.connection
+    }
+
+    /// Whether the client says that it is in other zones than `zone`, where the agent is: nothing is known of a client
+    /// or an agent that names none.
+    pub(crate) fn is_in_other_zone_than(&self, zone: &str) -> bool {
+        let origin = &self.origin;
+        let said = named_zones(origin.client_id.unwrap_or_default());
+        let said = said
+            .chain(origin.listener.zone.as_deref())
+            .chain([self.rack]);
+        let mut said = said.filter(|named| !named.is_empty()).peekable();
+        !zone.is_empty() && said.peek().is_some() && !said.any(|named| named == zone)
+    }
+
     /// The agent to which a reader in the zone is sent for a partition, unless it is this one. Clients go only to one that
     /// Metadata names as a replica.
     pub(crate) fn elsewhere(
@@ -79,6 +98,35 @@ impl<'a> Guide<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_client_that_names_a_zone_and_not_the_agents_is_in_another() {
+        let listener = |zone: Option<&str>| Listener {
+            name: "A".to_owned(),
+            zone: zone.map(str::to_owned),
+            advertised_host: None,
+            advertised_port: None,
+        };
+        for (client_id, of_listener, rack, own, is_in_other) in [
+            ("zone=b", None, "", "a", true),
+            ("", Some("b"), "", "a", true),
+            ("", None, "b", "a", true),
+            ("zone=a", None, "b", "a", false),
+            ("zone=b", None, "a", "a", false),
+            ("", None, "", "a", false),
+            ("zone=b", None, "", "", false),
+        ] {
+            let listener = listener(of_listener);
+            let origin = Origin {
+                connection: 1,
+                listener: &listener,
+                client_id: Some(client_id),
+            };
+            let guide = Guide::new(origin, rack, AgentId(1));
+            let found = guide.is_in_other_zone_than(own);
+            assert_eq!(found, is_in_other, "{client_id:?} {of_listener:?} {rack:?}");
+        }
+    }
 
     #[test]
     fn a_client_id_names_a_zone_anywhere_as_clients_of_other_systems_write_it() {

@@ -2,11 +2,11 @@
 //! all who want it. Files of this agent are put in as they are uploaded, so that readers at the
 //! tail never ask the bucket. It must not know topics or offsets.
 //!
-//! Two bounds hold. Chunks kept for later take at most `cache_bytes`; the least recently used goes
-//! first. And every chunk, kept or still in some reader's hands, counts against `cache_bytes +
+//! Two bounds hold. Chunks kept for later take at most `cache_bytes`; which go first, `kept` says.
+//! And every chunk, kept or still in some reader's hands, counts against `cache_bytes +
 //! buffer_bytes` until its last user drops it: a slow reader cannot pin memory unseen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,14 +21,15 @@ use meta::ids::FileId;
 use crate::metrics::Metrics;
 
 mod chunk;
+mod kept;
+mod recent;
 
 pub use chunk::{Chunk, Corrupt, Entry, check_id, read_file, read_slice};
+pub use kept::Segment;
 
-/// Memory of a kept chunk beside its bytes: map nodes and list heads.
-const CHUNK_OVERHEAD_BYTES: u64 = 512;
-/// To make room, this many of the oldest chunks are tried; a chunk that a reader holds frees
-/// nothing. Held chunks were used lately and are seldom among the oldest.
-const EVICT_LOOKS: usize = 64;
+use kept::Kept;
+use recent::Recent;
+
 /// How often a load that waits for memory looks again for chunks to evict.
 const EVICT_AGAIN: Duration = Duration::from_millis(20);
 
@@ -36,6 +37,8 @@ const EVICT_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Part {
     pub file: FileId,
+    /// The random part of the file's name.
+    pub nonce: u32,
     /// Position of the slice in the file; `None` for the whole file.
     pub slice: Option<u64>,
 }
@@ -58,12 +61,15 @@ pub enum LoadError {
 }
 
 pub type Loaded = Result<Arc<Chunk>, LoadError>;
+/// What a load brings, and where it is to be kept.
+pub type Brought = Result<(Arc<Chunk>, Segment), LoadError>;
 
 /// The cache; see the module.
 pub struct Cache {
     kept: Mutex<Kept>,
+    recent: Mutex<Recent>,
     loading: Mutex<HashMap<Part, Flight>>,
-    capacity_bytes: u64,
+    cache_bytes: u64,
     budget: Budget,
     metrics: Arc<Metrics>,
 }
@@ -84,21 +90,14 @@ pub struct Need {
     pub may_wait: bool,
 }
 
-#[derive(Default)]
-struct Kept {
-    chunks: HashMap<Part, (Arc<Chunk>, u64)>,
-    used: BTreeMap<u64, Part>,
-    clock: u64,
-    bytes: u64,
-}
-
 impl Cache {
     /// An empty cache that keeps `cache_bytes`; `budget` covers these and what readers hold beyond.
     pub fn new(cache_bytes: u64, budget: Budget, metrics: Arc<Metrics>) -> Self {
         Cache {
-            kept: Mutex::default(),
+            kept: Mutex::new(Kept::of_bytes(cache_bytes)),
+            recent: Mutex::default(),
             loading: Mutex::default(),
-            capacity_bytes: cache_bytes,
+            cache_bytes: cache_bytes.min(budget.total_bytes()),
             budget,
             metrics,
         }
@@ -109,15 +108,43 @@ impl Cache {
         self.budget.note_short(now);
     }
 
-    /// The chunk that holds a slice: the whole file, or just this slice of it.
-    pub fn find(&self, file: FileId, position: u64) -> Option<Arc<Chunk>> {
+    /// The chunk of a part, if it is kept: the whole file, or just one slice of it.
+    pub fn find(&self, part: Part) -> Option<Arc<Chunk>> {
+        let whole = Part {
+            slice: None,
+            ..part
+        };
         let mut kept = self.kept();
-        kept.touch(Part { file, slice: None }).or_else(|| {
-            kept.touch(Part {
-                file,
-                slice: Some(position),
-            })
+        kept.touch(whole).or_else(|| {
+            let has_slice = part.slice.is_some();
+            has_slice.then(|| kept.touch(part)).flatten()
         })
+    }
+
+    /// The chunk of just this part, if it is kept.
+    pub(crate) fn find_exactly(&self, part: Part) -> Option<Arc<Chunk>> {
+        self.kept().touch(part)
+    }
+
+    /// Notes that a file was written.
+    pub fn note_written(&self, file: FileId) {
+        self.recent().note(file);
+    }
+
+    /// Where parts of a file are kept that are read from the bucket.
+    pub fn segment_of(&self, file: FileId) -> Segment {
+        if self.recent().has(file) {
+            Segment::Hot
+        } else {
+            Segment::Cold
+        }
+    }
+
+    /// Whether memory for a chunk is free, and a quarter of what readers may hold beyond the kept ones, so that nobody waits because
+    /// of what is loaded only in case it is wanted.
+    pub(crate) fn has_ample(&self, bytes: u64) -> bool {
+        let buffer_bytes = self.budget.total_bytes() - self.cache_bytes;
+        self.budget.free_bytes() >= bytes + buffer_bytes / 4
     }
 
     /// Takes memory for a chunk and evicts kept chunks for it. Chunks that readers hold too stay:
@@ -157,27 +184,29 @@ impl Cache {
     }
 
     /// Keeps a chunk and evicts others until it fits.
-    pub fn keep(&self, part: Part, chunk: Arc<Chunk>) {
-        let bytes = chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
-        if bytes > self.capacity_bytes {
-            return;
-        }
+    pub fn keep(&self, part: Part, segment: Segment, chunk: Arc<Chunk>) {
         let mut kept = self.kept();
-        kept.insert(part, chunk);
-        while kept.bytes > self.capacity_bytes && kept.evict().is_some() {}
-        self.metrics.cache_bytes.set(kept.bytes);
+        kept.keep(part, segment, chunk);
+        self.metrics.cache_bytes.set(kept.bytes());
     }
 
     /// Removes a part.
     pub fn forget(&self, part: Part) {
         let mut kept = self.kept();
         drop(kept.remove(part));
-        self.metrics.cache_bytes.set(kept.bytes);
+        self.metrics.cache_bytes.set(kept.bytes());
+    }
+
+    /// Removes all parts of a file.
+    pub fn forget_file(&self, file: FileId) {
+        let mut kept = self.kept();
+        kept.remove_file(file);
+        self.metrics.cache_bytes.set(kept.bytes());
     }
 
     /// Loads a part, once for all callers, unless the cache has it; keeps the chunk that `load`
     /// yields.
-    pub async fn load<F: Future<Output = Loaded> + Send + 'static>(
+    pub async fn load<F: Future<Output = Brought> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
         need: Need,
@@ -206,7 +235,7 @@ impl Cache {
     }
 
     /// The load goes on even if every caller is gone: its request is paid for.
-    fn start<F: Future<Output = Loaded> + Send + 'static>(
+    fn start<F: Future<Output = Brought> + Send + 'static>(
         self: &Arc<Self>,
         part: Part,
         need: Need,
@@ -220,13 +249,14 @@ impl Cache {
                 held => held,
             };
             waits.store(false, Relaxed);
-            let loaded = match held {
+            let brought = match held {
                 Some(held) => load(held).await,
                 None => Err(LoadError::NoRoom),
             };
-            if let Ok(chunk) = &loaded {
-                cache.keep(part, Arc::clone(chunk));
-            }
+            let loaded = brought.map(|(chunk, segment)| {
+                cache.keep(part, segment, Arc::clone(&chunk));
+                chunk
+            });
             let mut loading = cache.loading.lock().unwrap_or_else(PoisonError::into_inner);
             loading.remove(&part);
             drop(loading);
@@ -246,7 +276,7 @@ impl Cache {
     fn evict_idle(&self) -> bool {
         let mut kept = self.kept();
         let evicted = kept.evict_idle();
-        self.metrics.cache_bytes.set(kept.bytes);
+        self.metrics.cache_bytes.set(kept.bytes());
         drop(kept);
         evicted.is_some()
     }
@@ -255,57 +285,9 @@ impl Cache {
         // The maps are whole whenever the lock is free: no code that can panic runs under it.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Kept {
-    fn touch(&mut self, part: Part) -> Option<Arc<Chunk>> {
-        let (chunk, used) = self.chunks.get_mut(&part)?;
-        // Most reads hit the chunk that was read last; the order needs no change then.
-        if *used != self.clock {
-            self.used.remove(used);
-            self.clock += 1;
-            *used = self.clock;
-            self.used.insert(self.clock, part);
-        }
-        Some(Arc::clone(chunk))
-    }
-
-    fn insert(&mut self, part: Part, chunk: Arc<Chunk>) {
-        drop(self.remove(part));
-        self.clock += 1;
-        self.bytes += chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
-        self.used.insert(self.clock, part);
-        self.chunks.insert(part, (chunk, self.clock));
-    }
-
-    fn remove(&mut self, part: Part) -> Option<Arc<Chunk>> {
-        let (chunk, used) = self.chunks.remove(&part)?;
-        self.used.remove(&used);
-        self.bytes -= chunk.held_bytes() + CHUNK_OVERHEAD_BYTES;
-        Some(chunk)
-    }
-
-    /// Evicts the least recently used chunk that nobody else holds.
-    fn evict_idle(&mut self) -> Option<Arc<Chunk>> {
-        for _ in 0..self.used.len().min(EVICT_LOOKS) {
-            let part = *self.used.first_key_value()?.1;
-            let (chunk, used) = self.chunks.get_mut(&part)?;
-            // While the map is locked nobody else can get the chunk from it.
-            if Arc::strong_count(chunk) == 1 {
-                return self.remove(part);
-            }
-            // A reader holds it, so it counts as used now.
-            self.used.remove(used);
-            self.clock += 1;
-            *used = self.clock;
-            self.used.insert(self.clock, part);
-        }
-        None
-    }
-
-    fn evict(&mut self) -> Option<Arc<Chunk>> {
-        let part = *self.used.first_key_value()?.1;
-        self.remove(part)
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,6 +15,7 @@ fn agents(all: &[(i32, &str)]) -> Vec<Agent> {
         listeners: Endpoint::alone("h", 9092),
         region: String::new(),
         zone: (*zone).to_owned(),
+        neighbour_address: String::new(),
         level: 1,
         incarnation: Incarnation(1),
     };

@@ -33,6 +33,7 @@ fn agents(ids: &[i32]) -> Option<Vec<Agent>> {
         listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
+        neighbour_address: String::new(),
         incarnation: Incarnation(1),
     };
     Some(ids.iter().map(agent).collect())

@@ -494,3 +494,30 @@ async fn a_part_that_comes_too_late_is_there_for_the_next_fetch() {
     assert!((1..=4).contains(&answers), "{answers} empty answers");
     assert_eq!(stand.bucket.faults().calls(Op::Get), 1);
 }
+
+#[tokio::test]
+async fn of_a_reader_who_lags_behind_the_next_files_are_loaded_before_he_asks_each_once() {
+    let writer = Stand::new().await;
+    writer.topic("t", 1, &[]).await;
+    let mut client = writer.client().await;
+    for number in 0..40 {
+        client.produce("t", 0, batch(&[&number.to_string()])).await;
+    }
+    let (control, bucket) = (writer.control.clone(), writer.bucket.clone());
+    drop(writer);
+    let stand = Stand::over(settings(), control, bucket).await;
+    let before = stand.bucket.faults().calls(Op::Get);
+    let mut client = stand.client().await;
+    for number in 0..40 {
+        let mut request = fetch_request("t", &[(0, number)]);
+        request.topics[0].partitions[0].partition_max_bytes = 5;
+        let read = only(client.call(&request, 12).await);
+        assert_eq!(values_of(&read), [(number, number.to_string())]);
+    }
+    assert_eq!(stand.bucket.faults().calls(Op::Get) - before, 40);
+    let metrics = stand.agent.probe().metrics();
+    let ahead = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("seaway_agent_cache_loads_ahead_total "));
+    assert!(ahead.unwrap().parse::<u64>().unwrap() > 0);
+}

@@ -85,6 +85,7 @@ fn other_agent() -> RegisterAgent {
         listeners: meta::endpoint::Endpoint::alone("127.0.0.1", 1),
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     }
 }

@@ -10,6 +10,7 @@ mod files;
 mod groups;
 mod hostile;
 mod metadata;
+mod neighbours;
 mod offsets;
 mod produce;
 mod routes;

@@ -497,6 +497,7 @@ async fn an_agent_that_was_replaced_registers_again_before_anybody_produces() {
         listeners: meta::endpoint::Endpoint::alone("elsewhere", 1),
         region: "r".to_owned(),
         zone: "z".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     };
     stand.control.client().register(other).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::settings::{Budgets, FailPoints, Listener};
-use agent::{Agent, Settings};
+use agent::{Agent, Settings, Zone};
 use rpc::Control;
 use store::bucket::Bucket;
 use store::faulty::Faulty;
@@ -87,6 +87,17 @@ impl Stand {
         control: Arc<Fake>,
         bucket: Arc<Faulty>,
     ) -> Self {
+        Self::beside(settings, listeners, control, bucket, None).await
+    }
+
+    /// An agent with others in its zone.
+    pub async fn beside(
+        settings: Settings,
+        listeners: Vec<Listener>,
+        control: Arc<Fake>,
+        bucket: Arc<Faulty>,
+        zone: Option<Zone>,
+    ) -> Self {
         let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut bound = Vec::new();
         for listener in listeners {
@@ -94,7 +105,7 @@ impl Stand {
         }
         let as_bucket: Arc<dyn Bucket> = bucket.clone();
         let as_control: Arc<dyn Control> = control.clone();
-        let agent = Agent::start(settings, bound, as_bucket, as_control)
+        let agent = Agent::start(settings, bound, as_bucket, as_control, zone)
             .await
             .unwrap();
         Stand {

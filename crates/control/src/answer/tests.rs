@@ -30,6 +30,7 @@ fn agent() -> Command {
         listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     })
 }

@@ -15,7 +15,7 @@ use rpc::{Call, Control, Error};
 use crate::{CLUSTER, Running, agent, cluster_by, serve_at, until};
 
 /// A CA, with its certificate in PEM.
-struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
@@ -37,7 +37,7 @@ fn valid_for(params: &mut CertificateParams, seconds: i64) {
     params.not_after = at(now + seconds);
 }
 
-fn ca(name: &str) -> Ca {
+pub(crate) fn ca(name: &str) -> Ca {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -48,7 +48,7 @@ fn ca(name: &str) -> Ca {
     Ca { issuer, pem }
 }
 
-fn control(name: &str) -> Process {
+pub(crate) fn control(name: &str) -> Process {
     Process {
         role: Role::Control,
         name: name.to_owned(),
@@ -90,7 +90,7 @@ fn read(process: &Process, leaf: &Leaf, ca: &str) -> Result<Credentials, String>
     Credentials::read(process, &pem).map_err(|refused| refused.to_string())
 }
 
-fn keys(process: &Process, ca: &Ca) -> Keys {
+pub(crate) fn keys(process: &Process, ca: &Ca) -> Keys {
     Keys::new(credentials(process, &ca.issue(process), &ca.pem))
 }
 

@@ -37,6 +37,7 @@ impl Holed {
             listeners: crate::terms::endpoint::Endpoint::alone("localhost", 9092),
             region: "r".to_owned(),
             zone: "z".to_owned(),
+            neighbour_address: String::new(),
             level: 1,
         }));
         holed.commit(10, 1_000);

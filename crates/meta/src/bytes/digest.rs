@@ -210,6 +210,7 @@ fn digest_agent(hasher: &mut Hasher, agent: &Agent) {
     }
     hasher.text(&agent.region);
     hasher.text(&agent.zone);
+    hasher.text(&agent.neighbour_address);
     hasher.number(u64::from(agent.level));
     hasher.number(agent.incarnation.0);
 }

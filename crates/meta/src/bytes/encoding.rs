@@ -206,6 +206,7 @@ fn encode_agent(request: &RegisterAgent) -> proto::RegisterAgent {
         listeners: encode_listeners(&request.listeners),
         region: request.region.clone(),
         zone: request.zone.clone(),
+        neighbour_address: request.neighbour_address.clone(),
         level: request.level,
     }
 }
@@ -217,6 +218,7 @@ fn decode_agent(request: proto::RegisterAgent) -> Result<RegisterAgent, DecodeEr
         listeners: decode_listeners(request.listeners)?,
         region: request.region,
         zone: request.zone,
+        neighbour_address: request.neighbour_address,
         level: request.level,
     })
 }

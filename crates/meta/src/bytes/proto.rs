@@ -299,6 +299,9 @@ pub struct RegisterAgent {
     /// The highest feature level the run supports.
     #[prost(uint32, tag = "6")]
     pub level: u32,
+    /// HOST:PORT where other agents of its zone ask it for parts of files; empty: it offers none.
+    #[prost(string, tag = "8")]
+    pub neighbour_address: ::prost::alloc::string::String,
 }
 /// Where clients that use the listener of a name connect to an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -646,6 +649,9 @@ pub struct Agent {
     pub level: u32,
     #[prost(uint64, tag = "7")]
     pub incarnation: u64,
+    /// HOST:PORT where other agents of its zone ask it for parts of files; empty: it offers none.
+    #[prost(string, tag = "8")]
+    pub neighbour_address: ::prost::alloc::string::String,
 }
 /// One incarnation of an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]

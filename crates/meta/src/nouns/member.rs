@@ -253,6 +253,7 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
         listeners: request.listeners.clone(),
         region: request.region.clone(),
         zone: request.zone.clone(),
+        neighbour_address: request.neighbour_address.clone(),
         level: request.level,
         incarnation,
     }
@@ -263,6 +264,11 @@ fn check_agent(level: &Level, request: &RegisterAgent) -> Result<(), Refusal> {
     if count == 0 || count > level.listeners_max {
         return Err(Refusal::Invalid {
             what: "an agent must have between 1 and 16 listeners",
+        });
+    }
+    if request.neighbour_address.len() > level.texts.name_bytes_max {
+        return Err(Refusal::Invalid {
+            what: "the address for other agents of the zone must have at most 255 bytes",
         });
     }
     let listeners = request.listeners.iter();

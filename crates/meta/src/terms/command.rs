@@ -130,6 +130,8 @@ pub struct RegisterAgent {
     pub listeners: BTreeMap<String, Endpoint>,
     pub region: String,
     pub zone: String,
+    /// Where other agents of its zone ask it for parts of files, as HOST:PORT; empty if it offers none.
+    pub neighbour_address: String,
     /// The highest feature level it supports.
     pub level: u32,
 }

@@ -21,6 +21,8 @@ pub struct Agent {
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
+    /// Where other agents of its zone ask it for parts of files, as HOST:PORT; empty if it offers none.
+    pub neighbour_address: String,
     /// The highest feature level it supports.
     pub level: u32,
     /// Its latest start; earlier ones commit nothing.

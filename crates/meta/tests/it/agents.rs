@@ -101,6 +101,10 @@ fn registrations_are_checked() {
             zone: "z".repeat(256),
             ..agent("a", 1)
         },
+        meta::command::RegisterAgent {
+            neighbour_address: "h".repeat(256),
+            ..agent("a", 1)
+        },
     ] {
         let reply = cluster.apply(&Command::RegisterAgent(broken));
         assert!(

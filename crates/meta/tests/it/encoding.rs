@@ -45,6 +45,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         .into(),
         region: "eu-1".to_owned(),
         zone: "a".to_owned(),
+        neighbour_address: "10.0.0.5:7072".to_owned(),
         level: 1,
     };
     let create = CreateTopic {

@@ -165,6 +165,7 @@ pub(crate) fn agent(name: &str, nonce: u128) -> RegisterAgent {
         listeners: meta::endpoint::Endpoint::alone("localhost", 9_092),
         region: "r".to_owned(),
         zone: "z".to_owned(),
+        neighbour_address: String::new(),
         level: 1,
     }
 }

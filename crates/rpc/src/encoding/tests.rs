@@ -277,6 +277,7 @@ fn view() -> ViewChange {
             listeners: meta::endpoint::Endpoint::alone("h", 9092),
             region: text("r"),
             zone: text("z"),
+            neighbour_address: text("h:7072"),
             level: 1,
             incarnation: Incarnation(3),
         }]),
@@ -533,6 +534,7 @@ fn the_examples_of_the_page_are_what_they_are_said_to_be() {
         listeners: meta::endpoint::Endpoint::alone("h", 9092),
         region: text("r"),
         zone: text("z"),
+        neighbour_address: String::new(),
         level: 1,
     };
     let register = Call::Propose(Box::new(Command::RegisterAgent(agent)));

@@ -7,7 +7,7 @@ use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
 use crate::config::shares::Process;
 use crate::config::{Configured, Sources};
-use crate::listening::{self, listen_all};
+use crate::listening::{self, Street, listen_all};
 use crate::roles::agent::{self, Plan};
 
 /// How to run the agent.
@@ -19,6 +19,13 @@ pub struct Arguments {
     /// connect to it, unless advertised.host and advertised.port say something else. For several: --set listeners=...
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<Address>,
+    /// Address to listen on for the other agents of its zone, which ask it for parts of files; by default a free port beside the
+    /// first listener for Kafka clients. They are told to connect to it, unless --advertise says something else.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<Address>,
+    /// Address at which the other agents of its zone reach this one.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<Address>,
     /// Control nodes, beside those that the bucket tells of.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     control: Vec<Address>,
@@ -34,7 +41,9 @@ pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
 }
 
 async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
-    let kafka = listen_all(configured.settings.listeners()?).await?;
+    let planned = configured.settings.listeners()?;
+    let street = Street::listen(arguments.listen, arguments.advertise, &planned).await?;
+    let kafka = listen_all(planned).await?;
     let starting = Starting::new(&arguments.common, &configured, Role::Agent).await?;
     let plan = Plan {
         configured,
@@ -43,6 +52,7 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
         control: arguments.control.iter().map(Address::to_string).collect(),
         files: host::process::raise_file_limit(),
         kafka,
+        street,
         links: starting.links.clone(),
     };
     let health = std::sync::Arc::clone(&starting.health);

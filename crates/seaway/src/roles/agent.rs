@@ -8,7 +8,7 @@ use host::backoff::Backoff;
 use host::log_limit::LogLimit;
 use host::task::Task;
 use link::process::{Process, Role};
-use link::{Caller, Cluster};
+use link::{Caller, Cluster, Neighbours};
 use meta::level::Levels;
 use rpc::{Call, Control};
 
@@ -17,7 +17,7 @@ use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts};
 use crate::links::Links;
-use crate::listening::{self, Sockets, Told, send_away};
+use crate::listening::{self, Sockets, Street, Told, send_away};
 use crate::running::{Broken, Running};
 use crate::spending::Spending;
 use crate::tuning;
@@ -35,7 +35,9 @@ pub struct Plan {
     pub files: u64,
     /// Where Kafka clients connect.
     pub kafka: Sockets,
-    /// How it talks to control nodes.
+    /// Where other agents of its zone connect.
+    pub street: Street,
+    /// How it talks to control nodes and other agents.
     pub links: Links,
 }
 
@@ -43,6 +45,8 @@ pub struct Agent {
     admitted: Admitted,
     agent: agent::Agent,
     _discovery: Task<()>,
+    /// Answers other agents of the zone.
+    _offering: Task<()>,
 }
 
 /// Starts the agent, however long the bucket and the control nodes take to answer.
@@ -68,14 +72,22 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
             tells_presence: true,
             ..tuning::agent(settings, shares, &plan.name, plan.files, is_billed)?
         };
-        Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings))
+        let others = Neighbours::new(&caller, Levels::KNOWN).context("the cluster's id")?;
+        Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings, others))
     };
-    let (admitted, cluster, discovery, settings) = tokio::select! {
+    let (admitted, cluster, discovery, settings, others) = tokio::select! {
         started = starting => started?,
         never = send_away(&plan.kafka) => match never {},
     };
     let bucket = Arc::clone(&admitted.bucket);
-    let agent = agent::Agent::start(settings, plan.kafka, bucket, Arc::new(cluster)).await?;
+    let zone = agent::Zone {
+        address: plan.street.address.to_string(),
+        others: Arc::new(others),
+    };
+    let cluster = Arc::new(cluster);
+    let agent = agent::Agent::start(settings, plan.kafka, bucket, cluster, Some(zone)).await?;
+    let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
+    let offering = link::serve_parts(plan.street.socket, cluster_id, agent.offer(), security);
     health.serving(Parts {
         control: None,
         agent: Some(agent.probe()),
@@ -86,6 +98,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         admitted,
         agent,
         _discovery: discovery,
+        _offering: host::task::spawn("parts", offering),
     })
 }
 

@@ -192,7 +192,7 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
         advertised_port: None,
     };
     let listeners = vec![(plaintext, listener)];
-    let agent = agent::Agent::start(town.plan.agent(place), listeners, bucket, shared).await;
+    let agent = agent::Agent::start(town.plan.agent(place), listeners, bucket, shared, None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     tokio::select! {

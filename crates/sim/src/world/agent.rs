@@ -134,6 +134,7 @@ impl Agent {
             name: self.name.clone(),
             region: "r".to_owned(),
             zone: "z".to_owned(),
+            neighbour_address: String::new(),
             level: meta::level::Levels::KNOWN.newest().number,
         });
         self.desk.propose(cx, command, Purpose::Register);

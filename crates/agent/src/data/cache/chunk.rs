@@ -11,6 +11,8 @@ use crate::data::batch_sum;
 
 /// Memory of a batch beside its bytes.
 const ENTRY_BYTES: u64 = 56;
+/// Memory of a piece beside its bytes.
+const PIECE_BYTES: u64 = 32;
 
 /// The bytes are not what the index says; the text says how, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Chunk {
     entries: Vec<Entry>,
+    /// The part as it is in the bucket, for other agents of the zone; the entries are parts of these bytes.
+    stored: Vec<Bytes>,
     held_bytes: u64,
     /// The memory that the chunk counts for, given back when the last reader is done.
     _held: Held,
@@ -48,9 +52,22 @@ impl Chunk {
         let held_bytes = held_bytes + entries.len() as u64 * ENTRY_BYTES;
         Chunk {
             entries,
+            stored: Vec::new(),
             held_bytes,
             _held: held,
         }
+    }
+
+    /// The same chunk, with all bytes of its part, in pieces.
+    pub(crate) fn with_stored(mut self, pieces: Vec<Bytes>) -> Self {
+        self.held_bytes += pieces.len() as u64 * PIECE_BYTES;
+        self.stored = pieces;
+        self
+    }
+
+    /// The part as it is in the bucket.
+    pub(crate) fn stored(&self) -> &[Bytes] {
+        &self.stored
     }
 
     pub fn held_bytes(&self) -> u64 {

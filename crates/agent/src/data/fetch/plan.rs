@@ -15,6 +15,7 @@ pub fn part_of(place: &SlicePlace) -> Part {
     let slice = (place.file_length > WHOLE_FILE_BYTES).then_some(place.position);
     Part {
         file: place.file,
+        nonce: place.nonce,
         slice,
     }
 }

@@ -44,6 +44,8 @@ pub struct Room {
 pub struct Records {
     pub of: BTreeMap<Slot, Result<Rope, Problem>>,
     pub bytes: u64,
+    /// The offset after the last record of each partition that has some.
+    pub next: Vec<(Slot, i64)>,
     /// Chunks in which the records lie.
     pub chunks: Vec<Arc<Chunk>>,
     /// Memory for batches that lie in no chunk, and for lists of pieces.
@@ -58,7 +60,8 @@ impl Records {
         let mut records = Records::default();
         for chosen in &taken.chosen {
             let mut rope = Rope::new();
-            let read = records.append(chosen, (taken, chunks), room, reader, &mut rope);
+            let mut next = chosen.want.offset;
+            let read = records.append(chosen, (taken, chunks), room, reader, &mut rope, &mut next);
             // Records before the problem are sent; the next fetch meets the problem again.
             match read {
                 Err(problem) if rope.is_empty() => {
@@ -66,6 +69,7 @@ impl Records {
                 }
                 _ if rope.is_empty() => {}
                 _ => {
+                    records.next.push((chosen.slot, next));
                     records.of.insert(chosen.slot, Ok(rope));
                 }
             }
@@ -81,6 +85,7 @@ impl Records {
         room: Room,
         reader: &Reader,
         rope: &mut Rope,
+        next: &mut i64,
     ) -> Result<(), Problem> {
         let cache = reader.cache();
         for place in &chosen.places {
@@ -123,6 +128,7 @@ impl Records {
                 }
                 batch.append_patched(base, meta::LEADER_EPOCH, rope);
                 self.bytes += bytes;
+                *next = offset;
             }
         }
         Ok(())

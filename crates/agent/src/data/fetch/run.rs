@@ -10,10 +10,12 @@ use host::backoff::Backoff;
 use host::budget::Held;
 use host::clock::Instant;
 use host::rng::Rng;
+use meta::ids::PartitionId;
 use meta::places::Located;
 use rpc::call::Locate;
 use rpc::{Client, Position};
 
+use super::ahead::Step;
 use super::hub::{Changes, Watch};
 use super::item::Slot;
 use super::items::Items;
@@ -48,12 +50,29 @@ pub struct Fetched {
     pub records: Records,
     /// Memory for everything in the answer but its records.
     pub answer: Option<Held>,
+    /// Whether parts had to be loaded.
+    pub has_loaded: bool,
 }
 
 impl Fetched {
     /// Slots for which the answer has records or an error.
     pub fn served(&self) -> Vec<Slot> {
         self.records.of.keys().copied().collect()
+    }
+
+    /// What the answer brought of each partition that has records in it.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (PartitionId, Step)> {
+        let next = self.records.next.iter();
+        next.filter_map(|(slot, next)| {
+            let item = self.items.item(*slot)?;
+            let step = Step {
+                asked: item.want.offset,
+                next: *next,
+                end: item.bounds()?.high_watermark,
+                has_loaded: self.has_loaded,
+            };
+            Some((item.partition, step))
+        })
     }
 }
 
@@ -66,6 +85,7 @@ impl<'a> Run<'a> {
         let mut loads = FuturesUnordered::new();
         let mut load_until = limits.deadline;
         let mut has_waited = false;
+        let mut has_loaded = false;
         let mut answer = None;
         // What was confirmed to be current, wherever it is looked for next.
         let mut current = Position::default();
@@ -99,7 +119,10 @@ impl<'a> Run<'a> {
                         }
                         event = Some(self.find(&wanted, &mut chunks));
                     }
-                    Effect::Load(load) => loads.push(self.load(load)),
+                    Effect::Load(load) => {
+                        has_loaded = true;
+                        loads.push(self.load(load));
+                    }
                     Effect::LoadUntil(until) => load_until = until,
                     Effect::Answer => {
                         if answer.is_none() {
@@ -111,6 +134,7 @@ impl<'a> Run<'a> {
                             items,
                             records,
                             answer,
+                            has_loaded,
                         };
                     }
                 }

@@ -23,7 +23,7 @@ use super::batcher::Limits;
 use super::event::{Answer, Effect, Event};
 use super::sequence::Sequence;
 use super::upload::Uploader;
-use crate::data::cache::{Cache, Part};
+use crate::data::cache::Cache;
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
@@ -251,7 +251,7 @@ impl<M: Send + 'static> Task<M> {
                 committed: false,
             } => {
                 tracing::warn!(%file, "a file was not committed");
-                parts.cache.forget(Part { file, slice: None });
+                parts.cache.forget_file(file);
             }
             // The session may be gone.
             Effect::Answer { ticket, answer } => drop(ticket.send(answer)),

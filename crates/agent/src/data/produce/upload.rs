@@ -15,7 +15,7 @@ use store::retry::{Limits, Retry};
 use wire::batch::Batch as WireBatch;
 
 use super::batch::{Cut, Stored};
-use crate::data::cache::{Cache, Chunk, Entry, Part};
+use crate::data::cache::{Cache, Chunk, Entry, Part, Segment};
 use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;
 
@@ -116,12 +116,12 @@ impl Uploader {
             .await
             .map_err(|_| UploadError::TooLate)?
             .map_err(UploadError::Store)?;
-        self.keep(cut, &built);
+        self.keep(cut, built);
         Ok(stored)
     }
 
     /// Puts the file into the cache for readers, if there is memory.
-    fn keep(&self, cut: &Cut, built: &Built) {
+    fn keep(&self, cut: &Cut, built: Built) {
         let Some(entries) = entries(cut, &built.payload) else {
             return;
         };
@@ -130,14 +130,13 @@ impl Uploader {
         let Some(held) = self.cache.try_hold(held_bytes) else {
             return;
         };
-        let chunk = Chunk::new(entries, held_bytes, held);
-        self.cache.keep(
-            Part {
-                file: cut.file,
-                slice: None,
-            },
-            Arc::new(chunk),
-        );
+        let chunk = Chunk::new(entries, held_bytes, held).with_stored(built.payload.into_pieces());
+        let part = Part {
+            file: cut.file,
+            nonce: cut.nonce,
+            slice: None,
+        };
+        self.cache.keep(part, Segment::Hot, Arc::new(chunk));
     }
 }
 

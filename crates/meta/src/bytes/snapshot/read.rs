@@ -349,6 +349,7 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
         listeners: decode_listeners(agent.listeners)?,
         region: agent.region,
         zone: agent.zone,
+        neighbour_address: agent.neighbour_address,
         level: agent.level,
         incarnation: Incarnation(agent.incarnation),
     })

@@ -226,6 +226,7 @@ fn encode_agent(agent: &Agent) -> proto::Agent {
         listeners: encode_listeners(&agent.listeners),
         region: agent.region.clone(),
         zone: agent.zone.clone(),
+        neighbour_address: agent.neighbour_address.clone(),
         level: agent.level,
         incarnation: agent.incarnation.0,
     }

@@ -1,0 +1,96 @@
+//! Gives other agents of the zone parts of files that this one keeps for all: from the cache, or from the bucket, once for all
+//! who ask. It never asks another agent for them, so that requests cannot go in a circle. It must not know how it is asked.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use host::budget::Budget;
+use meta::places::SlicePlace;
+use rpc::part::{NotGiven, Offers, Part, Wanted};
+use tokio::sync::Semaphore;
+
+use super::plan::part_of;
+use super::read::part_bytes;
+use super::source::Source;
+use crate::data::cache::{Cache, Chunk, LoadError, Need};
+use crate::metrics::Metrics;
+
+/// Requests at one time; one more is told so, and its agent asks the bucket.
+const REQUESTS_MAX: usize = 256;
+
+pub(crate) struct Offer {
+    cache: Arc<Cache>,
+    source: Arc<Source>,
+    metrics: Arc<Metrics>,
+    requests: Arc<Semaphore>,
+    /// How much of the cache's memory may be on its way to others.
+    sending: Budget,
+}
+
+impl Offer {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        source: Arc<Source>,
+        metrics: Arc<Metrics>,
+        sending_bytes: u64,
+    ) -> Self {
+        Offer {
+            cache,
+            source,
+            metrics,
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            sending: Budget::of_bytes(sending_bytes),
+        }
+    }
+
+    /// The chunk of a part, from memory or the bucket. It waits for no memory: the other agent has its own.
+    async fn chunk(&self, wanted: &Wanted) -> Result<Arc<Chunk>, NotGiven> {
+        let Wanted { partition, place } = *wanted;
+        let part = part_of(&place);
+        if let Some(chunk) = self.cache.find_exactly(part) {
+            return Ok(chunk);
+        }
+        let need = Need {
+            bytes: part_bytes(&place),
+            may_wait: false,
+        };
+        let own = self.cache.segment_of(place.file);
+        let source = Arc::clone(&self.source);
+        let load =
+            move |held| async move { source.bring_from_bucket(partition, &place, own, held).await };
+        let loaded = self.cache.load(part, need, load).await;
+        loaded.map_err(|error| match error {
+            LoadError::NoRoom => NotGiven::Busy,
+            LoadError::Missing | LoadError::Corrupt(_) | LoadError::Unavailable(_) => {
+                NotGiven::Missing
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Offers for Offer {
+    async fn part(&self, wanted: Wanted) -> Result<Part, NotGiven> {
+        if !is_sound(&wanted.place) {
+            return Err(NotGiven::Failed("no file has such a place".to_owned()));
+        }
+        let turn = Arc::clone(&self.requests).try_acquire_owned();
+        let turn = turn.map_err(|_| NotGiven::Busy)?;
+        let bytes = part_bytes(&wanted.place);
+        let sending = self.sending.try_hold(bytes).ok_or(NotGiven::Busy)?;
+        let chunk = self.chunk(&wanted).await?;
+        let pieces = chunk.stored().to_vec();
+        if pieces.is_empty() {
+            return Err(NotGiven::Missing);
+        }
+        self.metrics.neighbour_given_bytes.add(bytes);
+        let kept = Box::new((chunk, sending, turn));
+        Ok(Part { pieces, kept })
+    }
+}
+
+/// Whether a place lies in its file, whoever says so.
+fn is_sound(place: &SlicePlace) -> bool {
+    let end = place.position.checked_add(u64::from(place.length));
+    end.is_some_and(|end| end <= place.file_length)
+}
