@@ -93,6 +93,7 @@ class Cluster:
             zones = itertools.cycle(ZONES)
             return [process(role, number, next(zones)) for number in range(count)]
 
+        self.process = process
         self.control = processes("control", control)
         self.agents = processes("agent", agents)
 

@@ -303,6 +303,33 @@ def clients_are_sent_to_the_agent_of_their_zone(cluster):
 
 
 @check
+def agents_of_one_zone_read_for_each_other(cluster):
+    beside = cluster.process("agent", len(cluster.agents), "a")
+    cluster.agents.append(beside)
+    beside.start()
+    wait_until(beside.ready, 40, f"{beside.name} is ready")
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+    load.finish()
+    found = read_all(cluster, "orders", client_id="zone=a")
+    expect_equal(sum(map(len, found.values())), load.sent, "records for a reader of zone a")
+
+    def counted(agent, name):
+        lines = agent.page("/metrics")[1].splitlines()
+        return int(next(line for line in lines if line.startswith(name + " ")).rsplit(" ", 1)[1])
+
+    of_zone = [cluster.agents[0], beside]
+    given, had = 0, 0
+    for agent in of_zone:
+        expect_equal(counted(agent, "seaway_agent_neighbour_failed_total"), 0, f"parts that {agent.name} was not given")
+        given += counted(agent, "seaway_agent_neighbour_given_bytes_total")
+        had += agent.status()["agent"]["read_bytes_neighbour"]
+    expect(had > 0, "no part came from a neighbour")
+    expect(given >= had, f"{given} bytes were given, and {had} came")
+
+
+@check
 def a_process_of_another_cluster_is_refused(cluster):
     elsewhere = Process(cluster.directory, "agent", "stranger", [
         "--bucket", str(cluster.directory / "other-bucket"), "--control", f"127.0.0.1:{cluster.control[0].port}",

@@ -41,7 +41,7 @@ use crate::edge::memory::Memory;
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
-use crate::settings::{Listener, OTHER_BYTES_MAX, Settings};
+use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
 
 /// How long connections are given to end when the agent stops.
@@ -107,10 +107,8 @@ impl Agent {
         let advertised: Vec<Endpoint> = both.map(|(one, at)| advertised(one, *at)).collect();
         let names = listeners.iter().map(|listener| listener.name.clone());
         let (address, others) = zone.map(|zone| (zone.address, zone.others)).unzip();
-        let registration = RegisterAgent {
-            neighbour_address: address.unwrap_or_default(),
-            ..registration(&settings, names.zip(advertised.clone()).collect())
-        };
+        let mut registration = registration(&settings, names.zip(advertised.clone()).collect());
+        registration.neighbour_address = address.unwrap_or_default();
         let control = Client::new(control);
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
@@ -121,32 +119,20 @@ impl Agent {
         let budgets = &settings.budgets;
         let frame_bytes_max = u64::from(settings.socket_request_max_bytes);
         let memory = Arc::new(Memory::new(budgets, frame_bytes_max));
-        let cache = Arc::new(Cache::new(
-            budgets.cache_bytes,
-            memory.records.clone(),
-            Arc::clone(&metrics),
-        ));
-        let neighbours = Arc::new(Neighbours::new(others, Arc::clone(&metrics)));
-        neighbours.take(&views.latest().agents, registered.agent);
-        let reader = Arc::new(Reader::new(
-            Arc::clone(&bucket),
-            Arc::clone(&neighbours),
-            Arc::clone(&cache),
-            Arc::clone(&metrics),
-        ));
+        let reads = Reads::by(&bucket, &control, others, &memory, budgets, &metrics);
+        reads
+            .neighbours
+            .take(&views.latest().agents, registered.agent);
         let pipeline = Arc::new(Pipeline::new(limits(&settings), registered.incarnation));
         let (stop, stopping) = watch::channel(false);
         let (heartbeats, inbox) = Heartbeats::new();
         let beating = host::task::spawn("heartbeats", inbox.run(control.clone()));
         let context = Arc::new(Context {
             agent: registered.agent,
-            prefetch: Arc::new(Prefetch::new(
-                control.clone(),
-                Arc::clone(&reader),
-                budgets.cache_bytes / AHEAD_PART,
-            )),
-            reader,
-            neighbours,
+            cache: reads.cache,
+            reader: reads.reader,
+            prefetch: reads.prefetch,
+            neighbours: reads.neighbours,
             reserve: Reserve::new(settings.bucket_reserve_bytes),
             sessions: Sessions::new(settings.fetch_sessions_max, budgets.sessions_bytes),
             hub,
@@ -158,7 +144,6 @@ impl Agent {
             control,
             views,
             pipeline,
-            cache,
             metrics,
         });
         let mut tasks = start_tasks(&context, &bucket, registration, notices);
@@ -223,6 +208,44 @@ impl Agent {
         });
         if ended.await.is_err() {
             tracing::warn!("the agent stops with requests unanswered; their producers retry");
+        }
+    }
+}
+
+/// By what records are read.
+struct Reads {
+    cache: Arc<Cache>,
+    neighbours: Arc<Neighbours>,
+    reader: Arc<Reader>,
+    prefetch: Arc<Prefetch>,
+}
+
+impl Reads {
+    fn by(
+        bucket: &Arc<dyn Bucket>,
+        control: &Client,
+        others: Option<Arc<dyn rpc::part::Neighbours>>,
+        memory: &Memory,
+        budgets: &Budgets,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let records = memory.records.clone();
+        let cache = Cache::new(budgets.cache_bytes, records, Arc::clone(metrics));
+        let cache = Arc::new(cache);
+        let neighbours = Arc::new(Neighbours::new(others, Arc::clone(metrics)));
+        let reader = Arc::new(Reader::new(
+            Arc::clone(bucket),
+            Arc::clone(&neighbours),
+            Arc::clone(&cache),
+            Arc::clone(metrics),
+        ));
+        let ahead_bytes = budgets.cache_bytes / AHEAD_PART;
+        let prefetch = Prefetch::new(control.clone(), Arc::clone(&reader), ahead_bytes);
+        Reads {
+            cache,
+            neighbours,
+            reader,
+            prefetch: Arc::new(prefetch),
         }
     }
 }

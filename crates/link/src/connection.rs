@@ -34,6 +34,8 @@ const PONG_LIMIT: Duration = Duration::from_secs(2);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
+/// The same where parts of files come, whose memory is counted apart from what is on its way.
+const PARTS_WINDOW: u32 = 8 << 20;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,12 +224,18 @@ impl Connection {
             ErrorKind::ConnectionRefused => Failure::NobodyThere(error.to_string()),
             _ => Failure::NotSent(error.to_string()),
         })?;
+        let window = match self.role {
+            Role::Control => CONNECTION_WINDOW,
+            Role::Agent => PARTS_WINDOW,
+        };
         let keys = match &self.security {
-            Security::Plaintext => return open(stream, std::future::pending()).await,
+            Security::Plaintext => return open(window, stream, std::future::pending()).await,
             Security::Tls(keys) => keys.clone(),
         };
         match handshake::call(&keys, self.role, stream).await {
-            Ok((stream, peer)) => open(stream, async move { keys.disbelieved(&peer).await }).await,
+            Ok((stream, peer)) => {
+                open(window, stream, async move { keys.disbelieved(&peer).await }).await
+            }
             Err(handshake::Failure::Closed) => Err(Failure::NotSent(format!(
                 "{} closed the connection before it was secure",
                 self.address
@@ -250,13 +258,14 @@ impl Connection {
 }
 
 async fn open(
+    window: u32,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, Failure> {
     let opened = Builder::new(Tasks)
         .timer(Clock::new())
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PONG_LIMIT)
         .keep_alive_while_idle(true)

@@ -24,7 +24,7 @@ mod chunk;
 mod kept;
 mod recent;
 
-pub use chunk::{Chunk, Corrupt, Entry, check_id, read_file, read_slice};
+pub use chunk::{Chunk, Corrupt, Entry, check_id, read_file, read_slice, stored_id};
 pub use kept::Segment;
 
 use kept::Kept;

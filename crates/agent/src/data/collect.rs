@@ -18,7 +18,7 @@ use store::file::TOMBSTONE_BYTES;
 use store::layout::{FILES, file_key, parse_file_key};
 use store::retry::{Limits as RetryLimits, Retry};
 
-use crate::data::fetch::read::stored_id;
+use crate::data::cache::stored_id;
 use crate::metrics::Metrics;
 
 /// Files handled in one step.

@@ -468,8 +468,7 @@ fn check_files(town: &Town) -> Vec<String> {
     let mut files = places.unwrap_or_default();
     files.sort_unstable();
     files.dedup();
-    let key =
-        |(file, nonce)| store::layout::file_key(agent::data::fetch::read::stored_id(file), nonce);
+    let key = |(file, nonce)| store::layout::file_key(agent::data::cache::stored_id(file), nonce);
     let is_whole = |key: &Key| {
         let bytes = town.store.peek(key);
         bytes.is_some_and(|bytes| store::file::FileIndex::decode_whole(&bytes).is_ok())

@@ -422,7 +422,7 @@ fn told(result: Result<Return, rpc::Error>) -> Option<Told> {
 
 /// The file's bytes, as an uploader lays them out.
 fn build(cut: &Cut) -> Option<(Bytes, Stored)> {
-    let mut builder = FileBuilder::new(agent::data::fetch::read::stored_id(cut.file));
+    let mut builder = FileBuilder::new(agent::data::cache::stored_id(cut.file));
     for slice in cut.batches.chunk_by(|a, b| a.partition == b.partition) {
         let pieces = slice.iter().map(|batch| Piece::from(batch.bytes.clone()));
         let counts = Counts {

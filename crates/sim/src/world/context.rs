@@ -336,6 +336,6 @@ fn may_repeat(body: &Body) -> bool {
 
 /// The key of a file in the bucket.
 pub(super) fn file_key(file: FileId, nonce: u32) -> String {
-    let id = agent::data::fetch::read::stored_id(file);
+    let id = agent::data::cache::stored_id(file);
     store::layout::file_key(id, nonce).as_str().to_owned()
 }

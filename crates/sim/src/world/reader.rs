@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use agent::data::cache::stored_id;
 use agent::data::cache::{Entry, read_file};
 use agent::data::fetch::plan::{Want, choose};
-use agent::data::fetch::read::stored_id;
 use bytes::Bytes;
 use meta::ids::{FileId, PartitionId};
 use meta::places::{Located, SlicePlace as FilePlace};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use host::budget::Held;
-use meta::ids::PartitionId;
+use meta::ids::{FileId, PartitionId};
 use store::file::{FileIndex, Slice};
 use wire::batch::Batch;
 
@@ -110,6 +110,18 @@ impl Chunk {
                 stranger.position, stranger.partition.0, partition.0
             ))),
         }
+    }
+}
+
+/// The metadata shard of all files: there is only one.
+const SHARD: u16 = 0;
+
+/// The id of a file as its bytes and key have it.
+pub fn stored_id(file: FileId) -> store::layout::FileId {
+    store::layout::FileId {
+        shard: SHARD,
+        incarnation: file.incarnation.0,
+        number: file.number,
     }
 }
 

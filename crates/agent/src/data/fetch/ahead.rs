@@ -8,8 +8,7 @@ use host::clock::Instant;
 use meta::ids::PartitionId;
 use meta::places::SlicePlace;
 
-use super::plan::part_of;
-use super::read::part_bytes;
+use super::plan::{part_bytes, part_of};
 
 /// So many parts are loaded ahead of one reader.
 const PARTS: usize = 4;

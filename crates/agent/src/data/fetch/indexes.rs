@@ -97,7 +97,7 @@ mod tests {
             max_timestamp_ms: 0,
         };
         FileIndex {
-            id: crate::data::fetch::read::stored_id(name(0).0),
+            id: crate::data::cache::stored_id(name(0).0),
             slices: vec![slice; slices],
         }
     }

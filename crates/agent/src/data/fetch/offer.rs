@@ -9,8 +9,7 @@ use meta::places::SlicePlace;
 use rpc::part::{NotGiven, Offers, Part, Wanted};
 use tokio::sync::Semaphore;
 
-use super::plan::part_of;
-use super::read::part_bytes;
+use super::plan::{part_bytes, part_of};
 use super::source::Source;
 use crate::data::cache::{Cache, Chunk, LoadError, Need};
 use crate::metrics::Metrics;

@@ -20,6 +20,14 @@ pub fn part_of(place: &SlicePlace) -> Part {
     }
 }
 
+/// The length of the part that holds a place.
+pub fn part_bytes(place: &SlicePlace) -> u64 {
+    match part_of(place).slice {
+        None => place.file_length,
+        Some(_) => u64::from(place.length),
+    }
+}
+
 /// What a fetch asks of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {

@@ -3,30 +3,18 @@
 use std::sync::Arc;
 
 use host::log_limit::LogLimit;
-use meta::ids::{FileId, PartitionId};
+use meta::ids::PartitionId;
 use meta::places::SlicePlace;
 use store::bucket::Bucket;
 use store::layout::file_key;
 
 use super::neighbours::Neighbours;
 use super::offer::Offer;
-use super::plan::part_of;
-use super::source::Source;
-use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part};
+use super::plan::{part_bytes, part_of};
+use super::source::{Source, count};
+use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part, stored_id};
 use crate::log_limit::FileLogLimit;
 use crate::metrics::Metrics;
-
-/// The metadata shard of all files: there is only one.
-const SHARD: u16 = 0;
-
-/// The id of a file as its bytes and key have it.
-pub fn stored_id(file: FileId) -> store::layout::FileId {
-    store::layout::FileId {
-        shard: SHARD,
-        incarnation: file.incarnation.0,
-        number: file.number,
-    }
-}
 
 pub struct Reader {
     cache: Arc<Cache>,
@@ -169,15 +157,6 @@ impl Reader {
     }
 }
 
-pub(super) fn count(metrics: &Metrics, error: &LoadError) {
-    match error {
-        LoadError::Missing => metrics.missing_files.increment(),
-        LoadError::Corrupt(_) => metrics.corrupt_reads.increment(),
-        LoadError::Unavailable(_) => metrics.failed_reads.increment(),
-        LoadError::NoRoom => {}
-    }
-}
-
 /// The batches of a partition's place, if they hold as many records as the metadata says.
 pub fn check_place<'a>(
     chunk: &'a Chunk,
@@ -215,13 +194,5 @@ fn whole(place: &SlicePlace) -> Part {
     Part {
         slice: None,
         ..part_of(place)
-    }
-}
-
-/// The length of the part that holds a place.
-pub(super) fn part_bytes(place: &SlicePlace) -> u64 {
-    match part_of(place).slice {
-        None => place.file_length,
-        Some(_) => u64::from(place.length),
     }
 }

@@ -19,10 +19,9 @@ use store::retry::{Limits, Retry};
 
 use super::indexes::Indexes;
 use super::neighbours::{Asking, Neighbours};
-use super::plan::part_of;
-use super::read::{count, part_bytes, stored_id};
+use super::plan::{part_bytes, part_of};
 use crate::data::cache::{Brought, Chunk, Corrupt, Entry, LoadError, Segment};
-use crate::data::cache::{check_id, read_file, read_slice};
+use crate::data::cache::{check_id, read_file, read_slice, stored_id};
 use crate::metrics::Metrics;
 
 /// Bytes read at the end of a large file: the footer and an index of some 400 slices. A longer
@@ -299,6 +298,16 @@ async fn check(
     host::task::spawn_blocking(work)
         .await
         .map_err(LoadError::Corrupt)
+}
+
+/// Counts a load that failed.
+pub(super) fn count(metrics: &Metrics, error: &LoadError) {
+    match error {
+        LoadError::Missing => metrics.missing_files.increment(),
+        LoadError::Corrupt(_) => metrics.corrupt_reads.increment(),
+        LoadError::Unavailable(_) => metrics.failed_reads.increment(),
+        LoadError::NoRoom => {}
+    }
 }
 
 /// A chunk of what was read.

@@ -15,8 +15,8 @@ use store::retry::{Limits, Retry};
 use wire::batch::Batch as WireBatch;
 
 use super::batch::{Cut, Stored};
+use crate::data::cache::stored_id;
 use crate::data::cache::{Cache, Chunk, Entry, Part, Segment};
-use crate::data::fetch::read::stored_id;
 use crate::metrics::Metrics;
 
 /// So many attempts that the deadline, and not their number, ends an upload.

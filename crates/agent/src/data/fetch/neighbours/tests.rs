@@ -15,9 +15,9 @@ use wire::builder::BatchBuilder;
 use wire::compression::Compression;
 
 use super::*;
-use crate::data::cache::{Cache, LoadError, Segment};
+use crate::data::cache::{Cache, LoadError, Segment, stored_id};
 use crate::data::fetch::plan::part_of;
-use crate::data::fetch::read::{Reader, check_place, stored_id};
+use crate::data::fetch::read::{Reader, check_place};
 
 const PARTITION: PartitionId = PartitionId(3);
 /// How long the bucket takes.
