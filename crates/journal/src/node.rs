@@ -175,6 +175,11 @@ pub enum Event {
     /// The process that leads is said to be gone, since its machine refuses connections: a hint to look, and to claim after a
     /// short silence.
     LeaderGone,
+    /// The process whose claim is in this slot is said to have resigned and to name this node as its successor: a hint to claim
+    /// at once.
+    LeaderResigned(u64),
+    /// A caller wants this node to lead no more, once all that it has taken is settled.
+    Resign(Ticket),
     /// Answer to [`Effect::WriteSnapshot`] at this index: its size in bytes, if it was written and
     /// read back.
     SnapshotWritten(u64, Result<u64, String>),
@@ -542,7 +547,11 @@ impl Node {
                 following.leader_is_gone(cx);
                 State::Following(following)
             }
-            (state, Event::Grew(_) | Event::LeaderGone) => state,
+            (State::Following(mut following), Event::LeaderResigned(claim)) => {
+                following.leader_resigned(cx, claim);
+                State::Following(following)
+            }
+            (state, Event::Grew(_) | Event::LeaderGone | Event::LeaderResigned(_)) => state,
             (State::Outdated(why), event) => {
                 cx.refuse_for_want_of_lead(event);
                 State::Outdated(why)
@@ -648,7 +657,7 @@ impl State {
             | State::Halted(_) => None,
         };
         if let Some(mandate) = mandate {
-            cx.lose(mandate.queue.into_tickets(), why.clone());
+            cx.lose(mandate.into_tickets(), why.clone());
         }
     }
 }

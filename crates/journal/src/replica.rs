@@ -198,6 +198,10 @@ enum Input<R> {
     },
     Grew(u64),
     LeaderGone,
+    LeaderResigned(u64),
+    Resign {
+        answer: Answer<Position>,
+    },
 }
 
 /// The caller that waits for a ticket.
@@ -311,6 +315,19 @@ impl<S: StateMachine> Handle<S> {
     /// Hints that the process that leads is gone, so that a follower claims after a short silence.
     pub fn leader_is_gone(&self) {
         drop(self.inputs.try_send(Input::LeaderGone));
+    }
+
+    /// Hints that the process whose claim is in this slot has resigned in favour of this one, so that a follower claims at once.
+    pub fn leader_has_resigned(&self, claim: u64) {
+        drop(self.inputs.try_send(Input::LeaderResigned(claim)));
+    }
+
+    /// Leads no more: takes nothing new, settles what it has taken, and resolves to how far the journal goes then. The error
+    /// says that it did not lead, or does not any more.
+    pub async fn resign(&self) -> Result<Position, ProposeError> {
+        let (answer, resigned) = oneshot::channel();
+        self.send(Input::Resign { answer })?;
+        resigned.await.unwrap_or_else(|_| Err(gone()))
     }
 
     fn send(&self, input: Input<S::Reply>) -> Result<(), ProposeError> {

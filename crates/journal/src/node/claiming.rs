@@ -273,7 +273,7 @@ impl Confirming {
 /// A leader that renews its claim still accepts proposals.
 fn mandate_event(mandate: Option<&mut Mandate>, cx: &mut Cx<'_>, event: Event) {
     match mandate {
-        Some(mandate) => mandate.queue.take(cx, event),
+        Some(mandate) => mandate.take(cx, event),
         None => cx.refuse_for_want_of_lead(event),
     }
 }

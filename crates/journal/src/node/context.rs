@@ -164,7 +164,7 @@ impl Cx<'_> {
     pub(super) fn refuse(&mut self, event: Event, refusal: &Refusal) {
         let tickets = match event {
             Event::Propose(proposals) => proposals.iter().map(|p| p.ticket).collect(),
-            Event::Barrier(ticket) | Event::Confirm(ticket) => vec![ticket],
+            Event::Barrier(ticket) | Event::Confirm(ticket) | Event::Resign(ticket) => vec![ticket],
             _ => return,
         };
         self.lose(tickets, ProposeError::Definite(refusal.clone()));

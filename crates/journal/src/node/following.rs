@@ -158,6 +158,18 @@ impl Following {
         }
     }
 
+    /// The process of the claim in this slot is said to have resigned in favour of this node, which claims at once unless
+    /// another has.
+    pub(super) fn leader_resigned(&mut self, cx: &mut Cx<'_>, claim: u64) {
+        if cx.lasting.chain.claim().index != claim {
+            return;
+        }
+        // Callers are sent there no more.
+        cx.lasting.claimant = None;
+        self.leader_is_gone(cx);
+        self.patience = Duration::ZERO;
+    }
+
     fn look(&mut self, cx: &mut Cx<'_>) {
         self.sought = None;
         self.served.append(&mut self.asked);

@@ -11,9 +11,12 @@ use host::clock::Instant;
 
 use super::context::{Cx, LATE, Lasting, Question, Request};
 use super::flight::Flight;
+use super::following::Following;
 use super::queue::Queue;
 use super::retention::Accepted;
-use super::{ANSWER_FROM_MEMORY_FOR, Effect, Event, ProposeError, Purpose, State, Taking};
+use super::{
+    ANSWER_FROM_MEMORY_FOR, Effect, Event, ProposeError, Purpose, Refusal, State, Taking, Ticket,
+};
 use crate::chain::Verdict;
 use crate::engine::{Append, WINDOW};
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
@@ -24,6 +27,32 @@ use crate::snapshot::Cut;
 #[derive(Default)]
 pub(super) struct Mandate {
     pub(super) queue: Queue,
+    /// Callers that want this node to resign: it takes nothing more.
+    resigns: Vec<Ticket>,
+}
+
+impl Mandate {
+    /// Queues the proposals or barrier of an event, notes the wish to resign, or refuses them.
+    pub(super) fn take(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Resign(ticket) => self.resigns.push(ticket),
+            event if self.is_resigning() => {
+                cx.refuse(event, &Refusal::NotLeader { leader: None });
+            }
+            event => self.queue.take(cx, event),
+        }
+    }
+
+    fn is_resigning(&self) -> bool {
+        !self.resigns.is_empty()
+    }
+
+    /// Everybody who waits for this node and whose command was not sent.
+    pub(super) fn into_tickets(self) -> Vec<Ticket> {
+        let mut tickets = self.queue.into_tickets();
+        tickets.extend(self.resigns);
+        tickets
+    }
 }
 
 pub(super) struct Leading {
@@ -47,7 +76,7 @@ impl Leading {
     pub(super) fn begin(cx: &mut Cx<'_>, mut mandate: Box<Mandate>, claimed_at: Instant) -> State {
         let limbo = std::mem::take(&mut cx.lasting.limbo);
         mandate.queue.put_back(limbo.into_iter());
-        let mut leading = Box::new(Leading {
+        let leading = Box::new(Leading {
             mandate,
             led_since: cx.now.boot,
             ticks_before: cx.lasting.chain.stamp().ticks_millis,
@@ -57,9 +86,7 @@ impl Leading {
             looked_at: cx.now.boot,
             look: None,
         });
-        leading.pack(cx, false);
-        leading.maintain(cx);
-        State::Leading(leading)
+        leading.advance(cx)
     }
 
     /// Stops leading: entries in flight are in limbo.
@@ -83,10 +110,10 @@ impl Leading {
             Event::Barrier(ticket) if !cx.lasting.rules.hold(Rule::BarrierBeforeAppend) => {
                 match self.flights.back_mut() {
                     Some(flight) => flight.barriers.push(ticket),
-                    None => self.mandate.queue.take(cx, event),
+                    None => self.mandate.take(cx, event),
                 }
             }
-            event => self.mandate.queue.take(cx, event),
+            event => self.mandate.take(cx, event),
         }
         self.advance(cx)
     }
@@ -127,7 +154,26 @@ impl Leading {
         }
         self.pack(cx, false);
         self.maintain(cx);
-        State::Leading(self)
+        match self.mandate.is_resigning() && self.is_settled() {
+            true => self.resign(cx),
+            false => State::Leading(self),
+        }
+    }
+
+    /// True if nobody waits for anything of this node.
+    fn is_settled(&self) -> bool {
+        self.flights.is_empty() && self.mandate.queue.waits_since().is_none()
+    }
+
+    /// Follows from now on. Another node takes the lead, or this one again after a silence.
+    fn resign(self, cx: &mut Cx<'_>) -> State {
+        let lasting = &mut cx.lasting;
+        lasting.leading_until = None;
+        lasting.claimant = None;
+        lasting.deposed = true;
+        let position = Position(lasting.chain.next() - 1);
+        cx.pass(self.mandate.resigns, position);
+        State::Following(Following::begin(cx))
     }
 
     /// Counts an entry of this node that has landed, as all before it have.
@@ -228,12 +274,15 @@ impl Leading {
         Some(self.appended_at + lasting.settings.append_spacing)
     }
 
-    /// When the waiting commands are sent: once their entry may be, and can be paid for; `None` if
-    /// none wait.
+    /// When the waiting commands are sent: once their entry may be, and can be paid for, which does not matter to a node that
+    /// resigns; `None` if none wait.
     fn append_due(&self, lasting: &Lasting) -> Option<Instant> {
         let since = self.mandate.queue.waits_since()?;
         let at = self.may_append_at(lasting)?;
-        Some(lasting.thrift.due(since, at))
+        match self.mandate.is_resigning() {
+            true => Some(at),
+            false => Some(lasting.thrift.due(since, at)),
+        }
     }
 
     /// Cuts a snapshot or trims, if it is time.

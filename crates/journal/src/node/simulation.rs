@@ -18,6 +18,7 @@ use crate::quarantine::Word;
 use crate::rule::Rule;
 
 mod engine_side;
+mod nemesis;
 mod oracle;
 mod settings;
 mod stores;
@@ -25,7 +26,7 @@ mod stores;
 use engine_side::Side;
 use oracle::Oracle;
 use settings::{IN_FLIGHT, settings};
-use stores::{Stores, stray};
+use stores::Stores;
 
 const MILLIS: u64 = 1_000;
 const SECONDS: u64 = 1_000 * MILLIS;
@@ -86,6 +87,8 @@ struct World {
     faults: bool,
     /// True if some commands cannot be applied by some builds.
     poison: bool,
+    /// True if nodes resign.
+    resigns: bool,
 }
 
 /// Every so many values there is one that some builds cannot apply.
@@ -123,6 +126,7 @@ impl World {
             next_value: 1,
             faults: true,
             poison,
+            resigns: false,
         };
         for place in 0..count {
             world.at(0, Happening::Restart(place));
@@ -302,42 +306,6 @@ impl World {
             });
         }
         self.hear(place, life, Event::Propose(proposals))
-    }
-
-    /// Crashes, pauses of one or several nodes, and the stray writer.
-    fn nemesis(&mut self) -> Result<(), String> {
-        if !self.faults {
-            return Ok(());
-        }
-        let next = self.now + self.rng.below(2 * SECONDS);
-        self.at(next, Happening::Nemesis);
-        let place = self.rng.below(self.places.len() as u64) as usize;
-        match self.rng.below(8) {
-            0 => self.crash(place),
-            1 | 2 => {
-                let until = self.now + self.rng.below(12 * SECONDS);
-                self.places[place].paused_until = until;
-            }
-            3 => {
-                // All nodes but one fall asleep, perhaps at the same place in the journal.
-                let until = self.now + self.rng.below(12 * SECONDS);
-                for other in (0..self.places.len()).filter(|other| *other != place) {
-                    let wake = until + self.rng.below(2 * SECONDS);
-                    self.places[other].paused_until = wake;
-                }
-            }
-            4 | 5 => {
-                let (index, bytes) = stray(&self.stores, &mut self.rng);
-                self.stores.append(index, bytes)?;
-            }
-            // Hints, which may be wrong.
-            6 => self.hear(place, self.places[place].life, Event::LeaderGone)?,
-            _ => {
-                let slot = self.rng.below(500);
-                self.hear(place, self.places[place].life, Event::Grew(slot))?;
-            }
-        }
-        Ok(())
     }
 
     fn deadline(&mut self, place: usize, life: u64) -> Result<(), String> {
@@ -657,7 +625,11 @@ fn simulate(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
 }
 
 fn simulate_with(seed: u64, removed: Option<Rule>, poison: bool) -> Result<Oracle, String> {
-    let run = || World::new(seed, removed, poison).run();
+    run(|| World::new(seed, removed, poison))
+}
+
+fn run(world: impl Fn() -> World) -> Result<Oracle, String> {
+    let run = || world().run();
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("it panicked".to_owned()))
 }
 
@@ -690,6 +662,26 @@ fn every_schedule_gives_one_history() {
     assert!(acked > 5_000, "only {acked} values were acknowledged");
     assert!(barriers > 1_000, "only {barriers} barriers passed");
     assert!(refused > 1_000, "only {refused} proposals were refused");
+}
+
+#[test]
+fn leaders_that_resign_lose_nothing() {
+    let (mut acked, mut resigned) = (0, 0);
+    for seed in 0..seeds() {
+        let world = || World {
+            resigns: true,
+            ..World::new(seed, None, seed.is_multiple_of(2))
+        };
+        match run(world) {
+            Ok(oracle) => {
+                acked += oracle.acked_in_all();
+                resigned += oracle.resigned;
+            }
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    assert!(acked > 5_000, "only {acked} values were acknowledged");
+    assert!(resigned > 20, "only {resigned} leaders resigned");
 }
 
 #[test]

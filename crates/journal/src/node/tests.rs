@@ -14,6 +14,7 @@ use crate::rule::{Rule, Rules};
 mod doubt;
 mod following;
 mod quarantine;
+mod resigning;
 mod thrift;
 
 /// A node over slots that answer at once, unless told otherwise.

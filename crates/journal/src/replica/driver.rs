@@ -103,6 +103,14 @@ impl<S: StateMachine> Driver<S> {
                     others.push(Event::LeaderGone);
                     continue;
                 }
+                Input::LeaderResigned(claim) => {
+                    others.push(Event::LeaderResigned(claim));
+                    continue;
+                }
+                Input::Resign { answer } => {
+                    others.push(Event::Resign(ticket));
+                    Waiting::Barrier { answer }
+                }
                 Input::Propose {
                     item,
                     stored_bytes,

@@ -20,6 +20,8 @@ pub(super) struct Oracle {
     open: BTreeMap<Ticket, usize>,
     /// Those of callers that were told at once, by their shell, that nothing is known.
     told: BTreeSet<Ticket>,
+    resigning: BTreeSet<Ticket>,
+    pub(super) resigned: u64,
     pub(super) barriers_passed: u64,
     pub(super) lost_for_good: u64,
     pub(super) quarantined: usize,
@@ -46,6 +48,13 @@ impl Oracle {
             .last_key_value()
             .map_or(0, |(_, length)| *length);
         self.barriers.insert(ticket, acked);
+        ticket
+    }
+
+    /// A node is to resign: it promises nothing of how far it has come.
+    pub(super) fn resigns(&mut self, place: usize) -> Ticket {
+        let ticket = self.ticket(place);
+        self.resigning.insert(ticket);
         ticket
     }
 
@@ -119,6 +128,10 @@ impl Oracle {
     ) -> Result<(), String> {
         for ticket in tickets {
             self.close(place, *ticket)?;
+            if self.resigning.remove(ticket) {
+                self.resigned += 1;
+                continue;
+            }
             let acked = self.barriers.get(ticket).copied().unwrap_or(usize::MAX);
             if applied < acked {
                 return Err(format!(
