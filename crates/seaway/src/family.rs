@@ -2,6 +2,7 @@
 //! know what they do.
 
 use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::running::{Signals, listen};
 
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a process may take to end before it is killed.
-const END_LIMIT: Duration = Duration::from_secs(5);
+/// How long a process may take to end before it is killed. Nobody waits for clients to leave when all end together.
+const END_LIMIT: Duration = Duration::from_secs(8);
 /// Requests that may wait.
 const REQUESTS: usize = 16;
 /// For how long the certificates of one start hold, in days.
@@ -75,6 +76,8 @@ struct Member {
     child: Option<Child>,
     /// It was started, and has not said yet where it listens.
     is_awaited: bool,
+    /// It was asked to end, so that its end is no news.
+    is_ending: bool,
     endpoints: Option<NodeEndpoints>,
 }
 
@@ -165,6 +168,7 @@ impl Family {
                 file,
                 child: None,
                 is_awaited: false,
+                is_ending: false,
                 endpoints: None,
             }
         };
@@ -293,7 +297,9 @@ impl Family {
             let of_role = || (0..self.members.len()).filter(|at| self.members[*at].role == role);
             let of_role: Vec<usize> = of_role().collect();
             for at in &of_role {
-                if let Some(child) = &self.members[*at].child {
+                let member = &mut self.members[*at];
+                member.is_ending = true;
+                if let Some(child) = &member.child {
                     drop(host::process::signal(child.id(), "TERM"));
                 }
             }
@@ -344,6 +350,8 @@ impl Member {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            // Ctrl-C is for this process: to theirs it would be the first of two signals, and they would not end in order.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.name))?;
         tracing::info!(name = self.name, pid = child.id(), "started");
@@ -357,7 +365,9 @@ impl Member {
         if let Some(child) = &mut self.child
             && let Ok(Some(status)) = child.try_wait()
         {
-            tracing::warn!(name = self.name, %status, "a process has ended; `seaway node start` starts it again");
+            if !self.is_ending {
+                tracing::warn!(name = self.name, %status, "a process has ended; `seaway node start` starts it again");
+            }
             self.child = None;
         }
         if self.is_awaited
