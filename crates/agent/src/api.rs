@@ -255,7 +255,7 @@ async fn respond(
             .await
             .into(),
         Request::SyncGroup(request) => groups::sync(context, request, lease).await.into(),
-        Request::Heartbeat(request) => groups::heartbeat(context, request).await.into(),
+        Request::Heartbeat(request) => groups::heartbeat(context, origin, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
         Request::DescribeGroups(request) => {
             groups::describe(context, request, version).await.into()

@@ -1,4 +1,4 @@
-//! What all connections of an agent share. It holds parts and decides nothing.
+//! What all connections of an agent share. It holds parts, and knows whether clients are sent away.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::data::fetch::prefetch::Prefetch;
 use crate::data::fetch::read::Reader;
 use crate::data::produce::Pipeline;
 use crate::data::reserve::Reserve;
+use crate::drain::Traffic;
 use crate::edge::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::settings::{Listener, Settings};
@@ -45,4 +46,27 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     /// Bounds the log lines that clients can cause.
     pub log: LogLimit,
+    /// When clients came last, for the end of the agent.
+    pub traffic: Traffic,
+}
+
+impl Context {
+    /// Whether clients of a listener are sent to other agents, since this one drains and others take them.
+    pub(crate) fn sends_away(&self, listener: &Listener) -> bool {
+        if !self.traffic.is_draining() {
+            return false;
+        }
+        let routes = &self.views.latest().routes;
+        let others = routes.brokers(&listener.name);
+        !others.is_empty() && !routes.leads_to(&listener.name, self.agent)
+    }
+
+    /// The same of producers and consumers, one of which has asked for something.
+    pub(crate) fn refuses_data(&self, listener: &Listener) -> bool {
+        let refuses = self.sends_away(listener);
+        if refuses {
+            self.traffic.refused(host::clock::now());
+        }
+        refuses
+    }
 }

@@ -12,6 +12,7 @@
 mod api;
 mod context;
 pub mod data;
+mod drain;
 mod edge;
 mod log_limit;
 pub mod metrics;

@@ -97,7 +97,11 @@ impl Routes {
             Some(Broker { id, endpoint, zone })
         };
         let brokers: Vec<Broker> = agents.iter().filter_map(broker).collect();
-        let set = Set::of(&brokers);
+        // An agent that drains is shown until it has ended, with nothing to ask it for: clients take a partition from an agent
+        // in order, but drop what is under way to one that is not shown any more. They stay with it if they reach no other.
+        let stay = agents.iter().filter(|agent| !agent.drains);
+        let stay: Vec<Broker> = stay.filter_map(broker).collect();
+        let set = Set::of(if stay.is_empty() { &brokers } else { &stay });
         let known = self.sets.iter().position(|other| *other == set);
         let set = known.unwrap_or_else(|| {
             self.sets.push(set);
@@ -106,7 +110,7 @@ impl Routes {
         Reach { brokers, set }
     }
 
-    /// The agents that have a listener, by id.
+    /// The agents that have a listener, by id, those that drain too.
     pub(crate) fn brokers(&self, listener: &str) -> &[Broker] {
         let reach = self.by_listener.get(listener);
         reach.map_or(&[], |reach| &reach.brokers)
@@ -114,6 +118,26 @@ impl Routes {
 
     pub(crate) fn broker(&self, listener: &str, id: AgentId) -> Option<&Broker> {
         self.brokers(listener).iter().find(|broker| broker.id == id)
+    }
+
+    /// Whether clients of a listener are sent to an agent.
+    pub(crate) fn leads_to(&self, listener: &str, id: AgentId) -> bool {
+        let set = self.set(listener);
+        set.is_some_and(|set| set.agents.iter().any(|(agent, _)| *agent == id))
+    }
+
+    /// One of the agents to which clients of a listener are sent, in the zone if one there has it; the same for the same
+    /// `turn`, as long as the agents stay the same.
+    pub(crate) fn any(&self, listener: &str, zone: Option<Zone>, turn: u64) -> Option<&Broker> {
+        let agents = &self.set(listener)?.agents;
+        let here = agents.iter().filter(|(_, of)| Some(*of) == zone);
+        let here: Vec<&(AgentId, Zone)> = here.collect();
+        let pick = |count: usize| usize::try_from(turn.checked_rem(count as u64)?).ok();
+        let (id, _) = match pick(here.len()) {
+            Some(at) => here[at],
+            None => agents.get(pick(agents.len())?)?,
+        };
+        self.broker(listener, *id)
     }
 
     /// A zone by its name, if an agent that has the listener is in it.

@@ -35,6 +35,7 @@ use crate::data::produce::pipeline::Parts;
 use crate::data::produce::upload::Uploader;
 use crate::data::produce::{Limits, Pipeline};
 use crate::data::reserve::Reserve;
+use crate::drain::Traffic;
 use crate::edge::admission::Admission;
 use crate::edge::connection::Limits as ConnectionLimits;
 use crate::edge::memory::Memory;
@@ -43,6 +44,8 @@ use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
 use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
+
+mod drain;
 
 /// How long connections are given to end when the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -86,7 +89,7 @@ pub struct Agent {
     cluster_id: String,
     stop: watch::Sender<bool>,
     accepting: Vec<Task<()>>,
-    _tasks: Vec<Task<()>>,
+    tasks: Vec<Task<()>>,
 }
 
 impl Agent {
@@ -139,6 +142,7 @@ impl Agent {
             heartbeats,
             memory,
             log: LogLimit::default(),
+            traffic: Traffic::default(),
             settings,
             listeners,
             control,
@@ -156,7 +160,7 @@ impl Agent {
             cluster_id: registered.cluster_id,
             stop,
             accepting,
-            _tasks: tasks,
+            tasks,
         })
     }
 
@@ -189,25 +193,6 @@ impl Agent {
     pub fn probe(&self) -> Probe {
         Probe {
             context: Arc::clone(&self.context),
-        }
-    }
-
-    /// Accepts no more connections, answers requests that are in the pipeline, and ends within
-    /// three seconds, whatever the bucket does: requests that are not durable by then get no
-    /// answer.
-    pub async fn stop(self) {
-        drop(self.accepting);
-        // Without connections nobody listens.
-        let _ = self.stop.send(true);
-        self.context.pipeline.drain();
-        let context = &self.context;
-        let ended = host::clock::timeout(STOP_GRACE, async {
-            while context.metrics.connections.get() > 0 || !context.pipeline.is_idle() {
-                host::clock::sleep(STOP_POLL).await;
-            }
-        });
-        if ended.await.is_err() {
-            tracing::warn!("the agent stops with requests unanswered; their producers retry");
         }
     }
 }

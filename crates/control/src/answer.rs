@@ -11,6 +11,7 @@ use meta::places::{Fate, FileRef};
 use meta::reply::Reply;
 use rpc::call::{Call, Locate, Position, Registered, Return};
 use rpc::group::{GroupRequest, Heartbeat};
+use rpc::peer::PeerRequest;
 use rpc::{Error, Leader};
 
 /// Most slices named in one answer about a partition.
@@ -37,6 +38,8 @@ pub enum Step {
     Hear(Vec<Heartbeat>),
     /// Note that the agent is there, for as long as it keeps the call open, and answer after a while.
     Attend(Incarnation),
+    /// Do what another control node asks.
+    Peer(PeerRequest),
 }
 
 /// What `state` is to the call that is answered from it.
@@ -64,6 +67,7 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::Group(request) => return Ok(Step::Coordinate(request)),
         Call::Heartbeats(members) => return Ok(Step::Hear(members)),
         Call::Present { incarnation } => return Ok(Step::Attend(incarnation)),
+        Call::Peer(request) => return Ok(Step::Peer(request)),
         Call::Check(command) => check(state, &command)?,
         Call::Barrier => Return::Done,
         Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
@@ -99,7 +103,10 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
 pub fn needs_leader(call: &Call) -> bool {
     !matches!(
         call,
-        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. }
+        Call::View { .. }
+            | Call::Locate { .. }
+            | Call::FindTime { .. }
+            | Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. })
     )
 }
 
@@ -114,7 +121,11 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         Call::Collectable { .. } => !state.collectable(1).is_empty(),
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
         // What a command meets is decided when it is applied.
-        Call::Propose(_) | Call::Group(_) | Call::Heartbeats(_) | Call::Present { .. } => false,
+        Call::Propose(_)
+        | Call::Group(_)
+        | Call::Heartbeats(_)
+        | Call::Present { .. }
+        | Call::Peer(_) => false,
     }
 }
 
@@ -130,7 +141,8 @@ fn position(call: &Call) -> Position {
         | Call::Fates(_)
         | Call::Group(_)
         | Call::Heartbeats(_)
-        | Call::Present { .. } => Position::default(),
+        | Call::Present { .. }
+        | Call::Peer(_) => Position::default(),
     }
 }
 
@@ -138,6 +150,9 @@ fn position(call: &Call) -> Position {
 fn propose(command: Box<Command>) -> Result<Step, Error> {
     match *command {
         Command::RegisterAgent(_)
+        | Command::DrainAgent { .. }
+        // Of an agent that ends; the leader's own if it is gone.
+        | Command::FenceAgent { .. }
         | Command::CommitFile(_)
         | Command::SkipFile { .. }
         | Command::CreateTopic(_)
@@ -149,8 +164,7 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::FilesDeleted { .. }
         // Of control nodes that follow.
         | Command::RegisterControlNode(_) => Ok(Step::Propose(command)),
-        Command::FenceAgent { .. }
-        | Command::Housekeep
+        Command::Housekeep
         | Command::RemoveControlNode { .. }
         | Command::SetFeatureLevel { .. }
         | Command::SetPlacement(_)

@@ -1,6 +1,7 @@
 //! The shell around [`crate::presence`]: agents keep a call open at the leader, those that are gone are fenced, and names that
-//! are taken refused. It decides nothing of who is there.
+//! are taken refused; control nodes that follow say so, and those that do not are forgotten. It decides nothing of who is there.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, RegisterAgent};
 use meta::ids::Incarnation;
-use rpc::Error;
+use rpc::{Error, Return};
 
 use crate::attendance::Attendance;
 use crate::node::Node;
@@ -69,6 +70,20 @@ impl Node {
 }
 
 impl Node {
+    /// Notes that another control node is there, if this one leads.
+    pub(crate) fn hear_follower(&self, nonce: u128) -> Result<Return, Error> {
+        if !self.leads() {
+            let leader = self.replica.status().leader;
+            return Err(self.failed(ProposeError::Definite(Refusal::NotLeader { leader })));
+        }
+        if let Some(attendance) = &self.attendance {
+            let (mut followers, now) = (attendance.followers(), host::clock::now());
+            followers.calls(now, nonce);
+            followers.answered(now, nonce);
+        }
+        Ok(Return::Done)
+    }
+
     /// Refuses to register an agent whose name another process has that is there; else two of one name would fence each other
     /// for ever in turn. One that listens where the other did shows that the other has ended.
     pub(crate) async fn refuse_namesake(&self, registration: &RegisterAgent) -> Result<(), Error> {
@@ -137,21 +152,52 @@ pub(crate) async fn fence(node: Arc<Node>) {
             }
             false => Vec::new(),
         };
+        forget_followers(&node, attendance, leads).await;
         let gone = attendance.lock().gone(host::clock::now(), leads, alive);
         for incarnation in gone {
             let name = node.with_state(|state| {
                 let mut agents = state.agents();
                 let found = agents.find(|agent| agent.incarnation == incarnation);
-                found.map(|agent| agent.name.clone())
+                found.map(|agent| (agent.name.clone(), agent.drains))
             });
+            let drained = name.as_ref().is_some_and(|(_, drains)| *drains);
+            let name = name.map(|(name, _)| name);
             // Whoever is not fenced now is looked at again in a moment.
             match node.propose(&Command::FenceAgent { incarnation }).await {
+                Ok(_) if drained => tracing::info!(agent = name, "an agent has ended"),
                 Ok(_) => tracing::warn!(
                     agent = name,
                     "an agent is not heard any more: it is fenced, and clients are sent to others"
                 ),
                 Err(error) => tracing::debug!(%error, agent = name, "an agent could not be fenced"),
             }
+        }
+    }
+}
+
+/// Forgets the control nodes that are gone: they hold back no level any more, and are shown to nobody.
+async fn forget_followers(node: &Node, attendance: &Attendance, leads: bool) {
+    let own = &node.registration.name;
+    let others: BTreeMap<u128, String> = node.with_state(|state| {
+        let others = state.control_nodes().filter(|other| other.name != *own);
+        others
+            .map(|other| (other.nonce, other.name.clone()))
+            .collect()
+    });
+    let runs = others.keys().copied();
+    let gone = attendance.followers().gone(host::clock::now(), leads, runs);
+    for nonce in gone {
+        let name = others[&nonce].clone();
+        let forget = Command::RemoveControlNode {
+            name: name.clone(),
+            nonce,
+        };
+        match node.propose(&forget).await {
+            Ok(_) => tracing::warn!(
+                name,
+                "a control node has not been heard for long: it is forgotten"
+            ),
+            Err(error) => tracing::debug!(%error, name, "a control node could not be forgotten"),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod answer;
 mod attend;
-mod attendance;
+pub mod attendance;
 pub mod configs;
 pub mod coordinator;
 mod groups;
@@ -15,6 +15,7 @@ mod notices;
 pub mod presence;
 mod service;
 pub mod start;
+mod succession;
 
 pub use node::Node;
 pub use start::Settings;

@@ -1,5 +1,6 @@
-//! Which agents are there: whom the leader hears, whom it has lost, and whom it is to fence. Sans-IO; it must not know how agents
-//! are heard. Fencing is always safe: an agent that is alive registers anew. It only must not be hasty.
+//! Which processes are there: whom the leader hears, whom it has lost, and whom it is to take for gone: agents, which it fences, and
+//! control nodes, which it forgets. Sans-IO; it must not know how they are heard. Both are always safe: whoever is alive registers
+//! anew. It only must not be hasty.
 //!
 //! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again, unless nobody listens at
 //! its address any more; one that is silent, a while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
@@ -8,7 +9,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::ids::Incarnation;
 
 /// A node that looks this late has slept: whatever it has missed meanwhile, it has not listened.
 const SLEPT: Duration = Duration::from_secs(1);
@@ -24,10 +24,10 @@ pub enum IsHere {
     NotKnownYet,
 }
 
-/// How long agents may be silent.
+/// How long processes may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// An agent that is not heard for so long is fenced.
+    /// One that is not heard for so long is gone.
     pub silence_max: Duration,
     /// The same once its connection is lost.
     pub lost_for: Duration,
@@ -45,17 +45,17 @@ struct Heard {
     is_refused: bool,
 }
 
-/// The agents as the leader hears them.
+/// The processes of a kind as the leader hears them, by what each run of them is known by.
 #[derive(Debug)]
-pub struct Presence {
+pub struct Presence<Id> {
     settings: Settings,
-    heard: BTreeMap<Incarnation, Heard>,
+    heard: BTreeMap<Id, Heard>,
     /// Since when it listens; `None` while it does not lead.
     listens_since: Option<Instant>,
     looked_at: Instant,
 }
 
-impl Presence {
+impl<Id: Copy + Ord> Presence<Id> {
     pub fn new(settings: Settings) -> Self {
         Presence {
             settings,
@@ -66,8 +66,8 @@ impl Presence {
     }
 
     /// An agent has called.
-    pub fn calls(&mut self, now: Instant, incarnation: Incarnation) {
-        let heard = self.heard.entry(incarnation).or_insert(Heard {
+    pub fn calls(&mut self, now: Instant, run: Id) {
+        let heard = self.heard.entry(run).or_insert(Heard {
             open: 0,
             at: now,
             called_at: now,
@@ -82,17 +82,17 @@ impl Presence {
     }
 
     /// A call of an agent was answered, so that it calls again.
-    pub fn answered(&mut self, now: Instant, incarnation: Incarnation) {
-        self.ends(now, incarnation, false);
+    pub fn answered(&mut self, now: Instant, run: Id) {
+        self.ends(now, run, false);
     }
 
     /// The connection of a call broke.
-    pub fn lost(&mut self, now: Instant, incarnation: Incarnation) {
-        self.ends(now, incarnation, true);
+    pub fn lost(&mut self, now: Instant, run: Id) {
+        self.ends(now, run, true);
     }
 
-    fn ends(&mut self, now: Instant, incarnation: Incarnation, is_lost: bool) {
-        if let Some(heard) = self.heard.get_mut(&incarnation) {
+    fn ends(&mut self, now: Instant, run: Id, is_lost: bool) {
+        if let Some(heard) = self.heard.get_mut(&run) {
             heard.open = heard.open.saturating_sub(1);
             heard.at = now;
             // A later call may have come before the end of an earlier one was noticed.
@@ -100,10 +100,10 @@ impl Presence {
         }
     }
 
-    /// Whether an incarnation is there whose name another process asked for at `asked_at`: it is if it has called since. Whoever
+    /// Whether a run is there whose name another process asked for at `asked_at`: it is if it has called since. Whoever
     /// is there does within [`CALLS_WITHIN`]; one whose connection is lost is fenced sooner if it is gone.
-    pub fn is_here(&self, now: Instant, incarnation: Incarnation, asked_at: Instant) -> IsHere {
-        let heard = self.heard.get(&incarnation);
+    pub fn is_here(&self, now: Instant, run: Id, asked_at: Instant) -> IsHere {
+        let heard = self.heard.get(&run);
         match heard {
             Some(heard) if heard.called_at > asked_at => IsHere::Yes,
             _ if now.since(asked_at) >= CALLS_WITHIN => IsHere::No,
@@ -112,14 +112,14 @@ impl Presence {
     }
 
     /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their address.
-    pub fn lost_ones(&self) -> Vec<Incarnation> {
+    pub fn lost_ones(&self) -> Vec<Id> {
         let lost = self.heard.iter().filter(|(_, heard)| heard.is_lost);
-        lost.map(|(incarnation, _)| *incarnation).collect()
+        lost.map(|(run, _)| *run).collect()
     }
 
     /// Nobody listens at the address of an agent that is lost: its process has ended, and it is not waited for.
-    pub fn refused(&mut self, incarnation: Incarnation) {
-        if let Some(heard) = self.heard.get_mut(&incarnation) {
+    pub fn refused(&mut self, run: Id) {
+        if let Some(heard) = self.heard.get_mut(&run) {
             heard.is_refused = heard.is_lost;
         }
     }
@@ -129,8 +129,8 @@ impl Presence {
         &mut self,
         now: Instant,
         leads: bool,
-        alive: impl IntoIterator<Item = Incarnation>,
-    ) -> Vec<Incarnation> {
+        alive: impl IntoIterator<Item = Id>,
+    ) -> Vec<Id> {
         let slept = now.since(self.looked_at);
         self.looked_at = now;
         if !leads {
@@ -151,8 +151,8 @@ impl Presence {
         self.listens_since = Some(since);
         let mut gone = Vec::new();
         let mut kept = BTreeMap::new();
-        for incarnation in alive {
-            let heard = self.heard.get(&incarnation).copied();
+        for run in alive {
+            let heard = self.heard.get(&run).copied();
             let (at, patience) = match heard {
                 Some(heard) if heard.open > 0 => (now, self.settings.silence_max),
                 Some(heard) if heard.is_refused => (now, Duration::ZERO),
@@ -161,10 +161,10 @@ impl Presence {
                 None => (since, self.settings.silence_max),
             };
             if now.since(at) >= patience {
-                gone.push(incarnation);
+                gone.push(run);
             }
             if let Some(heard) = heard {
-                kept.insert(incarnation, heard);
+                kept.insert(run, heard);
             }
         }
         // One that is not registered yet, as far as this node has applied, may have called already.
@@ -176,6 +176,8 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
+    use meta::ids::Incarnation;
+
     use super::*;
 
     const SETTINGS: Settings = Settings {
@@ -186,7 +188,7 @@ mod tests {
     const TWO: Incarnation = Incarnation(2);
 
     struct Bench {
-        presence: Presence,
+        presence: Presence<Incarnation>,
         now: Instant,
     }
 

@@ -12,6 +12,7 @@ use meta::command::Command;
 use meta::level::Level;
 use meta::reply::Reply;
 use rpc::notice::Notices;
+use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Control, Error, Position, Return, Served};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
@@ -52,11 +53,11 @@ impl Node {
     }
 
     /// How far the state has come that is read afterwards.
-    fn position(&self) -> Position {
+    pub(crate) fn position(&self) -> Position {
         Position(self.replica.applied().0)
     }
 
-    async fn reach_position(&self, position: Position) -> Result<(), Error> {
+    pub(crate) async fn reach_position(&self, position: Position) -> Result<(), Error> {
         let reached = host::clock::timeout(REACH, self.replica.reach(Applied(position.0))).await;
         let reason = match reached {
             Ok(Ok(())) => return Ok(()),
@@ -110,11 +111,28 @@ impl Node {
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }
+                Step::Peer(request) => {
+                    let value = self.answer_peer(request)?;
+                    let at = self.position();
+                    return Ok(Answer { at, value });
+                }
                 Step::Coordinate(request) => {
                     let value = Return::Group(self.groups.request(request).await?);
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }
+            }
+        }
+    }
+
+    /// Does what another control node asks.
+    fn answer_peer(&self, request: PeerRequest) -> Result<Return, Error> {
+        match request {
+            PeerRequest::Name => Ok(Return::Name(self.registration.name.clone())),
+            PeerRequest::Follows { nonce } => self.hear_follower(nonce),
+            PeerRequest::Succeed { claim } => {
+                self.replica.leader_has_resigned(claim);
+                Ok(Return::Done)
             }
         }
     }

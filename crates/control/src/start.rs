@@ -16,12 +16,13 @@ use meta::State;
 use meta::command::{Command, ConfigChanges, ControlNode};
 use meta::level::Levels;
 use meta::reply::Reply;
+use rpc::peer::PeerRequest;
 use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
 use crate::attend;
-use crate::attendance::Attendance;
+use crate::attendance::{self, Attendance};
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;
@@ -29,7 +30,6 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
-use crate::presence;
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -51,8 +51,9 @@ pub struct Settings {
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
     pub cluster_configs: Wanted,
-    /// Which agents are fenced for being away; `None`: none, since there is one and it is in this process.
-    pub presence: Option<presence::Settings>,
+    /// Which agents are fenced for being away, and which control nodes forgotten; `None`: none, since there is one of each, in
+    /// this process.
+    pub presence: Option<attendance::Settings>,
 }
 
 impl Settings {
@@ -80,6 +81,8 @@ impl Settings {
 const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 /// How often a node that follows makes sure that it is registered.
 const REGISTERED_CHECK: Duration = Duration::from_secs(1);
+/// How often it tells the leader that it is there; one that is silent for minutes is forgotten.
+const FOLLOWS_EVERY: Duration = Duration::from_secs(10);
 /// How often it is logged that they could not be set.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -146,9 +149,10 @@ impl Node {
         }
     }
 
-    /// Sees to it that this node is known to all while it follows, by way of the leader, which `others` find.
+    /// Sees to it that this node is known to all while it follows, and not forgotten, by way of the leader, which `others` find.
     pub async fn keep_registered(&self, others: &dyn Control) -> Infallible {
         let own = &self.registration;
+        let mut follows_at = None;
         loop {
             let is_known = self.with_state(|state| {
                 let mut nodes = state.control_nodes();
@@ -158,6 +162,16 @@ impl Node {
                 let command = Command::RegisterControlNode(own.clone());
                 if let Err(error) = others.call(Call::Propose(Box::new(command))).await {
                     tracing::debug!(%error, "this control node is not registered yet; it is tried again");
+                }
+            }
+            let now = host::clock::now();
+            if is_known && !self.leads() && follows_at.is_none_or(|at| at <= now) {
+                let follows = PeerRequest::Follows { nonce: own.nonce };
+                match others.call(Call::Peer(follows)).await {
+                    Ok(_) => follows_at = Some(now + FOLLOWS_EVERY),
+                    Err(error) => {
+                        tracing::debug!(%error, "the leader is not told that this node follows")
+                    }
                 }
             }
             host::clock::sleep(REGISTERED_CHECK).await;
@@ -228,4 +242,4 @@ async fn configure(node: &Node, wanted: &Wanted) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

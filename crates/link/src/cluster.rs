@@ -144,7 +144,7 @@ fn manner(call: &Call) -> Manner {
             limit: None,
             ..of_leader
         },
-        Call::Present { .. } => Manner {
+        Call::Present { .. } | Call::Peer(_) => Manner {
             is_quick: false,
             ..of_leader
         },

@@ -2,6 +2,7 @@
 //! [`Cluster`] is all control nodes together, to whoever calls them: it finds the one that leads. [`serve_parts`] and [`Neighbours`] are the same for agents of
 //! one zone, which ask each other for parts of files. It must not know what calls mean beyond who may answer them. By [`keys`] each end knows that the other is of the cluster.
 
+mod ask;
 pub mod attempt;
 mod caller;
 mod cluster;
@@ -20,6 +21,7 @@ mod stream;
 mod verify;
 pub mod watch;
 
+pub use ask::ask;
 pub use caller::Caller;
 pub use cluster::{Cluster, Found};
 pub use neighbours::Neighbours;

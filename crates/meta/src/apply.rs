@@ -67,6 +67,15 @@ impl State {
                 self.agents_changed(changed, events);
                 Reply::Done
             }
+            Command::DrainAgent { incarnation } => {
+                let run = self.members.runs.get(incarnation);
+                if run.is_none_or(|run| run.fenced_ticks.is_some()) {
+                    return Reply::Refused(Refusal::UnknownIncarnation);
+                }
+                let changed = self.members.drain(*incarnation);
+                self.agents_changed(changed, events);
+                Reply::Done
+            }
             Command::CommitFile(command) => {
                 Reply::File(commit::commit(self, stamp, command, events))
             }

@@ -131,7 +131,9 @@ pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> 
         Command::SkipFile { file } => check_decided(state, *file),
         Command::CreateTopic(create) => check_topic_of(state, create.id),
         Command::CreatePartitions { id, .. } => check_topic_of(state, *id),
-        Command::RegisterAgent(_) | Command::FenceAgent { .. } => check_members(state),
+        Command::RegisterAgent(_) | Command::FenceAgent { .. } | Command::DrainAgent { .. } => {
+            check_members(state)
+        }
         _ => Ok(()),
     }
 }

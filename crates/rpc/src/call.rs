@@ -10,6 +10,7 @@ use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
+use crate::peer::PeerRequest;
 
 /// A place in the journal: the number of the last entry that an answer rests on, or that must be
 /// applied before a call is answered. Zero asks for whatever is applied.
@@ -50,6 +51,8 @@ pub enum Call {
     /// The agent is there. The answer comes after a while, and the agent calls again; a leader that loses the call fences the
     /// agent unless it soon does.
     Present { incarnation: Incarnation },
+    /// What control nodes ask of each other.
+    Peer(PeerRequest),
 }
 
 /// A node's answer, and its position at that time.
@@ -85,6 +88,8 @@ pub enum Return {
     Group(GroupReply),
     /// One outcome per member.
     Heartbeats(Vec<Result<(), GroupError>>),
+    /// The name of a control node.
+    Name(String),
 }
 
 impl Return {

@@ -200,6 +200,18 @@ impl Client {
         expect!(answer, Return::Heartbeats(results) if results.len() == count => results)
     }
 
+    /// Tells all that an incarnation is about to end; they know it at the returned position.
+    pub async fn drain(&self, incarnation: Incarnation) -> Result<Position, Error> {
+        let answer = self.propose(Command::DrainAgent { incarnation }).await?;
+        expect!(answer, Return::Done => answer.at)
+    }
+
+    /// Ends an incarnation: it commits nothing more.
+    pub async fn end(&self, incarnation: Incarnation) -> Result<(), Error> {
+        let answer = self.propose(Command::FenceAgent { incarnation }).await?;
+        expect!(answer, Return::Done => ())
+    }
+
     /// Asks the coordinator of a group.
     pub async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error> {
         let answer = self.control.call(Call::Group(request)).await?;

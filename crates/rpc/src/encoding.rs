@@ -23,6 +23,7 @@ use crate::group::{
 };
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
+use crate::peer::PeerRequest;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 
@@ -118,6 +119,12 @@ variants! {
         10 = Group(request),
         11 = Present { incarnation },
         12 = Heartbeats(members),
+        13 = Peer(request),
+    }
+    PeerRequest {
+        1 = Name,
+        2 = Follows { nonce },
+        3 = Succeed { claim },
     }
     Return {
         1 = Done,
@@ -132,6 +139,7 @@ variants! {
         10 = Fates(fates),
         11 = Group(reply),
         12 = Heartbeats(results),
+        13 = Name(name),
     }
     Error {
         1 = NotLeader { leader },
@@ -238,7 +246,7 @@ fields! {
     Bounds { log_start, high_watermark }
     Registered { agent, incarnation, cluster_id }
     ViewChange { version, level, whole, topics, deleted, agents, cluster_configs }
-    Agent { id, name, listeners, region, zone, neighbour_address, level, incarnation }
+    Agent { id, name, listeners, region, zone, neighbour_address, level, incarnation, drains }
     Endpoint { host, port }
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }

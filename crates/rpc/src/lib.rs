@@ -9,6 +9,7 @@ mod error;
 pub mod group;
 pub mod notice;
 pub mod part;
+pub mod peer;
 
 pub use call::{Answer, Call, Position, Return};
 pub use client::{Client, Control, Served};

@@ -64,6 +64,13 @@ impl Health {
         self.set(None);
     }
 
+    /// Marks the node as one that leaves what it does to others.
+    pub fn draining(&self) {
+        self.set(Some(
+            "draining: others take over what this process does".to_owned(),
+        ));
+    }
+
     /// Marks the node as stopping.
     pub fn stopping(&self) {
         self.set(Some("stopping".to_owned()));

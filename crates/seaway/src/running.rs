@@ -30,20 +30,35 @@ pub trait Running {
     /// Waits until they cannot go on; yields the reason.
     async fn broken(&self) -> Broken;
 
+    /// Leaves what it does to other processes, if there are any; it goes on doing it meanwhile. It has a time limit of its own.
+    async fn drain(&self) {}
+
     async fn stop(self);
 }
 
-/// Waits for the end, by an operator's signal or because it is broken, and ends the parts; `ending` comes first.
+/// Waits for the end, by an operator's signal or because it is broken; lets the parts leave what they do to others, and ends them;
+/// `ending` comes between. A second signal ends the process at once.
 pub async fn run(
     running: impl Running,
     stop: &mut Signals,
     health: &Health,
     ending: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let broken = tokio::select! {
+    let mut broken = tokio::select! {
         () = stop.wait() => None,
         why = running.broken() => Some(why),
     };
+    if broken.is_none() {
+        health.draining();
+        broken = tokio::select! {
+            () = running.drain() => None,
+            why = running.broken() => Some(why),
+            () = stop.wait() => {
+                ending()?;
+                return at_once();
+            }
+        };
+    }
     if broken.is_none() {
         host::process::exit_after(EXIT_LIMIT, || {
             tracing::warn!("the process does not end in time; it is cut off");
@@ -57,14 +72,21 @@ pub async fn run(
         Some(Broken::Journal(why)) => Err(why),
         None => Ok(()),
     };
-    if host::clock::timeout(STOP_LIMIT, running.stop())
-        .await
-        .is_err()
-    {
+    let stopped = tokio::select! {
+        stopped = host::clock::timeout(STOP_LIMIT, running.stop()) => stopped,
+        () = stop.wait() => return at_once(),
+    };
+    if stopped.is_err() {
         tracing::warn!("work in flight did not end in time; it is cut off");
     }
     tracing::info!("stopped");
     ended
+}
+
+/// Says that the process ends with work in flight.
+fn at_once() -> Result<()> {
+    tracing::warn!("a second signal: the process ends at once, and what is in flight is cut off");
+    Ok(())
 }
 
 /// Listens at the address of a flag.

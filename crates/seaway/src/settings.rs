@@ -73,6 +73,13 @@ const PROCESS: &[Setting] = &[
         "Port that clients are told to connect to; 0: the one on which a node with one listener listens.",
     ),
     integer(
+        "agent.drain.max.ms",
+        "15000",
+        "ms",
+        (0, 3_600_000),
+        "How long an agent that is to end, by SIGTERM, lets its clients take to go to other agents before it closes their connections; it does not wait if there are none.",
+    ),
+    integer(
         "agent.silence.max.ms",
         "6000",
         "ms",
@@ -120,6 +127,20 @@ const PROCESS: &[Setting] = &[
         (1_000, MAX),
         "A connection on which nothing was asked for this long is closed.",
     ),
+    integer(
+        "control.silence.max.ms",
+        "600000",
+        "ms",
+        (30_000, MAX),
+        "A control node of which the leader hears nothing for this long is forgotten: it is not shown any more, and holds no feature level back. It registers again by itself.",
+    ),
+    integer(
+        "feature.level.max",
+        "0",
+        "",
+        (0, 1_000_000),
+        "The feature level is raised no further than this, so that the release before can come back. 0: as far as every process supports.",
+    ),
     share(
         "fetch.buffer.bytes",
         (16 * MIB, GIB * 1024),
@@ -143,13 +164,6 @@ const PROCESS: &[Setting] = &[
         "bytes",
         (KIB, 256 * MIB),
         "A file is cut and uploaded as soon as it holds this much.",
-    ),
-    integer(
-        "feature.level.max",
-        "0",
-        "",
-        (0, 1_000_000),
-        "The feature level is raised no further than this, so that the release before can come back. 0: as far as every process supports.",
     ),
     integer(
         "flush.interval.max.ms",

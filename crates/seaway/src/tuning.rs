@@ -106,10 +106,20 @@ pub fn control(
             configs: cluster_configs(settings),
             replaces: u64::try_from(settings.integer("cluster.configs.replace")).ok(),
         },
-        presence: (!identity.is_alone).then(|| control::presence::Settings {
-            silence_max: settings.millis("agent.silence.max.ms"),
-            lost_for: LOST_FOR,
-        }),
+        presence: (!identity.is_alone).then(|| attendance(settings)),
+    }
+}
+
+/// How long others may be silent before the leader takes them for gone.
+fn attendance(settings: &Settings) -> control::attendance::Settings {
+    let within = |silence_max, lost_for| control::presence::Settings {
+        silence_max,
+        lost_for,
+    };
+    let forgotten_after = settings.millis("control.silence.max.ms");
+    control::attendance::Settings {
+        agents: within(settings.millis("agent.silence.max.ms"), LOST_FOR),
+        followers: within(forgotten_after, forgotten_after),
     }
 }
 

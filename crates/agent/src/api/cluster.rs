@@ -78,7 +78,7 @@ pub(crate) async fn metadata(
 
 /// The node id that clients are told as the controller's: any live agent serves those requests.
 fn controller(context: &Context, view: &View, origin: Origin<'_>) -> i32 {
-    let first = brokers(view, origin).first();
+    let first = view.routes.any(&origin.listener.name, None, 0);
     first.map_or(context.agent.0, |agent| agent.id.0)
 }
 

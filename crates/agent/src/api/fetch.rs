@@ -10,7 +10,9 @@ use futures::FutureExt;
 use host::budget::Held;
 use host::clock::Instant;
 use wire::errors::ErrorCode;
-use wire::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use wire::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
 use wire::rope::Rope;
 
 use crate::api::errors;
@@ -69,6 +71,9 @@ pub(crate) async fn fetch(
     version: i16,
 ) -> Answer {
     context.metrics.fetch_requests.increment();
+    if context.refuses_data(origin.listener) {
+        return sent_away(request);
+    }
     let now = host::clock::now();
     let asked = Asked::of(context, &request, version, now);
     let guide = Guide::new(origin, &request.rack_id, context.agent);
@@ -110,6 +115,36 @@ fn refused(code: ErrorCode) -> Answer {
     Answer {
         response: FetchResponse {
             error_code: code.code(),
+            ..FetchResponse::default()
+        },
+        ..Answer::default()
+    }
+}
+
+/// The answer to a consumer that is to look for another agent: every partition is led elsewhere. A request of a session does
+/// not name them; the next one does.
+fn sent_away(request: FetchRequest) -> Answer {
+    if request.session_id != 0 && request.session_epoch > 0 {
+        return refused(ErrorCode::FetchSessionIdNotFound);
+    }
+    let partition = |asked: FetchPartition| PartitionData {
+        partition_index: asked.partition,
+        error_code: ErrorCode::NotLeaderOrFollower.code(),
+        high_watermark: -1,
+        records: Some(Rope::new()),
+        ..PartitionData::default()
+    };
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| FetchableTopicResponse {
+            topic: topic.topic,
+            topic_id: topic.topic_id,
+            partitions: topic.partitions.into_iter().map(partition).collect(),
+        });
+    Answer {
+        response: FetchResponse {
+            responses: topics.collect(),
             ..FetchResponse::default()
         },
         ..Answer::default()

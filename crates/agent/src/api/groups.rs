@@ -30,6 +30,8 @@ use super::{errors, topic_id};
 use crate::context::Context;
 use crate::edge::memory::Lease;
 use crate::edge::service::Peer;
+use crate::route::Broker;
+use crate::view::View;
 
 mod describe;
 mod fetch_offsets;
@@ -65,8 +67,9 @@ pub(crate) fn find_coordinator(
     version: i16,
 ) -> FindCoordinatorResponse {
     let view = context.views.latest();
-    let host = view.routes.broker(&origin.listener.name, context.agent);
+    let is_away = context.sends_away(origin.listener);
     let coordinator = |key: Str| {
+        let host = host(context, origin, &view, is_away.then_some(&*key));
         let refused = match request.key_type {
             GROUP => host
                 .is_none()
@@ -125,8 +128,29 @@ pub(crate) fn find_coordinator(
     }
 }
 
+/// The agent that clients are told for a group: this one, or another for the group `sent_away`.
+fn host<'a>(
+    context: &Context,
+    origin: Origin<'_>,
+    view: &'a View,
+    sent_away: Option<&str>,
+) -> Option<&'a Broker> {
+    let (routes, listener) = (&view.routes, &origin.listener.name);
+    match sent_away {
+        None => routes.broker(listener, context.agent),
+        Some(group) => routes.any(listener, origin.zone(routes), turn(group)),
+    }
+}
+
+/// A number by which groups are spread over agents.
+fn turn(group: &str) -> u64 {
+    let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
+    group.bytes().fold(0, add)
+}
+
 /// Sends a request to the coordinator; without an answer it yields the code for that.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
+    context.traffic.served_member(host::clock::now());
     let reply = context.control.group(request).await;
     reply.map_err(|error| errors::of_coordinator(&error))
 }
@@ -279,7 +303,20 @@ fn sync_of(request: SyncGroupRequest) -> GroupRequest {
     }
 }
 
-pub(crate) async fn heartbeat(context: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
+pub(crate) async fn heartbeat(
+    context: &Context,
+    origin: Origin<'_>,
+    request: HeartbeatRequest,
+) -> HeartbeatResponse {
+    // A member that is stable does nothing else by which it could find the next coordinator. It stays a member: the
+    // coordinator, which is not this agent, has not moved. Whatever else it asks is answered here all the same.
+    if context.sends_away(origin.listener) {
+        return HeartbeatResponse {
+            error_code: ErrorCode::NotCoordinator.code(),
+            ..HeartbeatResponse::default()
+        };
+    }
+    context.traffic.served_member(host::clock::now());
     let heartbeat = Heartbeat {
         group: request.group_id.to_string(),
         member: request.member_id.to_string(),

@@ -118,7 +118,7 @@ pub(crate) fn begin(
     }
     let mut held = answers.try_hold(answer_bytes);
     if held.is_some()
-        && let Some(verdicts) = check_now(context, &mut incoming)
+        && let Some(verdicts) = check_now(context, peer, &mut incoming)
         && let Some(held) = held.take()
     {
         return put(context, peer, verdicts, incoming, held);
@@ -142,7 +142,7 @@ async fn enter(
             answers.hold(incoming.entries() * ANSWER_BYTES).await
         }
     };
-    let verdicts = check_later(&context, &mut incoming).await;
+    let verdicts = check_later(&context, &peer, &mut incoming).await;
     put(&context, &peer, verdicts, incoming, held)
 }
 
@@ -150,8 +150,8 @@ async fn enter(
 type Verdicts = Result<Vec<Verdict>, ErrorCode>;
 
 /// Checks the batches on the spot; `None` if that would take long, more memory, or a newer view.
-fn check_now(context: &Context, incoming: &mut Incoming) -> Option<Verdicts> {
-    if let Some(refusal) = refusal_of(&incoming.request) {
+fn check_now(context: &Context, peer: &Peer, incoming: &mut Incoming) -> Option<Verdicts> {
+    if let Some(refusal) = refusal_of(context, peer, &incoming.request) {
         return Some(Err(refusal));
     }
     let (view, version) = (context.views.latest(), incoming.header.version);
@@ -168,8 +168,8 @@ fn check_now(context: &Context, incoming: &mut Incoming) -> Option<Verdicts> {
 }
 
 /// Checks the batches of a request off the async threads.
-async fn check_later(context: &Context, incoming: &mut Incoming) -> Verdicts {
-    if let Some(refusal) = refusal_of(&incoming.request) {
+async fn check_later(context: &Context, peer: &Peer, incoming: &mut Incoming) -> Verdicts {
+    if let Some(refusal) = refusal_of(context, peer, &incoming.request) {
         return Err(refusal);
     }
     let mut view = context.views.latest();
@@ -331,15 +331,18 @@ fn put(
 }
 
 /// The code if nothing of the request can be written, whatever its batches hold.
-fn refusal_of(request: &ProduceRequest) -> Option<ErrorCode> {
+fn refusal_of(context: &Context, peer: &Peer, request: &ProduceRequest) -> Option<ErrorCode> {
     if !matches!(request.acks, -1..=1) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
     // Transactions are not served; see `producers`.
-    request
-        .transactional_id
-        .is_some()
-        .then_some(ErrorCode::TransactionalIdAuthorizationFailed)
+    if request.transactional_id.is_some() {
+        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    // Nothing of it is written, and its producer hears that after what it has sent before: so it sends it again, elsewhere, in
+    // order. One that waits for no answers is told nothing, so its records are taken.
+    let is_sent_away = request.acks != 0 && context.refuses_data(&context.listeners[peer.listener]);
+    is_sent_away.then_some(ErrorCode::NotLeaderOrFollower)
 }
 
 /// The batches that may be written, and the answers for the others.

@@ -18,6 +18,7 @@ fn agents(all: &[(i32, &str)]) -> Vec<Agent> {
         neighbour_address: String::new(),
         level: 1,
         incarnation: Incarnation(1),
+        drains: false,
     };
     all.iter().map(agent).collect()
 }
@@ -68,6 +69,39 @@ fn only_the_partitions_of_a_lost_agent_move() {
         assert!(before == after || *before == 4);
     }
     assert!(shown(&[], 3, "").is_empty());
+}
+
+/// Where clients are sent: for partitions, and for groups.
+fn sent_to(agents: &[Agent]) -> (Vec<i32>, Vec<i32>) {
+    let routes = Routes::new(agents);
+    let shown = routes.brokers(PLAINTEXT).iter().map(|broker| broker.id);
+    assert!(
+        shown.eq(agents.iter().map(|agent| agent.id)),
+        "all are shown"
+    );
+    let placed = routes.place(&partitions(), 1);
+    let replicas = routes.replicas(&placed, PLAINTEXT, None);
+    let mut led: Vec<i32> = replicas.map(|replicas| replicas.leader().0).collect();
+    led.sort_unstable();
+    led.dedup();
+    let sent = agents.iter().map(|agent| agent.id);
+    let sent = sent.filter(|id| routes.leads_to(PLAINTEXT, *id));
+    assert!(sent.map(|id| id.0).eq(led.iter().copied()));
+    let zone = routes.zone(PLAINTEXT, "b");
+    let hosts = (0..4).filter_map(|turn| routes.any(PLAINTEXT, zone, turn));
+    (led, hosts.map(|broker| broker.id.0).collect())
+}
+
+#[test]
+fn clients_are_sent_to_agents_that_drain_only_if_there_is_no_other() {
+    let mut agents = agents(&[(1, "a"), (2, "b"), (3, "b")]);
+    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3, 2, 3]));
+    agents[2].drains = true;
+    assert_eq!(sent_to(&agents), (vec![1, 2], vec![2, 2, 2, 2]));
+    agents[1].drains = true;
+    assert_eq!(sent_to(&agents), (vec![1], vec![1, 1, 1, 1]));
+    agents[0].drains = true;
+    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3, 2, 3]));
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn agents(ids: &[i32]) -> Option<Vec<Agent>> {
         zone: "z".to_owned(),
         neighbour_address: String::new(),
         incarnation: Incarnation(1),
+        drains: false,
     };
     Some(ids.iter().map(agent).collect())
 }

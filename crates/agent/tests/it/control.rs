@@ -283,6 +283,7 @@ impl Control for Fake {
                 }
                 Step::Hear(_) => return Err(Error::NotLeader { leader: None }),
                 Step::Attend(_) => return std::future::pending().await,
+                Step::Peer(request) => panic!("no agent asks {request:?}"),
                 Step::Coordinate(request) => {
                     let is_join = matches!(request, GroupRequest::Join(_));
                     if is_join && self.park_joins.load(Relaxed) {

@@ -5,6 +5,7 @@
 mod client;
 mod collect;
 mod control;
+mod drain;
 mod fetch;
 mod files;
 mod groups;

@@ -234,13 +234,14 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
             files: BTreeSet::new(),
         },
         Command::RegisterControlNode(control_node()),
+        Command::DrainAgent { incarnation: AGENT },
+        Command::FenceAgent { incarnation: AGENT },
     ];
     for command in theirs {
         let expected = Step::Propose(Box::new(command.clone()));
         assert_eq!(step(&state, propose(command), APPLIED), Ok(expected));
     }
     let others = [
-        Command::FenceAgent { incarnation: AGENT },
         Command::Housekeep,
         Command::RemoveControlNode {
             name: "c".to_owned(),

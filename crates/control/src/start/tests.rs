@@ -9,7 +9,7 @@ use store::faulty::{Fault, FaultRule, Faulty};
 
 use super::*;
 
-fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
+pub(crate) fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
     let mut journal = journal::node::Settings::alone("c1 at localhost:1, process 7");
     journal.proposal_deadline = Duration::from_millis(100);
     journal.retry_min = Duration::from_millis(10);
@@ -45,7 +45,7 @@ fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Settings {
     }
 }
 
-fn bucket() -> Arc<Faulty> {
+pub(crate) fn bucket() -> Arc<Faulty> {
     Arc::new(Faulty::new(Arc::new(store::memory::Memory::new()), 1))
 }
 

@@ -213,6 +213,7 @@ fn digest_agent(hasher: &mut Hasher, agent: &Agent) {
     hasher.text(&agent.neighbour_address);
     hasher.number(u64::from(agent.level));
     hasher.number(agent.incarnation.0);
+    hasher.number(u64::from(agent.drains));
 }
 
 fn digest_run(hasher: &mut Hasher, run: &Run) {

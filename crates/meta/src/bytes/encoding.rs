@@ -84,6 +84,9 @@ fn encode_kind(command: &Command) -> Kind {
         Command::FenceAgent { incarnation } => Kind::FenceAgent(proto::FenceAgent {
             incarnation: incarnation.0,
         }),
+        Command::DrainAgent { incarnation } => Kind::DrainAgent(proto::DrainAgent {
+            incarnation: incarnation.0,
+        }),
         Command::CommitFile(file) => Kind::CommitFile(encode_file(file)),
         Command::SkipFile { file } => Kind::SkipFile(proto::SkipFile {
             incarnation: file.incarnation.0,
@@ -147,6 +150,9 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::RegisterAgent(request) => Command::RegisterAgent(decode_agent(request)?),
         Kind::FenceAgent(fence) => Command::FenceAgent {
             incarnation: Incarnation(fence.incarnation),
+        },
+        Kind::DrainAgent(drain) => Command::DrainAgent {
+            incarnation: Incarnation(drain.incarnation),
         },
         Kind::CommitFile(file) => Command::CommitFile(decode_file(file)),
         Kind::SkipFile(skip) => Command::SkipFile {

@@ -229,7 +229,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -269,6 +269,8 @@ pub mod command {
         SetFeatureLevel(super::SetFeatureLevel),
         #[prost(message, tag = "16")]
         SetPlacement(super::SetPlacement),
+        #[prost(message, tag = "21")]
+        DrainAgent(super::DrainAgent),
         #[prost(message, tag = "32")]
         Group(super::GroupCommand),
     }
@@ -316,6 +318,12 @@ pub struct Listener {
 /// Ends an incarnation: it commits nothing more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FenceAgent {
+    #[prost(uint64, tag = "1")]
+    pub incarnation: u64,
+}
+/// An incarnation is about to end: clients are sent to other agents.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainAgent {
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
 }
@@ -652,6 +660,9 @@ pub struct Agent {
     /// HOST:PORT where other agents of its zone ask it for parts of files; empty: it offers none.
     #[prost(string, tag = "8")]
     pub neighbour_address: ::prost::alloc::string::String,
+    /// It is about to end.
+    #[prost(bool, tag = "9")]
+    pub drains: bool,
 }
 /// One incarnation of an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]

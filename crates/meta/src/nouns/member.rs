@@ -135,6 +135,13 @@ impl Members {
         true
     }
 
+    /// Notes that an incarnation is about to end; true if it was not known.
+    pub(crate) fn drain(&mut self, incarnation: Incarnation) -> bool {
+        let mut agents = self.agents.values_mut();
+        let agent = agents.find(|agent| agent.incarnation == incarnation && !agent.drains);
+        agent.map(|agent| agent.drains = true).is_some()
+    }
+
     /// Gives none of the next ids, and every agent an incarnation in place of its last one, which nobody has: so it registers
     /// anew once it learns of that, and is in the view until then.
     pub(crate) fn pass_over(&mut self, level: &Level, ticks: u64) {
@@ -256,6 +263,7 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
         neighbour_address: request.neighbour_address.clone(),
         level: request.level,
         incarnation,
+        drains: false,
     }
 }
 

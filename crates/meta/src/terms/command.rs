@@ -19,6 +19,10 @@ pub enum Command {
     FenceAgent {
         incarnation: Incarnation,
     },
+    /// An incarnation is about to end, and clients are to be sent to others.
+    DrainAgent {
+        incarnation: Incarnation,
+    },
     /// A durable file and what it holds.
     CommitFile(CommitFile),
     /// Gives up a file number: what the file would have held never is committed.
@@ -91,6 +95,7 @@ impl Command {
         match self {
             Command::RegisterAgent(_)
             | Command::FenceAgent { .. }
+            | Command::DrainAgent { .. }
             | Command::CommitFile(_)
             | Command::SkipFile { .. }
             | Command::CreateTopic(_)

@@ -27,6 +27,8 @@ pub struct Agent {
     pub level: u32,
     /// Its latest start; earlier ones commit nothing.
     pub incarnation: Incarnation,
+    /// It is about to end: clients are sent to others, as long as there are any.
+    pub drains: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

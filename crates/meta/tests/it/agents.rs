@@ -71,6 +71,41 @@ fn a_fenced_agent_is_gone_until_it_starts_again() {
 }
 
 #[test]
+fn an_agent_that_drains_is_seen_to_until_it_starts_again() {
+    let mut cluster = Cluster::new();
+    let incarnation = cluster.agent("a", 1);
+    let version = cluster.state.view_version();
+    let drains = |cluster: &Cluster| {
+        let mut agents = cluster.state.agents();
+        agents.next().map(|agent| agent.drains)
+    };
+    assert_eq!(drains(&cluster), Some(false));
+    let drain = Command::DrainAgent { incarnation };
+    assert_eq!(cluster.apply(&drain), Reply::Done);
+    assert_eq!(cluster.events, [Event::AgentsChanged]);
+    assert!(cluster.state.view_version() > version);
+    assert_eq!(drains(&cluster), Some(true));
+    assert_eq!(cluster.apply(&drain), Reply::Done);
+    assert_eq!(cluster.events, [], "it was known");
+    // Its files still count.
+    assert_eq!(cluster.skip(file_id(incarnation, 0)), FileReply::Skipped);
+    assert_eq!(cluster.register("a", 1), {
+        let agent = AgentId(1);
+        Reply::Registered { agent, incarnation }
+    });
+    assert_eq!(drains(&cluster), Some(true), "the same run");
+    let again = cluster.agent("a", 2);
+    assert_eq!(drains(&cluster), Some(false), "another run");
+    assert_eq!(
+        cluster.apply(&drain),
+        Reply::Refused(Refusal::UnknownIncarnation),
+        "the earlier run has ended"
+    );
+    assert_ne!(again, incarnation);
+    assert_eq!(drains(&cluster), Some(false));
+}
+
+#[test]
 fn registrations_are_checked() {
     let mut cluster = Cluster::new();
     let plaintext = agent("a", 1).listeners[PLAINTEXT].clone();

@@ -72,6 +72,7 @@ fn examples() -> Vec<(&'static str, Command)> {
     vec![
         ("RegisterAgent", Command::RegisterAgent(agent)),
         ("FenceAgent", Command::FenceAgent { incarnation: run }),
+        ("DrainAgent", Command::DrainAgent { incarnation: run }),
         ("CommitFile", Command::CommitFile(commit)),
         (
             "SkipFile",

@@ -375,7 +375,10 @@ impl Script<'_> {
         let incarnation = self.register("short-lived");
         let file = file_id(incarnation, 0);
         self.apply(&Command::SkipFile { file });
+        self.done(&Command::DrainAgent { incarnation });
+        self.recorder.digest();
         self.done(&Command::FenceAgent { incarnation });
+        self.apply(&Command::DrainAgent { incarnation });
         self.done(&Command::RegisterControlNode(control_node("scripted", 1)));
         let (name, nonce) = ("scripted".to_owned(), 7);
         self.done(&Command::RemoveControlNode { name, nonce });

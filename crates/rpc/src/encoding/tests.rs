@@ -179,6 +179,9 @@ fn calls() -> Vec<Call> {
         },
         Call::Heartbeats(Vec::new()),
         Call::Heartbeats(vec![heartbeat(), heartbeat()]),
+        Call::Peer(PeerRequest::Name),
+        Call::Peer(PeerRequest::Follows { nonce: 1 << 100 }),
+        Call::Peer(PeerRequest::Succeed { claim: 300 }),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls
@@ -280,6 +283,7 @@ fn view() -> ViewChange {
             neighbour_address: text("h:7072"),
             level: 1,
             incarnation: Incarnation(3),
+            drains: false,
         }]),
         cluster_configs: Some(Arc::new(configs())),
     }

@@ -44,6 +44,8 @@ pub struct Plan {
 pub struct Agent {
     admitted: Admitted,
     agent: agent::Agent,
+    /// How long clients may take to go to other agents.
+    drain_max: Duration,
     _discovery: Task<()>,
     /// Answers other agents of the zone.
     _offering: Task<()>,
@@ -75,6 +77,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let others = Neighbours::new(&caller, Levels::KNOWN).context("the cluster's id")?;
         Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings, others))
     };
+    let drain_max = plan.configured.settings.millis("agent.drain.max.ms");
     let (admitted, cluster, discovery, settings, others) = tokio::select! {
         started = starting => started?,
         never = send_away(&plan.kafka) => match never {},
@@ -97,6 +100,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     Ok(Agent {
         admitted,
         agent,
+        drain_max,
         _discovery: discovery,
         _offering: host::task::spawn("parts", offering),
     })
@@ -132,6 +136,10 @@ impl Agent {
 impl Running for Agent {
     async fn broken(&self) -> Broken {
         Broken::Bucket(anyhow!(self.admitted.lost().await))
+    }
+
+    async fn drain(&self) {
+        self.agent.drain(self.drain_max).await;
     }
 
     async fn stop(self) {

@@ -4,14 +4,17 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use control::node::Leader;
 use host::backoff::Backoff;
 use host::task::Task;
 use link::process::{Process, Role};
 use link::watch::Sign;
 use link::{Caller, Cluster};
+use meta::State;
 use meta::level::Levels;
+use rpc::peer::PeerRequest;
+use rpc::{Call, Return};
 use store::bucket::Bucket;
 use store::nodes::{self, Announced};
 use tokio::sync::watch;
@@ -32,6 +35,10 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// How often a node makes sure that the bucket tells where it is.
 const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
+/// How long another control node of the same name may take to answer.
+const NAMESAKE_LIMIT: Duration = Duration::from_secs(1);
+/// How long the lead may take to be handed over.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(4);
 /// The pauses before that is tried again.
 const ANNOUNCE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
@@ -48,6 +55,8 @@ pub struct Plan {
 
 pub struct Control {
     admitted: Admitted,
+    /// As whom it talks to other control nodes.
+    caller: Caller,
     node: Arc<control::Node>,
     tasks: control::start::Tasks,
     /// Why it never leads again, once that is so.
@@ -61,14 +70,6 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let admitted = admission::admit(&plan.bucket, &whose, health).await?;
     health.waiting("reading the journal");
     let settings = settings(&plan, &admitted);
-    let bucket = &admitted.bucket;
-    let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
-    let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
-    let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
-    let calls_bytes = plan.configured.shares.bytes("calls that arrive");
-    let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
-    let serving = link::serve(plan.listener, cluster_id, served, security, calls_bytes);
-    let mut others = vec![host::task::spawn("link", serving)];
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
         process: Process {
@@ -77,6 +78,15 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         },
         security: plan.links.security(),
     };
+    refuse_namesake(&plan, &admitted, &caller).await?;
+    let bucket = &admitted.bucket;
+    let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
+    let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
+    let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
+    let calls_bytes = plan.configured.shares.bytes("calls that arrive");
+    let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
+    let serving = link::serve(plan.listener, cluster_id, served, security, calls_bytes);
+    let mut others = vec![host::task::spawn("link", serving)];
     let announced = Announced {
         role: CONTROL.to_owned(),
         name: plan.name,
@@ -95,7 +105,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("registration", registering));
     others.push(host::task::spawn(
         "leader watch",
-        keep_watching(Arc::clone(&node), caller),
+        keep_watching(Arc::clone(&node), caller.clone()),
     ));
     let own = Arc::clone(&node);
     let (refuse, refused) = watch::channel(None);
@@ -116,11 +126,43 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     });
     Ok(Control {
         admitted,
+        caller,
         node,
         tasks,
         refused,
         _others: others,
     })
+}
+
+/// Refuses to start while another control node of the same name answers, which would take itself for registered in turn with this
+/// one for ever. One that has ended does not answer, and costs nothing.
+async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> Result<()> {
+    // A bucket that does not answer is waited for elsewhere.
+    let announced = nodes::find(&*admitted.bucket, CONTROL).await;
+    let mut announced = announced.unwrap_or_default().into_iter();
+    let Some(earlier) = announced.find(|node| node.name == plan.name) else {
+        return Ok(());
+    };
+    if earlier.address == plan.address {
+        return Ok(());
+    }
+    let (levels, call) = (Levels::KNOWN, Call::Peer(PeerRequest::Name));
+    let asked = link::ask(
+        earlier.address.clone(),
+        caller,
+        levels,
+        levels.first(),
+        &call,
+    );
+    let answer = host::clock::timeout(NAMESAKE_LIMIT, asked).await;
+    match answer {
+        Ok(Ok(answer)) if answer.value == Return::Name(plan.name.clone()) => bail!(
+            "a control node named {} runs already, at {}: stop it, or give this one another name with --name",
+            plan.name,
+            earlier.address
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
@@ -217,6 +259,17 @@ impl Running for Control {
             why = self.node.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
             why = refused => Broken::Journal(anyhow!("the journal: {why}")),
             why = self.admitted.lost() => Broken::Bucket(anyhow!(why)),
+        }
+    }
+
+    async fn drain(&self) {
+        let (level, levels) = (self.node.with_state(State::level), Levels::KNOWN);
+        let ask = |address, call| async move {
+            link::ask(address, &self.caller, levels, level, &call).await
+        };
+        let handed_over = host::clock::timeout(HAND_OVER_LIMIT, self.node.hand_over(ask));
+        if handed_over.await.is_err() {
+            tracing::warn!("the lead is not handed over in time; another control node takes it");
         }
     }
 

@@ -279,6 +279,8 @@ impl Control {
                 let reason = "one at a time".to_owned();
                 self.tell(cx, from, number, Err(rpc::Error::Refused { reason }));
             }
+            // Nor do its control nodes call each other.
+            Ok(Step::Peer(_)) => self.tell(cx, from, number, Ok(Return::Done)),
             Ok(Step::Coordinate(request)) => {
                 let current = self
                     .node

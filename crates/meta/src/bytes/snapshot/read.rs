@@ -352,6 +352,7 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
         neighbour_address: agent.neighbour_address,
         level: agent.level,
         incarnation: Incarnation(agent.incarnation),
+        drains: agent.drains,
     })
 }
 

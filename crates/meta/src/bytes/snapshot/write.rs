@@ -229,6 +229,7 @@ fn encode_agent(agent: &Agent) -> proto::Agent {
         neighbour_address: agent.neighbour_address.clone(),
         level: agent.level,
         incarnation: agent.incarnation.0,
+        drains: agent.drains,
     }
 }
 

@@ -132,6 +132,7 @@ fn agents() -> Vec<Agent> {
         neighbour_address: format!("h:{id}"),
         level: 1,
         incarnation: Incarnation(id.unsigned_abs().into()),
+        drains: false,
     };
     (1..=3).map(agent).collect()
 }

@@ -1,0 +1,163 @@
+//! Three control nodes on one journal: the lead handed over, and nodes that are gone.
+
+use std::sync::Arc;
+
+use journal::node::Role;
+use meta::State;
+use rpc::{Control, Return, Served};
+use store::bucket::Bucket;
+use store::faulty::Faulty;
+
+use super::*;
+use crate::attendance;
+use crate::presence;
+use crate::start::tests::{bucket, settings};
+use crate::start::{Settings, Tasks};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// A control node of several.
+fn one_of_several(name: &str) -> Settings {
+    let mut settings = settings(&[], None);
+    name.clone_into(&mut settings.identity.name);
+    settings.identity.address = format!("{name}:1");
+    let claims_as = format!("{name}, process 7");
+    settings.journal = match name {
+        "a" => journal::node::Settings::alone(claims_as),
+        // These take no lead without being told.
+        _ => journal::node::Settings {
+            takeover_after: Duration::from_secs(600),
+            ..journal::node::Settings::one_of_several(claims_as)
+        },
+    };
+    settings
+}
+
+struct Cluster {
+    nodes: Vec<(Arc<Node>, Tasks)>,
+}
+
+impl Cluster {
+    /// Nodes that all know each other, the first of which leads.
+    async fn start() -> Self {
+        Cluster::with(one_of_several).await
+    }
+
+    async fn with(settings: impl Fn(&str) -> Settings) -> Self {
+        let bucket = bucket();
+        let mut cluster = Cluster { nodes: Vec::new() };
+        for name in NAMES {
+            let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+            let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+            let started = Node::start(&settings(name), engine, shared);
+            cluster.nodes.push(started);
+            if cluster.nodes.len() == 1 {
+                assert_eq!(cluster.node(0).lead().await, Ok(()));
+            } else {
+                cluster.register(cluster.nodes.len() - 1).await;
+            }
+        }
+        cluster
+    }
+
+    fn node(&self, at: usize) -> &Arc<Node> {
+        &self.nodes[at].0
+    }
+
+    async fn register(&self, at: usize) {
+        let own = self.node(at).registration.clone();
+        let register = meta::Command::RegisterControlNode(own);
+        let (position, _) = self.node(0).propose(&register).await.expect("it leads");
+        self.node(at).look_for(position);
+        self.node(at).reach_position(position).await.expect("read");
+    }
+
+    /// Calls the node at an address; those of `away` do not answer.
+    async fn ask(&self, away: &[&str], address: String, call: Call) -> Result<Answer, Error> {
+        let names_it = |name: &&str| address == format!("{name}:1");
+        let at = NAMES.iter().position(names_it).expect("a node's address");
+        if away.contains(&NAMES[at]) {
+            let reason = "nobody listens there".to_owned();
+            return Err(Error::Unavailable { reason });
+        }
+        self.node(at).serve(call, false).await
+    }
+
+    async fn hand_over(&self, away: &[&str]) {
+        let ask = |address, call| self.ask(away, address, call);
+        self.node(0).hand_over(ask).await;
+    }
+}
+
+#[tokio::test]
+async fn the_lead_is_handed_over_to_a_node_that_answers() {
+    let cluster = Cluster::start().await;
+    cluster.hand_over(&["b"]).await;
+    assert!(!cluster.node(0).leads());
+    cluster.node(2).reach(&[Role::Leader]).await;
+    // Whoever asks the one that led is told who does.
+    let told = cluster.node(0).serve(Call::Barrier, false).await;
+    let Err(Error::NotLeader {
+        leader: Some(leader),
+    }) = told
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(leader.address.as_deref(), Some("c:1"));
+    let barrier = cluster.node(2).call(Call::Barrier).await;
+    assert_eq!(barrier.map(|answer| answer.value), Ok(Return::Done));
+}
+
+#[tokio::test]
+async fn a_lead_that_nobody_can_take_is_kept() {
+    let cluster = Cluster::start().await;
+    cluster.hand_over(&["b", "c"]).await;
+    assert!(cluster.node(0).leads());
+    // Nor does one that follows give anything away.
+    let nobody = |address: String, call: Call| async move { panic!("{address}: {call:?}") };
+    cluster.node(1).hand_over(nobody).await;
+    assert!(cluster.node(0).leads());
+}
+
+fn known(node: &Node) -> Vec<String> {
+    let names = |state: &State| {
+        state
+            .control_nodes()
+            .map(|node| node.name.clone())
+            .collect()
+    };
+    node.with_state(names)
+}
+
+#[tokio::test]
+async fn a_control_node_that_is_not_heard_is_forgotten() {
+    let within = |silence_max| presence::Settings {
+        silence_max,
+        lost_for: silence_max,
+    };
+    let cluster = Cluster::with(|name| Settings {
+        presence: Some(attendance::Settings {
+            agents: within(Duration::from_secs(600)),
+            followers: within(Duration::from_millis(900)),
+        }),
+        ..one_of_several(name)
+    })
+    .await;
+    assert_eq!(known(cluster.node(0)), NAMES);
+    let nonce = cluster.node(1).registration.nonce;
+    let follows = Call::Peer(PeerRequest::Follows { nonce });
+    while known(cluster.node(0)).len() > 2 {
+        let heard = cluster.node(0).call(follows.clone()).await;
+        assert_eq!(heard.map(|answer| answer.value), Ok(Return::Done));
+        host::clock::sleep(LOOK_EVERY).await;
+    }
+    assert_eq!(known(cluster.node(0)), ["a", "b"]);
+    let refused = cluster.node(2).call(follows).await;
+    assert!(
+        matches!(refused, Err(Error::NotLeader { .. })),
+        "{refused:?}"
+    );
+    // It comes back.
+    cluster.register(2).await;
+    assert_eq!(known(cluster.node(0)), NAMES);
+}

@@ -1,0 +1,41 @@
+//! One call to one node, whichever it is: for what must not be answered by another. It must not know what calls mean.
+
+use bytes::Bytes;
+use meta::level::{Level, Levels};
+use rpc::{Answer, Call, Error, encoding};
+
+use crate::caller::Caller;
+use crate::connection::{Connection, Failure};
+
+/// Asks the node at `address`, once. The call is written for `level`, of those that the caller knows.
+pub async fn ask(
+    address: String,
+    caller: &Caller,
+    levels: Levels,
+    level: &'static Level,
+    call: &Call,
+) -> Result<Answer, Error> {
+    let headers = caller.headers(levels.newest().number);
+    let headers = headers.map_err(|error| Error::Refused {
+        reason: format!("the cluster's id: {error}"),
+    })?;
+    let message = encoding::encode_call(level, call).map_err(|too_new| Error::Refused {
+        reason: too_new.to_string(),
+    })?;
+    let connection = Connection::new(address, headers, caller.security.clone());
+    match connection.call(Bytes::from(message), false).await {
+        Ok((bytes, _)) => {
+            encoding::decode_answer(bytes).unwrap_or_else(|malformed| Err(unknown(malformed)))
+        }
+        Err(Failure::NotSent(reason) | Failure::NobodyThere(reason)) => {
+            Err(Error::Unavailable { reason })
+        }
+        Err(Failure::Broken(reason)) => Err(unknown(reason)),
+    }
+}
+
+fn unknown(why: impl ToString) -> Error {
+    Error::Unknown {
+        reason: why.to_string(),
+    }
+}

@@ -1,0 +1,12 @@
+//! What control nodes ask of each other, beside what agents ask. It must not know who leads.
+
+/// A request to one control node, whichever it is, or to the one that leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerRequest {
+    /// Say by which name the node goes.
+    Name,
+    /// The run of a control node with this nonce is there and follows: for the leader, who forgets those that are gone.
+    Follows { nonce: u128 },
+    /// The process whose claim is in this slot has resigned: take the lead at once, unless somebody has.
+    Succeed { claim: u64 },
+}
