@@ -24,8 +24,8 @@ PARTITIONS = 6
 SETTINGS = {"num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20}
 
 
-def check(function):
-    """Registers a check that is given a cluster that has started; logs are kept if the check fails."""
+def on_cluster(function):
+    """A check that is given a cluster that has started; logs are kept if it fails."""
     def run():
         directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-roles-"))
         cluster = Cluster(directory, SETTINGS)
@@ -38,7 +38,12 @@ def check(function):
         finally:
             cluster.end()
     run.__name__ = function.__name__
-    return suite.check(run)
+    return run
+
+
+def check(function):
+    """Registers a check that is given a cluster."""
+    return suite.check(on_cluster(function))
 
 
 def create(cluster, topic, replicas=1):
@@ -189,6 +194,20 @@ def a_second_agent_of_a_name_is_refused_while_the_first_is_there(cluster):
     nothing_lost(cluster, load)
     first.start()
     wait_until(first.ready, 20, "the first is ready again")
+
+
+@check
+def a_second_control_node_of_a_name_is_refused_while_the_first_answers(cluster):
+    first, elsewhere = cluster.control[0], cluster.directory / "elsewhere"
+    elsewhere.mkdir()
+    second = Process(elsewhere, "control", first.name, ["--bucket", str(cluster.directory / "bucket"), "--tls-dir", str(cluster.certificates)])
+    second.start()
+    wait_until(lambda: not second.alive(), 20, "the second ends")
+    expect(f"a control node named {first.name} runs already, at 127.0.0.1:{first.port}: stop it" in second.log.read_text(), second.log.read_text())
+    first.kill()
+    second.start()
+    wait_until(second.ready, 20, "the second is ready once the first is gone")
+    second.kill()
 
 
 @check
