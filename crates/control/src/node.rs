@@ -14,17 +14,6 @@ use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
 
-/// The node that leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Leader {
-    /// This node, or one that is not known, or none.
-    NoOther,
-    /// A process that has ended: this one listens at its address.
-    Predecessor,
-    /// Another one, at this address.
-    At(String),
-}
-
 /// A running control node.
 pub struct Node {
     pub(crate) replica: Handle<Machine>,
@@ -87,21 +76,22 @@ impl Node {
         self.with_state(|state| configs::differences(state, &self.wanted.configs))
     }
 
-    /// Who leads, as far as this node knows.
-    pub fn leader(&self) -> Leader {
+    /// The address of the node that leads, if it is another, as far as this node knows. One that led from this node's own
+    /// address has ended, since this one listens there.
+    pub fn leader_to_watch(&self) -> Option<String> {
         let status = self.replica.status();
         let own = &self.registration;
-        let Some(leader) = status.leader.filter(|leader| *leader != own.claims_as) else {
-            return Leader::NoOther;
-        };
-        self.with_state(|state| {
+        let leader = status.leader.filter(|leader| *leader != own.claims_as)?;
+        let address = self.with_state(|state| {
             let mut nodes = state.control_nodes();
-            match nodes.find(|node| node.claims_as == leader) {
-                Some(node) if node.address == own.address => Leader::Predecessor,
-                Some(node) => Leader::At(node.address.clone()),
-                None => Leader::NoOther,
-            }
-        })
+            let node = nodes.find(|node| node.claims_as == leader)?;
+            Some(node.address.clone())
+        })?;
+        if address == own.address {
+            self.leader_is_gone();
+            return None;
+        }
+        Some(address)
     }
 
     /// The journal is said to have an entry at this position.

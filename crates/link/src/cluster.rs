@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use host::backoff::{Backoff, Pauses};
+use host::trial::leaves_out;
 use hyper::header::{HeaderMap, InvalidHeaderValue};
 use meta::command::Command;
 use meta::level::{Level, Levels};
@@ -155,7 +156,7 @@ fn manner(call: &Call) -> Manner {
         },
         // A repeat might overwrite what was committed since.
         Call::Group(GroupRequest::Commit(_)) => Manner {
-            may_repeat: false,
+            may_repeat: leaves_out("offset-commits-are-not-repeated"),
             ..of_leader
         },
         Call::Check(_)
@@ -208,7 +209,9 @@ impl Inner {
 
     /// What is read later knows at least what was seen before, whichever node is asked.
     fn look_no_further_back(&self, call: &mut Call) {
-        if let Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } = call {
+        if let Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } = call
+            && !leaves_out("answers-know-no-less")
+        {
             *at = (*at).max(Position(self.seen.load(Relaxed)));
         }
     }
@@ -296,6 +299,9 @@ impl Following {
         loop {
             let Some(open) = &mut self.stream else {
                 self.open().await;
+                if leaves_out("the-tail-joins") {
+                    continue;
+                }
                 // What was told before this stream began is missing.
                 return self.told(None);
             };

@@ -8,6 +8,7 @@ mod caller;
 mod cluster;
 mod connection;
 pub mod directory;
+pub mod discovery;
 mod front;
 mod handshake;
 pub mod keys;

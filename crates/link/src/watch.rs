@@ -1,9 +1,11 @@
 //! Watches the node that leads, for one that follows: how far the journal goes, and whether the process is gone. It must not
 //! know what is done about that.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use host::backoff::Backoff;
+use host::trial::leaves_out;
 use meta::level::Levels;
 use rpc::Position;
 
@@ -14,6 +16,9 @@ use crate::stream::Stream;
 /// The pauses before another look at a node that is not reached.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
 
+/// How often it is looked who leads.
+const LEADER_CHECK: Duration = Duration::from_millis(200);
+
 /// What a watched node shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
@@ -21,6 +26,31 @@ pub enum Sign {
     Applied(Position),
     /// Its machine refuses connections: nobody listens there.
     Gone,
+}
+
+/// Tells what the node that leads shows, for ever. `leader` says at what address it is, if it is another.
+pub async fn keep_watching(
+    leader: impl Fn() -> Option<String>,
+    caller: &Caller,
+    levels: Levels,
+    tell: impl Fn(Sign),
+) -> Infallible {
+    loop {
+        let at = leader();
+        if let Some(address) = &at {
+            let changed = async {
+                while leader() == at {
+                    host::clock::sleep(LEADER_CHECK).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = watch(address.clone(), caller, levels, &tell) => {}
+                () = changed => continue,
+            }
+        }
+        host::clock::sleep(LEADER_CHECK).await;
+    }
 }
 
 /// Tells what the node at `address` shows, until the future is dropped.
@@ -39,7 +69,9 @@ pub async fn watch(address: String, caller: &Caller, levels: Levels, mut tell: i
                     tell(Sign::Applied(told.to));
                 }
             }
-            Err(Failure::NobodyThere(_)) => tell(Sign::Gone),
+            Err(Failure::NobodyThere(_)) if !leaves_out("refusals-are-looked-into") => {
+                tell(Sign::Gone);
+            }
             Err(_) => {}
         }
         pauses.pause().await;

@@ -2,6 +2,7 @@
 //!
 //! Must not judge: the world and the checker do.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,9 @@ struct Arguments {
     /// Run the town, production's own processes, instead of the world of cores.
     #[arg(long)]
     town: bool,
+    /// In the town, each process has an agent and a control node, as `seaway dev` starts it.
+    #[arg(long, requires = "town")]
+    together: bool,
     /// Go on after a seed that failed.
     #[arg(long)]
     keep_going: bool,
@@ -92,6 +96,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long clients waited for service, by what became of the leader.
+type Waits = BTreeMap<&'static str, Vec<Duration>>;
+
 /// Runs the seeds asked for; true if all were as they should be.
 fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result<bool> {
     let until = arguments
@@ -106,6 +113,7 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
         }
     };
     let (mut good, mut runs, mut caught) = (true, 0_u64, 0_u64);
+    let mut waits = Waits::new();
     for seed in from..to {
         if until.is_some_and(|until| host::clock::now() >= until) {
             break;
@@ -126,6 +134,9 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
         let outcome = outcome?;
         runs += 1;
         caught += u64::from(!outcome.is_clean());
+        for (end, waited) in &outcome.waits {
+            waits.entry(end).or_default().push(*waited);
+        }
         if outcome.is_clean() {
             continue;
         }
@@ -142,6 +153,16 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
     if mutation.is_some() {
         good = caught > 0;
     }
+    for (end, mut waited) in waits {
+        waited.sort_unstable();
+        let (median, longest) = (waited[waited.len() / 2], waited[waited.len() - 1]);
+        println!(
+            "leader {end}: {} times, service again after {} ms in the median, {} ms at most",
+            waited.len(),
+            median.as_millis(),
+            longest.as_millis()
+        );
+    }
     println!("{runs} runs, {caught} not clean");
     Ok(good)
 }
@@ -151,10 +172,10 @@ fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome
         Some(path) => Trace::written(Box::new(BufWriter::new(File::create(path)?))),
         None => Trace::hashed(),
     };
-    let run = if arguments.town {
-        sim::town::run
-    } else {
-        sim::world::run
+    let run = match (arguments.town, arguments.together) {
+        (true, true) => sim::town::run_together,
+        (true, false) => sim::town::run,
+        (false, _) => sim::world::run,
     };
     let mut outcome = run(settings, trace);
     if arguments.twice && run(settings, Trace::hashed()).trace != outcome.trace {
@@ -186,7 +207,11 @@ fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome
 
 /// What runs the seed again.
 fn command(arguments: &Arguments, seed: u64) -> String {
-    let town = if arguments.town { " --town" } else { "" };
+    let town = match (arguments.town, arguments.together) {
+        (true, true) => " --town --together",
+        (true, false) => " --town",
+        (false, _) => "",
+    };
     let mutation = arguments.mutation.as_ref();
     let mutation = mutation.map_or_else(String::new, |name| format!(" --mutation {name}"));
     let version = env!("CARGO_PKG_VERSION");

@@ -45,12 +45,26 @@ pub enum Mutation {
     SnapshotMislabelled,
     /// An ambiguous failure is told as a definite one (rule 25).
     UnknownIsDefinite,
+    /// A node that follows answers what must be current from what is applied there (rule 21).
+    FollowersConfirm,
+    /// An agent takes notices that do not join what it knows for all there is (rule 21).
+    TheTailJoins,
+    /// A caller takes an answer that knows less than an earlier one did (rule 21).
+    AnswersKnowNoLess,
+    /// A call whose repeat may overwrite a later one is repeated (rule 25).
+    OffsetCommitsAreNotRepeated,
+    /// The leader fences agents that call it.
+    FenceOnlyTheSilent,
+    /// Nobody looks into it when the leader's machine refuses connections.
+    RefusalsAreLookedInto,
+    /// A caller waits for the node that it asked, however long that is silent.
+    SilenceAsksAll,
     /// A rule of the journal.
     Journal(Rule),
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 19] = [
+const NAMED: [(&str, Mutation); 26] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -73,6 +87,16 @@ const NAMED: [(&str, Mutation); 19] = [
     ("apply-at-local-time", Mutation::ApplyAtLocalTime),
     ("snapshot-mislabelled", Mutation::SnapshotMislabelled),
     ("unknown-is-definite", Mutation::UnknownIsDefinite),
+    ("followers-confirm", Mutation::FollowersConfirm),
+    ("the-tail-joins", Mutation::TheTailJoins),
+    ("answers-know-no-less", Mutation::AnswersKnowNoLess),
+    (
+        "offset-commits-are-not-repeated",
+        Mutation::OffsetCommitsAreNotRepeated,
+    ),
+    ("fence-only-the-silent", Mutation::FenceOnlyTheSilent),
+    ("refusals-are-looked-into", Mutation::RefusalsAreLookedInto),
+    ("silence-asks-all", Mutation::SilenceAsksAll),
 ];
 
 impl Mutation {

@@ -1,6 +1,12 @@
 //! Where processes of the cluster can be reached: an object for each start, a few lines of text (docs/formats/bucket.md). It is
 //! a hint where to look, for those who know no journal; nothing rests on it.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::backoff::Backoff;
+
 use crate::bucket::{Bucket, Error, Key, Op, Payload};
 use crate::layout::NODES;
 
@@ -12,10 +18,18 @@ const BYTES_MAX: u64 = 4_096;
 /// The most objects that are looked at: starts that nobody has tidied up included.
 const LISTED_MAX: usize = 1_000;
 
+/// How often a process makes sure that the bucket tells where it is.
+const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
+/// The pauses before that is tried again.
+const ANNOUNCE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+
+/// The role by which control nodes tell of themselves.
+pub const CONTROL: &str = "control";
+
 /// A process, as it tells others of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
-    /// `control`; agents have no need to be found.
+    /// [`CONTROL`]; agents have no need to be found.
     pub role: String,
     pub name: String,
     /// HOST:PORT, as others of the cluster reach it.
@@ -92,6 +106,36 @@ pub async fn find(bucket: &dyn Bucket, role: &str) -> Result<Vec<Announced>, Err
         found.push(node);
     }
     Ok(found)
+}
+
+/// Where all processes of a role are said to be.
+pub async fn addresses(bucket: &dyn Bucket, role: &str) -> Result<Vec<String>, Error> {
+    let found = find(bucket, role).await?.into_iter();
+    Ok(found.map(|node| node.address).collect())
+}
+
+/// Sees to it that the bucket tells where this process is.
+pub async fn keep_announced(bucket: Arc<dyn Bucket>, announced: Announced) -> Infallible {
+    let started_ms = host::clock::wall_millis();
+    let mut pauses = ANNOUNCE_AGAIN.start();
+    loop {
+        let told = match find(&*bucket, &announced.role).await {
+            Ok(found) if found.contains(&announced) => Ok(()),
+            Ok(_) => announce(&*bucket, &announced, started_ms).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => {
+                pauses = ANNOUNCE_AGAIN.start();
+                host::clock::sleep(ANNOUNCED_CHECK).await;
+            }
+            Err(error) => {
+                let role = &announced.role;
+                tracing::warn!(%error, role, "the bucket does not tell others where this process is; it is tried again");
+                pauses.pause().await;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use control::node::Leader;
-use host::backoff::Backoff;
 use host::task::Task;
 use link::process::{Process, Role};
 use link::watch::Sign;
@@ -15,11 +13,10 @@ use meta::State;
 use meta::level::Levels;
 use rpc::peer::PeerRequest;
 use rpc::{Call, Return};
-use store::bucket::Bucket;
 use store::nodes::{self, Announced};
 use tokio::sync::watch;
 
-use super::discovery::{self, CONTROL};
+use super::discovery;
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
@@ -28,19 +25,13 @@ use crate::running::{Broken, Running};
 use crate::spending::Spending;
 use crate::tuning;
 
-/// How often a node that follows looks who leads.
-const LEADER_CHECK: Duration = Duration::from_millis(200);
 /// How often the reason for a slow start is updated.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a node makes sure that the bucket tells where it is.
-const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
 /// How long another control node of the same name may take to answer.
 const NAMESAKE_LIMIT: Duration = Duration::from_secs(1);
 /// How long the lead may take to be handed over.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(4);
-/// The pauses before that is tried again.
-const ANNOUNCE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 
 pub struct Plan {
     pub configured: Configured,
@@ -88,7 +79,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let serving = link::serve(plan.listener, cluster_id, served, security, calls_bytes);
     let mut others = vec![host::task::spawn("link", serving)];
     let announced = Announced {
-        role: CONTROL.to_owned(),
+        role: nodes::CONTROL.to_owned(),
         name: plan.name,
         address: plan.address,
         region: settings.identity.region,
@@ -97,16 +88,14 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).context("the cluster's id")?;
     let looking =
         discovery::keep_looking(Arc::clone(bucket), vec![announced.address.clone()], found);
-    let announcing = keep_announced(Arc::clone(bucket), announced);
+    let announcing = nodes::keep_announced(Arc::clone(bucket), announced);
     others.push(forever("announcement", announcing));
     others.push(forever("discovery", looking));
     let own = Arc::clone(&node);
     let registering = async move { own.keep_registered(&cluster).await };
     others.push(forever("registration", registering));
-    others.push(host::task::spawn(
-        "leader watch",
-        keep_watching(Arc::clone(&node), caller.clone()),
-    ));
+    let watching = keep_watching(Arc::clone(&node), caller.clone());
+    others.push(forever("leader watch", watching));
     let own = Arc::clone(&node);
     let (refuse, refused) = watch::channel(None);
     others.push(host::task::spawn("lead", async move {
@@ -138,7 +127,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
 /// one for ever. One that has ended does not answer, and costs nothing.
 async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> Result<()> {
     // A bucket that does not answer is waited for elsewhere.
-    let announced = nodes::find(&*admitted.bucket, CONTROL).await;
+    let announced = nodes::find(&*admitted.bucket, nodes::CONTROL).await;
     let mut announced = announced.unwrap_or_default().into_iter();
     let Some(earlier) = announced.find(|node| node.name == plan.name) else {
         return Ok(());
@@ -185,59 +174,12 @@ fn forever(
 }
 
 /// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
-async fn keep_watching(node: Arc<control::Node>, caller: Caller) {
-    loop {
-        let leader = node.leader();
-        let address = match &leader {
-            Leader::At(address) => address,
-            Leader::Predecessor => {
-                node.leader_is_gone();
-                host::clock::sleep(LEADER_CHECK).await;
-                continue;
-            }
-            Leader::NoOther => {
-                host::clock::sleep(LEADER_CHECK).await;
-                continue;
-            }
-        };
-        let tell = |sign| match sign {
-            Sign::Applied(position) => node.look_for(position),
-            Sign::Gone => node.leader_is_gone(),
-        };
-        let watching = link::watch::watch(address.clone(), &caller, Levels::KNOWN, tell);
-        let changed = async {
-            while node.leader() == leader {
-                host::clock::sleep(LEADER_CHECK).await;
-            }
-        };
-        tokio::select! {
-            () = watching => host::clock::sleep(LEADER_CHECK).await,
-            () = changed => {}
-        }
-    }
-}
-
-/// Sees to it that the bucket tells where this node is.
-async fn keep_announced(bucket: Arc<dyn Bucket>, announced: Announced) -> Infallible {
-    let started_ms = host::clock::wall_millis();
-    let mut pauses = ANNOUNCE_AGAIN.start();
-    loop {
-        let told = match nodes::find(&*bucket, CONTROL).await {
-            Ok(found) if found.contains(&announced) => Ok(()),
-            Ok(_) => nodes::announce(&*bucket, &announced, started_ms).await,
-            Err(error) => Err(error),
-        };
-        match told {
-            Ok(()) => {
-                pauses = ANNOUNCE_AGAIN.start();
-                host::clock::sleep(ANNOUNCED_CHECK).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the bucket does not tell agents where this control node is; it is tried again");
-                pauses.pause().await;
-            }
-        }
-    }
+async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
+    let tell = |sign| match sign {
+        Sign::Applied(position) => node.look_for(position),
+        Sign::Gone => node.leader_is_gone(),
+    };
+    link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await
 }
 
 impl Control {

@@ -1,13 +1,15 @@
-//! The town: processes as `seaway dev` starts them, each agent and control node in one, with all their
+//! The town: control nodes and agents, each a process of its own, or all in one as `seaway dev` starts them, with all their
 //! shells, on simulated machines, over a simulated network and a bucket of single objects, with Kafka
 //! clients around them; and the judgement of what clients saw and what lies in the bucket.
 //!
 //! One seed is one run. Everything that runs in a process is production's code; what is ours is the
 //! machine below it ([`host::seeded`]), the bucket and the clients. Must not reach around production.
 
+mod apart;
 mod bucket;
 mod client;
 mod consumer;
+mod failover;
 mod lister;
 mod member;
 mod nemesis;
@@ -41,6 +43,7 @@ const KEYS: [&str; 3] = [SHORT, "t/0", "t/1"];
 const SHORT: &str = "short/0";
 const STORE: Place = Place(1);
 const FIRST_SERVER: u16 = 11;
+const FIRST_CONTROL: u16 = 51;
 const FIRST_CLIENT: u16 = 101;
 /// Before the first fault.
 const QUIET: Duration = Duration::from_secs(2);
@@ -86,14 +89,30 @@ struct Book {
     has_enough: bool,
     /// The bucket refuses everything until then, unless all is healed.
     away_until_us: u64,
+    /// How long clients waited for service after the end of a leader, by what it came to.
+    waits: Vec<(&'static str, Duration)>,
+    /// The runs of agents once all was well.
+    agents: Vec<Incarnation>,
     /// When all was healed, or when a put that had been held back brought an entry after that: to followers it is a
     /// leader's sign of life.
     last_fault_us: u64,
 }
 
+/// How a run's processes are shaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Each has an agent and a control node.
+    Together,
+    /// Each is an agent or a control node.
+    Apart,
+}
+
 /// What everything of a run shares.
 struct Town {
+    /// Those to which clients connect.
     servers: Vec<Place>,
+    /// Control nodes that are processes of their own.
+    controls: Vec<Place>,
     clients: Vec<Place>,
     plan: server::Plan,
     store: Arc<bucket::Store>,
@@ -101,20 +120,28 @@ struct Town {
 }
 
 impl Town {
-    fn draw(rng: &mut Rng) -> Self {
+    fn draw(shape: Shape, rng: &mut Rng) -> Self {
         let mut faults = Faults::draw_of(&Fault::TOWN, rng);
         faults.hold();
-        let servers = 1 + rng.below(3);
+        let (controls, servers) = match shape {
+            Shape::Together => (0, 1 + rng.below(3)),
+            Shape::Apart if rng.once_in(4) => (1 + rng.below(3), 1 + rng.below(3)),
+            Shape::Apart => (3, 3),
+        };
         let grace = if faults.has(Fault::ShortGrace) {
             Duration::from_millis(rng.below(20))
         } else {
             Duration::from_millis(1_000 + rng.below(4_000))
         };
-        let plan = server::Plan::draw(rng, servers as usize, grace);
+        let is_alone = (controls, servers) == (0, 1);
+        let plan = server::Plan::draw(rng, is_alone, grace);
         let clients = 3 + rng.below(5);
         Town {
             servers: (0..servers)
                 .map(|n| Place(FIRST_SERVER + n as u16))
+                .collect(),
+            controls: (0..controls)
+                .map(|n| Place(FIRST_CONTROL + n as u16))
                 .collect(),
             clients: (0..clients)
                 .map(|n| Place(FIRST_CLIENT + n as u16))
@@ -133,6 +160,8 @@ impl Town {
                 serving: BTreeMap::new(),
                 has_enough: false,
                 away_until_us: 0,
+                waits: Vec::new(),
+                agents: Vec::new(),
                 last_fault_us: 0,
             }),
         }
@@ -186,7 +215,31 @@ impl Town {
 
     /// Everything that can be cut off, the bucket excepted.
     fn places(&self) -> Vec<Place> {
-        self.servers.iter().chain(&self.clients).copied().collect()
+        let all = self.servers.iter().chain(&self.clients);
+        all.chain(&self.controls).copied().collect()
+    }
+
+    /// All processes of the cluster.
+    fn processes(&self) -> Vec<Place> {
+        self.servers.iter().chain(&self.controls).copied().collect()
+    }
+
+    /// Starts the process of a machine, which must not run.
+    fn start(self: &Arc<Self>, place: Place) {
+        let town = Arc::clone(self);
+        let is_control = self.controls.contains(&place);
+        let are_apart = !self.controls.is_empty();
+        seeded::spawn_at(place, "server", async move {
+            let ended = match (is_control, are_apart) {
+                (true, _) => apart::control(&town, place).await,
+                (false, true) => apart::agent(&town, place).await,
+                (false, false) => server::serve(&town, place).await,
+            };
+            match ended {
+                Ok(never) => match never {},
+                Err(why) => town.violation(format!("process {} ended: {why}", place.0)),
+            }
+        });
     }
 
     fn started(&self, place: Place, node: &Arc<control::Node>) {
@@ -215,11 +268,14 @@ impl Town {
         self.with(|book| book.up.insert(place, true) != Some(true))
     }
 
-    fn serving(&self) -> Vec<Place> {
-        self.with(|book| {
-            let serving = book.serving.iter().filter(|(_, serves)| **serves);
-            serving.map(|(place, _)| *place).collect()
-        })
+    fn is_serving(&self, place: Place) -> bool {
+        self.with(|book| book.serving.get(&place) == Some(&true))
+    }
+
+    /// Those to which clients can connect.
+    fn serving_clients(&self) -> Vec<Place> {
+        let servers = self.servers.iter().copied();
+        servers.filter(|place| self.is_serving(*place)).collect()
     }
 
     /// A request of a process is about to take effect in the bucket.
@@ -290,11 +346,20 @@ impl Town {
     }
 }
 
-/// Runs one seed.
+/// Runs one seed: control nodes and agents are processes of their own.
 pub fn run(settings: Settings, trace: Trace) -> Outcome {
+    run_shaped(Shape::Apart, settings, trace)
+}
+
+/// Runs one seed: each process has an agent and a control node, as `seaway dev` starts it.
+pub fn run_together(settings: Settings, trace: Trace) -> Outcome {
+    run_shaped(Shape::Together, settings, trace)
+}
+
+fn run_shaped(shape: Shape, settings: Settings, trace: Trace) -> Outcome {
     let trace = Rc::new(RefCell::new(trace));
     let mut rng = Rng::seeded(settings.seed);
-    let town = Arc::new(Town::draw(&mut rng));
+    let town = Arc::new(Town::draw(shape, &mut rng));
     let (log, shared) = (Rc::clone(&trace), Arc::clone(&town));
     let log = Box::new(move |now_us, what: std::fmt::Arguments<'_>| {
         log.borrow_mut().line(now_us, what);
@@ -331,9 +396,9 @@ pub fn run(settings: Settings, trace: Trace) -> Outcome {
 
 async fn live(town: &Arc<Town>) {
     nemesis::set_clocks(town);
-    for place in town.servers.clone() {
+    for place in town.processes() {
         town.comes_back(place);
-        server::start(town, place);
+        town.start(place);
     }
     probe::create_topics(town).await;
     start_clients(town);
@@ -355,9 +420,13 @@ async fn live(town: &Arc<Town>) {
         seeded::now_us() - last_us
     ));
     clock::sleep(Duration::from_secs(1)).await;
+    if town.controls.len() > 1 {
+        failover::try_one(town).await;
+    }
     if clock::timeout(FINISH_WITHIN, finish(town)).await.is_err() {
         town.violation("clients did not finish in bounded time after healing".to_owned());
     }
+    failover::check_agents(town);
 }
 
 /// Waits for service; false if it is not there in time after the last fault.
@@ -407,7 +476,7 @@ async fn finish(town: &Arc<Town>) {
     let mut ends = consumer::read_all(town, Place(FIRST_CLIENT + 100)).await;
     // A process that does not lead cannot say from where on a partition that is kept short may be read.
     ends.remove(SHORT);
-    for place in town.serving() {
+    for place in town.serving_clients() {
         let mut client = client::Client::new(vec![place]);
         consumer::read_to(town, Place(place.0 + 1_000), &mut client, &ends).await;
     }
@@ -444,6 +513,7 @@ fn judge(town: &Town, trace: (u64, u64), disturbances: u64) -> Outcome {
             header,
             lines,
             entries,
+            waits: std::mem::take(&mut book.waits),
         }
     })
 }

@@ -10,7 +10,7 @@ use host::seeded::{self, Clocks, Place, Weather};
 use crate::faults::Fault;
 use crate::history::Act;
 
-use super::{Town, server};
+use super::Town;
 
 /// Between two draws of what befalls processes.
 const INTERVAL: Duration = Duration::from_millis(300);
@@ -29,7 +29,7 @@ const WALL_OFF_MILLIS: u64 = 600_000;
 
 /// The clocks that a run's machines have from the start.
 pub(super) fn set_clocks(town: &Town) {
-    for place in &town.servers {
+    for place in town.processes() {
         let clocks = seeded::draw(|rng| Clocks {
             boot_start_us: rng.below(10_000_000_000),
             drift_ppm: rng.below(2 * DRIFT_PPM) as i32 - DRIFT_PPM as i32,
@@ -38,7 +38,7 @@ pub(super) fn set_clocks(town: &Town) {
         let drifts = town.rate(Fault::ClockDrift) > 0;
         let drift_ppm = if drifts { clocks.drift_ppm } else { 0 };
         seeded::set_clocks(
-            *place,
+            place,
             Clocks {
                 drift_ppm,
                 ..clocks
@@ -63,7 +63,7 @@ pub(super) async fn rage(town: Arc<Town>) {
             tell(&town, "the bucket is away".to_owned());
             town.with(|book| book.away_until_us = until_us);
         }
-        for place in town.servers.clone() {
+        for place in town.processes() {
             befall(&town, place).await;
         }
         clock::sleep(INTERVAL).await;
@@ -122,7 +122,7 @@ async fn befall(town: &Arc<Town>, place: Place) {
     }
 }
 
-fn tell(town: &Town, what: String) {
+pub(super) fn tell(town: &Town, what: String) {
     seeded::note(format_args!("{what}"));
     town.record(|now_us, history| history.event(now_us, Act::Fault(what)));
 }
@@ -139,7 +139,7 @@ fn kill(town: &Arc<Town>, place: Place) {
     seeded::spawn_at(Place::OUTSIDE, "restart", async move {
         seeded::sleep_us(down_us).await;
         if town.comes_back(place) {
-            server::start(&town, place);
+            town.start(place);
         }
     });
 }
@@ -164,10 +164,10 @@ pub(super) fn heal(town: &Arc<Town>) {
     });
     seeded::set_weather(Weather::FAIR);
     seeded::heal();
-    for place in town.servers.clone() {
+    for place in town.processes() {
         seeded::resume(place);
         if town.comes_back(place) {
-            server::start(town, place);
+            town.start(place);
         }
     }
     town.record(|now_us, history| history.event(now_us, Act::Heal));

@@ -12,10 +12,12 @@ use wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduce
 use crate::history::{Act, Kind, Micro, Shape};
 use crate::{payload, recorder};
 
-use super::Town;
 use super::client::{Broken, Client, Positions};
 use super::consumer;
+use super::{Town, key_parts};
 
+/// Where records are written.
+const PROBED: &str = "t/0";
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -65,43 +67,55 @@ pub(super) async fn serves(town: &Arc<Town>) {
 }
 
 async fn try_service(town: &Arc<Town>, client: &mut Client, attempt: u32) -> Result<(), Broken> {
-    let (key, process) = ("t/0", format!("s{attempt}"));
+    let process = format!("s{attempt}");
+    let offset = produce(town, client, &process, PATIENCE).await?;
+    let mut positions = Positions::from([(PROBED, offset)]);
+    let fetched = consumer::fetch(town, client, &mut positions).await?;
+    (!fetched.records.is_empty()).then_some(()).ok_or(Broken)
+}
+
+/// Has one record written, as `process` of the history; yields its offset.
+pub(super) async fn produce(
+    town: &Arc<Town>,
+    client: &mut Client,
+    process: &str,
+    patience: Duration,
+) -> Result<i64, Broken> {
     let value = town.value();
     let body = format!("{value}:").into_bytes();
     let hash = payload::hash(&body);
-    let act = recorder::sending(key, value, hash.clone(), None);
-    let op = town.record(|now_us, history| history.begin(now_us, &process, act));
+    let act = recorder::sending(PROBED, value, hash.clone(), None);
+    let op = town.record(|now_us, history| history.begin(now_us, process, act));
+    let (topic, index) = key_parts(PROBED);
     let request = ProduceRequest {
         acks: -1,
-        timeout_ms: 1_000,
+        timeout_ms: i32::try_from(patience.as_millis()).unwrap_or(i32::MAX),
         topic_data: vec![TopicProduceData {
-            name: "t".into(),
+            name: topic.into(),
             partition_data: vec![PartitionProduceData {
-                index: 0,
+                index,
                 records: Some(payload::batch(&[body], clock::wall_millis() as i64, None)),
             }],
             ..TopicProduceData::default()
         }],
         ..ProduceRequest::default()
     };
-    let answer = client.call(&request, 9, PATIENCE).await;
+    let answer = client.call(&request, 9, patience).await;
     let parts = answer.iter().flat_map(|answer| &answer.responses);
     let part = parts.flat_map(|topic| &topic.partition_responses).next();
     let offset = part
         .filter(|part| part.error_code == 0)
         .map(|part| part.base_offset);
     let (kind, act) = match offset {
-        Some(offset) => (Kind::Ok, recorder::sending(key, value, hash, Some(offset))),
+        Some(offset) => (
+            Kind::Ok,
+            recorder::sending(PROBED, value, hash, Some(offset)),
+        ),
         None => (Kind::Info, Act::Micro(Shape::Send, Vec::<Micro>::new())),
     };
-    town.record(|now_us, history| history.end(now_us, &process, op, kind, act));
-    let Some(offset) = offset else {
-        if answer.is_ok() {
-            client.elsewhere().await;
-        }
-        return Err(Broken);
-    };
-    let mut positions = Positions::from([(key, offset)]);
-    let fetched = consumer::fetch(town, client, &mut positions).await?;
-    (!fetched.records.is_empty()).then_some(()).ok_or(Broken)
+    town.record(|now_us, history| history.end(now_us, process, op, kind, act));
+    if offset.is_none() && answer.is_ok() {
+        client.elsewhere().await;
+    }
+    offset.ok_or(Broken)
 }

@@ -1,17 +1,19 @@
-//! A process of the town: what `seaway dev` starts, in the order in which it does, on a simulated
+//! A process of the town that is all in one: what `seaway dev` starts, in the order in which it does, on a simulated
 //! machine: the bucket behind its counters and hedges, the marker, a control node, an agent. It must not decide
 //! anything that production decides.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::settings::{Budgets, FailPoints};
 use control::configs::Wanted;
+use control::presence;
 use host::net::TcpListener;
 use host::rng::Rng;
-use host::seeded::{self, Place};
+use host::seeded::Place;
 use journal::object::Object;
 use rpc::Control;
 use rpc::call::Call;
@@ -31,6 +33,12 @@ use super::client::address;
 pub(super) const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 /// Pause after the bucket did not answer at the start.
 const ADMIT_AGAIN: Duration = Duration::from_millis(200);
+/// When an agent is fenced of which nothing is heard, or whose connection is lost: the first sooner than by default in
+/// production, since runs are short.
+const PRESENCE: presence::Settings = presence::Settings {
+    silence_max: Duration::from_secs(3),
+    lost_for: Duration::from_millis(200),
+};
 /// Time between two questions to a control node that does not lead.
 const WANT_AGAIN: Duration = Duration::from_millis(500);
 /// How long clients wait for a start to end before they are sent away, as in `seaway dev`.
@@ -51,10 +59,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn draw(rng: &mut Rng, servers: usize, grace: Duration) -> Self {
-        let mut journal = match servers {
-            1 => journal::node::Settings::alone("town"),
-            _ => journal::node::Settings::one_of_several("town"),
+    pub(super) fn draw(rng: &mut Rng, is_alone: bool, grace: Duration) -> Self {
+        let mut journal = match is_alone {
+            true => journal::node::Settings::alone("town"),
+            false => journal::node::Settings::one_of_several("town"),
         };
         let thrift = thrift::draw(rng);
         journal.append_thrift = thrift;
@@ -76,9 +84,14 @@ impl Plan {
         }
     }
 
-    fn control(&self, place: Place) -> control::Settings {
+    /// The settings of a control node that others find at `address`, or of one that is all there is in its process.
+    pub(super) fn control(&self, place: Place, address: Option<SocketAddr>) -> control::Settings {
         let mut journal = self.journal.clone();
-        journal.name = format!("claims of town-{}", place.0);
+        journal.name = match address {
+            None => format!("claims of town-{}", place.0),
+            // As in production the name tells this run of the process from others.
+            Some(_) => format!("town-{} {:08x}", place.0, host::rng::nonce() as u32),
+        };
         let grace = self.grace.as_millis().to_string();
         control::Settings {
             cluster_id: CLUSTER.to_owned(),
@@ -86,7 +99,7 @@ impl Plan {
             level_max: u32::MAX,
             identity: control::membership::Identity {
                 name: format!("town-{}", place.0),
-                address: format!("town-{}:1", place.0),
+                address: address.map_or_else(|| format!("town-{}:1", place.0), |at| at.to_string()),
                 region: "r".to_owned(),
                 zone: "z".to_owned(),
             },
@@ -106,11 +119,12 @@ impl Plan {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
                 replaces: None,
             },
-            presence: None,
+            presence: address.map(|_| PRESENCE),
         }
     }
 
-    fn agent(&self, place: Place) -> agent::Settings {
+    /// The settings of an agent; `tells_presence` if the leader is elsewhere.
+    pub(super) fn agent(&self, place: Place, tells_presence: bool) -> agent::Settings {
         agent::Settings {
             name: format!("town-{}", place.0),
             levels: meta::level::Levels::KNOWN,
@@ -142,32 +156,37 @@ impl Plan {
             collect_interval: self.collect_interval,
             collect_list_interval: self.collect_interval,
             file_delete_grace: self.grace,
-            tells_presence: false,
+            tells_presence,
             broker_configs: Vec::new(),
             fail_points: FailPoints::NONE,
         }
     }
 }
 
-/// Starts the process of a machine, which must not run.
-pub(super) fn start(town: &Arc<Town>, place: Place) {
-    let town = Arc::clone(town);
-    seeded::spawn_at(place, "server", async move {
-        match serve(&town, place).await {
-            Ok(never) => match never {},
-            Err(why) => town.violation(format!("process {} ended: {why}", place.0)),
-        }
-    });
-}
-
-async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
-    let listener = host::net::listen(address(place)).await;
-    let listener = listener.map_err(|error| error.to_string())?;
+/// The bucket as a process uses it.
+pub(super) fn bucket(town: &Arc<Town>, place: Place) -> Arc<dyn Bucket> {
     let reached = Reached::new(town, &town.store, place);
     let meter = Meter::new(Arc::new(reached));
     let counters = Arc::clone(meter.counters());
-    let bucket: Arc<dyn Bucket> = Arc::new(Hedged::new(Arc::new(meter), counters));
-    let settings = town.plan.control(place);
+    Arc::new(Hedged::new(Arc::new(meter), counters))
+}
+
+/// The one listener of an agent.
+pub(super) fn listeners(listener: TcpListener) -> Vec<(agent::settings::Listener, TcpListener)> {
+    let plaintext = agent::settings::Listener {
+        name: meta::endpoint::PLAINTEXT.to_owned(),
+        zone: None,
+        advertised_host: None,
+        advertised_port: None,
+    };
+    vec![(plaintext, listener)]
+}
+
+pub(super) async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
+    let listener = host::net::listen(address(place)).await;
+    let listener = listener.map_err(|error| error.to_string())?;
+    let bucket = bucket(town, place);
+    let settings = town.plan.control(place, None);
     let (node, _tasks) = tokio::select! {
         biased;
         admitted = admit(&bucket) => {
@@ -185,14 +204,8 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
         never = want_leader(&node) => match never {},
     }
     let shared: Arc<dyn Control> = Arc::<control::Node>::clone(&node);
-    let plaintext = agent::settings::Listener {
-        name: meta::endpoint::PLAINTEXT.to_owned(),
-        zone: None,
-        advertised_host: None,
-        advertised_port: None,
-    };
-    let listeners = vec![(plaintext, listener)];
-    let agent = agent::Agent::start(town.plan.agent(place), listeners, bucket, shared, None).await;
+    let settings = town.plan.agent(place, false);
+    let agent = agent::Agent::start(settings, listeners(listener), bucket, shared, None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     tokio::select! {
@@ -203,7 +216,7 @@ async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
 }
 
 /// Probes the bucket and finds out whose it is, claiming it if it is nobody's.
-async fn admit(bucket: &Arc<dyn Bucket>) -> Result<(), String> {
+pub(super) async fn admit(bucket: &Arc<dyn Bucket>) -> Result<(), String> {
     let wanted = Marker {
         cluster: CLUSTER.to_owned(),
         created_ms: host::clock::wall_millis(),
@@ -233,7 +246,7 @@ async fn want_leader(node: &control::Node) -> Infallible {
 }
 
 /// Closes connections of clients while nobody can serve them, for ever.
-async fn send_away(listener: &TcpListener) -> Infallible {
+pub(super) async fn send_away(listener: &TcpListener) -> Infallible {
     host::clock::sleep(CLIENTS_WAIT).await;
     loop {
         drop(host::net::accept(listener).await);

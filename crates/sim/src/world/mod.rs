@@ -17,6 +17,7 @@ mod reader;
 mod store;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use host::rng::Rng;
 use meta::State;
@@ -78,6 +79,8 @@ pub struct Outcome {
     pub lines: Vec<Line>,
     /// Entries in the journal at the end.
     pub entries: u64,
+    /// How long clients waited for service after the end of a leader, by what it came to; the town's alone.
+    pub waits: Vec<(&'static str, Duration)>,
 }
 
 impl Outcome {
@@ -519,6 +522,7 @@ impl World {
             header,
             lines,
             entries: self.cx.journal.head(),
+            waits: Vec::new(),
         }
     }
 

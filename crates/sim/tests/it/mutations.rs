@@ -8,43 +8,60 @@ use std::sync::{Mutex, PoisonError};
 
 use sim::mutation::Mutation;
 use sim::scheduler::Trace;
-use sim::town::run;
+use sim::town::{run, run_together};
 use sim::world::Settings;
 
-/// Whether seeds are clean as long as all rules hold: most mutations are caught by one of a few.
-static CLEAN: Mutex<BTreeMap<u64, bool>> = Mutex::new(BTreeMap::new());
+/// How the processes of a run are shaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    Together,
+    Apart,
+}
+use Shape::{Apart, Together};
 
-fn is_clean(seed: u64, mutation: Option<Mutation>) -> bool {
+/// Whether seeds are clean as long as all rules hold: most mutations are caught by one of a few.
+static CLEAN: Mutex<BTreeMap<(Shape, u64), bool>> = Mutex::new(BTreeMap::new());
+
+fn is_clean(shape: Shape, seed: u64, mutation: Option<Mutation>) -> bool {
+    let run = match shape {
+        Together => run_together,
+        Apart => run,
+    };
     run(Settings { seed, mutation }, Trace::hashed()).is_clean()
 }
 
-fn is_clean_without(seed: u64) -> bool {
+fn is_clean_without(shape: Shape, seed: u64) -> bool {
     let known = || CLEAN.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = known().get(&seed).copied();
+    let found = known().get(&(shape, seed)).copied();
     found.unwrap_or_else(|| {
-        let clean = is_clean(seed, None);
-        known().insert(seed, clean);
+        let clean = is_clean(shape, seed, None);
+        known().insert((shape, seed), clean);
         clean
     })
 }
 
-fn is_caught(mutation: Mutation, seeds: &[u64]) {
+fn is_caught(mutation: Mutation, shape: Shape, seeds: &[u64]) {
     let mut seeds = seeds.iter();
-    let caught = seeds.any(|seed| !is_clean(*seed, Some(mutation)) && is_clean_without(*seed));
+    let caught =
+        seeds.any(|seed| !is_clean(shape, *seed, Some(mutation)) && is_clean_without(shape, *seed));
     let name = mutation.name();
+    let together = match shape {
+        Together => " --together",
+        Apart => "",
+    };
     assert!(
         caught,
         "none of its seeds catches {name} any more: put here what this finds, if that seed is clean without it:\n\
-         cargo run --release -p sim -- --town --seeds 0..1000 --mutation {name}"
+         cargo run --release -p sim -- --town{together} --seeds 0..1000 --mutation {name}"
     );
 }
 
 macro_rules! caught {
-    ($($name:ident: $mutation:ident at $seeds:expr;)*) => {
+    ($($name:ident: $mutation:ident $shape:ident at $seeds:expr;)*) => {
         $(
             #[test]
             fn $name() {
-                is_caught(Mutation::$mutation, &$seeds);
+                is_caught(Mutation::$mutation, $shape, &$seeds);
             }
         )*
 
@@ -61,23 +78,23 @@ macro_rules! caught {
 }
 
 caught! {
-    ack_before_commit: AckBeforeCommit at [0, 1];
-    commit_before_upload: CommitBeforeUpload at [0, 1];
-    readers_guess: ReadersGuess at [3, 6];
-    overwrite_files: OverwriteFiles at [0, 1];
-    commit_not_idempotent: CommitNotIdempotent at [4, 36];
-    dedup_outside_the_log: DedupOutsideTheLog at [3, 6];
-    collect_without_grace: CollectWithoutGrace at [0, 2];
-    collect_by_age: CollectByAge at [3, 7];
-    error_means_absent: ErrorMeansAbsent at [3, 6];
-    ignore_checksums: IgnoreChecksums at [3, 6];
-    offset_zero_for_unknown: OffsetZeroForUnknown at [6, 9];
-    out_of_range_from_stale: OutOfRangeFromStale at [3, 5];
-    bounds_from_stale: BoundsFromStale at [122, 212];
-    apply_at_local_time: ApplyAtLocalTime at [0, 1];
-    snapshot_mislabelled: SnapshotMislabelled at [5, 10];
-    group_offsets_from_stale: GroupOffsetsFromStale at [22, 65];
-    agent_deletes_failed_upload: AgentDeletesFailedUpload at [25, 34];
-    commits_in_any_order: CommitsInAnyOrder at [93, 122];
-    unknown_is_definite: UnknownIsDefinite at [10, 15];
+    ack_before_commit: AckBeforeCommit Together at [0, 1];
+    commit_before_upload: CommitBeforeUpload Together at [0, 1];
+    readers_guess: ReadersGuess Together at [3, 6];
+    overwrite_files: OverwriteFiles Together at [0, 1];
+    commit_not_idempotent: CommitNotIdempotent Together at [4, 36];
+    dedup_outside_the_log: DedupOutsideTheLog Together at [3, 6];
+    collect_without_grace: CollectWithoutGrace Together at [0, 2];
+    collect_by_age: CollectByAge Together at [3, 7];
+    error_means_absent: ErrorMeansAbsent Together at [3, 6];
+    ignore_checksums: IgnoreChecksums Together at [3, 6];
+    offset_zero_for_unknown: OffsetZeroForUnknown Together at [6, 9];
+    out_of_range_from_stale: OutOfRangeFromStale Together at [3, 5];
+    bounds_from_stale: BoundsFromStale Together at [122, 212];
+    apply_at_local_time: ApplyAtLocalTime Together at [0, 1];
+    snapshot_mislabelled: SnapshotMislabelled Together at [5, 10];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [22, 65];
+    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34];
+    commits_in_any_order: CommitsInAnyOrder Together at [93, 122];
+    unknown_is_definite: UnknownIsDefinite Together at [10, 15];
 }

@@ -1,0 +1,210 @@
+//! The end of the control node that leads, while all else is well: how long clients of each agent wait until they are
+//! acknowledged again. It must not know how another takes the lead.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use host::clock;
+use host::seeded::{self, Place};
+use meta::ids::Incarnation;
+
+use super::client::Client;
+use super::{Town, nemesis, probe};
+
+/// The clients that measure are at places from here on.
+const FIRST_GAUGE: u16 = 300;
+/// All processes serve within this time once all is healed.
+const ALL_SERVE_WITHIN: Duration = Duration::from_secs(20);
+/// Clients write for so long before the end of the leader.
+const BEFORE: Duration = Duration::from_millis(300);
+/// Between two records of one client.
+const BETWEEN: Duration = Duration::from_millis(5);
+/// How long the answer to one record is waited for, and how long it is measured at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked who serves.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What becomes of a leader.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// Its process is killed: the machine resets its connections, and refuses others.
+    Killed,
+    /// Its machine is gone: nobody is told, and there is no answer.
+    Lost,
+    /// Its process stands still.
+    Paused,
+    /// It reaches no other process, and none reaches it; the bucket does both.
+    CutOff,
+}
+
+impl End {
+    fn draw() -> Self {
+        let drawn = seeded::draw(|rng| rng.below(8));
+        match drawn {
+            0 => End::Lost,
+            1 => End::Paused,
+            2 => End::CutOff,
+            _ => End::Killed,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            End::Killed => "killed",
+            End::Lost => "lost",
+            End::Paused => "paused",
+            End::CutOff => "cut off",
+        }
+    }
+
+    /// There is service again within this time.
+    fn bound(self) -> Duration {
+        match self {
+            End::Killed => Duration::from_secs(2),
+            End::Lost | End::Paused | End::CutOff => Duration::from_secs(3),
+        }
+    }
+
+    fn befall(self, town: &Town, leader: Place) {
+        nemesis::tell(town, format!("leader {} {}", leader.0, self.name()));
+        match self {
+            End::Killed | End::Lost => {
+                town.dies(leader);
+                seeded::kill(leader, matches!(self, End::Lost));
+            }
+            End::Paused => seeded::pause(leader),
+            End::CutOff => {}
+        }
+        if matches!(self, End::Lost | End::CutOff) {
+            for other in town.places() {
+                seeded::cut(leader, other, u64::MAX);
+                seeded::cut(other, leader, u64::MAX);
+            }
+        }
+    }
+
+    fn is_over(self, town: &Arc<Town>, leader: Place) {
+        seeded::heal();
+        seeded::resume(leader);
+        if town.comes_back(leader) {
+            town.start(leader);
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Default)]
+struct Measured {
+    /// When the leader ended.
+    ended_us: Option<u64>,
+    /// For each agent that has acknowledged what was sent since, when that was.
+    served_us: Vec<u64>,
+}
+
+type Measure = Arc<Mutex<Measured>>;
+
+/// Ends the leader, once all is well, and measures how long clients wait.
+pub(super) async fn try_one(town: &Arc<Town>) {
+    let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town)).await else {
+        let within = ALL_SERVE_WITHIN.as_secs();
+        return town.violation(format!("not all processes serve {within} s after healing"));
+    };
+    let agents = incarnations(town);
+    town.with(|book| book.agents = agents);
+    let end = End::draw();
+    let measure = Measure::default();
+    for agent in &town.servers {
+        let writing = write(Arc::clone(town), *agent, Arc::clone(&measure));
+        seeded::spawn_at(Place(FIRST_GAUGE + agent.0), "gauge", writing);
+    }
+    clock::sleep(BEFORE).await;
+    let ended_us = seeded::now_us();
+    lock(&measure).ended_us = Some(ended_us);
+    end.befall(town, leader);
+    let all = async {
+        while lock(&measure).served_us.len() < town.servers.len() {
+            clock::sleep(BETWEEN).await;
+        }
+    };
+    let waited = match clock::timeout(PATIENCE, all).await {
+        Ok(()) => {
+            let last_us = lock(&measure).served_us.iter().copied().max();
+            Duration::from_micros(last_us.unwrap_or(ended_us) - ended_us)
+        }
+        Err(_) => PATIENCE,
+    };
+    end.is_over(town, leader);
+    // An entry that had been held back since before is a sign of life of a leader that is not there.
+    if town.with(|book| book.last_fault_us) <= ended_us {
+        judge(town, end, waited);
+    }
+}
+
+fn judge(town: &Town, end: End, waited: Duration) {
+    let (name, waited_ms, bound_ms) = (end.name(), waited.as_millis(), end.bound().as_millis());
+    seeded::note(format_args!("leader {name}: service after {waited_ms} ms"));
+    town.with(|book| book.waits.push((name, waited)));
+    if waited > end.bound() {
+        town.violation(format!(
+            "clients waited {waited_ms} ms, not {bound_ms}, after the leader was {name}"
+        ));
+    }
+}
+
+/// Waits until every process serves, and one leads; yields that one.
+async fn well(town: &Arc<Town>) -> Place {
+    loop {
+        let all = town.processes();
+        let leader = leader(town);
+        if let Some(leader) = leader
+            && all.into_iter().all(|place| town.is_serving(place))
+        {
+            return leader;
+        }
+        clock::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Nobody was fenced since all was well, for all agents were there.
+pub(super) fn check_agents(town: &Town) {
+    let (before, now) = (town.with(|book| book.agents.clone()), incarnations(town));
+    if !before.is_empty() && before != now {
+        town.violation(format!(
+            "an agent was fenced that was there: {before:?}, then {now:?}"
+        ));
+    }
+}
+
+/// The runs of agents that the newest state knows.
+fn incarnations(town: &Town) -> Vec<Incarnation> {
+    let agents = town.newest(|state| state.agents().map(|agent| agent.incarnation).collect());
+    agents.unwrap_or_default()
+}
+
+/// The node that leads; `None` if there is none, or more than one says so.
+fn leader(town: &Town) -> Option<Place> {
+    town.with(|book| {
+        let mut leading = book.nodes.iter().filter(|(_, node)| node.leads());
+        let leader = leading.next().map(|(place, _)| *place);
+        leader.filter(|_| leading.next().is_none())
+    })
+}
+
+/// Writes one record after the other at one agent, until one is acknowledged that was sent since the leader's end.
+async fn write(town: Arc<Town>, agent: Place, measure: Measure) {
+    let mut client = Client::new(vec![agent]);
+    for count in 0_u64.. {
+        let had_ended = lock(&measure).ended_us.is_some();
+        let process = format!("g{}.{count}", agent.0);
+        let written = probe::produce(&town, &mut client, &process, PATIENCE).await;
+        if written.is_ok() && had_ended {
+            lock(&measure).served_us.push(seeded::now_us());
+            return;
+        }
+        clock::sleep(BETWEEN).await;
+    }
+}
+
+fn lock(measure: &Measure) -> MutexGuard<'_, Measured> {
+    measure.lock().unwrap_or_else(PoisonError::into_inner)
+}
