@@ -77,7 +77,7 @@ impl Found {
         connections.retain(|node, _| directory.is_asked(*node));
     }
 
-    /// Waits until a call could reach no control node, so that it is worth looking for others.
+    /// Waits until a call reaches no control node, or has no answer for a while, so that it is worth looking for others.
     pub async fn missed(&self) {
         self.inner.missed.notified().await;
     }
@@ -183,6 +183,10 @@ impl Inner {
         let mut asked = FuturesUnordered::new();
         let mut event = Event::Begun;
         loop {
+            if event == Event::Timer {
+                // The node that was asked may be gone, and others be there that are not known yet.
+                self.missed.notify_one();
+            }
             let mut effects = Vec::new();
             let now = host::clock::now();
             attempt.handle(now, event, &mut self.known().directory, &mut effects);

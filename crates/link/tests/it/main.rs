@@ -217,6 +217,17 @@ async fn a_caller_that_waits_no_longer_ends_the_work_of_the_node() {
 }
 
 #[tokio::test]
+async fn others_are_looked_for_while_a_node_is_silent() {
+    let silent = serve(CLUSTER).await;
+    let (cluster, found) = cluster(&[&silent.address]);
+    let call = cluster.call(Call::Bounds(vec![PartitionId(1)]));
+    tokio::select! {
+        () = found.missed() => {}
+        answer = call => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_comes_back_is_found_again() {
     let first = serve(CLUSTER).await;
     let (cluster, _found) = cluster(&[&first.address]);

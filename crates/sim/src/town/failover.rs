@@ -15,14 +15,12 @@ use super::{Town, nemesis, probe};
 const FIRST_GAUGE: u16 = 300;
 /// All processes serve within this time once all is healed.
 const ALL_SERVE_WITHIN: Duration = Duration::from_secs(20);
-/// Clients write for so long before the end of the leader.
+/// How long all is well before the end of the leader.
 const BEFORE: Duration = Duration::from_millis(300);
 /// Between two records of one client.
 const BETWEEN: Duration = Duration::from_millis(5);
 /// How long the answer to one record is waited for, and how long it is measured at most.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often is looked who serves.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What becomes of a leader.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +59,9 @@ impl End {
     fn bound(self) -> Duration {
         match self {
             End::Killed => Duration::from_secs(2),
-            End::Lost | End::Paused | End::CutOff => Duration::from_secs(3),
+            End::Lost | End::Paused => Duration::from_secs(3),
+            // It goes on leading, and fences agents of which it hears nothing, until nobody has used it for a while.
+            End::CutOff => Duration::from_secs(15),
         }
     }
 
@@ -95,6 +95,8 @@ impl End {
 /// What is measured.
 #[derive(Default)]
 struct Measured {
+    /// Agents that have acknowledged a record.
+    ready: usize,
     /// When the leader ended.
     ended_us: Option<u64>,
     /// For each agent that has acknowledged what was sent since, when that was.
@@ -105,19 +107,20 @@ type Measure = Arc<Mutex<Measured>>;
 
 /// Ends the leader, once all is well, and measures how long clients wait.
 pub(super) async fn try_one(town: &Arc<Town>) {
-    let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town)).await else {
-        let within = ALL_SERVE_WITHIN.as_secs();
-        return town.violation(format!("not all processes serve {within} s after healing"));
-    };
-    let agents = incarnations(town);
-    town.with(|book| book.agents = agents);
-    let end = End::draw();
     let measure = Measure::default();
     for agent in &town.servers {
         let writing = write(Arc::clone(town), *agent, Arc::clone(&measure));
         seeded::spawn_at(Place(FIRST_GAUGE + agent.0), "gauge", writing);
     }
-    clock::sleep(BEFORE).await;
+    let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town, &measure)).await else {
+        let within = ALL_SERVE_WITHIN.as_secs();
+        return town.violation(format!("not all processes serve {within} s after healing"));
+    };
+    let end = End::draw();
+    if !matches!(end, End::CutOff) {
+        let agents = incarnations(town);
+        town.with(|book| book.agents = agents);
+    }
     let ended_us = seeded::now_us();
     lock(&measure).ended_us = Some(ended_us);
     end.befall(town, leader);
@@ -151,17 +154,22 @@ fn judge(town: &Town, end: End, waited: Duration) {
     }
 }
 
-/// Waits until every process serves, and one leads; yields that one.
-async fn well(town: &Arc<Town>) -> Place {
+/// Waits until every process serves, every agent is known and has acknowledged something, and for a while one node leads; yields
+/// that one.
+async fn well(town: &Arc<Town>, measure: &Measure) -> Place {
     loop {
-        let all = town.processes();
-        let leader = leader(town);
+        let before = leader(town);
+        clock::sleep(BEFORE).await;
+        let leader = leader(town).filter(|leader| before == Some(*leader));
+        let all_serve = town.processes().into_iter().all(|p| town.is_serving(p));
+        let agents = town.servers.len();
+        let are_known = incarnations(town).len() == agents && lock(measure).ready == agents;
         if let Some(leader) = leader
-            && all.into_iter().all(|place| town.is_serving(place))
+            && all_serve
+            && are_known
         {
             return leader;
         }
-        clock::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -193,10 +201,15 @@ fn leader(town: &Town) -> Option<Place> {
 /// Writes one record after the other at one agent, until one is acknowledged that was sent since the leader's end.
 async fn write(town: Arc<Town>, agent: Place, measure: Measure) {
     let mut client = Client::new(vec![agent]);
+    let mut is_ready = false;
     for count in 0_u64.. {
         let had_ended = lock(&measure).ended_us.is_some();
         let process = format!("g{}.{count}", agent.0);
         let written = probe::produce(&town, &mut client, &process, PATIENCE).await;
+        if written.is_ok() && !is_ready {
+            is_ready = true;
+            lock(&measure).ready += 1;
+        }
         if written.is_ok() && had_ended {
             lock(&measure).served_us.push(seeded::now_us());
             return;

@@ -263,12 +263,23 @@ impl<T, M> Sequence<T, M> {
                 self.repeat_now(now);
             }
             Ok(FileReply::Fenced | FileReply::UnknownIncarnation) => self.fenced(effects),
-            // The file before it is not applied yet; the call had no effect.
-            Ok(FileReply::Gap { .. }) => self.pause(now, id),
+            // The call had no effect, since it came before that of an earlier file.
+            Ok(FileReply::Gap { .. }) => self.overtook(now, id),
             Ok(FileReply::PlacementRefused | FileReply::Malformed)
             | Err(rpc::Error::Refused { .. }) => file.refuse(now),
             Err(_) => self.pause(now, id),
         }
+    }
+
+    /// A call came before that of an earlier file: it is repeated once that is settled, at once if that has happened meanwhile.
+    fn overtook(&mut self, now: Instant, id: FileId) {
+        let first = self.files.keys().next();
+        if first == Some(&id.number)
+            && let Some(file) = self.files.get_mut(&id.number)
+        {
+            return file.pause_until(now + REPEAT.after(0, &mut self.rng));
+        }
+        self.pause(now, id);
     }
 
     fn pause(&mut self, now: Instant, id: FileId) {

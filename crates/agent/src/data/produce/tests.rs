@@ -440,6 +440,18 @@ fn what_met_a_gap_goes_out_at_once_when_the_file_before_it_is_settled() {
 }
 
 #[test]
+fn what_met_a_gap_that_is_closed_when_it_hears_of_it_goes_out_in_a_moment() {
+    let mut sequence = nobody_leads();
+    let mut called = |number, result| {
+        let file = file(number);
+        handle(&mut sequence, 20_000, Event::Called { file, result })
+    };
+    called(0, Ok(committed(4)));
+    called(1, Ok(FileReply::Gap { expected: 0 }));
+    assert!(sequence.deadline().is_some_and(|due| due <= at(20_005)));
+}
+
+#[test]
 fn an_agent_that_was_started_elsewhere_registers_anew_without_a_commit_that_fails() {
     let mut sequence = sequence();
     cut_files(&mut sequence, 1);
