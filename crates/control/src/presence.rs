@@ -37,12 +37,26 @@ pub struct Settings {
 struct Heard {
     /// Calls that it keeps open.
     open: u32,
+    /// When it was heard last, or, if it was not yet, when it was first seen to be registered.
     at: Instant,
     /// When it called last.
-    called_at: Instant,
+    called_at: Option<Instant>,
     is_lost: bool,
     /// Since it is lost, nobody listens at its address.
     is_refused: bool,
+}
+
+impl Heard {
+    /// One that has not called yet.
+    fn not_yet(at: Instant) -> Self {
+        Heard {
+            open: 0,
+            at,
+            called_at: None,
+            is_lost: false,
+            is_refused: false,
+        }
+    }
 }
 
 /// The processes of a kind as the leader hears them, by what each run of them is known by.
@@ -67,16 +81,11 @@ impl<Id: Copy + Ord> Presence<Id> {
 
     /// An agent has called.
     pub fn calls(&mut self, now: Instant, run: Id) {
-        let heard = self.heard.entry(run).or_insert(Heard {
-            open: 0,
-            at: now,
-            called_at: now,
-            is_lost: false,
-            is_refused: false,
-        });
+        let heard = self.heard.entry(run);
+        let heard = heard.or_insert(Heard::not_yet(now));
         heard.open += 1;
         heard.at = now;
-        heard.called_at = now;
+        heard.called_at = Some(now);
         heard.is_lost = false;
         heard.is_refused = false;
     }
@@ -105,7 +114,7 @@ impl<Id: Copy + Ord> Presence<Id> {
     pub fn is_here(&self, now: Instant, run: Id, asked_at: Instant) -> IsHere {
         let heard = self.heard.get(&run);
         match heard {
-            Some(heard) if heard.called_at > asked_at => IsHere::Yes,
+            Some(heard) if heard.called_at > Some(asked_at) => IsHere::Yes,
             _ if now.since(asked_at) >= CALLS_WITHIN => IsHere::No,
             _ => IsHere::NotKnownYet,
         }
@@ -153,20 +162,24 @@ impl<Id: Copy + Ord> Presence<Id> {
         let mut kept = BTreeMap::new();
         for run in alive {
             let heard = self.heard.get(&run).copied();
-            let heard = heard.filter(|_| !host::trial::leaves_out("fence-only-the-silent"));
+            // Whoever has registered a moment ago calls in a moment.
+            let heard = heard.unwrap_or(Heard::not_yet(now));
+            let heard_at = match host::trial::leaves_out("fence-only-the-silent") {
+                false => heard.at.max(since),
+                true => since,
+            };
             let (at, patience) = match heard {
-                Some(heard) if heard.open > 0 => (now, self.settings.silence_max),
-                Some(heard) if heard.is_refused => (now, Duration::ZERO),
-                Some(heard) if heard.is_lost => (heard.at.max(since), self.settings.lost_for),
-                Some(heard) => (heard.at.max(since), self.settings.silence_max),
-                None => (since, self.settings.silence_max),
+                Heard { open: 1.., .. } => (now, self.settings.silence_max),
+                Heard {
+                    is_refused: true, ..
+                } => (now, Duration::ZERO),
+                Heard { is_lost: true, .. } => (heard_at, self.settings.lost_for),
+                _ => (heard_at, self.settings.silence_max),
             };
             if now.since(at) >= patience {
                 gone.push(run);
             }
-            if let Some(heard) = heard {
-                kept.insert(run, heard);
-            }
+            kept.insert(run, heard);
         }
         // One that is not registered yet, as far as this node has applied, may have called already.
         kept.extend(self.heard.iter().filter(|(_, heard)| heard.open > 0));
@@ -229,6 +242,20 @@ mod tests {
         assert_eq!(bench.listen(9_900), [(TWO, 100)].into());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(20_000).get(&ONE), None);
+    }
+
+    #[test]
+    fn who_has_just_registered_has_time_to_call() {
+        let mut bench = Bench::new();
+        bench.listen(30_000);
+        let three = Incarnation(3);
+        assert_eq!(bench.presence.gone(bench.now, true, [three]), []);
+        for _ in 0..99 {
+            bench.now = bench.now + Duration::from_millis(100);
+            assert_eq!(bench.presence.gone(bench.now, true, [three]), []);
+        }
+        bench.now = bench.now + Duration::from_millis(100);
+        assert_eq!(bench.presence.gone(bench.now, true, [three]), [three]);
     }
 
     #[test]

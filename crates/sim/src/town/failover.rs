@@ -20,7 +20,7 @@ const BEFORE: Duration = Duration::from_millis(300);
 /// Between two records of one client.
 const BETWEEN: Duration = Duration::from_millis(5);
 /// How long the answer to one record is waited for, and how long it is measured at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of a leader.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,6 @@ enum End {
     Lost,
     /// Its process stands still.
     Paused,
-    /// It reaches no other process, and none reaches it; the bucket does both.
-    CutOff,
 }
 
 impl End {
@@ -41,7 +39,6 @@ impl End {
         match drawn {
             0 => End::Lost,
             1 => End::Paused,
-            2 => End::CutOff,
             _ => End::Killed,
         }
     }
@@ -51,7 +48,6 @@ impl End {
             End::Killed => "killed",
             End::Lost => "lost",
             End::Paused => "paused",
-            End::CutOff => "cut off",
         }
     }
 
@@ -60,8 +56,6 @@ impl End {
         match self {
             End::Killed => Duration::from_secs(2),
             End::Lost | End::Paused => Duration::from_secs(3),
-            // It goes on leading, and fences agents of which it hears nothing, until nobody has used it for a while.
-            End::CutOff => Duration::from_secs(15),
         }
     }
 
@@ -73,9 +67,8 @@ impl End {
                 seeded::kill(leader, matches!(self, End::Lost));
             }
             End::Paused => seeded::pause(leader),
-            End::CutOff => {}
         }
-        if matches!(self, End::Lost | End::CutOff) {
+        if matches!(self, End::Lost) {
             for other in town.places() {
                 seeded::cut(leader, other, u64::MAX);
                 seeded::cut(other, leader, u64::MAX);
@@ -117,10 +110,8 @@ pub(super) async fn try_one(town: &Arc<Town>) {
         return town.violation(format!("not all processes serve {within} s after healing"));
     };
     let end = End::draw();
-    if !matches!(end, End::CutOff) {
-        let agents = incarnations(town);
-        town.with(|book| book.agents = agents);
-    }
+    let agents = incarnations(town);
+    town.with(|book| book.agents = agents);
     let ended_us = seeded::now_us();
     lock(&measure).ended_us = Some(ended_us);
     end.befall(town, leader);
