@@ -14,7 +14,7 @@ use host::net::{TcpListener, TcpStream};
 use host::task::Task;
 use meta::command::RegisterAgent;
 use meta::endpoint::Endpoint;
-use meta::ids::AgentId;
+use meta::ids::{AgentId, Incarnation};
 use meta::level::Levels;
 use rpc::call::Registered;
 use rpc::notice::{Notice, Notices};
@@ -433,8 +433,8 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
 
 /// Passes notices on, as long as there are any, and wakes the readers who rested meanwhile.
 async fn follow(context: Arc<Context>, mut notices: Notices) {
-    let mut is_listed = false;
-    note_own_incarnation(&context, &mut is_listed);
+    let mut listed = Listed::default();
+    note_own_incarnation(&context, &mut listed);
     let mut left_out = tell_left_out(&context, &BTreeSet::new());
     let mut rested_at = None;
     let mut followed_to = None;
@@ -470,7 +470,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             refresh(&context, version).await;
             let agents = &context.views.latest().agents;
             context.neighbours.take(agents, context.agent);
-            note_own_incarnation(&context, &mut is_listed);
+            note_own_incarnation(&context, &mut listed);
             left_out = tell_left_out(&context, &left_out);
         }
         if is_anything {
@@ -495,14 +495,24 @@ fn note_files(cache: &Cache, told: &[Notice]) {
 
 /// Notices in what is applied that the agent was started again elsewhere, or is fenced, or that the entry by which it registered
 /// is left out, before a commit fails. Whoever is not in the view is found by no client.
-fn note_own_incarnation(context: &Context, is_listed: &mut bool) {
-    match context.views.latest().agent(context.agent) {
-        Some(own) => {
-            *is_listed = true;
-            context.pipeline.latest_incarnation(own.incarnation);
-        }
-        None if std::mem::take(is_listed) => context.pipeline.has_no_incarnation(),
-        None => {}
+fn note_own_incarnation(context: &Context, listed: &mut Listed) {
+    let view = context.views.latest();
+    let own = view.agent(context.agent).map(|own| own.incarnation);
+    if let Some(latest) = listed.look(own) {
+        context.pipeline.latest_incarnation(latest);
+    }
+}
+
+/// Under which incarnation the view had this agent.
+#[derive(Debug, Default)]
+struct Listed(Option<Incarnation>);
+
+impl Listed {
+    /// Takes what the view has now; yields the least incarnation that may commit. One that was listed and is not any more is
+    /// fenced; of a later one, for which the agent has registered since, that says nothing.
+    fn look(&mut self, now: Option<Incarnation>) -> Option<Incarnation> {
+        let before = std::mem::replace(&mut self.0, now);
+        now.or(before.map(|before| Incarnation(before.0 + 1)))
     }
 }
 
@@ -626,4 +636,22 @@ fn admit<S: Service>(
         drop(admitted);
         metrics.connections.add(-1);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_that_is_older_than_the_last_registration_fences_only_what_it_had() {
+        let mut listed = Listed::default();
+        assert_eq!(listed.look(None), None, "it is not in the view yet");
+        let three = Some(Incarnation(3));
+        assert_eq!(listed.look(three), three);
+        // The agent may have registered as the fifth meanwhile.
+        assert_eq!(listed.look(None), Some(Incarnation(4)));
+        assert_eq!(listed.look(None), None);
+        let five = Some(Incarnation(5));
+        assert_eq!(listed.look(five), five);
+    }
 }

@@ -118,11 +118,6 @@ impl<M: Send + 'static> Pipeline<M> {
         self.tell(Event::Replaced(latest));
     }
 
-    /// Notes that no incarnation of the agent may commit any more: the pipeline registers again.
-    pub fn has_no_incarnation(&self) {
-        self.latest_incarnation(Incarnation(u64::MAX));
-    }
-
     fn tell(&self, event: Event<Ticket, M>) {
         let mut shared = self.shared();
         let Shared {
