@@ -156,7 +156,7 @@ fn manner(call: &Call) -> Manner {
         },
         // A repeat might overwrite what was committed since.
         Call::Group(GroupRequest::Commit(_)) => Manner {
-            may_repeat: leaves_out("offset-commits-are-not-repeated"),
+            may_repeat: false,
             ..of_leader
         },
         Call::Check(_)
@@ -213,9 +213,7 @@ impl Inner {
 
     /// What is read later knows at least what was seen before, whichever node is asked.
     fn look_no_further_back(&self, call: &mut Call) {
-        if let Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } = call
-            && !leaves_out("answers-know-no-less")
-        {
+        if let Call::View { at, .. } | Call::Locate { at, .. } | Call::FindTime { at, .. } = call {
             *at = (*at).max(Position(self.seen.load(Relaxed)));
         }
     }

@@ -49,10 +49,6 @@ pub enum Mutation {
     FollowersConfirm,
     /// An agent takes notices that do not join what it knows for all there is (rule 21).
     TheTailJoins,
-    /// A caller takes an answer that knows less than an earlier one did (rule 21).
-    AnswersKnowNoLess,
-    /// A call whose repeat may overwrite a later one is repeated (rule 25).
-    OffsetCommitsAreNotRepeated,
     /// The leader fences agents that call it.
     FenceOnlyTheSilent,
     /// Nobody looks into it when the leader's machine refuses connections.
@@ -64,7 +60,7 @@ pub enum Mutation {
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 26] = [
+const NAMED: [(&str, Mutation); 24] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -89,11 +85,6 @@ const NAMED: [(&str, Mutation); 26] = [
     ("unknown-is-definite", Mutation::UnknownIsDefinite),
     ("followers-confirm", Mutation::FollowersConfirm),
     ("the-tail-joins", Mutation::TheTailJoins),
-    ("answers-know-no-less", Mutation::AnswersKnowNoLess),
-    (
-        "offset-commits-are-not-repeated",
-        Mutation::OffsetCommitsAreNotRepeated,
-    ),
     ("fence-only-the-silent", Mutation::FenceOnlyTheSilent),
     ("refusals-are-looked-into", Mutation::RefusalsAreLookedInto),
     ("silence-asks-all", Mutation::SilenceAsksAll),

@@ -55,6 +55,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["caller", "handshake"],
             &["connection", "front"],
             &["ask", "cluster", "neighbours", "offers", "server", "watch"],
+            &["discovery"],
         ],
     ),
     (

@@ -156,7 +156,7 @@ pub(super) async fn agent(town: &Arc<Town>, place: Place) -> Result<Infallible, 
     };
     let settings = town.plan.agent(place, true);
     let listeners = server::listeners(listener);
-    let agent = agent::Agent::start(settings, listeners, bucket, Arc::new(cluster)).await;
+    let agent = agent::Agent::start(settings, listeners, bucket, Arc::new(cluster), None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     std::future::pending().await

@@ -55,7 +55,9 @@ impl End {
     fn bound(self) -> Duration {
         match self {
             End::Killed => Duration::from_secs(2),
-            End::Lost | End::Paused => Duration::from_secs(3),
+            End::Paused => Duration::from_secs(3),
+            // Connections to it are not refused either: each takes a while to fail.
+            End::Lost => Duration::from_secs(4),
         }
     }
 
@@ -94,6 +96,10 @@ struct Measured {
     ended_us: Option<u64>,
     /// For each agent that has acknowledged what was sent since, when that was.
     served_us: Vec<u64>,
+    /// Nothing more is to be written.
+    is_over: bool,
+    /// How many clients write no more.
+    done: usize,
 }
 
 type Measure = Arc<Mutex<Measured>>;
@@ -105,24 +111,34 @@ pub(super) async fn try_one(town: &Arc<Town>) {
         let writing = write(Arc::clone(town), *agent, Arc::clone(&measure));
         seeded::spawn_at(Place(FIRST_GAUGE + agent.0), "gauge", writing);
     }
-    let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town, &measure)).await else {
+    if let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town, &measure)).await {
+        end_it(town, leader, &measure).await;
+    } else {
         let within = ALL_SERVE_WITHIN.as_secs();
-        return town.violation(format!("not all processes serve {within} s after healing"));
-    };
+        town.violation(format!("not all processes serve {within} s after healing"));
+    }
+    lock(&measure).is_over = true;
+    // Whatever is acknowledged is read at the end.
+    while lock(&measure).done < town.servers.len() {
+        clock::sleep(BETWEEN).await;
+    }
+}
+
+async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
     let end = End::draw();
     let agents = incarnations(town);
     town.with(|book| book.agents = agents);
     let ended_us = seeded::now_us();
-    lock(&measure).ended_us = Some(ended_us);
+    lock(measure).ended_us = Some(ended_us);
     end.befall(town, leader);
     let all = async {
-        while lock(&measure).served_us.len() < town.servers.len() {
+        while lock(measure).served_us.len() < town.servers.len() {
             clock::sleep(BETWEEN).await;
         }
     };
     let waited = match clock::timeout(PATIENCE, all).await {
         Ok(()) => {
-            let last_us = lock(&measure).served_us.iter().copied().max();
+            let last_us = lock(measure).served_us.iter().copied().max();
             Duration::from_micros(last_us.unwrap_or(ended_us) - ended_us)
         }
         Err(_) => PATIENCE,
@@ -203,10 +219,14 @@ async fn write(town: Arc<Town>, agent: Place, measure: Measure) {
         }
         if written.is_ok() && had_ended {
             lock(&measure).served_us.push(seeded::now_us());
-            return;
+            break;
+        }
+        if lock(&measure).is_over {
+            break;
         }
         clock::sleep(BETWEEN).await;
     }
+    lock(&measure).done += 1;
 }
 
 fn lock(measure: &Measure) -> MutexGuard<'_, Measured> {

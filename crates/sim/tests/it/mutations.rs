@@ -97,4 +97,9 @@ caught! {
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34];
     commits_in_any_order: CommitsInAnyOrder Together at [93, 122];
     unknown_is_definite: UnknownIsDefinite Together at [10, 15];
+    followers_confirm: FollowersConfirm Apart at [1, 4];
+    the_tail_joins: TheTailJoins Apart at [0, 3, 4, 13];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [4, 8];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [1, 7];
+    silence_asks_all: SilenceAsksAll Apart at [25, 30, 35];
 }
