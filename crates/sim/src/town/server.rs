@@ -39,6 +39,12 @@ const PRESENCE: presence::Settings = presence::Settings {
     silence_max: Duration::from_secs(3),
     lost_for: Duration::from_millis(200),
 };
+/// When a control node is forgotten that does not follow any more: while runs last, so that it happens, and after some of the
+/// calls by which it says that it does.
+const FORGOTTEN_AFTER: presence::Settings = presence::Settings {
+    silence_max: Duration::from_secs(25),
+    lost_for: Duration::from_secs(25),
+};
 /// Time between two questions to a control node that does not lead.
 const WANT_AGAIN: Duration = Duration::from_millis(500);
 /// How long clients wait for a start to end before they are sent away, as in `seaway dev`.
@@ -119,7 +125,10 @@ impl Plan {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
                 replaces: None,
             },
-            presence: address.map(|_| PRESENCE),
+            presence: address.map(|_| control::attendance::Settings {
+                agents: PRESENCE,
+                followers: FORGOTTEN_AFTER,
+            }),
         }
     }
 
