@@ -125,13 +125,20 @@ def resident_bytes(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def loads(under, seconds, *arguments):
-    """A load on each address at the same time; what each printed."""
-    running = [subprocess.Popen(
-        [str(BENCH), "load", "--address", address, "--topic", f"load-{number}", "--partitions", "16", "--connections", "2",
-         "--seconds", str(seconds), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) for number, address in enumerate(under.addresses)]
-    return [process.communicate(timeout=patience.wall_s(seconds + 60))[0] for process in running]
+def loads(under, seconds, *arguments, rates=(None, None, None)):
+    """A load on each address at the same time, of so many MiB/s if that is said; what each printed."""
+    def start(number, address, rate):
+        command = [str(BENCH), "load", "--address", address, "--topic", f"load-{number}", "--partitions", "16", "--connections", "2", "--seconds", str(seconds)]
+        command += ["--mib-per-second", str(rate)] if rate else []
+        return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = [start(number, address, rate) for number, (address, rate) in enumerate(zip(under.addresses, rates))]
+    printed = []
+    for process in running:
+        out, errors = process.communicate(timeout=patience.wall_s(seconds + 60))
+        if process.returncode:
+            raise RuntimeError(f"a load failed: {errors}")
+        printed.append(out)
+    return printed
 
 
 def number(text, pattern):
@@ -145,17 +152,23 @@ def cpu_per_gib(under, seconds, *arguments):
     return (cpu_s(under.pids) - before) / (mib / 1024), mib / seconds
 
 
+def measured_cpu(cluster, arguments):
+    with cluster as under:
+        cpu_per_gib(under, 2, *arguments)
+        return cpu_per_gib(under, 4, *arguments)
+
+
 @figure
 def cpu(options):
     for what, arguments, aim in [("produce only", [], 1.15), ("three readers", ["--readers", "1"], 1.2)]:
         ratios, rates = [], []
-        with Apart(options.directory / f"apart {aim}", NO_BUDGET, is_encrypted=False) as apart, Alone(options.directory / f"alone {aim}", NO_BUDGET) as alone:
-            for under in (apart, alone):
-                cpu_per_gib(under, 3, *arguments)
-            for _ in range(options.rounds):
-                (one, rate), (other, other_rate) = cpu_per_gib(apart, 6, *arguments), cpu_per_gib(alone, 6, *arguments)
-                ratios.append(one / other)
-                rates.append((one, rate, other, other_rate))
+        for number in range(options.rounds):
+            # Anew each time: the bucket in memory keeps all that was written.
+            apart = Apart(options.directory / f"apart {aim} {number}", NO_BUDGET, is_encrypted=False)
+            alone = Alone(options.directory / f"alone {aim} {number}", NO_BUDGET)
+            (one, rate), (other, other_rate) = (measured_cpu(under, arguments) for under in (apart, alone))
+            ratios.append(one / other)
+            rates.append((one, rate, other, other_rate))
         one, rate, other, other_rate = map(statistics.median, zip(*rates))
         tell(f"CPU-s/GiB, 1 MiB batches, {what}", f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f}; {one:.2f} at {rate:.0f} MiB/s, "
              f"dev {other:.2f} at {other_rate:.0f} MiB/s)", f"<= {aim} x")
@@ -166,7 +179,7 @@ def acks(options):
     with Apart(options.directory / "acks", NO_BUDGET) as apart:
         found = [[], []]
         for _ in range(options.rounds + 1):
-            texts = loads(apart, 6, "--batch-bytes", "16384", "--mib-per-second", "1.67")
+            texts = loads(apart, 6, "--batch-bytes", "16384", rates=(2, 2, 1))
             for at, pattern in enumerate((r"p50 ([\d.]+)", r"p99 ([\d.]+)")):
                 found[at].append(statistics.median(number(text, pattern) for text in texts))
     p50, p99 = (statistics.median(of[1:]) for of in found)

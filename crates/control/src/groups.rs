@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 use host::task::Task;
@@ -82,21 +82,17 @@ impl Client {
 }
 
 impl Client {
-    /// Tells the coordinator that members are alive, each by itself: what is true of one is not of another.
-    pub(crate) async fn heartbeats(
-        &self,
-        members: Vec<Heartbeat>,
-    ) -> Result<Vec<Result<(), GroupError>>, Error> {
+    /// Tells the coordinator that members are alive, each by itself: what is true of one is not of another, and a member for
+    /// whom there is no room just now is no reason to refuse the others.
+    pub(crate) async fn heartbeats(&self, members: Vec<Heartbeat>) -> Vec<Result<(), GroupError>> {
         let tell = |member| async move {
-            match self.request(GroupRequest::Heartbeat(member)).await? {
-                GroupReply::Heartbeat(result) => Ok(result),
-                other => Err(Error::Unknown {
-                    reason: format!("the coordinator answers a heartbeat with {other:?}"),
-                }),
+            match self.request(GroupRequest::Heartbeat(member)).await {
+                Ok(GroupReply::Heartbeat(result)) => result,
+                Ok(_) | Err(_) => Err(GroupError::CoordinatorNotAvailable),
             }
         };
         let told = stream::iter(members.into_iter().map(tell));
-        told.buffered(HEARD_AT_ONCE).try_collect().await
+        told.buffered(HEARD_AT_ONCE).collect().await
     }
 }
 

@@ -111,7 +111,7 @@ impl Node {
                     return Ok(Answer { at, value });
                 }
                 Step::Hear(members) => {
-                    let value = Return::Heartbeats(self.groups.heartbeats(members).await?);
+                    let value = Return::Heartbeats(self.groups.heartbeats(members).await);
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }

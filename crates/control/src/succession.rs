@@ -38,14 +38,17 @@ impl Node {
             async move { matches!(answer.await, Ok(Ok(_))).then_some((name, address)) }
         });
         let mut there: FuturesUnordered<_> = asked.collect();
+        let mut resigned = None;
         while let Some(answered) = there.next().await {
             let Some((name, address)) = answered else {
                 continue;
             };
-            if self.leads() && !self.resign().await {
-                return;
-            }
-            let claim = self.journal_status().claim_index;
+            // One that is asked after another must not take the lead from that one.
+            let claim = match resigned {
+                Some(claim) => claim,
+                None if self.leads() && !self.resign().await => return,
+                None => *resigned.insert(self.journal_status().claim_index),
+            };
             let succeed = Call::Peer(PeerRequest::Succeed { claim });
             let told = host::clock::timeout(ANSWER_LIMIT, ask(address.clone(), succeed)).await;
             if matches!(told, Ok(Ok(_))) {
@@ -88,9 +91,11 @@ impl Node {
 
     /// Names and addresses of the other control nodes.
     fn others(&self) -> Vec<(String, String)> {
-        let own = &self.registration.name;
+        // One that had another name before may be registered by that one still, at the same address.
+        let own = &self.registration;
         self.with_state(|state| {
-            let nodes = state.control_nodes().filter(|node| node.name != *own);
+            let nodes = state.control_nodes();
+            let nodes = nodes.filter(|node| node.name != own.name && node.address != own.address);
             let others = nodes.map(|node| (node.name.clone(), node.address.clone()));
             others.collect()
         })

@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 const APART: Duration = Duration::from_millis(25);
 /// The most heartbeats in one call.
 const OF_CALL_MAX: usize = 1_000;
+/// Roughly the most bytes of one call, however long the names are that members have.
+const OF_CALL_BYTES_MAX: usize = 1 << 20;
 /// Heartbeats that wait for their call: more than come between two.
 const WAITING_MAX: usize = 16_384;
 
@@ -53,11 +55,36 @@ impl Inbox {
     pub(crate) async fn run(mut self, control: Client) {
         let mut together = Vec::new();
         while self.0.recv_many(&mut together, OF_CALL_MAX).await > 0 {
-            let call = tell(control.clone(), std::mem::take(&mut together));
-            host::task::spawn_detached("heartbeats", call);
+            for of_one_call in calls(std::mem::take(&mut together)) {
+                host::task::spawn_detached("heartbeats", tell(control.clone(), of_one_call));
+            }
             host::clock::sleep(APART).await;
         }
     }
+}
+
+/// Deals heartbeats out over calls of bounded length.
+fn calls(together: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut calls: Vec<Vec<Waiting>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for waiting in together {
+        let Heartbeat {
+            group,
+            member,
+            instance,
+            generation: _,
+        } = &waiting.heartbeat;
+        let instance = instance.as_ref().map_or(0, String::len);
+        bytes = bytes.saturating_add(group.len() + member.len() + instance);
+        if bytes > OF_CALL_BYTES_MAX {
+            bytes = group.len() + member.len() + instance;
+            calls.push(Vec::new());
+        }
+        if let Some(call) = calls.last_mut() {
+            call.push(waiting);
+        }
+    }
+    calls
 }
 
 async fn tell(control: Client, together: Vec<Waiting>) {
@@ -136,5 +163,20 @@ mod tests {
             assert_eq!(outcome, Ok(expected), "member {number}");
         }
         assert_eq!(*leader.0.lock().unwrap(), [1_000, 1_000, 500]);
+    }
+
+    #[tokio::test]
+    async fn members_with_long_names_do_not_make_a_call_that_is_too_long() {
+        let leader = Arc::new(Leader::default());
+        let (heartbeats, inbox) = Heartbeats::new();
+        let control = Client::new(Arc::<Leader>::clone(&leader));
+        let _sending = host::task::spawn("heartbeats", inbox.run(control));
+        let long = |number| Heartbeat {
+            group: "g".repeat(30_000),
+            ..heartbeat(number)
+        };
+        let outcomes = join_all((0..100).map(|number| heartbeats.send(long(2 * number)))).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Ok(Ok(()))));
+        assert_eq!(leader.0.lock().unwrap().iter().max(), Some(&34));
     }
 }
