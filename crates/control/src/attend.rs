@@ -9,6 +9,7 @@ use std::time::Duration;
 use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, RegisterAgent};
 use meta::ids::Incarnation;
+use meta::reply::Reply;
 use rpc::{Error, Return};
 
 use crate::attendance::Attendance;
@@ -164,6 +165,10 @@ pub(crate) async fn fence(node: Arc<Node>) {
             let name = name.map(|(name, _)| name);
             // Whoever is not fenced now is looked at again in a moment.
             match node.propose(&Command::FenceAgent { incarnation }).await {
+                // It has ended or registered anew meanwhile.
+                Ok((_, Reply::Refused(why))) => {
+                    tracing::debug!(%why, agent = name, "an agent is not fenced");
+                }
                 Ok(_) if drained => tracing::info!(agent = name, "an agent has ended"),
                 Ok(_) => tracing::warn!(
                     agent = name,
@@ -193,6 +198,10 @@ async fn forget_followers(node: &Node, attendance: &Attendance, leads: bool) {
             nonce,
         };
         match node.propose(&forget).await {
+            // A later run of it has registered meanwhile.
+            Ok((_, Reply::Refused(why))) => {
+                tracing::debug!(%why, name, "a control node is not forgotten");
+            }
             Ok(_) => tracing::warn!(
                 name,
                 "a control node has not been heard for long: it is forgotten"
