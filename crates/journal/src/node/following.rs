@@ -23,6 +23,8 @@ pub(super) struct Following {
     patience: Duration,
     /// The claim whose process is said to be gone: for that one the silence is shorter.
     gone: Option<EntryId>,
+    /// The claim whose process is said to have resigned in favour of this node, which has not read it yet.
+    resigned: Option<u64>,
     /// A slot in which there is said to be an entry that is not known here; the next look tells.
     sought: Option<u64>,
     /// The pause before the next look for new entries.
@@ -79,6 +81,7 @@ impl Following {
             grew_at: cx.now.boot,
             patience,
             gone: None,
+            resigned: None,
             sought: None,
             poll,
             stage: Stage::Pausing(cx.now.boot),
@@ -159,11 +162,20 @@ impl Following {
     }
 
     /// The process of the claim in this slot is said to have resigned in favour of this node, which claims at once unless
-    /// another has.
+    /// another has. It may have renewed its claim as it did.
     pub(super) fn leader_resigned(&mut self, cx: &mut Cx<'_>, claim: u64) {
-        if cx.lasting.chain.claim().index != claim {
-            return;
+        let known = cx.lasting.chain.claim().index;
+        if known < claim {
+            self.resigned = Some(claim);
+            return self.look_for(cx, claim);
         }
+        if known == claim {
+            self.succeed(cx);
+        }
+    }
+
+    /// Wants to claim at once in place of the process of the last claim.
+    fn succeed(&mut self, cx: &mut Cx<'_>) {
         // Callers are sent there no more.
         cx.lasting.claimant = None;
         self.leader_is_gone(cx);
@@ -224,6 +236,12 @@ impl Following {
         }
         self.grew_at = cx.now.boot;
         self.poll = cx.lasting.settings.poll_min;
+        let claim = cx.lasting.chain.claim().index;
+        if let Some(resigned) = self.resigned.take_if(|resigned| *resigned <= claim)
+            && resigned == claim
+        {
+            self.succeed(cx);
+        }
         match self.horizon.reached(cx) {
             Some(free) => self.ask_floor(cx, Found::Free(free)),
             None => self.look_on(cx),
@@ -244,7 +262,12 @@ impl Following {
     fn at_the_end(&mut self, cx: &mut Cx<'_>, at: Instant) {
         if self.wants_confirmation(cx) || self.may_take(cx) {
             let slot = cx.lasting.chain.next();
-            return self.ask_floor(cx, Found::Free(FreeSlot { slot, at }));
+            let free = FreeSlot {
+                slot,
+                at,
+                is_next: true,
+            };
+            return self.ask_floor(cx, Found::Free(free));
         }
         self.pause(cx);
     }
@@ -289,7 +312,8 @@ impl Following {
     fn confirmed(mut self, cx: &mut Cx<'_>, free: FreeSlot) -> State {
         cx.lasting.rebuilds = false;
         match &mut cx.lasting.stuck {
-            Some(stuck) => stuck.is_last_word = true,
+            // A slot ahead was found free long ago, and the next one to read may leave the entry out.
+            Some(stuck) => stuck.is_last_word |= free.is_next,
             None => cx.lasting.confirmed_at = cx.lasting.confirmed_at.max(Some(free.at)),
         }
         let before = |(since, _): &mut (Instant, Ticket)| *since <= free.at;

@@ -19,6 +19,8 @@ pub(super) struct FreeSlot {
     pub(super) slot: u64,
     /// The slot was read after this.
     pub(super) at: Instant,
+    /// It was the next one to read then.
+    pub(super) is_next: bool,
 }
 
 pub(super) struct Horizon {
@@ -65,7 +67,8 @@ impl Horizon {
             self.distance = (self.distance * 2).min(AHEAD_MAX);
         } else if run.end == End::Free {
             self.distance = WINDOW;
-            self.stage = Stage::Known(FreeSlot { slot, at });
+            let is_next = false;
+            self.stage = Stage::Known(FreeSlot { slot, at, is_next });
         }
     }
 

@@ -171,8 +171,8 @@ impl Leading {
         lasting.leading_until = None;
         lasting.claimant = None;
         lasting.deposed = true;
-        let position = Position(lasting.chain.next() - 1);
-        cx.pass(self.mandate.resigns, position);
+        let claim = Position(lasting.chain.claim().index);
+        cx.pass(self.mandate.resigns, claim);
         State::Following(Following::begin(cx))
     }
 

@@ -230,6 +230,25 @@ fn a_follower_confirms_though_the_journal_grows_as_fast_as_it_reads() {
     panic!("it never confirms");
 }
 
+/// An operator is asked to leave an entry out only once it is known that nobody has: what says so may be the next entry.
+#[test]
+fn who_is_stuck_says_so_only_at_the_end_of_the_journal() {
+    let mut chase = Chase::begin(1);
+    let why = "overflow".to_owned();
+    chase.bench.give(Event::Poisoned(2, why));
+    for _ in 0..100 {
+        chase.step();
+        let next = chase.bench.node.chain().next();
+        assert!(next <= chase.leader.node.chain().last().index, "it lags");
+        assert_eq!(chase.bench.node.stuck(), None);
+    }
+    chase.run = 0;
+    chase.bench.slots = chase.leader.slots.clone();
+    run_for(&mut chase.bench, Duration::from_secs(2));
+    let told = chase.bench.node.stuck().expect("it has come to the end");
+    assert!(told.contains("entry 2 of the journal"), "{told}");
+}
+
 #[test]
 fn a_slot_ahead_that_may_have_been_trimmed_confirms_nothing() {
     for is_trimmed in [true, false] {
