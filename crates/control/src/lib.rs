@@ -4,6 +4,7 @@
 pub mod answer;
 mod attend;
 pub mod attendance;
+mod commits;
 pub mod configs;
 pub mod coordinator;
 mod groups;
@@ -16,6 +17,7 @@ pub mod presence;
 mod service;
 pub mod start;
 mod succession;
+mod turns;
 
 pub use node::Node;
 pub use start::Settings;

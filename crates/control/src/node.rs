@@ -9,6 +9,7 @@ use meta::command::ControlNode;
 use rpc::Position;
 
 use crate::attendance::Attendance;
+use crate::commits::Commits;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
@@ -19,6 +20,8 @@ pub struct Node {
     pub(crate) replica: Handle<Machine>,
     pub(crate) groups: groups::Client,
     pub(crate) notices: Followers,
+    /// Calls that settle files.
+    pub(crate) commits: Commits,
     /// The agents that are there; `None` if none is ever fenced for being away.
     pub(crate) attendance: Option<Attendance>,
     /// What it was started with.

@@ -16,6 +16,7 @@ use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Control, Error, Position, Return, Served};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
+use crate::commits;
 use crate::machine::CLUSTER;
 use crate::node::Node;
 
@@ -26,13 +27,18 @@ const REACH: Duration = Duration::from_secs(2);
 impl Node {
     /// Proposes a command and waits for its reply, and for the position of its entry.
     pub(crate) async fn propose(&self, command: &Command) -> Result<(Position, Reply), Error> {
-        let written = self.with_state(|state| command.encode(state.level()));
-        let bytes = written.map_err(|too_new| Error::Refused {
-            reason: too_new.to_string(),
-        })?;
-        let (bytes, about) = (Bytes::from(bytes), command.stored_bytes());
+        let (bytes, about) = (self.written(command)?, command.stored_bytes());
         let reply = self.replica.propose_about(CLUSTER, bytes, about).await;
         reply.map_err(|error| self.failed(error))
+    }
+
+    /// A command as the journal has it.
+    pub(crate) fn written(&self, command: &Command) -> Result<Bytes, Error> {
+        let written = self.with_state(|state| command.encode(state.level()));
+        let written = written.map_err(|too_new| Error::Refused {
+            reason: too_new.to_string(),
+        })?;
+        Ok(Bytes::from(written))
     }
 
     fn with_sound_state<T>(
@@ -101,7 +107,10 @@ impl Node {
                     if let Command::RegisterAgent(registration) = &*command {
                         self.refuse_namesake(registration).await?;
                     }
-                    let (at, reply) = self.propose(&command).await?;
+                    let (at, reply) = match commits::settles(&command) {
+                        Some(file) => self.propose_in_turn(file, command).await?,
+                        None => self.propose(&command).await?,
+                    };
                     let value = self.with_sound_state(|state| conclude(state, reply))?;
                     return Ok(Answer { at, value });
                 }

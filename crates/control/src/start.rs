@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::attend;
 use crate::attendance::{self, Attendance};
+use crate::commits::Commits;
 use crate::configs::{self, Wanted};
 use crate::coordinator;
 use crate::groups;
@@ -119,6 +120,7 @@ impl Node {
             replica,
             groups,
             notices,
+            commits: Commits::new(),
             attendance: settings.presence.map(Attendance::new),
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),

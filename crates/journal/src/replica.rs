@@ -275,18 +275,31 @@ impl<S: StateMachine> Handle<S> {
         command: Bytes,
         stored_bytes: u64,
     ) -> Result<S::Reply, ProposeError> {
-        let busy = || ProposeError::Definite(Refusal::Busy);
-        let held = self.shared.budget.try_hold(command.len() as u64);
-        let held = held.ok_or_else(busy)?;
-        let item = Item { cluster, command };
+        self.enqueue(cluster, command, stored_bytes).await
+    }
+
+    /// The same, with the command proposed before this returns: those proposed first are applied first.
+    pub fn enqueue(
+        &self,
+        cluster: ClusterNumber,
+        command: Bytes,
+        stored_bytes: u64,
+    ) -> impl Future<Output = Result<S::Reply, ProposeError>> + Send + use<S> {
         let (answer, reply) = oneshot::channel();
-        self.send(Input::Propose {
-            item,
-            stored_bytes,
-            answer,
-            held,
-        })?;
-        reply.await.unwrap_or_else(|_| Err(gone()))
+        let held = self.shared.budget.try_hold(command.len() as u64);
+        let held = held.ok_or(ProposeError::Definite(Refusal::Busy));
+        let sent = held.and_then(|held| {
+            self.send(Input::Propose {
+                item: Item { cluster, command },
+                stored_bytes,
+                answer,
+                held,
+            })
+        });
+        async move {
+            sent?;
+            reply.await.unwrap_or_else(|_| Err(gone()))
+        }
     }
 
     /// Resolves once an entry that was appended after the call has been applied here: what is read
@@ -322,8 +335,8 @@ impl<S: StateMachine> Handle<S> {
         drop(self.inputs.try_send(Input::LeaderResigned(claim)));
     }
 
-    /// Leads no more: takes nothing new, settles what it has taken, and resolves to how far the journal goes then. The error
-    /// says that it did not lead, or does not any more.
+    /// Leads no more: takes nothing new, settles what it has taken, and resolves to where the claim is by which it led last: it may
+    /// have renewed that meanwhile. The error says that it did not lead, or does not any more.
     pub async fn resign(&self) -> Result<Position, ProposeError> {
         let (answer, resigned) = oneshot::channel();
         self.send(Input::Resign { answer })?;
