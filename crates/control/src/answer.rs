@@ -106,8 +106,17 @@ pub fn needs_leader(call: &Call) -> bool {
         Call::View { .. }
             | Call::Locate { .. }
             | Call::FindTime { .. }
-            | Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. })
+            | Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. } | PeerRequest::Asked)
     )
+}
+
+/// Whether a call shows that an agent wants the leader. Those of control nodes do not.
+pub(crate) fn is_of_agent(call: &Call) -> bool {
+    match call {
+        Call::Peer(_) => false,
+        Call::Propose(command) => !matches!(**command, Command::RegisterControlNode(_)),
+        other => needs_leader(other),
+    }
 }
 
 /// Whether a call is answered only from what is current (safety.md, rule 21).

@@ -10,14 +10,13 @@ use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, RegisterAgent};
 use meta::ids::Incarnation;
 use meta::reply::Reply;
+use rpc::call::PRESENT_HELD_FOR;
 use rpc::{Error, Return};
 
 use crate::attendance::Attendance;
 use crate::node::Node;
 use crate::presence::IsHere;
 
-/// How long an agent's call is kept open.
-const HOLD: Duration = Duration::from_secs(2);
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the leader looks whether a process is there whose name another asks for.
@@ -58,7 +57,7 @@ impl Node {
             incarnation,
             is_answered: false,
         };
-        let ended = host::clock::timeout(HOLD, self.lead_ends()).await;
+        let ended = host::clock::timeout(PRESENT_HELD_FOR, self.lead_ends()).await;
         open.is_answered = true;
         match ended {
             Err(_) => Ok(()),
@@ -154,7 +153,10 @@ pub(crate) async fn fence(node: Arc<Node>) {
             false => Vec::new(),
         };
         forget_followers(&node, attendance, leads).await;
-        let gone = attendance.lock().gone(host::clock::now(), leads, alive);
+        let may_be_cut_off = !node.others().is_empty();
+        let gone = attendance
+            .lock()
+            .gone(host::clock::now(), leads, may_be_cut_off, alive);
         for incarnation in gone {
             let name = node.with_state(|state| {
                 let mut agents = state.agents();
@@ -190,7 +192,9 @@ async fn forget_followers(node: &Node, attendance: &Attendance, leads: bool) {
             .collect()
     });
     let runs = others.keys().copied();
-    let gone = attendance.followers().gone(host::clock::now(), leads, runs);
+    let gone = attendance
+        .followers()
+        .gone(host::clock::now(), leads, false, runs);
     for nonce in gone {
         let name = others[&nonce].clone();
         let forget = Command::RemoveControlNode {

@@ -1,11 +1,18 @@
 //! The agents and control nodes that are there, as the tasks of a node share them. It must not know what is done about those that are gone.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use host::clock::Instant;
 use meta::ids::Incarnation;
 use tokio::sync::Notify;
 
+use crate::aside::Aside;
 use crate::presence::{self, Presence};
+
+/// Agents that do not reach the leader ask others again within a second or so.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long processes may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +26,9 @@ pub(crate) struct Attendance {
     /// Control nodes that follow, by the nonces of their runs.
     followers: Mutex<Presence<u128>>,
     pub(crate) one_is_lost: Notify,
+    aside: Mutex<Aside>,
+    /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
+    asked_micros: AtomicU64,
 }
 
 impl Attendance {
@@ -27,11 +37,28 @@ impl Attendance {
             presence: Mutex::new(Presence::new(settings.agents)),
             followers: Mutex::new(Presence::new(settings.followers)),
             one_is_lost: Notify::new(),
+            aside: Mutex::default(),
+            asked_micros: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Presence<Incarnation>> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn aside(&self) -> MutexGuard<'_, Aside> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent that does not reach the leader has asked this node.
+    pub(crate) fn is_asked(&self, now: Instant) {
+        self.asked_micros.fetch_max(now.as_micros(), Relaxed);
+    }
+
+    /// Whether that was lately.
+    pub(crate) fn was_asked(&self, now: Instant) -> bool {
+        let at = self.asked_micros.load(Relaxed);
+        at > 0 && now.since(Instant::from_micros(at)) < ASKED_WITHIN
     }
 
     pub(crate) fn followers(&self) -> MutexGuard<'_, Presence<u128>> {

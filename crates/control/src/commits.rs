@@ -227,4 +227,4 @@ enum Begun {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 //! agents. It must not know Kafka's wire format, nor what is in files.
 
 pub mod answer;
+mod aside;
 mod attend;
 pub mod attendance;
 mod commits;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use host::clock::Instant;
 
 /// A node that looks this late has slept: whatever it has missed meanwhile, it has not listened.
-const SLEPT: Duration = Duration::from_secs(1);
+pub(crate) const SLEPT: Duration = Duration::from_secs(1);
 
-/// An agent that is there calls within so long: each call is answered after two seconds, and called again.
+/// An agent that is there calls within so long: each call is answered after a second, and called again.
 const CALLS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Whether a process is there.
@@ -90,6 +90,19 @@ impl<Id: Copy + Ord> Presence<Id> {
         heard.is_refused = false;
     }
 
+    /// When one of these called last.
+    pub fn called_at(&self, runs: impl IntoIterator<Item = Id>) -> Option<Instant> {
+        let calls = runs
+            .into_iter()
+            .filter_map(|run| self.heard.get(&run)?.called_at);
+        calls.max()
+    }
+
+    fn calls_after(&self, at: Instant) -> bool {
+        let mut heard = self.heard.values();
+        heard.any(|heard| heard.called_at > Some(at))
+    }
+
     /// A call of an agent was answered, so that it calls again.
     pub fn answered(&mut self, now: Instant, run: Id) {
         self.ends(now, run, false);
@@ -134,10 +147,12 @@ impl<Id: Copy + Ord> Presence<Id> {
     }
 
     /// Says which of the agents that are `alive` are to be fenced now. It is to be called often, with whether this node leads.
+    /// If it `may_be_cut_off`, so that another should lead, a lost connection shows little until somebody calls after that.
     pub fn gone(
         &mut self,
         now: Instant,
         leads: bool,
+        may_be_cut_off: bool,
         alive: impl IntoIterator<Item = Id>,
     ) -> Vec<Id> {
         let slept = now.since(self.looked_at);
@@ -173,7 +188,9 @@ impl<Id: Copy + Ord> Presence<Id> {
                 Heard {
                     is_refused: true, ..
                 } => (now, Duration::ZERO),
-                Heard { is_lost: true, .. } => (heard_at, self.settings.lost_for),
+                Heard { is_lost: true, .. } if !may_be_cut_off || self.calls_after(heard.at) => {
+                    (heard_at, self.settings.lost_for)
+                }
                 _ => (heard_at, self.settings.silence_max),
             };
             if now.since(at) >= patience {
@@ -217,7 +234,7 @@ mod tests {
         }
 
         fn look(&mut self, leads: bool) -> Vec<Incarnation> {
-            self.presence.gone(self.now, leads, [ONE, TWO])
+            self.presence.gone(self.now, leads, false, [ONE, TWO])
         }
 
         /// Looks ten times a second for so long; who was to be fenced, each with when that was first said.
@@ -249,13 +266,16 @@ mod tests {
         let mut bench = Bench::new();
         bench.listen(30_000);
         let three = Incarnation(3);
-        assert_eq!(bench.presence.gone(bench.now, true, [three]), []);
+        assert_eq!(bench.presence.gone(bench.now, true, false, [three]), []);
         for _ in 0..99 {
             bench.now = bench.now + Duration::from_millis(100);
-            assert_eq!(bench.presence.gone(bench.now, true, [three]), []);
+            assert_eq!(bench.presence.gone(bench.now, true, false, [three]), []);
         }
         bench.now = bench.now + Duration::from_millis(100);
-        assert_eq!(bench.presence.gone(bench.now, true, [three]), [three]);
+        assert_eq!(
+            bench.presence.gone(bench.now, true, false, [three]),
+            [three]
+        );
     }
 
     #[test]
@@ -268,6 +288,27 @@ mod tests {
         assert_eq!(bench.listen(200), BTreeMap::new());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(1_000), [(TWO, 100)].into());
+    }
+
+    #[test]
+    fn a_node_that_may_be_cut_off_takes_none_for_gone_before_it_hears_another() {
+        let mut bench = Bench::new();
+        for run in [ONE, TWO] {
+            bench.presence.calls(bench.now, run);
+            bench.presence.lost(bench.now, run);
+        }
+        let lost_at = bench.now;
+        let look = |bench: &mut Bench, passed| {
+            bench.now = lost_at + Duration::from_millis(passed);
+            bench.presence.gone(bench.now, true, true, [ONE, TWO])
+        };
+        for passed in (100..10_000).step_by(100) {
+            assert_eq!(look(&mut bench, passed), [], "after {passed} ms");
+        }
+        assert_eq!(look(&mut bench, 10_000), [ONE, TWO]);
+        // One of them is reached: it is not this node that is cut off.
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(look(&mut bench, 10_100), [TWO]);
     }
 
     #[test]
@@ -339,7 +380,7 @@ mod tests {
         bench.listen(5_000);
         bench.presence.lost(bench.now, three);
         bench.now = bench.now + SETTINGS.lost_for;
-        let gone = bench.presence.gone(bench.now, true, [three]);
+        let gone = bench.presence.gone(bench.now, true, false, [three]);
         assert_eq!(gone, [three]);
     }
 }

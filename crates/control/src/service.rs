@@ -143,9 +143,18 @@ impl Node {
         match request {
             PeerRequest::Name => Ok(Return::Name(self.registration.name.clone())),
             PeerRequest::Follows { nonce } => self.hear_follower(nonce),
-            PeerRequest::Succeed { claim } => {
+            PeerRequest::Succeed { claim, given_up } => {
+                let now = host::clock::now();
+                if let Some(attendance) = &self.attendance {
+                    attendance.aside().note(now, given_up);
+                }
                 self.replica.leader_has_resigned(claim);
                 Ok(Return::Done)
+            }
+            PeerRequest::Asked => {
+                let attendance = self.attendance.as_ref();
+                let was_asked = attendance.is_some_and(|here| here.was_asked(host::clock::now()));
+                Ok(Return::Asked(was_asked))
             }
         }
     }
@@ -180,6 +189,12 @@ impl Served for Node {
     }
 
     async fn serve(&self, call: Call, is_leader_away: bool) -> Result<Answer, Error> {
+        if is_leader_away
+            && answer::is_of_agent(&call)
+            && let Some(attendance) = &self.attendance
+        {
+            attendance.is_asked(host::clock::now());
+        }
         match self.names_leader(&call).filter(|_| !is_leader_away) {
             Some(error) => Err(error),
             None => self.answer(call, is_leader_away).await,

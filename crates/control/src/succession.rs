@@ -1,14 +1,18 @@
-//! The end of a lead on purpose: the node that leads looks for one that is there and has read as far, resigns, and tells that one
-//! to claim. Safety rests on none of it: whoever claims settles the journal first, and if nobody is told, the others notice
+//! The end of a lead on purpose: a node that ends looks for one that is there and has read as far, resigns, and tells that one
+//! to claim; one that no agent reaches resigns, too. Safety rests on none of it: whoever claims settles the journal first, and if nobody is told, the others notice
 //! that the leader is gone.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use meta::ids::Incarnation;
 use rpc::peer::PeerRequest;
-use rpc::{Answer, Call, Error};
+use rpc::{Answer, Call, Error, Return};
 
+use crate::aside::{Aside, Others, Surroundings};
+use crate::attendance::Attendance;
 use crate::node::Node;
 
 /// How long another node may take to show that it is there and has read as far as this one.
@@ -18,6 +22,15 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// How long this node waits to see that the other leads, so that it can tell who asks.
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often a leader looks whether agents reach it.
+const UNREACHED_CHECK: Duration = Duration::from_millis(100);
+
+/// Another control node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Other {
+    pub(crate) name: String,
+    pub(crate) address: String,
+}
 
 impl Node {
     /// Hands the lead over to another control node, if this one leads and another answers; `ask` calls the one at an address.
@@ -33,27 +46,32 @@ impl Node {
         let wanted = Vec::new();
         let is_there = Call::Locate { wanted, at };
         let others = self.others();
-        let asked = others.iter().map(|(name, address)| {
-            let answer = host::clock::timeout(ANSWER_LIMIT, ask(address.clone(), is_there.clone()));
-            async move { matches!(answer.await, Ok(Ok(_))).then_some((name, address)) }
+        let asked = others.iter().map(|other| {
+            let answer = limited(ask(other.address.clone(), is_there.clone()));
+            async move { answer.await.is_ok().then_some(other) }
         });
         let mut there: FuturesUnordered<_> = asked.collect();
         let mut resigned = None;
         while let Some(answered) = there.next().await {
-            let Some((name, address)) = answered else {
+            let Some(other) = answered else {
                 continue;
             };
             // One that is asked after another must not take the lead from that one.
             let claim = match resigned {
                 Some(claim) => claim,
-                None if self.leads() && !self.resign().await => return,
-                None => *resigned.insert(self.journal_status().claim_index),
+                None => match self.resign().await {
+                    Some(claim) => *resigned.insert(claim),
+                    None => return,
+                },
             };
-            let succeed = Call::Peer(PeerRequest::Succeed { claim });
-            let told = host::clock::timeout(ANSWER_LIMIT, ask(address.clone(), succeed)).await;
-            if matches!(told, Ok(Ok(_))) {
+            let given_up = match &self.attendance {
+                Some(attendance) => attendance.aside().times(host::clock::now()),
+                None => 0,
+            };
+            let succeed = Call::Peer(PeerRequest::Succeed { claim, given_up });
+            if limited(ask(other.address.clone(), succeed)).await.is_ok() {
                 tracing::info!(
-                    successor = name,
+                    successor = other.name,
                     "this node leads no more: another takes over"
                 );
                 return self.see_another_lead().await;
@@ -62,26 +80,112 @@ impl Node {
         tracing::info!("no other control node answers, so that the lead is handed over to none");
     }
 
-    /// Settles what this node has taken, and leads no more; true if it does not lead.
-    async fn resign(&self) -> bool {
+    /// Gives up the lead whenever no agent reaches this node, as [`crate::aside`] has it, for ever; `ask` calls the control node at
+    /// an address.
+    pub async fn stand_aside<F>(&self, ask: impl Fn(String, Call) -> F) -> Infallible
+    where
+        F: Future<Output = Result<Answer, Error>>,
+    {
+        let Some(attendance) = &self.attendance else {
+            return std::future::pending().await;
+        };
+        loop {
+            host::clock::sleep(UNREACHED_CHECK).await;
+            let others = self.others();
+            let agents: Vec<Incarnation> =
+                self.with_state(|state| state.agents().map(|agent| agent.incarnation).collect());
+            let seen = Surroundings {
+                are_agents: !agents.is_empty(),
+                are_others: !others.is_empty(),
+                called_at: attendance.lock().called_at(agents),
+            };
+            let now = host::clock::now();
+            if attendance.aside().look(now, self.leads(), seen) {
+                self.give_up_unreached(attendance, &others, &ask).await;
+            }
+        }
+    }
+
+    /// No agent reaches this node: it resigns, unless others answer and agents ask none of them for a leader; and tells those that
+    /// agents ask.
+    async fn give_up_unreached<F>(
+        &self,
+        attendance: &Attendance,
+        others: &[Other],
+        ask: &impl Fn(String, Call) -> F,
+    ) where
+        F: Future<Output = Result<Answer, Error>>,
+    {
+        let asked = others.iter().map(|other| async move {
+            let asked = Call::Peer(PeerRequest::Asked);
+            let answer = limited(ask(other.address.clone(), asked)).await;
+            (other, answer.map(|answer| answer.value))
+        });
+        let said = futures::future::join_all(asked).await;
+        let is_asked = |(_, said): &&(&Other, _)| *said == Ok(Return::Asked(true));
+        let successors: Vec<&Other> = said
+            .iter()
+            .filter(is_asked)
+            .map(|(other, _)| *other)
+            .collect();
+        let others_say = match said.iter().any(|(_, said)| said.is_ok()) {
+            false => Others::Silent,
+            true if successors.is_empty() => Others::Unasked,
+            true => Others::Asked,
+        };
+        if !Aside::gives_up(others_say) {
+            return;
+        }
+        // First of all it answers no more.
+        let Some(claim) = self.resign().await else {
+            return;
+        };
+        let given_up = attendance.aside().has_given_up(host::clock::now());
+        tracing::warn!(
+            successors = successors.len(),
+            "no agent reaches this control node, which led: it leads no more, for others to take over; look at the network \
+             between it and the agents"
+        );
+        for successor in successors {
+            let succeed = Call::Peer(PeerRequest::Succeed { claim, given_up });
+            if limited(ask(successor.address.clone(), succeed))
+                .await
+                .is_ok()
+            {
+                return self.see_another_lead().await;
+            }
+        }
+    }
+
+    /// Settles what this node has taken, and leads no more; yields the claim by which it led. `None` if it did not lead, or if that
+    /// is not known.
+    async fn resign(&self) -> Option<u64> {
         match host::clock::timeout(SETTLE_LIMIT, self.replica.resign()).await {
-            Ok(Ok(_)) => true,
+            Ok(Ok(claim)) => Some(claim.0),
             Ok(Err(error)) => {
                 tracing::info!(%error, "the lead was lost before it could be handed over");
-                false
+                None
             }
             Err(_) => {
                 tracing::warn!(
                     "what is in flight is not settled in time: the lead is not handed over"
                 );
-                false
+                None
             }
         }
     }
 
+    /// Waits for a moment until another leads, so that this node can tell who asks.
     async fn see_another_lead(&self) {
+        let own = Some(&self.registration.claims_as);
         let seen = async {
-            while self.journal_status().leader.is_none() {
+            // What is told of the journal may be older than the answer that this node has resigned.
+            while self
+                .journal_status()
+                .leader
+                .as_ref()
+                .is_none_or(|leader| Some(leader) == own)
+            {
                 host::clock::sleep(LOOK_EVERY).await;
             }
         };
@@ -89,17 +193,29 @@ impl Node {
         let _seen = host::clock::timeout(CLAIM_LIMIT, seen).await;
     }
 
-    /// Names and addresses of the other control nodes.
-    fn others(&self) -> Vec<(String, String)> {
+    /// The other control nodes.
+    pub(crate) fn others(&self) -> Vec<Other> {
         // One that had another name before may be registered by that one still, at the same address.
         let own = &self.registration;
         self.with_state(|state| {
             let nodes = state.control_nodes();
             let nodes = nodes.filter(|node| node.name != own.name && node.address != own.address);
-            let others = nodes.map(|node| (node.name.clone(), node.address.clone()));
+            let others = nodes.map(|node| Other {
+                name: node.name.clone(),
+                address: node.address.clone(),
+            });
             others.collect()
         })
     }
+}
+
+/// What another node answers within a moment.
+async fn limited(answer: impl Future<Output = Result<Answer, Error>>) -> Result<Answer, Error> {
+    let answer = host::clock::timeout(ANSWER_LIMIT, answer).await;
+    answer.unwrap_or_else(|_| {
+        let reason = "it does not answer".to_owned();
+        Err(Error::Unknown { reason })
+    })
 }
 
 #[cfg(test)]

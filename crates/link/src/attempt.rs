@@ -10,9 +10,9 @@ use rpc::{Answer, Error};
 
 use crate::directory::{Directory, NodeId};
 
-/// A call that may be asked of all nodes is asked of all if there is no answer for so long: the leader may be gone, or cut off
-/// from its caller (three regions, rule L2).
-const ALL_AFTER: Duration = Duration::from_millis(500);
+/// A call that takes no longer than an entry of the journal and may be repeated is asked of all nodes if there is no answer for so
+/// long: the leader may be gone, or cut off from its caller (three regions, rule L2).
+pub const ALL_AFTER: Duration = Duration::from_millis(500);
 /// The others are asked again so often meanwhile, since one of them takes the lead.
 const ALL_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The pause after nobody could answer, doubled each time.
@@ -28,8 +28,9 @@ pub struct Manner {
     pub shows_leader: bool,
     /// Asking twice has the effect of once.
     pub may_repeat: bool,
-    /// It takes no longer than an entry of the journal, so that who is silent for longer may be gone.
-    pub is_quick: bool,
+    /// It is asked of all nodes, if it may be repeated, once there was no answer for so long: who is silent for longer than the call
+    /// takes may be gone. `None` if it may take any time.
+    pub all_after: Option<Duration>,
     /// How long a leader, or any node that answers, is sought.
     pub seek_for: Duration,
     /// How long the whole may take; `None`: as long as the caller waits.
@@ -79,13 +80,14 @@ pub struct Attempt {
 
 impl Attempt {
     pub fn new(manner: Manner, now: Instant) -> Self {
+        let all_after = manner.all_after.filter(|_| manner.may_repeat);
+        let all_after = all_after.filter(|_| !leaves_out("silence-asks-all"));
         Attempt {
             manner,
             begun_at: now,
             asked: BTreeSet::new(),
             open: BTreeSet::new(),
-            all_at: (manner.is_quick && manner.may_repeat && !leaves_out("silence-asks-all"))
-                .then(|| now + ALL_AFTER),
+            all_at: all_after.map(|after| now + after),
             retry_at: None,
             rounds: 0,
             in_doubt: false,

@@ -15,12 +15,13 @@ use host::trial::leaves_out;
 use hyper::header::{HeaderMap, InvalidHeaderValue};
 use meta::command::Command;
 use meta::level::{Level, Levels};
+use rpc::call::PRESENT_HELD_FOR;
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Position, encoding};
 use tokio::sync::Notify;
 
-use crate::attempt::{Attempt, Effect, Event, Manner};
+use crate::attempt::{ALL_AFTER, Attempt, Effect, Event, Manner};
 use crate::caller::Caller;
 use crate::connection::{Connection, Failure};
 use crate::directory::{Directory, NodeId};
@@ -33,6 +34,8 @@ const SEEK_FOR: Duration = Duration::from_secs(3);
 const ENTRY_LIMIT: Duration = Duration::from_secs(25);
 /// How long a read may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How much longer than it is held the answer to an agent that says that it is there may take.
+const PRESENT_GRACE: Duration = Duration::from_secs(1);
 /// The pauses before another node is asked for notices.
 const FOLLOW: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
@@ -129,7 +132,7 @@ fn manner(call: &Call) -> Manner {
         needs_leader: true,
         shows_leader: true,
         may_repeat: true,
-        is_quick: true,
+        all_after: Some(ALL_AFTER),
         seek_for: SEEK_FOR,
         limit: Some(ENTRY_LIMIT),
     };
@@ -141,17 +144,22 @@ fn manner(call: &Call) -> Manner {
             ..of_leader
         },
         Call::Group(GroupRequest::Join(_) | GroupRequest::Sync { .. }) => Manner {
-            is_quick: false,
+            all_after: None,
             limit: None,
             ..of_leader
         },
-        Call::Present { .. } | Call::Peer(_) => Manner {
-            is_quick: false,
+        // A leader that has not answered by then is asked no longer alone.
+        Call::Present { .. } => Manner {
+            all_after: Some(PRESENT_HELD_FOR + PRESENT_GRACE),
+            ..of_leader
+        },
+        Call::Peer(_) => Manner {
+            all_after: None,
             ..of_leader
         },
         // The leader may have to find out first whether another process of the name is there.
         Call::Propose(command) if matches!(**command, Command::RegisterAgent(_)) => Manner {
-            is_quick: false,
+            all_after: None,
             ..of_leader
         },
         // A repeat might overwrite what was committed since.

@@ -1,6 +1,8 @@
 //! The calls of an agent, and what a control node returns: values that can be sent. The control
 //! plane decides which answers must be current (`control::answer`); docs/rpc.md lists them.
 
+use std::time::Duration;
+
 use meta::command::Command;
 use meta::commit::FileReply;
 use meta::ids::{AgentId, Incarnation, PartitionId, ProducerId};
@@ -16,6 +18,9 @@ use crate::peer::PeerRequest;
 /// applied before a call is answered. Zero asks for whatever is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u64);
+
+/// How long the leader keeps a call [`Call::Present`] open before it answers.
+pub const PRESENT_HELD_FOR: Duration = Duration::from_secs(1);
 
 /// What an agent asks of a control node. Where there is an `at`, the answer is given once the node
 /// has applied the journal up to there.
@@ -90,6 +95,8 @@ pub enum Return {
     Heartbeats(Vec<Result<(), GroupError>>),
     /// The name of a control node.
     Name(String),
+    /// Whether agents ask a control node for a leader.
+    Asked(bool),
 }
 
 impl Return {

@@ -124,7 +124,8 @@ variants! {
     PeerRequest {
         1 = Name,
         2 = Follows { nonce },
-        3 = Succeed { claim },
+        3 = Succeed { claim, given_up },
+        4 = Asked,
     }
     Return {
         1 = Done,
@@ -140,6 +141,7 @@ variants! {
         11 = Group(reply),
         12 = Heartbeats(results),
         13 = Name(name),
+        14 = Asked(is_asked),
     }
     Error {
         1 = NotLeader { leader },

@@ -7,6 +7,9 @@ pub enum PeerRequest {
     Name,
     /// The run of a control node with this nonce is there and follows: for the leader, who forgets those that are gone.
     Follows { nonce: u128 },
-    /// The process whose claim is in this slot has resigned: take the lead at once, unless somebody has.
-    Succeed { claim: u64 },
+    /// The process whose claim is in this slot has resigned: take the lead at once, unless somebody has. Leads were given up so often
+    /// in a row because no agent reached them.
+    Succeed { claim: u64, given_up: u32 },
+    /// Say whether agents that do not reach the leader have lately asked this node for one.
+    Asked,
 }

@@ -55,12 +55,14 @@ pub enum Mutation {
     RefusalsAreLookedInto,
     /// A caller waits for the node that it asked, however long that is silent.
     SilenceAsksAll,
+    /// A leader that no agent reaches keeps the lead.
+    UnreachedLeadersStandAside,
     /// A rule of the journal.
     Journal(Rule),
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 24] = [
+const NAMED: [(&str, Mutation); 25] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -88,6 +90,10 @@ const NAMED: [(&str, Mutation); 24] = [
     ("fence-only-the-silent", Mutation::FenceOnlyTheSilent),
     ("refusals-are-looked-into", Mutation::RefusalsAreLookedInto),
     ("silence-asks-all", Mutation::SilenceAsksAll),
+    (
+        "unreached-leaders-stand-aside",
+        Mutation::UnreachedLeadersStandAside,
+    ),
 ];
 
 impl Mutation {

@@ -13,7 +13,8 @@ use store::faulty::Faulty;
 use super::*;
 use crate::start::tests::{bucket, settings};
 
-async fn registered(node: &Node) -> Incarnation {
+/// An agent that has registered.
+pub(crate) async fn registered(node: &Node) -> Incarnation {
     let at = Endpoint {
         host: "localhost".to_owned(),
         port: 9092,

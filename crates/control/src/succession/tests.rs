@@ -119,6 +119,102 @@ async fn a_lead_that_nobody_can_take_is_kept() {
     assert!(cluster.node(0).leads());
 }
 
+/// What another that leads by then would be deposed by.
+#[tokio::test]
+async fn who_has_lost_the_lead_meanwhile_names_no_successor() {
+    let cluster = Cluster::start().await;
+    let ask = |address: String, call: Call| {
+        let cluster = &cluster;
+        async move {
+            assert!(!matches!(call, Call::Peer(_)), "{address}: {call:?}");
+            if address == "b:1" {
+                let claim = cluster.node(0).replica.resign().await.expect("it leads");
+                cluster.node(1).replica.leader_has_resigned(claim.0);
+                cluster.node(1).reach(&[Role::Leader]).await;
+            }
+            cluster.ask(&["c"], address, call).await
+        }
+    };
+    cluster.node(0).hand_over(ask).await;
+    assert!(cluster.node(1).leads());
+}
+
+/// Nodes that fence nobody while a test lasts.
+fn attended(name: &str) -> Settings {
+    let within = |silence_max| presence::Settings {
+        silence_max,
+        lost_for: silence_max,
+    };
+    Settings {
+        presence: Some(attendance::Settings {
+            agents: within(Duration::from_secs(600)),
+            followers: within(Duration::from_secs(600)),
+        }),
+        ..one_of_several(name)
+    }
+}
+
+impl Cluster {
+    /// Nodes with an agent, of which the first leads.
+    async fn with_agent() -> (Self, Incarnation) {
+        let cluster = Cluster::with(attended).await;
+        let incarnation = crate::commits::tests::registered(cluster.node(0)).await;
+        (cluster, incarnation)
+    }
+
+    /// Lets the leader look for so long whether agents reach it.
+    async fn look(&self, away: &[&str], for_so_long: Duration) {
+        let ask = |address, call| self.ask(away, address, call);
+        let looking = self.node(0).stand_aside(ask);
+        let _never = host::clock::timeout(for_so_long, looking).await;
+    }
+}
+
+/// For how long a leader that is to keep the lead is watched; it would give it up after two seconds.
+const WATCHED_FOR: Duration = Duration::from_millis(2_400);
+
+#[tokio::test]
+async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask() {
+    let (cluster, incarnation) = Cluster::with_agent().await;
+    let present = Call::Present { incarnation };
+    let calls = async {
+        for _ in 0..3 {
+            let answer = cluster.node(0).serve(present.clone(), false).await;
+            assert_eq!(answer.map(|answer| answer.value), Ok(Return::Done));
+        }
+    };
+    futures::join!(calls, cluster.look(&[], WATCHED_FOR));
+    assert!(cluster.node(0).leads(), "an agent reaches it");
+    // Agents reach nobody.
+    cluster.look(&[], WATCHED_FOR).await;
+    assert!(cluster.node(0).leads(), "agents ask nobody else");
+    // They reach another.
+    let asks = async {
+        for _ in 0..20 {
+            let told = cluster.node(2).serve(present.clone(), true).await;
+            if told.is_ok() {
+                return;
+            }
+            host::clock::sleep(UNREACHED_CHECK).await;
+        }
+        panic!("nobody leads whom agents reach");
+    };
+    futures::join!(asks, cluster.look(&[], WATCHED_FOR));
+    assert!(cluster.node(2).leads());
+    assert!(!cluster.node(0).leads());
+    // Who has taken over knows that it has happened once.
+    let attendance = cluster.node(2).attendance.as_ref().expect("it has one");
+    assert_eq!(attendance.aside().times(host::clock::now()), 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_reaches_nobody_and_that_nobody_reaches_gives_up_the_lead() {
+    let (cluster, _) = Cluster::with_agent().await;
+    cluster.look(&["b", "c"], WATCHED_FOR).await;
+    assert!(!cluster.node(0).leads());
+    assert_eq!(cluster.node(0).journal_status().leader, None);
+}
+
 fn known(node: &Node) -> Vec<String> {
     let names = |state: &State| {
         state

@@ -9,7 +9,7 @@ const MANNER: Manner = Manner {
     needs_leader: true,
     shows_leader: true,
     may_repeat: true,
-    is_quick: true,
+    all_after: Some(ALL_AFTER),
     seek_for: Duration::from_secs(3),
     limit: Some(Duration::from_secs(20)),
 };
@@ -134,6 +134,29 @@ fn who_gets_no_answer_for_half_a_second_asks_all() {
 }
 
 #[test]
+fn a_call_that_is_held_for_a_while_is_asked_of_all_once_it_should_be_answered() {
+    let manner = Manner {
+        all_after: Some(Duration::from_secs(2)),
+        ..MANNER
+    };
+    let mut bench = Bench::new(manner);
+    bench.directory.leads(NodeId(1));
+    let begun = bench.now;
+    assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
+    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.now.since(begun), Duration::from_secs(2));
+    // The one leads that did not answer, as the others know.
+    for other in [0, 2] {
+        let told = Event::Answered(NodeId(other), not_leader(Some("b:1")));
+        assert_eq!(bench.give(told), []);
+    }
+    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)], "a moment later");
+    let done = bench.give(Event::Answered(NodeId(2), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+    assert_eq!(bench.directory.leader(), Some(NodeId(2)));
+}
+
+#[test]
 fn a_call_that_may_not_be_repeated_is_asked_once_unless_it_had_no_effect() {
     let manner = Manner {
         may_repeat: false,
@@ -193,7 +216,7 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
         let mut rng = Rng::seeded(seed);
         let manner = Manner {
             may_repeat: rng.once_in(2),
-            is_quick: rng.once_in(2),
+            all_after: rng.once_in(2).then_some(ALL_AFTER),
             needs_leader: rng.once_in(2),
             ..MANNER
         };

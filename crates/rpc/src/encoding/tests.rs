@@ -181,7 +181,11 @@ fn calls() -> Vec<Call> {
         Call::Heartbeats(vec![heartbeat(), heartbeat()]),
         Call::Peer(PeerRequest::Name),
         Call::Peer(PeerRequest::Follows { nonce: 1 << 100 }),
-        Call::Peer(PeerRequest::Succeed { claim: 300 }),
+        Call::Peer(PeerRequest::Succeed {
+            claim: 300,
+            given_up: 2,
+        }),
+        Call::Peer(PeerRequest::Asked),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls

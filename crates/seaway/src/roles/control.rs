@@ -12,7 +12,7 @@ use link::{Caller, Cluster};
 use meta::State;
 use meta::level::Levels;
 use rpc::peer::PeerRequest;
-use rpc::{Call, Return};
+use rpc::{Answer, Call, Return};
 use store::nodes::{self, Announced};
 use tokio::sync::watch;
 
@@ -94,6 +94,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let own = Arc::clone(&node);
     let registering = async move { own.keep_registered(&cluster).await };
     others.push(forever("registration", registering));
+    let aside = stand_aside(Arc::clone(&node), caller.clone());
+    others.push(forever("standing aside", aside));
     let watching = keep_watching(Arc::clone(&node), caller.clone());
     others.push(forever("leader watch", watching));
     let own = Arc::clone(&node);
@@ -182,6 +184,23 @@ async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
     link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await
 }
 
+/// Calls another control node.
+async fn ask(
+    node: &control::Node,
+    caller: &Caller,
+    address: String,
+    call: Call,
+) -> Result<Answer, rpc::Error> {
+    let (level, levels) = (node.with_state(State::level), Levels::KNOWN);
+    link::ask(address, caller, levels, level, &call).await
+}
+
+/// Gives up the lead whenever no agent reaches this node.
+async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
+    let ask = |address, call| ask(&node, &caller, address, call);
+    node.stand_aside(ask).await
+}
+
 impl Control {
     pub fn cluster_id(&self) -> &str {
         &self.admitted.cluster_id
@@ -205,10 +224,7 @@ impl Running for Control {
     }
 
     async fn drain(&self) {
-        let (level, levels) = (self.node.with_state(State::level), Levels::KNOWN);
-        let ask = |address, call| async move {
-            link::ask(address, &self.caller, levels, level, &call).await
-        };
+        let ask = |address, call| ask(&self.node, &self.caller, address, call);
         let handed_over = host::clock::timeout(HAND_OVER_LIMIT, self.node.hand_over(ask));
         if handed_over.await.is_err() {
             tracing::warn!("the lead is not handed over in time; another control node takes it");

@@ -97,12 +97,14 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
     let announcing = nodes::keep_announced(Arc::clone(&bucket), announced);
     let named = vec![settings.identity.address];
     let (registered, watched) = (Arc::clone(&node), Arc::clone(&node));
+    let aside = stand_aside(Arc::clone(&node), caller.clone());
     let _others = [
         forever("announcement", announcing),
         forever("discovery", keep_looking(bucket, named, found)),
         forever("registration", async move {
             registered.keep_registered(&cluster).await
         }),
+        forever("standing aside", aside),
         forever("leader watch", keep_watching(watched, caller)),
     ];
     let reading = async {
@@ -133,6 +135,17 @@ async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
         Sign::Gone => node.leader_is_gone(),
     };
     link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await
+}
+
+async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
+    let ask = |address, call| {
+        let (node, caller) = (&node, &caller);
+        async move {
+            let level = node.with_state(meta::State::level);
+            link::ask(address, caller, Levels::KNOWN, level, &call).await
+        }
+    };
+    node.stand_aside(ask).await
 }
 
 /// An agent.

@@ -31,6 +31,10 @@ enum End {
     Lost,
     /// Its process stands still.
     Paused,
+    /// It reaches no agent, and none reaches it.
+    CutFromAgents,
+    /// The bucket alone reaches it.
+    CutOff,
 }
 
 impl End {
@@ -39,6 +43,8 @@ impl End {
         match drawn {
             0 => End::Lost,
             1 => End::Paused,
+            2 => End::CutFromAgents,
+            3 => End::CutOff,
             _ => End::Killed,
         }
     }
@@ -48,6 +54,8 @@ impl End {
             End::Killed => "killed",
             End::Lost => "lost",
             End::Paused => "paused",
+            End::CutFromAgents => "cut from agents",
+            End::CutOff => "cut off",
         }
     }
 
@@ -58,6 +66,9 @@ impl End {
             End::Paused => Duration::from_secs(3),
             // Connections to it are not refused either: each takes a while to fail.
             End::Lost => Duration::from_secs(4),
+            // It has to notice that itself, since it appends.
+            End::CutFromAgents => Duration::from_secs(4),
+            End::CutOff => Duration::from_secs(6),
         }
     }
 
@@ -69,9 +80,15 @@ impl End {
                 seeded::kill(leader, matches!(self, End::Lost));
             }
             End::Paused => seeded::pause(leader),
+            End::CutFromAgents | End::CutOff => {}
         }
-        if matches!(self, End::Lost) {
-            for other in town.places() {
+        let cut_from = match self {
+            End::Killed | End::Paused => Vec::new(),
+            End::CutFromAgents => town.servers.clone(),
+            End::Lost | End::CutOff => town.places(),
+        };
+        if !cut_from.is_empty() {
+            for other in cut_from {
                 seeded::cut(leader, other, u64::MAX);
                 seeded::cut(other, leader, u64::MAX);
             }

@@ -102,4 +102,5 @@ caught! {
     fence_only_the_silent: FenceOnlyTheSilent Apart at [38, 45];
     refusals_are_looked_into: RefusalsAreLookedInto Apart at [1, 7];
     silence_asks_all: SilenceAsksAll Apart at [25, 30, 35];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0];
 }
