@@ -97,6 +97,13 @@ impl Node {
         Some(address)
     }
 
+    /// How often in a row, within ten minutes each, a lead was given up because no agent reached the node that had it, as far as
+    /// this node knows.
+    pub fn leads_given_up(&self) -> u32 {
+        let attendance = self.attendance.as_ref();
+        attendance.map_or(0, |here| here.aside().times(host::clock::now()))
+    }
+
     /// The journal is said to have an entry at this position.
     pub fn look_for(&self, position: Position) {
         self.replica.look_for(position.0);

@@ -64,10 +64,7 @@ impl Node {
                     None => return,
                 },
             };
-            let given_up = match &self.attendance {
-                Some(attendance) => attendance.aside().times(host::clock::now()),
-                None => 0,
-            };
+            let given_up = self.leads_given_up();
             let succeed = Call::Peer(PeerRequest::Succeed { claim, given_up });
             if limited(ask(other.address.clone(), succeed)).await.is_ok() {
                 tracing::info!(

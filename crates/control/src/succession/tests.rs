@@ -203,8 +203,7 @@ async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask
     assert!(cluster.node(2).leads());
     assert!(!cluster.node(0).leads());
     // Who has taken over knows that it has happened once.
-    let attendance = cluster.node(2).attendance.as_ref().expect("it has one");
-    assert_eq!(attendance.aside().times(host::clock::now()), 1);
+    assert_eq!(cluster.node(2).leads_given_up(), 1);
 }
 
 #[tokio::test]

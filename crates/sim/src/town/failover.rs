@@ -38,13 +38,15 @@ enum End {
 }
 
 impl End {
-    fn draw() -> Self {
+    /// What is to become of a leader. One that knows of leads that were given up lately waits longer before it does that.
+    fn draw(leader: &control::Node) -> Self {
+        let waits_longer = leader.leads_given_up() > 0;
         let drawn = seeded::draw(|rng| rng.below(8));
         match drawn {
             0 => End::Lost,
             1 => End::Paused,
-            2 => End::CutFromAgents,
-            3 => End::CutOff,
+            2 if !waits_longer => End::CutFromAgents,
+            3 if !waits_longer => End::CutOff,
             _ => End::Killed,
         }
     }
@@ -142,7 +144,10 @@ pub(super) async fn try_one(town: &Arc<Town>) {
 }
 
 async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
-    let end = End::draw();
+    let Some(node) = town.with(|book| book.nodes.get(&leader).cloned()) else {
+        return;
+    };
+    let end = End::draw(&node);
     let agents = incarnations(town);
     town.with(|book| book.agents = agents);
     let ended_us = seeded::now_us();
