@@ -223,8 +223,9 @@ fn forgotten(refused: &[(FileRef, Fate)]) -> Result<Return, Error> {
     })
 }
 
-/// What the proposer of a command is told, or whoever waits for a barrier, if it is not appended.
-pub fn failed(state: &State, error: ProposeError) -> Error {
+/// What the proposer of a command is told, or whoever waits for a barrier, if it is not appended; `claim` is the slot of the last
+/// claim that is known.
+pub fn failed(state: &State, claim: u64, error: ProposeError) -> Error {
     match error {
         ProposeError::Unknown(reason) => Error::Unknown { reason },
         ProposeError::Definite(Refusal::Busy) => Error::Busy,
@@ -235,6 +236,7 @@ pub fn failed(state: &State, error: ProposeError) -> Error {
                 Leader {
                     address: found.map(|node| node.address.clone()),
                     name,
+                    claim,
                 }
             }),
         },

@@ -55,7 +55,8 @@ impl Node {
     }
 
     pub(crate) fn failed(&self, error: ProposeError) -> Error {
-        self.with_state(|state| failed(state, error))
+        let claim = self.replica.status().claim_index;
+        self.with_state(|state| failed(state, claim, error))
     }
 
     /// How far the state has come that is read afterwards.

@@ -163,12 +163,13 @@ impl Attempt {
         match error {
             Error::NotLeader { leader } => {
                 directory.leads_not(node);
-                let address = leader.and_then(|leader| leader.address);
-                match address.map(|address| directory.find(&address)) {
-                    Some(told) if !self.asked.contains(&told) => {
-                        directory.leads(told);
-                        return self.ask(told, out);
-                    }
+                let told = leader.and_then(|leader| {
+                    let node = directory.find(&leader.address?);
+                    let is_believed = directory.is_said_to_lead(node, leader.claim);
+                    is_believed.then_some(node)
+                });
+                match told {
+                    Some(told) if !self.asked.contains(&told) => return self.ask(told, out),
                     // Who is said to lead has said that it does not: the process that did has ended, and
                     // another has its address.
                     Some(told) if !self.open.contains(&told) => self.is_leader_away = true,

@@ -25,6 +25,8 @@ struct Known {
 pub struct Directory {
     nodes: Vec<Known>,
     leader: Option<NodeId>,
+    /// The slot of the highest claim of which a node has told.
+    claim: u64,
     /// The node of which what is applied is asked, as long as it answers.
     near: Option<NodeId>,
 }
@@ -67,7 +69,17 @@ impl Directory {
         self.leader
     }
 
-    /// The node leads, as itself or another has said.
+    /// The node leads by the claim in this slot, as another has said, who may know of no later one: whether it is to be believed.
+    pub fn is_said_to_lead(&mut self, node: NodeId, claim: u64) -> bool {
+        if claim < self.claim {
+            return false;
+        }
+        self.claim = claim;
+        self.leader = Some(node);
+        true
+    }
+
+    /// The node leads, as it has shown.
     pub fn leads(&mut self, node: NodeId) {
         self.leader = Some(node);
     }
@@ -130,6 +142,22 @@ mod tests {
         assert_eq!(directory.leader(), Some(c));
         directory.leads_not(c);
         assert_eq!(directory.leader(), None);
+    }
+
+    #[test]
+    fn who_knows_of_an_earlier_claim_only_is_not_believed() {
+        let mut directory = directory();
+        let [a, b, c] = [0, 1, 2].map(NodeId);
+        assert!(directory.is_said_to_lead(b, 40));
+        assert!(!directory.is_said_to_lead(a, 39));
+        assert_eq!(directory.leader(), Some(b));
+        assert!(directory.is_said_to_lead(b, 40));
+        assert!(directory.is_said_to_lead(c, 41));
+        // It leads no more, and those who have not read that yet name it, or its predecessor.
+        directory.leads_not(c);
+        assert!(!directory.is_said_to_lead(b, 40));
+        assert_eq!(directory.leader(), None);
+        assert!(directory.is_said_to_lead(c, 41));
     }
 
     #[test]

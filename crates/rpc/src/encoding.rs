@@ -242,7 +242,7 @@ variants! {
 fields! {
     Answer { at, value }
     Told { from, to, notices }
-    Leader { name, address }
+    Leader { name, address, claim }
     Wanted { partition, place }
     Locate { partition, offset, max_bytes }
     Bounds { log_start, high_watermark }

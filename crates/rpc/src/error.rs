@@ -39,6 +39,8 @@ pub struct Leader {
     pub name: String,
     /// The leader's address, host:port; `None` if it is not known.
     pub address: Option<String>,
+    /// The slot of its claim: of two nodes that are said to lead, the one with the higher claim leads, or has led later.
+    pub claim: u64,
 }
 
 impl Error {
@@ -55,7 +57,7 @@ impl fmt::Display for Elsewhere<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => formatter.write_str(", nor does any that it knows of"),
-            Some(Leader { name, address }) => {
+            Some(Leader { name, address, .. }) => {
                 write!(formatter, ": {name} does")?;
                 address
                     .as_ref()

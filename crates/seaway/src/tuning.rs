@@ -384,8 +384,12 @@ mod tests {
         };
         let refused = journal::node::ProposeError::Definite(refusal);
         let address = Some("10.0.0.7:9092".to_owned());
-        let leader = Some(rpc::Leader { name, address });
-        let told = control::answer::failed(&state, refused);
+        let leader = Some(rpc::Leader {
+            name,
+            address,
+            claim: 7,
+        });
+        let told = control::answer::failed(&state, 7, refused);
         assert_eq!(told, rpc::Error::NotLeader { leader });
     }
 

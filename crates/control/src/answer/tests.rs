@@ -342,16 +342,17 @@ fn only_what_may_have_been_appended_is_not_definite() {
         ),
     ];
     for (error, definite) in cases {
-        assert_eq!(failed(&state, error).is_definite(), definite);
+        assert_eq!(failed(&state, 0, error).is_definite(), definite);
     }
     let refusal = Refusal::NotLeader {
         leader: Some("c2".to_owned()),
     };
-    let elsewhere = |state: &State| failed(state, ProposeError::Definite(refusal.clone()));
+    let elsewhere = |state: &State| failed(state, 7, ProposeError::Definite(refusal.clone()));
     let leader = |address: Option<&str>| Error::NotLeader {
         leader: Some(Leader {
             name: "c2".to_owned(),
             address: address.map(str::to_owned),
+            claim: 7,
         }),
     };
     assert_eq!(elsewhere(&state), leader(None));

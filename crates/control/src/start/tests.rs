@@ -128,7 +128,7 @@ async fn a_node_is_registered_when_it_first_leads_and_later_starts_append_nothin
     assert_eq!(leader.as_ref(), Some(&first.claims_as));
     let elsewhere = journal::node::Refusal::NotLeader { leader };
     let elsewhere = journal::node::ProposeError::Definite(elsewhere);
-    let told = node.with_state(|state| crate::answer::failed(state, elsewhere));
+    let told = node.with_state(|state| crate::answer::failed(state, 7, elsewhere));
     let Error::NotLeader {
         leader: Some(leader),
     } = told
@@ -136,6 +136,7 @@ async fn a_node_is_registered_when_it_first_leads_and_later_starts_append_nothin
         panic!("{told:?}")
     };
     assert_eq!(leader.address.as_deref(), Some("localhost:1"));
+    assert_eq!(leader.claim, 7);
     drop((node, tasks));
     let (node, tasks) = started(&bucket, &settings(&[], None)).await;
     assert_eq!(registered(&node), Some(first.clone()));

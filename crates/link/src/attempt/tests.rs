@@ -59,9 +59,15 @@ fn ask(node: usize, is_leader_away: bool) -> Effect {
 }
 
 fn not_leader(address: Option<&str>) -> Result<Answer, Error> {
+    led_by(address, 0)
+}
+
+/// Does not lead: who is at the address does, by the claim in this slot.
+fn led_by(address: Option<&str>, claim: u64) -> Result<Answer, Error> {
     let leader = address.map(|address| Leader {
         name: "x".to_owned(),
         address: Some(address.to_owned()),
+        claim,
     });
     Err(Error::NotLeader { leader })
 }
@@ -85,6 +91,20 @@ fn a_node_that_nobody_listed_is_asked_if_another_says_that_it_leads() {
     bench.give(Event::Begun);
     let redirected = bench.give(Event::Answered(NodeId(0), not_leader(Some("d:1"))));
     assert_eq!(redirected, [ask(3, false)]);
+}
+
+/// One that has not read of the last claim yet names who led before, as that one does itself.
+#[test]
+fn of_two_that_are_said_to_lead_the_one_with_the_higher_claim_is_followed() {
+    let mut bench = Bench::new(MANNER);
+    bench.give(Event::Begun);
+    let at_c = bench.give(Event::Answered(NodeId(0), led_by(Some("c:1"), 9)));
+    assert_eq!(at_c, [ask(2, false)]);
+    bench.give(Event::Broken(NodeId(2), "reset".to_owned()));
+    let stale = bench.give(Event::Answered(NodeId(1), led_by(Some("d:1"), 8)));
+    assert_eq!(stale, [], "nobody is asked at d");
+    assert_eq!(bench.directory.leader(), Some(NodeId(2)));
+    assert_eq!(bench.wait(), [ask(2, true)], "the next round begins there");
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Control for Node {
             let leader = Some(Leader {
                 name: "the other".to_owned(),
                 address: Some(address),
+                claim: 5,
             });
             return Err(Error::NotLeader { leader });
         }

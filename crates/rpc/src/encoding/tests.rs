@@ -351,6 +351,7 @@ fn answers() -> Vec<Result<Answer, Error>> {
             leader: Some(Leader {
                 name: text("c2"),
                 address: Some(text("10.0.0.2:7000")),
+                claim: 1 << 40,
             }),
         },
         Error::NotLeader { leader: None },
@@ -561,6 +562,7 @@ fn the_examples_of_the_page_are_what_they_are_said_to_be() {
         leader: Some(Leader {
             name: text("c2"),
             address: None,
+            claim: 300,
         }),
     });
     assert_eq!(written_answer(&elsewhere), example("NotLeader"));

@@ -625,7 +625,7 @@ impl Control {
     }
 
     fn lost(&mut self, cx: &mut Context, ticket: Ticket, why: &ProposeError) {
-        let error = failed(&self.state, why.clone());
+        let error = failed(&self.state, self.node.chain().claim().index, why.clone());
         match self.waiting.remove(&ticket) {
             Some(Waiting::Call(to, number) | Waiting::Read(to, number, _)) => {
                 self.tell(cx, to, number, Err(error));
