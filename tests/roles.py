@@ -16,6 +16,7 @@ from tests import patience
 from tests import server as servers
 from tests.cluster import ZONES, Cluster, Process, certs, issue
 from tests.harness import Suite, expect, expect_equal, wait_until
+from tests.relay import Relay
 
 suite = Suite("roles", own_servers=True)
 # A client that loses its agent looks for another soon.
@@ -24,11 +25,21 @@ PARTITIONS = 6
 SETTINGS = {"num.partitions": PARTITIONS, "group.initial.rebalance.delay.ms": 0, "flush.interval.ms": 20}
 
 
-def on_cluster(function):
+class RelayedCluster(Cluster):
+    """The same, with a relay in front of each control node."""
+
+    def __init__(self, directory, settings):
+        super().__init__(directory, settings)
+        for node in self.control:
+            node.relay = Relay(node.port)
+            node.command += ["--advertise", f"127.0.0.1:{node.relay.port}"]
+
+
+def on_cluster(function, kind=Cluster):
     """A check that is given a cluster that has started; logs are kept if it fails."""
     def run():
         directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-roles-"))
-        cluster = Cluster(directory, SETTINGS)
+        cluster = kind(directory, SETTINGS)
         try:
             cluster.start()
             function(cluster)
@@ -44,6 +55,11 @@ def on_cluster(function):
 def check(function):
     """Registers a check that is given a cluster."""
     return suite.check(on_cluster(function))
+
+
+def check_relayed(function):
+    """Registers a check that is given a cluster with relays."""
+    return suite.check(on_cluster(function, RelayedCluster))
 
 
 def create(cluster, topic, replicas=1):
@@ -243,6 +259,27 @@ def another_control_node_takes_over_when_the_leader_is_paused(cluster):
     load.finish()
     nothing_lost(cluster, load)
     print(f"  longest time without an acknowledged record after the leader was paused: {gap:.2f} s", flush=True)
+
+
+@check_relayed
+def another_control_node_takes_over_when_nobody_reaches_the_leader(cluster):
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        leader = cluster.leader()
+        load.goes_on()
+        cut_at = time.monotonic()
+        # It goes on to append, and reaches everybody.
+        leader.relay.passes.clear()
+        load.goes_on()
+        gap = load.longest_gap_s(cut_at)
+        says(leader, "no agent reaches this control node")
+        fenced = [node.name for node in cluster.control if "is not heard any more" in node.log.read_text(errors="replace")]
+        expect_equal(fenced, [], "control nodes that have fenced agents which are there")
+        leader.relay.passes.set()
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+    print(f"  longest time without an acknowledged record after the leader was cut off: {gap:.2f} s", flush=True)
 
 
 def busiest(cluster, topic):

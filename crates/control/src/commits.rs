@@ -15,11 +15,10 @@ use meta::command::Command;
 use meta::commit::FileReply;
 use meta::ids::FileId;
 use meta::reply::Reply;
-use rpc::{Error, Position};
+use rpc::Position;
 use tokio::sync::oneshot;
 
 use crate::machine::{CLUSTER, Machine};
-use crate::node::Node;
 use crate::turns::{Ticket, Turn, Turns};
 
 /// Memory for calls that are held: a commit has some kilobytes, at most some MiB. One for which there is no room is not held.
@@ -40,11 +39,11 @@ struct Desk {
 }
 
 /// A command that settles a file.
-struct Settling {
-    file: FileId,
-    command: Bytes,
+pub(crate) struct Settling {
+    pub(crate) file: FileId,
+    pub(crate) command: Bytes,
     /// Bytes of the file.
-    about: u64,
+    pub(crate) about: u64,
 }
 
 /// What becomes of a command that is proposed.
@@ -136,51 +135,47 @@ fn is_settled(reply: &Reply) -> bool {
     )
 }
 
-impl Node {
+impl Commits {
     /// Proposes what settles a file, once it is its number's turn or does not seem to become so.
-    pub(crate) async fn propose_in_turn(
+    pub(crate) async fn settle(
         &self,
-        file: FileId,
-        command: Box<Command>,
-    ) -> Result<(Position, Reply), Error> {
-        let settling = Settling {
-            file,
-            about: command.stored_bytes(),
-            command: self.written(&command)?,
-        };
-        drop(command);
-        let (call, begun) = self.begin(settling);
+        replica: &Handle<Machine>,
+        settling: Settling,
+    ) -> Result<(Position, Reply), ProposeError> {
+        let (call, begun) = self.begin(replica, settling);
         let proposed = match begun {
             Begun::Proposed(proposed) => proposed,
-            Begun::Held(ticket, until, released) => self.wait(ticket, until, released).await?,
+            Begun::Held(ticket, until, released) => {
+                self.wait(replica, ticket, until, released).await?
+            }
         };
-        let outcome = proposed.await.map_err(|error| self.failed(error));
+        let outcome = proposed.await;
         if let Some(mut call) = call {
             call.is_applied = matches!(&outcome, Ok((_, reply)) if is_settled(reply));
         }
         outcome
     }
 
-    fn begin(&self, settling: Settling) -> (Option<Call<'_>>, Begun) {
+    fn begin(&self, replica: &Handle<Machine>, settling: Settling) -> (Option<Call<'_>>, Begun) {
         let (now, file) = (host::clock::now(), settling.file);
-        let room = self.commits.room.try_hold(settling.command.len() as u64);
-        let desk = &mut *self.commits.desk();
+        let room = self.room.try_hold(settling.command.len() as u64);
+        let desk = &mut *self.desk();
         // It is read under the lock: a call that is answered is applied before it is no longer known here.
-        let run = self.with_state(|state| state.incarnation(file.incarnation));
-        let (Some((next, false)), true, Some(room)) = (run, self.leads(), room) else {
+        let run = replica.with_state(|machine| machine.state().incarnation(file.incarnation));
+        let (Some((next, false)), true, Some(room)) = (run, replica.is_leader(), room) else {
             // Nothing is worth waiting for, or nothing can be held.
-            return (None, Begun::Proposed(enqueue(&self.replica, settling)));
+            return (None, Begun::Proposed(enqueue(replica, settling)));
         };
         let ticket = desk.tickets;
         desk.tickets += 1;
         let call = Call {
-            commits: &self.commits,
+            commits: self,
             file,
             ticket,
             is_applied: false,
         };
         let begun = match desk.turns.comes(now, file, next, ticket) {
-            Turn::Now => Begun::Proposed(desk.propose(&self.replica, settling)),
+            Turn::Now => Begun::Proposed(desk.propose(replica, settling)),
             Turn::Held(until) => {
                 let (proposed, released) = oneshot::channel();
                 let waiter = Waiter {
@@ -198,24 +193,23 @@ impl Node {
     /// Waits until a call that is held is proposed, or its time is over.
     async fn wait(
         &self,
+        replica: &Handle<Machine>,
         ticket: Ticket,
         until: Instant,
         mut released: oneshot::Receiver<Proposed>,
-    ) -> Result<Proposed, Error> {
+    ) -> Result<Proposed, ProposeError> {
         let left = until - host::clock::now();
-        let forgotten = || Error::Unknown {
-            reason: "the call was forgotten".to_owned(),
-        };
+        let forgotten = || ProposeError::Unknown("the call was forgotten".to_owned());
         if let Ok(proposed) = host::clock::timeout(left, &mut released).await {
             return proposed.map_err(|_| forgotten());
         }
-        let desk = &mut *self.commits.desk();
+        let desk = &mut *self.desk();
         let Some(Waiter { settling, .. }) = desk.waiters.remove(&ticket) else {
             // It was proposed this moment.
             return released.try_recv().map_err(|_| forgotten());
         };
         desk.turns.is_over(settling.file, ticket);
-        Ok(desk.propose(&self.replica, settling))
+        Ok(desk.propose(replica, settling))
     }
 }
 

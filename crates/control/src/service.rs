@@ -9,6 +9,7 @@ use journal::entry::Position as Applied;
 use journal::node::{ProposeError, Refusal};
 use meta::State;
 use meta::command::Command;
+use meta::ids::FileId;
 use meta::level::Level;
 use meta::reply::Reply;
 use rpc::notice::Notices;
@@ -16,7 +17,7 @@ use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Control, Error, Position, Return, Served};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
-use crate::commits;
+use crate::commits::{self, Settling};
 use crate::machine::CLUSTER;
 use crate::node::Node;
 
@@ -32,8 +33,25 @@ impl Node {
         reply.map_err(|error| self.failed(error))
     }
 
+    /// The same of a command that settles a file, in the order of the files.
+    async fn settle(
+        &self,
+        file: FileId,
+        command: Box<Command>,
+    ) -> Result<(Position, Reply), Error> {
+        let settling = Settling {
+            file,
+            about: command.stored_bytes(),
+            command: self.written(&command)?,
+        };
+        // It may wait for a while, and is held in its other form.
+        drop(command);
+        let settled = self.commits.settle(&self.replica, settling).await;
+        settled.map_err(|error| self.failed(error))
+    }
+
     /// A command as the journal has it.
-    pub(crate) fn written(&self, command: &Command) -> Result<Bytes, Error> {
+    fn written(&self, command: &Command) -> Result<Bytes, Error> {
         let written = self.with_state(|state| command.encode(state.level()));
         let written = written.map_err(|too_new| Error::Refused {
             reason: too_new.to_string(),
@@ -109,7 +127,7 @@ impl Node {
                         self.refuse_namesake(registration).await?;
                     }
                     let (at, reply) = match commits::settles(&command) {
-                        Some(file) => self.propose_in_turn(file, command).await?,
+                        Some(file) => self.settle(file, command).await?,
                         None => self.propose(&command).await?,
                     };
                     let value = self.with_sound_state(|state| conclude(state, reply))?;

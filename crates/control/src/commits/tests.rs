@@ -11,6 +11,7 @@ use store::bucket::Bucket;
 use store::faulty::Faulty;
 
 use super::*;
+use crate::node::Node;
 use crate::start::tests::{bucket, settings};
 
 /// An agent that has registered.

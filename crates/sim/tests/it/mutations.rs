@@ -95,12 +95,12 @@ caught! {
     snapshot_mislabelled: SnapshotMislabelled Together at [7, 15];
     group_offsets_from_stale: GroupOffsetsFromStale Together at [141, 286];
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34];
-    commits_in_any_order: CommitsInAnyOrder Together at [93, 122];
+    commits_in_any_order: CommitsInAnyOrder Together at [247, 314];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
     followers_confirm: FollowersConfirm Apart at [8, 14];
-    the_tail_joins: TheTailJoins Apart at [0, 3, 4, 13];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [38, 45];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [1, 7];
-    silence_asks_all: SilenceAsksAll Apart at [25, 30, 35];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0];
+    the_tail_joins: TheTailJoins Apart at [15, 16];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [39, 74];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10];
+    silence_asks_all: SilenceAsksAll Apart at [30, 35];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0, 3, 4];
 }
