@@ -4,7 +4,7 @@
 //! Clients are told of other agents once the leader knows that this one drains. They look again only when they have a reason, so
 //! each is given one by an error that it takes for a moved leader or coordinator; whoever gets it repeats what was refused.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use host::clock::Instant;
@@ -16,6 +16,9 @@ use meta::view::Agent;
 const QUIET: Duration = Duration::from_secs(1);
 /// Members of groups have gone if none was served for so long: by default they send a heartbeat every three seconds.
 const MEMBERS_QUIET: Duration = Duration::from_millis(3_500);
+/// An agent that has found no leader for so long waits for nobody: the whole cluster ends, or clients have nowhere to go. Another
+/// control node takes the lead sooner.
+const LEADERLESS_MAX: Duration = Duration::from_secs(2);
 
 /// When clients came last.
 #[derive(Debug, Default)]
@@ -24,6 +27,7 @@ pub(crate) struct Traffic {
     refused_at: AtomicU64,
     member_at: AtomicU64,
     drains_since: AtomicU64,
+    is_leaderless: AtomicBool,
 }
 
 impl Traffic {
@@ -34,6 +38,15 @@ impl Traffic {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.drains_since.load(Relaxed) != 0
+    }
+
+    /// The agent ends because nobody leads.
+    pub(crate) fn finds_no_leader(&self) {
+        self.is_leaderless.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_leaderless(&self) -> bool {
+        self.is_leaderless.load(Relaxed)
     }
 
     /// A producer or consumer was refused, so that it looks for another agent.
@@ -82,6 +95,30 @@ pub(crate) fn step(now: Instant, agents: &[Agent], own: AgentId, traffic: &Traff
         (false, _) => Step::End,
         (true, false) => Step::Tell(this.incarnation),
         (true, true) => wait(now, traffic),
+    }
+}
+
+/// What an agent that drains knows of the leader: it asks whether there is one, again and again.
+#[derive(Debug)]
+pub(crate) struct Search {
+    /// When that was asked first of all times that were not answered since.
+    since: Instant,
+}
+
+impl Search {
+    /// The leader is asked for the first time.
+    pub(crate) fn begin(now: Instant) -> Self {
+        Search { since: now }
+    }
+
+    /// The leader is asked again after it has answered.
+    pub(crate) fn again(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    /// How much longer an answer is waited for.
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        LEADERLESS_MAX.saturating_sub(now.since(self.since))
     }
 }
 
@@ -166,5 +203,15 @@ mod tests {
         assert_eq!(next(10, &fenced, &traffic), Step::Wait);
         let again = [agent(1, "A", false), other];
         assert_eq!(next(20, &again, &traffic), Step::Tell(Incarnation(7)));
+    }
+
+    #[test]
+    fn a_leader_is_waited_for_since_it_answered_last() {
+        let mut search = Search::begin(at(0));
+        assert_eq!(search.patience(at(1_500)), Duration::from_millis(500));
+        search.again(at(1_900));
+        assert_eq!(search.patience(at(1_900)), Duration::from_secs(2));
+        assert_eq!(search.patience(at(3_900)), Duration::ZERO);
+        assert_eq!(search.patience(at(9_000)), Duration::ZERO);
     }
 }

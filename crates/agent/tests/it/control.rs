@@ -40,6 +40,8 @@ pub struct Fake {
     pub lose_commit_answers: AtomicBool,
     /// Who joins waits for others, for ever.
     pub park_joins: AtomicBool,
+    /// Nobody leads: nothing is appended, and every call is refused.
+    pub leaderless: AtomicBool,
     pub barriers: AtomicU64,
     pub views: AtomicU64,
     pub locates: AtomicU64,
@@ -63,6 +65,7 @@ impl Fake {
             appended: AtomicU64::new(0),
             lose_commit_answers: AtomicBool::new(false),
             park_joins: AtomicBool::new(false),
+            leaderless: AtomicBool::new(false),
             barriers: AtomicU64::new(0),
             views: AtomicU64::new(0),
             locates: AtomicU64::new(0),
@@ -245,6 +248,9 @@ fn notice(event: Event, version: u64) -> Option<Notice> {
 impl Control for Fake {
     async fn call(&self, call: Call) -> Result<Answer, Error> {
         let mut call = call;
+        if self.leaderless.load(Relaxed) {
+            return Err(Error::NotLeader { leader: None });
+        }
         if matches!(call, Call::Locate { .. }) {
             self.locates.fetch_add(1, Relaxed);
         }

@@ -1,6 +1,7 @@
 //! Agents that end: where their clients are sent, and what the leader is told.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agent::Settings;
@@ -139,4 +140,35 @@ async fn an_agent_without_another_does_not_wait_for_its_clients() {
     );
     sent_to(&mut client, &ids, &ids).await;
     assert_eq!(client.produce("t", 0, batch(&["a"])).await.error_code, 0);
+}
+
+/// What a whole cluster takes that is told to end at once must be little more than what one agent takes.
+#[tokio::test]
+async fn an_agent_that_finds_no_leader_ends_soon_whether_it_has_told_one_or_not() {
+    for has_told in [false, true] {
+        let mut agents = agents(2).await;
+        let ids: Vec<i32> = agents.iter().map(|stand| stand.agent.id().0).collect();
+        let mut here = agents[0].client().await;
+        sent_to(&mut here, &ids, &ids).await;
+        let control = Arc::clone(&agents[0].control);
+        let away = ErrorCode::NotLeaderOrFollower.code();
+        let begun = host::clock::now();
+        let leader_ends = async {
+            // Its clients stay whatever they are told.
+            while has_told && here.produce("t", 0, batch(&["a"])).await.error_code != away {}
+            control.leaderless.store(true, Relaxed);
+            loop {
+                drop(here.produce("t", 0, batch(&["a"])).await);
+                host::clock::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = leader_ends => {}
+            () = agents[0].agent.drain(NO_LIMIT) => {}
+        }
+        agents.remove(0).agent.stop().await;
+        let took = host::clock::now().since(begun);
+        assert!(took < Duration::from_secs(6), "{took:?}, told: {has_told}");
+    }
 }
