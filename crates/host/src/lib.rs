@@ -12,6 +12,7 @@ pub mod log_limit;
 pub mod memory;
 pub mod net;
 pub mod process;
+pub mod resolver;
 pub mod rng;
 #[cfg(feature = "simulated")]
 pub mod seeded;
