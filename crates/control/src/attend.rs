@@ -2,7 +2,6 @@
 //! are taken refused; control nodes that follow say so, and those that do not are forgotten. It decides nothing of who is there.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +15,13 @@ use rpc::{Error, Return};
 use crate::attendance::Attendance;
 use crate::node::Node;
 use crate::presence::IsHere;
+use crate::refusing::{all_refuse, places_of};
 
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the leader looks whether a process is there whose name another asks for.
 const NAMESAKE_EVERY: Duration = Duration::from_millis(50);
-/// The same while an agent is lost, whose address is tried each time; and how long such a try may take.
+/// The same while an agent is lost, whose addresses are tried each time; and how long such a try may take.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// An agent's call while it is open. Dropped before it is answered, it was lost.
@@ -215,37 +215,23 @@ async fn forget_followers(node: &Node, attendance: &Attendance, leads: bool) {
     }
 }
 
-/// Tries whether somebody listens where clients find the agents that are lost. One whose every listener is refused has ended; any
-/// other outcome says nothing, since a control node need not reach the addresses that clients do.
+/// Tries whether somebody listens where the agents that are lost are found.
 async fn try_lost_ones(node: &Node, attendance: &Attendance) {
     let lost = attendance.lock().lost_ones();
     let tries = lost.into_iter().map(|incarnation| async move {
-        let listeners = node.with_state(|state| {
+        let places = node.with_state(|state| {
             let mut agents = state.agents();
             let agent = agents.find(|agent| agent.incarnation == incarnation)?;
-            Some(agent.listeners.clone())
+            Some(places_of(agent))
         })?;
-        let tries = listeners.values().map(|at| refuses(&at.host, at.port));
-        let tries = futures::future::join_all(tries);
-        let refuse = host::clock::timeout(TRY_EVERY, tries).await;
-        let all_refuse = |refuse: Vec<bool>| refuse.iter().all(|refuses| *refuses);
-        refuse.is_ok_and(all_refuse).then_some(incarnation)
+        let tried = all_refuse(&places, &node.registration.address, &attendance.resolver);
+        // Who is silent says nothing.
+        let refuse = host::clock::timeout(TRY_EVERY, tried).await;
+        Some((incarnation, refuse.unwrap_or(false)))
     });
-    for incarnation in futures::future::join_all(tries).await.into_iter().flatten() {
-        attendance.lock().refused(incarnation);
+    let tried = futures::future::join_all(tries).await;
+    let now = host::clock::now();
+    for (incarnation, all_refuse) in tried.into_iter().flatten() {
+        attendance.lock().tried(now, incarnation, all_refuse);
     }
-}
-
-/// Whether all addresses of a host refuse connections.
-async fn refuses(host: &str, port: u16) -> bool {
-    let Ok(addresses) = host::net::resolve(host, port).await else {
-        return false;
-    };
-    for address in addresses {
-        let dialled = host::net::dial(&address.to_string()).await;
-        if !dialled.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-            return false;
-        }
-    }
-    true
 }

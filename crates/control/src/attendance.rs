@@ -1,10 +1,11 @@
 //! The agents and control nodes that are there, as the tasks of a node share them. It must not know what is done about those that are gone.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::clock::Instant;
+use host::resolver::Resolver;
 use meta::ids::Incarnation;
 use tokio::sync::Notify;
 
@@ -29,6 +30,8 @@ pub(crate) struct Attendance {
     aside: Mutex<Aside>,
     /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
     asked_micros: AtomicU64,
+    /// Where those are that are lost.
+    pub(crate) resolver: Arc<Resolver>,
 }
 
 impl Attendance {
@@ -39,6 +42,7 @@ impl Attendance {
             one_is_lost: Notify::new(),
             aside: Mutex::default(),
             asked_micros: AtomicU64::new(0),
+            resolver: Arc::default(),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod membership;
 pub mod node;
 mod notices;
 pub mod presence;
+mod refusing;
 mod service;
 pub mod start;
 mod succession;

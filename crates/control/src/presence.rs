@@ -2,8 +2,8 @@
 //! control nodes, which it forgets. Sans-IO; it must not know how they are heard. Both are always safe: whoever is alive registers
 //! anew. It only must not be hasty.
 //!
-//! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again, unless nobody listens at
-//! its address any more; one that is silent, a while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
+//! An agent keeps a call open at the leader. One whose connection breaks is given a moment to call again, unless all its addresses
+//! refuse connections, found so twice: one refusal may be that of a machine or a service in between. One that is silent is given a while. Silence counts only while this node leads and is awake: what it did not hear then says nothing about others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +15,10 @@ pub(crate) const SLEPT: Duration = Duration::from_secs(1);
 
 /// An agent that is there calls within so long: each call is answered after a second, and called again.
 const CALLS_WITHIN: Duration = Duration::from_secs(4);
+
+/// Addresses that refuse connections do so for good if they still do after so long: who starts again at once, or a service that
+/// has lost sight of its process for a moment, is back by then.
+const REFUSES_FOR: Duration = Duration::from_millis(50);
 
 /// Whether a process is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +46,9 @@ struct Heard {
     /// When it called last.
     called_at: Option<Instant>,
     is_lost: bool,
-    /// Since it is lost, nobody listens at its address.
+    /// Since when its addresses refuse connections, tried while it is lost.
+    refused_since: Option<Instant>,
+    /// They have refused more than once: nobody is there.
     is_refused: bool,
 }
 
@@ -54,6 +60,7 @@ impl Heard {
             at,
             called_at: None,
             is_lost: false,
+            refused_since: None,
             is_refused: false,
         }
     }
@@ -87,6 +94,7 @@ impl<Id: Copy + Ord> Presence<Id> {
         heard.at = now;
         heard.called_at = Some(now);
         heard.is_lost = false;
+        heard.refused_since = None;
         heard.is_refused = false;
     }
 
@@ -133,16 +141,23 @@ impl<Id: Copy + Ord> Presence<Id> {
         }
     }
 
-    /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their address.
+    /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their addresses.
     pub fn lost_ones(&self) -> Vec<Id> {
         let lost = self.heard.iter().filter(|(_, heard)| heard.is_lost);
         lost.map(|(run, _)| *run).collect()
     }
 
-    /// Nobody listens at the address of an agent that is lost: its process has ended, and it is not waited for.
-    pub fn refused(&mut self, run: Id) {
-        if let Some(heard) = self.heard.get_mut(&run) {
-            heard.is_refused = heard.is_lost;
+    /// The addresses of an agent that is lost were tried: all refuse connections, or not. If they go on to, its process has ended, and
+    /// it is not waited for.
+    pub fn tried(&mut self, now: Instant, run: Id, all_refuse: bool) {
+        let heard = self.heard.get_mut(&run);
+        let Some(heard) = heard.filter(|heard| heard.is_lost) else {
+            return;
+        };
+        let since = heard.refused_since.get_or_insert(now);
+        heard.is_refused = all_refuse && now.since(*since) >= REFUSES_FOR;
+        if !all_refuse {
+            heard.refused_since = None;
         }
     }
 
@@ -234,6 +249,15 @@ mod tests {
 
         fn look(&mut self, leads: bool) -> Vec<Incarnation> {
             self.presence.gone(self.now, leads, false, [ONE, TWO])
+        }
+
+        /// The addresses of a run refuse connections for so long, tried as often as the leader does.
+        fn refused(&mut self, run: Incarnation, millis: u64) {
+            for passed in (0..=millis).step_by(20) {
+                let now = self.now + Duration::from_millis(passed);
+                self.presence.tried(now, run, true);
+            }
+            self.now = self.now + Duration::from_millis(millis);
         }
 
         /// Looks ten times a second for so long; who was to be fenced, each with when that was first said.
@@ -334,12 +358,14 @@ mod tests {
     fn who_is_lost_and_listens_no_more_is_gone_at_once() {
         let mut bench = Bench::new();
         bench.presence.calls(bench.now, ONE);
-        bench.presence.refused(ONE);
+        bench.refused(ONE, 100);
         assert_eq!(bench.look(true), [], "its call is open");
         bench.presence.lost(bench.now, ONE);
         assert_eq!(bench.presence.lost_ones(), [ONE]);
         assert_eq!(bench.look(true), []);
-        bench.presence.refused(ONE);
+        bench.refused(ONE, 40);
+        assert_eq!(bench.look(true), [], "it may be back in a moment");
+        bench.refused(ONE, 20);
         assert_eq!(bench.look(true), [ONE]);
         // It comes back.
         bench.presence.calls(bench.now, ONE);
@@ -347,6 +373,18 @@ mod tests {
         assert_eq!(bench.look(true), []);
         bench.presence.lost(bench.now, ONE);
         assert_eq!(bench.look(true), []);
+    }
+
+    #[test]
+    fn one_refusal_is_not_the_end_of_who_is_reached_again() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        bench.presence.lost(bench.now, ONE);
+        bench.refused(ONE, 40);
+        bench.presence.tried(bench.now, ONE, false);
+        bench.refused(ONE, 40);
+        assert_eq!(bench.look(true), []);
+        assert_eq!(bench.listen(300), [(ONE, 300)].into(), "then it is silent");
     }
 
     #[test]
