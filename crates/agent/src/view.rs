@@ -15,7 +15,7 @@ use wire::batch::TimestampType;
 use wire::compression::Compression;
 
 use crate::data::fetch::hub::Hub;
-use crate::route::{Placed, Routes};
+use crate::route::{Placed, Places, Routes};
 use chunks::Chunks;
 
 mod chunks;
@@ -64,7 +64,7 @@ pub(crate) struct Topic {
     pub rules: Rules,
     /// How many replicas clients are to be shown of each partition.
     pub replicas: usize,
-    /// The replicas of each partition, computed when first asked for; valid for as long as the agents
+    /// The replicas of its partitions, as far as they were asked for; valid for as long as the agents
     /// stay the same.
     placed: OnceLock<Placed>,
 }
@@ -204,10 +204,11 @@ impl View {
     }
 
     /// Where the partitions of a topic of this view are.
-    pub(crate) fn placed<'a>(&self, topic: &'a Topic) -> &'a Placed {
+    pub(crate) fn places<'a>(&'a self, topic: &'a Topic) -> Places<'a> {
         let partitions = &topic.topic.partitions;
-        let place = || self.routes.place(partitions, topic.replicas);
-        topic.placed.get_or_init(place)
+        let nothing = || Placed::new(partitions.len(), topic.replicas);
+        let placed = topic.placed.get_or_init(nothing);
+        self.routes.places(partitions, placed)
     }
 }
 

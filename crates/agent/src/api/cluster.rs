@@ -101,6 +101,8 @@ struct Reader<'a> {
     view: &'a View,
     listener: &'a str,
     zone: Option<Zone>,
+    /// Partitions since others had their turn.
+    described: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -109,28 +111,29 @@ impl<'a> Reader<'a> {
             view,
             listener: &origin.listener.name,
             zone: origin.zone(&view.routes),
+            described: 0,
         }
     }
 
-    async fn describe_all(&self) -> Vec<MetadataResponseTopic> {
+    async fn describe_all(&mut self) -> Vec<MetadataResponseTopic> {
         let mut described = Vec::new();
-        let mut partitions = 0;
         for topic in self.view.topics() {
-            described.push(self.describe(topic));
-            partitions += topic.topic.partitions.len();
-            if partitions >= YIELD_AFTER {
-                partitions = 0;
-                tokio::task::yield_now().await;
-            }
+            described.push(self.describe(topic).await);
         }
         described
     }
 
-    fn describe(&self, topic: &Topic) -> MetadataResponseTopic {
-        let routes = &self.view.routes;
-        let mut replicas = routes.replicas(self.view.placed(topic), self.listener, self.zone);
-        let partitions = (0_i32..).zip(&topic.topic.partitions);
-        let partitions = partitions.map(|(partition_index, _)| {
+    /// Lets others have their turn after so many partitions, of one topic or of many.
+    async fn describe(&mut self, topic: &Topic) -> MetadataResponseTopic {
+        let count = topic.topic.partitions.len();
+        let mut replicas = self.view.places(topic).replicas(self.listener, self.zone);
+        let mut partitions = Vec::with_capacity(count);
+        for partition_index in (0_i32..).take(count) {
+            if self.described >= YIELD_AFTER {
+                self.described = 0;
+                tokio::task::yield_now().await;
+            }
+            self.described += 1;
             let replicas = replicas.next();
             let error = match replicas {
                 Some(_) => ErrorCode::None,
@@ -138,7 +141,7 @@ impl<'a> Reader<'a> {
             };
             let ids = replicas.iter().flat_map(|replicas| replicas.iter());
             let ids: Vec<i32> = ids.map(|agent| agent.0).collect();
-            MetadataResponsePartition {
+            partitions.push(MetadataResponsePartition {
                 error_code: error.code(),
                 partition_index,
                 leader_id: replicas.map_or(-1, |replicas| replicas.leader().0),
@@ -146,12 +149,12 @@ impl<'a> Reader<'a> {
                 isr_nodes: ids.clone(),
                 replica_nodes: ids,
                 offline_replicas: Vec::new(),
-            }
-        });
+            });
+        }
         MetadataResponseTopic {
             name: Some(Str::from(&topic.topic.name)),
             topic_id: uuid(topic.topic.id),
-            partitions: partitions.collect(),
+            partitions,
             ..MetadataResponseTopic::default()
         }
     }
@@ -236,21 +239,24 @@ async fn named(
             failures.insert(at, code);
         }
     }
-    let reader = Reader::new(origin, &view);
-    let topics = wanted.iter().enumerate().map(|(at, topic)| {
+    let mut reader = Reader::new(origin, &view);
+    let mut topics = Vec::with_capacity(wanted.len());
+    for (at, topic) in wanted.iter().enumerate() {
         let code = match (find(&view, topic), failures.get(&at)) {
-            (Ok(found), _) => return reader.describe(found),
+            (Ok(found), _) => {
+                topics.push(reader.describe(found).await);
+                continue;
+            }
             (Err(_), Some(code)) => *code,
             (Err(code), None) => code,
         };
-        MetadataResponseTopic {
+        topics.push(MetadataResponseTopic {
             error_code: code.code(),
             name: topic.name.clone(),
             topic_id: topic.topic_id,
             ..MetadataResponseTopic::default()
-        }
-    });
-    let topics = topics.collect();
+        });
+    }
     (view, topics)
 }
 

@@ -88,9 +88,7 @@ impl<'a> Guide<'a> {
         zone: Zone,
     ) -> Option<AgentId> {
         let (index, listener) = (usize::try_from(index).ok()?, &self.origin.listener.name);
-        let agent = view
-            .routes
-            .agent_in(view.placed(topic), index, listener, zone);
+        let agent = view.places(topic).agent_in(index, listener, zone);
         agent.filter(|agent| *agent != self.here)
     }
 }

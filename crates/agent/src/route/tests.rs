@@ -30,9 +30,10 @@ fn partitions() -> Vec<PartitionId> {
 /// What clients of a zone are shown: the replicas of each partition, the leader first.
 fn shown(all: &[(i32, &str)], wanted: usize, zone: &str) -> Vec<Vec<i32>> {
     let routes = Routes::new(&agents(all));
-    let placed = routes.place(&partitions(), wanted);
+    let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, wanted));
+    let places = routes.places(&partitions, &placed);
     let zone = routes.zone(PLAINTEXT, zone);
-    let replicas = routes.replicas(&placed, PLAINTEXT, zone);
+    let replicas = places.replicas(PLAINTEXT, zone);
     let ids = replicas.map(|replicas| {
         let all: Vec<i32> = replicas.iter().map(|agent| agent.0).collect();
         assert_eq!(all[0], replicas.leader().0);
@@ -63,6 +64,28 @@ fn partitions_spread_evenly() {
 }
 
 #[test]
+fn what_nobody_asks_for_is_not_worked_out() {
+    let routes = Routes::new(&agents(SIX));
+    let partitions: Vec<PartitionId> = (0..100_000).map(PartitionId).collect();
+    let placed = Placed::new(partitions.len(), 3);
+    let places = routes.places(&partitions, &placed);
+    let worked_out = || {
+        let pieces = placed.pieces.iter().filter(|piece| piece.get().is_some());
+        pieces.count()
+    };
+    let zone = routes.zone(PLAINTEXT, "b").unwrap();
+    let one = places.agent_in(77_777, PLAINTEXT, zone).unwrap();
+    assert_eq!(worked_out(), 1);
+    assert_eq!(places.agent_in(100_000, PLAINTEXT, zone), None);
+    let mut all = places.replicas(PLAINTEXT, Some(zone));
+    assert_eq!(all.next().map(|first| first.iter().count()), Some(3));
+    assert_eq!(worked_out(), 2);
+    assert_eq!(all.nth(77_776).map(|found| found.leader()), Some(one));
+    assert_eq!(all.count(), 100_000 - 77_778);
+    assert_eq!(worked_out(), 100_000_usize.div_ceil(PIECE));
+}
+
+#[test]
 fn only_the_partitions_of_a_lost_agent_move() {
     let (before, after) = (leaders(FOUR, ""), leaders(&FOUR[..3], ""));
     for (before, after) in before.iter().zip(&after) {
@@ -79,8 +102,9 @@ fn sent_to(agents: &[Agent]) -> (Vec<i32>, Vec<i32>) {
         shown.eq(agents.iter().map(|agent| agent.id)),
         "all are shown"
     );
-    let placed = routes.place(&partitions(), 1);
-    let replicas = routes.replicas(&placed, PLAINTEXT, None);
+    let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 1));
+    let places = routes.places(&partitions, &placed);
+    let replicas = places.replicas(PLAINTEXT, None);
     let mut led: Vec<i32> = replicas.map(|replicas| replicas.leader().0).collect();
     led.sort_unstable();
     led.dedup();
@@ -189,11 +213,12 @@ fn there_may_be_more_zones_than_replicas_are_shown() {
             .all(|shown| shown.len() == REPLICAS_MAX)
     );
     let routes = Routes::new(&agents(&all));
-    let placed = routes.place(&partitions(), 1);
+    let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 1));
+    let places = routes.places(&partitions, &placed);
     let zone = routes.zone(PLAINTEXT, "z7").unwrap();
-    let leaders = routes.replicas(&placed, PLAINTEXT, Some(zone));
+    let leaders = places.replicas(PLAINTEXT, Some(zone));
     for (at, replicas) in leaders.enumerate() {
-        let own = routes.agent_in(&placed, at, PLAINTEXT, zone);
+        let own = places.agent_in(at, PLAINTEXT, zone);
         assert!(own.is_none_or(|own| own == AgentId(8) && replicas.leader() == own));
     }
 }
@@ -222,19 +247,20 @@ fn clients_are_told_of_agents_that_have_the_listener_by_which_they_came() {
         ("outside", 9_095)
     );
     assert_eq!(routes.zone("EXTERNAL", "c"), None, "no agent of c has it");
-    let placed = routes.place(&partitions(), 3);
-    for replicas in routes.replicas(&placed, "EXTERNAL", None) {
+    let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 3));
+    let places = routes.places(&partitions, &placed);
+    for replicas in places.replicas("EXTERNAL", None) {
         assert!(replicas.iter().all(|agent| (2..=4).contains(&agent.0)));
     }
     let zone = routes.zone("EXTERNAL", "a");
-    for replicas in routes.replicas(&placed, "EXTERNAL", zone) {
+    for replicas in places.replicas("EXTERNAL", zone) {
         assert_eq!(
             replicas.leader(),
             AgentId(2),
             "the only one of a that has it"
         );
     }
-    assert_eq!(routes.replicas(&placed, "NOBODYS", None).count(), 0);
+    assert_eq!(places.replicas("NOBODYS", None).count(), 0);
 }
 
 #[test]

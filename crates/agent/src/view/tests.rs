@@ -114,8 +114,8 @@ fn a_topic_that_was_made_again_has_its_new_id_alone() {
 fn what_follows_from_agents_and_configs_is_worked_out_anew_when_they_change() {
     let first = nothing().follow(ONE, whole(1, vec![topic(1, 100)]));
     let leaders = |view: &View| -> Vec<AgentId> {
-        let placed = view.placed(view.topic("t1").unwrap());
-        let replicas = view.routes.replicas(placed, PLAINTEXT, None);
+        let places = view.places(view.topic("t1").unwrap());
+        let replicas = places.replicas(PLAINTEXT, None);
         replicas.map(|replicas| replicas.leader()).collect()
     };
     let before = leaders(&first);
