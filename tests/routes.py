@@ -76,7 +76,7 @@ def processes_of_their_own_are_dealt_out_over_zones(directory):
     create(server, "t")
     listed = json.loads(kcat(server.bootstrap, "-L", "-J", "-X", "client.id=zone=b"))
     addresses = {broker["id"]: broker["name"] for broker in listed["brokers"]}
-    of_b = next(node["address"] for node in nodes if node["name"] == "agent-2")
+    of_b = next(node["kafka"] for node in nodes if node["name"] == "agent-2")
     leaders = {addresses[partition["leader"]] for topic in listed["topics"] for partition in topic["partitions"]}
     expect_equal(leaders, {of_b}, "agents to which a client of zone b is sent")
     expect(server.stop(), "an orderly stop")

@@ -57,14 +57,24 @@ pub struct NodeEndpoints {
     pub zone: String,
     /// `None` while it does not run.
     pub pid: Option<u32>,
-    /// Of an agent: address for Kafka clients, host:port. Of a control node: where agents and other control nodes reach it.
-    pub address: String,
+    /// Of an agent: address for Kafka clients, host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<String>,
+    /// Of a control node: where agents and other control nodes reach it, host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
     /// Base of the HTTP pages.
     pub http: String,
     pub cluster_id: String,
 }
 
 impl NodeEndpoints {
+    /// Where those reach it that it is for.
+    pub fn address(&self) -> &str {
+        let told = self.kafka.as_deref().or(self.control.as_deref());
+        told.unwrap_or_default()
+    }
+
     /// Writes them to a file that others read.
     pub fn publish(&self, file: &Path) -> Result<()> {
         replace(file, &serde_json::to_vec_pretty(self)?)

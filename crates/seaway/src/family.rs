@@ -281,7 +281,7 @@ impl Family {
         let endpoints = Endpoints {
             kafka: agents
                 .next()
-                .map_or_else(String::new, |agent| agent.address.clone()),
+                .map_or_else(String::new, |agent| agent.address().to_owned()),
             http: plan.http.clone(),
             cluster_id,
             pid: std::process::id(),
@@ -382,12 +382,8 @@ impl Member {
 fn announce(endpoints: &Endpoints) -> Result<()> {
     say!("Seaway is ready.");
     for node in &endpoints.nodes {
-        let NodeEndpoints {
-            name,
-            address,
-            http,
-            ..
-        } = node;
+        let address = node.address();
+        let NodeEndpoints { name, http, .. } = node;
         say!("  {name:12}  {address:24}  {http}");
     }
     say!("Stop it with Ctrl-C.");

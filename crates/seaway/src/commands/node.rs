@@ -81,14 +81,14 @@ fn list(place: &Where) -> Result<()> {
         return Ok(());
     }
     for node in nodes {
+        let address = node.address();
         let NodeEndpoints {
             name,
             zone,
             pid,
-            address,
             http,
             ..
-        } = node;
+        } = &node;
         let pid = pid.map_or_else(|| "ended".to_owned(), |pid| pid.to_string());
         say!("{name:12}  {zone:10}  {pid:8}  {address:24}  {http}");
     }

@@ -93,6 +93,7 @@ pub struct Starting {
     pub health: Arc<Health>,
     pub links: Links,
     stop: Signals,
+    role: Role,
     endpoints: NodeEndpoints,
     file: Option<PathBuf>,
     _http: Task<()>,
@@ -112,7 +113,8 @@ impl Starting {
             role: role.word().to_owned(),
             zone: configured.settings.text(settings::ZONE).to_owned(),
             pid: Some(std::process::id()),
-            address: String::new(),
+            kafka: None,
+            control: None,
             http: format!("http://{}", http.local_addr()?),
             cluster_id: String::new(),
         };
@@ -130,6 +132,7 @@ impl Starting {
         };
         Ok(Starting {
             links,
+            role,
             _certificates: certificates,
             stop,
             endpoints,
@@ -155,13 +158,15 @@ impl Starting {
         };
         let place = place(&started);
         let endpoints = &mut self.endpoints;
-        endpoints.address.clone_from(&place.address);
+        let its = match self.role {
+            Role::Agent => &mut endpoints.kafka,
+            Role::Control => &mut endpoints.control,
+        };
+        *its = Some(place.address.clone());
         endpoints.cluster_id.clone_from(&place.cluster_id);
+        let address = &place.address;
         let NodeEndpoints {
-            address,
-            http,
-            cluster_id,
-            ..
+            http, cluster_id, ..
         } = &*endpoints;
         tracing::info!(%address, %http, %cluster_id, "ready");
         if let Some(file) = &self.file {

@@ -45,6 +45,9 @@ pub fn read(
         }
         let known = names.all().find(|known| variable(known) == name);
         let value = value.into_string();
+        if value.as_ref().is_ok_and(|value| is_of_a_link(&name, value)) {
+            continue;
+        }
         let Some(known) = known else {
             if OTHERS.contains(&&*name) || value.is_ok_and(|value| is_of_a_service(&name, &value)) {
                 continue;
@@ -85,6 +88,14 @@ fn is_of_a_service(variable: &str, value: &str) -> bool {
         || variable.contains("_SERVICE_PORT")
         || says_port
         || variable.ends_with("_PORT") && is_url
+}
+
+/// Whether it is a variable that Docker gives a container that is linked to one whose alias begins as ours do, beside those of
+/// its ports: `SEAWAY_NAME=/container/seaway`, and those of the other container's own environment. The first would be taken for
+/// the name of this process, which has no slashes.
+fn is_of_a_link(variable: &str, value: &str) -> bool {
+    let names_link = || value.starts_with('/') && value.matches('/').count() == 2;
+    variable.contains("_ENV_") || variable.ends_with("_NAME") && names_link()
 }
 
 fn unknown(names: &Names, name: &str) -> String {
@@ -172,6 +183,10 @@ mod tests {
             ("SEAWAY_PORT", "tcp://10.0.0.1:9092"),
             ("SEAWAY_AGENT_PORT_9092_TCP", "tcp://10.0.0.1:9092"),
             ("SEAWAY_AGENT_PORT_9092_TCP_ADDR", "10.0.0.1"),
+            ("SEAWAY_NAME", "/mine/seaway"),
+            ("SEAWAY_AGENT_NAME", "/mine/seaway-agent"),
+            ("SEAWAY_ENV_PATH", "/bin"),
+            ("SEAWAY_AGENT_ENV_SEAWAY_ZONE", "a"),
         ])
         .expect("nobody meant us");
         assert!(assigned.is_empty(), "{assigned:?}");
