@@ -14,7 +14,6 @@ mod context;
 pub mod data;
 mod drain;
 mod edge;
-mod log_limit;
 pub mod metrics;
 mod route;
 mod server;

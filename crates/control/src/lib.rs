@@ -14,6 +14,7 @@ mod machine;
 pub mod membership;
 pub mod node;
 mod notices;
+pub mod permission;
 pub mod presence;
 mod refusing;
 mod service;

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use host::log_limit::LogLimits;
 use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
 use meta::command::ControlNode;
-use rpc::Position;
+use rpc::{Position, Speaker};
 
 use crate::attendance::Attendance;
 use crate::commits::Commits;
@@ -29,6 +30,8 @@ pub struct Node {
     /// What it registers as.
     pub(crate) registration: ControlNode,
     pub(crate) level_max: u32,
+    /// Bounds the log lines about callers who ask what is not theirs to ask.
+    pub(crate) refusals: LogLimits<(Speaker, String)>,
 }
 
 impl Node {

@@ -14,12 +14,13 @@ use meta::level::Level;
 use meta::reply::Reply;
 use rpc::notice::Notices;
 use rpc::peer::PeerRequest;
-use rpc::{Answer, Call, Control, Error, Position, Return, Served};
+use rpc::{Answer, Call, Control, Error, Position, Return, Served, Speaker};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
 use crate::commits::{self, Settling};
 use crate::machine::CLUSTER;
 use crate::node::Node;
+use crate::permission::{self, Verdict};
 
 /// How long a read waits for the position that it asks for: a node that is further behind is of no
 /// use to a client, which asks again, perhaps elsewhere.
@@ -178,6 +179,28 @@ impl Node {
         }
     }
 
+    /// Refuses what is not the speaker's to ask.
+    async fn permit(&self, speaker: &Speaker, call: &Call) -> Result<(), Error> {
+        let judge = || self.with_sound_state(|state| Ok(permission::judge(state, speaker, call)));
+        let mut verdict = judge()?;
+        if verdict == Verdict::NotKnownYet {
+            // It was appended before the call came, or is nobody's to ask.
+            let current = self.replica.barrier().await;
+            current.map_err(|error| self.failed(error))?;
+            verdict = judge()?;
+        }
+        let reason = match verdict {
+            Verdict::Allowed => return Ok(()),
+            Verdict::NotKnownYet => "no agent has registered as that yet".to_owned(),
+            Verdict::Refused(why) => why,
+        };
+        let subject = (speaker.clone(), reason.clone());
+        if let Some(left_out) = self.refusals.pass(subject, host::clock::now()) {
+            tracing::warn!(%speaker, reason, left_out, "a call is refused");
+        }
+        Err(Error::Refused { reason })
+    }
+
     /// What others are told who ask this node for what only the leader does, as long as somebody leads; an error of theirs is no
     /// reason to take the lead from anybody.
     fn names_leader(&self, call: &Call) -> Option<Error> {
@@ -207,16 +230,22 @@ impl Served for Node {
         self.with_state(|state| state.level())
     }
 
-    async fn serve(&self, call: Call, is_leader_away: bool) -> Result<Answer, Error> {
+    async fn serve(
+        &self,
+        call: Call,
+        speaker: &Speaker,
+        is_leader_away: bool,
+    ) -> Result<Answer, Error> {
         if is_leader_away
             && answer::is_of_agent(&call)
             && let Some(attendance) = &self.attendance
         {
             attendance.is_asked(host::clock::now());
         }
-        match self.names_leader(&call).filter(|_| !is_leader_away) {
-            Some(error) => Err(error),
-            None => self.answer(call, is_leader_away).await,
+        if let Some(error) = self.names_leader(&call).filter(|_| !is_leader_away) {
+            return Err(error);
         }
+        self.permit(speaker, &call).await?;
+        self.answer(call, is_leader_away).await
     }
 }

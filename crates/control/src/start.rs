@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use host::backoff::Backoff;
 use host::budget::Budget;
-use host::log_limit::LogLimit;
+use host::log_limit::{LogLimit, LogLimits};
 use host::task::Task;
 use journal::engine::Engine;
 use journal::node::Role;
@@ -125,6 +125,7 @@ impl Node {
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),
             level_max: settings.level_max,
+            refusals: LogLimits::every(LOG_EVERY),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings

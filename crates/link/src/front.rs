@@ -7,21 +7,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use host::log_limit::LogLimit;
+use host::log_limit::{LogLimit, LogLimits};
 use host::net::TcpListener;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rpc::Speaker;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 
+use crate::beginnings::Beginnings;
 use crate::caller::name;
 use crate::handshake;
 use crate::keys::{Keys, Security};
 use crate::message::{CLUSTER, NAME};
-use crate::process::Process;
+use crate::process::{Process, Role};
 use crate::runtime::{Clock, Tasks};
 use crate::verify;
 
@@ -33,7 +34,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a caller may take to show its certificate.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// Callers that may be about to do so at one time; one more is sent away, and comes again.
+/// Callers that may be about to do so at one time, from one place half as many; one more is sent away, and comes again.
 const HANDSHAKES_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -45,13 +46,31 @@ pub(crate) type Body =
 pub(crate) struct Front {
     cluster_id: String,
     security: Security,
+    /// Of connections that cannot be accepted.
     log: LogLimit,
-    /// Connections that may begin at this time.
-    handshakes: Arc<Semaphore>,
+    /// Of refusals, by whom they are of and what they say.
+    refusals: LogLimits<(String, String)>,
+    handshakes: Arc<Beginnings>,
 }
 
 /// Who a caller is by its certificate; `None` if it names nobody.
 pub(crate) struct Shown(pub(crate) Option<Process>);
+
+/// As whom a caller speaks that was admitted.
+pub(crate) fn speaker(caller: &Option<Shown>) -> Speaker {
+    match caller {
+        Some(Shown(Some(process))) => {
+            let name = process.name.clone();
+            match process.role {
+                Role::Agent => Speaker::Agent(name),
+                Role::Control => Speaker::ControlNode(name),
+            }
+        }
+        // It is not admitted, and would be nobody.
+        Some(Shown(None)) => Speaker::Agent(String::new()),
+        None => Speaker::Believed,
+    }
+}
 
 /// Whoever answers requests.
 pub(crate) trait Responds: Send + Sync + 'static {
@@ -99,7 +118,7 @@ async fn serve_securely<S: Responds>(
     keys: &Keys,
     from: SocketAddr,
 ) {
-    let Ok(beginning) = Arc::clone(&server.front().handshakes).try_acquire_owned() else {
+    let Some(beginning) = server.front().handshakes.admit(from.ip()) else {
         server.front().refuse(
             from,
             "too many callers connect at one time; they come again",
@@ -161,13 +180,15 @@ impl Front {
             cluster_id,
             security,
             log: LogLimit::every(LOG_EVERY),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            refusals: LogLimits::every(LOG_EVERY),
+            handshakes: Beginnings::new(HANDSHAKES_MAX),
         }
     }
 
     /// Tells that a caller is sent away.
     fn refuse(&self, from: SocketAddr, why: &str) {
-        if let Some(left_out) = self.log.pass(host::clock::now()) {
+        let subject = (from.ip().to_string(), why.to_owned());
+        if let Some(left_out) = self.refusals.pass(subject, host::clock::now()) {
             tracing::warn!(%from, why, left_out, "a caller has no secure connection to this node");
         }
     }
@@ -210,9 +231,16 @@ impl Front {
         Ok(said)
     }
 
-    /// The answer to a caller that is refused.
-    pub(crate) fn refused(&self, (status, why): (StatusCode, String)) -> Response<Body> {
-        if let Some(left_out) = self.log.pass(host::clock::now()) {
+    /// The answer to a caller that is refused, by the name that it gives.
+    pub(crate) fn refused(
+        &self,
+        request: &Request<Incoming>,
+        (status, why): (StatusCode, String),
+    ) -> Response<Body> {
+        let said = request.headers().get(NAME);
+        let said = said.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        let subject = (said.unwrap_or_default(), status.to_string());
+        if let Some(left_out) = self.refusals.pass(subject, host::clock::now()) {
             tracing::warn!(%why, left_out, "a caller is refused");
         }
         told(status, why)

@@ -4,6 +4,7 @@
 
 mod ask;
 pub mod attempt;
+mod beginnings;
 mod caller;
 mod cluster;
 mod connection;

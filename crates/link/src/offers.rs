@@ -48,11 +48,12 @@ impl Responds for Server {
     }
 
     async fn respond(&self, request: Request<Incoming>, caller: &Option<Shown>) -> Response<Body> {
-        if let Err(refusal) = self.admit(&request, caller) {
-            return self.front.refused(refusal);
-        }
+        let name = match self.admit(&request, caller) {
+            Ok(name) => name.to_owned(),
+            Err(refusal) => return self.front.refused(&request, refusal),
+        };
         match (request.method(), request.uri().path()) {
-            (&Method::POST, PART) => self.part(request).await,
+            (&Method::POST, PART) => self.part(&name, request).await,
             (_, path) => told(
                 StatusCode::NOT_FOUND,
                 format!("an agent serves nothing at {path}"),
@@ -63,22 +64,22 @@ impl Responds for Server {
 
 impl Server {
     /// Refuses whoever is no agent of the cluster: nobody else needs records by this way.
-    fn admit(
+    fn admit<'a>(
         &self,
-        request: &Request<Incoming>,
+        request: &'a Request<Incoming>,
         caller: &Option<Shown>,
-    ) -> Result<(), (StatusCode, String)> {
+    ) -> Result<&'a str, (StatusCode, String)> {
         let name = self.front.admit(request, caller, "agent")?;
         match caller {
             Some(Shown(Some(process))) if process.role != Role::Agent => Err((
                 StatusCode::FORBIDDEN,
                 format!("{name} is no agent, and only agents are given parts of files"),
             )),
-            _ => Ok(()),
+            _ => Ok(name),
         }
     }
 
-    async fn part(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn part(&self, caller: &str, request: Request<Incoming>) -> Response<Body> {
         let read = Limited::new(request.into_body(), WANTED_BYTES_MAX).collect();
         let wanted = match read
             .await
@@ -88,7 +89,7 @@ impl Server {
             Ok(Err(malformed)) => return told(StatusCode::BAD_REQUEST, malformed.to_string()),
             Err(error) => return told(StatusCode::BAD_REQUEST, error.to_string()),
         };
-        match self.offers.part(wanted).await {
+        match self.offers.part(caller, wanted).await {
             Ok(part) => given(part),
             Err(NotGiven::Busy | NotGiven::Missing) => {
                 let mut response = Response::new(Either::Left(Full::new(Bytes::new())));

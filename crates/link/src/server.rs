@@ -13,9 +13,9 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use rpc::notice::{Notices, Told};
-use rpc::{Error, Position, Served, encoding};
+use rpc::{Error, Position, Served, Speaker, encoding};
 
-use crate::front::{Body, Front, Responds, Shown, accept, told};
+use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
 use crate::message::{CALL, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, framed, level};
 
@@ -55,10 +55,10 @@ impl Responds for Server {
 
     async fn respond(&self, request: Request<Incoming>, caller: &Option<Shown>) -> Response<Body> {
         if let Err(refusal) = self.admit(&request, caller) {
-            return self.front.refused(refusal);
+            return self.front.refused(&request, refusal);
         }
         match (request.method(), request.uri().path()) {
-            (&Method::POST, CALL) => self.call(request).await,
+            (&Method::POST, CALL) => self.call(request, &speaker(caller)).await,
             (&Method::GET, NOTICES) => self.notices(),
             (_, path) => told(
                 StatusCode::NOT_FOUND,
@@ -89,7 +89,7 @@ impl Server {
         }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn call(&self, request: Request<Incoming>, speaker: &Speaker) -> Response<Body> {
         let is_leader_away = request.headers().contains_key(LEADER_AWAY);
         let body = request.into_body();
         let announced = body.size_hint().upper().unwrap_or(MESSAGE_BYTES_MAX as u64);
@@ -106,7 +106,7 @@ impl Server {
             Err(error) => return told(StatusCode::BAD_REQUEST, error.to_string()),
         };
         drop(held);
-        let outcome = self.node.serve(call, is_leader_away).await;
+        let outcome = self.node.serve(call, speaker, is_leader_away).await;
         self.answer(&outcome)
     }
 

@@ -18,7 +18,7 @@ use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
 use crate::terms::level::{Level, Levels, TooNew};
 use crate::terms::places::{Bounds, Fate, FileRef, Located, SlicePlace, TimeQuery};
 use crate::terms::refusal::{Refusal, TopicRefusal};
-use crate::terms::view::{Agent, ViewChange};
+use crate::terms::view::{Agent, ViewChange, Whose};
 
 /// How much there is, for metrics and people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -340,6 +340,16 @@ impl State {
     pub fn incarnation(&self, incarnation: Incarnation) -> Option<(u64, bool)> {
         let run = self.members.runs.get(&incarnation)?;
         Some((run.next_number, run.fenced_ticks.is_some()))
+    }
+
+    /// Whose an incarnation is.
+    pub fn whose(&self, incarnation: Incarnation) -> Whose<'_> {
+        if incarnation.0 > self.members.last_incarnation {
+            return Whose::NotGivenYet;
+        }
+        let mut agents = self.agents();
+        let found = agents.find(|agent| agent.incarnation == incarnation);
+        found.map_or(Whose::Nobodys, Whose::Of)
     }
 
     /// Control nodes, by name.

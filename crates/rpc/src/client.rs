@@ -17,6 +17,7 @@ use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::Error;
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use crate::notice::Notices;
+use crate::speaker::Speaker;
 
 /// A control node, in this process or elsewhere.
 #[async_trait]
@@ -33,9 +34,14 @@ pub trait Served: Control {
     /// The feature level in force, as far as it is known here: what is sent to others is written for it.
     fn level(&self) -> &'static Level;
 
-    /// Answers a caller elsewhere. Unless that says that it cannot reach the leader, a call that only the leader can answer is
-    /// no reason to think that there is none.
-    async fn serve(&self, call: Call, is_leader_away: bool) -> Result<Answer, Error>;
+    /// Answers a caller elsewhere, if what it asks is the `speaker`'s to ask. Unless that says that it cannot reach the leader, a
+    /// call that only the leader can answer is no reason to think that there is none.
+    async fn serve(
+        &self,
+        call: Call,
+        speaker: &Speaker,
+        is_leader_away: bool,
+    ) -> Result<Answer, Error>;
 }
 
 /// Calls a control node. Clones are cheap.

@@ -10,7 +10,9 @@ pub mod group;
 pub mod notice;
 pub mod part;
 pub mod peer;
+mod speaker;
 
 pub use call::{Answer, Call, Position, Return};
 pub use client::{Client, Control, Served};
 pub use error::{Error, Leader};
+pub use speaker::Speaker;

@@ -38,7 +38,8 @@ pub enum NotGiven {
 /// An agent that others of its zone ask.
 #[async_trait]
 pub trait Offers: Send + Sync + 'static {
-    async fn part(&self, wanted: Wanted) -> Result<Part, NotGiven>;
+    /// `caller` is the agent that asks; each has its own share of what may be on its way.
+    async fn part(&self, caller: &str, wanted: Wanted) -> Result<Part, NotGiven>;
 }
 
 /// The other agents of a zone.

@@ -106,7 +106,7 @@ pub(crate) fn of_batch(error: BatchError) -> ErrorCode {
 pub(crate) fn of_load(error: &LoadError) -> ErrorCode {
     match error {
         LoadError::Corrupt(_) => ErrorCode::CorruptMessage,
-        LoadError::Missing | LoadError::Unavailable(_) | LoadError::NoRoom => {
+        LoadError::Missing | LoadError::Unavailable(_) | LoadError::NoRoom | LoadError::Asked => {
             ErrorCode::KafkaStorageError
         }
     }

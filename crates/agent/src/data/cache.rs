@@ -58,6 +58,9 @@ pub enum LoadError {
     /// Readers hold all the memory for parts of files; try again as they let go.
     #[error("no memory is free for the part")]
     NoRoom,
+    /// Another agent is asked for the part just now.
+    #[error("another agent is asked for the part")]
+    Asked,
 }
 
 pub type Loaded = Result<Arc<Chunk>, LoadError>;
@@ -77,8 +80,21 @@ pub struct Cache {
 #[derive(Clone)]
 struct Flight {
     outcome: Shared<BoxFuture<'static, Loaded>>,
-    /// True while the load waits for memory.
-    is_waiting: Arc<AtomicBool>,
+    waits: Arc<Waits>,
+}
+
+/// What a load waits for, which not everybody who wants the part may wait for.
+#[derive(Debug)]
+pub struct Waits {
+    for_memory: AtomicBool,
+    for_others: AtomicBool,
+}
+
+impl Waits {
+    /// The load no longer waits for another agent alone: what it wants comes from the bucket in any case.
+    pub(crate) fn for_bucket(&self) {
+        self.for_others.store(false, Relaxed);
+    }
 }
 
 /// How a load takes its memory.
@@ -88,6 +104,9 @@ pub struct Need {
     /// Waits until enough is free, which only a caller that holds no chunk may do. Otherwise the
     /// load ends with [`LoadError::NoRoom`].
     pub may_wait: bool,
+    /// Another agent may be asked for the part. A caller that wants it for another agent must not wait for that, or two could wait
+    /// for each other; while one is asked, its load ends with [`LoadError::Asked`].
+    pub may_ask: bool,
 }
 
 impl Cache {
@@ -210,13 +229,16 @@ impl Cache {
         self: &Arc<Self>,
         part: Part,
         need: Need,
-        load: impl FnOnce(Held) -> F + Send + 'static,
+        load: impl FnOnce(Held, Arc<Waits>) -> F + Send + 'static,
     ) -> Loaded {
         let flight = {
             let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
             match loading.get(&part) {
-                Some(flight) if !need.may_wait && flight.is_waiting.load(Relaxed) => {
+                Some(flight) if !need.may_wait && flight.waits.for_memory.load(Relaxed) => {
                     return Err(LoadError::NoRoom);
+                }
+                Some(flight) if !need.may_ask && flight.waits.for_others.load(Relaxed) => {
+                    return Err(LoadError::Asked);
                 }
                 Some(flight) => flight.clone(),
                 None => {
@@ -239,18 +261,22 @@ impl Cache {
         self: &Arc<Self>,
         part: Part,
         need: Need,
-        load: impl FnOnce(Held) -> F + Send + 'static,
+        load: impl FnOnce(Held, Arc<Waits>) -> F + Send + 'static,
     ) -> Flight {
-        let is_waiting = Arc::new(AtomicBool::new(need.may_wait));
-        let (cache, waits) = (Arc::clone(self), Arc::clone(&is_waiting));
+        // Whether it asks another agent is not known before it has begun.
+        let waits = Arc::new(Waits {
+            for_memory: AtomicBool::new(need.may_wait),
+            for_others: AtomicBool::new(need.may_ask),
+        });
+        let (cache, waiting) = (Arc::clone(self), Arc::clone(&waits));
         let task = host::task::spawn("load", async move {
             let held = match cache.try_hold(need.bytes) {
                 None if need.may_wait => Some(cache.hold(need.bytes).await),
                 held => held,
             };
-            waits.store(false, Relaxed);
+            waiting.for_memory.store(false, Relaxed);
             let brought = match held {
-                Some(held) => load(held).await,
+                Some(held) => load(held, waiting).await,
                 None => Err(LoadError::NoRoom),
             };
             let loaded = brought.map(|(chunk, segment)| {
@@ -269,7 +295,7 @@ impl Cache {
         let outcome = async move { task.join().await.unwrap_or_else(|| Err(stopped())) };
         Flight {
             outcome: outcome.boxed().shared(),
-            is_waiting,
+            waits,
         }
     }
 

@@ -31,7 +31,7 @@ impl Neighbours for Street {
         self.asked.fetch_add(1, Relaxed);
         let offer = self.offers.lock().unwrap().get(address).cloned();
         let offer = offer.ok_or_else(|| NotGiven::Failed("nobody is there".to_owned()))?;
-        let part = offer.part(wanted.clone()).await?;
+        let part = offer.part("another", wanted.clone()).await?;
         let given: Vec<u8> = part.pieces.concat();
         assert_eq!(given.len() as u64, bytes);
         Ok(given.into())

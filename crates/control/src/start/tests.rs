@@ -50,7 +50,7 @@ pub(crate) fn bucket() -> Arc<Faulty> {
 }
 
 /// A node that leads, and what keeps it running.
-async fn started(bucket: &Arc<Faulty>, settings: &Settings) -> (Arc<Node>, Tasks) {
+pub(crate) async fn started(bucket: &Arc<Faulty>, settings: &Settings) -> (Arc<Node>, Tasks) {
     let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(bucket);
     let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
     let (node, tasks) = Node::start(settings, engine, shared);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use journal::node::Role;
 use meta::State;
-use rpc::{Control, Return, Served};
+use rpc::{Control, Return, Served, Speaker};
 use store::bucket::Bucket;
 use store::faulty::Faulty;
 
@@ -80,7 +80,8 @@ impl Cluster {
             let reason = "nobody listens there".to_owned();
             return Err(Error::Unavailable { reason });
         }
-        self.node(at).serve(call, false).await
+        let speaker = Speaker::ControlNode(NAMES[0].to_owned());
+        self.node(at).serve(call, &speaker, false).await
     }
 
     async fn hand_over(&self, away: &[&str]) {
@@ -96,7 +97,10 @@ async fn the_lead_is_handed_over_to_a_node_that_answers() {
     assert!(!cluster.node(0).leads());
     cluster.node(2).reach(&[Role::Leader]).await;
     // Whoever asks the one that led is told who does.
-    let told = cluster.node(0).serve(Call::Barrier, false).await;
+    let told = cluster
+        .node(0)
+        .serve(Call::Barrier, &Speaker::Believed, false)
+        .await;
     let Err(Error::NotLeader {
         leader: Some(leader),
     }) = told

@@ -20,7 +20,7 @@ use meta::ids::PartitionId;
 use meta::level::{Level, Levels};
 use rpc::group::{FetchGroup, GroupError, GroupReply, GroupRequest};
 use rpc::notice::{Notice, Notices, Told};
-use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served};
+use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served, Speaker};
 use tokio::sync::broadcast;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
@@ -34,6 +34,8 @@ struct Node {
     /// Calls for bounds are not answered; how many wait.
     waiting: Arc<AtomicUsize>,
     told: broadcast::Sender<Told>,
+    /// Who has called.
+    spoke: Mutex<Vec<Speaker>>,
 }
 
 /// Counts a call for as long as it waits.
@@ -87,7 +89,8 @@ impl Served for Node {
         Levels::KNOWN.first()
     }
 
-    async fn serve(&self, call: Call, _: bool) -> Result<Answer, Error> {
+    async fn serve(&self, call: Call, speaker: &Speaker, _: bool) -> Result<Answer, Error> {
+        self.spoke.lock().unwrap().push(speaker.clone());
         self.call(call).await
     }
 }
@@ -105,6 +108,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
         calls: AtomicUsize::new(0),
         waiting: Arc::default(),
         told: broadcast::channel(100).0,
+        spoke: Mutex::default(),
     });
     // One that was stopped is given the time to close.
     let listener = loop {

@@ -35,7 +35,7 @@ const PIECE: usize = 700_001;
 
 #[async_trait]
 impl Offers for Shelf {
-    async fn part(&self, wanted: Wanted) -> Result<Part, NotGiven> {
+    async fn part(&self, _: &str, wanted: Wanted) -> Result<Part, NotGiven> {
         match wanted.partition {
             PartitionId(1) => Ok(Part {
                 pieces: (0..5).map(|at| Bytes::from(vec![at; PIECE])).collect(),

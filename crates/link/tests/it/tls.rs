@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
-use rpc::{Call, Control, Error};
+use rpc::{Call, Control, Error, Speaker};
 
 use crate::{CLUSTER, Running, agent, cluster_by, serve_at, until};
 
@@ -122,6 +122,9 @@ async fn processes_of_one_ca_talk() {
         let security = Security::Tls(keys(&process, &ca));
         assert_eq!(called(process, security, &node).await, Ok(()));
     }
+    let spoke = std::mem::take(&mut *node.node.spoke.lock().unwrap());
+    let (a, d) = ("a".to_owned(), "d".to_owned());
+    assert_eq!(spoke, [Speaker::Agent(a), Speaker::ControlNode(d)]);
 }
 
 #[tokio::test]

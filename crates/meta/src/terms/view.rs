@@ -31,6 +31,16 @@ pub struct Agent {
     pub drains: bool,
 }
 
+/// Whose an incarnation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    Of(&'a Agent),
+    /// It has ended, or never was: it commits nothing any more.
+    Nobodys,
+    /// No agent has it, and one may be given it.
+    NotGivenYet,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pub id: TopicId,

@@ -28,9 +28,10 @@ fn part(number: u64) -> Part {
 const NEED: Need = Need {
     bytes: 100,
     may_wait: false,
+    may_ask: false,
 };
 
-async fn loads(held: Held) -> Brought {
+async fn loads(held: Held, _: Arc<Waits>) -> Brought {
     let chunk = Arc::new(Chunk::new(Vec::new(), 100, held));
     Ok((chunk, Segment::Hot))
 }
@@ -97,7 +98,7 @@ async fn a_part_is_loaded_once_for_all() {
     let (open, gate) = tokio::sync::watch::channel(false);
     let load = || {
         let (loads, mut gate) = (Arc::clone(&loads), gate.clone());
-        move |held| async move {
+        move |held, _| async move {
             loads.fetch_add(1, Ordering::Relaxed);
             gate.wait_for(|open| *open).await.expect("opened");
             let chunk = Arc::new(Chunk::new(Vec::new(), 100, held));
@@ -114,7 +115,7 @@ async fn a_part_is_loaded_once_for_all() {
 #[tokio::test]
 async fn a_failed_load_is_tried_again() {
     let cache = cache(1 << 20, 0);
-    let fails = |_| async { Err(LoadError::Missing) };
+    let fails = |_, _| async { Err(LoadError::Missing) };
     let first = cache.load(part(0), NEED, fails).await;
     assert!(matches!(first, Err(LoadError::Missing)));
     assert!(cache.load(part(0), NEED, loads).await.is_ok());
@@ -138,6 +139,35 @@ async fn only_who_may_wait_joins_a_load_that_waits_for_memory() {
     assert!(matches!(other.await, Err(LoadError::NoRoom)));
     drop(held);
     assert!(waiting.await.is_ok());
+}
+
+#[tokio::test]
+async fn who_wants_a_part_for_another_agent_does_not_wait_for_another_agent() {
+    let cache = cache(1 << 20, 1 << 20);
+    let (asks, asked) = tokio::sync::oneshot::channel();
+    let (answers, answered) = tokio::sync::oneshot::channel();
+    let (turns, turned) = tokio::sync::oneshot::channel();
+    let load = |held, waits: Arc<Waits>| async move {
+        asks.send(()).expect("waited for");
+        answered.await.expect("answered");
+        waits.for_bucket();
+        turns.send(()).expect("waited for");
+        tokio::task::yield_now().await;
+        loads(held, waits).await
+    };
+    let own = Need {
+        may_ask: true,
+        ..NEED
+    };
+    let loading = Arc::clone(&cache);
+    let own = host::task::spawn("own", async move { loading.load(part(0), own, load).await });
+    asked.await.expect("asked");
+    let of_another = cache.load(part(0), NEED, loads).await;
+    assert!(matches!(of_another, Err(LoadError::Asked)));
+    answers.send(()).expect("waited for");
+    turned.await.expect("the bucket is asked");
+    assert!(cache.load(part(0), NEED, loads).await.is_ok());
+    assert!(own.join().await.expect("it ended").is_ok());
 }
 
 /// Reads `number` as a reader would who is at the tail, or lags behind.

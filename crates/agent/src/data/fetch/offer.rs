@@ -1,29 +1,29 @@
 //! Gives other agents of the zone parts of files that this one keeps for all: from the cache, or from the bucket, once for all
-//! who ask. It never asks another agent for them, so that requests cannot go in a circle. It must not know how it is asked.
+//! who ask. It never asks another agent for them, nor waits for one that is asked, so that requests cannot go in a circle. It must not know how it is asked.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use host::budget::Budget;
 use meta::places::SlicePlace;
 use rpc::part::{NotGiven, Offers, Part, Wanted};
-use tokio::sync::Semaphore;
 
 use super::plan::{part_bytes, part_of};
 use super::source::Source;
 use crate::data::cache::{Cache, Chunk, LoadError, Need};
 use crate::metrics::Metrics;
+use shares::Shares;
+
+mod shares;
 
 /// Requests at one time; one more is told so, and its agent asks the bucket.
-const REQUESTS_MAX: usize = 256;
+const REQUESTS_MAX: u64 = 256;
 
 pub(crate) struct Offer {
     cache: Arc<Cache>,
     source: Arc<Source>,
     metrics: Arc<Metrics>,
-    requests: Arc<Semaphore>,
     /// How much of the cache's memory may be on its way to others.
-    sending: Budget,
+    sending: Arc<Shares>,
 }
 
 impl Offer {
@@ -37,8 +37,7 @@ impl Offer {
             cache,
             source,
             metrics,
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            sending: Budget::of_bytes(sending_bytes),
+            sending: Shares::new(sending_bytes, REQUESTS_MAX),
         }
     }
 
@@ -52,14 +51,16 @@ impl Offer {
         let need = Need {
             bytes: part_bytes(&place),
             may_wait: false,
+            may_ask: false,
         };
         let own = self.cache.segment_of(place.file);
         let source = Arc::clone(&self.source);
-        let load =
-            move |held| async move { source.bring_from_bucket(partition, &place, own, held).await };
+        let load = move |held, _| async move {
+            source.bring_from_bucket(partition, &place, own, held).await
+        };
         let loaded = self.cache.load(part, need, load).await;
         loaded.map_err(|error| match error {
-            LoadError::NoRoom => NotGiven::Busy,
+            LoadError::NoRoom | LoadError::Asked => NotGiven::Busy,
             LoadError::Missing | LoadError::Corrupt(_) | LoadError::Unavailable(_) => {
                 NotGiven::Missing
             }
@@ -69,21 +70,19 @@ impl Offer {
 
 #[async_trait]
 impl Offers for Offer {
-    async fn part(&self, wanted: Wanted) -> Result<Part, NotGiven> {
+    async fn part(&self, caller: &str, wanted: Wanted) -> Result<Part, NotGiven> {
         if !is_sound(&wanted.place) {
             return Err(NotGiven::Failed("no file has such a place".to_owned()));
         }
-        let turn = Arc::clone(&self.requests).try_acquire_owned();
-        let turn = turn.map_err(|_| NotGiven::Busy)?;
         let bytes = part_bytes(&wanted.place);
-        let sending = self.sending.try_hold(bytes).ok_or(NotGiven::Busy)?;
+        let sending = self.sending.take(caller, bytes).ok_or(NotGiven::Busy)?;
         let chunk = self.chunk(&wanted).await?;
         let pieces = chunk.stored().to_vec();
         if pieces.is_empty() {
             return Err(NotGiven::Missing);
         }
         self.metrics.neighbour_given_bytes.add(bytes);
-        let kept = Box::new((chunk, sending, turn));
+        let kept = Box::new((chunk, sending));
         Ok(Part { pieces, kept })
     }
 }

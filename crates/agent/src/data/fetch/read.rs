@@ -1,9 +1,10 @@
 //! Reads slices from the cache, or has them loaded into it. It must not know clients, nor where parts of files come from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use host::log_limit::LogLimit;
-use meta::ids::PartitionId;
+use host::log_limit::{LogLimit, LogLimits};
+use meta::ids::{FileId, PartitionId};
 use meta::places::SlicePlace;
 use store::bucket::Bucket;
 use store::layout::file_key;
@@ -12,8 +13,9 @@ use super::neighbours::Neighbours;
 use super::offer::Offer;
 use super::plan::{part_bytes, part_of};
 use super::source::{Source, count};
-use crate::data::cache::{Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part, stored_id};
-use crate::log_limit::FileLogLimit;
+use crate::data::cache::{
+    Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part, Waits, stored_id,
+};
 use crate::metrics::Metrics;
 
 pub struct Reader {
@@ -25,10 +27,21 @@ pub struct Reader {
 
 /// Limits the log lines about loads: a sick bucket makes all of them fail alike, a damaged file its
 /// own.
-#[derive(Default)]
 struct Log {
     bucket: LogLimit,
-    files: FileLogLimit,
+    files: LogLimits<FileId>,
+}
+
+/// At most one line about a file in this time: its readers ask again and again.
+const LOG_EVERY_OF_A_FILE: Duration = Duration::from_secs(10);
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            bucket: LogLimit::default(),
+            files: LogLimits::every(LOG_EVERY_OF_A_FILE),
+        }
+    }
 }
 
 impl Reader {
@@ -77,10 +90,13 @@ impl Reader {
         loop {
             let (source, wanted) = (Arc::clone(&self.source), *place);
             let own = self.cache.segment_of(place.file);
-            let load = move |held| async move { source.bring(partition, &wanted, own, held).await };
+            let load = move |held, waits: Arc<Waits>| async move {
+                source.bring(partition, &wanted, own, held, &waits).await
+            };
             let need = Need {
                 bytes: part_bytes(place),
                 may_wait,
+                may_ask: true,
             };
             let loaded = self.cache.load(part_of(place), need, load).await;
             match &loaded {
@@ -104,10 +120,13 @@ impl Reader {
         self.metrics.cache_loads_ahead.increment();
         let (source, wanted) = (Arc::clone(&self.source), *place);
         let own = self.cache.segment_of(place.file);
-        let load = move |held| async move { source.bring(partition, &wanted, own, held).await };
+        let load = move |held, waits: Arc<Waits>| async move {
+            source.bring(partition, &wanted, own, held, &waits).await
+        };
         let need = Need {
             bytes,
             may_wait: false,
+            may_ask: true,
         };
         drop(self.cache.load(part, need, load).await);
     }
@@ -141,7 +160,7 @@ impl Reader {
         let passed = match error {
             LoadError::Missing | LoadError::Corrupt(_) => self.log.files.pass(place.file, now),
             LoadError::Unavailable(_) => self.log.bucket.pass(now),
-            LoadError::NoRoom => return,
+            LoadError::NoRoom | LoadError::Asked => return,
         };
         if let Some(left_out) = passed {
             tracing::error!(

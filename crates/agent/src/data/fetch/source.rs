@@ -20,7 +20,7 @@ use store::retry::{Limits, Retry};
 use super::indexes::Indexes;
 use super::neighbours::{Asking, Neighbours};
 use super::plan::{part_bytes, part_of};
-use crate::data::cache::{Brought, Chunk, Corrupt, Entry, LoadError, Segment};
+use crate::data::cache::{Brought, Chunk, Corrupt, Entry, LoadError, Segment, Waits};
 use crate::data::cache::{check_id, read_file, read_slice, stored_id};
 use crate::metrics::Metrics;
 
@@ -67,14 +67,18 @@ impl Source {
         place: &SlicePlace,
         own: Segment,
         held: Held,
+        waits: &Waits,
     ) -> Brought {
         let is_recent = own == Segment::Hot;
         let asking = self
             .neighbours
             .begin(part_of(place), part_bytes(place), is_recent);
         let (read, segment) = match asking {
-            None => (self.read_twice(partition, place).await?, own),
-            Some(asking) => self.race(asking, partition, place, own).await?,
+            None => {
+                waits.for_bucket();
+                (self.read_twice(partition, place).await?, own)
+            }
+            Some(asking) => self.race(asking, partition, place, own, waits).await?,
         };
         Ok((chunk(read, place, held), segment))
     }
@@ -98,13 +102,18 @@ impl Source {
         partition: PartitionId,
         place: &SlicePlace,
         own: Segment,
+        waits: &Waits,
     ) -> Result<(Read, Segment), LoadError> {
         let mut near = pin!(self.read_near(&asking, partition, place));
         match host::clock::timeout(asking.patience, near.as_mut()).await {
             Ok(Some(read)) => return Ok((read, Segment::Copied)),
-            Ok(None) => return Ok((self.read_twice(partition, place).await?, own)),
+            Ok(None) => {
+                waits.for_bucket();
+                return Ok((self.read_twice(partition, place).await?, own));
+            }
             Err(_) => asking.late(),
         }
+        waits.for_bucket();
         let far = pin!(self.read_twice(partition, place));
         match select(near, far).await {
             Either::Left((Some(read), _)) => Ok((read, Segment::Copied)),
@@ -306,7 +315,7 @@ pub(super) fn count(metrics: &Metrics, error: &LoadError) {
         LoadError::Missing => metrics.missing_files.increment(),
         LoadError::Corrupt(_) => metrics.corrupt_reads.increment(),
         LoadError::Unavailable(_) => metrics.failed_reads.increment(),
-        LoadError::NoRoom => {}
+        LoadError::NoRoom | LoadError::Asked => {}
     }
 }
 
