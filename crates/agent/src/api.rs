@@ -178,7 +178,7 @@ async fn answer(
     let answers = &context.memory.answers;
     let origin = context.origin(peer, &header);
     if let Request::Fetch(request) = request {
-        let fetched = fetch::fetch(context, origin, request, version).await;
+        let fetched = Box::pin(fetch::fetch(context, origin, request, version)).await;
         return encode(fetched.response, correlation_id, version, |bytes| Kept {
             // The memory of records is counted by the fetch itself; here only the rest of the
             // answer counts.
@@ -195,7 +195,16 @@ async fn answer(
     } else {
         Some(answers.expect(api).await)
     };
-    let Some(response) = respond(context, peer, &header, request, lease).await else {
+    let response = match request {
+        Request::Heartbeat(request) => {
+            let _lease = lease;
+            Some(groups::heartbeat(context, origin, request).await.into())
+        }
+        // Of a request's future all is moved to where it is kept: that of a heartbeat, of which there are thousands a second, would be
+        // as large as the largest of these.
+        request => Box::pin(respond(context, peer, &header, request, lease)).await,
+    };
+    let Some(response) = response else {
         return Reply::Close("a request out of its way".to_owned());
     };
     encode(response, correlation_id, version, |bytes| Kept {
@@ -204,7 +213,7 @@ async fn answer(
     })
 }
 
-/// The response to every request but Produce and Fetch, which have functions of their own. The
+/// The response to every request but Produce, Fetch and Heartbeat, which have functions of their own. The
 /// request's memory is held until the response is ready, unless the request waits for other
 /// members.
 async fn respond(
@@ -217,7 +226,7 @@ async fn respond(
     let version = header.version;
     let origin = context.origin(peer, header);
     Some(match request {
-        Request::Fetch(_) | Request::Produce(_) => return None,
+        Request::Fetch(_) | Request::Produce(_) | Request::Heartbeat(_) => return None,
         Request::ApiVersions(request) => versions::api_versions(&request, version).into(),
         Request::Metadata(request) => cluster::metadata(context, origin, request, version)
             .await
@@ -255,7 +264,6 @@ async fn respond(
             .await
             .into(),
         Request::SyncGroup(request) => groups::sync(context, request, lease).await.into(),
-        Request::Heartbeat(request) => groups::heartbeat(context, origin, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
         Request::DescribeGroups(request) => {
             groups::describe(context, request, version).await.into()

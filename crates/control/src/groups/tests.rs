@@ -63,7 +63,7 @@ impl Stand {
         let requests = Budget::of_bytes(16 << 20);
         let (client, mut shell) = shell(settings, requests, replica, changed);
         shell.leads = true;
-        shell.handle(Event::BecameLeader).await;
+        shell.handle(vec![Event::BecameLeader]).await;
         Stand {
             client,
             shell,
@@ -83,7 +83,8 @@ impl Stand {
         let (client, shell, roles) = (&self.client, &mut self.shell, &mut self.roles);
         let work = async {
             while let Some(event) = shell.next(roles).await {
-                shell.handle(event).await;
+                let events = shell.more(event);
+                shell.handle(events).await;
             }
         };
         let answer = async {
@@ -142,7 +143,7 @@ async fn a_timer_that_fired_for_nobody_does_not_fire_again() {
     assert!(matches!(left, GroupReply::Leave(Ok(_))), "{left:?}");
     let fired = stand.next(SOON).await;
     assert_eq!(fired, Some(Event::Timer));
-    stand.shell.handle(Event::Timer).await;
+    stand.shell.handle(vec![Event::Timer]).await;
     assert_eq!(stand.next(SESSION * 4).await, None);
 }
 
@@ -163,10 +164,10 @@ async fn nobody_is_answered_from_a_state_that_is_given_up_before_the_role_says_s
         request,
         current: true,
     };
-    stand.shell.handle(asked).await;
+    stand.shell.handle(vec![asked]).await;
     let reply = GroupReply::List(Err(GroupError::NotCoordinator));
     assert_eq!(answered.try_recv(), Ok(reply));
-    stand.shell.handle(Event::BecameLeader).await;
+    stand.shell.handle(vec![Event::BecameLeader]).await;
     assert!(!stand.shell.leads);
 }
 

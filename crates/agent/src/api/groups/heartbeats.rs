@@ -1,5 +1,5 @@
 //! Heartbeats of members go to the leader together, since a call for each costs many times what a heartbeat does: those that come
-//! while others are sent wait for the next call, some milliseconds. Each member is answered only from the leader's answer to the
+//! while others are sent wait for the next call, a tenth of a second at most. Each member is answered only from the leader's answer to the
 //! call that its heartbeat was in. It must not know how clients send them.
 
 use std::time::Duration;
@@ -9,8 +9,9 @@ use rpc::{Client, Error};
 use tokio::sync::{mpsc, oneshot};
 
 /// The least time between the starts of two calls: a thousand members that send a heartbeat each three seconds share them by
-/// the half dozen, ten thousand by the hundred, and nobody notices that it takes so much longer.
-const APART: Duration = Duration::from_millis(25);
+/// the dozens, ten thousand by the hundreds. One that comes alone goes at once; nobody notices that the others take so much
+/// longer, since seconds pass before the next.
+const APART: Duration = Duration::from_millis(100);
 /// The most heartbeats in one call.
 const OF_CALL_MAX: usize = 1_000;
 /// Roughly the most bytes of one call, however long the names are that members have.
