@@ -11,6 +11,7 @@
 
 mod api;
 mod context;
+mod counted;
 pub mod data;
 mod drain;
 mod edge;

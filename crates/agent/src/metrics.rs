@@ -179,6 +179,7 @@ metrics! {
     uploads: Gauge = "uploads", "Files on their way to the bucket.";
     upload_micros: Histogram(128) = "upload_microseconds", "Time that a file took to become durable, in microseconds.";
     uploads_failed: Counter = "uploads_failed_total", "Files given up because they did not become durable in time.";
+    control_calls: Counter = "control_calls_total", "Calls to control nodes of all kinds, each once however often it was repeated.";
     commits: Counter = "commits_total", "Files committed.";
     commit_calls: Counter = "commit_calls_total", "Calls to commit or skip a file, repeats included.";
     commit_micros: Histogram(128) = "commit_microseconds", "Time that a call to commit or skip a file took, in microseconds.";

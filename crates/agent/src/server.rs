@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use crate::api::fetch::sessions::Sessions;
 use crate::api::groups::heartbeats::Heartbeats;
 use crate::context::Context;
+use crate::counted::Counted;
 use crate::data::cache::Cache;
 use crate::data::collect;
 use crate::data::fetch::hub::Hub;
@@ -112,13 +113,17 @@ impl Agent {
         let (address, others) = zone.map(|zone| (zone.address, zone.others)).unzip();
         let mut registration = registration(&settings, names.zip(advertised.clone()).collect());
         registration.neighbour_address = address.unwrap_or_default();
-        let control = Client::new(control);
+        let metrics = Arc::new(Metrics::zero());
+        let counted = Arc::clone(&metrics);
+        let control = Client::new(Arc::new(Counted {
+            control,
+            metrics: counted,
+        }));
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
         let registered = register(&control, &registration).await?;
         let hub = Arc::new(Hub::default());
         let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
-        let metrics = Arc::new(Metrics::zero());
         let budgets = &settings.budgets;
         let frame_bytes_max = u64::from(settings.socket_request_max_bytes);
         let memory = Arc::new(Memory::new(budgets, frame_bytes_max));

@@ -1,0 +1,26 @@
+//! Counts the calls of this agent to control nodes: a fetch at the tail must cost none. It must not know what they are about.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rpc::notice::Notices;
+use rpc::{Answer, Call, Control, Error};
+
+use crate::metrics::Metrics;
+
+pub(crate) struct Counted {
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Control for Counted {
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        self.metrics.control_calls.increment();
+        self.control.call(call).await
+    }
+
+    fn notices(&self) -> Notices {
+        self.control.notices()
+    }
+}
