@@ -21,6 +21,7 @@ mod service;
 pub mod start;
 mod succession;
 mod turns;
+pub mod weight;
 
 pub use node::Node;
 pub use start::Settings;

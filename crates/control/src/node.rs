@@ -15,6 +15,7 @@ use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
+use crate::weight::{self, Weight};
 
 /// A running control node.
 pub struct Node {
@@ -30,6 +31,7 @@ pub struct Node {
     /// What it registers as.
     pub(crate) registration: ControlNode,
     pub(crate) level_max: u32,
+    pub(crate) weight: Weight,
     /// Bounds the log lines about callers who ask what is not theirs to ask.
     pub(crate) refusals: LogLimits<(Speaker, String)>,
 }
@@ -130,6 +132,11 @@ impl Node {
     /// Reads the metadata as applied here.
     pub fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         self.replica.with_state(|machine| read(machine.state()))
+    }
+
+    /// Memory that the metadata takes here.
+    pub fn metadata_memory(&self) -> weight::Memory {
+        self.weight.memory()
     }
 
     /// Memory that groups take, and may take.

@@ -31,6 +31,7 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
+use crate::weight::{self, Weight};
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Settings {
     pub group_requests_bytes: u64,
     /// Memory for notices that followers have not taken yet.
     pub notices_bytes: usize,
+    /// What this node's copy of the metadata may take, in bytes, before an operator is told.
+    pub metadata_bytes_max: u64,
     /// Time between two runs of the leader's chores.
     pub housekeeping_interval: Duration,
     pub cluster_configs: Wanted,
@@ -93,6 +96,7 @@ pub struct Tasks {
     _groups: Task<()>,
     _housekeeping: Task<()>,
     _fencing: Option<Task<()>>,
+    _weighing: Task<()>,
 }
 
 impl Node {
@@ -125,13 +129,17 @@ impl Node {
             wanted: settings.cluster_configs.clone(),
             registration: settings.registration(host::rng::nonce()),
             level_max: settings.level_max,
+            weight: Weight::new(settings.metadata_bytes_max),
             refusals: LogLimits::every(LOG_EVERY),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings
             .presence
             .map(|_| host::task::spawn("fencing", attend::fence(Arc::clone(&node))));
+        let weighing = weight::keep_weighing(Arc::clone(&node));
+        let weighing = host::task::spawn("weighing", async move { match weighing.await {} });
         let tasks = Tasks {
+            _weighing: weighing,
             _fencing: fencing,
             _journal: journal,
             _groups: groups_task,

@@ -144,6 +144,15 @@ impl State {
         }
     }
 
+    /// How many slices so many partitions have, from the one with a number on; and the number to go on from, unless these were the
+    /// last.
+    pub fn slices_from(&self, number: u64, partitions: usize) -> (u64, Option<u64>) {
+        let mut all = self.partitions.iter_from(number);
+        let some = all.by_ref().take(partitions);
+        let slices = some.map(|(_, partition)| partition.slices()).sum();
+        (slices, all.next().map(|(number, _)| number))
+    }
+
     /// All topics, sorted by name, and the cluster's configs.
     pub fn topics(&self) -> &Topics {
         &self.topics

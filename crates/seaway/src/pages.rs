@@ -369,6 +369,19 @@ fn memory_metrics(text: &mut String, control: &control::Node) {
         "producer.ids.max: how many may be remembered.",
         totals.producers_max,
     );
+    let metadata = control.metadata_memory();
+    gauge(
+        text,
+        "seaway_metadata_bytes",
+        "Memory of topics, partitions, producers and slices of files, as it is weighed once a minute.",
+        metadata.bytes,
+    );
+    gauge(
+        text,
+        "seaway_metadata_max_bytes",
+        "Half of what memory.bytes leaves of this process's memory: if the metadata takes more, the log warns.",
+        metadata.bytes_max,
+    );
     let groups = control.groups_memory();
     gauge(
         text,

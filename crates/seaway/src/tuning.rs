@@ -101,6 +101,8 @@ pub fn control(
         },
         group_requests_bytes: shares.bytes("requests to groups"),
         notices_bytes: size(shares.bytes("notices")),
+        // A snapshot, or a start, holds a second copy for a while.
+        metadata_bytes_max: shares.rest_bytes.map_or(u64::MAX, |rest| rest / 2),
         housekeeping_interval: settings.millis("log.retention.check.interval.ms"),
         cluster_configs: control::configs::Wanted {
             configs: cluster_configs(settings),

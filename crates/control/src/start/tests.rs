@@ -36,6 +36,7 @@ pub(crate) fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Setti
         },
         group_requests_bytes: 16 << 20,
         notices_bytes: 16 << 20,
+        metadata_bytes_max: u64::MAX,
         housekeeping_interval: Duration::from_secs(60),
         cluster_configs: Wanted {
             configs: configs.iter().map(owned).collect(),

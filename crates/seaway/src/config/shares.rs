@@ -129,6 +129,8 @@ pub struct Share {
 pub struct Shares {
     /// All of it.
     pub total_bytes: u64,
+    /// What is left of the process's memory, where the system says how much that is.
+    pub rest_bytes: Option<u64>,
     parts: BTreeMap<&'static str, Share>,
     warning: Option<String>,
 }
@@ -159,6 +161,7 @@ impl Shares {
         }
         let shares = Shares {
             total_bytes,
+            rest_bytes: limit.map(|limit| limit.bytes.saturating_sub(total_bytes)),
             parts,
             warning: warning(settings, total_bytes, limit),
         };

@@ -120,6 +120,7 @@ impl Plan {
             },
             group_requests_bytes: 16 << 20,
             notices_bytes: 16 << 20,
+            metadata_bytes_max: u64::MAX,
             housekeeping_interval: Duration::from_millis(500),
             cluster_configs: Wanted {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),

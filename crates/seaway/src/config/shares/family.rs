@@ -56,6 +56,7 @@ pub(super) fn divide(
     };
     let mut shares = Shares {
         total_bytes,
+        rest_bytes: limit.map(|limit| limit.bytes.saturating_sub(total_bytes)),
         parts: BTreeMap::new(),
         warning: warning(settings, total_bytes, limit),
     };
