@@ -123,5 +123,28 @@ def an_agent_that_is_told_twice_or_has_no_other_ends_at_once(cluster):
     member.stop()
 
 
+@suite.check
+@on_cluster
+def a_cluster_that_is_told_to_end_as_a_whole_ends_soon(cluster):
+    create(cluster, "orders")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+        at = patience.now_s()
+        for one in cluster.processes:
+            one.send(signal.SIGTERM)
+        # No control node is left that could say where clients are to go, and none is waited for.
+        for one in cluster.processes:
+            wait_until(lambda: not one.alive(), 6, f"{one.name} ends with the others")
+        print(f"  all had ended after {patience.now_s() - at:.1f} s", flush=True)
+        expect_equal([one.process.returncode for one in cluster.processes], [0] * 6, "how they ended")
+        for one in cluster.processes:
+            one.start()
+        for one in cluster.processes:
+            wait_until(one.ready, 40, f"{one.name} is ready again")
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+
+
 if __name__ == "__main__":
     suite.main()
