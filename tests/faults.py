@@ -24,7 +24,7 @@ import xml.etree.ElementTree
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests import ROOT, apache_kafka, cluster, judged, patience
+from tests import ROOT, apache_kafka, cluster, judged, memory_limit, patience
 from tests.harness import wait_until
 
 S3_SERVER = pathlib.Path(os.environ.get("SEAWAY_S3_SERVER", ROOT / "target" / "release" / "s3-server"))
@@ -188,6 +188,13 @@ class FaultsTest(judged.Judged):
         time.sleep(seconds)
         self.look_after_clients()
 
+    def under_load_until(self, holds, limit_s, what):
+        """Lets the clients work on until something has come about."""
+        def look():
+            self.look_after_clients()
+            return holds()
+        wait_until(look, limit_s, what)
+
     def an_agent(self):
         """An agent to which clients are sent."""
         topic, partition = self.random.choice(judged.KEYS)
@@ -282,6 +289,24 @@ def _(test):
     wait_until(lambda: any(node.status().get("journal", {}).get("role") == "Leader" for node in others), 40, "another leads")
     leader.send(signal.SIGCONT)
     return 1
+
+
+@row(9, "an agent is squeezed for memory until the system kills it")
+def _(test):
+    agent = test.an_agent()
+    if memory_limit.place() is None:
+        # It may map no more than it has: the first time that it needs more, it ends by itself.
+        mapped = next(int(line.split()[1]) for line in pathlib.Path(f"/proc/{agent.process.pid}/status").read_text().splitlines() if line.startswith("VmData:"))
+        resource.prlimit(agent.process.pid, resource.RLIMIT_DATA, (mapped << 10, mapped << 10))
+        test.under_load_until(lambda: not agent.alive(), 60, f"{agent.name} has no memory left")
+        agent.start()
+        return 1
+    with memory_limit.Limit("row-9", 2 << 20) as limit:
+        limit.take(agent.process.pid)
+        test.under_load_until(lambda: not agent.alive(), 60, f"{agent.name} is killed for want of memory")
+        killed = limit.kills()
+    agent.start()
+    return killed
 
 
 @row(10, "the leader gets 5 % of a processor")

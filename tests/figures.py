@@ -10,6 +10,8 @@ beside its aim. It judges nothing: figures of a machine that others use as well 
     agent       the same when an agent is killed, in the partitions it led and in the others
     idle        memory for 10,000 connections that do nothing
     members     10,000 members in 100 groups: processor time of their heartbeats; and a rebalance of 1,000
+    tails       1,000 readers at the tail of 10 partitions each, while records come: calls to control nodes, beside those of commits
+    limited     an agent that the system limits to 512 MiB, with a load of producers and readers and bad input at one time
     partitions  10,000 partitions: created, asked for, and a control node and an agent that start with them
 """
 
@@ -26,13 +28,14 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests import ROOT, apache_kafka, patience, protocol, roles
+from tests import ROOT, apache_kafka, memory_limit, patience, protocol, roles, tail_readers
 from tests import server as servers
 from tests.faults import CREDENTIALS, Bucket
 from tests.cluster import Cluster
@@ -43,6 +46,10 @@ BENCH = pathlib.Path(os.environ.get("SEAWAY_BENCH", ROOT / "target" / "release" 
 MIB = 1 << 20
 METADATA = 3
 NO_BUDGET = {"flush.requests.per.second": 0}
+# Bad input that any agent gets at any time; the others of tests/hostile.py want settings of their own.
+HOSTILE = ["hostile_bodies_on_every_api_and_version", "frame_lengths_that_lie", "unfinished_frames_hold_no_memory_and_leave_no_trace",
+           "answers_that_nobody_reads_are_bounded", "many_large_produces_in_flight_are_bounded"]
+TAILS = 100  # partitions that are read at their tail
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 FIGURES = {}
 
@@ -382,6 +389,74 @@ def partitions(options):
     tell("10,000 partitions: created", f"{created:.2f} s", "<= 5 s")
     tell("Metadata of all, median / worst of 50", f"{statistics.median(asked) * 1_000:.0f} / {max(asked) * 1_000:.0f} ms", "<= 50 ms")
     tell("a start to ready: agent / control node", f"{ready['agent']:.1f} / {ready['control']:.1f} s", "<= 3 s")
+
+
+def counted(agents, name):
+    """The sum of a counter of agents."""
+    def of(agent):
+        return sum(int(line.split()[1]) for line in agent.page("/metrics")[1].splitlines() if line.startswith(f"seaway_agent_{name} "))
+    return sum(map(of, agents))
+
+
+@figure
+def tails(options):
+    with Apart(options.directory / "tails") as apart:
+        admin = AdminClient({"bootstrap.servers": apart.addresses[0], "log_level": 0})
+        admin.create_topics([NewTopic("tail", TAILS, 1)])["tail"].result(patience.wall_s(30))
+        asyncio.run(many_tails(apart, True))
+        asyncio.run(many_tails(apart, False))
+
+
+async def many_tails(apart, has_session):
+    measured_s, readers = 15, connections_max(1_000)
+    stop = asyncio.Event()
+    crowd = tail_readers.Crowd(apart.addresses, "tail", TAILS, readers, 10, has_session)
+    writing = asyncio.create_task(tail_readers.write(apart.addresses[0], "tail", TAILS, stop))
+    await crowd.start()
+    await asyncio.sleep(5)
+    names = ["control_calls_total", "commit_calls_total", "fetch_requests_total"]
+    before, read = [counted(apart.cluster.agents, name) for name in names], crowd.records
+    await asyncio.sleep(measured_s)
+    calls, commits, fetches = (counted(apart.cluster.agents, name) - was for name, was in zip(names, before))
+    read = crowd.records - read
+    stop.set()
+    await writing
+    await crowd.leave()
+    if not read:
+        raise RuntimeError("the readers were given nothing")
+    how = "in fetch sessions (Java, franz-go)" if has_session else "without sessions (librdkafka, kafkajs)"
+    tell(f"{readers} tail readers of 10 partitions each, {how}, {fetches / measured_s:.0f} fetches/s, {read / measured_s:.0f} records/s: calls to control nodes beside commits",
+         f"{(calls - commits) / measured_s:.1f}/s, {(calls - commits) / fetches:.4f} per fetch", "none per fetch")
+
+
+@figure
+def limited(options):
+    if memory_limit.place() is None:
+        return tell("an agent limited to 512 MiB", "this machine lets nobody make a cgroup", "")
+    apart = Apart(options.directory / "limited", NO_BUDGET)
+    agent = apart.cluster.agents[0]
+    with memory_limit.Limit("limited", 512 << 20) as limit:
+        agent.command = limit.begins(agent.command)
+        with apart:
+            share = next(line.split()[1] for line in agent.page("/metrics")[1].splitlines() if line.startswith("seaway_memory_max_bytes "))
+            loads(apart, 4, "--readers", "1")
+            rates = [number(text, r"([\d.]+) MiB/s acknowledged") for text in loads(apart, 8, "--readers", "1")]
+            hostile = subprocess.Popen(
+                [sys.executable, "-m", "tests.hostile", "--rss-growth-mib", "512", *HOSTILE], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=os.environ | {"BOOTSTRAP": f"127.0.0.1:{agent.port}", "SERVER_PID": str(agent.process.pid), "CHECK_TIMEOUT_S": "240"},
+            )
+            meanwhile = []
+            while hostile.poll() is None:
+                meanwhile.append([number(text, r"([\d.]+) MiB/s acknowledged") for text in loads(apart, 8, "--readers", "1")])
+            printed = hostile.communicate()[0]
+            lives, kills = agent.alive(), limit.kills()
+            most = limit.most_bytes()
+    failed = [line for line in printed.splitlines() if "FAILED" in line]
+    tell(f"an agent limited to 512 MiB, memory.bytes {int(float(share)) / MIB:.0f} MiB: producers and a reader, alone / beside bad input",
+         f"{rates[0]:.0f} / {statistics.mean(row[0] for row in meanwhile):.0f} MiB/s acknowledged; at most {most / MIB:.0f} MiB with the kernel's; killed {kills} times"
+         + ("" if lives else "; ENDED") + f"; of {len(HOSTILE)} kinds of bad input failed: {len(failed)}", "never killed")
+    for line in failed:
+        print(f"    {line}", flush=True)
 
 
 def metadata_s(address):
