@@ -82,7 +82,7 @@ caught! {
     commit_before_upload: CommitBeforeUpload Together at [0, 1];
     readers_guess: ReadersGuess Together at [3, 6];
     overwrite_files: OverwriteFiles Together at [0, 1];
-    commit_not_idempotent: CommitNotIdempotent Together at [4, 36];
+    commit_not_idempotent: CommitNotIdempotent Together at [17, 19];
     dedup_outside_the_log: DedupOutsideTheLog Together at [3, 6];
     collect_without_grace: CollectWithoutGrace Together at [0, 2];
     collect_by_age: CollectByAge Together at [18, 34];
@@ -90,17 +90,17 @@ caught! {
     ignore_checksums: IgnoreChecksums Together at [3, 6];
     offset_zero_for_unknown: OffsetZeroForUnknown Together at [6, 9];
     out_of_range_from_stale: OutOfRangeFromStale Together at [3, 5];
-    bounds_from_stale: BoundsFromStale Together at [75, 138];
+    bounds_from_stale: BoundsFromStale Together at [37, 47];
     apply_at_local_time: ApplyAtLocalTime Together at [0, 1];
-    snapshot_mislabelled: SnapshotMislabelled Together at [7, 15];
-    group_offsets_from_stale: GroupOffsetsFromStale Together at [141, 286];
-    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34];
-    commits_in_any_order: CommitsInAnyOrder Together at [247, 314];
+    snapshot_mislabelled: SnapshotMislabelled Together at [7, 15, 5, 9];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [141, 286, 135, 204];
+    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34, 2, 31];
+    commits_in_any_order: CommitsInAnyOrder Together at [247, 314, 166];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
     followers_confirm: FollowersConfirm Apart at [8, 14];
-    the_tail_joins: TheTailJoins Apart at [15, 16];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [39, 74];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10];
-    silence_asks_all: SilenceAsksAll Apart at [30, 35];
+    the_tail_joins: TheTailJoins Apart at [15, 16, 1, 26];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [39, 74, 38, 45];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10, 1, 7];
+    silence_asks_all: SilenceAsksAll Apart at [30, 35, 23, 34];
     unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0, 3, 4];
 }
