@@ -4,13 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rpc::notice::Notices;
-use rpc::{Answer, Call, Control, Error};
+use rpc::{Answer, Call, Client, Control, Error};
 
 use crate::metrics::Metrics;
 
 pub(crate) struct Counted {
-    pub(crate) control: Arc<dyn Control>,
-    pub(crate) metrics: Arc<Metrics>,
+    control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
+}
+
+impl Counted {
+    /// A client whose calls are counted.
+    pub(crate) fn of(control: Arc<dyn Control>, metrics: &Arc<Metrics>) -> Client {
+        let metrics = Arc::clone(metrics);
+        Client::new(Arc::new(Counted { control, metrics }))
+    }
 }
 
 #[async_trait]

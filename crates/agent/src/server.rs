@@ -114,11 +114,7 @@ impl Agent {
         let mut registration = registration(&settings, names.zip(advertised.clone()).collect());
         registration.neighbour_address = address.unwrap_or_default();
         let metrics = Arc::new(Metrics::zero());
-        let counted = Arc::clone(&metrics);
-        let control = Client::new(Arc::new(Counted {
-            control,
-            metrics: counted,
-        }));
+        let control = Counted::of(control, &metrics);
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
         let registered = register(&control, &registration).await?;

@@ -21,6 +21,7 @@ mod service;
 pub mod start;
 mod succession;
 mod turns;
+mod weighing;
 pub mod weight;
 
 pub use node::Node;

@@ -31,7 +31,8 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
-use crate::weight::{self, Weight};
+use crate::weighing;
+use crate::weight::Weight;
 
 /// How a control node is to run.
 #[derive(Clone, Debug)]
@@ -136,7 +137,7 @@ impl Node {
         let fencing = settings
             .presence
             .map(|_| host::task::spawn("fencing", attend::fence(Arc::clone(&node))));
-        let weighing = weight::keep_weighing(Arc::clone(&node));
+        let weighing = weighing::keep_weighing(Arc::clone(&node));
         let weighing = host::task::spawn("weighing", async move { match weighing.await {} });
         let tasks = Tasks {
             _weighing: weighing,

@@ -1,28 +1,7 @@
 //! What this node's copy of the metadata takes of memory. No budget bounds it: what was acknowledged must be remembered. So it is
-//! weighed, and an operator told in time. It must not know what is done with the number.
+//! weighed, and an operator told in time. It must not know how it is weighed.
 
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
-
-use host::log_limit::LogLimit;
-use meta::State;
-
-use crate::node::Node;
-
-/// How often it is weighed.
-const EVERY: Duration = Duration::from_secs(60);
-/// How often an operator is told that it is too much.
-const LOG_EVERY: Duration = Duration::from_secs(600);
-/// Partitions that are looked at before others may read or change the metadata.
-const AT_ONCE: usize = 4_096;
-
-/// What each of these takes at most in most clusters, in bytes (docs/memory.md).
-const OF_TOPIC: u64 = 1_024;
-const OF_PARTITION: u64 = 200;
-const OF_PRODUCER: u64 = 160;
-const OF_SLICE: u64 = 20;
 
 /// The memory of the metadata, without that of groups, which has a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +12,7 @@ pub struct Memory {
     pub bytes_max: u64,
 }
 
+/// The same, as a node keeps it.
 pub(crate) struct Weight {
     bytes: AtomicU64,
     bytes_max: u64,
@@ -52,74 +32,10 @@ impl Weight {
             bytes_max: self.bytes_max,
         }
     }
-}
 
-/// What there is, but for slices.
-fn bytes_without_slices(state: &State) -> u64 {
-    let totals = state.totals();
-    let partitions = totals.partitions + totals.doomed_partitions;
-    totals.topics * OF_TOPIC + partitions * OF_PARTITION + totals.producers * OF_PRODUCER
-}
-
-impl Node {
-    /// Weighs the metadata, some partitions at a time.
-    async fn weigh(&self) -> u64 {
-        let mut bytes = self.with_state(bytes_without_slices);
-        let mut next = Some(0);
-        while let Some(from) = next {
-            let (slices, then) = self.with_state(|state| state.slices_from(from, AT_ONCE));
-            bytes += slices * OF_SLICE;
-            next = then;
-            tokio::task::yield_now().await;
-        }
-        bytes
-    }
-}
-
-/// Weighs it again and again, for ever, and says if it is too much.
-pub(crate) async fn keep_weighing(node: Arc<Node>) -> Infallible {
-    let log = LogLimit::every(LOG_EVERY);
-    loop {
-        let bytes = node.weigh().await;
-        let weight = &node.weight;
-        weight.bytes.store(bytes, Relaxed);
-        if bytes > weight.bytes_max && log.pass(host::clock::now()).is_some() {
-            tracing::warn!(
-                bytes,
-                max = weight.bytes_max,
-                "the metadata takes more than half of what memory.bytes leaves of this process's memory, and a snapshot or a start needs as much \
-                 again: give control nodes more memory, lower memory.bytes, or keep less (retention, topics, producer.ids.max)"
-            );
-        }
-        host::clock::sleep(EVERY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use meta::Command;
-    use meta::command::CreateTopic;
-    use meta::ids::TopicId;
-
-    use crate::start::tests::{bucket, settings, started};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_metadata_is_weighed_whole() {
-        let (node, _tasks) = started(&bucket(), &settings(&[], None)).await;
-        let before = node.weigh().await;
-        let partitions = 3 * u32::try_from(AT_ONCE).expect("it is small");
-        let create = CreateTopic {
-            id: TopicId(7),
-            name: "t".to_owned(),
-            partitions,
-            configs: meta::config::Configs::new(),
-            replication_factor: 0,
-        };
-        let created = node.propose(&Command::CreateTopic(create)).await;
-        created.expect("it leads");
-        let grown = node.weigh().await - before;
-        assert_eq!(grown, OF_TOPIC + u64::from(partitions) * OF_PARTITION);
+    /// Notes what it weighs now; true if that is too much.
+    pub(crate) fn note(&self, bytes: u64) -> bool {
+        self.bytes.store(bytes, Relaxed);
+        bytes > self.bytes_max
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that are about to begin: their number is bounded, and no address takes so many that others must wait. Pure. It must not
+//! Connections that are about to begin: their number is bounded, and no address takes so many that others must wait. It must not
 //! know how one begins.
 
 use std::collections::BTreeMap;

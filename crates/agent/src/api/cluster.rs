@@ -123,6 +123,32 @@ impl<'a> Reader<'a> {
         described
     }
 
+    /// Those that a request names, but for those that failed.
+    async fn describe_named(
+        &mut self,
+        wanted: &[MetadataRequestTopic],
+        failures: &BTreeMap<usize, ErrorCode>,
+    ) -> Vec<MetadataResponseTopic> {
+        let mut described = Vec::with_capacity(wanted.len());
+        for (at, topic) in wanted.iter().enumerate() {
+            let code = match (find(self.view, topic), failures.get(&at)) {
+                (Ok(found), _) => {
+                    described.push(self.describe(found).await);
+                    continue;
+                }
+                (Err(_), Some(code)) => *code,
+                (Err(code), None) => code,
+            };
+            described.push(MetadataResponseTopic {
+                error_code: code.code(),
+                name: topic.name.clone(),
+                topic_id: topic.topic_id,
+                ..MetadataResponseTopic::default()
+            });
+        }
+        described
+    }
+
     /// Lets others have their turn after so many partitions, of one topic or of many.
     async fn describe(&mut self, topic: &Topic) -> MetadataResponseTopic {
         let count = topic.topic.partitions.len();
@@ -239,24 +265,9 @@ async fn named(
             failures.insert(at, code);
         }
     }
-    let mut reader = Reader::new(origin, &view);
-    let mut topics = Vec::with_capacity(wanted.len());
-    for (at, topic) in wanted.iter().enumerate() {
-        let code = match (find(&view, topic), failures.get(&at)) {
-            (Ok(found), _) => {
-                topics.push(reader.describe(found).await);
-                continue;
-            }
-            (Err(_), Some(code)) => *code,
-            (Err(code), None) => code,
-        };
-        topics.push(MetadataResponseTopic {
-            error_code: code.code(),
-            name: topic.name.clone(),
-            topic_id: topic.topic_id,
-            ..MetadataResponseTopic::default()
-        });
-    }
+    let topics = Reader::new(origin, &view)
+        .describe_named(wanted, &failures)
+        .await;
     (view, topics)
 }
 
