@@ -42,7 +42,7 @@ from tests.cluster import Cluster
 from tests.harness import wait_until
 from tests.members_load import Crowd
 
-BENCH = pathlib.Path(os.environ.get("SEAWAY_BENCH", ROOT / "target" / "release" / "bench"))
+BENCH = pathlib.Path(os.environ.get("BENCH", ROOT / "target" / "release" / "bench"))
 MIB = 1 << 20
 METADATA = 3
 NO_BUDGET = {"flush.requests.per.second": 0}

@@ -7,7 +7,8 @@ use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
 use meta::command::ControlNode;
-use rpc::{Position, Speaker};
+use rpc::Speaker;
+use rpc::growth::Growth;
 
 use crate::attendance::Attendance;
 use crate::commits::Commits;
@@ -109,9 +110,14 @@ impl Node {
         attendance.map_or(0, |here| here.aside().times(host::clock::now()))
     }
 
-    /// The journal is said to have an entry at this position.
-    pub fn look_for(&self, position: Position) {
-        self.replica.look_for(position.0);
+    /// The node that leads tells how the journal has grown.
+    pub fn hear(&self, growth: Growth) {
+        if !growth.entries.is_empty() {
+            let entries = growth.entries.into_iter();
+            let entries = entries.map(|entry| (entry.at.0, entry.bytes));
+            self.replica.tell(entries.collect());
+        }
+        self.replica.look_for(growth.to.0);
     }
 
     /// The process that leads is said to be gone: nobody listens at its address.

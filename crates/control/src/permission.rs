@@ -66,7 +66,7 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
         Call::Present { .. } | Call::Group(_) | Call::Heartbeats(_) => {
             refused("only agents ask that")
         }
-        Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. })
+        Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. } | PeerRequest::Asked)
         | Call::Check(_)
         | Call::Barrier
         | Call::View { .. }

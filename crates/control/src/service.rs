@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use journal::entry::Position as Applied;
 use journal::node::{ProposeError, Refusal};
+use journal::replica::Grown;
 use meta::State;
 use meta::command::Command;
 use meta::ids::FileId;
 use meta::level::Level;
 use meta::reply::Reply;
+use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::Notices;
 use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Control, Error, Position, Return, Served, Speaker};
@@ -228,6 +231,20 @@ impl Control for Node {
 impl Served for Node {
     fn level(&self) -> &'static Level {
         self.with_state(|state| state.level())
+    }
+
+    fn growth(&self) -> Growing {
+        let begin = Growth {
+            to: self.position(),
+            entries: Vec::new(),
+        };
+        let grown = self.replica.growth().map(|Grown { index, entry }| {
+            let at = Position(index);
+            let entries = entry.map(|bytes| JournalEntry { at, bytes });
+            let entries = entries.into_iter().collect();
+            Growth { to: at, entries }
+        });
+        stream::iter([begin]).chain(grown).boxed()
     }
 
     async fn serve(

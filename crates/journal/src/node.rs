@@ -23,6 +23,7 @@ mod claiming;
 mod context;
 mod flight;
 mod following;
+mod hearsay;
 mod horizon;
 mod leading;
 mod loading;
@@ -172,6 +173,8 @@ pub enum Event {
     Confirm(Ticket),
     /// The journal is said to have an entry at this slot: a hint to look.
     Grew(u64),
+    /// Entries, each with its slot, that the node that leads says count. Only what [`Effect::Tell`] gave to that node may come here.
+    Told(Vec<(u64, Bytes)>),
     /// The process that leads is said to be gone, since its machine refuses connections: a hint to look, and to claim after a
     /// short silence.
     LeaderGone,
@@ -239,6 +242,9 @@ pub enum Effect {
         /// True if it leaves an earlier entry out, of which the state machine is told before its commands.
         quarantines: bool,
     },
+    /// Others may be told that the entry in this slot, which this node has appended, counts: its bytes, unless its commands lie
+    /// elsewhere.
+    Tell { index: u64, entry: Option<Bytes> },
     /// Everything that these callers waited for has been applied.
     BarrierPassed {
         tickets: Vec<Ticket>,
@@ -543,6 +549,7 @@ impl Node {
                 following.look_for(cx, slot);
                 State::Following(following)
             }
+            (State::Following(following), Event::Told(entries)) => following.told(cx, entries),
             (State::Following(mut following), Event::LeaderGone) => {
                 following.leader_is_gone(cx);
                 State::Following(following)
@@ -551,7 +558,10 @@ impl Node {
                 following.leader_resigned(cx, claim);
                 State::Following(following)
             }
-            (state, Event::Grew(_) | Event::LeaderGone | Event::LeaderResigned(_)) => state,
+            (
+                state,
+                Event::Grew(_) | Event::Told(_) | Event::LeaderGone | Event::LeaderResigned(_),
+            ) => state,
             (State::Outdated(why), event) => {
                 cx.refuse_for_want_of_lead(event);
                 State::Outdated(why)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use host::budget::{Budget, Held};
 use host::clock::Instant;
 use store::bucket::Bucket;
@@ -21,11 +22,15 @@ use crate::snapshot::manifest::Seal;
 
 mod apply;
 mod driver;
+mod growth;
 mod requests;
 #[cfg(test)]
 mod rounds;
 #[cfg(test)]
 mod tests;
+
+pub use growth::Grown;
+use growth::Growth;
 
 /// A command that the state machine cannot apply: the replica stops there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,10 +180,17 @@ struct Shared<S> {
     /// How far the state has come.
     applied: watch::Sender<Position>,
     budget: Budget,
+    /// Where others hear of what this node appends.
+    growth: Growth,
+    /// For what this node has heard of that and has not looked at.
+    told: Budget,
     /// True while the state is not to be used: changed in part, or holding what the journal leaves out. It is set while the state
     /// is locked.
     is_void: AtomicBool,
 }
+
+/// Entries that were told and that the driver has not taken.
+const TOLD_BYTES_MAX: u64 = 16 << 20;
 
 type Answer<T> = oneshot::Sender<Result<T, ProposeError>>;
 
@@ -197,6 +209,10 @@ enum Input<R> {
         answer: Answer<Position>,
     },
     Grew(u64),
+    Told {
+        entries: Vec<(u64, Bytes)>,
+        held: Held,
+    },
     LeaderGone,
     LeaderResigned(u64),
     Resign {
@@ -228,6 +244,8 @@ pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
         roles: watch::Sender::new(Role::Loading),
         applied: watch::Sender::new(Position(0)),
         budget: Budget::of_bytes(settings.queue_bytes_max as u64),
+        growth: Growth::default(),
+        told: Budget::of_bytes(TOLD_BYTES_MAX),
         is_void: AtomicBool::new(false),
     });
     let node = Node::new(settings.clone(), Box::new(host::rng::nonce));
@@ -323,6 +341,20 @@ impl<S: StateMachine> Handle<S> {
     pub fn look_for(&self, slot: u64) {
         // A hint that finds no room is one of many.
         drop(self.inputs.try_send(Input::Grew(slot)));
+    }
+
+    /// What this node appends from now on, as it counts. Whoever falls far behind misses some.
+    pub fn growth(&self) -> BoxStream<'static, Grown> {
+        self.shared.growth.follow()
+    }
+
+    /// Tells a follower of entries, with their slots, that the node which leads says count; those that find no room are read like
+    /// others. Only what came from [`Handle::growth`] of that node may be told.
+    pub fn tell(&self, entries: Vec<(u64, Bytes)>) {
+        let bytes = entries.iter().map(|(_, entry)| entry.len() as u64).sum();
+        if let Some(held) = self.shared.told.try_hold(bytes) {
+            drop(self.inputs.try_send(Input::Told { entries, held }));
+        }
     }
 
     /// Hints that the process that leads is gone, so that a follower claims after a short silence.

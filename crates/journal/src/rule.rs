@@ -34,6 +34,8 @@ pub enum Rule {
     BarrierBeforeAppend,
     /// A follower confirms by a slot found free only once it has read every slot before that.
     HorizonIsReached,
+    /// Others are told of an entry once it counts.
+    OnlyWhatCountsIsTold,
     StampsGrow,
     /// What cannot be read at a start is asked for again, and ends nothing.
     StartsAreRepeated,
@@ -50,7 +52,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 22] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -65,6 +67,7 @@ impl Rule {
         Rule::LeadFromFirstAttempt,
         Rule::BarrierBeforeAppend,
         Rule::HorizonIsReached,
+        Rule::OnlyWhatCountsIsTold,
         Rule::StampsGrow,
         Rule::StartsAreRepeated,
         Rule::QuarantineRebuilds,

@@ -299,7 +299,7 @@ struct Following {
 
 struct Open {
     node: NodeId,
-    stream: Stream,
+    stream: Stream<Told>,
     /// Where the next message begins, unless something is missing.
     to: Option<Position>,
 }
@@ -366,7 +366,7 @@ impl Following {
                 if let Ok(Ok(body)) = opened {
                     self.stream = Some(Open {
                         node,
-                        stream: Stream::of(body),
+                        stream: Stream::of(body, encoding::decode_told),
                         to: None,
                     });
                     return;

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 use crate::handshake;
 use crate::keys::Security;
-use crate::message::{CALL, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, level};
+use crate::message::{CALL, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, level};
 use crate::process::Role;
 use crate::runtime::{Clock, Tasks};
 
@@ -104,6 +104,12 @@ impl Connection {
     /// The stream of the node's notices.
     pub(crate) async fn notices(&self) -> Result<Incoming, Failure> {
         let request = self.request(Method::GET, NOTICES, Bytes::new())?;
+        Ok(self.send(request).await?.into_body())
+    }
+
+    /// The stream of how the journal grows, of a node that leads.
+    pub(crate) async fn growth(&self) -> Result<Incoming, Failure> {
+        let request = self.request(Method::GET, GROWTH, Bytes::new())?;
         Ok(self.send(request).await?.into_body())
     }
 

@@ -1,4 +1,4 @@
-//! How calls, notices and parts of files lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between notices. Pure.
+//! How calls, notices and parts of files lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between what a stream tells. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::header::{HeaderMap, HeaderName};
@@ -7,6 +7,8 @@ use hyper::header::{HeaderMap, HeaderName};
 pub(crate) const CALL: &str = "/1/call";
 /// GET: notices, for as long as the connection lasts.
 pub(crate) const NOTICES: &str = "/1/notices";
+/// GET, of a control node: how the journal grows, for as long as the connection lasts.
+pub(crate) const GROWTH: &str = "/1/growth";
 
 /// POST: a part of a file, of an agent; the answer is its bytes, or nothing (204) if it has none to give.
 pub(crate) const PART: &str = "/1/part";
@@ -28,10 +30,10 @@ pub(crate) fn level(headers: &HeaderMap) -> Option<u32> {
     headers.get(LEVEL)?.to_str().ok()?.parse().ok()
 }
 
-/// What a stream of notices begins each of its messages with: their length in bytes, little end first.
+/// What a stream begins each of its messages with: their length in bytes, little end first.
 const LENGTH_BYTES: usize = 4;
 
-/// One message of a stream of notices.
+/// One message of a stream.
 pub(crate) fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let mut framed = BytesMut::with_capacity(LENGTH_BYTES + message.len());
@@ -40,7 +42,7 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// The messages of a stream of notices, taken from pieces of any size.
+/// The messages of a stream, taken from pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     left: BytesMut,

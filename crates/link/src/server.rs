@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use host::budget::Budget;
 use host::net::TcpListener;
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
-use rpc::notice::{Notices, Told};
+use meta::level::{Level, TooNew};
+use rpc::growth::Growth;
+use rpc::notice::Told;
 use rpc::{Error, Position, Served, Speaker, encoding};
 
 use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
-use crate::message::{CALL, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, framed, level};
+use crate::message::{CALL, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, framed, level};
+use crate::process::Role;
 
-/// A stream of notices says something at least this often.
+/// A stream says something at least this often.
 const BEAT: Duration = Duration::from_millis(500);
 
 struct Server {
@@ -59,7 +63,12 @@ impl Responds for Server {
         }
         match (request.method(), request.uri().path()) {
             (&Method::POST, CALL) => self.call(request, &speaker(caller)).await,
-            (&Method::GET, NOTICES) => self.notices(),
+            (&Method::GET, NOTICES) => self.stream(self.node.notices()),
+            (&Method::GET, GROWTH) if is_agent(caller) => told(
+                StatusCode::FORBIDDEN,
+                "only control nodes are told how the journal grows".to_owned(),
+            ),
+            (&Method::GET, GROWTH) => self.stream(self.node.growth()),
             (_, path) => told(
                 StatusCode::NOT_FOUND,
                 format!("nothing is served at {path}"),
@@ -124,42 +133,85 @@ impl Server {
         }
     }
 
-    fn notices(&self) -> Response<Body> {
-        let node = Arc::clone(&self.node);
-        let notices = node.notices();
+    /// What the node tells, for as long as somebody listens.
+    fn stream<T: Message>(&self, items: BoxStream<'static, T>) -> Response<Body> {
         let beats = Beats {
-            node,
-            notices,
-            to: None,
+            node: Arc::clone(&self.node),
+            items,
+            to: Position::default(),
         };
         let messages = futures::stream::unfold(beats, Beats::next).boxed();
         Response::new(Either::Right(StreamBody::new(messages)))
     }
 }
 
-/// Notices, with an empty one whenever there was none for a while.
-struct Beats {
-    node: Arc<dyn Served>,
-    notices: Notices,
-    to: Option<Position>,
+/// Whether a caller has shown itself to be an agent.
+fn is_agent(caller: &Option<Shown>) -> bool {
+    let shown = caller.as_ref().and_then(|Shown(process)| process.as_ref());
+    shown.is_some_and(|process| process.role == Role::Agent)
 }
 
-impl Beats {
+/// One message of a stream.
+trait Message: Send + 'static {
+    /// The message that says that there was none since the one that went up to here.
+    fn beat(at: Position) -> Self;
+
+    /// Up to where it tells.
+    fn to(&self) -> Position;
+
+    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew>;
+}
+
+impl Message for Told {
+    fn beat(at: Position) -> Self {
+        Told {
+            from: at,
+            to: at,
+            notices: Vec::new(),
+        }
+    }
+
+    fn to(&self) -> Position {
+        self.to
+    }
+
+    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew> {
+        encoding::encode_told(level, self)
+    }
+}
+
+impl Message for Growth {
+    fn beat(at: Position) -> Self {
+        Growth {
+            to: at,
+            entries: Vec::new(),
+        }
+    }
+
+    fn to(&self) -> Position {
+        self.to
+    }
+
+    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew> {
+        encoding::encode_growth(level, self)
+    }
+}
+
+/// What a node tells, with a beat whenever there was nothing for a while.
+struct Beats<T> {
+    node: Arc<dyn Served>,
+    items: BoxStream<'static, T>,
+    to: Position,
+}
+
+impl<T: Message> Beats<T> {
     async fn next(mut self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
-        let told = match host::clock::timeout(BEAT, self.notices.next()).await {
+        let told = match host::clock::timeout(BEAT, self.items.next()).await {
             Ok(told) => told?,
-            Err(_) => {
-                let at = self.to.unwrap_or_default();
-                let notices = Vec::new();
-                Told {
-                    from: at,
-                    to: at,
-                    notices,
-                }
-            }
+            Err(_) => T::beat(self.to),
         };
-        self.to = Some(told.to);
-        let message = encoding::encode_told(self.node.level(), &told).ok()?;
+        self.to = told.to();
+        let message = told.encode(self.node.level()).ok()?;
         Some((Ok(Frame::data(framed(&message))), self))
     }
 }

@@ -1,35 +1,38 @@
-//! The notices of one node, as they come. It must not know what they mean.
+//! What one node tells, notices or how the journal grows, as it comes. It must not know what that means.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use rpc::encoding;
-use rpc::notice::Told;
+use rpc::encoding::Malformed;
 
 use crate::message::Frames;
 
-/// A stream of notices without even a beat for so long is given up.
+/// A stream without even a beat for so long is given up.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 
-pub(crate) struct Stream {
+pub(crate) struct Stream<T> {
     body: Incoming,
     frames: Frames,
+    decode: fn(Bytes) -> Result<T, Malformed>,
 }
 
-impl Stream {
-    pub(crate) fn of(body: Incoming) -> Self {
+impl<T> Stream<T> {
+    /// The messages of `body`, each of which `decode` can read.
+    pub(crate) fn of(body: Incoming, decode: fn(Bytes) -> Result<T, Malformed>) -> Self {
         Stream {
             body,
             frames: Frames::default(),
+            decode,
         }
     }
 
     /// The next message, a beat too; the error says why there is none any more.
-    pub(crate) async fn next(&mut self) -> Result<Told, String> {
+    pub(crate) async fn next(&mut self) -> Result<T, String> {
         loop {
             if let Some(message) = self.frames.next().map_err(|error| error.to_string())? {
-                let told = encoding::decode_told(message);
+                let told = (self.decode)(message);
                 return told.map_err(|malformed| malformed.to_string());
             }
             let frame = host::clock::timeout(SILENCE, self.body.frame()).await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use host::backoff::Backoff;
 use host::trial::leaves_out;
 use meta::level::Levels;
-use rpc::Position;
+use rpc::encoding;
+use rpc::growth::Growth;
 
 use crate::caller::Caller;
 use crate::connection::{Connection, Failure};
@@ -20,10 +21,10 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_mi
 const LEADER_CHECK: Duration = Duration::from_millis(200);
 
 /// What a watched node shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// It has applied the journal up to here.
-    Applied(Position),
+    /// It tells how the journal has grown.
+    Grew(Growth),
     /// Its machine refuses connections: nobody listens there.
     Gone,
 }
@@ -61,12 +62,12 @@ pub async fn watch(address: String, caller: &Caller, levels: Levels, mut tell: i
     let connection = Connection::new(address, headers, caller.security.clone());
     let mut pauses = AGAIN.start();
     loop {
-        match connection.notices().await {
+        match connection.growth().await {
             Ok(body) => {
-                let mut stream = Stream::of(body);
-                while let Ok(told) = stream.next().await {
+                let mut stream = Stream::of(body, encoding::decode_growth);
+                while let Ok(growth) = stream.next().await {
                     pauses = AGAIN.start();
-                    tell(Sign::Applied(told.to));
+                    tell(Sign::Grew(growth));
                 }
             }
             Err(Failure::NobodyThere(_)) if !leaves_out("refusals-are-looked-into") => {

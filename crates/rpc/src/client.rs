@@ -16,6 +16,7 @@ use meta::view::ViewChange;
 use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::Error;
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
+use crate::growth::Growing;
 use crate::notice::Notices;
 use crate::speaker::Speaker;
 
@@ -33,6 +34,9 @@ pub trait Control: Send + Sync + 'static {
 pub trait Served: Control {
     /// The feature level in force, as far as it is known here: what is sent to others is written for it.
     fn level(&self) -> &'static Level;
+
+    /// What this node appends from now on, if it leads.
+    fn growth(&self) -> Growing;
 
     /// Answers a caller elsewhere, if what it asks is the `speaker`'s to ask. Unless that says that it cannot reach the leader, a
     /// call that only the leader can answer is no reason to think that there is none.

@@ -21,6 +21,7 @@ use crate::group::{
     FetchedPartition, FetchedTopic, GroupError, GroupReply, GroupRequest, Heartbeat, JoinGroup,
     JoinRefusal, JoinedGroup, ListedGroup, TopicName,
 };
+use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
 use crate::peer::PeerRequest;
@@ -57,6 +58,14 @@ pub fn encode_told(level: &'static Level, told: &Told) -> Result<Vec<u8>, TooNew
 }
 
 pub fn decode_told(message: Bytes) -> Result<Told, Malformed> {
+    decode(message)
+}
+
+pub fn encode_growth(level: &'static Level, growth: &Growth) -> Result<Vec<u8>, TooNew> {
+    encode(level, growth)
+}
+
+pub fn decode_growth(message: Bytes) -> Result<Growth, Malformed> {
     decode(message)
 }
 
@@ -242,6 +251,8 @@ variants! {
 fields! {
     Answer { at, value }
     Told { from, to, notices }
+    Growth { to, entries }
+    JournalEntry { at, bytes }
     Leader { name, address, claim }
     Wanted { partition, place }
     Locate { partition, offset, max_bytes }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod encoding;
 mod error;
 pub mod group;
+pub mod growth;
 pub mod notice;
 pub mod part;
 pub mod peer;

@@ -68,7 +68,7 @@ impl Cluster {
         let own = self.node(at).registration.clone();
         let register = meta::Command::RegisterControlNode(own);
         let (position, _) = self.node(0).propose(&register).await.expect("it leads");
-        self.node(at).look_for(position);
+        self.node(at).replica.look_for(position.0);
         self.node(at).reach_position(position).await.expect("read");
     }
 

@@ -63,6 +63,14 @@ impl Flight {
         }
     }
 
+    /// What others may be told once it counts.
+    pub(super) fn telling(&self) -> Effect {
+        Effect::Tell {
+            index: self.id.index,
+            entry: self.body.is_none().then(|| self.bytes.clone()),
+        }
+    }
+
     /// True if this append waits for an answer.
     pub(super) fn awaits(&self, id: EntryId) -> bool {
         self.id == id && self.is_asked()

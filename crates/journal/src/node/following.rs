@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use host::clock::Instant;
 
-use super::accept::look_over;
+use super::accept::{Stop, look_over};
 use super::context::{Cx, Lasting, Question, Request};
+use super::hearsay::Hearsay;
 use super::horizon::{FreeSlot, Horizon};
 use super::{Event, ProposeError, Purpose, Refusal, Run, Slot, State, Takeover, Taking, Ticket};
 use crate::engine::{self, End};
@@ -32,6 +34,8 @@ pub(super) struct Following {
     stage: Stage,
     /// A free slot ahead, for when this node never finds the next one free.
     horizon: Horizon,
+    /// What the leader has told of slots that are not read.
+    hearsay: Hearsay,
     /// Callers that asked for a confirmation after the current look began, with the time.
     asked: Vec<(Instant, Ticket)>,
     /// Callers that asked before it began.
@@ -86,6 +90,7 @@ impl Following {
             poll,
             stage: Stage::Pausing(cx.now.boot),
             horizon: Horizon::unknown(),
+            hearsay: Hearsay::default(),
             asked: Vec::new(),
             served: Vec::new(),
         }
@@ -131,6 +136,39 @@ impl Following {
                 // A caller that wants a leader may make an existing silence count.
                 self.timer(cx);
             }
+        }
+        State::Following(self)
+    }
+
+    /// Takes entries that the leader says count. While a look is under way they wait for its end.
+    pub(super) fn told(mut self, cx: &mut Cx<'_>, entries: Vec<(u64, Bytes)>) -> State {
+        if cx.lasting.stuck.is_some() {
+            return State::Following(self);
+        }
+        self.hearsay.add(cx.lasting.chain.next(), entries);
+        match self.stage {
+            Stage::Pausing(until) => self.go_by_hearsay(cx, until),
+            _ => State::Following(self),
+        }
+    }
+
+    /// Goes on with what the leader has told, as far as it is commands in their places, and pauses as long as it would have. A
+    /// leader that tells of them has counted them, so they are in the journal; all else is read there.
+    fn go_by_hearsay(mut self, cx: &mut Cx<'_>, until: Instant) -> State {
+        let slots = self.hearsay.run_from(cx.lasting.chain.next());
+        let outlook = look_over(&mut cx.lasting.chain.clone(), &slots);
+        let is_plain = outlook.is_ok_and(|outlook| !outlook.is_doubtful);
+        if is_plain && !slots.is_empty() {
+            if let Err(stop) = self.take_in(cx, &slots) {
+                return State::Following(self).stop(cx, stop);
+            }
+            self.hearsay.helped_at = Some(cx.now.boot);
+        }
+        let next = cx.lasting.chain.next();
+        self.sought = self.sought.filter(|slot| *slot >= next);
+        match self.sought.is_some() || !is_plain || self.hearsay.has_gap() {
+            true => self.look(cx),
+            false => self.stage = Stage::Pausing(until),
         }
         State::Following(self)
     }
@@ -207,7 +245,7 @@ impl Following {
             match run.end {
                 End::Undecided(_) => question.failed(cx),
                 End::More => self.look(cx),
-                End::Free => self.at_the_end(cx, at),
+                End::Free => return self.at_the_end(cx, at),
             }
             return State::Following(self);
         }
@@ -222,9 +260,19 @@ impl Following {
     }
 
     fn accept(mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
-        if let Err(stop) = cx.accept(slots) {
+        if let Err(stop) = self.take_in(cx, slots) {
             return State::Following(self).stop(cx, stop);
         }
+        match self.horizon.reached(cx) {
+            Some(free) => self.ask_floor(cx, Found::Free(free)),
+            None => return self.look_on(cx),
+        }
+        State::Following(self)
+    }
+
+    /// Carries the chain on by slots that are beyond doubt.
+    fn take_in(&mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> Result<(), Stop> {
+        cx.accept(slots)?;
         cx.settle_limbo();
         if self
             .gone
@@ -242,34 +290,42 @@ impl Following {
         {
             self.succeed(cx);
         }
-        match self.horizon.reached(cx) {
-            Some(free) => self.ask_floor(cx, Found::Free(free)),
-            None => self.look_on(cx),
+        Ok(())
+    }
+
+    /// Looks for more after slots were found, unless the leader tells: while the journal grows, the next slot may never be found free.
+    fn look_on(mut self, cx: &mut Cx<'_>) -> State {
+        let is_asked = self.wants_confirmation(cx) || !self.asked.is_empty();
+        if is_asked {
+            self.horizon.seek(cx);
+        } else if self.is_told(cx) {
+            return self.rest(cx);
         }
+        self.look(cx);
         State::Following(self)
     }
 
-    /// Looks for more after slots were found: while the journal grows, the next slot may never be found free.
-    fn look_on(&mut self, cx: &mut Cx<'_>) {
-        if self.wants_confirmation(cx) || !self.asked.is_empty() {
-            self.horizon.seek(cx);
-        }
-        self.look(cx);
+    /// True if what the leader tells has carried the chain on of late.
+    fn is_told(&self, cx: &Cx<'_>) -> bool {
+        let at = self.hearsay.helped_at;
+        at.is_some_and(|at| cx.now.boot.since(at) < cx.lasting.settings.poll_max)
     }
 
     /// The next slot looks free, but it may have been trimmed. The floor is read now and then, and
     /// before a claim, which would be useless in a trimmed slot.
-    fn at_the_end(&mut self, cx: &mut Cx<'_>, at: Instant) {
+    fn at_the_end(mut self, cx: &mut Cx<'_>, at: Instant) -> State {
+        let slot = cx.lasting.chain.next();
+        self.hearsay.found_free(slot);
         if self.wants_confirmation(cx) || self.may_take(cx) {
-            let slot = cx.lasting.chain.next();
             let free = FreeSlot {
                 slot,
                 at,
                 is_next: true,
             };
-            return self.ask_floor(cx, Found::Free(free));
+            self.ask_floor(cx, Found::Free(free));
+            return State::Following(self);
         }
-        self.pause(cx);
+        self.rest(cx)
     }
 
     fn wants_confirmation(&self, cx: &Cx<'_>) -> bool {
@@ -301,8 +357,7 @@ impl Following {
             Found::Doubtful(slots) => self.accept(cx, &slots),
             Found::Free(free) if free.slot < floor => {
                 // It may have been trimmed before it was found free.
-                self.look_on(cx);
-                State::Following(self)
+                self.look_on(cx)
             }
             Found::Free(free) => self.confirmed(cx, free),
         }
@@ -326,21 +381,30 @@ impl Following {
             return State::Taking(Taking::begin(cx));
         }
         if free.slot < cx.lasting.chain.next() || !self.served.is_empty() {
-            self.look_on(cx);
-        } else {
-            self.pause(cx);
+            return self.look_on(cx);
         }
-        State::Following(self)
+        self.rest(cx)
     }
 
-    /// Pauses before the next look; looks at once if a caller has asked since the last one began.
-    fn pause(&mut self, cx: &mut Cx<'_>) {
-        if !self.asked.is_empty() || self.sought.is_some() {
-            return self.look(cx);
+    /// Takes what the leader has told meanwhile, and pauses before the next look: longer as long as it tells. Looks at once if a
+    /// caller has asked since the last look began, or an entry is said to be there that was not told.
+    fn rest(mut self, cx: &mut Cx<'_>) -> State {
+        if !self.asked.is_empty() {
+            self.look(cx);
+            return State::Following(self);
         }
-        let at = cx.now.boot + cx.jitter(self.poll);
-        self.poll = (self.poll * 2).min(cx.lasting.settings.poll_max);
-        self.stage = Stage::Pausing(at);
+        let poll_max = cx.lasting.settings.poll_max;
+        let mut pause = poll_max;
+        if !self.is_told(cx) {
+            pause = self.poll;
+            self.poll = (pause * 2).min(poll_max);
+        }
+        let until = cx.now.boot + cx.jitter(pause);
+        // It looks again when the silence is long enough to take the lead.
+        let silent_enough = (self.grew_at + self.patience).max(cx.now.boot + pause / 2);
+        let until = until.min(silent_enough);
+        self.stage = Stage::Pausing(until);
+        self.go_by_hearsay(cx, until)
     }
 
     /// True if the journal has been silent for long enough to take the lead. An idle leader is

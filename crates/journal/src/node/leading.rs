@@ -177,7 +177,7 @@ impl Leading {
     }
 
     /// Counts an entry of this node that has landed, as all before it have.
-    fn count(&mut self, cx: &mut Cx<'_>, flight: Flight) {
+    fn count(&mut self, cx: &mut Cx<'_>, mut flight: Flight) {
         let lasting = &mut cx.lasting;
         let stamp = match lasting.chain.feed(&flight.bytes) {
             Ok(Verdict::Valid { stamp, .. }) => stamp,
@@ -195,10 +195,13 @@ impl Leading {
         cx.out.push(Effect::Apply {
             id: flight.id,
             stamp,
-            items: flight.items,
-            tickets: flight.tickets,
+            items: std::mem::take(&mut flight.items),
+            tickets: std::mem::take(&mut flight.tickets),
             quarantines: false,
         });
+        if cx.lasting.rules.hold(Rule::OnlyWhatCountsIsTold) {
+            cx.out.push(flight.telling());
+        }
         cx.pass(flight.barriers, Position(flight.id.index));
         self.maintain(cx);
     }
@@ -226,6 +229,10 @@ impl Leading {
         flight.tickets = packed.tickets;
         flight.barriers = packed.barriers;
         cx.out.push(flight.effect());
+        if !cx.lasting.rules.hold(Rule::OnlyWhatCountsIsTold) {
+            // Tells of an entry that may never land, which the rule forbids.
+            cx.out.push(flight.telling());
+        }
         self.flights.push_back(flight);
     }
 

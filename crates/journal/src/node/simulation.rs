@@ -20,6 +20,7 @@ use crate::rule::Rule;
 mod engine_side;
 mod nemesis;
 mod oracle;
+mod rules;
 mod settings;
 mod stores;
 
@@ -89,6 +90,8 @@ struct World {
     poison: bool,
     /// True if nodes resign.
     resigns: bool,
+    /// True if nodes hear of what counts from those that lead.
+    tells: bool,
 }
 
 /// Every so many values there is one that some builds cannot apply.
@@ -127,6 +130,7 @@ impl World {
             faults: true,
             poison,
             resigns: false,
+            tells: false,
         };
         for place in 0..count {
             world.at(0, Happening::Restart(place));
@@ -431,6 +435,10 @@ impl World {
                 }
                 return self.apply(place, id.index, stamp, &items, &tickets);
             }
+            Effect::Tell { index, entry } => {
+                self.tell(place, index, entry);
+                return Ok(());
+            }
             Effect::BarrierPassed { tickets, .. } => {
                 let length = self.places[place].applied.len() + self.stores.given_up;
                 return self.oracle.passed(place, &tickets, length);
@@ -514,6 +522,23 @@ impl World {
         };
         self.at(reply_at, Happening::Heard(place, life, event));
         Ok(())
+    }
+
+    /// Tells the others of an entry, sometimes late, twice or not at all.
+    fn tell(&mut self, place: usize, index: u64, entry: Option<Bytes>) {
+        if !self.tells {
+            return;
+        }
+        let event = match entry {
+            Some(entry) => Event::Told(vec![(index, entry)]),
+            None => Event::Grew(index),
+        };
+        for other in (0..self.places.len()).filter(|other| *other != place) {
+            for _ in 0..[0, 1, 1, 1, 2][self.rng.below(5) as usize] {
+                let (life, at) = (self.places[other].life, self.now + self.delay());
+                self.at(at, Happening::Heard(other, life, event.clone()));
+            }
+        }
     }
 
     /// Checks that no more slots lie beyond the first free one than may be in flight: nodes
@@ -684,6 +709,25 @@ fn leaders_that_resign_lose_nothing() {
     assert!(resigned > 20, "only {resigned} leaders resigned");
 }
 
+fn simulate_telling(seed: u64, removed: Option<Rule>) -> Result<Oracle, String> {
+    run(|| World {
+        tells: true,
+        ..World::new(seed, removed, seed.is_multiple_of(4))
+    })
+}
+
+#[test]
+fn followers_that_are_told_come_to_the_same_history() {
+    let mut acked = 0;
+    for seed in 0..seeds() {
+        match simulate_telling(seed, None) {
+            Ok(oracle) => acked += oracle.acked_in_all(),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    assert!(acked > 5_000, "only {acked} values were acknowledged");
+}
+
 #[test]
 fn entries_that_some_builds_cannot_apply_are_left_out_by_all_or_by_none() {
     let (mut acked, mut quarantined) = (0, 0);
@@ -705,74 +749,4 @@ fn the_same_seed_gives_the_same_run() {
     let one = simulate(5, None).expect("a clean run");
     let two = simulate(5, None).expect("a clean run");
     assert_eq!(format!("{one:?}"), format!("{two:?}"));
-}
-
-/// Rules that no schedule misses: unit tests remove them (node::tests, node::tests::quarantine, node::retention). The first since
-/// the appends of a tenure end with the tenure, the others since they take a sleep between two requests.
-const UNIT: [Rule; 3] = [
-    Rule::LeadFromFirstAttempt,
-    Rule::QuarantineBeforeSnapshots,
-    Rule::RemoveAfterAppend,
-];
-
-/// A seed whose schedule misses the rule.
-const MISSED_BY: [(Rule, u64); 15] = [
-    (Rule::ClaimNamesLastClaim, 1),
-    (Rule::ClaimNamesLastEntry, 0),
-    (Rule::CommandsNameLastClaim, 2),
-    (Rule::CommandsNameLastEntry, 0),
-    (Rule::ClaimantReadsFloor, 125),
-    (Rule::ReaderReadsFloor, 7),
-    (Rule::TrimSparesClaims, 3),
-    (Rule::SettleByReading, 0),
-    (Rule::OneTenureOneClaim, 0),
-    (Rule::OccupiedMayBeOurs, 18),
-    (Rule::KnownInOrder, 0),
-    (Rule::BarrierBeforeAppend, 221),
-    (Rule::HorizonIsReached, 260),
-    (Rule::StampsGrow, 0),
-    (Rule::StartsAreRepeated, 1),
-];
-
-/// The same for schedules with entries that some builds cannot apply.
-const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
-    (Rule::QuarantineRebuilds, 7),
-    (Rule::SnapshotsKnowQuarantines, 67),
-    (Rule::QuarantineBeforeOthersLead, 41),
-];
-
-/// Removes each of these rules, which its seed must notice, and nothing else be wrong with.
-fn each_is_missed(table: &[(Rule, u64)], poison: bool) {
-    std::panic::set_hook(Box::new(|_| {}));
-    let fails = |rule, seed| simulate_with(seed, rule, poison).is_err();
-    let tells = |rule, seed| fails(Some(rule), seed) && !fails(None, seed);
-    let stale = table.iter().filter(|(rule, seed)| !tells(*rule, *seed));
-    let better: Vec<(Rule, Option<u64>)> = stale
-        .map(|(rule, _)| (*rule, (0..1_000).find(|seed| tells(*rule, *seed))))
-        .collect();
-    drop(std::panic::take_hook());
-    assert!(
-        better.is_empty(),
-        "the seeds of these rules tell nothing any more; those found here do: {better:?}"
-    );
-}
-
-#[test]
-fn every_removed_rule_is_missed() {
-    each_is_missed(&MISSED_BY, false);
-}
-
-#[test]
-fn every_removed_rule_of_quarantines_is_missed() {
-    each_is_missed(&MISSED_WITH_POISON_BY, true);
-}
-
-#[test]
-fn every_rule_has_a_seed_or_a_unit_test() {
-    let seeds = MISSED_BY.iter().chain(&MISSED_WITH_POISON_BY);
-    let mut known: Vec<Rule> = seeds.map(|(rule, _)| *rule).chain(UNIT).collect();
-    known.sort();
-    let mut all = Rule::ALL.to_vec();
-    all.sort();
-    assert_eq!(known, all);
 }

@@ -26,7 +26,10 @@ struct Bench {
     effects: Vec<Effect>,
     /// Effects other than requests, in order.
     seen: Vec<Effect>,
+    /// What others may be told, in order.
+    told: Vec<(u64, Option<Bytes>)>,
     takes: u64,
+    scans: u64,
 }
 
 fn complete(slots: Vec<(u64, Content)>) -> Vec<Slot> {
@@ -55,7 +58,9 @@ impl Bench {
             },
             effects: Vec::new(),
             seen: Vec::new(),
+            told: Vec::new(),
             takes: 0,
+            scans: 0,
         }
     }
 
@@ -102,6 +107,7 @@ impl Bench {
                     )
                 }
                 Effect::Scan { ask, from, limit } => {
+                    self.scans += 1;
                     let slots = complete(self.slots.run(from, limit));
                     let end = End::Free;
                     Event::Scanned(ask, Run { slots, end })
@@ -123,6 +129,10 @@ impl Bench {
                 Effect::Append { id, bytes, .. } => {
                     let outcome = self.send(id, bytes);
                     Event::AppendDone(id, outcome)
+                }
+                Effect::Tell { index, entry } => {
+                    self.told.push((index, entry));
+                    continue;
                 }
                 other => {
                     self.seen.push(other);

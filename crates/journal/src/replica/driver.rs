@@ -13,6 +13,7 @@ use host::log_limit::LogLimit;
 use tokio::sync::mpsc;
 
 use super::apply::{Entries, Entry, apply};
+use super::growth::Grown;
 use super::requests::Requests;
 use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
 use crate::engine::{Append, End, TakeError};
@@ -97,6 +98,11 @@ impl<S: StateMachine> Driver<S> {
             let waiting = match input {
                 Input::Grew(slot) => {
                     others.push(Event::Grew(slot));
+                    continue;
+                }
+                Input::Told { entries, held } => {
+                    others.push(Event::Told(entries));
+                    drop(held);
                     continue;
                 }
                 Input::LeaderGone => {
@@ -247,6 +253,7 @@ impl<S: StateMachine> Driver<S> {
                 };
                 return self.apply(&entry, &tickets);
             }
+            Effect::Tell { index, entry } => self.shared.growth.tell(Grown { index, entry }),
             Effect::BarrierPassed { tickets, position } => {
                 for ticket in tickets {
                     if let Some(Waiting::Barrier { answer }) = self.waiters.remove(&ticket) {

@@ -12,13 +12,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use link::keys::Security;
 use link::process::{Process, Role};
+use link::watch::Sign;
 use link::{Caller, Cluster, Found};
 use meta::ids::PartitionId;
 use meta::level::{Level, Levels};
 use rpc::group::{FetchGroup, GroupError, GroupReply, GroupRequest};
+use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served, Speaker};
 use tokio::sync::broadcast;
@@ -87,6 +90,19 @@ impl Control for Node {
 impl Served for Node {
     fn level(&self) -> &'static Level {
         Levels::KNOWN.first()
+    }
+
+    fn growth(&self) -> Growing {
+        let grown = (8..=10).map(|at| Growth {
+            to: Position(at),
+            entries: vec![JournalEntry {
+                at: Position(at),
+                bytes: Bytes::from_static(b"an entry"),
+            }],
+        });
+        futures::stream::iter(grown)
+            .chain(futures::stream::pending())
+            .boxed()
     }
 
     async fn serve(&self, call: Call, speaker: &Speaker, _: bool) -> Result<Answer, Error> {
@@ -277,4 +293,42 @@ async fn notices_come_and_what_may_be_missing_is_said() {
         serve_at(address, CLUSTER, Security::Plaintext)
     );
     assert_eq!(told.unwrap().notices, [Notice::Anything]);
+}
+
+#[tokio::test]
+async fn who_follows_is_told_how_the_journal_grows() {
+    let node = serve(CLUSTER).await;
+    let caller = Caller {
+        cluster_id: CLUSTER.to_owned(),
+        process: tls::control("a follower"),
+        security: Security::Plaintext,
+    };
+    let (signs, mut shown) = tokio::sync::mpsc::unbounded_channel();
+    let address = node.address.clone();
+    let watching = host::task::spawn("watch", async move {
+        let tell = |sign| signs.send(sign).unwrap();
+        link::watch::watch(address, &caller, Levels::KNOWN, tell).await;
+    });
+    for expected in 8..=10 {
+        let Some(Sign::Grew(growth)) = shown.recv().await else {
+            panic!("the node is there");
+        };
+        let at = Position(expected);
+        assert_eq!((growth.to, growth.entries[0].at), (at, at));
+        assert_eq!(growth.entries[0].bytes, "an entry");
+    }
+    // In silence there is a beat.
+    let beat = Growth {
+        to: Position(10),
+        entries: Vec::new(),
+    };
+    assert_eq!(shown.recv().await, Some(Sign::Grew(beat)));
+    drop(node);
+    loop {
+        match shown.recv().await {
+            Some(Sign::Gone) => break,
+            sign => assert!(sign.is_some(), "it goes on watching"),
+        }
+    }
+    drop(watching);
 }

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use link::Cluster;
 use link::keys::{Credentials, Keys, Named, Pem, Security};
 use link::process::{Process, Role};
+use link::watch::Sign;
+use link::{Caller, Cluster};
+use meta::level::Levels;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
@@ -366,4 +368,27 @@ async fn callers_that_connect_and_say_nothing_keep_no_other_out_for_long() {
     );
     while cluster.call(Call::Barrier).await.is_err() {}
     drop(silent);
+}
+
+#[tokio::test]
+async fn how_the_journal_grows_is_told_to_control_nodes_alone() {
+    let ca = ca("one");
+    let node = serve(&keys(&control("c"), &ca)).await;
+    let told = async |process: Process| {
+        let (signs, mut shown) = tokio::sync::mpsc::unbounded_channel();
+        let caller = Caller {
+            cluster_id: CLUSTER.to_owned(),
+            security: Security::Tls(keys(&process, &ca)),
+            process,
+        };
+        let address = node.address.clone();
+        let _watching = host::task::spawn("watch", async move {
+            let tell = |sign| drop(signs.send(sign));
+            link::watch::watch(address, &caller, Levels::KNOWN, tell).await;
+        });
+        host::clock::timeout(Duration::from_secs(1), shown.recv()).await
+    };
+    let sign = told(control("another")).await;
+    assert!(matches!(sign, Ok(Some(Sign::Grew(_)))), "{sign:?}");
+    assert!(told(agent("a")).await.is_err(), "an agent is told nothing");
 }

@@ -389,6 +389,22 @@ fn told() -> Told {
     }
 }
 
+fn growth() -> Growth {
+    let entries = [(8, &b"one"[..]), (9, &b"another"[..])];
+    let entries = entries.map(|(at, bytes)| JournalEntry {
+        at: Position(at),
+        bytes: Bytes::from_static(bytes),
+    });
+    Growth {
+        to: Position(9),
+        entries: entries.to_vec(),
+    }
+}
+
+fn written_growth(growth: &Growth) -> Vec<u8> {
+    encode_growth(ONE, growth).expect("level 1 has it")
+}
+
 /// Every message of these tests.
 fn messages() -> Vec<Vec<u8>> {
     let calls = calls();
@@ -397,7 +413,7 @@ fn messages() -> Vec<Vec<u8>> {
     let answers = answers.iter().map(written_answer);
     calls
         .chain(answers)
-        .chain([written_told(&told())])
+        .chain([written_told(&told()), written_growth(&growth())])
         .collect()
 }
 
@@ -410,6 +426,8 @@ fn every_message_comes_back() {
         assert_eq!(decode_answer(written_answer(&answer).into()), Ok(answer));
     }
     assert_eq!(decode_told(written_told(&told()).into()), Ok(told()));
+    let written = written_growth(&growth());
+    assert_eq!(decode_growth(written.into()), Ok(growth()));
 }
 
 #[test]
@@ -447,6 +465,9 @@ fn assert_only_form(bytes: &[u8]) {
     }
     if let Ok(answer) = decode_answer(message()) {
         assert_eq!(written_answer(&answer), bytes);
+    }
+    if let Ok(growth) = decode_growth(message()) {
+        assert_eq!(written_growth(&growth), bytes);
     }
     if let Ok(told) = decode_told(message()) {
         assert_eq!(written_told(&told), bytes);

@@ -131,7 +131,7 @@ fn has_read(node: &control::Node) -> bool {
 
 async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
     let tell = |sign| match sign {
-        Sign::Applied(position) => node.look_for(position),
+        Sign::Grew(growth) => node.hear(growth),
         Sign::Gone => node.leader_is_gone(),
     };
     link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await

@@ -387,6 +387,8 @@ impl Control {
                 };
                 self.apply(cx, id, stamp, items, tickets);
             }
+            // Those that follow in this world read each slot; in the town, and in the journal's own schedules, they are told.
+            Effect::Tell { .. } => {}
             Effect::BarrierPassed { tickets, .. } => {
                 tickets
                     .into_iter()

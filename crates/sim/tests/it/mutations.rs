@@ -98,9 +98,9 @@ caught! {
     commits_in_any_order: CommitsInAnyOrder Together at [247, 314, 166];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
     followers_confirm: FollowersConfirm Apart at [8, 14];
-    the_tail_joins: TheTailJoins Apart at [15, 16, 1, 26];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [39, 74, 38, 45];
+    the_tail_joins: TheTailJoins Apart at [15, 16, 1, 26, 8, 10, 22];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [39, 74, 38, 45, 3, 21, 23];
     refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10, 1, 7];
-    silence_asks_all: SilenceAsksAll Apart at [30, 35, 23, 34];
+    silence_asks_all: SilenceAsksAll Apart at [30, 35, 23, 34, 1, 7, 8];
     unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0, 3, 4];
 }

@@ -96,6 +96,84 @@ fn what_is_said_to_be_there_is_looked_for_at_once() {
     assert_eq!(bench.seen.len(), seen, "it knows that one");
 }
 
+/// A node that follows, and has come to the end of what `leader` has appended.
+fn follower(leader: &Bench) -> Bench {
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    assert_eq!(bench.node.chain().last(), leader.node.chain().last());
+    bench
+}
+
+/// What the leader has told since it was last asked, as its followers hear it.
+fn told(leader: &mut Bench) -> Event {
+    let told = leader.told.drain(..);
+    Event::Told(told.filter_map(|(at, entry)| Some((at, entry?))).collect())
+}
+
+#[test]
+fn what_the_leader_tells_is_not_read() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = follower(&leader);
+    leader.told.clear();
+    // The journal is looked at once a second; what is told is not there yet, as far as this node sees.
+    for ticket in 3..103 {
+        leader.run(propose(ticket..ticket + 1));
+        bench.run(told(&mut leader));
+        assert_eq!(bench.node.chain().last(), leader.node.chain().last());
+        bench.slots = leader.slots.clone();
+        bench.scans = bench.scans.min(if ticket < 13 { 0 } else { u64::MAX });
+        run_for(&mut bench, Duration::from_millis(40));
+    }
+    assert!(bench.scans <= 10, "{} looks in 3.6 s", bench.scans);
+    let applies = |effect: &&Effect| matches!(effect, Effect::Apply { .. });
+    assert_eq!(bench.seen.iter().filter(applies).count(), 101);
+    // It misses nobody: silence counts from what it was told last.
+    bench.run(Event::LeaderGone);
+    assert_eq!(bench.node.role(), Role::Follower);
+}
+
+#[test]
+fn what_was_not_told_is_read() {
+    let mut leader = Bench::leader();
+    let mut bench = follower(&leader);
+    leader.run(propose(0..1));
+    leader.told.clear();
+    leader.run(propose(1..2));
+    bench.slots = leader.slots.clone();
+    bench.run(told(&mut leader));
+    assert_eq!(
+        bench.node.chain().last(),
+        leader.node.chain().last(),
+        "without any time passing"
+    );
+    // An entry of a claim that this node does not know is no command in its place: the journal says what it is.
+    let mut other = follower(&leader);
+    other.node.lasting.settings.takeover = Takeover::AtOnce;
+    run_for(&mut other, Duration::from_secs(60));
+    assert_eq!(other.node.role(), Role::Leader);
+    other.run(propose(2..3));
+    bench.run(told(&mut other));
+    assert_eq!(bench.node.chain().last(), leader.node.chain().last());
+    bench.slots = other.slots.clone();
+    bench.run(told(&mut other));
+    run_for(&mut bench, Duration::from_secs(1));
+    assert_eq!(bench.node.chain().last(), other.node.chain().last());
+    assert_eq!(bench.node.claimant(), other.node.claimant());
+}
+
+#[test]
+fn a_node_that_leads_believes_nobody() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..1));
+    let next = leader.node.chain().next();
+    let entry = void_entry(leader.node.chain());
+    leader.run(Event::Told(vec![(next, entry)]));
+    assert_eq!(leader.node.role(), Role::Leader);
+    assert_eq!(leader.node.chain().next(), next);
+}
+
 #[test]
 fn a_node_that_meets_what_a_newer_version_wrote_says_so_and_stays_up() {
     let mut leader = Bench::leader();
