@@ -14,18 +14,18 @@ const UNIT: [Rule; 3] = [
 
 /// A seed whose schedule misses the rule.
 const MISSED_BY: [(Rule, u64); 15] = [
-    (Rule::ClaimNamesLastClaim, 1),
-    (Rule::ClaimNamesLastEntry, 0),
+    (Rule::ClaimNamesLastClaim, 0),
+    (Rule::ClaimNamesLastEntry, 2),
     (Rule::CommandsNameLastClaim, 2),
     (Rule::CommandsNameLastEntry, 0),
-    (Rule::ClaimantReadsFloor, 145),
-    (Rule::ReaderReadsFloor, 78),
+    (Rule::ClaimantReadsFloor, 542),
+    (Rule::ReaderReadsFloor, 311),
     (Rule::TrimSparesClaims, 3),
     (Rule::SettleByReading, 0),
     (Rule::OneTenureOneClaim, 0),
-    (Rule::OccupiedMayBeOurs, 0),
+    (Rule::OccupiedMayBeOurs, 42),
     (Rule::KnownInOrder, 0),
-    (Rule::BarrierBeforeAppend, 47),
+    (Rule::BarrierBeforeAppend, 37),
     (Rule::HorizonIsReached, 62),
     (Rule::StampsGrow, 0),
     (Rule::StartsAreRepeated, 1),
@@ -33,9 +33,9 @@ const MISSED_BY: [(Rule, u64); 15] = [
 
 /// The same for schedules with entries that some builds cannot apply.
 const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
-    (Rule::QuarantineRebuilds, 1),
-    (Rule::SnapshotsKnowQuarantines, 47),
-    (Rule::QuarantineBeforeOthersLead, 25),
+    (Rule::QuarantineRebuilds, 7),
+    (Rule::SnapshotsKnowQuarantines, 64),
+    (Rule::QuarantineBeforeOthersLead, 1),
 ];
 
 /// Removes each of these rules, which its seed must notice, and nothing else be wrong with.
