@@ -123,7 +123,11 @@ fn control_nodes_alone_ask_what_they_ask_of_each_other_and_each_for_itself() {
     let follows = Call::Peer(PeerRequest::Follows { nonce: 7 });
     let of_all = [
         Call::Peer(PeerRequest::Name),
-        Call::Peer(PeerRequest::Succeed { claim: 1 }),
+        Call::Peer(PeerRequest::Succeed {
+            claim: 1,
+            given_up: 0,
+        }),
+        Call::Peer(PeerRequest::Asked),
     ];
     let of_one = [follows, propose(register)];
     let agent_c = Speaker::Agent("c".into());

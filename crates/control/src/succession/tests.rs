@@ -183,7 +183,10 @@ async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask
     let present = Call::Present { incarnation };
     let calls = async {
         for _ in 0..3 {
-            let answer = cluster.node(0).serve(present.clone(), false).await;
+            let answer = cluster
+                .node(0)
+                .serve(present.clone(), &Speaker::Believed, false)
+                .await;
             assert_eq!(answer.map(|answer| answer.value), Ok(Return::Done));
         }
     };
@@ -195,7 +198,10 @@ async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask
     // They reach another.
     let asks = async {
         for _ in 0..20 {
-            let told = cluster.node(2).serve(present.clone(), true).await;
+            let told = cluster
+                .node(2)
+                .serve(present.clone(), &Speaker::Believed, true)
+                .await;
             if told.is_ok() {
                 return;
             }
