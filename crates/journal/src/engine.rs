@@ -17,7 +17,7 @@ pub(crate) mod window;
 pub const WINDOW: u64 = 8;
 
 /// What a decided slot holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
     Entry(Bytes),
     /// The slot was closed by somebody who took the journal: it will never hold an entry.
@@ -44,7 +44,7 @@ pub enum End {
 }
 
 /// What came of an append.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Append {
     /// The slot holds these bytes now, durably.
     Appended,

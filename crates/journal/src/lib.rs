@@ -15,3 +15,4 @@ pub mod quarantine;
 pub mod replica;
 pub mod rule;
 pub mod snapshot;
+pub mod three;

@@ -19,7 +19,7 @@ use crate::engine::window::Window;
 use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
 mod filler;
-mod floor;
+pub(crate) mod floor;
 pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
@@ -142,7 +142,7 @@ impl Shared {
 
     async fn floor(&self) -> Result<u64, Error> {
         let known = *self.known_floor();
-        let last = floor::last(self.bucket.as_ref(), self.shard, known).await?;
+        let last = floor::last(self.bucket.as_ref(), &floor::prefix(self.shard), known).await?;
         self.note_floor(last);
         Ok(last.floor)
     }
@@ -330,7 +330,8 @@ impl Tenure for Held {
         }
         let shared = &self.shared;
         let known = *shared.known_floor();
-        let last = floor::raise(shared.bucket.as_ref(), shared.shard, known, floor).await?;
+        let prefix = floor::prefix(shared.shard);
+        let last = floor::raise(shared.bucket.as_ref(), &prefix, known, floor).await?;
         shared.note_floor(last);
         let delete = |index: u64| async move {
             assert!(index < floor, "only slots below the floor are trimmed");
@@ -348,7 +349,7 @@ fn ending(slots: Vec<(u64, Content)>, end: End) -> Scan {
     Scan { slots, end }
 }
 
-fn unavailable(error: bucket::Error) -> Error {
+pub(crate) fn unavailable(error: bucket::Error) -> Error {
     Error::Unavailable(error.to_string())
 }
 

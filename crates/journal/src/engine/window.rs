@@ -8,13 +8,15 @@ use bytes::Bytes;
 use super::WINDOW;
 
 /// The slots and entries that one tenure has sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Window {
+    /// How many slots may be in flight beyond those that are known.
+    width: u64,
     /// The slot of the claim.
     first: u64,
     /// Every slot of the tenure below this one is appended.
     known: u64,
-    /// What was sent to which slot, from [`WINDOW`] below `known` on, and whether it is appended.
+    /// What was sent to which slot, from the window's width below `known` on, and whether it is appended.
     sent: BTreeMap<u64, (Bytes, bool)>,
     confirmed: bool,
     over: bool,
@@ -23,7 +25,13 @@ pub(crate) struct Window {
 impl Window {
     /// A tenure that begins with slot `first`.
     pub(crate) fn starting_at(first: u64) -> Self {
+        Window::of_width(WINDOW, first)
+    }
+
+    /// The same, with so many slots in flight at most.
+    pub(crate) fn of_width(width: u64, first: u64) -> Self {
         Window {
+            width,
             first,
             known: first,
             sent: BTreeMap::new(),
@@ -54,7 +62,10 @@ impl Window {
             Some(_) => return Some("other bytes were sent to this slot before"),
             None => {}
         }
-        if index < self.first || index < self.known || index >= self.known + WINDOW {
+        if index < self.first
+            || index < self.known
+            || index >= self.known.saturating_add(self.width)
+        {
             return Some("the slot lies outside the tenure's window");
         }
         if index > self.first && !self.confirmed {
@@ -71,7 +82,17 @@ impl Window {
         while matches!(self.sent.get(&self.known), Some((_, true))) {
             self.known += 1;
         }
-        self.sent = self.sent.split_off(&self.known.saturating_sub(WINDOW));
+        self.sent = self.sent.split_off(&self.known.saturating_sub(self.width));
+    }
+
+    /// True if the slot is known to hold the entry that was sent to it.
+    pub(crate) fn is_appended(&self, index: u64) -> bool {
+        self.sent.get(&index).is_some_and(|(_, appended)| *appended)
+    }
+
+    /// Takes every slot of the tenure below this one for appended.
+    pub(crate) fn move_to(&mut self, known: u64) {
+        self.known = self.known.max(known);
     }
 
     pub(crate) fn confirm(&mut self) {

@@ -18,13 +18,18 @@ const ATTEMPTS: u32 = 16;
 
 /// One link of the chain; the default one stands before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) number: u64,
-    pub(super) floor: u64,
+pub(crate) struct Link {
+    pub(crate) number: u64,
+    pub(crate) floor: u64,
 }
 
-fn link_key(shard: u16, number: u64) -> Key {
-    key(format!("{JOURNAL}{shard:04x}-floor/{number:020}"))
+/// What the names of the links begin with on one bucket.
+pub(super) fn prefix(shard: u16) -> String {
+    format!("{JOURNAL}{shard:04x}-floor/")
+}
+
+fn link_key(prefix: &str, number: u64) -> Key {
+    key(format!("{prefix}{number:020}"))
 }
 
 fn encode(floor: u64) -> Bytes {
@@ -45,8 +50,8 @@ fn decode(object: &Bytes) -> Option<u64> {
     (encode(floor) == *object).then_some(floor)
 }
 
-async fn read(bucket: &dyn Bucket, shard: u16, number: u64) -> Result<Option<Link>, Error> {
-    let key = link_key(shard, number);
+async fn read(bucket: &dyn Bucket, prefix: &str, number: u64) -> Result<Option<Link>, Error> {
+    let key = link_key(prefix, number);
     let Some(object) = bucket.get(&key).await.map_err(unavailable)? else {
         return Ok(None);
     };
@@ -59,18 +64,18 @@ async fn read(bucket: &dyn Bucket, shard: u16, number: u64) -> Result<Option<Lin
 }
 
 /// The last link; `known` is one of the chain.
-pub(super) async fn last(bucket: &dyn Bucket, shard: u16, known: Link) -> Result<Link, Error> {
+pub(crate) async fn last(bucket: &dyn Bucket, prefix: &str, known: Link) -> Result<Link, Error> {
     // Links have no gaps, so if one exists, all before it do: the search goes in growing steps,
     // then in shrinking ones. If nothing was added it is a single read.
     let mut last = known;
     let mut step = 1;
-    while let Some(link) = read(bucket, shard, last.number + step).await? {
+    while let Some(link) = read(bucket, prefix, last.number + step).await? {
         last = link;
         step *= 2;
     }
     while step > 1 {
         step /= 2;
-        if let Some(link) = read(bucket, shard, last.number + step).await? {
+        if let Some(link) = read(bucket, prefix, last.number + step).await? {
             last = link;
         }
     }
@@ -78,27 +83,37 @@ pub(super) async fn last(bucket: &dyn Bucket, shard: u16, known: Link) -> Result
 }
 
 /// Raises the floor to `floor` at least.
-pub(super) async fn raise(
+pub(crate) async fn raise(
     bucket: &dyn Bucket,
-    shard: u16,
+    prefix: &str,
     known: Link,
     floor: u64,
 ) -> Result<Link, Error> {
     let mut current = known;
     for _ in 0..ATTEMPTS {
-        current = last(bucket, shard, current).await?;
+        current = last(bucket, prefix, current).await?;
         if current.floor >= floor {
             return Ok(current);
         }
-        let number = current.number + 1;
-        let object = Payload::from(encode(floor));
-        let put = bucket.put_new(&link_key(shard, number), object).await;
-        if put.map_err(unavailable)? == Put::Created {
+        if create(bucket, prefix, current.number + 1, floor).await? {
+            let number = current.number + 1;
             return Ok(Link { number, floor });
         }
         // The link may be ours or another's: the next look at the chain tells.
     }
     Err(Error::Unavailable("the floor keeps moving".to_owned()))
+}
+
+/// Creates a link; false if it may be there already.
+pub(crate) async fn create(
+    bucket: &dyn Bucket,
+    prefix: &str,
+    number: u64,
+    floor: u64,
+) -> Result<bool, Error> {
+    let object = Payload::from(encode(floor));
+    let put = bucket.put_new(&link_key(prefix, number), object).await;
+    Ok(put.map_err(unavailable)? == Put::Created)
 }
 
 #[cfg(test)]
@@ -112,7 +127,7 @@ mod tests {
         let bytes = crate::page::dump(PAGE, "floor");
         assert_eq!(encode(4_097), bytes);
         assert_eq!(decode(&bytes), Some(4_097));
-        assert!(PAGE.contains(&format!("`{}`", link_key(0, 1))));
+        assert!(PAGE.contains(&format!("`{}`", link_key(&prefix(0), 1))));
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! The engine over three buckets passes the conformance suite, with all buckets, with one down, with one
+//! slow, and while answers get lost; what a bucket misses is filled, and one that is not what it was counts for nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::clock;
+use store::bucket::{Bucket, Op};
+use store::faulty::{Fault, FaultRule, Faulty};
+use store::marker::{self, Marker};
+use store::memory::Memory;
+
+use super::configuration::Configuration;
+use super::engine::{Three, prepare};
+use super::name;
+use super::record::{Place, Record};
+use crate::conformance;
+use crate::engine::{Append, Engine, Tenure};
+
+fn configuration() -> Configuration {
+    Configuration {
+        cluster: "three".to_owned(),
+        shard: 0,
+        number: 1,
+        generations: [10, 11, 12],
+    }
+}
+
+/// Three buckets of a new cluster.
+async fn buckets() -> [Arc<Faulty>; 3] {
+    let configuration = configuration();
+    let mut made = Vec::new();
+    for number in 0..3 {
+        let bucket = Arc::new(Faulty::new(Arc::new(Memory::new()), number));
+        let wanted = Marker {
+            cluster: configuration.cluster.clone(),
+            created_ms: 0,
+            bucket: number as u32,
+            generation: configuration.generations[number as usize],
+        };
+        let claimed = marker::claim(bucket.as_ref(), &wanted).await;
+        claimed.expect("an empty bucket is claimed");
+        prepare(bucket.as_ref(), &configuration)
+            .await
+            .expect("a first floor");
+        made.push(bucket);
+    }
+    let made: Result<[_; 3], _> = made.try_into();
+    made.unwrap_or_else(|_| panic!("three buckets"))
+}
+
+fn open(buckets: &[Arc<Faulty>; 3]) -> Three {
+    let buckets = buckets.clone().map(|bucket| bucket as Arc<dyn Bucket>);
+    Three::new(buckets, configuration())
+}
+
+async fn suite(rules: impl Fn(&[Arc<Faulty>; 3])) {
+    conformance::run(|| async {
+        let buckets = buckets().await;
+        rules(&buckets);
+        let open = move || Box::new(open(&buckets)) as Box<dyn Engine>;
+        Box::new(open) as conformance::Journal
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_passes_the_suite() {
+    suite(|_| {}).await;
+}
+
+#[tokio::test]
+async fn it_passes_the_suite_with_any_one_bucket_down() {
+    for down in 0..3 {
+        suite(|buckets| {
+            buckets[down]
+                .faults()
+                .add(FaultRule::always(Fault::Unknown));
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn it_passes_the_suite_with_one_slow_bucket() {
+    suite(|buckets| {
+        let slow = Fault::Delay(Duration::from_secs(4));
+        let faults = buckets[1].faults();
+        faults.add(FaultRule::always(slow).one_in(33));
+        faults.add(FaultRule::always(Fault::Silence).one_in(100));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_passes_the_suite_while_answers_get_lost() {
+    suite(|buckets| {
+        for bucket in buckets {
+            let faults = bucket.faults();
+            faults.add(FaultRule::on(Op::PutNew, Fault::LoseReply).one_in(20));
+            faults.add(FaultRule::on(Op::PutNew, Fault::Unknown).one_in(20));
+            faults.add(FaultRule::on(Op::PutNew, Fault::Conflict).one_in(20));
+            faults.add(FaultRule::on(Op::Get, Fault::LoseReply).one_in(20));
+        }
+    })
+    .await;
+}
+
+/// A tenure of an empty journal, with entries up to this slot.
+async fn lead(engine: &Three, through: u64) -> Arc<dyn Tenure> {
+    let taken = engine.take(1, 1).await;
+    let tenure = taken.unwrap_or_else(|error| panic!("{error}")).tenure;
+    for slot in 1..=through {
+        let sent = tenure.append(slot, 1, ENTRY).await;
+        assert_eq!(sent, Append::Appended, "slot {slot}");
+        tenure.confirmed();
+    }
+    tenure
+}
+
+const ENTRY: Bytes = Bytes::from_static(b"entry");
+
+#[tokio::test]
+async fn a_bucket_of_another_generation_counts_for_nothing() {
+    let buckets = buckets().await;
+    let mut expected = configuration();
+    expected.generations[2] += 1;
+    let shared = buckets.clone().map(|bucket| bucket as Arc<dyn Bucket>);
+    let engine = Three::new(shared, expected);
+    lead(&engine, 3).await;
+    let until = clock::now() + Duration::from_secs(10);
+    while engine.health()[2].refused.is_none() && clock::now() < until {
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = engine.health().map(|bucket| bucket.refused.is_some());
+    assert_eq!(refused, [false, false, true]);
+    // With one of the two others down, the refused one does not make a quorum.
+    buckets[0].faults().add(FaultRule::always(Fault::Unknown));
+    let floor = clock::timeout(Duration::from_secs(1), engine.floor()).await;
+    assert!(!matches!(floor, Ok(Ok(_))), "{floor:?}");
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_away_is_filled() {
+    let buckets = buckets().await;
+    let engine = open(&buckets);
+    let away = &buckets[2];
+    away.faults().add(FaultRule::always(Fault::Unknown));
+    // More than the stragglers that are kept for it.
+    let _tenure = lead(&engine, 150).await;
+    away.faults().clear();
+    let until = clock::now() + Duration::from_secs(30);
+    let mut missing = Vec::new();
+    while clock::now() < until {
+        missing.clear();
+        for slot in 1..=140 {
+            if !holds(away, slot).await {
+                missing.push(slot);
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it misses {missing:?}");
+}
+
+/// True if the slot's chain in the bucket holds a value.
+async fn holds(bucket: &Faulty, slot: u64) -> bool {
+    let place = Place {
+        shard: 0,
+        configuration: 1,
+        slot,
+    };
+    for link in 0.. {
+        let object = bucket.get(&name::link(place, link)).await;
+        let Some(bytes) = object.expect("an answer") else {
+            break;
+        };
+        let record = Record::decode(place, &bytes).expect("a record");
+        if record.content().is_some() {
+            return true;
+        }
+    }
+    false
+}
