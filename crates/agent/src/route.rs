@@ -143,17 +143,11 @@ impl Routes {
         set.is_some_and(|set| set.agents.iter().any(|(agent, _)| *agent == id))
     }
 
-    /// One of the agents to which clients of a listener are sent, in the zone if one there has it; the same for the same
-    /// `turn`, as long as the agents stay the same.
-    pub(crate) fn any(&self, listener: &str, zone: Option<Zone>, turn: u64) -> Option<&Broker> {
-        let agents = &self.set(listener)?.agents;
-        let here = agents.iter().filter(|(_, of)| Some(*of) == zone);
-        let here: Vec<&(AgentId, Zone)> = here.collect();
-        let pick = |count: usize| usize::try_from(turn.checked_rem(count as u64)?).ok();
-        let (id, _) = match pick(here.len()) {
-            Some(at) => here[at],
-            None => agents.get(pick(agents.len())?)?,
-        };
+    /// One of the agents to which clients of a listener are sent, in the zone if one there has it: the same for one `key`, whichever
+    /// agent is asked, until that one goes or a new one takes its share.
+    pub(crate) fn any(&self, listener: &str, zone: Option<Zone>, key: u64) -> Option<&Broker> {
+        let agents = self.set(listener)?.agents.iter();
+        let (id, _) = agents.max_by_key(|(id, of)| (Some(*of) == zone, weight(key, id.0), *id))?;
         self.broker(listener, *id)
     }
 

@@ -78,7 +78,9 @@ pub(crate) async fn metadata(
 
 /// The node id that clients are told as the controller's: any live agent serves those requests.
 fn controller(context: &Context, view: &View, origin: Origin<'_>) -> i32 {
-    let first = view.routes.any(&origin.listener.name, None, 0);
+    let listener = &origin.listener.name;
+    let mut brokers = view.routes.brokers(listener).iter();
+    let first = brokers.find(|broker| view.routes.leads_to(listener, broker.id));
     first.map_or(context.agent.0, |agent| agent.id.0)
 }
 

@@ -67,9 +67,8 @@ pub(crate) fn find_coordinator(
     version: i16,
 ) -> FindCoordinatorResponse {
     let view = context.views.latest();
-    let is_away = context.sends_away(origin.listener);
     let coordinator = |key: Str| {
-        let host = host(context, origin, &view, is_away.then_some(&*key));
+        let host = host(origin, &view, &key);
         let refused = match request.key_type {
             GROUP => host
                 .is_none()
@@ -128,22 +127,15 @@ pub(crate) fn find_coordinator(
     }
 }
 
-/// The agent that clients are told for a group: this one, or another for the group `sent_away`.
-fn host<'a>(
-    context: &Context,
-    origin: Origin<'_>,
-    view: &'a View,
-    sent_away: Option<&str>,
-) -> Option<&'a Broker> {
+/// The agent that clients are told for a group, though any agent serves it. Whichever agent is asked says the same: a client that
+/// asks twice, of two agents, would leave the one where it has just been given a member id, for which the group then waits for a whole session.
+fn host<'a>(origin: Origin<'_>, view: &'a View, group: &str) -> Option<&'a Broker> {
     let (routes, listener) = (&view.routes, &origin.listener.name);
-    match sent_away {
-        None => routes.broker(listener, context.agent),
-        Some(group) => routes.any(listener, origin.zone(routes), turn(group)),
-    }
+    routes.any(listener, origin.zone(routes), key_of(group))
 }
 
 /// A number by which groups are spread over agents.
-fn turn(group: &str) -> u64 {
+fn key_of(group: &str) -> u64 {
     let add = |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte));
     group.bytes().fold(0, add)
 }

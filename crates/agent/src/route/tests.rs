@@ -1,5 +1,7 @@
 //! Where partitions are, and what of it clients are shown.
 
+use std::collections::BTreeSet;
+
 use meta::endpoint::PLAINTEXT;
 use meta::ids::Incarnation;
 
@@ -112,20 +114,38 @@ fn sent_to(agents: &[Agent]) -> (Vec<i32>, Vec<i32>) {
     let sent = sent.filter(|id| routes.leads_to(PLAINTEXT, *id));
     assert!(sent.map(|id| id.0).eq(led.iter().copied()));
     let zone = routes.zone(PLAINTEXT, "b");
-    let hosts = (0..4).filter_map(|turn| routes.any(PLAINTEXT, zone, turn));
-    (led, hosts.map(|broker| broker.id.0).collect())
+    let hosts = (0..40).filter_map(|key| routes.any(PLAINTEXT, zone, key));
+    let hosts: BTreeSet<i32> = hosts.map(|broker| broker.id.0).collect();
+    (led, hosts.into_iter().collect())
 }
 
 #[test]
 fn clients_are_sent_to_agents_that_drain_only_if_there_is_no_other() {
     let mut agents = agents(&[(1, "a"), (2, "b"), (3, "b")]);
-    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3, 2, 3]));
+    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3]));
     agents[2].drains = true;
-    assert_eq!(sent_to(&agents), (vec![1, 2], vec![2, 2, 2, 2]));
+    assert_eq!(sent_to(&agents), (vec![1, 2], vec![2]));
     agents[1].drains = true;
-    assert_eq!(sent_to(&agents), (vec![1], vec![1, 1, 1, 1]));
+    assert_eq!(sent_to(&agents), (vec![1], vec![1]));
     agents[0].drains = true;
-    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3, 2, 3]));
+    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3]));
+}
+
+#[test]
+fn a_group_moves_only_to_an_agent_that_joins_or_from_one_that_goes() {
+    let hosts = |agents: &[Agent]| -> Vec<i32> {
+        let routes = Routes::new(agents);
+        let hosts = (0..300).filter_map(|key| routes.any(PLAINTEXT, None, key));
+        hosts.map(|broker| broker.id.0).collect()
+    };
+    let before = hosts(&agents(&[(1, "a"), (2, "b"), (3, "c")]));
+    for agent in 1..=3 {
+        let share = before.iter().filter(|host| **host == agent).count();
+        assert!((60..=140).contains(&share), "agent {agent} has {share}");
+    }
+    let after = hosts(&agents(&[(1, "a"), (2, "b"), (3, "c"), (4, "a")]));
+    let mut moved = before.iter().zip(&after).filter(|(one, two)| one != two);
+    assert!(moved.all(|(_, to)| *to == 4));
 }
 
 #[test]
