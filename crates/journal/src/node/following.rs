@@ -147,14 +147,14 @@ impl Following {
         }
         self.hearsay.add(cx.lasting.chain.next(), entries);
         match self.stage {
-            Stage::Pausing(until) => self.go_by_hearsay(cx, until),
+            Stage::Pausing(_) => self.go_by_hearsay(cx),
             _ => State::Following(self),
         }
     }
 
-    /// Goes on with what the leader has told, as far as it is commands in their places, and pauses as long as it would have. A
-    /// leader that tells of them has counted them, so they are in the journal; all else is read there.
-    fn go_by_hearsay(mut self, cx: &mut Cx<'_>, until: Instant) -> State {
+    /// Goes on, in a pause, with what the leader has told, as far as it is commands in their places. A leader that tells of them
+    /// has counted them, so they are in the journal; all else is read there, at once.
+    fn go_by_hearsay(mut self, cx: &mut Cx<'_>) -> State {
         let slots = self.hearsay.run_from(cx.lasting.chain.next());
         let outlook = look_over(&mut cx.lasting.chain.clone(), &slots);
         let is_plain = outlook.is_ok_and(|outlook| !outlook.is_doubtful);
@@ -166,9 +166,9 @@ impl Following {
         }
         let next = cx.lasting.chain.next();
         self.sought = self.sought.filter(|slot| *slot >= next);
-        match self.sought.is_some() || !is_plain || self.hearsay.has_gap() {
-            true => self.look(cx),
-            false => self.stage = Stage::Pausing(until),
+        let is_more_there = self.sought.is_some() || !is_plain || self.hearsay.has_gap();
+        if is_more_there && matches!(self.stage, Stage::Pausing(_)) {
+            self.look(cx);
         }
         State::Following(self)
     }
@@ -402,9 +402,8 @@ impl Following {
         let until = cx.now.boot + cx.jitter(pause);
         // It looks again when the silence is long enough to take the lead.
         let silent_enough = (self.grew_at + self.patience).max(cx.now.boot + pause / 2);
-        let until = until.min(silent_enough);
-        self.stage = Stage::Pausing(until);
-        self.go_by_hearsay(cx, until)
+        self.stage = Stage::Pausing(until.min(silent_enough));
+        self.go_by_hearsay(cx)
     }
 
     /// True if the journal has been silent for long enough to take the lead. An idle leader is
