@@ -1,6 +1,7 @@
 //! The engine over three buckets: every slot is decided by Paxos, each bucket is an acceptor, and only creating an object if
 //! absent and reading one are needed (docs/three-buckets.md). It must not know what entries mean.
 
+mod ahead;
 mod ballot;
 mod call;
 mod cell;
@@ -15,6 +16,8 @@ mod lane;
 mod model;
 mod name;
 mod pace;
+#[cfg(test)]
+mod races;
 mod read;
 mod record;
 mod rule;
@@ -23,6 +26,7 @@ mod tenure;
 #[cfg(test)]
 mod tests;
 mod trim;
+mod view;
 
 pub use configuration::Configuration;
 pub use engine::{Health, Three, prepare};

@@ -2,8 +2,10 @@
 //! by somebody who has read links 0..n, so creating it is a compare-and-set on everything before it. It must not know
 //! other buckets, nor why something is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ahead::{Link, links_after};
 use super::call::{Call, Said};
 use super::record::{Kind, Record};
 use super::rule::{Mutation, Rules};
@@ -11,9 +13,17 @@ use super::rule::{Mutation, Rules};
 /// What a writer knows of a chain, and the record that it is adding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cell {
-    /// The records from link 0 on, without a gap.
+    /// Links below `chain`, which hold nothing but promises, as this process has read before.
+    run: u32,
+    /// The records behind those, without a gap.
     chain: Vec<Arc<Record>>,
+    /// Links that were read beyond a gap.
+    ahead: BTreeMap<u32, Link>,
+    /// How many links are read at once at most.
+    links_at_once: u32,
     writing: Option<Arc<Record>>,
+    /// The record is being put at the end of the chain.
+    is_putting: bool,
     /// Goes to the end of the chain after the record that is being written.
     queued: Option<Arc<Record>>,
     /// Links left out below the record that is being written; only a mutation leaves any out.
@@ -27,7 +37,7 @@ pub(crate) struct Cell {
 /// What follows from a bucket's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    Send(Call),
+    Send(Vec<Call>),
     /// The record is in the chain.
     Written(Arc<Record>),
     /// A record of this ballot stands against it.
@@ -41,30 +51,37 @@ pub(crate) enum Step {
 }
 
 impl Cell {
-    /// Adds the record, after the one that is being written if there is one; yields the request to make now.
-    pub(crate) fn add(&mut self, slot: u64, record: Arc<Record>, rules: Rules) -> Option<Call> {
+    /// A chain of which so many links are known to be promises, and of which so many links are read at once at most.
+    pub(crate) fn new(run: u32, links_at_once: u32) -> Self {
+        Cell {
+            run,
+            links_at_once,
+            ..Cell::default()
+        }
+    }
+
+    /// Adds the record, after the one that is being written if there is one; yields the requests to make now.
+    pub(crate) fn add(&mut self, slot: u64, record: Arc<Record>, rules: Rules) -> Vec<Call> {
         if self.lost {
-            return None;
+            return Vec::new();
         }
         if self.writing.is_some() {
             self.queued = Some(record);
-            return None;
+            return Vec::new();
         }
-        let call = match reads_only(&record, rules) {
-            true => self.get(slot),
-            false => self.put(slot, &record),
-        };
-        self.writing = Some(record);
-        Some(call)
+        self.writing = Some(Arc::clone(&record));
+        self.put(slot, &record, rules)
     }
 
     /// Goes on with the record that waited.
-    pub(crate) fn go_on(&mut self, slot: u64, rules: Rules) -> Option<Call> {
-        let queued = self.queued.take()?;
-        self.add(slot, queued, rules)
+    pub(crate) fn go_on(&mut self, slot: u64, rules: Rules) -> Vec<Call> {
+        match self.queued.take() {
+            Some(queued) => self.add(slot, queued, rules),
+            None => Vec::new(),
+        }
     }
 
-    /// Takes the answer to the request under way.
+    /// Takes the answer to a request.
     pub(crate) fn answered(
         &mut self,
         call: &Call,
@@ -73,72 +90,107 @@ impl Cell {
         rules: Rules,
     ) -> Option<Step> {
         let record = Arc::clone(self.writing.as_ref()?);
-        let step = match (call, said) {
+        let end = self.end();
+        match (call, said) {
             (Call::Put { slot, .. }, Said::Unclear) if rules.broken(Mutation::AheadUncounted) => {
                 self.left_out += 1;
-                Step::Send(self.put(*slot, &record))
+                Some(Step::Send(self.put(*slot, &record, rules)))
             }
-            // The read begins after the answer to the put: an older "absent" would say nothing.
-            (Call::Put { slot, .. }, Said::Unclear) => Step::Send(self.get(*slot)),
-            (Call::Put { .. }, Said::Done) => self.written(record),
-            (Call::Get { slot, .. }, Said::Found(found)) => {
-                self.found(*slot, &record, Arc::clone(found), sealed, rules)
+            (Call::Put { slot, .. }, Said::Unclear) => {
+                self.is_putting = false;
+                if !self.ahead.contains_key(&end) {
+                    // The read begins after the answer to the put: an older "absent" would say nothing.
+                    return Some(Step::Send(self.gets(*slot)));
+                }
+                self.absorb(*slot, &record, sealed, rules)
             }
+            (Call::Put { .. }, Said::Done) => Some(self.written(record)),
+            (Call::Get { slot, link, .. }, Said::Found(_) | Said::Unreadable(_)) => {
+                if let Some(found) = Link::of(said) {
+                    self.ahead.insert(*link, found);
+                }
+                match self.is_putting || !self.ahead.contains_key(&end) {
+                    true => None,
+                    false => self.absorb(*slot, &record, sealed, rules),
+                }
+            }
+            // Of what is read beyond the end, or while the record is put there, only records say anything.
+            (Call::Get { link, .. }, _) if self.is_putting || *link != end => None,
             (Call::Get { .. }, Said::Absent) if reads_only(&record, rules) => {
                 self.writing = None;
                 self.below_promise = Some(self.chain.len());
-                Step::Written(record)
+                Some(Step::Written(record))
             }
             (Call::Get { slot, .. }, Said::Absent) => {
-                Step::Send(self.put(*slot, &record).repeated())
-            }
-            (Call::Get { .. }, Said::Unreadable(why)) => {
-                self.lost = true;
-                self.writing = None;
-                let newer = *why == super::record::Unreadable::Newer;
-                Step::Unusable { newer }
+                self.is_putting = true;
+                let again = self.put_call(*slot, &record).repeated();
+                Some(Step::Send(vec![again]))
             }
             // A bucket that is refused says nothing that counts.
-            (Call::Get { .. }, Said::Unclear) => Step::Send(call.repeated()),
-            _ => return None,
-        };
-        Some(step)
+            (Call::Get { .. }, Said::Unclear) => Some(Step::Send(vec![call.repeated()])),
+            _ => None,
+        }
+    }
+
+    /// Takes the links that were read at the end of the chain, one after the other, as far as they stand against nothing.
+    fn absorb(
+        &mut self,
+        slot: u64,
+        record: &Arc<Record>,
+        sealed: bool,
+        rules: Rules,
+    ) -> Option<Step> {
+        while let Some(link) = self.ahead.remove(&self.end()) {
+            let step = match link {
+                Link::Holds(found) => self.found(record, found, sealed, rules),
+                Link::Unreadable { newer } => {
+                    self.stop();
+                    Some(Step::Unusable { newer })
+                }
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        Some(Step::Send(self.put(slot, record, rules)))
     }
 
     fn found(
         &mut self,
-        slot: u64,
         record: &Arc<Record>,
         found: Arc<Record>,
         sealed: bool,
         rules: Rules,
-    ) -> Step {
+    ) -> Option<Step> {
         if *found == **record {
             // An earlier attempt landed.
-            return self.written(Arc::clone(record));
+            return Some(self.written(Arc::clone(record)));
         }
         match judge(record, &found, sealed, rules) {
-            Judgement::Pass => {}
+            Judgement::Pass => {
+                self.chain.push(found);
+                None
+            }
             Judgement::Refuse => {
-                self.lost = true;
-                self.writing = None;
-                return Step::Refused(found);
+                self.stop();
+                Some(Step::Refused(found))
             }
             Judgement::Superfluous => {
                 self.writing = None;
-                return Step::Written(Arc::clone(record));
+                Some(Step::Written(Arc::clone(record)))
             }
             Judgement::Broken => {
-                self.lost = true;
-                self.writing = None;
-                return Step::Broken;
+                self.stop();
+                Some(Step::Broken)
             }
         }
-        self.chain.push(found);
-        match reads_only(record, rules) {
-            true => Step::Send(self.get(slot)),
-            false => Step::Send(self.put(slot, record)),
-        }
+    }
+
+    /// Writes nothing more here.
+    fn stop(&mut self) {
+        self.lost = true;
+        self.writing = None;
+        self.ahead.clear();
     }
 
     fn written(&mut self, record: Arc<Record>) -> Step {
@@ -149,24 +201,60 @@ impl Cell {
         }
         self.chain.push(Arc::clone(&record));
         self.writing = None;
+        self.is_putting = false;
         Step::Written(record)
     }
 
-    fn put(&self, slot: u64, record: &Arc<Record>) -> Call {
+    /// The first link that was not read.
+    fn end(&self) -> u32 {
+        self.run + self.chain.len() as u32 + self.left_out
+    }
+
+    /// Puts the record at the end of the chain as far as it was read. For a promise, links are read at the same time: it goes
+    /// behind whatever lies there.
+    fn put(&mut self, slot: u64, record: &Arc<Record>, rules: Rules) -> Vec<Call> {
+        if reads_only(record, rules) {
+            return vec![self.get(slot, self.end())];
+        }
+        self.is_putting = true;
+        let mut calls = vec![self.put_call(slot, record)];
+        let reads_ahead = record.kind == Kind::Promise && self.links_at_once > 1;
+        if reads_ahead && !rules.broken(Mutation::AheadUncounted) {
+            calls.extend(self.gets(slot));
+        }
+        calls
+    }
+
+    fn put_call(&self, slot: u64, record: &Arc<Record>) -> Call {
         Call::Put {
             slot,
-            link: self.chain.len() as u32 + self.left_out,
+            link: self.end(),
             record: Arc::clone(record),
             again: false,
         }
     }
 
-    fn get(&self, slot: u64) -> Call {
+    /// Reads the links from the end of the chain on.
+    fn gets(&self, slot: u64) -> Vec<Call> {
+        let links = links_after(self.chain.len() as u32, self.links_at_once);
+        let end = self.end();
+        (end..end + links)
+            .filter(|link| !self.ahead.contains_key(link))
+            .map(|link| self.get(slot, link))
+            .collect()
+    }
+
+    fn get(&self, slot: u64, link: u32) -> Call {
         Call::Get {
             slot,
-            link: self.chain.len() as u32,
+            link,
             again: false,
         }
+    }
+
+    /// The records that were read or written, and the link of the first of them.
+    pub(crate) fn read(&self) -> (u32, &[Arc<Record>]) {
+        (self.run, &self.chain)
     }
 
     pub(crate) fn is_promised(&self) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::BUCKETS;
+use super::ahead::Runs;
 use super::ballot::Ballot;
 use super::call::{Ask, Call, Owner, Request, Said};
 use super::floors::{Began, Why};
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) window: u64,
     /// Slots in which a take asks for promises at first.
     pub(crate) seal_first: u64,
+    /// How many links of a chain are read at once at most.
+    pub(crate) links_at_once: u32,
 }
 
 /// What happens to the core.
@@ -48,8 +51,10 @@ pub(crate) enum Event {
         slots: u64,
         order: [usize; BUCKETS],
     },
-    /// A scan takes long: one more bucket is asked.
+    /// A scan takes long: one more bucket is asked; once all were, it ends with what it has if two have answered.
     Hurry(Ask),
+    /// A take or an append takes long.
+    Late(Ask),
     /// A scan is to end with what it has.
     Enough(Ask),
     Trim {
@@ -124,6 +129,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) settings: Settings,
     pub(crate) rules: Rules,
     pub(super) seen: Seen,
+    pub(super) runs: Runs,
     pub(super) out: &'a mut Vec<Effect>,
     pub(super) wishes: Vec<Wish>,
 }
@@ -144,6 +150,12 @@ impl Cx<'_> {
             call,
         };
         self.out.push(Effect::Send(request));
+    }
+
+    pub(crate) fn send_all(&mut self, owner: Owner, bucket: usize, calls: Vec<Call>) {
+        for call in calls {
+            self.send(owner, bucket, call);
+        }
     }
 
     pub(crate) fn done(&mut self, ask: Ask, outcome: Outcome) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::BUCKETS;
+use super::ahead::Runs;
 use super::ballot::Ballot;
 use super::call::{Ask, Call, Owner, Request, Said};
 use super::cell::{Cell, Step};
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     settings: Settings,
     rules: Rules,
     seen: Seen,
+    runs: Runs,
     tenure: Option<Tenure>,
     /// Numbers given to tenures, looks and fills so far.
     numbers: u64,
@@ -58,6 +60,7 @@ impl Core {
             settings,
             rules,
             seen: Seen::default(),
+            runs: Runs::default(),
             tenure: None,
             numbers: 0,
             reads: BTreeMap::new(),
@@ -71,6 +74,11 @@ impl Core {
     /// The ballot that a snapshot must carry (R16).
     pub(crate) fn mark(&self) -> Ballot {
         self.seen.mark(self.rules)
+    }
+
+    /// The highest ballot that was met, and whether it is this process's own.
+    pub(crate) fn highest(&self) -> (Ballot, bool) {
+        self.seen.highest()
     }
 
     /// What is kept of a slot that was proven.
@@ -129,6 +137,7 @@ impl Core {
             settings: self.settings,
             rules: self.rules,
             seen: std::mem::take(&mut self.seen),
+            runs: std::mem::take(&mut self.runs),
             out,
             wishes: Vec::new(),
         };
@@ -139,6 +148,7 @@ impl Core {
             }
         }
         self.seen = cx.seen;
+        self.runs = cx.runs;
     }
 
     fn decide(&mut self, cx: &mut Cx<'_>, event: Event) {
@@ -172,15 +182,11 @@ impl Core {
                 read.begin(cx, ask);
                 self.reads.insert(ask, read);
             }
-            Event::Hurry(ask) => {
-                if let Some(read) = self.reads.get_mut(&ask) {
-                    read.ask_next(cx, ask);
-                }
-            }
-            Event::Enough(ask) => {
-                if let Some(read) = self.reads.remove(&ask) {
-                    let reading = read.reading(cx, false);
-                    self.finish(cx, ask, reading);
+            Event::Hurry(ask) => self.hurry(cx, ask),
+            Event::Enough(ask) => self.end_read(cx, ask),
+            Event::Late(ask) => {
+                if let Some(tenure) = &mut self.tenure {
+                    tenure.late(cx, ask);
                 }
             }
             Event::Trim {
@@ -204,6 +210,23 @@ impl Core {
                 self.floors.retain(|_, look| look.why != Why::Asked(ask));
             }
             Event::Answered(request, said) => self.answered(cx, &request, &said),
+        }
+    }
+
+    fn hurry(&mut self, cx: &mut Cx<'_>, ask: Ask) {
+        if let Some(read) = self.reads.get_mut(&ask)
+            && !read.ask_next(cx, ask)
+            && read.is_answered()
+        {
+            self.end_read(cx, ask);
+        }
+    }
+
+    /// A scan ends with what it has.
+    fn end_read(&mut self, cx: &mut Cx<'_>, ask: Ask) {
+        if let Some(read) = self.reads.remove(&ask) {
+            let reading = read.reading(cx, false);
+            self.finish(cx, ask, reading);
         }
     }
 
@@ -317,14 +340,13 @@ impl Core {
         (ballot, content): (Ballot, Content),
     ) {
         let kind = Kind::Learned { content };
-        let mut cell = Cell::default();
+        let mut cell = Cell::new(cx.runs.of(slot, bucket), cx.settings.links_at_once);
         self.numbers += 1;
         let record = Arc::new(Record { ballot, kind });
-        if let Some(call) = cell.add(slot, record, cx.rules) {
-            cx.send(Owner::Fill(self.numbers), bucket, call);
-            let fill = Fill { slot, bucket, cell };
-            self.fills.insert(self.numbers, fill);
-        }
+        let calls = cell.add(slot, record, cx.rules);
+        cx.send_all(Owner::Fill(self.numbers), bucket, calls);
+        let fill = Fill { slot, bucket, cell };
+        self.fills.insert(self.numbers, fill);
     }
 
     fn filled(&mut self, cx: &mut Cx<'_>, number: u64, call: &Call, said: &Said) {
@@ -333,7 +355,7 @@ impl Core {
         };
         match fill.cell.answered(call, said, true, cx.rules) {
             None => {}
-            Some(Step::Send(call)) => cx.send(Owner::Fill(number), fill.bucket, call),
+            Some(Step::Send(calls)) => cx.send_all(Owner::Fill(number), fill.bucket, calls),
             Some(Step::Broken) => {
                 cx.alarm(format!("slot {} is learned with two values", fill.slot));
                 self.fills.remove(&number);

@@ -9,9 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::stream::{FuturesUnordered, StreamExt};
-use host::backoff::Backoff;
 use host::clock;
-use host::rng::Rng;
 use store::bucket::Bucket;
 use tokio::sync::oneshot;
 
@@ -21,29 +19,31 @@ use super::call::{Ask, Request};
 use super::configuration::Configuration;
 use super::context::{Effect, Event, Outcome, Over, Settings, Wanted};
 use super::core::Core;
-use super::judge::Reading;
 use super::lane::{BucketHealth, Lane};
 use super::name;
 use crate::engine::WINDOW;
-use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
+use crate::engine::{Append, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 use crate::object::floor;
 
+mod courtesy;
 mod mend;
+mod reading;
+
+use courtesy::Courtesy;
 
 /// The largest slot, as on one bucket.
 const SLOT_BYTES_MAX: usize = 8 << 20;
-/// Slots that one scan reads at the same time at most.
-const READS_AT_ONCE: u64 = 64;
-/// Roughly how many bytes one scan reads.
-const SCAN_BYTES: usize = 32 << 20;
-/// How long a scan, a look at the floor, a take, an append and a trim may take before they fail. Callers mostly wait less.
-const SCAN_FOR: Duration = Duration::from_secs(5);
+/// Links of one chain that are read at the same time at most.
+const LINKS_AT_ONCE: u32 = 16;
+/// How long a look at the floor, a take, an append and a trim may take before they fail. Callers mostly wait less.
 const FLOOR_FOR: Duration = Duration::from_secs(8);
 const TAKE_FOR: Duration = Duration::from_secs(10);
 const APPEND_FOR: Duration = Duration::from_secs(20);
 const TRIM_FOR: Duration = Duration::from_secs(60);
-/// The pause before a take that follows one that lost to another ballot, so that two who take at once do not go on for ever.
-const LOST: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+/// A take or an append is late after the time of so many answers, between these bounds.
+const LATE_ANSWERS: u32 = 6;
+const LATE_MIN: Duration = Duration::from_millis(100);
+const LATE_MAX: Duration = Duration::from_secs(1);
 /// The form of a mark: its number, the configuration, and a ballot.
 const MARK_FORMAT: u8 = 1;
 const MARK_BYTES: usize = 1 + 4 + 8 + 16;
@@ -71,8 +71,9 @@ pub(super) struct Shared {
     asks: AtomicU64,
     /// Where the next scan probably begins, and how many slots it reads at once.
     stride: Mutex<(u64, u64)>,
-    /// Takes in a row that lost to another ballot.
-    losses: AtomicU64,
+    /// The slot at which scans ended undecided lately, and how many in a row.
+    doubts: Mutex<(u64, u32)>,
+    courtesy: Mutex<Courtesy>,
     /// Why the engine is not used any more.
     alarm: Mutex<Option<String>>,
     /// Fills buckets while a tenure lasts.
@@ -92,6 +93,7 @@ impl Three {
         let settings = Settings {
             window: WINDOW,
             seal_first: 2 * WINDOW,
+            links_at_once: LINKS_AT_ONCE,
         };
         let mut numbers = 0..;
         let lanes = buckets.map(|bucket| {
@@ -105,7 +107,8 @@ impl Three {
             waiting: Mutex::default(),
             asks: AtomicU64::new(0),
             stride: Mutex::new((0, 1)),
-            losses: AtomicU64::new(0),
+            doubts: Mutex::default(),
+            courtesy: Mutex::default(),
             alarm: Mutex::default(),
             mending: Mutex::default(),
         };
@@ -151,7 +154,12 @@ impl Shared {
     /// Gives the core an event and starts what it wants done.
     pub(super) fn feed(self: &Arc<Self>, event: Event) {
         let mut effects = Vec::new();
-        self.core().handle(event, &mut effects);
+        let highest = {
+            let mut core = self.core();
+            core.handle(event, &mut effects);
+            core.highest()
+        };
+        lock(&self.courtesy).met(highest, clock::now());
         for effect in effects {
             match effect {
                 Effect::Send(request) => self.start(request),
@@ -195,6 +203,29 @@ impl Shared {
         waiting
     }
 
+    /// The answer to a take or an append, if it comes in time; the core is told where it is late.
+    async fn outcome(
+        self: &Arc<Self>,
+        mut waiting: Waiting<'_>,
+        limit: Duration,
+    ) -> Option<Outcome> {
+        let until = clock::now() + limit;
+        loop {
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                return None;
+            }
+            // A bucket that does not answer at all is not waited for.
+            let answering = self.lanes.iter().filter(|lane| !lane.rank().1);
+            let usual = answering.map(|lane| lane.usual()).max();
+            let late = (usual.unwrap_or(LATE_MAX) * LATE_ANSWERS).clamp(LATE_MIN, LATE_MAX);
+            if let Some(outcome) = waiting.within(late.min(left)).await {
+                return Some(outcome);
+            }
+            self.feed(Event::Late(waiting.ask));
+        }
+    }
+
     fn damage(&self) -> Result<(), Error> {
         match lock(&self.alarm).clone() {
             Some(why) => Err(Error::Corrupt(why)),
@@ -225,42 +256,6 @@ impl Shared {
         told.collect::<Vec<_>>().join("; ")
     }
 
-    /// Reads slots: a bucket that is late is passed over, and the whole ends in bounded time.
-    pub(super) async fn read(
-        self: &Arc<Self>,
-        from: u64,
-        slots: u64,
-        order: [usize; BUCKETS],
-    ) -> Reading {
-        let until = clock::now() + SCAN_FOR;
-        let hurry = self.lanes[order[0]].hurry();
-        let mut waiting = self.wait(|ask| Event::Scan {
-            ask,
-            from,
-            slots,
-            order,
-        });
-        for _ in 0..BUCKETS {
-            if let Some(Outcome::Read(reading)) = waiting.within(hurry).await {
-                return reading;
-            }
-            self.feed(Event::Hurry(waiting.ask));
-        }
-        let left = until.since(clock::now());
-        if let Some(Outcome::Read(reading)) = waiting.within(left).await {
-            return reading;
-        }
-        self.feed(Event::Enough(waiting.ask));
-        match waiting.within(SCAN_FOR).await {
-            Some(Outcome::Read(reading)) => reading,
-            _ => Reading {
-                slots: Vec::new(),
-                is_free: false,
-                answered: 0,
-            },
-        }
-    }
-
     pub(super) async fn floor(self: &Arc<Self>) -> Result<u64, Error> {
         self.damage()?;
         match self.wait(Event::Floor).within(FLOOR_FOR).await {
@@ -269,58 +264,8 @@ impl Shared {
         }
     }
 
-    /// How many slots a scan from here reads at once.
-    fn stride(&self, from: u64) -> u64 {
-        let (next, stride) = *lock(&self.stride);
-        if next == from { stride } else { 1 }
-    }
-
-    /// Notes how a scan went: one that found all that it asked for is followed by one of twice as many.
-    fn note_stride(&self, from: u64, asked: u64, reading: &Reading) {
-        let found = reading.slots.len() as u64;
-        let bytes: usize = reading
-            .slots
-            .iter()
-            .map(|proven| match &proven.content {
-                Content::Entry(bytes) => bytes.len(),
-                Content::Filler => 0,
-            })
-            .sum();
-        // The last slot of a run is proven by what follows it, so it often is not yet.
-        let is_long = found + 1 >= asked && found > 0;
-        let stride = match (is_long, bytes * 2 > SCAN_BYTES) {
-            (true, false) => (asked * 2).min(READS_AT_ONCE),
-            (true, true) => (asked / 2).max(1),
-            (false, _) => 1,
-        };
-        *lock(&self.stride) = (from + found, stride);
-    }
-
-    /// Reads on from a slot to the first that is not proven; the slots, and the one after them.
-    async fn read_on(self: &Arc<Self>, from: u64) -> Result<(Vec<(u64, Content)>, u64), TakeError> {
-        let until = clock::now() + TAKE_FOR;
-        let (mut slots, mut next) = (Vec::new(), from);
-        loop {
-            let asked = self.stride(next);
-            let reading = self.read(next, asked, self.order()).await;
-            self.note_stride(next, asked, &reading);
-            if reading.slots.is_empty() && asked == 1 {
-                // Who reaches fewer than two buckets promises nowhere: it could only depose a leader (R3).
-                return match reading.answered >= 2 {
-                    true => Ok((slots, next)),
-                    false => Err(TakeError::Unavailable(self.silent())),
-                };
-            }
-            next += reading.slots.len() as u64;
-            slots.extend(reading.slots.into_iter().map(|one| (one.slot, one.content)));
-            if clock::now() > until {
-                return Err(TakeError::Unavailable("there is much to read".to_owned()));
-            }
-        }
-    }
-
     fn lost(&self) {
-        self.losses.fetch_add(1, Ordering::Relaxed);
+        lock(&self.courtesy).lost();
     }
 }
 
@@ -341,6 +286,9 @@ impl Engine for Three {
             reading = shared.read(from, 1, shared.order()).await;
         }
         shared.note_stride(from, asked, &reading);
+        if let Some(newest) = reading.slots.iter().map(|one| one.ballot).max() {
+            lock(&shared.courtesy).tell(newest);
+        }
         let end = match (reading.slots.is_empty(), reading.is_free) {
             (false, _) => End::More,
             (true, true) => End::Free,
@@ -376,20 +324,15 @@ impl Engine for Three {
         if let Err(error) = shared.damage() {
             return Err(TakeError::Unavailable(error.to_string()));
         }
-        let losses = shared.losses.load(Ordering::Relaxed);
-        if losses > 0 {
-            let losses = u32::try_from(losses).unwrap_or(u32::MAX);
-            clock::sleep(LOST.after(losses, &mut Rng::from_entropy())).await;
-        }
-        let (mut settled, next) = shared.read_on(from).await?;
+        let (mut settled, next) = shared.read_to_take(from).await?;
         let wanted = Wanted {
             first: from,
             from: next,
             through,
         };
         let nonce = host::rng::nonce();
-        let mut waiting = shared.wait(|ask| Event::Take { ask, wanted, nonce });
-        match waiting.within(TAKE_FOR).await {
+        let waiting = shared.wait(|ask| Event::Take { ask, wanted, nonce });
+        match shared.outcome(waiting, TAKE_FOR).await {
             Some(Outcome::Taken {
                 tenure,
                 settled: run,
@@ -439,6 +382,7 @@ impl Engine for Three {
             nonce: fields.get_u128_le(),
         };
         self.shared.feed(Event::Learned { slot: 0, ballot });
+        lock(&self.shared.courtesy).is_past(ballot);
         Ok(())
     }
 
@@ -459,20 +403,20 @@ struct Held {
 impl Tenure for Held {
     async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
         let tenure = self.number;
-        let mut waiting = self.shared.wait(|ask| Event::Append {
+        let waiting = self.shared.wait(|ask| Event::Append {
             ask,
             tenure,
             index,
             bytes,
         });
-        let outcome = match waiting.within(APPEND_FOR).await {
+        let outcome = match self.shared.outcome(waiting, APPEND_FOR).await {
             Some(Outcome::Append(outcome)) => outcome,
             _ => return Append::Unknown(self.shared.silent()),
         };
         // A tenure that appends has won; one that another ballot ends has lost, whether or not its take succeeded.
         match outcome {
             Append::Superseded => self.shared.lost(),
-            _ => self.shared.losses.store(0, Ordering::Relaxed),
+            _ => lock(&self.shared.courtesy).won(),
         }
         outcome
     }

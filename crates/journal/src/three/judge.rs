@@ -6,24 +6,8 @@ use super::BUCKETS;
 use super::ballot::Ballot;
 use super::record::{Kind, Record};
 use super::rule::{Mutation, Rules};
+use super::view::View;
 use crate::engine::Content;
-
-/// One slot's chain in one bucket, as far as it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct View {
-    /// The records from link 0 on.
-    pub(crate) chain: Vec<Arc<Record>>,
-    /// The chain was read to an absent link.
-    pub(crate) is_whole: bool,
-    /// A link cannot be read, and may be a higher promise: the bucket is not used for this slot.
-    pub(crate) is_unusable: bool,
-}
-
-impl View {
-    fn has_value(&self) -> bool {
-        self.chain.iter().any(|record| record.content().is_some())
-    }
-}
 
 /// Why a slot is known to be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

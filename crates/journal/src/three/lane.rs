@@ -116,6 +116,11 @@ impl Lane {
         (state.refused.is_some(), state.pace.is_failing(), median)
     }
 
+    /// The usual latency of its answers.
+    pub(super) fn usual(&self) -> Duration {
+        self.state().pace.usual()
+    }
+
     /// After how long another bucket is asked as well.
     pub(super) fn hurry(&self) -> Duration {
         self.state().pace.hurry()

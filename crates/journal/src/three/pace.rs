@@ -80,8 +80,12 @@ impl Pace {
 
     /// After how long another bucket is asked as well: twice the recent median.
     pub(super) fn hurry(&self) -> Duration {
-        let usual = self.median().map_or(HURRY_UNKNOWN, |median| median * 2);
-        usual.clamp(HURRY_MIN, HURRY_MAX)
+        (self.usual() * 2).clamp(HURRY_MIN, HURRY_MAX)
+    }
+
+    /// How long an answer usually takes.
+    pub(super) fn usual(&self) -> Duration {
+        self.median().unwrap_or(HURRY_UNKNOWN / 2)
     }
 }
 

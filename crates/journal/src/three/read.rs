@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::BUCKETS;
 use super::call::{Ask, Call, Owner, Said};
 use super::context::Cx;
-use super::judge::{Proven, Reading, Verdict, View, judge};
+use super::judge::{Proven, Reading, Verdict, judge};
 use super::record::Record;
 use super::rule::{Mutation, Rules};
+use super::view::View;
 
 /// A scan under way: of several slots in the bucket that is asked first, of the first slot in others as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,20 +59,35 @@ impl Read {
         };
         self.asked += 1;
         for slot in self.from..self.from + slots {
+            let run = cx.runs.of(slot, bucket);
+            self.view(slot)[bucket] = View::new(run);
             self.get(cx, ask, bucket, slot);
         }
         true
     }
 
+    fn view(&mut self, slot: u64) -> &mut [View; BUCKETS] {
+        self.views.entry(slot).or_default()
+    }
+
+    /// Asks for the next links of a chain.
     fn get(&mut self, cx: &mut Cx<'_>, ask: Ask, bucket: usize, slot: u64) {
-        let view = &self.views.entry(slot).or_default()[bucket];
-        let call = Call::Get {
-            slot,
-            link: view.chain.len() as u32,
-            again: false,
-        };
-        self.open[bucket] += 1;
-        cx.send(Owner::Read(ask), bucket, call);
+        let links = self.view(slot)[bucket].next_links(cx.settings.links_at_once);
+        for link in links {
+            let call = Call::Get {
+                slot,
+                link,
+                again: false,
+            };
+            self.open[bucket] += 1;
+            cx.send(Owner::Read(ask), bucket, call);
+        }
+    }
+
+    /// True if two buckets have given their whole chain of the first slot.
+    pub(crate) fn is_answered(&self) -> bool {
+        let views = self.views.get(&self.from).into_iter().flatten();
+        views.filter(|view| view.is_whole).count() >= 2
     }
 
     /// Takes a bucket's answer; yields what the scan came to once nothing is gained by asking on.
@@ -83,25 +99,27 @@ impl Read {
         call: &Call,
         said: &Said,
     ) -> Option<Reading> {
-        let Call::Get { slot, .. } = call else {
+        let Call::Get { slot, link, .. } = call else {
             return None;
         };
         self.open[bucket] -= 1;
-        let view = &mut self.views.entry(*slot).or_default()[bucket];
+        let view = &mut self.view(*slot)[bucket];
         match said {
             Said::Found(record) => {
                 cx.met(record);
-                view.chain.push(Arc::clone(record));
-                if !self.is_proven_alone(*slot, bucket, cx.rules) {
+                view.take(*link, said);
+                cx.runs.note(*slot, bucket, view.run, &view.chain);
+                let is_read = view.end() == view.asked;
+                if is_read && !self.is_proven_alone(*slot, bucket, cx.rules) {
                     self.get(cx, ask, bucket, *slot);
                 }
             }
-            Said::Absent => view.is_whole = true,
+            Said::Absent => view.take(*link, said),
             Said::Unreadable(why) => {
                 if *why == super::record::Unreadable::Newer {
                     cx.alarm(format!("slot {slot} holds a record of a newer version"));
                 }
-                view.is_unusable = true;
+                view.take(*link, said);
             }
             Said::Wrong => view.is_unusable = true,
             _ => {
@@ -155,7 +173,7 @@ impl Read {
         // The chain of the first slot may have been left unread beyond its first value.
         for bucket in self.order.into_iter().take(self.asked) {
             let view = &self.views[&self.from][bucket];
-            if !view.is_whole && !view.is_unusable {
+            if !view.is_whole && !view.is_unusable && view.asked == view.end() {
                 self.get(cx, ask, bucket, self.from);
                 return None;
             }

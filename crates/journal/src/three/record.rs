@@ -71,6 +71,10 @@ impl Record {
         }
     }
 
+    pub(crate) fn is_promise(&self) -> bool {
+        self.kind == Kind::Promise
+    }
+
     pub(crate) fn is_accept(&self) -> bool {
         matches!(self.kind, Kind::Accept { .. })
     }

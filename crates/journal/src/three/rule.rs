@@ -10,6 +10,8 @@ pub(crate) enum Mutation {
     ReaderMixBallots,
     /// R1: an accept is put above a promise or accept of a higher ballot.
     AcceptOverHigher,
+    /// R1: promises that this process has read before are passed over, whatever their ballot.
+    PassOverHigher,
     /// R2: a ballot need only be higher than one's own last one.
     NoBallotRule,
     /// R2: of the ballots under which known slots were chosen, that of the last slot counts.
@@ -78,10 +80,11 @@ pub(crate) enum Mutation {
 
 #[cfg(test)]
 impl Mutation {
-    pub(crate) const ALL: [Mutation; 35] = [
+    pub(crate) const ALL: [Mutation; 36] = [
         Mutation::AckQuorum1,
         Mutation::ReaderMixBallots,
         Mutation::AcceptOverHigher,
+        Mutation::PassOverHigher,
         Mutation::NoBallotRule,
         Mutation::BallotOfLastSlot,
         Mutation::RestartNoBallot,

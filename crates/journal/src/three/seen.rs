@@ -54,6 +54,11 @@ impl Seen {
         self.own
     }
 
+    /// The highest ballot that was met, and whether it is this process's own.
+    pub(crate) fn highest(&self) -> (Ballot, bool) {
+        (self.highest, self.highest == self.own)
+    }
+
     /// What a snapshot must carry: a ballot at least as high as every one under which a slot was learned (R16).
     pub(crate) fn mark(&self, rules: Rules) -> Ballot {
         match () {

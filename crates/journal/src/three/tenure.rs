@@ -126,6 +126,22 @@ impl Tenure {
         self.claim_counts
     }
 
+    /// The slot, of whose chains it is known what they begin with if it was met before.
+    pub(super) fn open(&mut self, cx: &Cx<'_>, index: u64) -> &mut Slot {
+        let ballot = self.ballot;
+        self.slots.entry(index).or_insert_with(|| {
+            let run = |bucket| match cx.rules.broken(Mutation::PassOverHigher) {
+                true => cx.runs.of(index, bucket),
+                false => cx.runs.below(index, bucket, ballot),
+            };
+            let at_once = cx.settings.links_at_once;
+            Slot {
+                cells: std::array::from_fn(|bucket| Cell::new(run(bucket), at_once)),
+                ..Slot::default()
+            }
+        })
+    }
+
     /// Adds a record to a slot's chain in a bucket.
     pub(super) fn add(&mut self, cx: &mut Cx<'_>, index: u64, bucket: usize, record: Arc<Record>) {
         let Some(slot) = self.slots.get_mut(&index) else {
@@ -135,9 +151,8 @@ impl Tenure {
         if record.is_accept() && index >= self.sealed_to && cell.holds_value() {
             return self.broken(cx, index);
         }
-        if let Some(call) = cell.add(index, record, cx.rules) {
-            cx.send(Owner::Tenure(self.number), bucket, call);
-        }
+        let calls = cell.add(index, record, cx.rules);
+        cx.send_all(Owner::Tenure(self.number), bucket, calls);
     }
 
     pub(super) fn begin_window(&mut self, cx: &Cx<'_>) {
@@ -162,7 +177,7 @@ impl Tenure {
         };
         let ballot = self.ballot;
         let record = Arc::new(Record { ballot, kind });
-        let slot = self.slots.entry(index).or_default();
+        let slot = self.open(cx, index);
         slot.proposal = Some(Arc::clone(&record));
         for bucket in 0..BUCKETS {
             self.add(cx, index, bucket, Arc::clone(&record));
@@ -211,9 +226,13 @@ impl Tenure {
         if let Said::Found(found) = said {
             cx.met(found);
         }
-        match slot.cells[bucket].answered(call, said, sealed, cx.rules) {
+        let cell = &mut slot.cells[bucket];
+        let step = cell.answered(call, said, sealed, cx.rules);
+        let (from, chain) = cell.read();
+        cx.runs.note(*index, bucket, from, chain);
+        match step {
             None => {}
-            Some(Step::Send(call)) => cx.send(Owner::Tenure(self.number), bucket, call),
+            Some(Step::Send(calls)) => cx.send_all(Owner::Tenure(self.number), bucket, calls),
             Some(Step::Written(record)) => self.written(cx, *index, bucket, &record),
             Some(Step::Refused(by)) => self.refused(cx, *index, bucket, &by),
             Some(Step::Broken) => self.broken(cx, *index),
@@ -234,10 +253,9 @@ impl Tenure {
     }
 
     fn written(&mut self, cx: &mut Cx<'_>, index: u64, bucket: usize, record: &Record) {
-        if let Some(slot) = self.slots.get_mut(&index)
-            && let Some(call) = slot.cells[bucket].go_on(index, cx.rules)
-        {
-            cx.send(Owner::Tenure(self.number), bucket, call);
+        if let Some(slot) = self.slots.get_mut(&index) {
+            let calls = slot.cells[bucket].go_on(index, cx.rules);
+            cx.send_all(Owner::Tenure(self.number), bucket, calls);
         }
         match record.kind {
             Kind::Promise if self.stage == Stage::Vouching => {
@@ -370,6 +388,17 @@ impl Tenure {
         }
     }
 
+    /// A caller of this tenure waits for long. If one bucket has refused a record, the others may never choose it while one of them
+    /// is away: the tenure is over, and the next take settles the slot. Where the two others answer, they have chosen it by now.
+    pub(super) fn late(&mut self, cx: &mut Cx<'_>, ask: Ask) {
+        let mut slots = self.slots.values();
+        let is_mine = self.taking == Some(ask) || slots.any(|slot| slot.asks.contains(&ask));
+        let is_refused = |slot: &Slot| !slot.chosen && slot.refusals.contains(&true);
+        if is_mine && self.slots.values().any(is_refused) {
+            self.end(cx, Over::Superseded);
+        }
+    }
+
     /// Ends the tenure: nothing more is sent, and all that wait are told.
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, over: Over) {
         self.stage = Stage::Over;
@@ -413,7 +442,7 @@ impl Tenure {
     }
 
     fn send(&mut self, cx: &mut Cx<'_>, ask: Ask, index: u64, bytes: Bytes) {
-        let slot = self.slots.entry(index).or_default();
+        let slot = self.open(cx, index);
         slot.asks.push(ask);
         if slot.proposal.is_none() {
             self.propose(cx, index, Content::Entry(bytes));

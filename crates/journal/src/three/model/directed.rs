@@ -8,9 +8,10 @@ use super::world::{Entry, How, World};
 use crate::engine::Content;
 use crate::three::call::{Call, Request};
 use crate::three::context::{Event, Settings};
-use crate::three::judge::{Verdict, View, judge};
+use crate::three::judge::{Verdict, judge};
 use crate::three::record::{Kind, Record};
 use crate::three::rule::{Mutation, Rules};
+use crate::three::view::View;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -30,6 +31,7 @@ fn world(rules: Rules) -> World {
     let settings = Settings {
         window: 2,
         seal_first: 2,
+        links_at_once: 1,
     };
     World::new(3, settings, rules)
 }
@@ -365,6 +367,29 @@ fn a_floor_in_one_bucket_is_not_enough() {
 }
 
 #[test]
+fn slots_are_not_deleted_before_the_floor_is_raised() {
+    fn schedule(world: &mut World) -> Told {
+        led(world)?;
+        for _ in 0..4 {
+            commands(world, 0, 1)?;
+            go(world, 0, &[A, B, C], ALL)?;
+        }
+        world.snapshot(0);
+        world.trim(0, 4)?;
+        let is_sweep = |request: &Request| matches!(request.call, Call::Sweep { .. });
+        while let Some(at) = world.processes[0].requests.iter().position(is_sweep) {
+            world.answer(0, at, How::Now)?;
+        }
+        // Process 2, which knows slot 1, takes the slots that are gone for free ones.
+        world.take(2)?;
+        go(world, 2, &[A, B, C], ALL)?;
+        commands(world, 2, 1)?;
+        go(world, 2, &[A, B, C], ALL)
+    }
+    tells(schedule, [Some(Mutation::DeleteBeforeFloor), None]);
+}
+
+#[test]
 fn a_tenure_does_not_send_beyond_its_window() {
     fn schedule(world: &mut World) -> Told {
         led(world)?;
@@ -430,7 +455,7 @@ fn check_readers(world: &World, slot: u64) -> Told {
     let views = world.buckets.each_ref().map(|bucket| View {
         chain: bucket.chain(slot),
         is_whole: true,
-        is_unusable: false,
+        ..View::default()
     });
     match judge(slot, &views, &Default::default(), Rules::all()) {
         Verdict::Chosen(_, content, _) if world.truth.get(&slot) != Some(&content) => {
@@ -462,7 +487,7 @@ fn the_slots_below_a_new_tenure_are_written_as_learned() {
         let mut views = world.buckets.each_ref().map(|bucket| View {
             chain: bucket.chain(2),
             is_whole: true,
-            is_unusable: false,
+            ..View::default()
         });
         views[A] = View::default();
         let verdict = judge(2, &views, &Default::default(), Rules::all());
@@ -496,9 +521,58 @@ fn a_late_promise_is_no_substitute_for_one_that_does_not_count() {
     assert_eq!(world.processes[1].next, 4);
 }
 
+#[test]
+fn promises_that_were_read_before_are_passed_over_only_by_a_higher_ballot() {
+    fn schedule(world: &mut World) -> Told {
+        led(world)?;
+        commands(world, 0, 1)?;
+        go(world, 0, &[A, B, C], ALL)?;
+        read(world, 1, 2, [A, B, C])?;
+        world.take(1)?;
+        promise(world, 1, &[A, B, C])?;
+        // The leader reads the slot that it writes next, which it has not sealed.
+        world.processes[0].feed(Event::Scan {
+            ask: 77,
+            from: 3,
+            slots: 1,
+            order: [A, B, C],
+        });
+        go(world, 0, &[A, B, C], ALL)?;
+        commands(world, 0, 1)?;
+        go(world, 0, &[A, B, C], ALL)?;
+        go(world, 1, &[A, B, C], ALL)
+    }
+    tells(schedule, [Some(Mutation::PassOverHigher), None]);
+}
+
+/// A leader of whose records one bucket refuses some while another is away learns of that (a matter of service).
+#[test]
+fn a_tenure_that_one_bucket_refuses_while_another_is_away_ends_when_that_is_late() {
+    let mut world = world(Rules::all());
+    let world = &mut world;
+    let told = (|| {
+        led(world)?;
+        // A taker reaches one bucket and dies.
+        world.take(1)?;
+        go(world, 1, &[A], ALL)?;
+        commands(world, 0, 1)?;
+        go(world, 0, &[A, B], 2..=2)
+    })();
+    assert_eq!(told, Ok(()));
+    let tenure = tenure(world, 0);
+    assert!(
+        world.processes[0].core.is_at_work(tenure),
+        "one refusal is not the end"
+    );
+    let ask = (1 << 32) + 2;
+    world.processes[0].feed(Event::Late(ask));
+    assert!(!world.processes[0].core.is_at_work(tenure));
+}
+
 /// Mutations that a schedule here misses.
-pub(super) const MISSED_HERE: [Mutation; 12] = [
+pub(super) const MISSED_HERE: [Mutation; 14] = [
     Mutation::BallotOfLastSlot,
+    Mutation::DeleteBeforeFloor,
     Mutation::EQuorum,
     Mutation::FillUnproven,
     Mutation::FloorInOne,
@@ -507,6 +581,7 @@ pub(super) const MISSED_HERE: [Mutation; 12] = [
     Mutation::LearnedNoBallot,
     Mutation::NoLearnedTail,
     Mutation::NoWindow,
+    Mutation::PassOverHigher,
     Mutation::RestartLastSlot,
     Mutation::RestartNoBallot,
     Mutation::WindowByChain,

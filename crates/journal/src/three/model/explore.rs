@@ -9,8 +9,9 @@ use super::world::{How, World};
 use crate::three::BUCKETS;
 use crate::three::call::{Call, Request};
 use crate::three::context::{Event, Settings};
-use crate::three::judge::{Verdict, View, judge};
+use crate::three::judge::{Verdict, judge};
 use crate::three::rule::{Mutation, Rules};
+use crate::three::view::View;
 
 /// How large a world is.
 struct Bounds {
@@ -20,6 +21,8 @@ struct Bounds {
     takes: u32,
     /// Puts whose answer gets lost and that land later, or never.
     lost: u32,
+    /// See [`Settings`].
+    links_at_once: u32,
     states: usize,
 }
 
@@ -34,6 +37,7 @@ fn explore(bounds: &Bounds, mutation: Option<Mutation>) -> Found {
     let settings = Settings {
         window: bounds.window,
         seal_first: bounds.window,
+        links_at_once: bounds.links_at_once,
     };
     let first = World::new(
         bounds.processes,
@@ -162,7 +166,7 @@ fn proves(
     let views: [View; BUCKETS] = std::array::from_fn(|bucket| View {
         chain: chain(bucket, slot),
         is_whole: asked[bucket],
-        is_unusable: false,
+        ..View::default()
     });
     let last = slot + 2 * world.settings.window;
     let later = std::array::from_fn(|bucket| {
@@ -192,13 +196,14 @@ fn states() -> usize {
     })
 }
 
-fn small() -> [Bounds; 4] {
+fn small() -> [Bounds; 5] {
     let bounds = |processes, window, slots, takes, lost| Bounds {
         processes,
         window,
         slots,
         takes,
         lost,
+        links_at_once: 1,
         states: states(),
     };
     [
@@ -206,6 +211,10 @@ fn small() -> [Bounds; 4] {
         bounds(2, 1, 2, 2, 1),
         bounds(2, 2, 3, 2, 1),
         bounds(3, 1, 3, 3, 1),
+        Bounds {
+            links_at_once: 2,
+            ..bounds(2, 1, 2, 2, 0)
+        },
     ]
 }
 

@@ -8,9 +8,10 @@ use crate::three::BUCKETS;
 use crate::three::ballot::Ballot;
 use crate::three::call::{Call, Request, Said};
 use crate::three::context::{Event, Settings};
-use crate::three::judge::{Proof, Verdict, View, judge};
+use crate::three::judge::{Proof, Verdict, judge};
 use crate::three::record::Record;
 use crate::three::rule::Rules;
+use crate::three::view::View;
 
 pub(super) mod process;
 
@@ -250,7 +251,7 @@ impl World {
                 false => Vec::new(),
             },
             is_whole: asked[bucket],
-            is_unusable: false,
+            ..View::default()
         });
         let last = slot + 2 * self.settings.window;
         let later = std::array::from_fn(|bucket| {

@@ -24,7 +24,7 @@ impl Tenure {
     /// Asks for promises in the slots up to this one.
     fn seal(&mut self, cx: &mut Cx<'_>, end: u64) {
         for index in self.sealing_to..end {
-            self.slots.entry(index).or_default();
+            self.open(cx, index);
             for bucket in 0..BUCKETS {
                 let promise = Arc::new(Record::promise(self.ballot));
                 self.add(cx, index, bucket, promise);

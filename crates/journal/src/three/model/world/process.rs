@@ -147,6 +147,15 @@ impl World {
         self.settle(process)
     }
 
+    /// The process finds that what it waits for is late.
+    pub(in crate::three::model) fn late(&mut self, process: usize) -> Result<(), String> {
+        let one = &mut self.processes[process];
+        if let Some(ask) = one.waits {
+            one.feed(Event::Late(ask));
+        }
+        self.settle(process)
+    }
+
     /// Appends the next command, if the process leads.
     pub(in crate::three::model) fn command(&mut self, process: usize) -> Result<(), String> {
         let one = &mut self.processes[process];
