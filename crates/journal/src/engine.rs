@@ -80,11 +80,14 @@ pub enum TakeError {
     Unavailable(String),
 }
 
-/// The limits of an engine.
+/// What an engine is limited to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest entry that a slot holds, in bytes; a larger body goes to the bucket.
     pub slot_bytes_max: usize,
+    /// A take may give way to another owner ([`TakeError::Superseded`]). Of an engine without this, a take that the store
+    /// answers begins a tenure, whoever else takes.
+    pub takes_give_way: bool,
 }
 
 /// The result of a take.

@@ -189,6 +189,7 @@ impl Engine for Memory {
     fn limits(&self) -> Limits {
         Limits {
             slot_bytes_max: 256 * 1024,
+            takes_give_way: false,
         }
     }
 }

@@ -265,6 +265,7 @@ impl Engine for Object {
     fn limits(&self) -> Limits {
         Limits {
             slot_bytes_max: SLOT_BYTES_MAX,
+            takes_give_way: false,
         }
     }
 }

@@ -389,6 +389,7 @@ impl Engine for Three {
     fn limits(&self) -> Limits {
         Limits {
             slot_bytes_max: SLOT_BYTES_MAX,
+            takes_give_way: true,
         }
     }
 }
