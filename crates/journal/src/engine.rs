@@ -119,6 +119,10 @@ pub trait Engine: Send + Sync + 'static {
     /// their way there cannot land any more.
     async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError>;
 
+    /// The slot, which the caller has read or appended, holds a claim that counts, so it is never deleted: an engine may take a
+    /// store in which it is gone for one that has lost data.
+    fn claimed(&self, _index: u64) {}
+
     /// What the engine must know, beside the journal's own state, to go on after the entry in slot
     /// `index`: opaque bytes that a snapshot carries.
     fn mark(&self, index: u64) -> Bytes;

@@ -40,6 +40,8 @@ pub(super) struct Driver<S: StateMachine> {
     commands_applied: u64,
     entries_appended: u64,
     applied: u64,
+    /// The slot of the claim of which the engine was told.
+    claim: u64,
     /// The claim of another node that was last logged.
     told: Option<EntryId>,
     /// What was last logged of the operator's word.
@@ -61,6 +63,7 @@ impl<S: StateMachine> Driver<S> {
             commands_applied: 0,
             entries_appended: 0,
             applied: 0,
+            claim: 0,
             told: None,
             word: None,
             failures: LogLimit::every(LOG_EVERY),
@@ -485,6 +488,11 @@ impl<S: StateMachine> Driver<S> {
         self.tell_of_quarantine();
         let until = self.node.leading_until().map_or(0, Instant::as_micros);
         self.shared.leading_until.store(until, Ordering::Release);
+        let claim = self.node.chain().claim().index;
+        if claim > self.claim {
+            self.claim = claim;
+            self.requests.claimed(claim);
+        }
         let role = self.node.role();
         let applied = self.come_to();
         // Nobody is answered from the state of a node that does not go on.
@@ -500,7 +508,7 @@ impl<S: StateMachine> Driver<S> {
             if status.deposed_by.as_deref() != deposed_by {
                 status.deposed_by = deposed_by.map(str::to_owned);
             }
-            status.claim_index = self.node.chain().claim().index;
+            status.claim_index = claim;
             status.index = applied.0;
             status.confirmed_at = self.node.confirmed_at();
             status.snapshot_index = self.node.snapshot_index();

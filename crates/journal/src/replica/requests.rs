@@ -106,6 +106,11 @@ impl<S: StateMachine> Requests<S> {
         tenure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells the engine of a claim that counts.
+    pub(super) fn claimed(&self, index: u64) {
+        self.engine.claimed(index);
+    }
+
     /// Tells the last tenure that its claim counts.
     pub(super) fn confirmed(&self) {
         if let Some(tenure) = self.tenure() {

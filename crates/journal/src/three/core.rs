@@ -100,10 +100,10 @@ impl Core {
         at_work.is_some_and(|one| one.number == tenure && !one.is_over())
     }
 
-    /// The slot of the claim of a tenure that counts.
-    pub(crate) fn leads(&self, tenure: u64) -> Option<u64> {
-        let tenure = self.tenure.as_ref().filter(|one| one.number == tenure)?;
-        (tenure.counts() && !tenure.is_over()).then_some(tenure.first)
+    /// True if the claim of the tenure counts.
+    pub(crate) fn leads(&self, tenure: u64) -> bool {
+        let at_work = self.tenure.as_ref();
+        at_work.is_some_and(|one| one.number == tenure && one.counts() && !one.is_over())
     }
 
     /// The slots that the bucket is known to miss, from the first one to before the second; they are taken for filled from

@@ -354,6 +354,12 @@ impl Engine for Three {
         }
     }
 
+    fn claimed(&self, index: u64) {
+        for lane in &self.shared.lanes {
+            lane.claimed(index);
+        }
+    }
+
     /// The configuration, and a ballot at least as high as every one under which a slot was learned (R16).
     fn mark(&self, _: u64) -> Bytes {
         let Ballot { number, nonce } = self.shared.core().mark();

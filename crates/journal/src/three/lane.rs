@@ -57,8 +57,22 @@ struct State {
     floor: Link,
     /// Where this process has read or written values here, by slot.
     places: BTreeMap<u64, u32>,
-    /// The newest claim that this process has read or written here.
+    /// The slot of the newest claim that counts, by the caller's word.
+    newest_claim: u64,
+    /// The newest claim that this process has itself read or written here, and the link.
     claim: Option<(u64, u32)>,
+}
+
+impl State {
+    /// Remembers where the newest claim is, if this process has met it here.
+    fn hold_to_claim(&mut self) {
+        let slot = self.newest_claim;
+        if let Some(link) = self.places.get(&slot).copied()
+            && self.claim.is_none_or(|(known, _)| known < slot)
+        {
+            self.claim = Some((slot, link));
+        }
+    }
 }
 
 /// What is known of a bucket.
@@ -129,11 +143,8 @@ impl Lane {
     /// The slot holds a claim that counts, so it is never deleted (R15): from now on it has to be there.
     pub(super) fn claimed(&self, slot: u64) {
         let mut state = self.state();
-        if let Some(link) = state.places.get(&slot).copied()
-            && state.claim.is_none_or(|(known, _)| known < slot)
-        {
-            state.claim = Some((slot, link));
-        }
+        state.newest_claim = slot.max(state.newest_claim);
+        state.hold_to_claim();
     }
 
     /// Performs a call: answers in bounded time, and never with what does not count.
@@ -284,6 +295,7 @@ impl Lane {
         if state.places.len() > PLACES_MAX {
             state.places.pop_first();
         }
+        state.hold_to_claim();
     }
 
     fn floors(&self) -> String {

@@ -16,7 +16,7 @@ use super::engine::{Three, prepare};
 use super::name;
 use super::record::{Place, Record};
 use crate::conformance;
-use crate::engine::{Append, Engine, Tenure};
+use crate::engine::{Append, Content, End, Engine, Tenure};
 
 fn configuration() -> Configuration {
     Configuration {
@@ -139,6 +139,44 @@ async fn a_bucket_of_another_generation_counts_for_nothing() {
     buckets[0].faults().add(FaultRule::always(Fault::Unknown));
     let floor = clock::timeout(Duration::from_secs(1), engine.floor()).await;
     assert!(!matches!(floor, Ok(Ok(_))), "{floor:?}");
+}
+
+/// Deletes all records of slots from a bucket, as if it were an older copy: its marker and its floor are there.
+async fn roll_back(bucket: &Faulty) {
+    let base = name::slots(0, 1);
+    let listed = bucket.list(&base, None, 1_000).await.expect("a listing");
+    assert!(!listed.is_empty());
+    for object in listed {
+        bucket.delete(&object.key).await.expect("a deletion");
+    }
+}
+
+/// A bucket that lost its records, though not its marker, counts for nobody who has met the newest claim there: for who
+/// appended it, nor for who has only read it.
+#[test]
+fn an_older_copy_of_a_bucket_is_noticed_by_whoever_met_a_later_claim() {
+    for reads_only in [false, true] {
+        let scenario = async move {
+            let buckets = buckets().await;
+            let (leader, follower) = (open(&buckets), open(&buckets));
+            lead(&leader, 3).await;
+            let engine = if reads_only { follower } else { leader };
+            let scan = engine.scan(1, 10).await;
+            assert_eq!(scan.slots[0], (1, Content::Entry(ENTRY)));
+            engine.claimed(1);
+            roll_back(&buckets[0]).await;
+            roll_back(&buckets[1]).await;
+            clock::sleep(Duration::from_secs(6)).await;
+            // What the two say is not taken for an empty journal.
+            for _ in 0..3 {
+                let scan = engine.scan(1, 10).await;
+                assert_ne!(scan.end, End::Free, "by one that reads only: {reads_only}");
+            }
+            engine.health().map(|bucket| bucket.refused.is_some())
+        };
+        let ran = host::seeded::run(1, Box::new(|_, _| {}), scenario);
+        assert_eq!(ran.expect("it ends").value, [true, true, false]);
+    }
 }
 
 #[tokio::test]

@@ -15,8 +15,10 @@ const PATIENCE_MIN: Duration = Duration::from_millis(100);
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// Takes lost in a row beyond which the range of patience widens no more.
 const LOSSES_MAX: u32 = 2;
-/// While ever more others come, a taker waits this many times its patience, then it goes on.
+/// While ever more others come, a taker waits this many times its patience, but no longer than this, then it goes on. Callers
+/// give a take ten seconds.
 const PATIENCES_MAX: u32 = 3;
+const COURTESY_MAX: Duration = Duration::from_secs(5);
 pub(super) const MILLION: u64 = 1_000_000;
 
 /// What is known of other takers.
@@ -78,7 +80,7 @@ impl Courtesy {
 
     /// How much longer a take that began then leaves the other alone.
     pub(super) fn left(&self, patience: Duration, began: Instant, now: Instant) -> Duration {
-        let last = began + patience * PATIENCES_MAX;
+        let last = began + (patience * PATIENCES_MAX).min(COURTESY_MAX);
         self.met
             .map_or(Duration::ZERO, |met| (met + patience).min(last).since(now))
     }

@@ -35,12 +35,10 @@ async fn look(shared: &Weak<Shared>, tenure: u64) -> Option<bool> {
     if !shared.core().is_at_work(tenure) {
         return Some(false);
     }
-    let leads = shared.core().leads(tenure);
-    let Some(claim) = leads else {
+    if !shared.core().leads(tenure) {
         return Some(true);
-    };
+    }
     for bucket in 0..BUCKETS {
-        shared.lanes[bucket].claimed(claim);
         let (refused, is_away, _) = shared.lanes[bucket].rank();
         if refused || is_away {
             continue;
