@@ -2,6 +2,7 @@
 //! absent and reading one are needed (docs/three-buckets.md). It must not know what entries mean.
 
 mod ahead;
+mod audit;
 mod ballot;
 mod call;
 mod cell;

@@ -13,6 +13,7 @@ pub(crate) enum Owner {
     Tenure(u64),
     Floor(u64),
     Read(Ask),
+    Audit(Ask),
     Fill(u64),
     Trim(Ask),
 }

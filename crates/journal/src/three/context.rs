@@ -63,6 +63,13 @@ pub(crate) enum Event {
         floor: u64,
         slots: Arc<[u64]>,
     },
+    /// Look which of these slots the bucket does not prove by itself.
+    Audit {
+        ask: Ask,
+        bucket: usize,
+        from: u64,
+        slots: u64,
+    },
     /// Write a slot that was read and is proven to the bucket as learned, unless it lies below the floor, which was read
     /// afterwards.
     Fill {
@@ -99,6 +106,8 @@ pub(crate) enum Outcome {
     Append(Append),
     Floor(u64),
     Read(Reading),
+    /// Slots that the bucket does not prove by itself.
+    Misses(Vec<u64>),
     Trimmed,
     /// The tenure is over: it trims nothing.
     NotTrimmed,

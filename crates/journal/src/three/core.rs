@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::BUCKETS;
 use super::ahead::Runs;
+use super::audit::Audit;
 use super::ballot::Ballot;
 use super::call::{Ask, Call, Owner, Request, Said};
 use super::cell::{Cell, Step};
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     /// Numbers given to tenures, looks and fills so far.
     numbers: u64,
     reads: BTreeMap<Ask, Read>,
+    audits: BTreeMap<Ask, Audit>,
     floors: BTreeMap<u64, Floors>,
     trims: BTreeMap<Ask, Trim>,
     fills: BTreeMap<u64, Fill>,
@@ -64,6 +66,7 @@ impl Core {
             tenure: None,
             numbers: 0,
             reads: BTreeMap::new(),
+            audits: BTreeMap::new(),
             floors: BTreeMap::new(),
             trims: BTreeMap::new(),
             fills: BTreeMap::new(),
@@ -100,10 +103,10 @@ impl Core {
         at_work.is_some_and(|one| one.number == tenure && !one.is_over())
     }
 
-    /// True if the claim of the tenure counts.
-    pub(crate) fn leads(&self, tenure: u64) -> bool {
-        let at_work = self.tenure.as_ref();
-        at_work.is_some_and(|one| one.number == tenure && one.counts() && !one.is_over())
+    /// The slot of the tenure's claim, if that counts.
+    pub(crate) fn leads(&self, tenure: u64) -> Option<u64> {
+        let tenure = self.tenure.as_ref().filter(|one| one.number == tenure)?;
+        (tenure.counts() && !tenure.is_over()).then_some(tenure.first)
     }
 
     /// The slots that the bucket is known to miss, from the first one to before the second; they are taken for filled from
@@ -195,6 +198,16 @@ impl Core {
                 floor,
                 slots,
             } => self.trim(cx, ask, tenure, Trim::new(floor, slots)),
+            Event::Audit {
+                ask,
+                bucket,
+                from,
+                slots,
+            } => {
+                let mut audit = Audit::new(bucket);
+                audit.begin(cx, ask, from, slots);
+                self.audits.insert(ask, audit);
+            }
             Event::Fill {
                 bucket,
                 proven,
@@ -207,6 +220,7 @@ impl Core {
             Event::Learned { slot, ballot } => cx.seen.learned(slot, ballot),
             Event::Dropped(ask) => {
                 self.reads.remove(&ask);
+                self.audits.remove(&ask);
                 self.floors.retain(|_, look| look.why != Why::Asked(ask));
             }
             Event::Answered(request, said) => self.answered(cx, &request, &said),
@@ -274,6 +288,14 @@ impl Core {
                 {
                     self.reads.remove(&ask);
                     self.finish(cx, ask, reading);
+                }
+            }
+            Owner::Audit(ask) => {
+                if let Some(audit) = self.audits.get_mut(&ask)
+                    && let Some(misses) = audit.answered(cx, ask, call, said)
+                {
+                    self.audits.remove(&ask);
+                    cx.done(ask, Outcome::Misses(misses));
                 }
             }
             Owner::Trim(ask) => {

@@ -188,12 +188,45 @@ async fn a_bucket_that_was_away_is_filled() {
     // More than the stragglers that are kept for it.
     let _tenure = lead(&engine, 150).await;
     away.faults().clear();
+    wait_until_it_holds(away, 140).await;
+}
+
+/// A bucket that was away under a leader which died, and whose tail was filled, gets the rest from the next one.
+#[test]
+fn a_bucket_that_was_away_under_an_earlier_leader_is_filled() {
+    let scenario = async {
+        let buckets = buckets().await;
+        let away = &buckets[2];
+        let dead = open(&buckets);
+        away.faults().add(FaultRule::always(Fault::Unknown));
+        drop(lead(&dead, 100).await);
+        drop(dead);
+        away.faults().clear();
+        let engine = open(&buckets);
+        let scan = |from| engine.scan(from, 100);
+        let mut next = 1;
+        while let Some((last, _)) = scan(next).await.slots.last() {
+            next = last + 1;
+        }
+        assert_eq!(next, 101);
+        let taken = engine.take(next, next).await;
+        let tenure = taken.unwrap_or_else(|error| panic!("{error}")).tenure;
+        assert_eq!(tenure.append(next, 1, ENTRY).await, Append::Appended);
+        tenure.confirmed();
+        wait_until_it_holds(away, 100).await;
+    };
+    let ran = host::seeded::run(1, Box::new(|_, _| {}), scenario);
+    ran.expect("it ends");
+}
+
+/// Waits until the bucket holds a value in every slot up to this one.
+async fn wait_until_it_holds(bucket: &Faulty, through: u64) {
     let until = clock::now() + Duration::from_secs(30);
     let mut missing = Vec::new();
     while clock::now() < until {
         missing.clear();
-        for slot in 1..=140 {
-            if !holds(away, slot).await {
+        for slot in 1..=through {
+            if !holds(bucket, slot).await {
                 missing.push(slot);
             }
         }

@@ -280,7 +280,7 @@ impl World {
             Outcome::Append(outcome) => self.claimed(process, &outcome),
             Outcome::Floor(floor) => return self.floored(process, floor),
             Outcome::Read(reading) => return self.read(process, reading),
-            Outcome::Trimmed | Outcome::NotTrimmed => {}
+            Outcome::Trimmed | Outcome::NotTrimmed | Outcome::Misses(_) => {}
         }
         Ok(())
     }
