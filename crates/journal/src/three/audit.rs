@@ -2,6 +2,7 @@
 //! as learned (R17). Only a hint: what is written is proven elsewhere. It must not know what is done about them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::BUCKETS;
@@ -21,21 +22,20 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub(crate) fn new(bucket: usize) -> Self {
-        Audit {
+    /// Asks the bucket for the first link of every slot that is not known to be a promise.
+    pub(crate) fn begin(cx: &mut Cx<'_>, ask: Ask, bucket: usize, slots: Range<u64>) -> Self {
+        let mut audit = Audit {
             bucket,
             views: BTreeMap::new(),
             open: 0,
+        };
+        for slot in slots {
+            audit
+                .views
+                .insert(slot, View::new(cx.runs.of(slot, bucket)));
+            audit.get(cx, ask, slot);
         }
-    }
-
-    /// Asks for the first link of every slot from this one on that is not known to be a promise.
-    pub(crate) fn begin(&mut self, cx: &mut Cx<'_>, ask: Ask, from: u64, slots: u64) {
-        for slot in from..from + slots {
-            let run = cx.runs.of(slot, self.bucket);
-            self.views.insert(slot, View::new(run));
-            self.get(cx, ask, slot);
-        }
+        audit
     }
 
     fn get(&mut self, cx: &mut Cx<'_>, ask: Ask, slot: u64) {

@@ -1,6 +1,7 @@
 //! What goes into the core of the engine and comes out of it, and what its parts want of each other. It must not know what any
 //! part does.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -67,8 +68,7 @@ pub(crate) enum Event {
     Audit {
         ask: Ask,
         bucket: usize,
-        from: u64,
-        slots: u64,
+        slots: Range<u64>,
     },
     /// Write a slot that was read and is proven to the bucket as learned, unless it lies below the floor, which was read
     /// afterwards.

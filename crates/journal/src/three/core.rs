@@ -198,14 +198,8 @@ impl Core {
                 floor,
                 slots,
             } => self.trim(cx, ask, tenure, Trim::new(floor, slots)),
-            Event::Audit {
-                ask,
-                bucket,
-                from,
-                slots,
-            } => {
-                let mut audit = Audit::new(bucket);
-                audit.begin(cx, ask, from, slots);
+            Event::Audit { ask, bucket, slots } => {
+                let audit = Audit::begin(cx, ask, bucket, slots);
                 self.audits.insert(ask, audit);
             }
             Event::Fill {

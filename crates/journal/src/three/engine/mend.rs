@@ -87,8 +87,7 @@ async fn audit(shared: &Arc<Shared>, bucket: usize, audited: Option<u64>, end: u
     let mut waiting = shared.wait(|ask| Event::Audit {
         ask,
         bucket,
-        from,
-        slots,
+        slots: from..from + slots,
     });
     let Some(Outcome::Misses(misses)) = waiting.within(READ_WITHIN).await else {
         return None;
