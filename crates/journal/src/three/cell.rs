@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ahead::{Link, links_after};
+use super::ballot::Ballot;
 use super::call::{Call, Said};
 use super::record::{Kind, Record};
 use super::rule::{Mutation, Rules};
@@ -31,6 +32,8 @@ pub(crate) struct Cell {
     /// How many records lie below the writer's promise, once that is there.
     below_promise: Option<usize>,
     accepted: bool,
+    /// The last record was created by a put of this writer: nothing lies behind it yet.
+    created: bool,
     lost: bool,
 }
 
@@ -104,7 +107,10 @@ impl Cell {
                 }
                 self.absorb(*slot, &record, sealed, rules)
             }
-            (Call::Put { .. }, Said::Done) => Some(self.written(record)),
+            (Call::Put { .. }, Said::Done) => {
+                self.created = true;
+                Some(self.written(record))
+            }
             (Call::Get { slot, link, .. }, Said::Found(_) | Said::Unreadable(_)) => {
                 if let Some(found) = Link::of(said) {
                     self.ahead.insert(*link, found);
@@ -259,6 +265,12 @@ impl Cell {
 
     pub(crate) fn is_promised(&self) -> bool {
         self.below_promise.is_some()
+    }
+
+    /// True if the chain, to whose end this writer has put its record, holds no accept of this ballot.
+    pub(crate) fn lacks_accept_of(&self, ballot: Ballot) -> bool {
+        let is_there = |record: &Arc<Record>| record.is_accept() && record.ballot == ballot;
+        self.created && !self.chain.iter().any(is_there)
     }
 
     pub(crate) fn is_accepted(&self) -> bool {

@@ -92,6 +92,8 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     Send(Request),
     Done(Ask, Outcome),
+    /// The bucket has lost data: it is not used any more.
+    Refuse(usize, String),
     /// Something that must not be went wrong: the engine is not used any more.
     Alarm(String),
 }
@@ -169,6 +171,10 @@ impl Cx<'_> {
 
     pub(crate) fn done(&mut self, ask: Ask, outcome: Outcome) {
         self.out.push(Effect::Done(ask, outcome));
+    }
+
+    pub(crate) fn refuse(&mut self, bucket: usize, why: String) {
+        self.out.push(Effect::Refuse(bucket, why));
     }
 
     pub(crate) fn alarm(&mut self, what: String) {

@@ -12,7 +12,7 @@ use super::call::{Ask, Call, Owner, Request, Said};
 use super::cell::{Cell, Step};
 use super::context::{Cx, Effect, Event, Outcome, Over, Settings, Wanted, Wish};
 use super::floors::{Began, Floors, Why};
-use super::judge::Reading;
+use super::judge::{Proof, Proven, Reading};
 use super::read::Read;
 use super::record::{Kind, Record};
 use super::rule::{Mutation, Rules};
@@ -50,6 +50,8 @@ struct Fill {
     slot: u64,
     bucket: usize,
     cell: Cell,
+    /// The bucket had acknowledged the slot's accept of the same ballot.
+    acknowledged: bool,
 }
 
 impl Core {
@@ -85,15 +87,14 @@ impl Core {
     }
 
     /// What is kept of a slot that was proven.
-    #[cfg(test)]
-    pub(crate) fn proven_at(&self, slot: u64) -> Option<super::judge::Proven> {
+    pub(crate) fn proven_at(&self, slot: u64) -> Option<Proven> {
         let (ballot, content) = self.proven.get(&slot)?.clone();
-        let proof = super::judge::Proof::Quorum;
-        Some(super::judge::Proven {
+        Some(Proven {
             slot,
             ballot,
             content,
-            proof,
+            proof: Proof::Quorum,
+            acknowledged: [false; BUCKETS],
         })
     }
 
@@ -208,7 +209,7 @@ impl Core {
                 floor,
             } => {
                 if proven.slot >= floor {
-                    self.fill(cx, proven.slot, bucket, (proven.ballot, proven.content));
+                    self.fill(cx, bucket, proven);
                 }
             }
             Event::Learned { slot, ballot } => cx.seen.learned(slot, ballot),
@@ -327,8 +328,8 @@ impl Core {
                 let first = below.saturating_sub(self.settings.window).max(floor);
                 for slot in first..below {
                     for bucket in 0..BUCKETS {
-                        if let Some(proven) = self.proven.get(&slot).cloned() {
-                            self.fill(cx, slot, bucket, proven);
+                        if let Some(proven) = self.proven_at(slot) {
+                            self.fill(cx, bucket, proven);
                         }
                     }
                 }
@@ -348,20 +349,26 @@ impl Core {
     }
 
     /// Writes a slot that is proven to a bucket as learned (R17).
-    fn fill(
-        &mut self,
-        cx: &mut Cx<'_>,
-        slot: u64,
-        bucket: usize,
-        (ballot, content): (Ballot, Content),
-    ) {
+    fn fill(&mut self, cx: &mut Cx<'_>, bucket: usize, proven: Proven) {
+        let Proven {
+            slot,
+            ballot,
+            content,
+            acknowledged,
+            ..
+        } = proven;
         let kind = Kind::Learned { content };
         let mut cell = Cell::new(cx.runs.of(slot, bucket), cx.settings.links_at_once);
         self.numbers += 1;
         let record = Arc::new(Record { ballot, kind });
         let calls = cell.add(slot, record, cx.rules);
         cx.send_all(Owner::Fill(self.numbers), bucket, calls);
-        let fill = Fill { slot, bucket, cell };
+        let fill = Fill {
+            slot,
+            bucket,
+            cell,
+            acknowledged: acknowledged[bucket],
+        };
         self.fills.insert(self.numbers, fill);
     }
 
@@ -376,7 +383,13 @@ impl Core {
                 cx.alarm(format!("slot {} is learned with two values", fill.slot));
                 self.fills.remove(&number);
             }
-            Some(Step::Written(_) | Step::Refused(_) | Step::Unusable { .. }) => {
+            Some(Step::Written(record)) => {
+                if fill.acknowledged && fill.cell.lacks_accept_of(record.ballot) {
+                    cx.look(Why::Lost(fill.slot, fill.bucket), (0, Began::Before));
+                }
+                self.fills.remove(&number);
+            }
+            Some(Step::Refused(_) | Step::Unusable { .. }) => {
                 self.fills.remove(&number);
             }
         }
@@ -412,7 +425,10 @@ impl Core {
             Why::Broken(slot) if floor <= slot => cx.alarm(format!(
                 "slot {slot} holds an accept that nobody can have sent"
             )),
-            Why::Broken(_) | Why::Tenure => {}
+            Why::Lost(slot, bucket) if floor <= slot || cx.rules.broken(Mutation::LostNoFloor) => {
+                cx.refuse(bucket, format!("it has lost what it held in slot {slot}"));
+            }
+            Why::Broken(_) | Why::Lost(..) | Why::Tenure => {}
         }
     }
 }

@@ -170,6 +170,7 @@ impl Shared {
                         drop(waits.send(outcome));
                     }
                 }
+                Effect::Refuse(bucket, why) => self.lanes[bucket].refuse(why),
                 Effect::Alarm(what) => {
                     tracing::error!(what, "the journal over three buckets is damaged");
                     lock(&self.alarm).get_or_insert(what);

@@ -22,6 +22,8 @@ pub(crate) enum Why {
     Tenure,
     /// An accept of a lower ballot lay in this slot, where none can lie (R1).
     Broken(u64),
+    /// The bucket lacks what it had acknowledged in this slot: it was trimmed, or the bucket has lost it.
+    Lost(u64, usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

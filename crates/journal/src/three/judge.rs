@@ -34,6 +34,8 @@ pub(crate) struct Proven {
     pub(crate) ballot: Ballot,
     pub(crate) content: Content,
     pub(crate) proof: Proof,
+    /// Buckets that had acknowledged it to the leader of the ballot, by what was read of its records.
+    pub(crate) acknowledged: [bool; BUCKETS],
 }
 
 /// What a scan came to.

@@ -306,12 +306,12 @@ impl Lane {
         let known = self.state().floor;
         match floor::last(self.bucket.as_ref(), &self.floors(), known).await {
             // The first floor was created with the marker.
-            Ok(Link { number: 0, .. }) => self.refuse("it carries no floor".to_owned()),
+            Ok(Link { number: 0, .. }) => self.wrong("it carries no floor".to_owned()),
             Ok(link) => {
                 self.note_floor(link);
                 Said::Floor(link.floor)
             }
-            Err(Error::Corrupt(why)) => self.refuse(why),
+            Err(Error::Corrupt(why)) => self.wrong(why),
             Err(error) => self.unclear(&error),
         }
     }
@@ -323,7 +323,7 @@ impl Lane {
                 self.note_floor(link);
                 Said::Done
             }
-            Err(Error::Corrupt(why)) => self.refuse(why),
+            Err(Error::Corrupt(why)) => self.wrong(why),
             Err(error) => self.unclear(&error),
         }
     }
@@ -335,7 +335,8 @@ impl Lane {
         }
     }
 
-    fn refuse(&self, why: String) -> Said {
+    /// Refuses the bucket from now on.
+    pub(super) fn refuse(&self, why: String) {
         let mut state = self.state();
         if state.refused.is_none() {
             let bucket = self.number;
@@ -346,6 +347,10 @@ impl Lane {
             );
             state.refused = Some(why);
         }
+    }
+
+    fn wrong(&self, why: String) -> Said {
+        self.refuse(why);
         Said::Wrong
     }
 
@@ -369,7 +374,7 @@ impl Lane {
                 Err(_) => return Said::Unclear,
             };
         }
-        self.refuse(flaw.unwrap_or_default())
+        self.wrong(flaw.unwrap_or_default())
     }
 
     /// What is wrong with the bucket.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::BUCKETS;
+use super::ballot::Ballot;
 use super::call::{Ask, Call, Owner, Said};
 use super::context::Cx;
+use super::held::acknowledged;
 use super::judge::{Proven, Reading, Verdict, judge};
 use super::record::Record;
 use super::rule::{Mutation, Rules};
@@ -203,6 +205,7 @@ impl Read {
                 ballot,
                 content,
                 proof,
+                acknowledged: self.acknowledged(slot, ballot),
             });
         }
         if slots.is_empty() && cx.rules.broken(Mutation::FillUnproven) {
@@ -219,6 +222,11 @@ impl Read {
             is_free,
             answered,
         }
+    }
+
+    fn acknowledged(&self, slot: u64, ballot: Ballot) -> [bool; BUCKETS] {
+        let views = self.views.range(slot..).flat_map(|(_, views)| views);
+        acknowledged(slot, ballot, views.flat_map(|view| &view.chain))
     }
 
     /// What R17 forbids: a single accept is taken for proof.

@@ -68,6 +68,8 @@ pub(crate) enum Mutation {
     FloorInOne,
     /// R14: slots are deleted before a floor is raised.
     DeleteBeforeFloor,
+    /// Section 7: a bucket that lacks what it acknowledged is refused without a look at the floor.
+    LostNoFloor,
     /// R17: slots are filled before the settled run is known not to be trimmed.
     FillBeforeR5,
     /// R17: what a single accept holds is written as learned.
@@ -80,7 +82,7 @@ pub(crate) enum Mutation {
 
 #[cfg(test)]
 impl Mutation {
-    pub(crate) const ALL: [Mutation; 36] = [
+    pub(crate) const ALL: [Mutation; 37] = [
         Mutation::AckQuorum1,
         Mutation::ReaderMixBallots,
         Mutation::AcceptOverHigher,
@@ -113,6 +115,7 @@ impl Mutation {
         Mutation::KnownAnyBallot,
         Mutation::FloorInOne,
         Mutation::DeleteBeforeFloor,
+        Mutation::LostNoFloor,
         Mutation::FillBeforeR5,
         Mutation::FillUnproven,
         Mutation::LearnedNoBallot,

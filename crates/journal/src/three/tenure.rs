@@ -88,6 +88,8 @@ pub(crate) struct Tenure {
     held: [u64; BUCKETS],
     /// The first slot, if any, that a bucket was not sent or that was given up there.
     pub(super) behind: [Option<u64>; BUCKETS],
+    /// The first slot, if any, that was given up in a bucket, whether or not it was filled since.
+    given_up: [Option<u64>; BUCKETS],
 }
 
 impl Tenure {
@@ -115,6 +117,7 @@ impl Tenure {
             waiting: Vec::new(),
             held: [0; BUCKETS],
             behind: [None; BUCKETS],
+            given_up: [None; BUCKETS],
         }
     }
 
@@ -293,8 +296,11 @@ impl Tenure {
     }
 
     fn is_held(&self, index: u64, bucket: usize) -> bool {
-        let slot = self.slots.get(&index);
-        slot.is_some_and(|slot| slot.cells[bucket].is_accepted())
+        match self.slots.get(&index) {
+            Some(slot) => slot.cells[bucket].is_accepted(),
+            // Slots that were dropped are held, up to the first that was given up there.
+            None => index < self.known && self.given_up[bucket].is_none_or(|first| index < first),
+        }
     }
 
     /// A slot is chosen under this ballot: two buckets have accepted it.
@@ -358,8 +364,10 @@ impl Tenure {
         }
         for index in dropped {
             let slot = self.slots.remove(&index).unwrap_or_default();
-            for (cell, behind) in slot.cells.iter().zip(&mut self.behind) {
+            let lists = self.behind.iter_mut().zip(&mut self.given_up);
+            for (cell, (behind, given_up)) in slot.cells.iter().zip(lists) {
                 if !cell.is_accepted() {
+                    *given_up = Some(given_up.map_or(index, |first| first.min(index)));
                     *behind = Some(behind.map_or(index, |first| first.min(index)));
                 }
             }

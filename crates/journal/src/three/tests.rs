@@ -203,11 +203,7 @@ fn a_bucket_that_was_away_under_an_earlier_leader_is_filled() {
         drop(dead);
         away.faults().clear();
         let engine = open(&buckets);
-        let scan = |from| engine.scan(from, 100);
-        let mut next = 1;
-        while let Some((last, _)) = scan(next).await.slots.last() {
-            next = last + 1;
-        }
+        let next = read_on(&engine).await;
         assert_eq!(next, 101);
         let taken = engine.take(next, next).await;
         let tenure = taken.unwrap_or_else(|error| panic!("{error}")).tenure;
@@ -217,6 +213,39 @@ fn a_bucket_that_was_away_under_an_earlier_leader_is_filled() {
     };
     let ran = host::seeded::run(1, Box::new(|_, _| {}), scenario);
     ran.expect("it ends");
+}
+
+/// An older copy of a bucket is noticed even by a leader that has met no claim there: the records of the leader before say
+/// what it had acknowledged.
+#[test]
+fn a_bucket_that_lacks_what_it_acknowledged_is_refused() {
+    let scenario = async {
+        let buckets = buckets().await;
+        drop(lead(&open(&buckets), 100).await);
+        roll_back(&buckets[2]).await;
+        let engine = open(&buckets);
+        let next = read_on(&engine).await;
+        let taken = engine.take(next, next).await;
+        let tenure = taken.unwrap_or_else(|error| panic!("{error}")).tenure;
+        assert_eq!(tenure.append(next, 1, ENTRY).await, Append::Appended);
+        tenure.confirmed();
+        let until = clock::now() + Duration::from_secs(30);
+        while engine.health()[2].refused.is_none() && clock::now() < until {
+            clock::sleep(Duration::from_millis(100)).await;
+        }
+        engine.health().map(|bucket| bucket.refused.is_some())
+    };
+    let ran = host::seeded::run(1, Box::new(|_, _| {}), scenario);
+    assert_eq!(ran.expect("it ends").value, [false, false, true]);
+}
+
+/// The first slot that the engine finds free.
+async fn read_on(engine: &Three) -> u64 {
+    let mut next = 1;
+    while let Some((last, _)) = engine.scan(next, 100).await.slots.last() {
+        next = last + 1;
+    }
+    next
 }
 
 /// Waits until the bucket holds a value in every slot up to this one.

@@ -545,6 +545,32 @@ fn promises_that_were_read_before_are_passed_over_only_by_a_higher_ballot() {
     tells(schedule, [Some(Mutation::PassOverHigher), None]);
 }
 
+#[test]
+fn a_bucket_is_not_taken_for_one_that_lost_what_was_trimmed() {
+    fn schedule(world: &mut World) -> Told {
+        led(world)?;
+        for _ in 0..4 {
+            commands(world, 0, 1)?;
+            go(world, 0, &[A, B, C], ALL)?;
+        }
+        read(world, 1, 2, [A, B, C])?;
+        let proven = world.processes[1].core.proven_at(2);
+        let mut proven = proven.expect("it was read");
+        proven.acknowledged = [true; 3];
+        world.snapshot(0);
+        world.trim(0, 4)?;
+        go(world, 0, &[A, B, C], ALL)?;
+        // The floor was read before it was raised.
+        world.processes[1].feed(Event::Fill {
+            bucket: C,
+            proven,
+            floor: 1,
+        });
+        go(world, 1, &[A, B, C], ALL)
+    }
+    tells(schedule, [Some(Mutation::LostNoFloor), None]);
+}
+
 /// A leader of whose records one bucket refuses some while another is away learns of that (a matter of service).
 #[test]
 fn a_tenure_that_one_bucket_refuses_while_another_is_away_ends_when_that_is_late() {
@@ -570,7 +596,7 @@ fn a_tenure_that_one_bucket_refuses_while_another_is_away_ends_when_that_is_late
 }
 
 /// Mutations that a schedule here misses.
-pub(super) const MISSED_HERE: [Mutation; 14] = [
+pub(super) const MISSED_HERE: [Mutation; 15] = [
     Mutation::BallotOfLastSlot,
     Mutation::DeleteBeforeFloor,
     Mutation::EQuorum,
@@ -579,6 +605,7 @@ pub(super) const MISSED_HERE: [Mutation; 14] = [
     Mutation::FloorReadOne,
     Mutation::LearnedBelowIsNoReason,
     Mutation::LearnedNoBallot,
+    Mutation::LostNoFloor,
     Mutation::NoLearnedTail,
     Mutation::NoWindow,
     Mutation::PassOverHigher,

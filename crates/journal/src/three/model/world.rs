@@ -199,6 +199,11 @@ impl World {
                 self.hear(process, ask, outcome)?;
             }
         }
+        for (bucket, why) in std::mem::take(&mut self.processes[process].refused) {
+            if !self.buckets[bucket].is_wrong {
+                return Err(format!("process {process} refuses bucket {bucket}: {why}"));
+            }
+        }
         match self.processes[process].alarm.take() {
             Some(why) => Err(format!("process {process} raises an alarm: {why}")),
             None => Ok(()),

@@ -9,6 +9,7 @@ use crate::three::BUCKETS;
 use crate::three::call::{Ask, Request};
 use crate::three::context::{Effect, Event, Outcome, Over, Settings, Wanted};
 use crate::three::core::Core;
+use crate::three::held::acknowledged;
 use crate::three::judge::{Proof, Proven, Reading};
 use crate::three::rule::{Mutation, Rules};
 
@@ -55,6 +56,8 @@ pub(in crate::three::model) struct Process {
     pub(in crate::three::model) requests: Vec<Request>,
     pub(in crate::three::model) told: Vec<(Ask, Outcome)>,
     pub(in crate::three::model) alarm: Option<String>,
+    /// Buckets that it has taken for such as have lost data.
+    pub(in crate::three::model) refused: Vec<(usize, String)>,
     asks: u64,
     /// The answer that it waits for.
     waits: Option<Ask>,
@@ -71,6 +74,7 @@ impl Process {
             requests: Vec::new(),
             told: Vec::new(),
             alarm: None,
+            refused: Vec::new(),
             asks: 0,
             waits: None,
         }
@@ -83,6 +87,7 @@ impl Process {
             match effect {
                 Effect::Send(request) => self.requests.push(request),
                 Effect::Done(ask, outcome) => self.told.push((ask, outcome)),
+                Effect::Refuse(bucket, why) => self.refused.push((bucket, why)),
                 Effect::Alarm(why) => self.alarm = Some(why),
             }
         }
@@ -210,7 +215,13 @@ impl World {
         slot: u64,
     ) -> Result<(), String> {
         let floor = self.floor();
-        if let Some(proven) = self.processes[process].core.proven_at(slot) {
+        if let Some(mut proven) = self.processes[process].core.proven_at(slot) {
+            let mut records = Vec::new();
+            for bucket in &self.buckets {
+                let last = slot + 2 * self.settings.window;
+                records.extend((slot..=last).flat_map(|slot| bucket.chain(slot)));
+            }
+            proven.acknowledged = acknowledged(slot, proven.ballot, records.iter());
             self.processes[process].feed(Event::Fill {
                 bucket,
                 proven,
