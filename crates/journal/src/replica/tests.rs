@@ -17,6 +17,7 @@ use crate::object::Object;
 use crate::snapshot::Unreadable;
 use crate::snapshot::manifest::Seal;
 
+mod claims;
 mod damage;
 mod quarantine;
 mod snapshots;
