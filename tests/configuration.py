@@ -187,8 +187,8 @@ def broker_configs(admin, broker):
 @check
 def a_node_with_the_least_memory_serves(directory):
     code, _, errors = run("config", "check", "--set", f"memory.bytes={231 * MIB}")
-    expect(code == 1 and str(232 * MIB) in errors[0], f"too little memory: {errors}")
-    server, _ = node_by_file(directory, f"memory.bytes = {232 * MIB}\n")
+    expect(code == 1 and str(234 * MIB) in errors[0], f"too little memory: {errors}")
+    server, _ = node_by_file(directory, f"memory.bytes = {234 * MIB}\n")
     server.start()
     try:
         partitions_of_a_new_topic(server)

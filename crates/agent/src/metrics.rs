@@ -189,6 +189,7 @@ metrics! {
     fetch_other_zone_bytes: Counter = "fetch_other_zone_bytes_total", "Bytes of record batches sent to clients that say that they are in another zone.";
     fetch_waits: Counter = "fetch_waits_total", "Fetch requests that had to wait for records.";
     fetch_sessions: Gauge = "fetch_sessions", "Fetch sessions kept.";
+    fetch_tails: Gauge = "fetch_tails", "Partitions whose ends are known without a call to a control node.";
     cache_hits: Counter = "cache_hits_total", "Slices found in the cache.";
     cache_misses: Counter = "cache_misses_total", "Slices not found in the cache.";
     cache_loads: Counter = "cache_loads_total", "Parts of files read from the bucket.";

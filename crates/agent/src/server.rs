@@ -118,9 +118,9 @@ impl Agent {
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
         let registered = register(&control, &registration).await?;
-        let hub = Arc::new(Hub::default());
-        let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
         let budgets = &settings.budgets;
+        let hub = Arc::new(Hub::new(budgets.tails_bytes));
+        let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
         let frame_bytes_max = u64::from(settings.socket_request_max_bytes);
         let memory = Arc::new(Memory::new(budgets, frame_bytes_max));
         let reads = Reads::by(&bucket, &control, others, &memory, budgets, &metrics);
@@ -266,6 +266,8 @@ impl Probe {
             .set(self.context.memory.bulk_free_bytes());
         let sessions = self.context.sessions.count();
         metrics.fetch_sessions.set(sessions as u64);
+        let tails = self.context.hub.tails().count();
+        metrics.fetch_tails.set(tails as u64);
         metrics.render()
     }
 
@@ -318,6 +320,7 @@ fn start_tasks(
         control: context.control.clone(),
         uploader: Arc::new(uploader),
         cache: Arc::clone(&context.cache),
+        hub: Arc::clone(&context.hub),
         metrics: Arc::clone(&context.metrics),
         fail_points: settings.fail_points.clone(),
         registration,
@@ -455,13 +458,15 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
         let joins = followed_to
             .replace(told.to)
             .is_none_or(|to| to == told.from);
-        let told = told.notices;
-        note_files(&context.cache, &told);
-        let versions = told.iter().filter_map(|notice| match notice {
+        let is_anything = !joins || told.notices.contains(&Notice::Anything);
+        if is_anything {
+            context.hub.tails().end_all();
+        }
+        note_files(&context.cache, &told.notices);
+        let versions = told.notices.iter().filter_map(|notice| match notice {
             Notice::View { version } => Some(*version),
             Notice::Anything | Notice::Advanced { .. } | Notice::LogStart { .. } => None,
         });
-        let is_anything = !joins || told.contains(&Notice::Anything);
         let version = versions.max().filter(|_| !is_anything);
         if is_anything || version.is_some() {
             if let Some(at) = rested_at.take() {
@@ -475,7 +480,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             left_out = tell_left_out(&context, &left_out);
         }
         if is_anything {
-            context.hub.tell_all();
+            context.hub.tell_all(&told, host::clock::now());
         } else {
             rested_at = context.hub.tell(&told, host::clock::now());
         }

@@ -112,6 +112,8 @@ pub struct Budgets {
     pub fetch_bytes: u64,
     /// Fetch sessions.
     pub sessions_bytes: u64,
+    /// Tails of partitions: their ends, and where their last records are.
+    pub tails_bytes: u64,
 }
 
 /// The largest request without records.
@@ -133,6 +135,7 @@ impl Budgets {
         cache_bytes: 32 << 20,
         fetch_bytes: 32 << 20,
         sessions_bytes: 64 << 20,
+        tails_bytes: 4 << 20,
     };
 }
 

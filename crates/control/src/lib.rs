@@ -5,6 +5,7 @@ pub mod answer;
 mod aside;
 mod attend;
 pub mod attendance;
+mod beats;
 mod commits;
 pub mod configs;
 pub mod coordinator;

@@ -292,8 +292,10 @@ mod tests {
         let before = machine.state().view_version();
         let entry = EntryId { index: 9, nonce: 1 };
         machine.left_out(entry, journal::entry::Stamp::default());
-        let told = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut notices));
-        let told = told.flatten().expect("it is told");
+        let mut next = || futures::FutureExt::now_or_never(futures::StreamExt::next(&mut notices));
+        let begin = next().flatten().expect("it is told from where on");
+        let told = next().flatten().expect("it is told");
+        assert_eq!((begin.to, begin.notices), (Position(0), vec![]));
         assert_eq!(
             (told.to, told.notices),
             (Position(9), vec![Notice::Anything])

@@ -43,7 +43,7 @@ impl Followers {
         }
     }
 
-    /// What is told from now on.
+    /// What is told from now on; first of all, from where on.
     pub(crate) fn follow(&self) -> Notices {
         let mut queues = lock(&self.queues);
         let queue = Arc::new(Mutex::new(Queue {
@@ -53,8 +53,13 @@ impl Followers {
             waker: None,
         }));
         queues.followers.push(Arc::downgrade(&queue));
+        let begin = Told {
+            from: queues.to,
+            to: queues.to,
+            notices: Vec::new(),
+        };
         drop(queues);
-        futures::stream::poll_fn(move |context| {
+        let told = futures::stream::poll_fn(move |context| {
             let mut queue = lock(&queue);
             match queue.waiting.pop_front() {
                 Some(told) => {
@@ -66,8 +71,8 @@ impl Followers {
                     Poll::Pending
                 }
             }
-        })
-        .boxed()
+        });
+        futures::stream::iter([begin]).chain(told).boxed()
     }
 
     /// Tells all of them what the entry at `to` brought.
@@ -138,7 +143,9 @@ mod tests {
             let (from, to) = (Position(from), Position(to));
             Some(Some(Told { from, to, notices }))
         };
+        assert_eq!(first.next().now_or_never(), told(5, 5, vec![]));
         assert_eq!(first.next().now_or_never(), told(5, 6, vec![view(2)]));
+        assert_eq!(second.next().now_or_never(), told(6, 6, vec![]));
         for follower in [&mut first, &mut second] {
             let next = follower.next().now_or_never();
             assert_eq!(next, told(6, 9, vec![view(3), view(4)]));

@@ -15,11 +15,12 @@ use meta::ids::FileId;
 use meta::level::Level;
 use meta::reply::Reply;
 use rpc::growth::{Growing, Growth, JournalEntry};
-use rpc::notice::Notices;
+use rpc::notice::{Notices, Told};
 use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Control, Error, Position, Return, Served, Speaker};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
+use crate::beats::beating;
 use crate::commits::{self, Settling};
 use crate::machine::CLUSTER;
 use crate::node::Node;
@@ -223,7 +224,11 @@ impl Control for Node {
     }
 
     fn notices(&self) -> Notices {
-        self.notices.follow()
+        beating(self.notices.follow(), |told| Told {
+            from: told.to,
+            to: told.to,
+            notices: Vec::new(),
+        })
     }
 }
 
@@ -244,7 +249,10 @@ impl Served for Node {
             let entries = entries.into_iter().collect();
             Growth { to: at, entries }
         });
-        stream::iter([begin]).chain(grown).boxed()
+        beating(stream::iter([begin]).chain(grown).boxed(), |grown| Growth {
+            to: grown.to,
+            entries: Vec::new(),
+        })
     }
 
     async fn serve(

@@ -116,6 +116,7 @@ impl Control for Cluster {
             inner: Arc::clone(&self.inner),
             stream: None,
             to: Position::default(),
+            is_silent: false,
             pauses: FOLLOW.start(),
         };
         futures::stream::unfold(following, |mut following| async move {
@@ -294,13 +295,15 @@ struct Following {
     stream: Option<Open>,
     /// What was told last.
     to: Position,
+    /// No node has told anything for a while, and that was said.
+    is_silent: bool,
     pauses: Pauses,
 }
 
 struct Open {
     node: NodeId,
     stream: Stream<Told>,
-    /// Where the next message begins, unless something is missing.
+    /// Where the next message begins; unknown before the first.
     to: Option<Position>,
 }
 
@@ -308,21 +311,22 @@ impl Following {
     async fn next(&mut self) -> Told {
         loop {
             let Some(open) = &mut self.stream else {
-                self.open().await;
-                if leaves_out("the-tail-joins") {
-                    continue;
+                let opened = host::clock::timeout(SILENCE, self.open()).await;
+                if opened.is_err() && !std::mem::replace(&mut self.is_silent, true) {
+                    return self.anything(self.to);
                 }
-                // What was told before this stream began is missing.
-                return self.told(None);
+                continue;
             };
             match open.stream.next().await {
                 Ok(told) => {
                     self.pauses = FOLLOW.start();
-                    if told.notices.is_empty() {
-                        continue;
-                    }
-                    let joins = open.to.replace(told.to).is_none_or(|to| to == told.from);
-                    return self.told(Some(told).filter(|_| joins));
+                    self.is_silent = false;
+                    // What was told before a stream began is missing.
+                    let joins = open.to.replace(told.to) == Some(told.from);
+                    return match joins || leaves_out("the-tail-joins") {
+                        true => self.pass_on(told),
+                        false => self.anything(told.to),
+                    };
                 }
                 Err(why) => {
                     tracing::debug!(%why, "the notices of a control node ended");
@@ -337,20 +341,21 @@ impl Following {
         }
     }
 
-    /// Passes on what joins what was passed on before; else everything may have changed.
-    fn told(&mut self, told: Option<Told>) -> Told {
-        let from = self.to;
-        let Some(told) = told else {
-            let notices = vec![Notice::Anything];
-            return Told {
-                from,
-                to: from,
-                notices,
-            };
-        };
-        self.to = told.to;
+    /// Passes on what joins what was passed on before.
+    fn pass_on(&mut self, told: Told) -> Told {
+        let from = std::mem::replace(&mut self.to, told.to);
         self.inner.seen.fetch_max(told.to.0, Relaxed);
         Told { from, ..told }
+    }
+
+    /// Says that everything may have changed up to here, from where on all will be told.
+    fn anything(&mut self, to: Position) -> Told {
+        let notices = vec![Notice::Anything];
+        self.pass_on(Told {
+            from: to,
+            to,
+            notices,
+        })
     }
 
     /// Finds a node that tells, however long it takes; the one that leads if it is known, since it is the first to know.

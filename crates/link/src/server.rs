@@ -1,8 +1,7 @@
 //! Lets others call a control node over the network. It must not know what calls mean.
 
-use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -14,17 +13,15 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 use meta::level::{Level, TooNew};
-use rpc::growth::Growth;
-use rpc::notice::Told;
-use rpc::{Error, Position, Served, Speaker, encoding};
+use rpc::{Error, Served, Speaker, encoding};
 
 use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
 use crate::message::{CALL, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, framed, level};
 use crate::process::Role;
 
-/// A stream says something at least this often.
-const BEAT: Duration = Duration::from_millis(500);
+/// How a message of a stream is written.
+type Encode<T> = fn(&'static Level, &T) -> Result<Vec<u8>, TooNew>;
 
 struct Server {
     node: Arc<dyn Served>,
@@ -63,12 +60,12 @@ impl Responds for Server {
         }
         match (request.method(), request.uri().path()) {
             (&Method::POST, CALL) => self.call(request, &speaker(caller)).await,
-            (&Method::GET, NOTICES) => self.stream(self.node.notices()),
+            (&Method::GET, NOTICES) => self.stream(self.node.notices(), encoding::encode_told),
             (&Method::GET, GROWTH) if is_agent(caller) => told(
                 StatusCode::FORBIDDEN,
                 "only control nodes are told how the journal grows".to_owned(),
             ),
-            (&Method::GET, GROWTH) => self.stream(self.node.growth()),
+            (&Method::GET, GROWTH) => self.stream(self.node.growth(), encoding::encode_growth),
             (_, path) => told(
                 StatusCode::NOT_FOUND,
                 format!("nothing is served at {path}"),
@@ -134,14 +131,17 @@ impl Server {
     }
 
     /// What the node tells, for as long as somebody listens.
-    fn stream<T: Message>(&self, items: BoxStream<'static, T>) -> Response<Body> {
-        let beats = Beats {
-            node: Arc::clone(&self.node),
-            items,
-            to: Position::default(),
-        };
-        let messages = futures::stream::unfold(beats, Beats::next).boxed();
-        Response::new(Either::Right(StreamBody::new(messages)))
+    fn stream<T: Send + 'static>(
+        &self,
+        items: BoxStream<'static, T>,
+        encode: Encode<T>,
+    ) -> Response<Body> {
+        let node = Arc::clone(&self.node);
+        let messages = items.scan((), move |(), item| {
+            let message = encode(node.level(), &item).ok();
+            ready(message.map(|message| Ok(Frame::data(framed(&message)))))
+        });
+        Response::new(Either::Right(StreamBody::new(messages.boxed())))
     }
 }
 
@@ -149,69 +149,4 @@ impl Server {
 fn is_agent(caller: &Option<Shown>) -> bool {
     let shown = caller.as_ref().and_then(|Shown(process)| process.as_ref());
     shown.is_some_and(|process| process.role == Role::Agent)
-}
-
-/// One message of a stream.
-trait Message: Send + 'static {
-    /// The message that says that there was none since the one that went up to here.
-    fn beat(at: Position) -> Self;
-
-    /// Up to where it tells.
-    fn to(&self) -> Position;
-
-    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew>;
-}
-
-impl Message for Told {
-    fn beat(at: Position) -> Self {
-        Told {
-            from: at,
-            to: at,
-            notices: Vec::new(),
-        }
-    }
-
-    fn to(&self) -> Position {
-        self.to
-    }
-
-    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew> {
-        encoding::encode_told(level, self)
-    }
-}
-
-impl Message for Growth {
-    fn beat(at: Position) -> Self {
-        Growth {
-            to: at,
-            entries: Vec::new(),
-        }
-    }
-
-    fn to(&self) -> Position {
-        self.to
-    }
-
-    fn encode(&self, level: &'static Level) -> Result<Vec<u8>, TooNew> {
-        encoding::encode_growth(level, self)
-    }
-}
-
-/// What a node tells, with a beat whenever there was nothing for a while.
-struct Beats<T> {
-    node: Arc<dyn Served>,
-    items: BoxStream<'static, T>,
-    to: Position,
-}
-
-impl<T: Message> Beats<T> {
-    async fn next(mut self) -> Option<(Result<Frame<Bytes>, Infallible>, Self)> {
-        let told = match host::clock::timeout(BEAT, self.items.next()).await {
-            Ok(told) => told?,
-            Err(_) => T::beat(self.to),
-        };
-        self.to = told.to();
-        let message = told.encode(self.node.level()).ok()?;
-        Some((Ok(Frame::data(framed(&message))), self))
-    }
 }

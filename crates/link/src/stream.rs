@@ -9,8 +9,8 @@ use rpc::encoding::Malformed;
 
 use crate::message::Frames;
 
-/// A stream without even a beat for so long is given up.
-pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+/// A stream without even a beat for so long is given up: four beats.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Stream<T> {
     body: Incoming,

@@ -25,7 +25,8 @@ use crate::speaker::Speaker;
 pub trait Control: Send + Sync + 'static {
     async fn call(&self, call: Call) -> Result<Answer, Error>;
 
-    /// Notices of what is applied from now on.
+    /// Notices of what is applied from now on: first of all a message that says from where on, and at least each quarter of a
+    /// second another one.
     fn notices(&self) -> Notices;
 }
 
@@ -35,7 +36,7 @@ pub trait Served: Control {
     /// The feature level in force, as far as it is known here: what is sent to others is written for it.
     fn level(&self) -> &'static Level;
 
-    /// What this node appends from now on, if it leads.
+    /// What this node appends from now on, if it leads; at least each quarter of a second a message.
     fn growth(&self) -> Growing;
 
     /// Answers a caller elsewhere, if what it asks is the `speaker`'s to ask. Unless that says that it cannot reach the leader, a
@@ -148,11 +149,15 @@ impl Client {
         expect!(answer, Return::View(view) => view)
     }
 
-    /// Where records are, in the order of `wanted`.
-    pub async fn locate(&self, wanted: Vec<Locate>, at: Position) -> Result<Vec<Located>, Error> {
+    /// Where records are, in the order of `wanted`, and the position up to which the answer knows everything.
+    pub async fn locate(
+        &self,
+        wanted: Vec<Locate>,
+        at: Position,
+    ) -> Result<(Position, Vec<Located>), Error> {
         let count = wanted.len();
         let answer = self.control.call(Call::Locate { wanted, at }).await?;
-        expect!(answer, Return::Located(located) if located.len() == count => located)
+        expect!(answer, Return::Located(located) if located.len() == count => (answer.at, located))
     }
 
     /// The current bounds of partitions, and the position at which they held.

@@ -239,6 +239,7 @@ fn budgets(shares: &Shares) -> Budgets {
         cache_bytes: shares.bytes("fetch.cache.bytes"),
         fetch_bytes: shares.bytes("fetch.buffer.bytes"),
         sessions_bytes: shares.bytes("fetch sessions"),
+        tails_bytes: shares.bytes("tails of partitions"),
     }
 }
 
@@ -337,6 +338,7 @@ mod tests {
             agent.cache_bytes,
             agent.fetch_bytes,
             agent.sessions_bytes,
+            agent.tails_bytes,
         ];
         let of_control = [
             control.groups.bytes_max,

@@ -32,6 +32,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "control",
         &[
             &[
+                "beats",
                 "configs",
                 "membership",
                 "coordinator",
@@ -152,6 +153,8 @@ const PURE: &[&str] = &[
     "agent/src/data/fetch/neighbours/ring.rs",
     "agent/src/data/fetch/plan.rs",
     "agent/src/data/fetch/poll.rs",
+    "agent/src/data/fetch/tail.rs",
+    "agent/src/data/fetch/tails.rs",
     "agent/src/edge/connection.rs",
     "agent/src/edge/connection/",
     "seaway/src/config/shares.rs",

@@ -20,6 +20,7 @@ use crate::api::origin::{Guide, Origin};
 use crate::context::Context;
 use crate::data::cache::Chunk;
 use crate::data::fetch::ahead::Who;
+use crate::data::fetch::finder::Finder;
 use crate::data::fetch::hub::Watch;
 use crate::data::fetch::item::Slot;
 use crate::data::fetch::items::{Items, Outcome};
@@ -243,6 +244,10 @@ async fn read(
 ) -> Fetched {
     let run = Run {
         control: &context.control,
+        finder: Finder {
+            control: &context.control,
+            hub: &context.hub,
+        },
         reader: &context.reader,
         watch,
         is_wanted: &|| context.memory.is_other_wanted(),

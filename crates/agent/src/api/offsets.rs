@@ -226,7 +226,8 @@ async fn place_at(
         max_bytes: 1,
     };
     let located = context.control.locate(vec![wanted], known.at).await;
-    match located.map_err(|error| errors::of_read(&error))?.pop() {
+    let (_, mut located) = located.map_err(|error| errors::of_read(&error))?;
+    match located.pop() {
         Some(Located::Found { places, .. }) => Ok(places.first().copied()),
         // The log begins later by now: asked again, a client is told of what is left.
         Some(Located::OutOfRange { .. }) => Err(ErrorCode::NotLeaderOrFollower),

@@ -200,7 +200,7 @@ async fn who_waits_shares_a_barrier_but_for_one_that_began_before() {
         Client::new(control),
         Levels::KNOWN,
         "c".to_owned(),
-        Arc::default(),
+        Arc::new(Hub::new(0)),
     )
     .await
     .unwrap();
@@ -261,7 +261,7 @@ async fn a_version_that_was_told_is_reached_though_the_node_asked_is_behind() {
         Client::new(control),
         Levels::KNOWN,
         "c".to_owned(),
-        Arc::default(),
+        Arc::new(Hub::new(0)),
     )
     .await
     .unwrap();

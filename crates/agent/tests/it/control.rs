@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use control::answer::{Freshness, Step, conclude, step};
@@ -33,7 +34,7 @@ pub struct Fake {
     lagging: Mutex<Option<(Position, State)>>,
     /// What somebody else has applied just before the next call of a kind is answered.
     meanwhile: Mutex<Option<Meanwhile>>,
-    notices: broadcast::Sender<Vec<Notice>>,
+    notices: broadcast::Sender<(Position, Vec<Notice>)>,
     /// Entries that the journal would have: commands and barriers.
     appended: AtomicU64,
     /// Commits are applied, and their answers lost.
@@ -160,7 +161,7 @@ impl Fake {
         drop(state);
         let lags = self.lagging.lock().unwrap().is_some();
         if !notices.is_empty() && !lags {
-            let _ = self.notices.send(notices);
+            let _ = self.notices.send((Position(self.appended()), notices));
         }
         applied.reply
     }
@@ -304,19 +305,29 @@ impl Control for Fake {
 
     fn notices(&self) -> Notices {
         let told = self.notices.subscribe();
-        type Behind = (broadcast::Receiver<Vec<Notice>>, u64);
-        let next = |(mut told, at): Behind| async move {
-            let notices = match told.recv().await {
-                Ok(notices) => notices,
-                Err(broadcast::error::RecvError::Lagged(_)) => vec![Notice::Anything],
-                Err(broadcast::error::RecvError::Closed) => return None,
+        let begin = Position(self.appended());
+        type Behind = (broadcast::Receiver<(Position, Vec<Notice>)>, Position);
+        let next = |(mut told, from): Behind| async move {
+            let (to, notices) = match host::clock::timeout(BEAT, told.recv()).await {
+                Err(_) => (from, Vec::new()),
+                Ok(Ok(told)) => told,
+                Ok(Err(broadcast::error::RecvError::Lagged(_))) => (from, vec![Notice::Anything]),
+                Ok(Err(broadcast::error::RecvError::Closed)) => return None,
             };
-            let (from, to) = (Position(at), Position(at + 1));
-            Some((Told { from, to, notices }, (told, at + 1)))
+            Some((Told { from, to, notices }, (told, to)))
         };
-        futures::stream::unfold((told, 0), next).boxed()
+        let from_where = Told {
+            from: begin,
+            to: begin,
+            notices: Vec::new(),
+        };
+        let told = futures::stream::unfold((told, begin), next);
+        futures::stream::iter([from_where]).chain(told).boxed()
     }
 }
+
+/// How often it says that nothing has happened.
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Configs of a topic, written briefly.
 pub fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -1,6 +1,7 @@
 //! What consumers are given.
 
 use agent::settings::Budgets;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use store::bucket::Op;
@@ -98,6 +99,51 @@ async fn a_long_poll_is_woken_by_a_commit() {
     let response = host::clock::timeout(Duration::from_secs(60), response).await;
     let response = response.expect("an answer before the ten minutes are over");
     assert_eq!(values_of(&response.responses[0].partitions[1]).len(), 1);
+}
+
+#[tokio::test]
+async fn readers_at_the_end_and_those_of_the_last_records_ask_no_control_node() {
+    let stand = Stand::new().await;
+    stand.topic("t", 2, &[]).await;
+    let mut reader = stand.client().await;
+    // One answer tells where the ends are.
+    reader
+        .call(&fetch_request("t", &[(0, 0), (1, 0)]), 12)
+        .await;
+    let located = || stand.control.locates.load(Relaxed);
+    let before = located();
+    let mut producer = stand.client().await;
+    for offset in 0..3 {
+        let mut request = fetch_request("t", &[(0, 0), (1, offset)]);
+        request.max_wait_ms = 30_000;
+        reader.send(&request, 12).await;
+        producer.produce("t", 1, batch(&["a"])).await;
+        let response = reader.receive::<FetchRequest>(12).await;
+        let partitions = &response.responses[0].partitions;
+        assert_eq!(values_of(&partitions[1]), [(offset, "a".to_owned())]);
+        assert_eq!(partitions[1].high_watermark, offset + 1);
+    }
+    let mut other = stand.client().await;
+    for offset in 0..4 {
+        let data = other.fetch("t", 1, offset).await;
+        assert_eq!((data.error_code, data.high_watermark), (0, 3));
+        assert_eq!(data.log_start_offset, 0);
+        assert_eq!(i64::try_from(values_of(&data).len()).unwrap(), 3 - offset);
+    }
+    assert_eq!(located(), before, "notices say where the records are");
+    let outside = ErrorCode::OffsetOutOfRange.code();
+    assert_eq!(other.fetch("t", 1, 4).await.error_code, outside);
+
+    // Who comes back to a name finds another topic.
+    stand.delete("t").await;
+    stand.topic("t", 2, &[]).await;
+    while other.fetch("t", 1, 3).await.error_code != outside {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(other.fetch("t", 1, 0).await.high_watermark, 0);
+    producer.produce("t", 1, batch(&["b"])).await;
+    let data = other.fetch("t", 1, 0).await;
+    assert_eq!(values_of(&data), [(0, "b".to_owned())]);
 }
 
 #[tokio::test]

@@ -79,10 +79,15 @@ impl Control for Node {
 
     fn notices(&self) -> Notices {
         let told = self.told.subscribe();
-        futures::stream::unfold(told, |mut told| async move {
+        let begin = Told {
+            from: Position(10),
+            to: Position(10),
+            notices: Vec::new(),
+        };
+        let told = futures::stream::unfold(told, |mut told| async move {
             Some((told.recv().await.ok()?, told))
-        })
-        .boxed()
+        });
+        futures::stream::iter([begin]).chain(told).boxed()
     }
 }
 
@@ -100,7 +105,13 @@ impl Served for Node {
                 bytes: Bytes::from_static(b"an entry"),
             }],
         });
+        // In quiet there is a beat.
+        let beat = Growth {
+            to: Position(10),
+            entries: Vec::new(),
+        };
         futures::stream::iter(grown)
+            .chain(futures::stream::iter([beat]))
             .chain(futures::stream::pending())
             .boxed()
     }
@@ -317,7 +328,6 @@ async fn who_follows_is_told_how_the_journal_grows() {
         assert_eq!((growth.to, growth.entries[0].at), (at, at));
         assert_eq!(growth.entries[0].bytes, "an entry");
     }
-    // In silence there is a beat.
     let beat = Growth {
         to: Position(10),
         entries: Vec::new(),

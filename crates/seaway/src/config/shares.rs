@@ -86,6 +86,7 @@ const PARTS: &[Part] = &[
     part(OF_AGENTS, "decompressing", 90, (32 * MIB, 256 * MIB)),
     part(OF_AGENTS, "waiting members", 40, (16 * MIB, 256 * MIB)),
     part(OF_AGENTS, "fetch sessions", 40, (8 * MIB, 256 * MIB)),
+    part(OF_AGENTS, "tails of partitions", 10, (2 * MIB, 64 * MIB)),
     part(
         OF_AGENTS,
         "beginnings of requests",

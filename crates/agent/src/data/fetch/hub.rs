@@ -1,5 +1,5 @@
 //! Tells long polls which of their partitions have changed, and paces those whom every commit
-//! concerns. What it tells are hints: each poll decides what they are worth. It must not know more
+//! concerns. The tails of partitions are told first: whoever looks there after he was told finds no less. What it tells are hints: each poll decides what they are worth. It must not know more
 //! of what is waited for than partition numbers, and no clock.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use meta::ids::PartitionId;
-use rpc::notice::Notice;
+use rpc::notice::{Notice, Told};
 use tokio::sync::Notify;
 
 use super::item::{Change, Slot};
+use super::tails::Tails;
 
 /// A single fetch of more partitions than this is not entered in the table by partition, from which
 /// it would be removed again in a moment. Instead every notice is looked for in the fetch's own
@@ -34,8 +35,9 @@ const ACTIVE: Duration = Duration::from_millis(20);
 const LATER_MAX: usize = 128;
 
 /// All waiters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
+    tails: Mutex<Tails>,
     waiting: Mutex<Waiting>,
 }
 
@@ -71,12 +73,12 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct Waiter {
     woken: Notify,
-    told: Mutex<Told>,
+    told: Mutex<Untaken>,
 }
 
 /// What a waiter was told and has not taken yet.
 #[derive(Debug, Default)]
-struct Told {
+struct Untaken {
     changes: Changes,
     /// It is not to see them yet.
     is_held: bool,
@@ -106,6 +108,18 @@ pub struct Watch {
 }
 
 impl Hub {
+    /// Nobody waits yet; tails take up to `tails_bytes`.
+    pub(crate) fn new(tails_bytes: u64) -> Self {
+        Hub {
+            tails: Mutex::new(Tails::of_bytes(tails_bytes)),
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn tails(&self) -> MutexGuard<'_, Tails> {
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Watches partitions from now on. With `lasts` the watch is for more than one fetch.
     pub fn watch(self: &Arc<Self>, mut partitions: Vec<(PartitionId, Slot)>, lasts: bool) -> Watch {
         let waiter = Arc::new(Waiter::default());
@@ -130,13 +144,14 @@ impl Hub {
         }
     }
 
-    /// Tells the waiters whom the notices concern. Whoever is woken finds all that they tell, so that
+    /// Tells the waiters whom the notices of a message that joins the one before concern. Whoever is woken finds all that they tell, so that
     /// one commit of many partitions makes one answer. If some are left to rest, yields when
     /// [`Hub::wake_rested`] is to be called.
-    pub fn tell(&self, notices: &[Notice], now: Instant) -> Option<Instant> {
+    pub fn tell(&self, told: &Told, now: Instant) -> Option<Instant> {
+        self.tails().tell(told, now);
         let mut waiting = self.waiting();
         let mut concerned = waiting.next_turn(now);
-        for notice in notices {
+        for notice in &told.notices {
             match *notice {
                 Notice::Advanced {
                     partition,
@@ -167,6 +182,7 @@ impl Hub {
 
     /// Makes the waiters of these partitions look for themselves: the partitions may be gone.
     pub fn tell_to_look(&self, partitions: &[PartitionId]) {
+        self.tails().end(partitions.iter().copied());
         let mut waiting = self.waiting();
         let mut concerned = waiting.next_turn(Instant::default());
         for partition in partitions {
@@ -178,8 +194,10 @@ impl Hub {
         }
     }
 
-    /// Makes every waiter look at all its partitions: notices were lost.
-    pub fn tell_all(&self) {
+    /// Makes every waiter look at all its partitions: something before this message was not told, or may have been anything.
+    /// Tails are to have been ended as soon as it came.
+    pub fn tell_all(&self, told: &Told, now: Instant) {
+        self.tails().tell(told, now);
         let waiting = self.waiting();
         let entered = waiting.entered.values().flatten().map(|(waiter, _)| waiter);
         let listed = waiting.listed.iter().map(|listed| &listed.waiter);
@@ -276,7 +294,7 @@ impl Waiter {
         self.woken.notify_one();
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Untaken> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -335,7 +353,7 @@ impl Watch {
     }
 }
 
-fn take(told: &mut Told, now: Instant) -> Changes {
+fn take(told: &mut Untaken, now: Instant) -> Changes {
     if !told.changes.is_empty() {
         told.taken_at = Some(now);
     }
@@ -369,6 +387,7 @@ mod tests {
     use futures::FutureExt;
     use meta::ids::FileId;
     use meta::places::SlicePlace;
+    use rpc::Position;
 
     use super::*;
 
@@ -390,6 +409,14 @@ mod tests {
         }
     }
 
+    fn told_of(notices: &[Notice]) -> Told {
+        Told {
+            from: Position::default(),
+            to: Position::default(),
+            notices: notices.to_vec(),
+        }
+    }
+
     fn at(micros: u64) -> Instant {
         Instant::from_micros(micros)
     }
@@ -404,11 +431,11 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_told_of_his_partitions_alone() {
         for (partitions, lasts) in [(2, false), (2, true), (1_000, false), (1_000, true)] {
-            let hub = Arc::new(Hub::default());
+            let hub = Arc::new(Hub::new(0));
             let watch = watch(&hub, partitions, lasts);
-            hub.tell(&[advanced(5_000, 0)], at(0));
+            hub.tell(&told_of(&[advanced(5_000, 0)]), at(0));
             assert!(watch.changed(|| at(0)).now_or_never().is_none());
-            hub.tell(&[advanced(5_000, 0), advanced(2, 0)], at(0));
+            hub.tell(&told_of(&[advanced(5_000, 0), advanced(2, 0)]), at(0));
             let changes = watch.changed(|| at(0)).await;
             let told: Vec<_> = changes.each().collect();
             assert!(matches!(
@@ -416,7 +443,7 @@ mod tests {
                 [(1, PartitionId(2), Change::Advanced { .. })]
             ));
             assert!(watch.changed(|| at(0)).now_or_never().is_none());
-            hub.tell_all();
+            hub.tell_all(&told_of(&[]), at(0));
             assert!(watch.changed(|| at(0)).await.all);
             drop(watch);
             assert!(hub.waiting().entered.is_empty() && hub.waiting().listed.is_empty());
@@ -438,7 +465,7 @@ mod tests {
 
     #[test]
     fn who_is_woken_by_a_commit_finds_all_its_partitions() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watch = Arc::new(watch(&hub, 3, true));
         let eager = Arc::new(Eager {
             watch: Arc::clone(&watch),
@@ -448,16 +475,19 @@ mod tests {
         let mut changed = Box::pin(watch.changed(|| at(0)));
         let polled = changed.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
-        hub.tell(&[advanced(1, 0), advanced(2, 0), advanced(3, 0)], at(0));
+        hub.tell(
+            &told_of(&[advanced(1, 0), advanced(2, 0), advanced(3, 0)]),
+            at(0),
+        );
         assert_eq!(*eager.seen.lock().unwrap(), [3]);
     }
 
     #[test]
     fn what_comes_before_the_wait_is_not_lost_nor_kept_without_bound() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watch = watch(&hub, 2, true);
         for offset in 0..1_000 {
-            hub.tell(&[advanced(1, offset)], at(0));
+            hub.tell(&told_of(&[advanced(1, offset)]), at(0));
         }
         hub.tell_to_look(&[PartitionId(2)]);
         let told: Vec<_> = watch.take_rested(at(0)).each().collect();
@@ -469,12 +499,12 @@ mod tests {
 
     #[test]
     fn a_lone_reader_is_woken_by_every_commit() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watch = watch(&hub, 2, true);
         for offset in 0..100_i64 {
             let now = at(offset.cast_unsigned());
             assert_eq!(
-                hub.tell(&[advanced(1, offset), advanced(2, offset)], now),
+                hub.tell(&told_of(&[advanced(1, offset), advanced(2, offset)]), now),
                 None
             );
             assert_eq!(watch.take_rested(now).each().count(), 2);
@@ -483,22 +513,28 @@ mod tests {
 
     #[test]
     fn readers_of_the_same_commits_rest_between_them_and_miss_nothing() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watches: Vec<Watch> = (0..5).map(|_| watch(&hub, 2, true)).collect();
         let told = |now| {
             watches
                 .iter()
                 .map(move |watch| watch.take_rested(now).each().count())
         };
-        assert_eq!(hub.tell(&[advanced(1, 0)], at(10_000)), None);
+        assert_eq!(hub.tell(&told_of(&[advanced(1, 0)]), at(10_000)), None);
         assert!(
             told(at(10_000)).eq([1; 5]),
             "after a quiet time there is no rest"
         );
 
         let until = at(10_000) + REST_PER_OTHER * 4;
-        assert_eq!(hub.tell(&[advanced(1, 1)], at(10_100)), Some(until));
-        assert_eq!(hub.tell(&[advanced(2, 0)], at(10_200)), Some(until));
+        assert_eq!(
+            hub.tell(&told_of(&[advanced(1, 1)]), at(10_100)),
+            Some(until)
+        );
+        assert_eq!(
+            hub.tell(&told_of(&[advanced(2, 0)]), at(10_200)),
+            Some(until)
+        );
         assert_eq!(hub.wake_rested(at(10_300)), Some(until));
         assert!(told(at(10_300)).eq([0; 5]));
         assert_eq!(
@@ -510,15 +546,15 @@ mod tests {
         assert!(told(until).eq([0, 2, 2, 2, 2]));
 
         let longest = until + REST_MAX;
-        assert_eq!(hub.tell(&[advanced(1, 2)], longest), None);
+        assert_eq!(hub.tell(&told_of(&[advanced(1, 2)]), longest), None);
         assert!(told(longest).eq([1; 5]));
     }
 
     #[test]
     fn nobody_rests_for_readers_who_are_gone() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watches: Vec<Watch> = (0..5).map(|_| watch(&hub, 2, true)).collect();
-        hub.tell(&[advanced(1, 0)], at(0));
+        hub.tell(&told_of(&[advanced(1, 0)]), at(0));
         assert!(
             watches
                 .iter()
@@ -526,23 +562,25 @@ mod tests {
         );
         let later = at(0) + ACTIVE;
         for offset in 1..100 {
-            assert_eq!(hub.tell(&[advanced(1, offset)], later), None);
+            assert_eq!(hub.tell(&told_of(&[advanced(1, offset)]), later), None);
             assert_eq!(watches[0].take_rested(later).each().count(), 1);
         }
     }
 
     #[test]
     fn a_commit_that_comes_when_the_rest_is_over_wakes_those_who_rested() {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(0));
         let watches: Vec<Watch> = (0..3).map(|_| watch(&hub, 2, true)).collect();
-        hub.tell(&[advanced(1, 0)], at(0));
+        hub.tell(&told_of(&[advanced(1, 0)]), at(0));
         assert!(
             watches
                 .iter()
                 .all(|watch| !watch.take_rested(at(0)).is_empty())
         );
-        let until = hub.tell(&[advanced(1, 1)], at(1)).expect("a rest");
-        assert_eq!(hub.tell(&[advanced(2, 0)], until), None);
+        let until = hub
+            .tell(&told_of(&[advanced(1, 1)]), at(1))
+            .expect("a rest");
+        assert_eq!(hub.tell(&told_of(&[advanced(2, 0)]), until), None);
         let told = watches
             .iter()
             .map(|watch| watch.take_rested(until).each().count());

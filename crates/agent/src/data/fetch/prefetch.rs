@@ -64,7 +64,7 @@ impl Prefetch {
             max_bytes: LOOK_BYTES,
         };
         let located = self.control.locate(vec![wanted], Position::default()).await;
-        let found = located.ok().and_then(|mut located| located.pop());
+        let found = located.ok().and_then(|(_, mut located)| located.pop());
         let places = match found {
             Some(Located::Found { places, .. }) => places,
             _ => Vec::new(),

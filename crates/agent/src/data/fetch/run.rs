@@ -16,6 +16,7 @@ use rpc::call::Locate;
 use rpc::{Client, Position};
 
 use super::ahead::Step;
+use super::finder::Finder;
 use super::hub::{Changes, Watch};
 use super::item::Slot;
 use super::items::Items;
@@ -34,6 +35,7 @@ const LOAD_AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::fr
 /// What a fetch needs to be performed.
 pub struct Run<'a> {
     pub control: &'a Client,
+    pub finder: Finder<'a>,
     pub reader: &'a Reader,
     /// The watch over the partitions; none if the answer does not wait.
     pub watch: Option<&'a Watch>,
@@ -153,7 +155,7 @@ impl<'a> Run<'a> {
             if !located.is_empty() {
                 tokio::task::yield_now().await;
             }
-            located.extend(self.control.locate(requests.to_vec(), at).await?);
+            located.extend(self.finder.locate(requests, at).await?);
         }
         Ok(located)
     }

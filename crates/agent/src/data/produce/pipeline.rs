@@ -24,6 +24,7 @@ use super::event::{Answer, Effect, Event};
 use super::sequence::Sequence;
 use super::upload::Uploader;
 use crate::data::cache::Cache;
+use crate::data::fetch::hub::Hub;
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
 
@@ -56,6 +57,8 @@ pub(crate) struct Parts {
     pub uploader: Arc<Uploader>,
     /// Holds uploaded files; those that were not committed are removed.
     pub cache: Arc<Cache>,
+    /// Told what was committed before producers are.
+    pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
     pub fail_points: FailPoints,
     /// How to register again after being fenced.
@@ -281,7 +284,8 @@ async fn commit_file<M>(parts: Arc<Parts>, commit: Arc<CommitFile>) -> Event<Tic
     let start = host::clock::now();
     let result = parts.control.commit(commit.as_ref().clone()).await;
     parts.called(start);
-    if let Ok(FileReply::Committed { .. }) = &result {
+    if let Ok(FileReply::Committed { outcomes }) = &result {
+        parts.hub.tails().committed(&commit, outcomes);
         parts.fail_points.reach(FailPoint::AfterCommit);
     }
     Event::Called { file, result }
