@@ -7,7 +7,7 @@ use journal::node::{ProposeError, Refusal};
 use meta::State;
 use meta::command::Command;
 use meta::ids::Incarnation;
-use meta::places::{Fate, FileRef};
+use meta::places::{Fate, FileRef, Located};
 use meta::reply::Reply;
 use rpc::call::{Call, Locate, Position, Registered, Return};
 use rpc::group::{GroupRequest, Heartbeat};
@@ -47,13 +47,15 @@ pub enum Step {
 pub enum Freshness {
     /// As the journal is applied here, up to this position at least.
     Applied(Position),
+    /// The same, but for too long nothing has confirmed that this is all there is: what is not there may exist.
+    Unconfirmed(Position),
     /// An entry that was appended after the call came is applied.
     Current,
 }
 
 /// What to do about a call. Asked again as [`Freshness::Current`], it asks for no more than that.
 pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Error> {
-    if let Freshness::Applied(applied) = freshness {
+    if let Freshness::Applied(applied) | Freshness::Unconfirmed(applied) = freshness {
         let at = position(&call);
         if at > applied && !leaves_out("out-of-range-from-stale") {
             return Ok(Step::Reach(at, call));
@@ -62,7 +64,8 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
             return Ok(Step::Current(call));
         }
     }
-    Ok(Step::Now(match call {
+    let again = matches!(freshness, Freshness::Unconfirmed(_)).then(|| call.clone());
+    let value = match call {
         Call::Propose(command) => return propose(command),
         Call::Group(request) => return Ok(Step::Coordinate(request)),
         Call::Heartbeats(members) => return Ok(Step::Hear(members)),
@@ -96,7 +99,23 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::Fates(files) => {
             Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
         }
-    }))
+    };
+    Ok(match again {
+        Some(call) if tells_absence(&value) => Step::Current(call),
+        _ => Step::Now(value),
+    })
+}
+
+/// Whether an answer says that something does not exist. A view is none: who misses something in it asks for a current one.
+fn tells_absence(value: &Return) -> bool {
+    match value {
+        Return::Located(located) => {
+            let is_found = |located: &Located| matches!(located, Located::Found { .. });
+            !located.iter().all(is_found)
+        }
+        Return::Place(place) => place.is_none(),
+        _ => false,
+    }
 }
 
 /// Whether only the leader answers a call, as long as there is one.

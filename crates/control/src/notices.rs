@@ -56,6 +56,7 @@ impl Followers {
         let begin = Told {
             from: queues.to,
             to: queues.to,
+            age_millis: 0,
             notices: Vec::new(),
         };
         drop(queues);
@@ -103,7 +104,12 @@ impl Queue {
             notices = vec![Notice::Anything];
         }
         self.bytes += bytes(&notices);
-        self.waiting.push_back(Told { from, to, notices });
+        self.waiting.push_back(Told {
+            from,
+            to,
+            age_millis: 0,
+            notices,
+        });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -141,7 +147,12 @@ mod tests {
         followers.tell(Position(9), vec![view(3), view(4)]);
         let told = |from, to, notices| {
             let (from, to) = (Position(from), Position(to));
-            Some(Some(Told { from, to, notices }))
+            Some(Some(Told {
+                from,
+                to,
+                age_millis: 0,
+                notices,
+            }))
         };
         assert_eq!(first.next().now_or_never(), told(5, 5, vec![]));
         assert_eq!(first.next().now_or_never(), told(5, 6, vec![view(2)]));

@@ -87,6 +87,19 @@ impl Node {
         Position(self.replica.applied().0)
     }
 
+    /// What the state, as it is read afterwards, is to a call: for half of the time after which files are deleted, what it lacks is
+    /// believed not to exist.
+    fn freshness(&self) -> Freshness {
+        let at = self.position();
+        let confirmed_at = self.replica.status().confirmed_at;
+        let now = host::clock::now();
+        let half = self.with_state(|state| Duration::from_millis(state.grace_ticks() / 2));
+        match confirmed_at.is_some_and(|confirmed_at| now.since(confirmed_at) < half) {
+            true => Freshness::Applied(at),
+            false => Freshness::Unconfirmed(at),
+        }
+    }
+
     pub(crate) async fn reach_position(&self, position: Position) -> Result<(), Error> {
         let reached = host::clock::timeout(REACH, self.replica.reach(Applied(position.0))).await;
         let reason = match reached {
@@ -103,17 +116,25 @@ impl Node {
     async fn answer(&self, call: Call, confirms: bool) -> Result<Answer, Error> {
         let mut call = call;
         let mut at = self.position();
-        let mut freshness = Freshness::Applied(at);
+        let mut freshness = self.freshness();
         loop {
             match self.with_sound_state(|state| answer::step(state, call, freshness))? {
                 Step::Now(value) => return Ok(Answer { at, value }),
                 Step::Reach(position, again) => {
                     self.reach_position(position).await?;
                     at = position;
-                    freshness = Freshness::Applied(at);
+                    freshness = self.freshness();
                     call = again;
                 }
                 Step::Current(again) => {
+                    // Who asks for what any node answers does not want a leader.
+                    let is_read = !answer::needs_leader(&again);
+                    if !confirms
+                        && is_read
+                        && let Some(error) = self.names_other_leader()
+                    {
+                        return Err(error);
+                    }
                     // A follower finds out for itself how far the journal goes.
                     let follows = confirms && !self.replica.is_leader();
                     let passed = match follows {
@@ -208,7 +229,14 @@ impl Node {
     /// What others are told who ask this node for what only the leader does, as long as somebody leads; an error of theirs is no
     /// reason to take the lead from anybody.
     fn names_leader(&self, call: &Call) -> Option<Error> {
-        if self.replica.is_leader() || !answer::needs_leader(call) {
+        match answer::needs_leader(call) {
+            true => self.names_other_leader(),
+            false => None,
+        }
+    }
+
+    fn names_other_leader(&self) -> Option<Error> {
+        if self.replica.is_leader() {
             return None;
         }
         let leader = Some(self.replica.status().leader?);
@@ -224,11 +252,22 @@ impl Control for Node {
     }
 
     fn notices(&self) -> Notices {
-        beating(self.notices.follow(), |told| Told {
+        let told = beating(self.notices.follow(), |told| Told {
             from: told.to,
-            to: told.to,
             notices: Vec::new(),
+            ..*told
+        });
+        let replica = self.replica.clone();
+        told.map(move |told| {
+            let seemed_current_at = replica.status().seemed_current_at;
+            let age = seemed_current_at.map(|at| host::clock::now().since(at).as_millis());
+            let age_millis = age.and_then(|age| u64::try_from(age).ok());
+            Told {
+                age_millis: age_millis.unwrap_or(u64::MAX),
+                ..told
+            }
         })
+        .boxed()
     }
 }
 

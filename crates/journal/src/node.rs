@@ -486,6 +486,12 @@ impl Node {
         self.lasting.confirmed_at
     }
 
+    /// The same, by what the next slot showed or the leader told: a hint, since the floor was not read each time. It does not grow
+    /// old under a leader that nobody uses.
+    pub fn seemed_current_at(&self) -> Option<Instant> {
+        self.lasting.seemed_current_at
+    }
+
     /// Index of the newest snapshot that is known to be whole.
     pub fn snapshot_index(&self) -> Option<u64> {
         self.lasting.retention.newest()
@@ -627,6 +633,7 @@ impl State {
         lasting.stuck = stuck;
         lasting.rebuilds = true;
         lasting.confirmed_at = None;
+        lasting.seemed_current_at = None;
         lasting.chain = Chain::genesis(lasting.settings.shard).under(lasting.rules);
         lasting.claimant = None;
         lasting.retention.restart();

@@ -139,6 +139,9 @@ pub struct Status {
     /// The last moment, by boot clock, by which everything appended is applied here; it grows old
     /// under a leader that nobody uses. `None` if the end was not reached yet.
     pub confirmed_at: Option<Instant>,
+    /// The same, by what the next slot showed or the leader told: a hint, which is a few seconds old at most while the journal can be
+    /// read.
+    pub seemed_current_at: Option<Instant>,
     /// Index of the newest snapshot known to be whole.
     pub snapshot_index: Option<u64>,
     /// How long the last successful append took.
@@ -263,6 +266,7 @@ impl Status {
             claim_index: 0,
             index: 0,
             confirmed_at: None,
+            seemed_current_at: None,
             snapshot_index: None,
             append_latency: None,
             entries_appended: 0,

@@ -178,6 +178,8 @@ impl Attempt {
                 self.ask_next(now, directory, out);
             }
             Error::Unavailable { .. } if !self.manner.needs_leader => {
+                // What it knows is too old, or it is of no use for another reason: others are asked before it for a while.
+                directory.failed(node, now);
                 self.ask_next(now, directory, out);
             }
             Error::Unknown { .. } => {

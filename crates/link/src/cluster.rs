@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use host::backoff::{Backoff, Pauses};
+use host::clock::Instant;
 use host::trial::leaves_out;
 use hyper::header::{HeaderMap, InvalidHeaderValue};
 use meta::command::Command;
@@ -36,6 +37,10 @@ const ENTRY_LIMIT: Duration = Duration::from_secs(25);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// How much longer than it is held the answer to an agent that says that it is there may take.
 const PRESENT_GRACE: Duration = Duration::from_secs(1);
+/// A node that has not seen the end of the journal for longer is left for one that has, if there is one.
+const AGE_MAX: Duration = Duration::from_secs(3);
+/// How often one is looked for.
+const SEEK_FRESHER_EVERY: Duration = Duration::from_secs(2);
 /// The pauses before another node is asked for notices.
 const FOLLOW: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
@@ -117,6 +122,7 @@ impl Control for Cluster {
             stream: None,
             to: Position::default(),
             is_silent: false,
+            sought_at: None,
             pauses: FOLLOW.start(),
         };
         futures::stream::unfold(following, |mut following| async move {
@@ -282,6 +288,11 @@ impl Inner {
     }
 }
 
+/// Whether the node that tells may be behind.
+fn is_old(told: &Told) -> bool {
+    Duration::from_millis(told.age_millis) > AGE_MAX
+}
+
 async fn until(deadline: Option<host::clock::Instant>) {
     match deadline {
         Some(at) => host::clock::sleep_until(at).await,
@@ -297,6 +308,8 @@ struct Following {
     to: Position,
     /// No node has told anything for a while, and that was said.
     is_silent: bool,
+    /// When a node that knows more was last looked for.
+    sought_at: Option<Instant>,
     pauses: Pauses,
 }
 
@@ -321,6 +334,16 @@ impl Following {
                 Ok(told) => {
                     self.pauses = FOLLOW.start();
                     self.is_silent = false;
+                    let node = open.node;
+                    if is_old(&told)
+                        && let Some((fresher, begin)) = self.fresher_than(node).await
+                    {
+                        self.stream = Some(fresher);
+                        return self.anything(begin.to);
+                    }
+                    let Some(open) = &mut self.stream else {
+                        continue;
+                    };
                     // What was told before a stream began is missing.
                     let joins = open.to.replace(told.to) == Some(told.from);
                     return match joins || leaves_out("the-tail-joins") {
@@ -350,12 +373,54 @@ impl Following {
 
     /// Says that everything may have changed up to here, from where on all will be told.
     fn anything(&mut self, to: Position) -> Told {
-        let notices = vec![Notice::Anything];
         self.pass_on(Told {
             from: to,
             to,
-            notices,
+            age_millis: 0,
+            notices: vec![Notice::Anything],
         })
+    }
+
+    /// Asks a node to tell.
+    async fn open_at(&self, node: NodeId) -> Option<Open> {
+        let connection = self.inner.connection(node);
+        let opened = host::clock::timeout(SILENCE, connection.notices()).await;
+        if let Ok(Ok(body)) = opened {
+            return Some(Open {
+                node,
+                stream: Stream::of(body, encoding::decode_told),
+                to: None,
+            });
+        }
+        self.inner
+            .known()
+            .directory
+            .failed(node, host::clock::now());
+        None
+    }
+
+    /// Another node that has seen the end of the journal lately, and its first message. It is asked for reads as well then.
+    async fn fresher_than(&mut self, node: NodeId) -> Option<(Open, Told)> {
+        let now = host::clock::now();
+        let is_due = |at| now.since(at) >= SEEK_FRESHER_EVERY;
+        if !self.sought_at.is_none_or(is_due) {
+            return None;
+        }
+        self.sought_at = Some(now);
+        let order = self.inner.known().directory.order(true, now);
+        for other in order.into_iter().filter(|other| *other != node) {
+            let Some(mut open) = self.open_at(other).await else {
+                continue;
+            };
+            if let Ok(begin) = open.stream.next().await
+                && !is_old(&begin)
+            {
+                open.to = Some(begin.to);
+                self.inner.known().directory.failed(node, now);
+                return Some((open, begin));
+            }
+        }
+        None
     }
 
     /// Finds a node that tells, however long it takes; the one that leads if it is known, since it is the first to know.
@@ -366,20 +431,10 @@ impl Following {
                 known.directory.order(true, host::clock::now())
             };
             for node in order {
-                let connection = self.inner.connection(node);
-                let opened = host::clock::timeout(SILENCE, connection.notices()).await;
-                if let Ok(Ok(body)) = opened {
-                    self.stream = Some(Open {
-                        node,
-                        stream: Stream::of(body, encoding::decode_told),
-                        to: None,
-                    });
+                self.stream = self.open_at(node).await;
+                if self.stream.is_some() {
                     return;
                 }
-                self.inner
-                    .known()
-                    .directory
-                    .failed(node, host::clock::now());
             }
             self.inner.missed.notify_one();
             self.pauses.pause().await;

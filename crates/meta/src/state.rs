@@ -107,7 +107,7 @@ impl State {
 
     /// Ticks between a file's tombstone and its deletion; also between the end of an incarnation
     /// and that of what is kept of it.
-    pub(crate) fn grace_ticks(&self) -> u64 {
+    pub fn grace_ticks(&self) -> u64 {
         let grace = self.cluster_number("file.delete.grace.ms");
         grace
             .and_then(|grace| u64::try_from(grace).ok())

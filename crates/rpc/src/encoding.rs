@@ -250,7 +250,7 @@ variants! {
 
 fields! {
     Answer { at, value }
-    Told { from, to, notices }
+    Told { from, to, age_millis, notices }
     Growth { to, entries }
     JournalEntry { at, bytes }
     Leader { name, address, claim }

@@ -15,6 +15,8 @@ pub type Notices = BoxStream<'static, Told>;
 pub struct Told {
     pub from: Position,
     pub to: Position,
+    /// How long ago, in milliseconds, the node last saw the end of the journal, with everything before it known there.
+    pub age_millis: u64,
     pub notices: Vec<Notice>,
 }
 

@@ -91,6 +91,8 @@ fn journal_json(page: &mut Value, control: &control::Node) {
         "role": format!("{:?}", journal.role),
         "leader": journal.leader,
         "index": journal.index,
+        "end_seen_ms_ago": journal.seemed_current_at.map(ms_since),
+        "confirmed_ms_ago": journal.confirmed_at.map(ms_since),
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
@@ -119,6 +121,11 @@ fn journal_json(page: &mut Value, control: &control::Node) {
             )
         })
         .collect();
+}
+
+fn ms_since(at: host::clock::Instant) -> u64 {
+    let since = host::clock::now().since(at);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Every process that has registered, as the journal has it.
@@ -326,6 +333,14 @@ fn control_metrics(text: &mut String, control: &control::Node) {
         "Last entry applied.",
         journal.index,
     );
+    if let Some(at) = journal.seemed_current_at {
+        gauge(
+            text,
+            "seaway_journal_end_seen_ms",
+            "Milliseconds since this node has seen the end of the journal, with everything before it known here.",
+            ms_since(at),
+        );
+    }
     let snapshot = journal.snapshot_index.unwrap_or(0);
     gauge(
         text,

@@ -314,11 +314,20 @@ impl Control for Fake {
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => (from, vec![Notice::Anything]),
                 Ok(Err(broadcast::error::RecvError::Closed)) => return None,
             };
-            Some((Told { from, to, notices }, (told, to)))
+            Some((
+                Told {
+                    from,
+                    to,
+                    age_millis: 0,
+                    notices,
+                },
+                (told, to),
+            ))
         };
         let from_where = Told {
             from: begin,
             to: begin,
+            age_millis: 0,
             notices: Vec::new(),
         };
         let told = futures::stream::unfold((told, begin), next);

@@ -181,6 +181,56 @@ fn what_may_be_old_is_answered_from_what_is_applied_once_that_is_far_enough() {
 }
 
 #[test]
+fn nothing_is_said_not_to_exist_by_a_node_that_may_be_far_behind() {
+    let state = state();
+    let old = Freshness::Unconfirmed(Position(9));
+    let at = Position(0);
+    let locate = |partition, offset| Call::Locate {
+        wanted: vec![Locate {
+            partition: PartitionId(partition),
+            offset,
+            max_bytes: 1,
+        }],
+        at,
+    };
+    let find = |partition, query| Call::FindTime {
+        partition: PartitionId(partition),
+        query,
+        at,
+    };
+    for absent in [
+        locate(1, 4),
+        locate(2, 0),
+        find(1, TimeQuery::AtOrAfter(2_000)),
+        find(2, TimeQuery::Largest),
+    ] {
+        let asked = step(&state, absent.clone(), old);
+        assert_eq!(asked, Ok(Step::Current(absent.clone())));
+        for freshness in [APPLIED, Freshness::Current] {
+            let told = step(&state, absent.clone(), freshness);
+            assert!(matches!(told, Ok(Step::Now(_))), "{told:?}");
+        }
+    }
+    let known = None;
+    for there in [
+        locate(1, 0),
+        locate(1, 3),
+        find(1, TimeQuery::Largest),
+        Call::View { known, at },
+    ] {
+        let told = step(&state, there.clone(), old);
+        assert!(matches!(told, Ok(Step::Now(_))), "{told:?}");
+        assert_eq!(told, step(&state, there, APPLIED));
+    }
+    let beyond = Call::Locate {
+        wanted: Vec::new(),
+        at: Position(10),
+    };
+    let reach = Step::Reach(Position(10), beyond.clone());
+    assert_eq!(step(&state, beyond, old), Ok(reach));
+}
+
+#[test]
 fn files_are_collected_at_a_current_state_if_there_seem_to_be_any() {
     let mut state = state();
     let call = Call::Collectable { limit: 10 };

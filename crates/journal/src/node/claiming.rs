@@ -255,7 +255,7 @@ impl Confirming {
             cx.out.push(Effect::Confirmed);
             return Quarantining::begin(cx, floor);
         }
-        lasting.confirmed_at = Some(flight.started);
+        lasting.confirmed(flight.started);
         lasting.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         cx.out.push(Effect::Confirmed);
         let mandate = match mandate {

@@ -42,6 +42,8 @@ pub(super) struct Lasting {
     /// The last claim of this node that counted.
     pub(super) own_claim: Option<EntryId>,
     pub(super) confirmed_at: Option<Instant>,
+    /// The same, by what the journal showed alone: the floor was not read each time, nor is it certain when the leader told.
+    pub(super) seemed_current_at: Option<Instant>,
     /// The entries that are left out, by slot, of which this node knows: every state that was begun since leaves them out.
     pub(super) quarantined: BTreeMap<u64, Quarantined>,
     /// The entry that cannot be applied here.
@@ -72,6 +74,7 @@ impl Lasting {
             contested: false,
             own_claim: None,
             confirmed_at: None,
+            seemed_current_at: None,
             quarantined: BTreeMap::new(),
             stuck: None,
             rebuilds: false,
@@ -82,6 +85,17 @@ impl Lasting {
     pub(super) fn is_void(&self, snapshot: u64) -> bool {
         let mut known = self.quarantined.values();
         known.any(|one| (one.slot..one.by).contains(&snapshot))
+    }
+
+    /// Everything that was appended before this time is known here.
+    pub(super) fn confirmed(&mut self, at: Instant) {
+        self.confirmed_at = self.confirmed_at.max(Some(at));
+        self.seems_current(at);
+    }
+
+    /// The same, as far as the next slot tells, which may have been trimmed.
+    pub(super) fn seems_current(&mut self, at: Instant) {
+        self.seemed_current_at = self.seemed_current_at.max(Some(at));
     }
 
     pub(super) fn nonce(&mut self) -> u128 {

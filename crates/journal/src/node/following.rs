@@ -163,6 +163,7 @@ impl Following {
                 return State::Following(self).stop(cx, stop);
             }
             self.hearsay.helped_at = Some(cx.now.boot);
+            cx.lasting.seems_current(cx.now.boot);
         }
         let next = cx.lasting.chain.next();
         self.sought = self.sought.filter(|slot| *slot >= next);
@@ -316,6 +317,7 @@ impl Following {
     fn at_the_end(mut self, cx: &mut Cx<'_>, at: Instant) -> State {
         let slot = cx.lasting.chain.next();
         self.hearsay.found_free(slot);
+        cx.lasting.seems_current(at);
         if self.wants_confirmation(cx) || self.may_take(cx) {
             let free = FreeSlot {
                 slot,
@@ -369,7 +371,7 @@ impl Following {
         match &mut cx.lasting.stuck {
             // A slot ahead was found free long ago, and the next one to read may leave the entry out.
             Some(stuck) => stuck.is_last_word |= free.is_next,
-            None => cx.lasting.confirmed_at = cx.lasting.confirmed_at.max(Some(free.at)),
+            None => cx.lasting.confirmed(free.at),
         }
         let before = |(since, _): &mut (Instant, Ticket)| *since <= free.at;
         let served = self.served.extract_if(.., before);

@@ -18,7 +18,7 @@ use super::{
     ANSWER_FROM_MEMORY_FOR, Effect, Event, ProposeError, Purpose, Refusal, State, Taking, Ticket,
 };
 use crate::chain::Verdict;
-use crate::engine::{Append, WINDOW};
+use crate::engine::{Append, End, WINDOW};
 use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
 use crate::rule::Rule;
 use crate::snapshot::Cut;
@@ -99,12 +99,16 @@ impl Leading {
         match event {
             Event::AppendDone(id, outcome) => self.append_done(cx, id, &outcome),
             Event::Scanned(ask, run) if self.look.as_ref().is_some_and(|look| look.is(ask)) => {
-                self.look = None;
+                let asked_at = self.look.take().map(|look| look.asked_at);
                 // An entry in a slot to which this node has sent nothing is another writer's. The slot
                 // that was asked about may hold an entry that this node has appended since.
                 let next = cx.lasting.chain.next();
                 let is_held = run.slots.iter().any(|slot| slot.index == next);
                 self.over |= is_held && self.flights.is_empty();
+                if let Some(at) = asked_at.filter(|_| run.slots.is_empty() && run.end == End::Free)
+                {
+                    cx.lasting.seems_current(at);
+                }
             }
             Event::Timer => self.timer(cx),
             Event::Barrier(ticket) if !cx.lasting.rules.hold(Rule::BarrierBeforeAppend) => {
@@ -190,7 +194,7 @@ impl Leading {
         };
         let length = flight.bytes.len() + flight.body.as_ref().map_or(0, |(_, b)| b.len());
         lasting.retention.accepted(flight.id.index, length, &kind);
-        lasting.confirmed_at = Some(flight.started);
+        lasting.confirmed(flight.started);
         lasting.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);
         cx.out.push(Effect::Apply {
             id: flight.id,

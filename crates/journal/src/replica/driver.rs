@@ -511,6 +511,7 @@ impl<S: StateMachine> Driver<S> {
             status.claim_index = claim;
             status.index = applied.0;
             status.confirmed_at = self.node.confirmed_at();
+            status.seemed_current_at = self.node.seemed_current_at();
             status.snapshot_index = self.node.snapshot_index();
             status.commands_applied = self.commands_applied;
             status.entries_appended = self.entries_appended;

@@ -73,6 +73,27 @@ fn led_by(address: Option<&str>, claim: u64) -> Result<Answer, Error> {
 }
 
 #[test]
+fn a_node_that_cannot_answer_a_read_is_asked_last_by_the_next_one() {
+    let manner = Manner {
+        needs_leader: false,
+        shows_leader: false,
+        ..MANNER
+    };
+    let mut bench = Bench::new(manner);
+    assert_eq!(bench.give(Event::Begun), [ask(0, false)]);
+    let reason = "it has not applied entry 9 yet".to_owned();
+    let behind = Err(Error::Unavailable { reason });
+    assert_eq!(
+        bench.give(Event::Answered(NodeId(0), behind)),
+        [ask(1, false)]
+    );
+    let done = bench.give(Event::Answered(NodeId(1), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+    let order = bench.directory.order(false, bench.now);
+    assert_eq!(order, [1, 2, 0].map(NodeId));
+}
+
+#[test]
 fn a_redirect_is_followed_at_once_and_remembered() {
     let mut bench = Bench::new(MANNER);
     assert_eq!(bench.give(Event::Begun), [ask(0, false)]);

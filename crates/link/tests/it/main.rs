@@ -7,7 +7,7 @@ mod tls;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ struct Node {
     /// Calls for bounds are not answered; how many wait.
     waiting: Arc<AtomicUsize>,
     told: broadcast::Sender<Told>,
+    /// How long ago it has seen the end of the journal, as it says when somebody begins to listen.
+    age_millis: AtomicU64,
     /// Who has called.
     spoke: Mutex<Vec<Speaker>>,
 }
@@ -82,6 +84,7 @@ impl Control for Node {
         let begin = Told {
             from: Position(10),
             to: Position(10),
+            age_millis: self.age_millis.load(SeqCst),
             notices: Vec::new(),
         };
         let told = futures::stream::unfold(told, |mut told| async move {
@@ -135,6 +138,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
         calls: AtomicUsize::new(0),
         waiting: Arc::default(),
         told: broadcast::channel(100).0,
+        age_millis: AtomicU64::new(0),
         spoke: Mutex::default(),
     });
     // One that was stopped is given the time to close.
@@ -284,7 +288,15 @@ async fn notices_come_and_what_may_be_missing_is_said() {
     let tell = |from, to, version| {
         let (from, to) = (Position(from), Position(to));
         let notices = view(version);
-        node.node.told.send(Told { from, to, notices }).unwrap();
+        node.node
+            .told
+            .send(Told {
+                from,
+                to,
+                age_millis: 0,
+                notices,
+            })
+            .unwrap();
     };
     until(|| node.node.told.receiver_count() == 1).await;
     tell(10, 12, 1);
@@ -304,6 +316,40 @@ async fn notices_come_and_what_may_be_missing_is_said() {
         serve_at(address, CLUSTER, Security::Plaintext)
     );
     assert_eq!(told.unwrap().notices, [Notice::Anything]);
+}
+
+#[tokio::test]
+async fn a_node_that_may_be_behind_is_left_for_one_that_is_not() {
+    let (old, fresh) = (serve(CLUSTER).await, serve(CLUSTER).await);
+    let tell = |node: &Running, from, to, age_millis, version| {
+        let told = Told {
+            from: Position(from),
+            to: Position(to),
+            age_millis,
+            notices: vec![Notice::View { version }],
+        };
+        node.node.told.send(told).unwrap();
+    };
+    let (cluster, _found) = cluster(&[&old.address, &fresh.address]);
+    let mut notices = cluster.notices();
+    assert_eq!(notices.next().await.unwrap().notices, [Notice::Anything]);
+    until(|| old.node.told.receiver_count() == 1).await;
+    tell(&old, 10, 11, 3_000, 1);
+    let still = notices.next().await.unwrap();
+    assert_eq!(still.notices, [Notice::View { version: 1 }]);
+    tell(&old, 11, 12, 3_001, 2);
+    let moved = notices.next().await.unwrap();
+    assert_eq!(moved.notices, [Notice::Anything], "another stream");
+    tell(&fresh, 10, 11, 0, 3);
+    let told = notices.next().await.unwrap();
+    assert_eq!(told.notices, [Notice::View { version: 3 }]);
+
+    // Where all are behind, it stays.
+    fresh.node.age_millis.store(9_000, SeqCst);
+    old.node.age_millis.store(9_000, SeqCst);
+    tell(&fresh, 11, 12, 9_000, 4);
+    let told = notices.next().await.unwrap();
+    assert_eq!(told.notices, [Notice::View { version: 4 }]);
 }
 
 #[tokio::test]

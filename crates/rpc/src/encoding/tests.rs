@@ -385,6 +385,7 @@ fn told() -> Told {
     Told {
         from: Position(999),
         to: Position(1_000),
+        age_millis: 0,
         notices,
     }
 }

@@ -413,6 +413,7 @@ mod tests {
         Told {
             from: Position::default(),
             to: Position::default(),
+            age_millis: 0,
             notices: notices.to_vec(),
         }
     }

@@ -346,6 +346,48 @@ fn a_slot_ahead_that_may_have_been_trimmed_confirms_nothing() {
 }
 
 #[test]
+fn a_node_that_reads_the_journal_seems_current_and_one_that_cannot_does_not() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut follower = Bench::new(Settings::one_of_several("m"));
+    follower.slots = leader.slots.clone();
+    follower.run(Event::Started);
+    for bench in [&mut leader, &mut follower] {
+        run_for(bench, Duration::from_secs(60));
+        let now = bench.now.boot;
+        let age = |at: Option<Instant>| now.since(at.expect("it has read to the end"));
+        assert!(age(bench.node.seemed_current_at()) <= Duration::from_secs(3));
+        assert!(bench.node.confirmed_at() <= bench.node.seemed_current_at());
+        // Its looks are not answered any more.
+        let until = now + Duration::from_secs(10);
+        while let Some(at) = bench.node.deadline()
+            && at <= until
+        {
+            bench.now.boot = at;
+            bench.give(Event::Timer);
+            bench.effects.clear();
+        }
+        bench.now.boot = until;
+        let age = until.since(bench.node.seemed_current_at().expect("as before"));
+        assert!(age >= Duration::from_secs(10), "{age:?}");
+    }
+}
+
+#[test]
+fn who_is_told_by_the_leader_seems_current_though_it_never_finds_the_end() {
+    let mut leader = Bench::leader();
+    let mut follower = Bench::new(Settings::one_of_several("m"));
+    follower.slots = leader.slots.clone();
+    follower.run(Event::Started);
+    leader.run(propose(0..1));
+    let told = leader.told.pop().expect("it is told");
+    follower.pass(900);
+    follower.run(Event::Told(vec![(told.0, told.1.expect("its commands"))]));
+    assert_eq!(follower.node.seemed_current_at(), Some(follower.now.boot));
+    assert!(follower.node.confirmed_at() < Some(follower.now.boot));
+}
+
+#[test]
 fn a_follower_that_fell_behind_the_floor_starts_again_from_a_snapshot() {
     let mut leader = Bench::leader();
     leader.run(propose(0..3));

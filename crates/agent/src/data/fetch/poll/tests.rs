@@ -347,6 +347,7 @@ impl World {
         self.untold.push_back(Told {
             from,
             to: Position(self.entries),
+            age_millis: 0,
             notices: vec![notice],
         });
     }
@@ -357,6 +358,7 @@ impl World {
         Told {
             from: at,
             to: at,
+            age_millis: 0,
             notices: Vec::new(),
         }
     }

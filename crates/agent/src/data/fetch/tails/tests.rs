@@ -36,6 +36,7 @@ fn told(from: u64, to: u64, notices: &[Notice]) -> Told {
     Told {
         from: Position(from),
         to: Position(to),
+        age_millis: 0,
         notices: notices.to_vec(),
     }
 }
