@@ -89,18 +89,18 @@ caught! {
     error_means_absent: ErrorMeansAbsent Together at [1, 8];
     ignore_checksums: IgnoreChecksums Together at [3, 6];
     offset_zero_for_unknown: OffsetZeroForUnknown Together at [6, 9];
-    out_of_range_from_stale: OutOfRangeFromStale Together at [3, 5];
+    out_of_range_from_stale: OutOfRangeFromStale Together at [4, 7, 15];
     bounds_from_stale: BoundsFromStale Together at [39, 81];
     apply_at_local_time: ApplyAtLocalTime Together at [0, 1];
     snapshot_mislabelled: SnapshotMislabelled Together at [7, 15, 5, 9];
-    group_offsets_from_stale: GroupOffsetsFromStale Together at [136, 251];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [1, 176];
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34, 2, 31];
-    commits_in_any_order: CommitsInAnyOrder Together at [36, 564];
+    commits_in_any_order: CommitsInAnyOrder Together at [419, 479];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
-    followers_confirm: FollowersConfirm Apart at [3, 10, 20];
+    followers_confirm: FollowersConfirm Apart at [28, 49, 104];
     the_tail_joins: TheTailJoins Apart at [15, 16, 1, 26, 8, 10, 22];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [32, 70, 160];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [199, 362];
     refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10, 1, 7];
     silence_asks_all: SilenceAsksAll Apart at [30, 35, 23, 34, 1, 7, 8];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [0, 3, 4];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [14, 17, 22];
 }
