@@ -11,6 +11,7 @@ mod context;
 mod core;
 mod engine;
 mod floors;
+pub mod founding;
 mod held;
 mod judge;
 mod lane;

@@ -112,6 +112,7 @@ async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result
         created_ms: host::clock::wall_millis(),
         bucket: 0,
         generation: host::rng::nonce() as u64,
+        siblings: Vec::new(),
     };
     match marker::claim(&**bucket, &wanted).await {
         Ok(marker) => Ok(Ok(marker.cluster)),

@@ -119,6 +119,7 @@ fn markers() {
         created_ms: 1_790_000_000_000,
         bucket: 0,
         generation: 7,
+        siblings: Vec::new(),
     };
     fuzz("markers", &[marker.encode()], |input| {
         if let Ok(marker) = Marker::decode(input) {

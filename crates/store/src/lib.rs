@@ -7,6 +7,7 @@
 )]
 
 pub mod bucket;
+pub mod buckets;
 pub mod checksum;
 mod cloud;
 pub mod conformance;

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 3;
 /// The lines between the format and the checksum, in this order.
 const FIELDS: [&str; 4] = ["cluster", "created", "bucket", "generation"];
+/// The line after them in the buckets of a cluster that has several. Nobody may take one of them for a whole cluster's bucket.
+const SIBLINGS: &str = "siblings!";
 /// The longest cluster id: Kafka's are 22 characters.
 const MAX_CLUSTER_BYTES: usize = 64;
 
@@ -41,6 +43,8 @@ pub struct Marker {
     /// Drawn when the bucket was claimed, so that a bucket that was emptied and claimed again
     /// differs.
     pub generation: u64,
+    /// Of a cluster with several buckets: the generation of each, by number. So two of them say what the third has to be.
+    pub siblings: Vec<u64>,
 }
 
 /// Why a bucket is not the cluster's.
@@ -87,10 +91,18 @@ pub enum Error {
 
 impl Marker {
     pub fn encode(&self) -> Vec<u8> {
-        let text = format!(
+        let mut text = format!(
             "{TITLE}\nformat {FORMAT_VERSION}\ncluster {}\ncreated {}\nbucket {}\ngeneration {:016x}\n",
             self.cluster, self.created_ms, self.bucket, self.generation
         );
+        if !self.siblings.is_empty() {
+            let siblings = self
+                .siblings
+                .iter()
+                .map(|generation| format!("{generation:016x}"));
+            let siblings: Vec<String> = siblings.collect();
+            text.push_str(&format!("{SIBLINGS} {}\n", siblings.join(",")));
+        }
         let checksum = crc32c(text.as_bytes());
         format!("{text}crc32c {checksum:08x}\n").into_bytes()
     }
@@ -132,7 +144,8 @@ impl Marker {
                 .find(|(of, _)| *of == name)
                 .map(|(_, text)| *text)
         };
-        let others = lines.iter().filter(|(name, _)| !FIELDS.contains(name));
+        let is_known = |name: &str| FIELDS.contains(&name) || name == SIBLINGS;
+        let others = lines.iter().filter(|(name, _)| !is_known(name));
         if let Some((name, _)) = others.clone().find(|(name, _)| name.ends_with('!')) {
             return Err(Error::NewerField((*name).to_owned()));
         }
@@ -146,11 +159,20 @@ impl Marker {
                 (cluster, created, bucket, generation)
             })
             .ok_or(Error::Damaged("a line is missing"))?;
+        let siblings = field(SIBLINGS).map_or(Some(Vec::new()), hex_list);
+        let siblings = siblings.ok_or(Error::Damaged("its siblings are none"))?;
+        let own = usize::try_from(bucket)
+            .ok()
+            .and_then(|own| siblings.get(own));
+        if !siblings.is_empty() && own != Some(&generation) {
+            return Err(Error::Damaged("it is not among its siblings"));
+        }
         let marker = Marker {
             cluster: cluster.to_owned(),
             created_ms,
             bucket,
             generation,
+            siblings,
         };
         if others.count() == 0 && marker.encode() != bytes {
             return Err(Error::Damaged("it would be written in another way"));
@@ -158,6 +180,11 @@ impl Marker {
         check_cluster_id(cluster).map_err(|_| Error::Damaged("the cluster id is none"))?;
         Ok(marker)
     }
+}
+
+fn hex_list(text: &str) -> Option<Vec<u64>> {
+    let numbers = text.split(',').map(|hex| u64::from_str_radix(hex, 16).ok());
+    numbers.collect()
 }
 
 /// The bucket's marker. Without one it is [`Error::Empty`] or [`Error::NotOurs`].
@@ -338,6 +365,7 @@ mod tests {
             created_ms: 1_790_000_000_000,
             bucket: 0,
             generation: 0x9a3f_0c11_52e7_b604,
+            siblings: Vec::new(),
         }
     }
 
@@ -374,6 +402,26 @@ mod tests {
         let (example, _) = example.split_once("```").unwrap();
         let written = marker("4L6g3nShT-eMCtK--X86sw").encode();
         assert_eq!(example.as_bytes(), written);
+    }
+
+    #[test]
+    fn a_bucket_of_several_names_the_others_and_itself_among_them() {
+        let siblings = vec![1, 0x9a3f_0c11_52e7_b604, 3];
+        let one_of_three = Marker {
+            bucket: 1,
+            siblings: siblings.clone(),
+            ..marker("one")
+        };
+        assert_eq!(
+            Marker::decode(&one_of_three.encode()),
+            Ok(one_of_three.clone())
+        );
+        let not_among_them = Marker {
+            bucket: 2,
+            ..one_of_three
+        };
+        let damaged = Marker::decode(&not_among_them.encode());
+        assert!(matches!(damaged, Err(Error::Damaged(_))), "{damaged:?}");
     }
 
     #[test]

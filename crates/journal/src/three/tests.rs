@@ -38,6 +38,7 @@ pub(super) async fn buckets() -> [Arc<Faulty>; 3] {
             created_ms: 0,
             bucket: number as u32,
             generation: configuration.generations[number as usize],
+            siblings: configuration.generations.to_vec(),
         };
         let claimed = marker::claim(bucket.as_ref(), &wanted).await;
         claimed.expect("an empty bucket is claimed");

@@ -232,6 +232,7 @@ pub(super) async fn admit(bucket: &Arc<dyn Bucket>) -> Result<(), String> {
         created_ms: host::clock::wall_millis(),
         bucket: 0,
         generation: host::rng::nonce() as u64,
+        siblings: Vec::new(),
     };
     loop {
         match probe::run(bucket).await {

@@ -51,6 +51,7 @@ async fn two_prefixes_of_one_bucket_do_not_see_each_other() {
         created_ms: 1,
         bucket: 0,
         generation: 7,
+        siblings: Vec::new(),
     };
     marker::claim(one.as_ref(), &mark("c1"))
         .await

@@ -1,0 +1,364 @@
+//! The buckets of a cluster, used as one. An object counts as stored once so many of them hold it that it outlives the loss of
+//! any that may be lost; it is read from the nearest one that has it. A bucket is used only while it is known to be the cluster's,
+//! and one that is slow or away delays nothing that the others can do. It must not know what the objects mean, nor where a
+//! bucket lies.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use host::clock::Instant;
+
+use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
+use crate::hedge::pace::{Pace, Work};
+
+pub mod copies;
+mod nearest;
+#[cfg(test)]
+mod tests;
+
+/// So many requests in a row that failed, or were overtaken by another bucket, and a bucket is asked last.
+const FAILURES_MAX: u32 = 5;
+/// How often a bucket that is asked last is asked all the same, beside the one that is asked first.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long a listing waits for buckets beyond those that it needs.
+const LIST_FOR: Duration = Duration::from_secs(2);
+
+/// One of the buckets of a cluster.
+pub struct Member {
+    /// Its number in the placement of files.
+    pub number: u32,
+    pub bucket: Arc<dyn Bucket>,
+}
+
+/// Why several buckets cannot be used as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    #[error("a cluster has 1 to 64 buckets, each with a number of its own")]
+    Numbers,
+    #[error("there are fewer buckets than the copies that an object must have")]
+    Copies,
+}
+
+/// The buckets of a cluster.
+pub struct Buckets {
+    places: Vec<Arc<Place>>,
+    copies: usize,
+}
+
+/// Whether a bucket may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has found yet that it is the cluster's.
+    Unproven,
+    Proven,
+    /// It is not what it was: it counts for nothing.
+    Refused(String),
+}
+
+/// A bucket, and what is known of it.
+struct Place {
+    number: u32,
+    bucket: Arc<dyn Bucket>,
+    standing: Mutex<Standing>,
+    pace: Mutex<Pace>,
+    failures: AtomicU32,
+    probed_at: Mutex<Instant>,
+}
+
+impl Buckets {
+    /// Buckets of which each may be lost alone, the nearest first, and in how many of them an object must be. None is used
+    /// before [`Buckets::set_standing`] says that it is the cluster's.
+    pub fn new(members: Vec<Member>, copies: usize) -> Result<Self, Unusable> {
+        let numbers = members.iter().map(|member| member.number);
+        let distinct: std::collections::BTreeSet<u32> = numbers.collect();
+        if distinct.len() != members.len() || !(1..=64).contains(&members.len()) {
+            return Err(Unusable::Numbers);
+        }
+        if copies == 0 || copies > members.len() {
+            return Err(Unusable::Copies);
+        }
+        let place = |member: Member| {
+            Arc::new(Place {
+                number: member.number,
+                bucket: member.bucket,
+                standing: Mutex::new(Standing::Unproven),
+                pace: Mutex::default(),
+                failures: AtomicU32::new(0),
+                probed_at: Mutex::new(Instant::default()),
+            })
+        };
+        Ok(Buckets {
+            places: members.into_iter().map(place).collect(),
+            copies,
+        })
+    }
+
+    /// A cluster's only bucket.
+    pub fn one(bucket: Arc<dyn Bucket>) -> Self {
+        let place = Place {
+            number: 0,
+            bucket,
+            standing: Mutex::new(Standing::Proven),
+            pace: Mutex::default(),
+            failures: AtomicU32::new(0),
+            probed_at: Mutex::new(Instant::default()),
+        };
+        Buckets {
+            places: vec![Arc::new(place)],
+            copies: 1,
+        }
+    }
+
+    /// In how many buckets an object must be before it counts as stored.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// The numbers of all buckets, the nearest first.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.places.iter().map(|place| place.number).collect()
+    }
+
+    /// Says whether the bucket of this number may be used from now on.
+    pub fn set_standing(&self, number: u32, standing: Standing) {
+        if let Some(place) = self.places.iter().find(|place| place.number == number) {
+            *lock(&place.standing) = standing;
+        }
+    }
+
+    /// Whether each bucket may be used, and whether it answered when it was last asked.
+    pub fn standings(&self) -> Vec<(u32, Standing, bool)> {
+        let told = self.places.iter().map(|place| {
+            let standing = lock(&place.standing).clone();
+            (place.number, standing, !place.is_failing())
+        });
+        told.collect()
+    }
+
+    /// The only bucket of a cluster that has one.
+    fn only(&self) -> Option<&dyn Bucket> {
+        match self.places.as_slice() {
+            [only] => Some(&*only.bucket),
+            _ => None,
+        }
+    }
+
+    /// So many buckets without an object prove that it is not stored.
+    fn absent_needed(&self) -> usize {
+        self.places.len() - self.copies + 1
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Place {
+    /// Why the bucket may not be used, if it may not.
+    fn refusal(&self) -> Option<String> {
+        match &*lock(&self.standing) {
+            Standing::Proven => None,
+            Standing::Unproven => Some("has not shown yet that it is the cluster's".to_owned()),
+            Standing::Refused(why) => Some(format!("is not used: {why}")),
+        }
+    }
+
+    /// Makes a request if the bucket may be used, and notes how it went.
+    async fn ask<T>(
+        &self,
+        op: Op,
+        key: impl AsRef<str>,
+        work: Work,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if let Some(why) = self.refusal() {
+            let detail = format!("bucket {} {why}", self.number);
+            return Err(Error::unknown(op, key, detail));
+        }
+        let overtaken = Overtaken(self);
+        let begun = host::clock::now();
+        let answer = request.await;
+        std::mem::forget(overtaken);
+        match &answer {
+            Ok(_) => {
+                let now = host::clock::now();
+                self.failures.store(0, Ordering::Relaxed);
+                lock(&self.pace).answered(now, work, now.since(begun));
+            }
+            Err(error) if error.worth_repeating() => self.failed(),
+            Err(_) => {}
+        }
+        answer
+    }
+
+    fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_failing(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
+    fn is_proven(&self) -> bool {
+        *lock(&self.standing) == Standing::Proven
+    }
+
+    /// True once in a while: a bucket that fails is asked again.
+    fn is_probe_due(&self, now: Instant) -> bool {
+        let mut probed_at = lock(&self.probed_at);
+        let is_due = now.since(*probed_at) >= PROBE_EVERY;
+        if is_due {
+            *probed_at = now;
+        }
+        is_due
+    }
+}
+
+/// A request that is dropped before its answer, because another bucket has given it, counts as failed.
+struct Overtaken<'a>(&'a Place);
+
+impl Drop for Overtaken<'_> {
+    fn drop(&mut self) {
+        self.0.failed();
+    }
+}
+
+#[async_trait]
+impl Bucket for Buckets {
+    /// [`Put::Created`] means that as many buckets as needed hold these bytes. After any other outcome the same call may be made
+    /// again.
+    async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
+        match self.only() {
+            Some(only) => only.put_new(key, body).await,
+            None => copies::put_once(self, key, &body).await,
+        }
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        match self.only() {
+            Some(only) => only.get(key).await,
+            None => {
+                let ask =
+                    |place: Arc<Place>, key: Key| async move { place.get(&key).await }.boxed();
+                nearest::first(self, Op::Get, key, ask).await
+            }
+        }
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        match self.only() {
+            Some(only) => only.get_range(key, range).await,
+            None => {
+                let ask = move |place: Arc<Place>, key: Key| {
+                    let range = range.clone();
+                    async move { place.get_range(&key, range).await }.boxed()
+                };
+                nearest::first(self, Op::GetRange, key, ask).await
+            }
+        }
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        match self.only() {
+            Some(only) => only.head(key).await,
+            None => {
+                let ask =
+                    |place: Arc<Place>, key: Key| async move { place.head(&key).await }.boxed();
+                nearest::first(self, Op::Head, key, ask).await
+            }
+        }
+    }
+
+    /// What is in any of the buckets that answer; enough of them must that no stored object is left out.
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        match self.only() {
+            Some(only) => only.list(prefix, start_after, limit).await,
+            None => nearest::list(self, prefix, start_after, limit).await,
+        }
+    }
+
+    /// Deletes the object in all buckets: one that is away makes it fail, and it is to be done again.
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let deletions = self.places.iter().map(|place| place.delete(key));
+        join_all(deletions).await.into_iter().collect()
+    }
+
+    async fn space(&self) -> std::io::Result<Option<Space>> {
+        let mut least: Option<Space> = None;
+        for place in self.places.iter().filter(|place| place.is_proven()) {
+            let space = place.bucket.space().await?;
+            least = [least, space]
+                .into_iter()
+                .flatten()
+                .min_by_key(|space| space.free);
+        }
+        Ok(least)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.places.iter().any(|place| place.bucket.is_remote())
+    }
+}
+
+#[async_trait]
+impl Bucket for Place {
+    async fn put_new(&self, key: &Key, body: Payload) -> Result<Put, Error> {
+        let work = Work::put(body.len());
+        let request = self.bucket.put_new(key, body);
+        self.ask(Op::PutNew, key, work, request).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        let request = self.bucket.get(key);
+        self.ask(Op::Get, key, Work::read(Op::Get), request).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        let request = self.bucket.get_range(key, range);
+        self.ask(Op::GetRange, key, Work::read(Op::GetRange), request)
+            .await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>, Error> {
+        let request = self.bucket.head(key);
+        self.ask(Op::Head, key, Work::read(Op::Head), request).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        start_after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        let request = self.bucket.list(prefix, start_after, limit);
+        self.ask(Op::List, prefix, Work::read(Op::List), request)
+            .await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let request = self.bucket.delete(key);
+        self.ask(Op::Delete, key, Work::read(Op::Delete), request)
+            .await
+    }
+
+    async fn space(&self) -> std::io::Result<Option<Space>> {
+        self.bucket.space().await
+    }
+
+    fn is_remote(&self) -> bool {
+        self.bucket.is_remote()
+    }
+}

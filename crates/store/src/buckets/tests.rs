@@ -1,0 +1,208 @@
+//! Three buckets in memory, some of which are away, silent, late, or not the cluster's.
+
+use std::time::Duration;
+
+use super::copies::Copier;
+use super::*;
+use crate::faulty::{Fault, FaultRule, Faulty};
+use crate::memory::Memory;
+use crate::retry::Limits;
+
+struct Case {
+    buckets: Arc<Buckets>,
+    faulty: Vec<Arc<Faulty>>,
+    key: Key,
+}
+
+impl Case {
+    fn new() -> Self {
+        let faulty = (0..3).map(|seed| Arc::new(Faulty::new(Arc::new(Memory::new()), seed)));
+        let faulty: Vec<_> = faulty.collect();
+        let members = (0..).zip(&faulty).map(|(number, bucket)| Member {
+            number,
+            bucket: Arc::<Faulty>::clone(bucket),
+        });
+        let buckets = Buckets::new(members.collect(), 2).unwrap();
+        for number in 0..3 {
+            buckets.set_standing(number, Standing::Proven);
+        }
+        Case {
+            buckets: Arc::new(buckets),
+            faulty,
+            key: Key::new("a/b").unwrap(),
+        }
+    }
+
+    fn fault(&self, bucket: usize, fault: Fault) {
+        self.faulty[bucket].faults().add(FaultRule::always(fault));
+    }
+
+    async fn put(&self) -> Result<Put, Error> {
+        in_time(self.buckets.put_new(&self.key, BODY.into())).await
+    }
+
+    async fn get(&self) -> Result<Option<Bytes>, Error> {
+        in_time(self.buckets.get(&self.key)).await
+    }
+
+    /// Puts the object into one bucket alone.
+    async fn put_into(&self, bucket: usize) {
+        let put = self.faulty[bucket].put_new(&self.key, BODY.into()).await;
+        assert_eq!(put, Ok(Put::Created));
+    }
+}
+
+const BODY: Bytes = Bytes::from_static(b"0123456789");
+
+/// Runs `work` with a limit, far below the time that a request which is never answered would take.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    let ended = host::clock::timeout(Duration::from_secs(60), work).await;
+    ended.expect("it ends")
+}
+
+#[tokio::test]
+async fn an_object_is_stored_once_two_hold_it_and_found_without_either() {
+    for away in 0..3 {
+        for fault in [Fault::Silence, Fault::Unknown, Fault::Definite] {
+            let case = Case::new();
+            case.fault(away, fault);
+            assert_eq!(case.put().await, Ok(Put::Created), "{fault:?} of {away}");
+            case.faulty[away].faults().clear();
+            for lost in (0..3).filter(|other| *other != away) {
+                case.fault(lost, fault);
+                assert_eq!(case.get().await, Ok(Some(BODY)), "without {lost}");
+                case.faulty[lost].faults().clear();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_two_buckets_nothing_is_stored_and_nothing_is_absent() {
+    let case = Case::new();
+    case.put_into(2).await;
+    case.fault(1, Fault::Unknown);
+    case.fault(2, Fault::Unknown);
+    let failed = case.put().await.expect_err("one bucket is too few");
+    assert!(failed.may_have_happened(), "{failed}");
+    // The first lacks it, the others do not say.
+    case.faulty[0].delete(&case.key).await.unwrap();
+    let failed = case.get().await.expect_err("nobody knows");
+    assert!(failed.may_have_happened(), "{failed}");
+    let listed = in_time(case.buckets.list("", None, 10)).await;
+    listed.expect_err("one bucket is too few for a listing");
+}
+
+#[tokio::test]
+async fn what_two_buckets_lack_is_not_stored_whatever_the_third_says() {
+    let case = Case::new();
+    case.fault(0, Fault::Silence);
+    assert_eq!(case.get().await, Ok(None));
+}
+
+#[tokio::test]
+async fn an_object_is_read_from_whichever_bucket_has_it() {
+    for only in 0..3 {
+        let case = Case::new();
+        case.put_into(only).await;
+        match only {
+            // Two lack it, which proves that it was never stored.
+            2 => assert_eq!(case.get().await, Ok(None)),
+            _ => assert_eq!(case.get().await, Ok(Some(BODY))),
+        }
+        let listed = in_time(case.buckets.list("a", None, 10)).await.unwrap();
+        assert_eq!(listed.len(), 1, "listings nominate what is anywhere");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_all_is_a_refusal_and_other_content_a_conflict() {
+    let case = Case::new();
+    (0..3).for_each(|bucket| case.fault(bucket, Fault::Definite));
+    let refused = case.put().await.expect_err("all refuse");
+    assert!(!refused.worth_repeating(), "{refused}");
+
+    let case = Case::new();
+    for bucket in &case.faulty {
+        let other = Bytes::from_static(b"other");
+        bucket.put_new(&case.key, other.into()).await.unwrap();
+    }
+    assert_eq!(case.put().await, Ok(Put::Conflict));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_the_clusters_counts_for_nothing() {
+    let case = Case::new();
+    let why = "it was wiped".to_owned();
+    case.buckets.set_standing(1, Standing::Refused(why));
+    case.buckets.set_standing(2, Standing::Unproven);
+    let failed = case.put().await.expect_err("one bucket is too few");
+    assert!(failed.may_have_happened(), "{failed}");
+    assert_eq!(case.faulty[1].get(&case.key).await, Ok(None));
+    assert_eq!(case.faulty[2].get(&case.key).await, Ok(None));
+    case.buckets.set_standing(2, Standing::Proven);
+    assert_eq!(case.put().await, Ok(Put::Created));
+}
+
+#[tokio::test]
+async fn a_copier_names_who_holds_an_object_and_who_comes_to_hold_it_later() {
+    let case = Case::new();
+    case.faulty[0]
+        .faults()
+        .add(FaultRule::always(Fault::Unknown).times(2));
+    let copier = Copier::new(Arc::clone(&case.buckets), Limits::FILES);
+    let copies = in_time(copier.put(&case.key, &BODY.into())).await.unwrap();
+    assert_eq!(copies.held, [1, 2]);
+    let mut late = copies.late;
+    assert_eq!(in_time(late.next()).await, Some((0, Ok(()))));
+    assert_eq!(late.next().await, None);
+}
+
+#[tokio::test]
+async fn a_bucket_that_never_answers_is_asked_last_after_a_while_and_comes_back() {
+    let case = Case::new();
+    assert_eq!(case.put().await, Ok(Put::Created));
+    case.fault(0, Fault::Silence);
+    for _ in 0..FAILURES_MAX {
+        assert_eq!(case.get().await, Ok(Some(BODY)));
+    }
+    assert!(!case.buckets.standings()[0].2, "it counts as failing");
+    case.faulty[0].faults().clear();
+    in_time(async {
+        while !case.buckets.standings()[0].2 {
+            assert_eq!(case.get().await, Ok(Some(BODY)));
+            host::clock::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_one_bucket_did_not_do_is_done_again() {
+    let case = Case::new();
+    assert_eq!(case.put().await, Ok(Put::Created));
+    case.fault(2, Fault::Unknown);
+    in_time(case.buckets.delete(&case.key))
+        .await
+        .expect_err("one is away");
+    case.faulty[2].faults().clear();
+    in_time(case.buckets.delete(&case.key)).await.unwrap();
+    assert_eq!(case.get().await, Ok(None));
+}
+
+#[test]
+fn buckets_without_numbers_of_their_own_or_too_few_are_refused() {
+    let member = |number| Member {
+        number,
+        bucket: Arc::new(Memory::new()) as Arc<dyn Bucket>,
+    };
+    let refused = |numbers: &[u32], copies| {
+        let members = numbers.iter().map(|number| member(*number)).collect();
+        Buckets::new(members, copies).err()
+    };
+    assert_eq!(refused(&[], 1), Some(Unusable::Numbers));
+    assert_eq!(refused(&[0, 0], 1), Some(Unusable::Numbers));
+    assert_eq!(refused(&[0, 1], 3), Some(Unusable::Copies));
+    assert_eq!(refused(&[0, 1], 0), Some(Unusable::Copies));
+    assert_eq!(refused(&[0, 1, 2], 2), None);
+}
