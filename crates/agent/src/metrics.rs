@@ -178,6 +178,8 @@ metrics! {
     file_bytes: Histogram(1024) = "file_bytes", "Sizes of the files written, in bytes.";
     uploads: Gauge = "uploads", "Files on their way to the bucket.";
     upload_micros: Histogram(128) = "upload_microseconds", "Time that a file took to become durable, in microseconds.";
+    copies_late: Counter = "copies_late_total", "Copies of files that were made after enough others for the commit.";
+    copies_given_up: Counter = "copies_given_up_total", "Copies of files beyond those that the commit needed which were not made.";
     uploads_failed: Counter = "uploads_failed_total", "Files given up because they did not become durable in time.";
     control_calls: Counter = "control_calls_total", "Calls to control nodes of all kinds, each once however often it was repeated.";
     commits: Counter = "commits_total", "Files committed.";

@@ -20,6 +20,7 @@ use rpc::call::Registered;
 use rpc::notice::{Notice, Notices};
 use rpc::{Client, Control, Position};
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use tokio::sync::watch;
 
 use crate::api::fetch::sessions::Sessions;
@@ -100,7 +101,7 @@ impl Agent {
     pub async fn start(
         settings: Settings,
         listeners: Vec<(Listener, TcpListener)>,
-        bucket: Arc<dyn Bucket>,
+        buckets: Arc<Buckets>,
         control: Arc<dyn Control>,
         zone: Option<Zone>,
     ) -> Result<Agent, StartError> {
@@ -123,7 +124,7 @@ impl Agent {
         let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
         let frame_bytes_max = u64::from(settings.socket_request_max_bytes);
         let memory = Arc::new(Memory::new(budgets, frame_bytes_max));
-        let reads = Reads::by(&bucket, &control, others, &memory, budgets, &metrics);
+        let reads = Reads::by(&buckets, &control, others, &memory, budgets, &metrics);
         reads
             .neighbours
             .take(&views.latest().agents, registered.agent);
@@ -151,7 +152,7 @@ impl Agent {
             pipeline,
             metrics,
         });
-        let mut tasks = start_tasks(&context, &bucket, registration, notices);
+        let mut tasks = start_tasks(&context, &buckets, registration, notices);
         tasks.push(beating);
         let accepting = start_accepting(&context, sockets, &stopping);
         Ok(Agent {
@@ -208,7 +209,7 @@ struct Reads {
 
 impl Reads {
     fn by(
-        bucket: &Arc<dyn Bucket>,
+        buckets: &Arc<Buckets>,
         control: &Client,
         others: Option<Arc<dyn rpc::part::Neighbours>>,
         memory: &Memory,
@@ -220,7 +221,7 @@ impl Reads {
         let cache = Arc::new(cache);
         let neighbours = Arc::new(Neighbours::new(others, Arc::clone(metrics)));
         let reader = Arc::new(Reader::new(
-            Arc::clone(bucket),
+            Arc::clone(buckets),
             Arc::clone(&neighbours),
             Arc::clone(&cache),
             Arc::clone(metrics),
@@ -304,14 +305,13 @@ impl Probe {
 
 fn start_tasks(
     context: &Arc<Context>,
-    bucket: &Arc<dyn Bucket>,
+    buckets: &Arc<Buckets>,
     registration: RegisterAgent,
     notices: Notices,
 ) -> Vec<Task<()>> {
     let settings = &context.settings;
     let uploader = Uploader::new(
-        Arc::clone(bucket),
-        settings.bucket_number,
+        Arc::clone(buckets),
         settings.upload_timeout,
         Arc::clone(&context.cache),
         Arc::clone(&context.metrics),
@@ -326,7 +326,7 @@ fn start_tasks(
         registration,
     };
     let collector = collect::Collector::new(
-        Arc::clone(bucket),
+        Arc::<Buckets>::clone(buckets),
         context.control.clone(),
         Arc::clone(&context.metrics),
         collect::Limits {
@@ -339,7 +339,7 @@ fn start_tasks(
         host::task::spawn("produce", Arc::clone(&context.pipeline).run(parts)),
         host::task::spawn(
             "reserve",
-            watch_reserve(Arc::clone(context), Arc::clone(bucket)),
+            watch_reserve(Arc::clone(context), Arc::<Buckets>::clone(buckets)),
         ),
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
         host::task::spawn("collect", collector.run()),

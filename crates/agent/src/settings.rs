@@ -18,8 +18,6 @@ pub struct Settings {
     pub region: String,
     /// Its zone; Kafka's `broker.rack`.
     pub zone: String,
-    /// The number of the bucket, as commits name it.
-    pub bucket_number: u32,
     /// `auto.create.topics.enable`
     pub auto_create_topics_enable: bool,
     /// `num.partitions`: partitions of topics that are created without saying how many.

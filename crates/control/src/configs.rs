@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use meta::State;
-use meta::command::ConfigChanges;
+use meta::command::{ConfigChanges, Placement};
 use meta::config::Source;
 
 /// What a node was started with, of the cluster's configs.
@@ -15,6 +15,8 @@ pub struct Wanted {
     pub configs: BTreeMap<String, String>,
     /// The operator's word: they are to replace the configs of this version.
     pub replaces: Option<u64>,
+    /// The buckets of a new cluster that has several.
+    pub placement: Option<Placement>,
 }
 
 /// A config of the cluster that this node was started with another value of.

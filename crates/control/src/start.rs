@@ -203,6 +203,10 @@ impl Node {
                 });
             }
             let begun = match self.see_to_membership().await {
+                Ok(()) => place(self, &self.wanted).await,
+                Err(error) => Err(error),
+            };
+            let begun = match begun {
                 Ok(()) => configure(self, &self.wanted).await,
                 Err(error) => Err(error),
             };
@@ -217,6 +221,29 @@ impl Node {
             }
         }
     }
+}
+
+/// Says of a new cluster that has several buckets which these are, and in how many a file must be. Later only an operator's word
+/// changes it (three regions, rule L6).
+async fn place(node: &Node, wanted: &Wanted) -> Result<(), Error> {
+    let Some(placement) = &wanted.placement else {
+        return Ok(());
+    };
+    let is_placed = node.with_state(|state| state.placement().number != 0);
+    if !is_placed {
+        // Another refusal says that somebody was quicker.
+        node.propose(&Command::SetPlacement(placement.clone()))
+            .await?;
+    }
+    let in_force = node.with_state(|state| state.placement().clone());
+    if in_force.buckets != placement.buckets {
+        tracing::warn!(
+            ?in_force,
+            started_with = ?placement,
+            "this node was started with other buckets than the cluster has, which stay as they are"
+        );
+    }
+    Ok(())
 }
 
 /// Sets the configs of a new cluster, or those that an operator wants replaced, and says what differs

@@ -1,4 +1,4 @@
-//! The bucket of a process: opened, tried out, found to be the cluster's, and watched. It waits for one that is away, and refuses
+//! The buckets of a process: opened, tried out, found to be the cluster's, and watched. It waits for one that is away, and refuses
 //! one that is certainly wrong.
 
 use std::sync::Arc;
@@ -7,7 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
+use journal::engine::Engine;
+use journal::object::Object;
+use journal::three::Three;
+use meta::command::Placement;
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::hedge::Hedged;
 use store::layout::{FILES, JOURNAL, SNAPSHOTS};
 use store::marker::{self, Marker, Watch};
@@ -15,6 +20,11 @@ use store::meter::{Counters, Meter};
 use store::{open, probe};
 
 use crate::health::Health;
+use crate::places::Places;
+
+mod several;
+
+use several::Several;
 
 /// The pauses after the bucket gave no answer.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -28,11 +38,13 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long one look at the marker may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A cluster's bucket.
+/// A cluster's buckets.
 pub struct Admitted {
     pub cluster_id: String,
-    pub bucket: Arc<dyn Bucket>,
+    pub buckets: Arc<Buckets>,
     pub counters: Arc<Counters>,
+    /// What is known of them beyond that, if there are several.
+    several: Option<Several>,
 }
 
 /// Whose bucket a process takes.
@@ -43,13 +55,47 @@ pub enum Whose<'a> {
     Anybodys,
 }
 
-/// Opens the bucket at `url`, however long it takes to answer.
-pub async fn admit(url: &str, whose: &Whose<'_>, health: &Health) -> Result<Admitted> {
+/// Opens the buckets, however long they take to answer; `region` is where this process is.
+pub async fn admit(
+    places: &Places,
+    region: &str,
+    whose: &Whose<'_>,
+    health: &Health,
+) -> Result<Admitted> {
+    places.check_region(region)?;
+    let counters: Arc<Counters> = Arc::default();
+    match places {
+        Places::One(url) => admit_one(url, whose, counters, health).await,
+        Places::Three(places) => {
+            let several = several::admit(places, region, whose, &counters, health).await?;
+            Ok(Admitted {
+                cluster_id: several.known.configuration.cluster.clone(),
+                buckets: Arc::clone(&several.buckets),
+                counters,
+                several: Some(several),
+            })
+        }
+    }
+}
+
+async fn open(url: &str) -> Result<Arc<dyn Bucket>> {
     let options = open::Options::from_environment();
-    let bucket = open::open(url, &options).await?;
-    let meter = Meter::new(bucket);
-    let counters = Arc::clone(meter.counters());
-    let bucket: Arc<dyn Bucket> = Arc::new(Hedged::new(Arc::new(meter), Arc::clone(&counters)));
+    Ok(open::open(url, &options).await?)
+}
+
+/// Counts what is asked of a bucket, and makes it steady.
+fn steady(bucket: Arc<dyn Bucket>, counters: &Arc<Counters>) -> Arc<dyn Bucket> {
+    let meter = Meter::counting_with(bucket, Arc::clone(counters));
+    Arc::new(Hedged::new(Arc::new(meter), Arc::clone(counters)))
+}
+
+async fn admit_one(
+    url: &str,
+    whose: &Whose<'_>,
+    counters: Arc<Counters>,
+    health: &Health,
+) -> Result<Admitted> {
+    let bucket = steady(open(url).await?, &counters);
     let mut pauses = RETRY.start();
     let log = LogLimit::every(LOG_EVERY);
     loop {
@@ -57,8 +103,9 @@ pub async fn admit(url: &str, whose: &Whose<'_>, health: &Health) -> Result<Admi
             Ok(cluster_id) => {
                 return Ok(Admitted {
                     cluster_id,
-                    bucket,
+                    buckets: Arc::new(Buckets::one(bucket)),
                     counters,
+                    several: None,
                 });
             }
             Err(why) => why,
@@ -78,6 +125,12 @@ async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result
         Whose::Anybodys => None,
     };
     let found = match marker::read_again(&**bucket, expected.is_some()).await {
+        Ok(found) if !found.siblings.is_empty() => bail!(
+            "the bucket is number {} of the {} of cluster {}: give them all, --bucket 'multi://URL<>URL<>URL'",
+            found.bucket,
+            found.siblings.len(),
+            found.cluster
+        ),
         Ok(found) => Some(found.cluster),
         Err(marker::Error::Empty) => None,
         Err(marker::Error::Bucket(error)) => return Ok(Err(error.to_string())),
@@ -144,8 +197,38 @@ async fn refuse_files_alone(bucket: &dyn Bucket) -> Result<Result<(), String>> {
 }
 
 impl Admitted {
-    /// Waits until the bucket is certainly not this cluster's any more: exchanged, or wiped.
+    /// The buckets, used as one.
+    pub fn bucket(&self) -> Arc<dyn Bucket> {
+        Arc::<Buckets>::clone(&self.buckets)
+    }
+
+    /// Whether requests to the buckets are paid for.
+    pub fn is_billed(&self) -> bool {
+        self.buckets.is_remote()
+    }
+
+    /// The engine of the cluster's journal.
+    pub fn engine(&self, shard: u16) -> Box<dyn Engine> {
+        match &self.several {
+            None => Box::new(Object::new(self.bucket(), shard)),
+            Some(several) => {
+                let configuration = several.known.configuration.clone();
+                Box::new(Three::new(several.by_number(), configuration))
+            }
+        }
+    }
+
+    /// What a new cluster is told of its buckets, if it has several.
+    pub fn placement(&self) -> Option<Placement> {
+        self.several.as_ref().map(Several::placement)
+    }
+
+    /// Waits until the cluster's only bucket is certainly not its any more: exchanged, or wiped. One of several only counts for
+    /// nothing from then on.
     pub async fn lost(&self) -> String {
+        if let Some(several) = &self.several {
+            match several.watch().await {}
+        }
         let mut watch = Watch::new(&self.cluster_id);
         loop {
             let pause = if watch.is_calm() {
@@ -154,7 +237,7 @@ impl Admitted {
                 LOOK_AGAIN_AFTER
             };
             host::clock::sleep(pause).await;
-            let look = marker::read(&*self.bucket);
+            let look = marker::read(&*self.buckets);
             // Without an answer nothing is known about whose bucket it is.
             let Ok(found) = host::clock::timeout(LOOK_LIMIT, look).await else {
                 continue;

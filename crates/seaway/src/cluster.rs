@@ -12,7 +12,9 @@ use crate::config::Configured;
 use crate::data_dir::DataDir;
 use crate::health::{self, Health, Parts};
 use crate::listening::{self, Sockets, Told, send_away};
+use crate::places::Places;
 use crate::running::{Broken, Running};
+use crate::settings::REGION;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -21,7 +23,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Plan {
     pub configured: Configured,
-    pub bucket: String,
+    pub buckets: Places,
     pub files: u64,
     /// Where Kafka clients connect.
     pub kafka: Sockets,
@@ -48,17 +50,18 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         never = send_away(&plan.kafka) => match never {},
     };
     health.waiting("starting the agent");
-    let is_billed = base.admitted.bucket.is_remote();
+    let is_billed = base.admitted.is_billed();
     let Configured { settings, shares } = &plan.configured;
     let agent_settings = tuning::agent(settings, shares, tuning::DEV, plan.files, is_billed)?;
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
-    let bucket = Arc::clone(&base.admitted.bucket);
-    let agent = agent::Agent::start(agent_settings, plan.kafka, bucket, shared, None).await?;
+    let buckets = Arc::clone(&base.admitted.buckets);
+    let agent = agent::Agent::start(agent_settings, plan.kafka, buckets, shared, None).await?;
     health.serving(Parts {
         control: Some(Arc::clone(&base.control)),
         agent: Some(agent.probe()),
         spending: Spending::watch(Arc::clone(&base.admitted.counters), is_billed),
         bucket: Arc::clone(&base.admitted.counters),
+        buckets: Arc::clone(&base.admitted.buckets),
     });
     Ok(Cluster {
         admitted: base.admitted,
@@ -70,7 +73,13 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
 
 async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Result<Base> {
     let whose = Whose::Expected(directory.cluster_id());
-    let admitted = admission::admit(&plan.bucket, &whose, health).await?;
+    let admitted = admission::admit(
+        &plan.buckets,
+        plan.configured.settings.text(REGION),
+        &whose,
+        health,
+    )
+    .await?;
     directory.bind(&admitted.cluster_id)?;
     health.waiting("reading the journal");
     let (_, kafka) = plan.kafka.first().context("there is no listener")?;
@@ -80,14 +89,13 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
         address: &kafka,
         is_alone: true,
     };
-    let bucket = &admitted.bucket;
-    let is_billed = bucket.is_remote();
+    let is_billed = admitted.is_billed();
     let Configured { settings, shares } = &plan.configured;
     let cluster_id = &admitted.cluster_id;
-    let settings = tuning::control(settings, shares, cluster_id, &identity, is_billed);
-    let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
-    let (control, control_tasks) =
-        control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
+    let mut settings = tuning::control(settings, shares, cluster_id, &identity, is_billed);
+    settings.cluster_configs.placement = admitted.placement();
+    let engine = admitted.engine(settings.journal.shard);
+    let (control, control_tasks) = control::Node::start(&settings, engine, admitted.bucket());
     let led = tokio::select! {
         led = control.lead() => led,
         never = tell(&control, health) => match never {},

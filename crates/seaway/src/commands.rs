@@ -8,6 +8,7 @@ pub mod control;
 pub mod dev;
 pub mod node;
 pub mod produce;
+pub mod region;
 pub mod role;
 pub mod settings;
 pub mod status;

@@ -54,6 +54,9 @@ pub struct NodeEndpoints {
     pub name: String,
     /// `control` or `agent`.
     pub role: String,
+    /// Its region, in a cluster of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     pub zone: String,
     /// `None` while it does not run.
     pub pid: Option<u32>,
@@ -151,6 +154,11 @@ impl DataDir {
 
     pub fn bucket(&self) -> PathBuf {
         self.path.join("bucket")
+    }
+
+    /// The bucket of a region, of a cluster that spans several.
+    pub fn bucket_of(&self, region: &str) -> PathBuf {
+        self.path.join("buckets").join(region)
     }
 
     /// Writes where this process listens, for other programs.

@@ -32,6 +32,8 @@ const CERTIFICATE_DAYS: u32 = 3_650;
 
 pub struct Plan {
     pub bucket: String,
+    /// The regions that it spans, each with so many processes of each role as the roles say; none: it is in one.
+    pub regions: Vec<String>,
     /// Where the first agent listens; the others take free ports of the same host.
     pub kafka: Address,
     pub control: Kind,
@@ -51,13 +53,36 @@ pub struct Kind {
     pub set: Vec<String>,
 }
 
-/// What is done by POST: the names of processes that somebody wants started again.
-pub fn actions() -> (Pages, mpsc::Receiver<String>) {
+/// What somebody wants done.
+pub enum Action {
+    /// Start the process of this name, unless it runs.
+    Start(String),
+    /// Lose the region: its processes are killed, and its bucket answers nobody.
+    Kill(String),
+    /// Have the region back.
+    Restore(String),
+}
+
+impl Action {
+    fn parse(path: &str) -> Option<Self> {
+        let of = |what: &str, verb: &str| {
+            let named = path.strip_prefix(what)?.strip_suffix(verb)?;
+            Some(named.to_owned())
+        };
+        of("/nodes/", "/start")
+            .map(Action::Start)
+            .or_else(|| of("/regions/", "/kill").map(Action::Kill))
+            .or_else(|| of("/regions/", "/restore").map(Action::Restore))
+    }
+}
+
+/// What is done by POST.
+pub fn actions() -> (Pages, mpsc::Receiver<Action>) {
     let (requests, taken) = mpsc::channel(REQUESTS);
     let actions: Pages = Arc::new(move |path: &str| {
-        let name = path.strip_prefix("/nodes/")?.strip_suffix("/start")?;
-        Some(match requests.try_send(name.to_owned()) {
-            Ok(()) => Page::text(StatusCode::ACCEPTED, "it is started unless it runs\n"),
+        let action = Action::parse(path)?;
+        Some(match requests.try_send(action) {
+            Ok(()) => Page::text(StatusCode::ACCEPTED, "it is being done\n"),
             Err(_) => Page::text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"),
         })
     });
@@ -68,6 +93,8 @@ pub fn actions() -> (Pages, mpsc::Receiver<String>) {
 struct Member {
     role: Role,
     name: String,
+    /// Its region, in a cluster of several.
+    region: Option<String>,
     arguments: Vec<String>,
     hidden: Vec<String>,
     /// Where it says where it listens.
@@ -85,7 +112,7 @@ struct Member {
 pub async fn run(
     plan: Plan,
     mut directory: DataDir,
-    mut requests: mpsc::Receiver<String>,
+    mut requests: mpsc::Receiver<Action>,
     health: &Health,
     stop: &mut Signals,
 ) -> Result<()> {
@@ -131,12 +158,19 @@ impl FreePorts {
 
 struct Family {
     members: Vec<Member>,
+    /// Directory of the files that switch buckets off.
+    switches: PathBuf,
 }
 
 impl Family {
     async fn of(plan: &Plan, directory: &Path, certificates: &Path) -> Result<Self> {
-        let member = |role: Role, kind: &Kind, number: u32, listen: String| {
-            let name = format!("{}-{number}", role.word());
+        let switches = directory.join("away");
+        std::fs::create_dir_all(&switches)
+            .with_context(|| format!("cannot make {}", switches.display()))?;
+        let member = |role: Role, region: Option<&String>, number: u32, listen: String| {
+            let kind = plan.kind(role);
+            let own = format!("{}-{number}", role.word());
+            let name = region.map_or_else(|| own.clone(), |region| format!("{region}-{own}"));
             let flag = match role {
                 Role::Agent => "--kafka",
                 Role::Control => "--listen",
@@ -156,6 +190,15 @@ impl Family {
             if let Some(zone) = zone_of(&plan.zones, number) {
                 arguments.extend(["--zone".to_owned(), zone.to_owned()]);
             }
+            if let Some(region) = region {
+                for (flag, value) in [
+                    ("--region", region.clone()),
+                    ("--regions", plan.regions.join(",")),
+                    ("--switches", switches.to_string_lossy().into_owned()),
+                ] {
+                    arguments.extend([flag.to_owned(), value]);
+                }
+            }
             for set in &kind.set {
                 arguments.extend(["--set".to_owned(), set.clone()]);
             }
@@ -163,6 +206,7 @@ impl Family {
                 role,
                 log: directory.join(format!("{name}.log")),
                 name,
+                region: region.cloned(),
                 arguments,
                 hidden: plan.hidden.clone(),
                 file,
@@ -174,19 +218,71 @@ impl Family {
         };
         let mut ports = FreePorts::default();
         let mut members = Vec::new();
-        for number in 1..=plan.control.count {
+        for (region, number) in plan.processes(Role::Control) {
             let address = ports.find("127.0.0.1").await?.to_string();
-            members.push(member(Role::Control, &plan.control, number, address));
+            members.push(member(Role::Control, region, number, address));
         }
-        for number in 1..=plan.agents.count {
-            let address = match number {
-                1 if plan.kafka.port != 0 => plan.kafka.clone(),
-                _ => ports.find(&plan.kafka.host).await?,
+        let mut is_first = plan.kafka.port != 0;
+        for (region, number) in plan.processes(Role::Agent) {
+            let address = match std::mem::take(&mut is_first) {
+                true => plan.kafka.clone(),
+                false => ports.find(&plan.kafka.host).await?,
             };
             let address = address.to_string();
-            members.push(member(Role::Agent, &plan.agents, number, address));
+            members.push(member(Role::Agent, region, number, address));
         }
-        Ok(Family { members })
+        Ok(Family { members, switches })
+    }
+
+    /// Does what somebody asked for.
+    fn perform(&mut self, action: &Action) -> Result<()> {
+        match action {
+            Action::Start(name) => {
+                let member = self.members.iter_mut().find(|member| member.name == *name);
+                let member = member.with_context(|| format!("there is no process {name}"))?;
+                match member.child {
+                    None => member.start(),
+                    Some(_) => bail!("{name} runs, so it is not started"),
+                }
+            }
+            Action::Kill(region) => {
+                let switch = self.switch(region)?;
+                std::fs::write(&switch, "")
+                    .with_context(|| format!("cannot write {}", switch.display()))?;
+                tracing::warn!(
+                    region,
+                    "the region is lost: its bucket answers nobody, its processes are killed"
+                );
+                self.of_region(region).for_each(Member::kill);
+                Ok(())
+            }
+            Action::Restore(region) => {
+                let switch = self.switch(region)?;
+                if let Err(error) = std::fs::remove_file(&switch)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    bail!("cannot remove {}: {error}", switch.display());
+                }
+                tracing::info!(region, "the region is back");
+                let ended = self
+                    .of_region(region)
+                    .filter(|member| member.child.is_none());
+                ended.map(Member::start).collect()
+            }
+        }
+    }
+
+    fn of_region(&mut self, region: &str) -> impl Iterator<Item = &mut Member> {
+        let members = self.members.iter_mut();
+        members.filter(move |member| member.region.as_deref() == Some(region))
+    }
+
+    /// The file that switches off the bucket of a region.
+    fn switch(&mut self, region: &str) -> Result<PathBuf> {
+        if self.of_region(region).next().is_none() {
+            bail!("there is no region {region}");
+        }
+        Ok(self.switches.join(region))
     }
 
     /// Issues a certificate to each, by a CA made anew, so that none has expired.
@@ -211,7 +307,7 @@ impl Family {
         &mut self,
         plan: &Plan,
         directory: &mut DataDir,
-        requests: &mut mpsc::Receiver<String>,
+        requests: &mut mpsc::Receiver<Action>,
         health: &Health,
     ) -> Result<()> {
         for member in &mut self.members {
@@ -241,16 +337,9 @@ impl Family {
         drop(announce(&told));
         loop {
             tokio::select! {
-                Some(name) = requests.recv() => {
-                    let member = self.members.iter_mut().find(|member| member.name == name);
-                    match member {
-                        Some(member) if member.child.is_none() => {
-                            if let Err(error) = member.start() {
-                                tracing::error!(name, %error, "it could not be started");
-                            }
-                        }
-                        Some(_) => tracing::warn!(name, "it runs, so it is not started"),
-                        None => tracing::warn!(name, "there is no process of this name"),
+                Some(action) = requests.recv() => {
+                    if let Err(error) = self.perform(&action) {
+                        tracing::error!(%error, "what was asked for is not done");
                     }
                 }
                 () = host::clock::sleep(LOOK_EVERY) => {}
@@ -335,7 +424,36 @@ impl Drop for Family {
     }
 }
 
+impl Plan {
+    fn kind(&self, role: Role) -> &Kind {
+        match role {
+            Role::Agent => &self.agents,
+            Role::Control => &self.control,
+        }
+    }
+
+    /// The region, if there are several, and the number of each process of a role.
+    fn processes(&self, role: Role) -> Vec<(Option<&String>, u32)> {
+        let numbers = 1..=self.kind(role).count;
+        if self.regions.is_empty() {
+            return numbers.map(|number| (None, number)).collect();
+        }
+        let all = self.regions.iter().flat_map(|region| {
+            let numbers = numbers.clone();
+            numbers.map(move |number| (Some(region), number))
+        });
+        all.collect()
+    }
+}
+
 impl Member {
+    /// Kills it, as `kill -9` does.
+    fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+        }
+    }
+
     fn start(&mut self) -> Result<()> {
         drop(std::fs::remove_file(&self.file));
         let log = OpenOptions::new().create(true).append(true).open(&self.log);

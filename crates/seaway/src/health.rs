@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock, RwLock};
 
 use journal::node::Role;
+use store::buckets::Buckets;
 use store::meter::Counters;
 use store::outage::Kind;
 
@@ -15,6 +16,8 @@ pub struct Parts {
     pub agent: Option<agent::Probe>,
     /// Counters of the bucket's requests.
     pub bucket: Arc<Counters>,
+    /// The buckets themselves.
+    pub buckets: Arc<Buckets>,
     pub spending: Spending,
 }
 

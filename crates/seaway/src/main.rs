@@ -19,6 +19,7 @@ mod logging;
 mod origin;
 mod output;
 mod pages;
+mod places;
 mod roles;
 mod running;
 mod runtime;
@@ -57,6 +58,9 @@ enum Verb {
     /// Kill and start single processes of a `dev` cluster of several, and list them.
     #[command(subcommand)]
     Node(commands::node::Verb),
+    /// Show the regions of a cluster; lose one of a `dev` cluster, and have it back.
+    #[command(subcommand)]
+    Region(commands::region::Verb),
     /// Make the certificates by which the processes of a cluster know each other.
     #[command(subcommand)]
     Certs(commands::certs::Verb),
@@ -84,6 +88,7 @@ fn run() -> Result<()> {
         Verb::Control(arguments) => commands::control::run(arguments, &sources),
         Verb::Agent(arguments) => commands::agent::run(arguments, &sources),
         Verb::Node(verb) => commands::node::run(verb),
+        Verb::Region(verb) => commands::region::run(&verb),
         Verb::Certs(verb) => commands::certs::run(verb),
         Verb::Config(verb) => commands::config::run(&verb, &Arguments::command()),
         Verb::Settings(arguments) => commands::settings::run(&arguments),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use meta::endpoint::Endpoint;
 use serde_json::{Value, json};
+use store::buckets::{Buckets, Standing};
 use store::meter::{Count, Extra};
 use store::outage::Kind;
 
@@ -75,6 +76,7 @@ fn as_json(health: &Health) -> Value {
         )
     });
     page["bucket"] = bucket.collect();
+    page["buckets"] = buckets_json(&parts.buckets);
     let rates = parts.spending.per_second().into_iter();
     let rates = rates.map(|(op, rate)| (op.to_string(), json!(rate)));
     page["spending"] = json!({
@@ -82,6 +84,24 @@ fn as_json(health: &Health) -> Value {
         "dollars_per_month": parts.spending.dollars_per_month(),
     });
     page
+}
+
+/// How the buckets of a cluster that has several are, as this process finds them.
+fn buckets_json(buckets: &Buckets) -> Value {
+    let states = buckets.states();
+    if states.len() < 2 {
+        return Value::Null;
+    }
+    let states = states.into_iter().map(|bucket| {
+        let state = match (&bucket.standing, bucket.answers) {
+            (Standing::Refused(why), _) => format!("refused: {why}"),
+            (Standing::Unproven, _) => "not seen yet".to_owned(),
+            (Standing::Proven, false) => "away".to_owned(),
+            (Standing::Proven, true) => "ok".to_owned(),
+        };
+        json!({ "number": bucket.number, "region": bucket.name, "state": state })
+    });
+    states.collect()
 }
 
 /// What a control node knows.

@@ -19,6 +19,8 @@ const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), 
 
 /// The setting of a process's zone, by Kafka's name.
 pub const ZONE: &str = "broker.rack";
+/// Names the setting that says in which region a process is.
+pub const REGION: &str = "region";
 
 const MAX: i64 = i64::MAX;
 const INT_MAX: i64 = i32::MAX as i64;
@@ -297,7 +299,7 @@ const PROCESS: &[Setting] = &[
         "Bytes of produce requests that may be in flight, over all connections; 0: a share of memory.bytes. More waits, and who sends too slowly then is closed.",
     ),
     plain(
-        "region",
+        REGION,
         "local",
         Kind::Label {
             may_be_empty: false,
@@ -415,6 +417,11 @@ impl Settings {
     /// Is in a zone, as `--zone` or `--zones` says it.
     pub fn be_in(&mut self, zone: &str, from: &Origin) -> Result<()> {
         self.take_flag(&format!("--zone {zone}"), from, ZONE, zone)
+    }
+
+    /// Is in a region, as `--region` says it.
+    pub fn be_in_region(&mut self, region: &str, from: &Origin) -> Result<()> {
+        self.take_flag(&format!("--region {region}"), from, REGION, region)
     }
 
     /// Gives a setting the value that a flag means, unless what comes before the flag's source says another; if the same

@@ -107,6 +107,7 @@ pub fn control(
         cluster_configs: control::configs::Wanted {
             configs: cluster_configs(settings),
             replaces: u64::try_from(settings.integer("cluster.configs.replace")).ok(),
+            placement: None,
         },
         presence: (!identity.is_alone).then(|| attendance(settings)),
     }
@@ -191,7 +192,6 @@ pub fn agent(
         levels: meta::level::Levels::KNOWN,
         region: settings.text("region").to_owned(),
         zone: settings.text(settings::ZONE).to_owned(),
-        bucket_number: 0,
         auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
         num_partitions: narrow("num.partitions"),
         socket_request_max_bytes: narrow("socket.request.max.bytes"),

@@ -34,6 +34,8 @@ const LIST_FOR: Duration = Duration::from_secs(2);
 pub struct Member {
     /// Its number in the placement of files.
     pub number: u32,
+    /// What people call it.
+    pub name: String,
     pub bucket: Arc<dyn Bucket>,
 }
 
@@ -62,9 +64,20 @@ pub enum Standing {
     Refused(String),
 }
 
+/// How a bucket is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub number: u32,
+    pub name: String,
+    pub standing: Standing,
+    /// Whether it answered lately.
+    pub answers: bool,
+}
+
 /// A bucket, and what is known of it.
 struct Place {
     number: u32,
+    name: String,
     bucket: Arc<dyn Bucket>,
     standing: Mutex<Standing>,
     pace: Mutex<Pace>,
@@ -87,6 +100,7 @@ impl Buckets {
         let place = |member: Member| {
             Arc::new(Place {
                 number: member.number,
+                name: member.name,
                 bucket: member.bucket,
                 standing: Mutex::new(Standing::Unproven),
                 pace: Mutex::default(),
@@ -104,6 +118,7 @@ impl Buckets {
     pub fn one(bucket: Arc<dyn Bucket>) -> Self {
         let place = Place {
             number: 0,
+            name: "bucket".to_owned(),
             bucket,
             standing: Mutex::new(Standing::Proven),
             pace: Mutex::default(),
@@ -113,6 +128,15 @@ impl Buckets {
         Buckets {
             places: vec![Arc::new(place)],
             copies: 1,
+        }
+    }
+
+    /// The same buckets, and what is known of them, in the order from the farthest to the nearest.
+    #[must_use]
+    pub fn farthest_first(&self) -> Self {
+        Buckets {
+            places: self.places.iter().rev().cloned().collect(),
+            copies: self.copies,
         }
     }
 
@@ -133,13 +157,15 @@ impl Buckets {
         }
     }
 
-    /// Whether each bucket may be used, and whether it answered when it was last asked.
-    pub fn standings(&self) -> Vec<(u32, Standing, bool)> {
-        let told = self.places.iter().map(|place| {
-            let standing = lock(&place.standing).clone();
-            (place.number, standing, !place.is_failing())
+    /// How each bucket is, the nearest first.
+    pub fn states(&self) -> Vec<State> {
+        let states = self.places.iter().map(|place| State {
+            number: place.number,
+            name: place.name.clone(),
+            standing: lock(&place.standing).clone(),
+            answers: !place.is_failing(),
         });
-        told.collect()
+        states.collect()
     }
 
     /// The only bucket of a cluster that has one.
@@ -180,7 +206,7 @@ impl Place {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         if let Some(why) = self.refusal() {
-            let detail = format!("bucket {} {why}", self.number);
+            let detail = format!("bucket {} ({}) {why}", self.number, self.name);
             return Err(Error::unknown(op, key, detail));
         }
         let overtaken = Overtaken(self);

@@ -27,3 +27,4 @@ pub mod probe;
 pub mod received;
 pub mod retry;
 pub mod sent;
+pub mod switch;

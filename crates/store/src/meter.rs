@@ -191,6 +191,11 @@ impl Meter {
         }
     }
 
+    /// The same, counted together with what others that have these counters are asked.
+    pub fn counting_with(inner: Arc<dyn Bucket>, counters: Arc<Counters>) -> Self {
+        Meter { inner, counters }
+    }
+
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

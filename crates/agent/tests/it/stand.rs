@@ -8,6 +8,7 @@ use agent::settings::{Budgets, FailPoints, Listener};
 use agent::{Agent, Settings, Zone};
 use rpc::Control;
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::faulty::Faulty;
 use store::memory::Memory;
 
@@ -37,7 +38,6 @@ pub fn settings() -> Settings {
         levels: meta::level::Levels::KNOWN,
         region: "local".to_owned(),
         zone: "zone-a".to_owned(),
-        bucket_number: 0,
         auto_create_topics_enable: true,
         num_partitions: 2,
         socket_request_max_bytes: 8 << 20,
@@ -103,7 +103,7 @@ impl Stand {
         for listener in listeners {
             bound.push((listener, host::net::listen(local).await.unwrap()));
         }
-        let as_bucket: Arc<dyn Bucket> = bucket.clone();
+        let as_bucket = Arc::new(Buckets::one(bucket.clone()));
         let as_control: Arc<dyn Control> = control.clone();
         let agent = Agent::start(settings, bound, as_bucket, as_control, zone)
             .await

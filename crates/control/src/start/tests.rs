@@ -41,6 +41,7 @@ pub(crate) fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Setti
         cluster_configs: Wanted {
             configs: configs.iter().map(owned).collect(),
             replaces,
+            placement: None,
         },
         presence: None,
     }

@@ -45,10 +45,11 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     let street = Street::listen(arguments.listen, arguments.advertise, &planned).await?;
     let kafka = listen_all(planned).await?;
     let starting = Starting::new(&arguments.common, &configured, Role::Agent).await?;
+    let buckets = arguments.common.places()?;
     let plan = Plan {
         configured,
         name: arguments.common.name.0,
-        bucket: arguments.common.bucket,
+        buckets,
         control: arguments.control.iter().map(Address::to_string).collect(),
         files: host::process::raise_file_limit(),
         kafka,

@@ -47,10 +47,11 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     });
     let address = advertised.to_string();
     let starting = Starting::new(&arguments.common, &configured, Role::Control).await?;
+    let buckets = arguments.common.places()?;
     let plan = Plan {
         configured,
         name: arguments.common.name.0,
-        bucket: arguments.common.bucket,
+        buckets,
         address: address.clone(),
         listener,
         links: starting.links.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use crate::address::Address;
+use crate::address::{Address, NodeName};
 use crate::config::shares::family::Counts;
 use crate::config::shares::{MEMORY, Process};
 use crate::config::{Configured, Given, Sources};
@@ -15,12 +15,15 @@ use crate::listeners::{ADVERTISED_LISTENERS, ADVERTISED_PORT, LISTENERS};
 use crate::listening::{self, listen_all};
 use crate::origin::Origin;
 use crate::output::say;
+use crate::places::Places;
 use crate::running::{self, Signals, listen};
 use crate::settings::{Settings, ZONE};
 use crate::{cluster, family, http, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
+/// The regions of `--regions 3`.
+const REGIONS: [&str; 3] = ["us-east", "us-west", "eu-west"];
 /// Settings that say where one agent is, which cannot be the same for several.
 const OF_ONE_AGENT: [&str; 3] = [LISTENERS, ADVERTISED_LISTENERS, ADVERTISED_PORT];
 
@@ -42,12 +45,20 @@ pub struct Arguments {
     http: Address,
     #[command(flatten)]
     given: Given,
-    /// Run so many agents, each a process of its own. The first listens at --kafka.
-    #[arg(long, value_name = "COUNT", requires = "control", value_parser = clap::value_parser!(u32).range(1..=50))]
+    /// Run so many agents, each a process of its own; with --regions, in each of them (1). The first listens at --kafka.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=50))]
     agents: Option<u32>,
-    /// Run so many control nodes, each a process of its own.
-    #[arg(long, value_name = "COUNT", requires = "agents", value_parser = clap::value_parser!(u32).range(1..=9))]
+    /// Run so many control nodes, each a process of its own; with --regions, in each of them (1).
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=9))]
     control: Option<u32>,
+    /// Span three regions, each with processes and a bucket directory of its own: 3, or their names.
+    #[arg(
+        long,
+        value_name = "3|REGION,...",
+        value_delimiter = ',',
+        conflicts_with_all = ["bucket", "zones"]
+    )]
+    regions: Vec<String>,
     /// Deal the agents out over these zones, one after another, and the control nodes likewise.
     #[arg(
         long,
@@ -61,8 +72,8 @@ pub struct Arguments {
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
     let limit = host::memory::limit();
-    let counts = arguments.control.zip(arguments.agents);
-    let counts = counts.map(|(control, agents)| Counts { agents, control });
+    let regions = regions(&arguments.regions)?;
+    let counts = counts(arguments.agents, arguments.control, &regions)?;
     let process = counts.map_or(Process::Dev, Process::Family);
     let mut configured = sources.configure(&arguments.given, process, limit)?;
     if counts.is_some() {
@@ -76,11 +87,51 @@ pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
         None => runtime.block_on(serve(arguments, configured)),
         Some(counts) => {
             let hidden = sources.variables().to_vec();
-            runtime.block_on(serve_family(arguments, configured, counts, hidden))
+            let family = serve_family(arguments, configured, (counts, regions), hidden);
+            runtime.block_on(family)
         }
     };
     runtime.shutdown_timeout(running::CALLS_LIMIT);
     result
+}
+
+/// The names of the regions that `--regions` says.
+fn regions(given: &[String]) -> Result<Vec<String>> {
+    match given {
+        [] => Ok(Vec::new()),
+        [three] if three == "3" => Ok(REGIONS.map(str::to_owned).to_vec()),
+        [_, _, _] => {
+            for (at, name) in given.iter().enumerate() {
+                if let Err(why) = name.parse::<NodeName>() {
+                    bail!("--regions {name}: {why}");
+                }
+                if given[..at].contains(name) {
+                    bail!("--regions names {name} twice");
+                }
+            }
+            Ok(given.to_vec())
+        }
+        _ => bail!("--regions is 3, or three names: a cluster spans three regions"),
+    }
+}
+
+/// How many processes there are of each role, in all regions together; `None` if all is one process.
+fn counts(agents: Option<u32>, control: Option<u32>, regions: &[String]) -> Result<Option<Counts>> {
+    if !regions.is_empty() {
+        let in_all = |each: Option<u32>| each.unwrap_or(1) * REGIONS.len() as u32;
+        let (agents, control) = (in_all(agents), in_all(control));
+        return Ok(Some(Counts { agents, control }));
+    }
+    match (agents, control) {
+        (Some(agents), Some(control)) => Ok(Some(Counts { agents, control })),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!(
+            "--agents needs --control: say how many control nodes there are beside the agents"
+        ),
+        (None, Some(_)) => bail!(
+            "--control needs --agents: say how many agents there are beside the control nodes"
+        ),
+    }
 }
 
 /// Refuses settings that processes of their own cannot have in common, before any is started; `from` is where the zones are
@@ -118,7 +169,7 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     };
     let plan = cluster::Plan {
         configured,
-        bucket,
+        buckets: Places::One(bucket),
         files: host::process::raise_file_limit(),
         kafka,
     };
@@ -154,7 +205,7 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
 async fn serve_family(
     arguments: Arguments,
     configured: Configured,
-    counts: Counts,
+    (counts, regions): (Counts, Vec<String>),
     hidden: Vec<String>,
 ) -> Result<()> {
     let mut stop = Signals::new()?;
@@ -173,6 +224,7 @@ async fn serve_family(
     let kind = |count, bytes: u64| {
         let mut set = configured.settings.given_but(by_flags);
         set.push(format!("{MEMORY}={bytes}"));
+        let count = count / (regions.len() as u32).max(1);
         family::Kind { count, set }
     };
     let (agents, control) = (
@@ -185,10 +237,18 @@ async fn serve_family(
     let _http = http::serve(http, http::Site { pages, actions });
     let bucket = match &arguments.bucket {
         Some(url) => url.clone(),
-        None => directory.bucket().to_string_lossy().into_owned(),
+        None if regions.is_empty() => directory.bucket().to_string_lossy().into_owned(),
+        None => {
+            let buckets = regions.iter().map(|region| {
+                let bucket = directory.bucket_of(region);
+                bucket.to_string_lossy().into_owned()
+            });
+            format!("multi://{}", buckets.collect::<Vec<_>>().join("<>"))
+        }
     };
     let plan = family::Plan {
         bucket,
+        regions,
         kafka: first.bind,
         zones: arguments.zones,
         agents,

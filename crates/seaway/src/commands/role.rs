@@ -14,6 +14,7 @@ use crate::health::Health;
 use crate::links::Links;
 use crate::origin::Origin;
 use crate::output::say;
+use crate::places::Places;
 use crate::running::{self, Running, Signals, listen};
 use crate::settings::{self, Settings};
 use crate::{http, links, pages, runtime};
@@ -21,13 +22,20 @@ use crate::{http, links, pages, runtime};
 /// Flags of an agent and of a control node.
 #[derive(clap::Args)]
 pub struct Common {
-    /// The bucket: a directory, s3://BUCKET/PREFIX, gs://..., az://...
-    #[arg(long, value_name = "URL")]
+    /// The bucket: a directory, s3://BUCKET/PREFIX, gs://..., az://... Of a cluster that spans regions, its three buckets:
+    /// 'multi://URL<>URL<>URL'.
+    #[arg(long, value_name = "URL", visible_alias = "buckets")]
     pub bucket: String,
+    /// The regions of the three buckets, in their order; not needed where each URL has ?region=.
+    #[arg(long, value_name = "REGION,...", value_delimiter = ',')]
+    pub regions: Vec<String>,
     /// The name of this process, which it keeps from start to start and no other of its role has. An agent's Kafka node id
     /// follows it.
     #[arg(long, value_name = "NAME")]
     pub name: NodeName,
+    /// The region it is in.
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
     /// The zone it is in.
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<String>,
@@ -42,11 +50,20 @@ pub struct Common {
     /// End when the process that has started this one ends.
     #[arg(long, hide = true)]
     pub with_parent: bool,
+    /// Directory whose files switch off the buckets of the regions that they are named like.
+    #[arg(long, hide = true)]
+    pub switches: Option<PathBuf>,
     #[command(flatten)]
     pub given: Given,
 }
 
 impl Common {
+    /// Where the cluster's buckets are.
+    pub fn places(&self) -> Result<Places> {
+        let places = Places::parse(&self.bucket, &self.regions)?;
+        Ok(places.switched(self.switches.as_deref()))
+    }
+
     /// What the process is configured with, in which `flags` enters the flags that are its own, and the log that this asks
     /// for; and the process tied to its parent, if it is to be.
     pub fn begin(
@@ -64,6 +81,10 @@ impl Common {
             configured
                 .settings
                 .be_in(zone, &Origin::Flag("--zone".to_owned()))?;
+        }
+        if let Some(region) = &self.region {
+            let from = Origin::Flag("--region".to_owned());
+            configured.settings.be_in_region(region, &from)?;
         }
         flags(&mut configured.settings)?;
         configured.start_log()?;
@@ -111,6 +132,7 @@ impl Starting {
         let endpoints = NodeEndpoints {
             name: common.name.0.clone(),
             role: role.word().to_owned(),
+            region: common.region.clone(),
             zone: configured.settings.text(settings::ZONE).to_owned(),
             pid: Some(std::process::id()),
             kafka: None,

@@ -18,7 +18,9 @@ use crate::config::Configured;
 use crate::health::{Health, Parts};
 use crate::links::Links;
 use crate::listening::{self, Sockets, Street, Told, send_away};
+use crate::places::Places;
 use crate::running::{Broken, Running};
+use crate::settings::REGION;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -29,7 +31,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub struct Plan {
     pub configured: Configured,
     pub name: String,
-    pub bucket: String,
+    pub buckets: Places,
     /// Addresses of control nodes, beyond those that the bucket tells.
     pub control: Vec<String>,
     pub files: u64,
@@ -54,7 +56,13 @@ pub struct Agent {
 /// Starts the agent, however long the bucket and the control nodes take to answer.
 pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     let starting = async {
-        let admitted = admission::admit(&plan.bucket, &Whose::Anybodys, health).await?;
+        let admitted = admission::admit(
+            &plan.buckets,
+            plan.configured.settings.text(REGION),
+            &Whose::Anybodys,
+            health,
+        )
+        .await?;
         let caller = Caller {
             cluster_id: admitted.cluster_id.clone(),
             process: Process {
@@ -64,11 +72,11 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
             security: plan.links.security(),
         };
         let (cluster, found) = Cluster::new(&caller, Levels::KNOWN).context("the cluster's id")?;
-        let bucket = Arc::clone(&admitted.bucket);
+        let bucket = admitted.bucket();
         let looking = discovery::keep_looking(bucket, plan.control, found);
         let discovery = host::task::spawn("discovery", async move { match looking.await {} });
         wait_for_leader(&cluster, health).await;
-        let is_billed = admitted.bucket.is_remote();
+        let is_billed = admitted.is_billed();
         let Configured { settings, shares } = &plan.configured;
         let settings = agent::Settings {
             tells_presence: true,
@@ -82,20 +90,21 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         started = starting => started?,
         never = send_away(&plan.kafka) => match never {},
     };
-    let bucket = Arc::clone(&admitted.bucket);
+    let buckets = Arc::clone(&admitted.buckets);
     let zone = agent::Zone {
         address: plan.street.address.to_string(),
         others: Arc::new(others),
     };
     let cluster = Arc::new(cluster);
-    let agent = agent::Agent::start(settings, plan.kafka, bucket, cluster, Some(zone)).await?;
+    let agent = agent::Agent::start(settings, plan.kafka, buckets, cluster, Some(zone)).await?;
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
     let offering = link::serve_parts(plan.street.socket, cluster_id, agent.offer(), security);
     health.serving(Parts {
         control: None,
         agent: Some(agent.probe()),
-        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.bucket.is_remote()),
+        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.is_billed()),
         bucket: Arc::clone(&admitted.counters),
+        buckets: Arc::clone(&admitted.buckets),
     });
     Ok(Agent {
         admitted,

@@ -21,7 +21,9 @@ use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
 use crate::links::Links;
+use crate::places::Places;
 use crate::running::{Broken, Running};
+use crate::settings::REGION;
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -36,7 +38,7 @@ const HAND_OVER_LIMIT: Duration = Duration::from_secs(4);
 pub struct Plan {
     pub configured: Configured,
     pub name: String,
-    pub bucket: String,
+    pub buckets: Places,
     /// Where agents and other control nodes reach this one, host:port.
     pub address: String,
     pub listener: host::net::TcpListener,
@@ -58,7 +60,13 @@ pub struct Control {
 /// Starts the control node; it is ready once it has read the journal.
 pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let whose = Whose::Expected(None);
-    let admitted = admission::admit(&plan.bucket, &whose, health).await?;
+    let admitted = admission::admit(
+        &plan.buckets,
+        plan.configured.settings.text(REGION),
+        &whose,
+        health,
+    )
+    .await?;
     health.waiting("reading the journal");
     let settings = settings(&plan, &admitted);
     let caller = Caller {
@@ -70,9 +78,9 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         security: plan.links.security(),
     };
     refuse_namesake(&plan, &admitted, &caller).await?;
-    let bucket = &admitted.bucket;
-    let engine = journal::object::Object::new(Arc::clone(bucket), settings.journal.shard);
-    let (node, tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(bucket));
+    let bucket = &admitted.bucket();
+    let engine = admitted.engine(settings.journal.shard);
+    let (node, tasks) = control::Node::start(&settings, engine, Arc::clone(bucket));
     let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
     let calls_bytes = plan.configured.shares.bytes("calls that arrive");
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
@@ -112,8 +120,9 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
         agent: None,
-        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.bucket.is_remote()),
+        spending: Spending::watch(Arc::clone(&admitted.counters), admitted.is_billed()),
         bucket: Arc::clone(&admitted.counters),
+        buckets: Arc::clone(&admitted.buckets),
     });
     Ok(Control {
         admitted,
@@ -129,7 +138,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
 /// one for ever. One that has ended does not answer, and costs nothing.
 async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> Result<()> {
     // A bucket that does not answer is waited for elsewhere.
-    let announced = nodes::find(&*admitted.bucket, nodes::CONTROL).await;
+    let announced = nodes::find(&*admitted.buckets, nodes::CONTROL).await;
     let mut announced = announced.unwrap_or_default().into_iter();
     let Some(earlier) = announced.find(|node| node.name == plan.name) else {
         return Ok(());
@@ -162,10 +171,12 @@ fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
         address: &plan.address,
         is_alone: false,
     };
-    let is_billed = admitted.bucket.is_remote();
+    let is_billed = admitted.is_billed();
     let Configured { settings, shares } = &plan.configured;
     let cluster_id = &admitted.cluster_id;
-    tuning::control(settings, shares, cluster_id, &identity, is_billed)
+    let mut settings = tuning::control(settings, shares, cluster_id, &identity, is_billed);
+    settings.cluster_configs.placement = admitted.placement();
+    settings
 }
 
 fn forever(

@@ -19,6 +19,7 @@ use link::{Caller, Cluster, Found, discovery};
 use meta::level::Levels;
 use rpc::{Call, Control, Served};
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::nodes::{self, Announced};
 
 use super::Town;
@@ -169,7 +170,8 @@ pub(super) async fn agent(town: &Arc<Town>, place: Place) -> Result<Infallible, 
     };
     let settings = town.plan.agent(place, true);
     let listeners = server::listeners(listener);
-    let agent = agent::Agent::start(settings, listeners, bucket, Arc::new(cluster), None).await;
+    let buckets = Arc::new(Buckets::one(bucket));
+    let agent = agent::Agent::start(settings, listeners, buckets, Arc::new(cluster), None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     std::future::pending().await

@@ -18,6 +18,7 @@ use journal::object::Object;
 use rpc::Control;
 use rpc::call::Call;
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::hedge::Hedged;
 use store::marker::{self, Marker};
 use store::meter::Meter;
@@ -125,6 +126,7 @@ impl Plan {
             cluster_configs: Wanted {
                 configs: BTreeMap::from([("file.delete.grace.ms".to_owned(), grace)]),
                 replaces: None,
+                placement: None,
             },
             presence: address.map(|_| control::attendance::Settings {
                 agents: PRESENCE,
@@ -140,7 +142,6 @@ impl Plan {
             levels: meta::level::Levels::KNOWN,
             region: "r".to_owned(),
             zone: "z".to_owned(),
-            bucket_number: 0,
             auto_create_topics_enable: false,
             num_partitions: 1,
             socket_request_max_bytes: 1 << 20,
@@ -215,7 +216,8 @@ pub(super) async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, 
     }
     let shared: Arc<dyn Control> = Arc::<control::Node>::clone(&node);
     let settings = town.plan.agent(place, false);
-    let agent = agent::Agent::start(settings, listeners(listener), bucket, shared, None).await;
+    let buckets = Arc::new(Buckets::one(bucket));
+    let agent = agent::Agent::start(settings, listeners(listener), buckets, shared, None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);
     tokio::select! {

@@ -20,6 +20,7 @@ impl Case {
         let faulty: Vec<_> = faulty.collect();
         let members = (0..).zip(&faulty).map(|(number, bucket)| Member {
             number,
+            name: number.to_string(),
             bucket: Arc::<Faulty>::clone(bucket),
         });
         let buckets = Buckets::new(members.collect(), 2).unwrap();
@@ -166,10 +167,10 @@ async fn a_bucket_that_never_answers_is_asked_last_after_a_while_and_comes_back(
     for _ in 0..FAILURES_MAX {
         assert_eq!(case.get().await, Ok(Some(BODY)));
     }
-    assert!(!case.buckets.standings()[0].2, "it counts as failing");
+    assert!(!case.buckets.states()[0].answers, "it counts as failing");
     case.faulty[0].faults().clear();
     in_time(async {
-        while !case.buckets.standings()[0].2 {
+        while !case.buckets.states()[0].answers {
             assert_eq!(case.get().await, Ok(Some(BODY)));
             host::clock::sleep(Duration::from_millis(20)).await;
         }
@@ -194,6 +195,7 @@ async fn a_deletion_that_one_bucket_did_not_do_is_done_again() {
 fn buckets_without_numbers_of_their_own_or_too_few_are_refused() {
     let member = |number| Member {
         number,
+        name: number.to_string(),
         bucket: Arc::new(Memory::new()) as Arc<dyn Bucket>,
     };
     let refused = |numbers: &[u32], copies| {

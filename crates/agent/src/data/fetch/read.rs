@@ -6,7 +6,7 @@ use std::time::Duration;
 use host::log_limit::{LogLimit, LogLimits};
 use meta::ids::{FileId, PartitionId};
 use meta::places::SlicePlace;
-use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::layout::file_key;
 
 use super::neighbours::Neighbours;
@@ -46,12 +46,12 @@ impl Default for Log {
 
 impl Reader {
     pub(crate) fn new(
-        bucket: Arc<dyn Bucket>,
+        buckets: Arc<Buckets>,
         neighbours: Arc<Neighbours>,
         cache: Arc<Cache>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let source = Arc::new(Source::new(bucket, neighbours, Arc::clone(&metrics)));
+        let source = Arc::new(Source::new(buckets, neighbours, Arc::clone(&metrics)));
         Reader {
             cache,
             source,

@@ -13,6 +13,7 @@ use meta::ids::PartitionId;
 use meta::places::SlicePlace;
 use rpc::part::Wanted;
 use store::bucket::{Bucket, Key, Op};
+use store::buckets::Buckets;
 use store::file::{FOOTER_BYTES, FileIndex, Footer, TOMBSTONE_BYTES, Tombstone};
 use store::layout::{file_key, parse_file_key};
 use store::retry::{Limits, Retry};
@@ -30,7 +31,9 @@ const TAIL_BYTES: u64 = 16 << 10;
 
 /// The bucket, the other agents of the zone, and what a load needs beside them.
 pub(super) struct Source {
-    bucket: Arc<dyn Bucket>,
+    buckets: Arc<Buckets>,
+    /// The same, the farthest first: a copy that differs from its index is read from another bucket.
+    others: Arc<Buckets>,
     retry: Retry,
     indexes: Indexes,
     neighbours: Arc<Neighbours>,
@@ -46,12 +49,13 @@ struct Read {
 
 impl Source {
     pub(super) fn new(
-        bucket: Arc<dyn Bucket>,
+        buckets: Arc<Buckets>,
         neighbours: Arc<Neighbours>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Source {
-            bucket,
+            others: Arc::new(buckets.farthest_first()),
+            buckets,
             retry: Retry::new(Limits::FILES),
             indexes: Indexes::default(),
             neighbours,
@@ -131,7 +135,7 @@ impl Source {
         let place = *place;
         let bytes = asking.ask(&Wanted { partition, place }).await?;
         let length = bytes.len() as u64;
-        match self.verify(partition, &place, bytes).await {
+        match self.verify(&self.buckets, partition, &place, bytes).await {
             Ok(read) => {
                 asking.answered();
                 self.metrics.read_bytes.neighbour.add(length);
@@ -146,15 +150,15 @@ impl Source {
         }
     }
 
-    /// Reads a part, and once more if it is not what its index says: bits may have flipped only on
-    /// the way. Such a load counts as corrupt once, whether the second look was sound or not, and
+    /// Reads a part, and once more if it is not what its index says, from another bucket if there is one: bits may have flipped
+    /// only on the way, or in one copy. Such a load counts as corrupt once, whether the second look was sound or not, and
     /// however many readers wait for it.
     async fn read_twice(
         &self,
         partition: PartitionId,
         place: &SlicePlace,
     ) -> Result<Read, LoadError> {
-        let first = self.read(partition, place).await;
+        let first = self.read(&self.buckets, partition, place).await;
         if let Err(error) = &first {
             count(&self.metrics, error);
         }
@@ -164,7 +168,7 @@ impl Source {
         }
         match first {
             Err(LoadError::Corrupt(_)) => {
-                let second = self.read(partition, place).await;
+                let second = self.read(&self.others, partition, place).await;
                 if let Err(error @ (LoadError::Missing | LoadError::Unavailable(_))) = &second {
                     count(&self.metrics, error);
                 }
@@ -174,13 +178,18 @@ impl Source {
         }
     }
 
-    async fn read(&self, partition: PartitionId, place: &SlicePlace) -> Result<Read, LoadError> {
+    async fn read(
+        &self,
+        from: &Buckets,
+        partition: PartitionId,
+        place: &SlicePlace,
+    ) -> Result<Read, LoadError> {
         let key = file_key(stored_id(place.file), place.nonce);
         self.metrics.cache_loads.increment();
         self.metrics.read_bytes.bucket.add(part_bytes(place));
         let begun = host::clock::now();
         let bytes = if part_of(place).slice.is_none() {
-            let file = self.retry.get(&*self.bucket, &key).await;
+            let file = self.retry.get(from, &key).await;
             let file = file
                 .map_err(LoadError::Unavailable)?
                 .ok_or(LoadError::Missing)?;
@@ -190,15 +199,18 @@ impl Source {
             file
         } else {
             let range = place.position..place.position + u64::from(place.length);
-            self.range(&key, range).await?.ok_or(LoadError::Missing)?
+            self.range(from, &key, range)
+                .await?
+                .ok_or(LoadError::Missing)?
         };
         self.neighbours.note_bucket(host::clock::now().since(begun));
-        self.verify(partition, place, bytes).await
+        self.verify(from, partition, place, bytes).await
     }
 
     /// The batches in the bytes of a part, if it is the one that is wanted.
     async fn verify(
         &self,
+        from: &Buckets,
         partition: PartitionId,
         place: &SlicePlace,
         bytes: Bytes,
@@ -214,7 +226,7 @@ impl Source {
             check(move || read_file(id, &part)).await?
         } else {
             let key = file_key(id, place.nonce);
-            let index = self.index(&key, place).await?;
+            let index = self.index(from, &key, place).await?;
             let slice = index.find(partition.0).copied();
             let slice = slice.ok_or_else(|| no_slice(partition))?;
             let position = place.position;
@@ -224,15 +236,25 @@ impl Source {
     }
 
     /// The index of a large file.
-    async fn index(&self, key: &Key, place: &SlicePlace) -> Result<Arc<FileIndex>, LoadError> {
-        let read = self.read_index(key, place);
+    async fn index(
+        &self,
+        from: &Buckets,
+        key: &Key,
+        place: &SlicePlace,
+    ) -> Result<Arc<FileIndex>, LoadError> {
+        let read = self.read_index(from, key, place);
         self.indexes.get((place.file, place.nonce), read).await
     }
 
-    async fn read_index(&self, key: &Key, place: &SlicePlace) -> Result<FileIndex, LoadError> {
+    async fn read_index(
+        &self,
+        from: &Buckets,
+        key: &Key,
+        place: &SlicePlace,
+    ) -> Result<FileIndex, LoadError> {
         let end = place.file_length;
-        let from = end.saturating_sub(TAIL_BYTES);
-        let mut tail = self.range(key, from..end).await?;
+        let start = end.saturating_sub(TAIL_BYTES);
+        let mut tail = self.range(from, key, start..end).await?;
         let footer = tail.as_ref().ok_or(LoadError::Missing)?;
         let footer = footer
             .last_chunk::<{ FOOTER_BYTES as usize }>()
@@ -242,8 +264,8 @@ impl Source {
             let detail = format!("its footer is not that of a file of {end} bytes");
             return Err(Corrupt(detail).into());
         }
-        if footer.index_position < from {
-            tail = self.range(key, footer.index_position..end).await?;
+        if footer.index_position < start {
+            tail = self.range(from, key, footer.index_position..end).await?;
         }
         let tail = tail.ok_or(LoadError::Missing)?;
         self.metrics.read_bytes.bucket.add(tail.len() as u64);
@@ -252,31 +274,31 @@ impl Source {
         Ok(index)
     }
 
-    async fn holds_tombstone(&self, key: &Key) -> bool {
-        let found = self.retry.get(&*self.bucket, key).await.ok().flatten();
+    async fn holds_tombstone(&self, from: &Buckets, key: &Key) -> bool {
+        let found = self.retry.get(from, key).await.ok().flatten();
         found.is_some_and(|bytes| is_tombstone(key, &bytes))
     }
 
-    async fn range(&self, key: &Key, range: Range<u64>) -> Result<Option<bytes::Bytes>, LoadError> {
+    async fn range(
+        &self,
+        from: &Buckets,
+        key: &Key,
+        range: Range<u64>,
+    ) -> Result<Option<bytes::Bytes>, LoadError> {
         let read = self
             .retry
-            .run(Op::GetRange, key, || {
-                self.bucket.get_range(key, range.clone())
-            })
+            .run(Op::GetRange, key, || from.get_range(key, range.clone()))
             .await;
         match read {
             // The file is shorter than the range, or missing; one more look tells which.
-            Err(error @ store::bucket::Error::Definite { .. }) => {
-                match self.bucket.head(key).await {
-                    Ok(Some(TOMBSTONE_BYTES)) if self.holds_tombstone(key).await => Ok(None),
-                    Ok(Some(size)) if size < range.end => {
-                        let detail =
-                            format!("it has {size} bytes, the range ends at {}", range.end);
-                        Err(Corrupt(detail).into())
-                    }
-                    _ => Err(LoadError::Unavailable(error)),
+            Err(error @ store::bucket::Error::Definite { .. }) => match from.head(key).await {
+                Ok(Some(TOMBSTONE_BYTES)) if self.holds_tombstone(from, key).await => Ok(None),
+                Ok(Some(size)) if size < range.end => {
+                    let detail = format!("it has {size} bytes, the range ends at {}", range.end);
+                    Err(Corrupt(detail).into())
                 }
-            }
+                _ => Err(LoadError::Unavailable(error)),
+            },
             Ok(Some(bytes)) if bytes.len() as u64 != range.end - range.start => {
                 let detail = format!("{} bytes came for {range:?}", bytes.len());
                 Err(Corrupt(detail).into())

@@ -1,5 +1,5 @@
-//! Puts cut files into the bucket: the same key and the same bytes until they are durable or the
-//! deadline has passed. An uploaded file goes into the cache before it can be committed, so that a
+//! Puts cut files into the buckets: the same key and the same bytes until they are durable or the
+//! deadline has passed. A copy that comes later than those that are needed goes on by itself, as long as there is memory for it. An uploaded file goes into the cache before it can be committed, so that a
 //! reader at the tail never asks the bucket. It must not know the order of files.
 
 use std::sync::Arc;
@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::backoff::Backoff;
+use host::budget::Budget;
 use host::log_limit::LogLimit;
 use store::bucket::{Bucket, Payload};
+use store::buckets::Buckets;
+use store::buckets::copies::{Copier, Late};
 use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
 use store::layout::file_key;
-use store::retry::{Limits, Retry};
+use store::retry::Limits;
 use wire::batch::Batch as WireBatch;
 
 use super::batch::{Cut, Stored};
@@ -25,13 +28,16 @@ const ATTEMPTS: u32 = 1_000;
 /// this soon after a bucket was away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 
+/// Memory for copies that come later than those that a commit needs; beyond it they are given up, and are made by repair.
+const LATE_BYTES: u64 = 64 << 20;
+
 /// At most one log line in this time: a bucket that refuses fails all uploads alike.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 pub struct Uploader {
-    bucket: Arc<dyn Bucket>,
-    bucket_number: u32,
-    retry: Retry,
+    buckets: Arc<Buckets>,
+    copier: Copier,
+    late: Budget,
     deadline: Duration,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
@@ -39,10 +45,9 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Uploads to `bucket`, whose number in commits is `bucket_number`; gives up after `deadline`.
+    /// Uploads to `buckets`; gives up after `deadline`.
     pub fn new(
-        bucket: Arc<dyn Bucket>,
-        bucket_number: u32,
+        buckets: Arc<Buckets>,
         deadline: Duration,
         cache: Arc<Cache>,
         metrics: Arc<Metrics>,
@@ -52,11 +57,10 @@ impl Uploader {
             backoff: BACKOFF,
             deadline,
         };
-        let retry = Retry::new(limits);
         Uploader {
-            bucket,
-            bucket_number,
-            retry,
+            copier: Copier::new(Arc::clone(&buckets), limits),
+            buckets,
+            late: Budget::of_bytes(LATE_BYTES),
             deadline,
             cache,
             metrics,
@@ -82,7 +86,7 @@ impl Uploader {
             Err(error) => {
                 if host::trial::leaves_out("agent-deletes-failed-upload") {
                     let key = file_key(stored_id(cut.file), cut.nonce);
-                    drop(self.bucket.delete(&key).await);
+                    drop(self.buckets.delete(&key).await);
                 }
                 self.metrics.uploads_failed.increment();
                 if let Some(left_out) = self.log.pass(host::clock::now()) {
@@ -97,27 +101,54 @@ impl Uploader {
     async fn put(&self, cut: &Cut) -> Result<Stored, UploadError> {
         let built = build(cut)?;
         let key = file_key(stored_id(cut.file), cut.nonce);
-        let stored = Stored {
+        let stored = |placement| Stored {
             length: built.length,
             checksum: built.checksum,
-            placement: vec![self.bucket_number],
+            placement,
         };
         if host::trial::leaves_out("commit-before-upload") {
-            let bucket = Arc::clone(&self.bucket);
+            let stored = stored(self.buckets.numbers());
+            let buckets = Arc::clone(&self.buckets);
             host::task::spawn_detached("upload", async move {
-                drop(bucket.put_new(&key, built.payload).await);
+                drop(buckets.put_new(&key, built.payload).await);
             });
             return Ok(stored);
         }
-        let put = self
-            .retry
-            .put_immutable(&*self.bucket, &key, &built.payload);
-        host::clock::timeout(self.deadline, put)
+        let put = self.copier.put(&key, &built.payload);
+        let copies = host::clock::timeout(self.deadline, put)
             .await
             .map_err(|_| UploadError::TooLate)?
             .map_err(UploadError::Store)?;
+        let stored = stored(copies.held);
+        self.finish_later(cut, copies.late);
         self.keep(cut, built);
         Ok(stored)
+    }
+
+    /// Lets the copies that are not made yet go on, for as long as an upload may take.
+    fn finish_later(&self, cut: &Cut, mut late: Late) {
+        if late.is_empty() {
+            return;
+        }
+        let Some(held) = self.late.try_hold(cut.pinned_bytes) else {
+            self.metrics.copies_given_up.increment();
+            return;
+        };
+        let (deadline, metrics) = (self.deadline, Arc::clone(&self.metrics));
+        host::task::spawn_detached("late copies", async move {
+            let all = async {
+                while let Some((_, written)) = late.next().await {
+                    match written {
+                        Ok(()) => metrics.copies_late.increment(),
+                        Err(_) => metrics.copies_given_up.increment(),
+                    }
+                }
+            };
+            if host::clock::timeout(deadline, all).await.is_err() {
+                metrics.copies_given_up.increment();
+            }
+            drop(held);
+        });
     }
 
     /// Puts the file into the cache for readers, if there is memory.

@@ -1,0 +1,147 @@
+//! `seaway region`: the regions of a cluster that spans several are listed; one of a `dev` cluster is lost and comes back.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::data_dir::{Endpoints, NodeEndpoints, published};
+use crate::output::say;
+use crate::{http, runtime};
+
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    /// List the regions: their processes, which leads, and how their buckets are.
+    List(Where),
+    /// Lose a region: its processes are killed, and its bucket answers nobody.
+    Kill {
+        /// The region, as `seaway region list` names it.
+        region: String,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Have a region back that was lost.
+    Restore {
+        /// The region, as `seaway region list` names it.
+        region: String,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct Where {
+    /// Data directory of the cluster.
+    #[arg(long, value_name = "DIR", default_value = super::dev::DATA_DIR)]
+    data_dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::List(place) => list(place),
+        Verb::Kill { region, place } => ask(place, region, "kill", "is lost"),
+        Verb::Restore { region, place } => ask(place, region, "restore", "comes back"),
+    }
+}
+
+/// The regions of a cluster, in the order in which they were named.
+fn regions(endpoints: &Endpoints, place: &Where) -> Result<Vec<String>> {
+    let mut regions: Vec<String> = Vec::new();
+    for node in &endpoints.nodes {
+        if let Some(region) = &node.region
+            && !regions.contains(region)
+        {
+            regions.push(region.clone());
+        }
+    }
+    if regions.is_empty() {
+        bail!(
+            "the cluster in {} is in one region: start it with `seaway dev --regions 3` for several",
+            place.data_dir.display()
+        );
+    }
+    Ok(regions)
+}
+
+fn ask(place: &Where, region: &str, verb: &str, told: &str) -> Result<()> {
+    let endpoints = published(&place.data_dir)?;
+    let regions = regions(&endpoints, place)?;
+    if !regions.iter().any(|known| known == region) {
+        bail!(
+            "there is no region {region}; there are {}",
+            regions.join(", ")
+        );
+    }
+    let (base, path) = (&endpoints.http, format!("/regions/{region}/{verb}"));
+    let (status, answer) = runtime::small()?.block_on(http::post(base, &path))?;
+    if status != StatusCode::ACCEPTED {
+        bail!("{base}{path} answers {status}: {}", answer.trim_end());
+    }
+    say!("{region} {told}");
+    Ok(())
+}
+
+fn list(place: &Where) -> Result<()> {
+    let endpoints = published(&place.data_dir)?;
+    let regions = regions(&endpoints, place)?;
+    let told = runtime::small()?.block_on(async {
+        let mut told = Vec::new();
+        for region in &regions {
+            told.push(describe(&endpoints, region).await);
+        }
+        told
+    });
+    if place.json {
+        say!("{}", serde_json::to_string_pretty(&told)?);
+        return Ok(());
+    }
+    for region in told {
+        let text = |name: &str| region[name].as_str().unwrap_or("?").to_owned();
+        let leads = if region["leads"] == true { "leads" } else { "" };
+        say!(
+            "{:12}  {:5}  processes {}/{}  bucket {}",
+            text("region"),
+            leads,
+            region["running"],
+            region["processes"],
+            text("bucket")
+        );
+    }
+    Ok(())
+}
+
+/// A region, as its own control nodes and those of the others see it.
+async fn describe(endpoints: &Endpoints, region: &str) -> Value {
+    let own = |node: &&NodeEndpoints| node.region.as_deref() == Some(region);
+    let processes = endpoints.nodes.iter().filter(own);
+    let running = processes.clone().filter(|node| node.pid.is_some()).count();
+    let (mut leads, mut bucket) = (false, "?".to_owned());
+    let control = endpoints
+        .nodes
+        .iter()
+        .filter(|node| node.role == "control" && node.pid.is_some());
+    for node in control {
+        let Ok((StatusCode::OK, page)) = http::get(&node.http, "/status.json").await else {
+            continue;
+        };
+        let page: Value = serde_json::from_str(&page).unwrap_or_default();
+        if own(&node) && page["journal"]["role"] == "Leader" {
+            leads = true;
+        }
+        let buckets = page["buckets"].as_array().cloned().unwrap_or_default();
+        if let Some(found) = buckets.iter().find(|bucket| bucket["region"] == region) {
+            bucket = found["state"].as_str().unwrap_or("?").to_owned();
+        }
+    }
+    json!({
+        "region": region,
+        "processes": processes.count(),
+        "running": running,
+        "leads": leads,
+        "bucket": bucket,
+    })
+}
