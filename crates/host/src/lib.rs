@@ -8,6 +8,7 @@ pub mod allowance;
 pub mod backoff;
 pub mod budget;
 pub mod clock;
+pub mod far;
 pub mod log_limit;
 pub mod memory;
 pub mod net;

@@ -87,7 +87,10 @@ pub async fn dial(address: &str) -> io::Result<TcpStream> {
         let address = address.parse().map_err(io::Error::other)?;
         return Ok(TcpStream(StreamOf::Seeded(seeded::dial(address).await?)));
     }
-    let stream = tokio::net::TcpStream::connect(address).await?;
+    let stream = match crate::far::dial(address).await {
+        Some(dialled) => dialled?,
+        None => tokio::net::TcpStream::connect(address).await?,
+    };
     stream.set_nodelay(true)?;
     Ok(TcpStream(StreamOf::Os(stream)))
 }

@@ -9,6 +9,7 @@ pub mod dev;
 pub mod node;
 pub mod produce;
 pub mod region;
+mod rehearsal;
 pub mod role;
 pub mod settings;
 pub mod status;

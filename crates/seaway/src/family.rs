@@ -34,6 +34,10 @@ pub struct Plan {
     pub bucket: String,
     /// The regions that it spans, each with so many processes of each role as the roles say; none: it is in one.
     pub regions: Vec<String>,
+    /// The round trips that their processes are to find between the first and the second region, the first and the third, and
+    /// the second and the third, in milliseconds; and how much longer buckets are to take to make an object.
+    pub wan_ms: Option<[u64; 3]>,
+    pub put_ms: u64,
     /// Where the first agent listens; the others take free ports of the same host.
     pub kafka: Address,
     pub control: Kind,
@@ -167,6 +171,11 @@ impl Family {
         let switches = directory.join("away");
         std::fs::create_dir_all(&switches)
             .with_context(|| format!("cannot make {}", switches.display()))?;
+        let mut ports = FreePorts::default();
+        let mut nodes: Vec<(Option<&String>, String)> = Vec::new();
+        for (region, _) in plan.processes(Role::Control) {
+            nodes.push((region, ports.find("127.0.0.1").await?.to_string()));
+        }
         let member = |role: Role, region: Option<&String>, number: u32, listen: String| {
             let kind = plan.kind(role);
             let own = format!("{}-{number}", role.word());
@@ -195,7 +204,11 @@ impl Family {
                     ("--region", region.clone()),
                     ("--regions", plan.regions.join(",")),
                     ("--switches", switches.to_string_lossy().into_owned()),
+                    ("--put-ms", plan.put_ms.to_string()),
                 ] {
+                    arguments.extend([flag.to_owned(), value]);
+                }
+                for (flag, value) in plan.far_from(region, &nodes) {
                     arguments.extend([flag.to_owned(), value]);
                 }
             }
@@ -216,11 +229,9 @@ impl Family {
                 endpoints: None,
             }
         };
-        let mut ports = FreePorts::default();
         let mut members = Vec::new();
-        for (region, number) in plan.processes(Role::Control) {
-            let address = ports.find("127.0.0.1").await?.to_string();
-            members.push(member(Role::Control, region, number, address));
+        for ((region, number), (_, address)) in plan.processes(Role::Control).into_iter().zip(&nodes) {
+            members.push(member(Role::Control, region, number, address.clone()));
         }
         let mut is_first = plan.kafka.port != 0;
         for (region, number) in plan.processes(Role::Agent) {
@@ -430,6 +441,46 @@ impl Plan {
             Role::Agent => &self.agents,
             Role::Control => &self.control,
         }
+    }
+
+    /// The round trip between two regions.
+    fn round_trip_ms(&self, one: &str, other: &str) -> u64 {
+        let at = |region: &str| self.regions.iter().position(|known| known == region);
+        let (Some([ab, ac, bc]), Some(one), Some(other)) = (self.wan_ms, at(one), at(other)) else {
+            return 0;
+        };
+        match (one.min(other), one.max(other)) {
+            (0, 1) => ab,
+            (0, 2) => ac,
+            (1, 2) => bc,
+            _ => 0,
+        }
+    }
+
+    /// What a process of a region is told of how far away others are: of buckets by their regions, of control nodes by their
+    /// addresses.
+    fn far_from(
+        &self,
+        own: &str,
+        nodes: &[(Option<&String>, String)],
+    ) -> Vec<(&'static str, String)> {
+        let regions = self.regions.iter();
+        let regions = regions.map(|region| (region.as_str(), region.as_str()));
+        let nodes = nodes.iter().filter_map(|(region, address)| {
+            let region = region.as_ref()?;
+            Some((region.as_str(), address.as_str()))
+        });
+        let told = |flag, places: Vec<(&str, &str)>| {
+            let far = places.into_iter().filter_map(|(region, name)| {
+                let round_trip = self.round_trip_ms(own, region);
+                (round_trip > 0).then(|| format!("{name}={round_trip}"))
+            });
+            let far: Vec<String> = far.collect();
+            (!far.is_empty()).then(|| (flag, far.join(",")))
+        };
+        let (regions, nodes) = (regions.collect(), nodes.collect());
+        let told = [told("--far-regions", regions), told("--far-nodes", nodes)];
+        told.into_iter().flatten().collect()
     }
 
     /// The region, if there are several, and the number of each process of a role.

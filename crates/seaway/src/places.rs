@@ -1,7 +1,8 @@
 //! Where a cluster's buckets are, as an operator says it: one URL, or three, each in a region of its own. It must not know how
 //! buckets are opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -24,8 +25,18 @@ pub enum Places {
 pub struct Place {
     pub url: String,
     pub region: String,
-    /// A file that switches the bucket off while it is there, in a cluster on one machine.
+    pub rehearsal: Rehearsal,
+}
+
+/// How a bucket differs from what it is, in a cluster on one machine that looks like one in several regions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rehearsal {
+    /// A file that switches the bucket off while it is there.
     pub switch: Option<PathBuf>,
+    /// How far away it looks: the round trip to it.
+    pub round_trip: Duration,
+    /// How much longer it takes to make an object.
+    pub put: Duration,
 }
 
 impl Places {
@@ -68,7 +79,7 @@ impl Places {
         let mut places = urls.into_iter().zip(regions).map(|(url, region)| Place {
             url,
             region,
-            switch: None,
+            rehearsal: Rehearsal::default(),
         });
         Ok(Places::Three(std::array::from_fn(|_| {
             places
@@ -77,12 +88,12 @@ impl Places {
         })))
     }
 
-    /// The same buckets, which files named like their regions in a directory switch off.
+    /// The same buckets, which differ in each region from what they are.
     #[must_use]
-    pub fn switched(mut self, by: Option<&Path>) -> Self {
-        if let (Places::Three(places), Some(by)) = (&mut self, by) {
+    pub fn rehearsed(mut self, how: impl Fn(&str) -> Rehearsal) -> Self {
+        if let Places::Three(places) = &mut self {
             for place in places {
-                place.switch = Some(by.join(&place.region));
+                place.rehearsal = how(&place.region);
             }
         }
         self
@@ -141,7 +152,7 @@ mod tests {
         let place = |url: &str, region: &str| Place {
             url: url.to_owned(),
             region: region.to_owned(),
-            switch: None,
+            rehearsal: Rehearsal::default(),
         };
         let expected = Places::Three([
             place("s3://a", "x"),

@@ -13,6 +13,7 @@ mod cloud;
 pub mod conformance;
 pub mod directory;
 mod extra;
+pub mod far;
 pub mod faulty;
 pub mod file;
 pub mod hedge;

@@ -13,6 +13,7 @@ use journal::three::founding::{self, Known};
 use meta::command::Placement;
 use store::bucket::Bucket;
 use store::buckets::{Buckets, Member, Standing};
+use store::far::Far;
 use store::marker::{self, Watch};
 use store::meter::Counters;
 use store::probe;
@@ -20,7 +21,7 @@ use store::switch::Switched;
 
 use super::{LOOK_AGAIN_AFTER, LOOK_EVERY, LOOK_LIMIT, Whose, open, steady};
 use crate::health::Health;
-use crate::places::Place;
+use crate::places::{Place, Rehearsal};
 
 /// The buckets that have to hold a file before it may be committed.
 const COPIES: u32 = 2;
@@ -121,9 +122,18 @@ pub async fn admit(
 
 async fn open_place(place: &Place, counters: &Arc<Counters>) -> Result<Arc<dyn Bucket>> {
     let bucket = open(&place.url).await?;
-    let bucket = match &place.switch {
-        Some(file) => Arc::new(Switched::new(bucket, file.clone())) as Arc<dyn Bucket>,
+    let Rehearsal {
+        switch,
+        round_trip,
+        put,
+    } = place.rehearsal.clone();
+    let bucket = match switch {
+        Some(file) => Arc::new(Switched::new(bucket, file)) as Arc<dyn Bucket>,
         None => bucket,
+    };
+    let bucket = match (round_trip, put) {
+        (Duration::ZERO, Duration::ZERO) => bucket,
+        _ => Arc::new(Far::new(bucket, round_trip, put)),
     };
     Ok(steady(bucket, counters))
 }

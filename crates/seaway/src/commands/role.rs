@@ -7,6 +7,7 @@ use anyhow::Result;
 use host::task::Task;
 use link::process::{Process, Role};
 
+use super::rehearsal;
 use crate::address::{Address, NodeName};
 use crate::config::{Configured, Given, Sources, shares};
 use crate::data_dir::NodeEndpoints;
@@ -50,9 +51,8 @@ pub struct Common {
     /// End when the process that has started this one ends.
     #[arg(long, hide = true)]
     pub with_parent: bool,
-    /// Directory whose files switch off the buckets of the regions that they are named like.
-    #[arg(long, hide = true)]
-    pub switches: Option<PathBuf>,
+    #[command(flatten)]
+    pub rehearsal: rehearsal::Arguments,
     #[command(flatten)]
     pub given: Given,
 }
@@ -61,7 +61,7 @@ impl Common {
     /// Where the cluster's buckets are.
     pub fn places(&self) -> Result<Places> {
         let places = Places::parse(&self.bucket, &self.regions)?;
-        Ok(places.switched(self.switches.as_deref()))
+        Ok(self.rehearsal.of_buckets(places))
     }
 
     /// What the process is configured with, in which `flags` enters the flags that are its own, and the log that this asks
@@ -72,6 +72,7 @@ impl Common {
         process: shares::Process,
         flags: impl FnOnce(&mut Settings) -> Result<()>,
     ) -> Result<Configured> {
+        self.rehearsal.begin();
         if self.with_parent {
             host::process::end_with_parent()?;
         }
