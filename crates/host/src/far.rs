@@ -60,7 +60,10 @@ impl Far {
         let passage = listener.local_addr()?;
         // Two that find none at the same time make two, of which the later is used from then on.
         known().insert(address.to_owned(), passage);
-        crate::task::spawn_detached("far passage", pass_on(listener, address.to_owned(), round_trip));
+        crate::task::spawn_detached(
+            "far passage",
+            pass_on(listener, address.to_owned(), round_trip),
+        );
         Ok(passage)
     }
 }

@@ -41,6 +41,9 @@ pub enum End {
     /// It is not known just now whether the next slot is free; the text says why. It never means
     /// that it is.
     Undecided(String),
+    /// The store answers, and the next slot is neither free nor decided: an append to it is on its way, or its writer is gone. In
+    /// that case it stays so until somebody takes.
+    Unsettled,
 }
 
 /// What came of an append.

@@ -230,7 +230,9 @@ impl Family {
             }
         };
         let mut members = Vec::new();
-        for ((region, number), (_, address)) in plan.processes(Role::Control).into_iter().zip(&nodes) {
+        for ((region, number), (_, address)) in
+            plan.processes(Role::Control).into_iter().zip(&nodes)
+        {
             members.push(member(Role::Control, region, number, address.clone()));
         }
         let mut is_first = plan.kafka.port != 0;

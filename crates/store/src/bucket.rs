@@ -387,6 +387,18 @@ pub trait Bucket: Send + Sync + 'static {
     /// Deletes the object; one that does not exist is fine.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
 
+    /// Whether the object can be relied upon to be these bytes: every bucket that has to hold it is read. A cluster's only bucket is
+    /// read once.
+    async fn holds(&self, key: &Key, payload: &Payload) -> Result<bool, Error> {
+        let found = self.get(key).await?;
+        Ok(found.is_some_and(|bytes| payload.equals(&bytes)))
+    }
+
+    /// Whether the object can be relied upon to be there, with this many bytes: every bucket that has to hold it is asked.
+    async fn holds_bytes(&self, key: &Key, length: u64) -> Result<bool, Error> {
+        Ok(self.head(key).await? == Some(length))
+    }
+
     /// The room on the file system of a bucket that is a directory; `None` for all others.
     async fn space(&self) -> std::io::Result<Option<Space>> {
         Ok(None)

@@ -322,6 +322,19 @@ impl Bucket for Buckets {
         join_all(deletions).await.into_iter().collect()
     }
 
+    async fn holds(&self, key: &Key, payload: &Payload) -> Result<bool, Error> {
+        let asked = self.places.iter().map(|place| place.holds(key, payload));
+        copies::enough_say_so(self, key, asked.collect()).await
+    }
+
+    async fn holds_bytes(&self, key: &Key, length: u64) -> Result<bool, Error> {
+        let asked = self
+            .places
+            .iter()
+            .map(|place| place.holds_bytes(key, length));
+        copies::enough_say_so(self, key, asked.collect()).await
+    }
+
     async fn space(&self) -> std::io::Result<Option<Space>> {
         let mut least: Option<Space> = None;
         for place in self.places.iter().filter(|place| place.is_proven()) {

@@ -53,6 +53,8 @@ enum Stage {
 /// What was found, and counts if the floor is not above it.
 enum Found {
     Doubtful(Vec<Slot>),
+    /// A slot that stays undecided until somebody takes.
+    Unsettled,
     /// A free slot, with every slot before it read.
     Free(FreeSlot),
 }
@@ -247,6 +249,7 @@ impl Following {
                 End::Undecided(_) => question.failed(cx),
                 End::More => self.look(cx),
                 End::Free => return self.at_the_end(cx, at),
+                End::Unsettled => return self.unsettled(cx),
             }
             return State::Following(self);
         }
@@ -330,6 +333,19 @@ impl Following {
         self.rest(cx)
     }
 
+    /// The next slot is not decided. Its writer may be at work; where it is gone, the slot is settled by taking, and by nothing
+    /// else.
+    fn unsettled(mut self, cx: &mut Cx<'_>) -> State {
+        if self.may_take(cx) {
+            self.ask_floor(cx, Found::Unsettled);
+            return State::Following(self);
+        }
+        if !self.served.is_empty() {
+            self.poll = cx.lasting.settings.poll_min;
+        }
+        self.rest(cx)
+    }
+
     fn wants_confirmation(&self, cx: &Cx<'_>) -> bool {
         let known = cx.lasting.confirmed_at;
         let unsure = known.is_none_or(|at| cx.now.boot.since(at) >= CONFIRM_EVERY);
@@ -351,12 +367,14 @@ impl Following {
         }
         let found = match &mut self.stage {
             Stage::Flooring(_, Found::Doubtful(slots)) => Found::Doubtful(std::mem::take(slots)),
+            Stage::Flooring(_, Found::Unsettled) => Found::Unsettled,
             Stage::Flooring(_, Found::Free(free)) => Found::Free(*free),
             _ => return State::Following(self),
         };
         cx.lasting.retention.follow(floor);
         match found {
             Found::Doubtful(slots) => self.accept(cx, &slots),
+            Found::Unsettled => self.take(cx),
             Found::Free(free) if free.slot < floor => {
                 // It may have been trimmed before it was found free.
                 self.look_on(cx)
@@ -379,13 +397,17 @@ impl Following {
         let position = Position(cx.lasting.chain.next() - 1);
         cx.pass(tickets, position);
         if self.may_take(cx) {
-            self.give_up(cx, &super::not_leader());
-            return State::Taking(Taking::begin(cx));
+            return self.take(cx);
         }
         if free.slot < cx.lasting.chain.next() || !self.served.is_empty() {
             return self.look_on(cx);
         }
         self.rest(cx)
+    }
+
+    fn take(self, cx: &mut Cx<'_>) -> State {
+        self.give_up(cx, &super::not_leader());
+        State::Taking(Taking::begin(cx))
     }
 
     /// Takes what the leader has told meanwhile, and pauses before the next look: longer as long as it tells. Looks at once if a

@@ -152,7 +152,7 @@ impl Verifying {
             Event::Timer => self.question.timer(cx),
             Event::Scanned(ask, run) if self.question.is(ask) => {
                 match (run.slots.first().map(|slot| &slot.content), run.end) {
-                    (None, End::Undecided(_)) => self.question.failed(cx),
+                    (None, End::Undecided(_) | End::Unsettled) => self.question.failed(cx),
                     (Some(Content::Entry(bytes)), _) if entry_id(bytes) == Some(self.last) => {
                         return State::Following(Following::begin(cx));
                     }

@@ -168,7 +168,7 @@ impl<S: StateMachine> Driver<S> {
             }
             Event::Scanned(_, run) => match &run.end {
                 End::Undecided(why) => Some(Some(why.clone())),
-                End::Free | End::More => Some(None),
+                End::Free | End::More | End::Unsettled => Some(None),
             },
             Event::FloorRead(_, Err(error))
             | Event::Trimmed(_, Err(error))

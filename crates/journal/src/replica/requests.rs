@@ -134,7 +134,7 @@ impl<S: StateMachine> Requests<S> {
             .await;
         let settled = match run.end {
             End::Undecided(why) => Err(TakeError::Unavailable(why)),
-            End::Free | End::More => Ok(run.slots),
+            End::Free | End::More | End::Unsettled => Ok(run.slots),
         };
         Event::Taken(ask, settled)
     }
@@ -165,6 +165,8 @@ impl<S: StateMachine> Requests<S> {
         match scan.end {
             _ if !scan.slots.is_empty() => return Ok(floor),
             End::Undecided(why) => return Err(Error::Unavailable(why)),
+            // It is being written, or was when its writer ended: it is not gone.
+            End::Unsettled => return Ok(floor),
             End::Free | End::More => {}
         }
         let floor = self.engine.floor().await?;
@@ -259,7 +261,7 @@ impl<S: StateMachine> Requests<S> {
             match (again.slots.into_iter().next(), again.end) {
                 (Some((_, read)), _) => content = read,
                 (None, End::Undecided(why)) => return Err(Error::Unavailable(why)),
-                (None, End::Free | End::More) => {}
+                (None, End::Free | End::More | End::Unsettled) => {}
             }
         }
         let body = match &content {

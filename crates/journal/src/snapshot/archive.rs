@@ -104,7 +104,7 @@ impl Archive {
         let verified = self.verified().get(&(claim, chunk)).copied();
         if let Some(stored) = verified {
             let key = chunk_key(claim, &stored);
-            if self.bucket.head(&key).await? == Some(chunk.length) {
+            if self.bucket.holds_bytes(&key, chunk.length).await? {
                 return Ok(stored);
             }
             self.verified().remove(&(claim, chunk));
@@ -141,13 +141,13 @@ impl Archive {
         let payload = Payload::from(bytes);
         let bucket = self.bucket.as_ref();
         self.retry.put_immutable(bucket, key, &payload).await?;
-        match self.retry.get(bucket, key).await? {
-            Some(found) if payload.equals(&found) => Ok(()),
-            _ => Err(bucket::Error::definite(
-                Op::Get,
-                key,
-                "it does not read back as it was written",
-            )),
+        let read = || bucket.holds(key, &payload);
+        match self.retry.run(Op::Get, key, read).await? {
+            true => Ok(()),
+            false => {
+                let differs = "it does not read back as it was written";
+                Err(bucket::Error::definite(Op::Get, key, differs))
+            }
         }
     }
 

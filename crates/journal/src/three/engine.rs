@@ -31,6 +31,8 @@ mod reading;
 
 use courtesy::Courtesy;
 
+/// Buckets that can decide a slot.
+const QUORUM: usize = 2;
 /// The largest slot, as on one bucket.
 const SLOT_BYTES_MAX: usize = 8 << 20;
 /// Links of one chain that are read at the same time at most.
@@ -293,6 +295,7 @@ impl Engine for Three {
         let end = match (reading.slots.is_empty(), reading.is_free) {
             (false, _) => End::More,
             (true, true) => End::Free,
+            (true, false) if reading.answered >= QUORUM => End::Unsettled,
             (true, false) => End::Undecided(shared.silent()),
         };
         let slots = reading.slots.into_iter();

@@ -61,7 +61,12 @@ pub struct Arguments {
     regions: Vec<String>,
     /// Let the processes of different regions, and their buckets, find each other this far away: the round trips in milliseconds
     /// between the first and the second region, the first and the third, the second and the third, such as 12,65,70.
-    #[arg(long, value_name = "AB,AC,BC", value_delimiter = ',', requires = "regions")]
+    #[arg(
+        long,
+        value_name = "AB,AC,BC",
+        value_delimiter = ',',
+        requires = "regions"
+    )]
     wan: Vec<u64>,
     /// Let each bucket take this much longer to make an object.
     #[arg(long, value_name = "MS", requires = "regions", default_value_t = 0)]
@@ -218,7 +223,9 @@ async fn serve_family(
     let wan_ms = match <[u64; 3]>::try_from(arguments.wan.clone()) {
         Ok(wan_ms) => Some(wan_ms),
         Err(given) if given.is_empty() => None,
-        Err(_) => bail!("--wan is three round trips: first to second, first to third, second to third"),
+        Err(_) => {
+            bail!("--wan is three round trips: first to second, first to third, second to third")
+        }
     };
     let mut stop = Signals::new()?;
     let directory = DataDir::open(&arguments.data_dir)?;

@@ -106,6 +106,30 @@ async fn create(place: &Place, key: &Key, payload: &Payload) -> Result<(), Error
     }
 }
 
+/// Whether so many buckets say so that an object counts as stored.
+pub(super) async fn enough_say_so(
+    buckets: &Buckets,
+    key: &Key,
+    mut asked: FuturesUnordered<impl Future<Output = Result<bool, Error>>>,
+) -> Result<bool, Error> {
+    let (mut yes, mut no, mut failure) = (0, 0, None);
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(true) => yes += 1,
+            Ok(false) => no += 1,
+            Err(error) => failure = Some(error),
+        }
+        if yes >= buckets.copies {
+            return Ok(true);
+        }
+        if no >= buckets.absent_needed() {
+            return Ok(false);
+        }
+    }
+    let few = || Error::unknown(Op::Get, key, "too few buckets answer");
+    Err(failure.unwrap_or_else(few))
+}
+
 /// Waits until enough buckets hold the object, or all have answered.
 async fn enough(buckets: &Buckets, key: &Key, mut late: Late) -> Result<Copies, Error> {
     let (mut held, mut failure): (Vec<u32>, Option<Error>) = (Vec::new(), None);

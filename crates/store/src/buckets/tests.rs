@@ -160,6 +160,29 @@ async fn a_copier_names_who_holds_an_object_and_who_comes_to_hold_it_later() {
 }
 
 #[tokio::test]
+async fn an_object_is_relied_upon_only_where_two_buckets_hold_it() {
+    let case = Case::new();
+    let holds = async || {
+        let payload = BODY.into();
+        let whole = in_time(case.buckets.holds(&case.key, &payload)).await;
+        let long = case.buckets.holds_bytes(&case.key, BODY.len() as u64);
+        assert_eq!(whole.clone().ok(), in_time(long).await.ok());
+        whole
+    };
+    assert_eq!(holds().await, Ok(false));
+    case.put_into(2).await;
+    assert_eq!(holds().await, Ok(false), "one is too few");
+    case.put_into(0).await;
+    assert_eq!(holds().await, Ok(true));
+    case.fault(1, Fault::Silence);
+    assert_eq!(holds().await, Ok(true));
+    case.fault(0, Fault::Unknown);
+    case.faulty[1].faults().clear();
+    case.fault(1, Fault::Unknown);
+    holds().await.expect_err("two do not say");
+}
+
+#[tokio::test]
 async fn a_bucket_that_never_answers_is_asked_last_after_a_while_and_comes_back() {
     let case = Case::new();
     assert_eq!(case.put().await, Ok(Put::Created));

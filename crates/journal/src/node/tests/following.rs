@@ -46,6 +46,44 @@ fn a_follower_waits_for_silence_and_for_somebody_who_wants_a_leader() {
 }
 
 #[test]
+fn a_slot_that_a_gone_leader_left_undecided_is_settled_by_taking() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    // Whatever is not decided has been begun.
+    let run = |bench: &mut Bench, event: Event| {
+        bench.give(event);
+        while let Some(mut event) = bench.answer() {
+            if let Event::Scanned(_, run) = &mut event
+                && run.slots.is_empty()
+            {
+                run.end = End::Unsettled;
+            }
+            bench.give(event);
+        }
+    };
+    run(&mut bench, Event::Started);
+    assert_eq!(bench.node.role(), Role::Follower);
+    assert_eq!(bench.node.confirmed_at(), None, "nothing was found free");
+    let pass = |bench: &mut Bench, events: [Event; 2]| {
+        for event in events {
+            bench.now.boot = bench.node.deadline().expect("it looks again");
+            run(bench, event);
+        }
+    };
+    // Its writer may be at work.
+    for _ in 0..20 {
+        pass(&mut bench, [Event::Timer, Event::Timer]);
+    }
+    assert_eq!((bench.node.role(), bench.takes), (Role::Follower, 0));
+    for _ in 0..20 {
+        pass(&mut bench, [Event::LeaderGone, propose(0..1)]);
+    }
+    assert_eq!((bench.node.role(), bench.takes), (Role::Leader, 1));
+}
+
+#[test]
 fn a_leader_that_is_gone_is_waited_for_a_moment_only_unless_the_journal_grows_on() {
     let mut leader = Bench::leader();
     leader.run(propose(0..3));
