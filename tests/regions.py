@@ -1,0 +1,125 @@
+"""A cluster over three regions: regions are lost and come back under load from real clients in all of them, and the checker judges what
+the clients were told.
+
+    python -m tests.regions [--losses N] [--wan AB,AC,BC] [--seed N] [--history FILE] [--check COMMAND ...]
+
+A region is lost as `seaway region kill` does it: its processes are killed, and its bucket answers nobody. The one that leads is lost in
+turn with the others. Records must be acknowledged again while it is away; then it comes back, and the next is lost. At the end the clients
+must have found everything, and each region's bucket must be the cluster's.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import time
+
+from tests import judged, patience
+from tests import server as servers
+from tests.harness import wait_until
+
+
+class Regions(servers.Seaway):
+    """`seaway dev --regions 3`."""
+
+    def __init__(self, directory, wan):
+        super().__init__(directory)
+        self.wan = wan
+
+    def command(self):
+        return super().command() + ["--regions", "3"] + (["--wan", self.wan, "--put-ms", "10"] if self.wan else [])
+
+    def start(self, environment=None, ready_timeout_s=60):
+        super().start(environment, ready_timeout_s)
+        wait_until(lambda: (self.data / "endpoints.json").exists(), 60, "all processes are ready")
+
+    def stop(self, timeout_s=30):
+        return super().stop(timeout_s)
+
+    @property
+    def nodes(self):
+        return json.loads((self.data / "endpoints.json").read_text())["nodes"]
+
+    @property
+    def agents(self):
+        """The address of each region's agent."""
+        return {node["region"]: node["kafka"] for node in self.nodes if node["role"] == "agent"}
+
+    @property
+    def logs(self):
+        return [self.log, *(self.data / "nodes").glob("*.log")]
+
+    def region(self, verb, *arguments):
+        command = [str(servers.SEAWAY), "region", verb, *arguments, "--data-dir", str(self.data)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience.wall_s(30), check=False)
+        if done.returncode:
+            raise AssertionError(f"{' '.join(command)} ends with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def list(self):
+        return {region["region"]: region for region in json.loads(self.region("list", "--json"))}
+
+    def is_running(self, region):
+        return all(node["pid"] for node in self.nodes if node["region"] == region)
+
+
+class RegionTest(judged.Judged):
+    """The hand that loses regions."""
+
+    def __init__(self, options, directory):
+        super().__init__(options, directory, Regions(directory / "server", options.wan))
+        self.gaps_s = {"leader": [], "other": []}
+
+    def create_topics(self):
+        self.bootstrap = ",".join(self.server.agents.values())
+        super().create_topics()
+
+    def hurt(self):
+        for number in range(self.options.losses):
+            self.lose("leader" if number % 2 == 0 else "other")
+        states = {name: region["bucket"] for name, region in self.server.list().items()}
+        if set(states.values()) != {"ok"}:
+            raise AssertionError(f"the buckets are {states} after all regions are back")
+
+    def leaders(self):
+        return [name for name, region in self.server.list().items() if region["leads"]]
+
+    def lose(self, which):
+        """Loses the region that leads, or another one, and has it back."""
+        self.await_acknowledgements(20)
+        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
+        leads = self.leaders()[0]
+        lost = leads if which == "leader" else self.random.choice([name for name in self.server.agents if name != leads])
+        self.history.event("fault", f"{lost} is lost ({which})")
+        began, before = patience.now_s(), self.history.acknowledged
+        self.server.region("kill", lost)
+        wait_until(lambda: not any(node["pid"] for node in self.server.nodes if node["region"] == lost), 20, f"{lost} is lost")
+        # Whatever was on its way when the region was lost has come by then.
+        time.sleep(0.2)
+        self.await_acknowledgements(20)
+        self.gaps_s[which].append(patience.now_s() - began)
+        time.sleep(2)
+        self.look_after_clients()
+        if self.history.acknowledged <= before + 20:
+            raise AssertionError(f"without {lost} hardly any record is acknowledged")
+        self.history.event("heal", lost)
+        self.server.region("restore", lost)
+        wait_until(lambda: self.server.is_running(lost), 60, f"{lost} is back")
+        wait_until(lambda: self.server.list()[lost]["bucket"] == "ok", 30, f"the bucket of {lost} is back")
+
+    def summary(self):
+        told = {which: f"{len(gaps)} lost, acknowledged again after {statistics.median(gaps):.1f} s in the median, {max(gaps):.1f} s at most"
+                for which, gaps in self.gaps_s.items() if gaps}
+        return f"regions: {told}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--losses", type=int, default=4)
+    parser.add_argument("--wan", default="12,65,70", help="round trips between the regions; empty for none")
+    judged.arguments(parser)
+    judged.judge(parser.parse_args(), RegionTest)
+
+
+if __name__ == "__main__":
+    main()
