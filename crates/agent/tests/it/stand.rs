@@ -7,7 +7,6 @@ use std::time::Duration;
 use agent::settings::{Budgets, FailPoints, Listener};
 use agent::{Agent, Settings, Zone};
 use rpc::Control;
-use store::bucket::Bucket;
 use store::buckets::Buckets;
 use store::faulty::Faulty;
 use store::memory::Memory;

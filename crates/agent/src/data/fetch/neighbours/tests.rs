@@ -7,6 +7,7 @@ use futures::StreamExt;
 use meta::ids::{FileId, Incarnation, PartitionId};
 use meta::places::SlicePlace;
 use store::bucket::{Bucket, Op, Payload};
+use store::buckets::Buckets;
 use store::faulty::{Fault, FaultRule, Faulty};
 use store::file::{Counts, FileBuilder};
 use store::layout::file_key;
@@ -168,8 +169,8 @@ fn run(manner: Manner, seed: u64) -> Ran {
         neighbours.take(&agents(), AgentId(1));
         let budget = host::budget::Budget::of_bytes(64 << 20);
         let cache = Arc::new(Cache::new(32 << 20, budget, Arc::clone(&metrics)));
-        let as_bucket: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
-        let reader = Reader::new(as_bucket, neighbours, cache, Arc::clone(&metrics));
+        let buckets = Arc::new(Buckets::one(Arc::<Faulty>::clone(&bucket)));
+        let reader = Reader::new(buckets, neighbours, cache, Arc::clone(&metrics));
         store(&memory, 0).await;
         let reads = futures::stream::iter(1..=READS).map(|number| {
             let (reader, memory) = (&reader, &memory);
@@ -267,8 +268,8 @@ async fn a_damaged_file_in_the_bucket_is_a_loud_error_whoever_was_asked() {
         let budget = host::budget::Budget::of_bytes(64 << 20);
         let cache = Arc::new(Cache::new(32 << 20, budget, Arc::clone(&metrics)));
         assert_eq!(cache.segment_of(place.file), Segment::Cold);
-        let bucket: Arc<dyn Bucket> = Arc::<Memory>::clone(&memory);
-        let reader = Reader::new(bucket, neighbours, cache, Arc::clone(&metrics));
+        let buckets = Arc::new(Buckets::one(Arc::<Memory>::clone(&memory)));
+        let reader = Reader::new(buckets, neighbours, cache, Arc::clone(&metrics));
         let loaded = reader.load(PARTITION, &place, false).await;
         assert!(matches!(loaded, Err(LoadError::Corrupt(_))), "{loaded:?}");
         assert_eq!(metrics.corrupt_reads.get(), 1);
