@@ -46,6 +46,8 @@ pub enum Event {
     NotSent(NodeId, String),
     /// It may have reached the node, and no answer will come.
     Broken(NodeId, String),
+    /// Another call has found out who leads.
+    LeaderFound(NodeId),
     Timer,
 }
 
@@ -126,7 +128,21 @@ impl Attempt {
                 self.in_doubt = true;
                 self.go_on_in_doubt(now, directory, out);
             }
+            Event::LeaderFound(node) => self.leader_found(node, out),
             Event::Timer => self.timer(now, directory, out),
+        }
+    }
+
+    /// Whether it is worth knowing that another call has found out who leads.
+    pub fn seeks_leader(&self) -> bool {
+        let is_lost = self.is_leader_away || self.retry_at.is_some();
+        let may_ask = self.open.is_empty() || self.manner.may_repeat;
+        self.manner.needs_leader && is_lost && may_ask
+    }
+
+    fn leader_found(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if self.seeks_leader() && !self.open.contains(&node) {
+            self.ask(node, out);
         }
     }
 

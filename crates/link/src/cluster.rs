@@ -20,7 +20,7 @@ use rpc::call::PRESENT_HELD_FOR;
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Position, encoding};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::attempt::{ALL_AFTER, Attempt, Effect, Event, Manner};
 use crate::caller::Caller;
@@ -57,6 +57,8 @@ struct Inner {
     level: AtomicU32,
     known: Mutex<Known>,
     missed: Notify,
+    /// The node that leads, as far as calls have found out: what one learns, all that wait know.
+    leader: watch::Sender<Option<NodeId>>,
     /// The highest position that any node has told of: no later answer knows less.
     seen: AtomicU64,
 }
@@ -101,6 +103,7 @@ impl Cluster {
             level: AtomicU32::new(levels.first().number),
             known: Mutex::default(),
             missed: Notify::new(),
+            leader: watch::Sender::default(),
             seen: AtomicU64::new(0),
         });
         let found = Found {
@@ -196,6 +199,7 @@ impl Inner {
         let begun = host::clock::now();
         let mut attempt = Attempt::new(manner(&call), begun);
         let mut asked = FuturesUnordered::new();
+        let mut leader = self.leader.subscribe();
         let mut event = Event::Begun;
         loop {
             if event == Event::Timer {
@@ -204,7 +208,7 @@ impl Inner {
             }
             let mut effects = Vec::new();
             let now = host::clock::now();
-            attempt.handle(now, event, &mut self.known().directory, &mut effects);
+            self.handle(&mut attempt, now, event, &mut effects);
             for effect in effects {
                 match effect {
                     Effect::Ask {
@@ -221,9 +225,21 @@ impl Inner {
             event = tokio::select! {
                 biased;
                 Some(event) = asked.next(), if !asked.is_empty() => event,
+                Ok(node) = found(&mut leader), if attempt.seeks_leader() => Event::LeaderFound(node),
                 () = until(deadline) => Event::Timer,
             };
         }
+    }
+
+    fn handle(&self, attempt: &mut Attempt, now: Instant, event: Event, out: &mut Vec<Effect>) {
+        let mut known = self.known();
+        attempt.handle(now, event, &mut known.directory, out);
+        let leader = known.directory.leader();
+        self.leader.send_if_modified(|known| {
+            let is_new = *known != leader;
+            *known = leader;
+            is_new
+        });
     }
 
     /// What is read later knows at least what was seen before, whichever node is asked.
@@ -293,7 +309,20 @@ fn is_old(told: &Told) -> bool {
     Duration::from_millis(told.age_millis) > AGE_MAX
 }
 
-async fn until(deadline: Option<host::clock::Instant>) {
+/// Waits until another node is known to lead.
+async fn found(
+    leader: &mut watch::Receiver<Option<NodeId>>,
+) -> Result<NodeId, watch::error::RecvError> {
+    loop {
+        leader.changed().await?;
+        let found = *leader.borrow_and_update();
+        if let Some(node) = found {
+            return Ok(node);
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => host::clock::sleep_until(at).await,
         None => std::future::pending().await,

@@ -82,7 +82,7 @@ impl Following {
         };
         let poll = settings.poll_min;
         // Random, so that followers do not all claim at one time.
-        let patience = silence + cx.jitter(silence / 2);
+        let patience = silence + cx.jitter(silence / 4);
         Following {
             grew_at: cx.now.boot,
             patience,
@@ -135,6 +135,7 @@ impl Following {
             (Event::Confirm(ticket), _) => self.confirm(cx, ticket),
             (event, _) => {
                 cx.refuse_for_want_of_lead(event);
+                self.hasten(cx);
                 // A caller that wants a leader may make an existing silence count.
                 self.timer(cx);
             }
@@ -309,10 +310,22 @@ impl Following {
         State::Following(self)
     }
 
-    /// True if what the leader tells has carried the chain on of late.
+    /// True if what the leader tells has carried the chain on of late, and nobody has wanted a leader since.
     fn is_told(&self, cx: &Cx<'_>) -> bool {
-        let at = self.hearsay.helped_at;
-        at.is_some_and(|at| cx.now.boot.since(at) < cx.lasting.settings.poll_max)
+        let (now, wanted_at) = (cx.now.boot, cx.lasting.wanted_at());
+        self.hearsay.helped_at.is_some_and(|at| {
+            let is_late = now.since(at) >= cx.lasting.settings.poll_max;
+            !is_late && wanted_at.is_none_or(|wanted_at| wanted_at <= at)
+        })
+    }
+
+    /// Looks at once if the pause is one of those that are long because the leader tells. It tells no more if callers want another,
+    /// and the silence of the journal counts from the look that finds its last entry.
+    fn hasten(&mut self, cx: &mut Cx<'_>) {
+        let soon = cx.now.boot + self.poll;
+        if matches!(self.stage, Stage::Pausing(at) if at > soon) && !self.is_told(cx) {
+            self.look(cx);
+        }
     }
 
     /// The next slot looks free, but it may have been trimmed. The floor is read now and then, and
@@ -424,9 +437,13 @@ impl Following {
             self.poll = (pause * 2).min(poll_max);
         }
         let until = cx.now.boot + cx.jitter(pause);
-        // It looks again when the silence is long enough to take the lead.
-        let silent_enough = (self.grew_at + self.patience).max(cx.now.boot + pause / 2);
-        self.stage = Stage::Pausing(until.min(silent_enough));
+        // It looks again when the silence is long enough to take the lead, which may be for others than the silence to allow.
+        let silent_enough = self.grew_at + self.patience;
+        let looks_at = match silent_enough > cx.now.boot {
+            true => silent_enough,
+            false => cx.now.boot + pause / 2,
+        };
+        self.stage = Stage::Pausing(until.min(looks_at));
         self.go_by_hearsay(cx)
     }
 

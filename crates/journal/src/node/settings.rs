@@ -143,7 +143,7 @@ impl Settings {
     pub fn one_of_several(name: impl Into<String>) -> Self {
         Settings {
             takeover: Takeover::AfterSilence,
-            takeover_after: Duration::from_millis(1_200),
+            takeover_after: Duration::from_millis(1_350),
             ..Settings::alone(name)
         }
     }

@@ -313,3 +313,37 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
         assert!(open.is_empty(), "seed {seed} has no end");
     }
 }
+
+#[test]
+fn what_another_call_finds_out_is_made_use_of_at_once_by_those_that_wait() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
+    assert_eq!(
+        bench.give(Event::LeaderFound(NodeId(2))),
+        [],
+        "the leader has time to answer"
+    );
+    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    let refused = Event::Answered(NodeId(2), not_leader(None));
+    assert_eq!(bench.give(refused), []);
+    bench.directory.leads(NodeId(2));
+    assert_eq!(bench.give(Event::LeaderFound(NodeId(2))), [ask(2, true)]);
+    assert_eq!(bench.give(Event::LeaderFound(NodeId(2))), [], "it is asked");
+}
+
+#[test]
+fn what_may_not_be_repeated_is_asked_of_nobody_else_while_it_may_be_answered() {
+    let mut bench = Bench::new(Manner {
+        may_repeat: false,
+        ..MANNER
+    });
+    bench.directory.leads(NodeId(1));
+    bench.give(Event::Begun);
+    let moved = Event::NotSent(NodeId(1), "cut off".to_owned());
+    assert_eq!(bench.give(moved), [ask(0, true)]);
+    assert_eq!(bench.give(Event::LeaderFound(NodeId(2))), []);
+    bench.give(Event::Answered(NodeId(0), not_leader(None)));
+    bench.give(Event::Answered(NodeId(2), not_leader(None)));
+    assert_eq!(bench.give(Event::LeaderFound(NodeId(1))), [ask(1, true)]);
+}

@@ -18,14 +18,14 @@ const MISSED_BY: [(Rule, u64); 15] = [
     (Rule::ClaimNamesLastEntry, 2),
     (Rule::CommandsNameLastClaim, 2),
     (Rule::CommandsNameLastEntry, 0),
-    (Rule::ClaimantReadsFloor, 542),
-    (Rule::ReaderReadsFloor, 311),
-    (Rule::TrimSparesClaims, 3),
+    (Rule::ClaimantReadsFloor, 10),
+    (Rule::ReaderReadsFloor, 60),
+    (Rule::TrimSparesClaims, 0),
     (Rule::SettleByReading, 0),
     (Rule::OneTenureOneClaim, 0),
-    (Rule::OccupiedMayBeOurs, 42),
+    (Rule::OccupiedMayBeOurs, 59),
     (Rule::KnownInOrder, 0),
-    (Rule::BarrierBeforeAppend, 37),
+    (Rule::BarrierBeforeAppend, 187),
     (Rule::HorizonIsReached, 62),
     (Rule::StampsGrow, 0),
     (Rule::StartsAreRepeated, 1),
@@ -34,8 +34,8 @@ const MISSED_BY: [(Rule, u64); 15] = [
 /// The same for schedules with entries that some builds cannot apply.
 const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
     (Rule::QuarantineRebuilds, 7),
-    (Rule::SnapshotsKnowQuarantines, 64),
-    (Rule::QuarantineBeforeOthersLead, 1),
+    (Rule::SnapshotsKnowQuarantines, 10),
+    (Rule::QuarantineBeforeOthersLead, 40),
 ];
 
 /// Removes each of these rules, which its seed must notice, and nothing else be wrong with.

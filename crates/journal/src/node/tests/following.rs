@@ -173,6 +173,33 @@ fn what_the_leader_tells_is_not_read() {
 }
 
 #[test]
+fn who_wants_a_leader_makes_a_follower_look_though_the_leader_told_a_moment_ago() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = follower(&leader);
+    leader.told.clear();
+    // From one look in a second to the next it has only what it is told.
+    while bench.scans > 0 {
+        bench.scans = 0;
+        leader.run(propose(3..4));
+        bench.run(told(&mut leader));
+        bench.slots = leader.slots.clone();
+        run_for(&mut bench, Duration::from_millis(40));
+    }
+    // The leader's last entry is told to nobody.
+    leader.run(propose(4..5));
+    bench.slots = leader.slots.clone();
+    run_for(&mut bench, Duration::from_millis(1));
+    bench.run(propose(9..10));
+    assert_eq!(bench.node.chain().last(), leader.node.chain().last());
+    bench.scans = 0;
+    for ticket in 10..110 {
+        bench.run(propose(ticket..ticket + 1));
+    }
+    assert!(bench.scans <= 1, "{} looks at one time", bench.scans);
+}
+
+#[test]
 fn what_was_not_told_is_read() {
     let mut leader = Bench::leader();
     let mut bench = follower(&leader);
