@@ -40,6 +40,8 @@ pub enum Step {
     Attend(Incarnation),
     /// Do what another control node asks.
     Peer(PeerRequest),
+    /// Say whether this node leads, and who else does.
+    WhoLeads,
 }
 
 /// What `state` is to the call that is answered from it.
@@ -71,6 +73,7 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::Heartbeats(members) => return Ok(Step::Hear(members)),
         Call::Present { incarnation } => return Ok(Step::Attend(incarnation)),
         Call::Peer(request) => return Ok(Step::Peer(request)),
+        Call::WhoLeads => return Ok(Step::WhoLeads),
         Call::Check(command) => check(state, &command)?,
         Call::Barrier => Return::Done,
         Call::View { known, .. } => Return::View(state.view_since(known).map(Box::new)),
@@ -153,7 +156,8 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         | Call::Group(_)
         | Call::Heartbeats(_)
         | Call::Present { .. }
-        | Call::Peer(_) => false,
+        | Call::Peer(_)
+        | Call::WhoLeads => false,
     }
 }
 
@@ -170,7 +174,8 @@ fn position(call: &Call) -> Position {
         | Call::Group(_)
         | Call::Heartbeats(_)
         | Call::Present { .. }
-        | Call::Peer(_) => Position::default(),
+        | Call::Peer(_)
+        | Call::WhoLeads => Position::default(),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Surroundings {
     pub(crate) are_agents: bool,
     /// Other control nodes are.
     pub(crate) are_others: bool,
-    /// When one of these agents called last.
+    /// When one of these agents last called this node straight.
     pub(crate) called_at: Option<Instant>,
 }
 

@@ -47,10 +47,19 @@ impl Drop for Open<'_> {
 }
 
 impl Node {
-    /// Keeps an agent's call open for a while, as long as this node leads.
-    pub(crate) async fn attend(&self, incarnation: Incarnation) -> Result<(), Error> {
+    /// Keeps an agent's call open for a while, as long as this node leads. One that another node has passed on does not show that
+    /// agents reach this one.
+    pub(crate) async fn attend(
+        &self,
+        incarnation: Incarnation,
+        is_relayed: bool,
+    ) -> Result<(), Error> {
         if let Some(attendance) = &self.attendance {
-            attendance.lock().calls(host::clock::now(), incarnation);
+            let now = host::clock::now();
+            attendance.lock().calls(now, incarnation);
+            if !is_relayed && self.knows_agent(incarnation) {
+                attendance.is_reached(now);
+            }
         }
         let mut open = Open {
             node: self,

@@ -30,6 +30,8 @@ pub(crate) struct Attendance {
     aside: Mutex<Aside>,
     /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
     asked_micros: AtomicU64,
+    /// When a registered agent last called this node straight, in the same way.
+    reached_micros: AtomicU64,
     /// Where those are that are lost.
     pub(crate) resolver: Arc<Resolver>,
 }
@@ -42,6 +44,7 @@ impl Attendance {
             one_is_lost: Notify::new(),
             aside: Mutex::default(),
             asked_micros: AtomicU64::new(0),
+            reached_micros: AtomicU64::new(0),
             resolver: Arc::default(),
         }
     }
@@ -59,7 +62,18 @@ impl Attendance {
         self.asked_micros.fetch_max(now.as_micros(), Relaxed);
     }
 
-    /// Whether that was lately.
+    /// A registered agent reaches this node.
+    pub(crate) fn is_reached(&self, now: Instant) {
+        self.reached_micros.fetch_max(now.as_micros(), Relaxed);
+    }
+
+    /// When one last did; `None` if none ever has.
+    pub(crate) fn reached_at(&self) -> Option<Instant> {
+        let at = self.reached_micros.load(Relaxed);
+        (at > 0).then(|| Instant::from_micros(at))
+    }
+
+    /// Whether an agent that does not reach the leader has asked this node lately.
     pub(crate) fn was_asked(&self, now: Instant) -> bool {
         let at = self.asked_micros.load(Relaxed);
         at > 0 && now.since(Instant::from_micros(at)) < ASKED_WITHIN

@@ -1,14 +1,16 @@
 //! One running control node: what answers, commands and chores share. It must not know how it was started.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use host::log_limit::LogLimits;
 use journal::node::Role;
 use journal::replica::{self, Handle};
 use meta::State;
 use meta::command::ControlNode;
-use rpc::Speaker;
 use rpc::growth::Growth;
+use rpc::{Relay, Speaker};
+use tokio::sync::watch;
 
 use crate::attendance::Attendance;
 use crate::commits::Commits;
@@ -33,11 +35,21 @@ pub struct Node {
     pub(crate) registration: ControlNode,
     pub(crate) level_max: u32,
     pub(crate) weight: Weight,
+    /// Whether this node leads and may lead no more.
+    pub(crate) doubt: watch::Sender<bool>,
+    /// Passes calls on to other control nodes; empty if there are none.
+    pub(crate) relay: OnceLock<Arc<dyn Relay>>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.
     pub(crate) refusals: LogLimits<(Speaker, String)>,
 }
 
 impl Node {
+    /// From now on calls of agents that do not reach the node that leads are passed on to it by `relay`.
+    pub fn relay_by(&self, relay: Arc<dyn Relay>) {
+        // The first one stays.
+        let _there = self.relay.set(relay);
+    }
+
     /// Waits until the journal cannot go on, and says why.
     pub async fn halted(&self) -> String {
         self.reach(&[Role::Halted]).await;

@@ -24,7 +24,7 @@ pub enum Verdict {
 pub fn judge(state: &State, speaker: &Speaker, call: &Call) -> Verdict {
     match speaker {
         Speaker::Believed => Verdict::Allowed,
-        Speaker::Agent(name) => of_agent(state, name, call),
+        Speaker::Agent(name) | Speaker::Relayed { agent: name, .. } => of_agent(state, name, call),
         Speaker::ControlNode(name) => of_control_node(state, name, call),
     }
 }
@@ -74,7 +74,8 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
         | Call::Bounds(_)
         | Call::FindTime { .. }
         | Call::Collectable { .. }
-        | Call::Fates(_) => Verdict::Allowed,
+        | Call::Fates(_)
+        | Call::WhoLeads => Verdict::Allowed,
     }
 }
 

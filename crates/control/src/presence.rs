@@ -98,14 +98,6 @@ impl<Id: Copy + Ord> Presence<Id> {
         heard.is_refused = false;
     }
 
-    /// When one of these called last.
-    pub fn called_at(&self, runs: impl IntoIterator<Item = Id>) -> Option<Instant> {
-        let calls = runs
-            .into_iter()
-            .filter_map(|run| self.heard.get(&run)?.called_at);
-        calls.max()
-    }
-
     fn calls_after(&self, at: Instant) -> bool {
         let mut heard = self.heard.values();
         heard.any(|heard| heard.called_at > Some(at))

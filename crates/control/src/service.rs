@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use journal::entry::Position as Applied;
 use journal::node::{ProposeError, Refusal};
@@ -17,7 +18,7 @@ use meta::reply::Reply;
 use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::{Notices, Told};
 use rpc::peer::PeerRequest;
-use rpc::{Answer, Call, Control, Error, Position, Return, Served, Speaker};
+use rpc::{Answer, Asked, Call, Control, Error, Given, Position, Return, Served, Speaker};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
 use crate::beats::beating;
@@ -112,8 +113,10 @@ impl Node {
 }
 
 impl Node {
-    /// Answers a call. A node that follows answers what must be current only if it `confirms`, by a look of its own.
-    async fn answer(&self, call: Call, confirms: bool) -> Result<Answer, Error> {
+    /// Answers a call that has come in this way. A node that follows answers what must be current only to those who do not reach
+    /// the leader, by a look of its own.
+    async fn answer(&self, call: Call, asked: &Asked) -> Result<Answer, Error> {
+        let confirms = asked.is_leader_away;
         let mut call = call;
         let mut at = self.position();
         let mut freshness = self.freshness();
@@ -160,7 +163,7 @@ impl Node {
                     return Ok(Answer { at, value });
                 }
                 Step::Attend(incarnation) => {
-                    self.attend(incarnation).await?;
+                    self.attend(incarnation, asked.is_relayed).await?;
                     let (at, value) = (self.position(), Return::Done);
                     return Ok(Answer { at, value });
                 }
@@ -169,16 +172,43 @@ impl Node {
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }
+                Step::WhoLeads => {
+                    self.see_that_it_leads().await?;
+                    let (at, value) = (self.position(), Return::Done);
+                    return Ok(Answer { at, value });
+                }
                 Step::Peer(request) => {
                     let value = self.answer_peer(request)?;
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }
                 Step::Coordinate(request) => {
-                    let value = Return::Group(self.groups.request(request).await?);
-                    let at = self.position();
+                    let follows = !self.replica.is_leader();
+                    let reply = self.groups.request(request).await?;
+                    // By a node that followed before it began, nothing was done.
+                    if follows && reply.says_not_coordinator() {
+                        let leader = self.replica.status().leader;
+                        let refusal = ProposeError::Definite(Refusal::NotLeader { leader });
+                        return Err(self.failed(refusal));
+                    }
+                    let (at, value) = (self.position(), Return::Group(reply));
                     return Ok(Answer { at, value });
                 }
+            }
+        }
+    }
+
+    /// Refuses to be taken for the leader unless this node leads, beyond doubt; whoever asks wants one.
+    async fn see_that_it_leads(&self) -> Result<(), Error> {
+        if !self.replica.is_leader() {
+            let refused = self.replica.barrier().await;
+            return refused.map(drop).map_err(|error| self.failed(error));
+        }
+        match self.replica.is_doubtful() {
+            false => Ok(()),
+            true => {
+                let reason = "perhaps this control node leads no more".to_owned();
+                Err(Error::Unavailable { reason })
             }
         }
     }
@@ -248,7 +278,7 @@ impl Node {
 #[async_trait]
 impl Control for Node {
     async fn call(&self, call: Call) -> Result<Answer, Error> {
-        self.answer(call, false).await
+        self.answer(call, &Asked::by(Speaker::Believed)).await
     }
 
     fn notices(&self) -> Notices {
@@ -294,22 +324,47 @@ impl Served for Node {
         })
     }
 
-    async fn serve(
-        &self,
-        call: Call,
-        speaker: &Speaker,
-        is_leader_away: bool,
-    ) -> Result<Answer, Error> {
-        if is_leader_away
+    async fn serve(&self, call: Call, asked: Asked) -> Given {
+        if asked.is_leader_away
+            && !asked.is_relayed
             && answer::is_of_agent(&call)
             && let Some(attendance) = &self.attendance
         {
             attendance.is_asked(host::clock::now());
         }
-        if let Some(error) = self.names_leader(&call).filter(|_| !is_leader_away) {
+        let again = asked.relays.then(|| call.clone());
+        let own = self.serve_here(call, &asked).await;
+        let is_for_leader = match &own {
+            Ok(answer) => answer.value.is_of_no_coordinator(),
+            Err(error) => matches!(error, Error::NotLeader { .. }),
+        };
+        if is_for_leader
+            && let Some(call) = again
+            && let Some(outcome) = self.relay(&call, &asked).await
+        {
+            return Given {
+                outcome,
+                is_relayed: true,
+            };
+        }
+        Given {
+            outcome: own,
+            is_relayed: false,
+        }
+    }
+
+    fn doubted(&self, call: &Call) -> BoxFuture<'static, ()> {
+        self.is_doubted(call)
+    }
+}
+
+impl Node {
+    /// Answers a call without asking anybody else.
+    async fn serve_here(&self, call: Call, asked: &Asked) -> Result<Answer, Error> {
+        if let Some(error) = self.names_leader(&call).filter(|_| !asked.is_leader_away) {
             return Err(error);
         }
-        self.permit(speaker, &call).await?;
-        self.answer(call, is_leader_away).await
+        self.permit(&asked.speaker, &call).await?;
+        self.answer(call, asked).await
     }
 }

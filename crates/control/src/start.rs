@@ -2,7 +2,7 @@
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use host::backoff::Backoff;
@@ -19,13 +19,14 @@ use meta::reply::Reply;
 use rpc::peer::PeerRequest;
 use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::attend;
 use crate::attendance::{self, Attendance};
 use crate::commits::Commits;
 use crate::configs::{self, Wanted};
 use crate::coordinator;
+use crate::doubt;
 use crate::groups;
 use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
@@ -98,6 +99,7 @@ pub struct Tasks {
     _housekeeping: Task<()>,
     _fencing: Option<Task<()>>,
     _weighing: Task<()>,
+    _doubting: Task<()>,
 }
 
 impl Node {
@@ -131,6 +133,8 @@ impl Node {
             registration: settings.registration(host::rng::nonce()),
             level_max: settings.level_max,
             weight: Weight::new(settings.metadata_bytes_max),
+            doubt: watch::Sender::default(),
+            relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
@@ -139,8 +143,11 @@ impl Node {
             .map(|_| host::task::spawn("fencing", attend::fence(Arc::clone(&node))));
         let weighing = weighing::keep_weighing(Arc::clone(&node));
         let weighing = host::task::spawn("weighing", async move { match weighing.await {} });
+        let doubting = doubt::keep_telling(Arc::clone(&node));
+        let doubting = host::task::spawn("doubt", async move { match doubting.await {} });
         let tasks = Tasks {
             _weighing: weighing,
+            _doubting: doubting,
             _fencing: fencing,
             _journal: journal,
             _groups: groups_task,

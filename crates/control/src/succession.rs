@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use meta::ids::Incarnation;
 use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Error, Return};
 
@@ -89,12 +88,11 @@ impl Node {
         loop {
             host::clock::sleep(UNREACHED_CHECK).await;
             let others = self.others();
-            let agents: Vec<Incarnation> =
-                self.with_state(|state| state.agents().map(|agent| agent.incarnation).collect());
+            let are_agents = self.with_state(|state| state.agents().next().is_some());
             let seen = Surroundings {
-                are_agents: !agents.is_empty(),
+                are_agents,
                 are_others: !others.is_empty(),
-                called_at: attendance.lock().called_at(agents),
+                called_at: attendance.reached_at(),
             };
             let now = host::clock::now();
             if attendance.aside().look(now, self.leads(), seen) {

@@ -51,6 +51,10 @@ use stuck::Stuck;
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.
 pub const ANSWER_FROM_MEMORY_FOR: Duration = Duration::from_secs(1);
 
+/// A leader none of whose appends has finished for so long may lead no more: somebody else may have taken the lead, or the bucket be
+/// out of its reach alone (three regions, rule L2).
+pub const DOUBT_AFTER: Duration = Duration::from_secs(1);
+
 /// The time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -478,6 +482,15 @@ impl Node {
     pub fn leading_until(&self) -> Option<Instant> {
         let leads = self.role() == Role::Leader;
         leads.then_some(self.lasting.leading_until).flatten()
+    }
+
+    /// From when on this node, which leads, may lead no more, unless something finishes before; `None` if nothing says so.
+    pub fn doubtful_from(&self) -> Option<Instant> {
+        match &self.state {
+            State::Leading(leading) => leading.doubtful_from(),
+            // Another writer has got in its way.
+            _ => (self.role() == Role::Leader).then_some(Instant::default()),
+        }
     }
 
     /// The last moment by which everything appended is known here; `None` if the end was not read

@@ -179,6 +179,8 @@ struct Shared<S> {
     status: Mutex<Status>,
     /// By boot clock, in microseconds; 0 while it does not lead.
     leading_until: AtomicU64,
+    /// From when on it may be that another leads, by boot clock, in microseconds; the largest number if nothing says so.
+    doubtful_from: AtomicU64,
     roles: watch::Sender<Role>,
     /// How far the state has come.
     applied: watch::Sender<Position>,
@@ -244,6 +246,7 @@ pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
         state: RwLock::new(state),
         status: Mutex::new(Status::starting()),
         leading_until: AtomicU64::new(0),
+        doubtful_from: AtomicU64::new(u64::MAX),
         roles: watch::Sender::new(Role::Loading),
         applied: watch::Sender::new(Position(0)),
         budget: Budget::of_bytes(settings.queue_bytes_max as u64),
@@ -430,6 +433,13 @@ impl<S: StateMachine> Handle<S> {
         let micros = self.shared.leading_until.load(Ordering::Acquire);
         let until = Instant::from_micros(micros);
         (host::clock::now() < until).then_some(until)
+    }
+
+    /// True while this node leads, and may lead no more: no append has finished for [`crate::node::DOUBT_AFTER`], or another writer
+    /// got in its way. It keeps trying.
+    pub fn is_doubtful(&self) -> bool {
+        let micros = self.shared.doubtful_from.load(Ordering::Acquire);
+        host::clock::now() >= Instant::from_micros(micros)
     }
 
     /// The role and its changes.

@@ -5,7 +5,7 @@ use meta::level::{Level, Levels};
 use rpc::{Answer, Call, Error, encoding};
 
 use crate::caller::Caller;
-use crate::connection::{Connection, Failure};
+use crate::connection::{Connection, Failure, Manner};
 
 /// Asks the node at `address`, once. The call is written for `level`, of those that the caller knows.
 pub async fn ask(
@@ -23,8 +23,21 @@ pub async fn ask(
         reason: too_new.to_string(),
     })?;
     let connection = Connection::new(address, headers, caller.security.clone());
-    match connection.call(Bytes::from(message), false).await {
-        Ok((bytes, _)) => {
+    answer(&connection, Bytes::from(message), Manner::default()).await
+}
+
+/// What a node answers, once.
+pub(crate) async fn answer(
+    connection: &Connection,
+    message: Bytes,
+    manner: Manner<'_>,
+) -> Result<Answer, Error> {
+    let ended = match connection.call(message, manner).await {
+        Ok(begun) => begun.end().await,
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(bytes) => {
             encoding::decode_answer(bytes).unwrap_or_else(|malformed| Err(unknown(malformed)))
         }
         Err(Failure::NotSent(reason) | Failure::NobodyThere(reason)) => {

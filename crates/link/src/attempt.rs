@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use host::trial::leaves_out;
-use rpc::{Answer, Error};
+use rpc::{Answer, Error, Leader};
 
 use crate::directory::{Directory, NodeId};
 
@@ -15,6 +15,9 @@ use crate::directory::{Directory, NodeId};
 pub const ALL_AFTER: Duration = Duration::from_millis(500);
 /// The others are asked again so often meanwhile, since one of them takes the lead.
 const ALL_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// A leader that is reached and has no answer says after a second that it may lead no more. If it has not said so by now, and others
+/// reach it, it is not reached.
+const SILENT_MAX: Duration = Duration::from_millis(1_500);
 /// The pause after nobody could answer, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(160);
@@ -28,8 +31,8 @@ pub struct Manner {
     pub shows_leader: bool,
     /// Asking twice has the effect of once.
     pub may_repeat: bool,
-    /// It is asked of all nodes, if it may be repeated, once there was no answer for so long: who is silent for longer than the call
-    /// takes may be gone. `None` if it may take any time.
+    /// It is asked of all nodes once there was no answer for so long, or, if it may not be repeated, they are asked who leads: who is
+    /// silent for longer than the call takes may be gone. `None` if it may take any time.
     pub all_after: Option<Duration>,
     /// How long a leader, or any node that answers, is sought.
     pub seek_for: Duration,
@@ -42,10 +45,16 @@ pub enum Event {
     Begun,
     /// The node's own answer.
     Answered(NodeId, Result<Answer, Error>),
+    /// The answer of the node that leads, to which the one that was asked has passed the call on.
+    Relayed(NodeId, Result<Answer, Error>),
+    /// The node led, and says that it may lead no more; its answer may still come.
+    Doubted(NodeId),
     /// The call did not reach the node.
     NotSent(NodeId, String),
     /// It may have reached the node, and no answer will come.
     Broken(NodeId, String),
+    /// What the node has said to [`Effect::AskWhoLeads`].
+    Named(NodeId, Result<Answer, Error>),
     /// Another call has found out who leads.
     LeaderFound(NodeId),
     Timer,
@@ -57,7 +66,13 @@ pub enum Effect {
         node: NodeId,
         /// The node that leads could not be reached.
         is_leader_away: bool,
+        /// The call is to be passed on to it.
+        relays: bool,
     },
+    /// Ask the node [`rpc::Call::WhoLeads`]: the call may not be asked of another while one may have acted upon it.
+    AskWhoLeads(NodeId),
+    /// Look whether the node, which leads, answers again; nobody waits for that.
+    Try(NodeId),
     Done(Result<Answer, Error>),
 }
 
@@ -70,30 +85,41 @@ pub struct Attempt {
     asked: BTreeSet<NodeId>,
     /// Asked and not answered.
     open: BTreeSet<NodeId>,
+    /// Asked who leads, and not answered.
+    questioned: BTreeSet<NodeId>,
+    /// Asked to pass the call on, and not answered.
+    relay: Option<NodeId>,
     all_at: Option<Instant>,
+    /// There was no answer for so long, or the leader was in doubt, that the others were turned to.
+    has_turned_to_all: bool,
     retry_at: Option<Instant>,
     rounds: u32,
     /// Some node may have acted upon it.
     in_doubt: bool,
     is_leader_away: bool,
+    /// The node that leads, or led, has answered that it may lead no more: it is reached, and of no use.
+    is_leader_doubtful: bool,
     /// Why each node could not answer, the last time that it was asked.
     whys: BTreeMap<NodeId, String>,
 }
 
 impl Attempt {
     pub fn new(manner: Manner, now: Instant) -> Self {
-        let all_after = manner.all_after.filter(|_| manner.may_repeat);
-        let all_after = all_after.filter(|_| !leaves_out("silence-asks-all"));
+        let all_after = manner.all_after.filter(|_| !leaves_out("silence-asks-all"));
         Attempt {
             manner,
             begun_at: now,
             asked: BTreeSet::new(),
             open: BTreeSet::new(),
+            questioned: BTreeSet::new(),
+            relay: None,
             all_at: all_after.map(|after| now + after),
+            has_turned_to_all: false,
             retry_at: None,
             rounds: 0,
             in_doubt: false,
             is_leader_away: false,
+            is_leader_doubtful: false,
             whys: BTreeMap::new(),
         }
     }
@@ -113,12 +139,24 @@ impl Attempt {
         out: &mut Vec<Effect>,
     ) {
         match event {
-            Event::Begun => self.ask_next(now, directory, out),
+            Event::Begun => self.begin(now, directory, out),
             Event::Answered(node, outcome) => {
-                self.open.remove(&node);
+                self.closed(node);
                 directory.answered(node);
+                if outcome.is_ok() && self.manner.shows_leader {
+                    directory.leads(node);
+                }
                 self.answered(now, node, outcome, directory, out);
             }
+            Event::Relayed(node, outcome) => {
+                self.closed(node);
+                directory.answered(node);
+                if !matches!(outcome, Err(Error::Unknown { .. })) {
+                    directory.relays(node);
+                }
+                self.answered(now, node, outcome, directory, out);
+            }
+            Event::Doubted(node) => self.doubted(now, node, directory, out),
             Event::NotSent(node, why) => {
                 self.lost(now, node, why, directory);
                 self.ask_next(now, directory, out);
@@ -128,26 +166,105 @@ impl Attempt {
                 self.in_doubt = true;
                 self.go_on_in_doubt(now, directory, out);
             }
+            Event::Named(node, outcome) => self.named(node, outcome, directory, out),
             Event::LeaderFound(node) => self.leader_found(node, out),
             Event::Timer => self.timer(now, directory, out),
         }
     }
 
-    /// Whether it is worth knowing that another call has found out who leads.
-    pub fn seeks_leader(&self) -> bool {
-        let is_lost = self.is_leader_away || self.retry_at.is_some();
-        let may_ask = self.open.is_empty() || self.manner.may_repeat;
-        self.manner.needs_leader && is_lost && may_ask
+    fn begin(&mut self, now: Instant, directory: &mut Directory, out: &mut Vec<Effect>) {
+        if self.manner.needs_leader && directory.relay().is_some() {
+            self.is_leader_away = true;
+            out.extend(directory.leader_to_try(now).map(Effect::Try));
+        }
+        self.ask_next(now, directory, out);
     }
 
-    fn leader_found(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        if self.seeks_leader() && !self.open.contains(&node) {
-            self.ask(node, out);
+    /// Nothing more is to come of what the node was asked.
+    fn closed(&mut self, node: NodeId) {
+        self.open.remove(&node);
+        self.relay = self.relay.filter(|relay| *relay != node);
+    }
+
+    /// Looks for another leader at once, while the one in doubt may still answer.
+    fn doubted(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        directory: &mut Directory,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.manner.needs_leader && self.open.contains(&node) {
+            self.is_leader_away = true;
+            self.is_leader_doubtful = true;
+            self.all_at = Some(now);
+            self.timer(now, directory, out);
         }
     }
 
+    /// Whether it is worth knowing that another call has found out who leads.
+    pub fn seeks_leader(&self) -> bool {
+        self.manner.needs_leader && (self.is_leader_away || self.retry_at.is_some())
+    }
+
+    fn leader_found(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if !self.seeks_leader() || self.open.contains(&node) {
+            return;
+        }
+        match self.open.is_empty() || self.manner.may_repeat {
+            true => self.ask(node, out),
+            false if self.has_turned_to_all => self.give_up_for_another(out),
+            // Whoever was asked has time to answer.
+            false => {}
+        }
+    }
+
+    /// A node has said who leads.
+    fn named(
+        &mut self,
+        node: NodeId,
+        outcome: Result<Answer, Error>,
+        directory: &mut Directory,
+        out: &mut Vec<Effect>,
+    ) {
+        self.questioned.remove(&node);
+        let named = match outcome {
+            Ok(_) => {
+                directory.leads(node);
+                Some(node)
+            }
+            Err(Error::NotLeader { leader }) => told(leader, directory),
+            Err(_) => None,
+        };
+        if named.is_some_and(|node| !self.open.contains(&node)) {
+            self.give_up_for_another(out);
+        }
+    }
+
+    /// Another leads by now than the nodes that were asked, any of which may have acted upon the call before: nobody can tell, and it
+    /// may not be repeated.
+    fn give_up_for_another(&mut self, out: &mut Vec<Effect>) {
+        self.give_up(
+            "another control node leads, and this one has not answered",
+            out,
+        );
+    }
+
+    /// The leader does not answer here, and does elsewhere.
+    fn give_up_on_silent(&mut self, out: &mut Vec<Effect>) {
+        self.give_up("it does not answer, and is reached by way of others", out);
+    }
+
+    fn give_up(&mut self, why: &str, out: &mut Vec<Effect>) {
+        self.in_doubt = true;
+        for node in self.open.clone() {
+            self.whys.insert(node, why.to_owned());
+        }
+        out.push(Effect::Done(Err(self.failure())));
+    }
+
     fn lost(&mut self, now: Instant, node: NodeId, why: String, directory: &mut Directory) {
-        self.open.remove(&node);
+        self.closed(node);
         self.is_leader_away |= directory.leader() == Some(node);
         self.note(node, &why, directory);
         directory.failed(node, now);
@@ -167,24 +284,14 @@ impl Attempt {
         out: &mut Vec<Effect>,
     ) {
         let error = match outcome {
-            Ok(answer) => {
-                if self.manner.shows_leader {
-                    directory.leads(node);
-                }
-                return out.push(Effect::Done(Ok(answer)));
-            }
+            Ok(answer) => return out.push(Effect::Done(Ok(answer))),
             Err(error) => error,
         };
         self.note(node, &error.to_string(), directory);
         match error {
             Error::NotLeader { leader } => {
                 directory.leads_not(node);
-                let told = leader.and_then(|leader| {
-                    let node = directory.find(&leader.address?);
-                    let is_believed = directory.is_said_to_lead(node, leader.claim);
-                    is_believed.then_some(node)
-                });
-                match told {
+                match told(leader, directory) {
                     Some(told) if !self.asked.contains(&told) => return self.ask(told, out),
                     // Who is said to lead has said that it does not: the process that did has ended, and
                     // another has its address.
@@ -230,6 +337,11 @@ impl Attempt {
         }
         if self.all_at.is_some_and(|at| at <= now) && !self.open.is_empty() {
             self.all_at = Some(now + ALL_AGAIN_AFTER);
+            self.has_turned_to_all = true;
+            let is_silent = !self.is_leader_doubtful && now >= self.begun_at + SILENT_MAX;
+            if !self.manner.may_repeat && is_silent && directory.relay().is_some() {
+                return self.give_up_on_silent(out);
+            }
             self.is_leader_away |= self
                 .open
                 .iter()
@@ -237,7 +349,11 @@ impl Attempt {
             let order = directory.order(self.manner.needs_leader, now);
             let others = order.into_iter().filter(|node| !self.open.contains(node));
             for node in others.collect::<Vec<_>>() {
-                self.ask(node, out);
+                match self.manner.may_repeat {
+                    true => self.ask(node, out),
+                    false if self.questioned.insert(node) => out.push(Effect::AskWhoLeads(node)),
+                    false => {}
+                }
             }
         }
         if self.retry_at.is_some_and(|at| at <= now) {
@@ -269,9 +385,15 @@ impl Attempt {
     fn ask(&mut self, node: NodeId, out: &mut Vec<Effect>) {
         self.asked.insert(node);
         self.open.insert(node);
+        let is_away = self.is_leader_away && !self.is_leader_doubtful;
+        let relays = self.manner.needs_leader && is_away && self.relay.is_none();
+        if relays {
+            self.relay = Some(node);
+        }
         out.push(Effect::Ask {
             node,
             is_leader_away: self.is_leader_away,
+            relays,
         });
     }
 
@@ -287,6 +409,14 @@ impl Attempt {
             Error::Unavailable { reason }
         }
     }
+}
+
+/// The node that is said to lead, if that is to be believed.
+fn told(leader: Option<Leader>, directory: &mut Directory) -> Option<NodeId> {
+    let leader = leader?;
+    let node = directory.find(&leader.address?);
+    let is_believed = directory.is_said_to_lead(node, leader.claim);
+    is_believed.then_some(node)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use host::backoff::{Backoff, Pauses};
 use host::clock::Instant;
 use host::trial::leaves_out;
@@ -22,9 +23,10 @@ use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Position, encoding};
 use tokio::sync::{Notify, watch};
 
-use crate::attempt::{ALL_AFTER, Attempt, Effect, Event, Manner};
+use crate::ask::answer;
+use crate::attempt::{self, ALL_AFTER, Attempt, Effect, Event};
 use crate::caller::Caller;
-use crate::connection::{Connection, Failure};
+use crate::connection::{Connection, Failure, Manner};
 use crate::directory::{Directory, NodeId};
 use crate::keys::Security;
 use crate::stream::{SILENCE, Stream};
@@ -41,6 +43,8 @@ const PRESENT_GRACE: Duration = Duration::from_secs(1);
 const AGE_MAX: Duration = Duration::from_secs(3);
 /// How often one is looked for.
 const SEEK_FRESHER_EVERY: Duration = Duration::from_secs(2);
+/// How long a node may take to say who leads, or that it is there.
+const WHO_LEADS_LIMIT: Duration = Duration::from_secs(1);
 /// The pauses before another node is asked for notices.
 const FOLLOW: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
@@ -137,8 +141,8 @@ impl Control for Cluster {
 }
 
 /// How a call may be asked. What needs the leader is what must be current, and what is appended.
-fn manner(call: &Call) -> Manner {
-    let of_leader = Manner {
+fn manner(call: &Call) -> attempt::Manner {
+    let of_leader = attempt::Manner {
         needs_leader: true,
         shows_leader: true,
         may_repeat: true,
@@ -147,33 +151,35 @@ fn manner(call: &Call) -> Manner {
         limit: Some(ENTRY_LIMIT),
     };
     match call {
-        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => Manner {
+        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => attempt::Manner {
             needs_leader: false,
             shows_leader: false,
             limit: Some(READ_LIMIT),
             ..of_leader
         },
-        Call::Group(GroupRequest::Join(_) | GroupRequest::Sync { .. }) => Manner {
+        Call::Group(GroupRequest::Join(_) | GroupRequest::Sync { .. }) => attempt::Manner {
             all_after: None,
             limit: None,
             ..of_leader
         },
         // A leader that has not answered by then is asked no longer alone.
-        Call::Present { .. } => Manner {
+        Call::Present { .. } => attempt::Manner {
             all_after: Some(PRESENT_HELD_FOR + PRESENT_GRACE),
             ..of_leader
         },
-        Call::Peer(_) => Manner {
+        Call::Peer(_) => attempt::Manner {
             all_after: None,
             ..of_leader
         },
         // The leader may have to find out first whether another process of the name is there.
-        Call::Propose(command) if matches!(**command, Command::RegisterAgent(_)) => Manner {
-            all_after: None,
-            ..of_leader
-        },
+        Call::Propose(command) if matches!(**command, Command::RegisterAgent(_)) => {
+            attempt::Manner {
+                all_after: None,
+                ..of_leader
+            }
+        }
         // A repeat might overwrite what was committed since.
-        Call::Group(GroupRequest::Commit(_)) => Manner {
+        Call::Group(GroupRequest::Commit(_)) => attempt::Manner {
             may_repeat: false,
             ..of_leader
         },
@@ -181,23 +187,25 @@ fn manner(call: &Call) -> Manner {
         | Call::Barrier
         | Call::Bounds(_)
         | Call::Collectable { .. }
-        | Call::Fates(_) => Manner {
+        | Call::Fates(_) => attempt::Manner {
             shows_leader: false,
             ..of_leader
         },
-        Call::Propose(_) | Call::Group(_) | Call::Heartbeats(_) => of_leader,
+        Call::Propose(_) | Call::Group(_) | Call::Heartbeats(_) | Call::WhoLeads => of_leader,
     }
 }
 
 impl Inner {
-    async fn call(&self, mut call: Call) -> Result<Answer, Error> {
+    async fn call(self: &Arc<Self>, mut call: Call) -> Result<Answer, Error> {
         self.look_no_further_back(&mut call);
         let message = encoding::encode_call(self.level(), &call);
         let message = Bytes::from(message.map_err(|too_new| Error::Refused {
             reason: too_new.to_string(),
         })?);
         let begun = host::clock::now();
-        let mut attempt = Attempt::new(manner(&call), begun);
+        let manner = manner(&call);
+        let limit = manner.limit;
+        let mut attempt = Attempt::new(manner, begun);
         let mut asked = FuturesUnordered::new();
         let mut leader = self.leader.subscribe();
         let mut event = Event::Begun;
@@ -214,7 +222,18 @@ impl Inner {
                     Effect::Ask {
                         node,
                         is_leader_away,
-                    } => asked.push(self.ask(node, message.clone(), is_leader_away)),
+                        relays,
+                    } => {
+                        let manner = Manner {
+                            is_leader_away,
+                            relays,
+                            within: limit.map(|limit| (begun + limit).since(now)),
+                            ..Manner::default()
+                        };
+                        asked.push(self.ask(node, message.clone(), manner).boxed());
+                    }
+                    Effect::AskWhoLeads(node) => asked.push(self.ask_who_leads(node).boxed()),
+                    Effect::Try(node) => self.try_again(node),
                     Effect::Done(outcome) => {
                         self.note(&outcome);
                         return outcome;
@@ -224,7 +243,13 @@ impl Inner {
             let deadline = attempt.deadline();
             event = tokio::select! {
                 biased;
-                Some(event) = asked.next(), if !asked.is_empty() => event,
+                Some(heard) = asked.next(), if !asked.is_empty() => match heard {
+                    Heard::Event(event) => event,
+                    Heard::Doubt(node, answer) => {
+                        asked.push(answer.map(Heard::Event).boxed());
+                        Event::Doubted(node)
+                    }
+                },
                 Ok(node) = found(&mut leader), if attempt.seeks_leader() => Event::LeaderFound(node),
                 () = until(deadline) => Event::Timer,
             };
@@ -259,24 +284,75 @@ impl Inner {
         }
     }
 
-    async fn ask(&self, node: NodeId, message: Bytes, is_leader_away: bool) -> Event {
+    async fn ask(&self, node: NodeId, message: Bytes, manner: Manner<'_>) -> Heard<'_> {
         let connection = self.connection(node);
-        let (bytes, level) = match connection.call(message, is_leader_away).await {
-            Ok(answered) => answered,
+        let begun = match connection.call(message, manner).await {
+            Ok(begun) => begun,
             Err(Failure::NotSent(why) | Failure::NobodyThere(why)) => {
-                return Event::NotSent(node, why);
+                return Heard::Event(Event::NotSent(node, why));
             }
-            Err(Failure::Broken(why)) => return Event::Broken(node, why),
+            Err(Failure::Broken(why)) => return Heard::Event(Event::Broken(node, why)),
         };
-        self.level.fetch_max(level, Relaxed);
-        match encoding::decode_answer(bytes) {
-            // Its coordinator ended with its lead. The client's coordinator is the agent, which has not moved.
-            Ok(Ok(Answer { value, .. })) if value.is_of_no_coordinator() => {
-                Event::Answered(node, Err(Error::NotLeader { leader: None }))
+        self.level.fetch_max(begun.level, Relaxed);
+        let is_doubtful = begun.is_doubtful;
+        let answer = async move {
+            let is_relayed = begun.is_relayed;
+            match begun.end().await {
+                Ok(bytes) => answered(node, bytes, is_relayed),
+                Err(Failure::NotSent(why) | Failure::NobodyThere(why) | Failure::Broken(why)) => {
+                    Event::Broken(node, why)
+                }
             }
-            Ok(outcome) => Event::Answered(node, outcome),
-            Err(malformed) => Event::Broken(node, format!("an answer that is none: {malformed}")),
+        };
+        match is_doubtful {
+            true => Heard::Doubt(node, answer.boxed()),
+            false => Heard::Event(answer.await),
         }
+    }
+
+    /// Asks a node who leads, which says by that that somebody wants a leader.
+    async fn ask_who_leads(&self, node: NodeId) -> Heard<'_> {
+        let connection = self.connection(node);
+        let manner = Manner {
+            is_leader_away: true,
+            within: Some(WHO_LEADS_LIMIT),
+            ..Manner::default()
+        };
+        let asked = self.ask_one(&connection, &Call::WhoLeads, manner);
+        let named = host::clock::timeout(WHO_LEADS_LIMIT, asked).await;
+        let named = named.unwrap_or_else(|_| {
+            let reason = "it does not answer".to_owned();
+            Err(Error::Unknown { reason })
+        });
+        Heard::Event(Event::Named(node, named))
+    }
+
+    async fn ask_one(
+        &self,
+        connection: &Connection,
+        call: &Call,
+        manner: Manner<'_>,
+    ) -> Result<Answer, Error> {
+        let message = encoding::encode_call(self.level(), call);
+        let message = message.map_err(|too_new| Error::Refused {
+            reason: too_new.to_string(),
+        })?;
+        answer(connection, Bytes::from(message), manner).await
+    }
+
+    /// Looks whether a node answers again.
+    fn try_again(self: &Arc<Self>, node: NodeId) {
+        let inner = Arc::clone(self);
+        host::task::spawn_detached("leader trial", async move {
+            let connection = inner.connection(node);
+            let (wanted, at) = (Vec::new(), Position::default());
+            let is_there = Call::Locate { wanted, at };
+            let asked = inner.ask_one(&connection, &is_there, Manner::default());
+            let answered = host::clock::timeout(WHO_LEADS_LIMIT, asked).await;
+            if matches!(answered, Ok(Ok(_))) {
+                inner.known().directory.answered(node);
+            }
+        });
     }
 
     fn connection(&self, node: NodeId) -> Arc<Connection> {
@@ -307,6 +383,26 @@ impl Inner {
 /// Whether the node that tells may be behind.
 fn is_old(told: &Told) -> bool {
     Duration::from_millis(told.age_millis) > AGE_MAX
+}
+
+/// What is heard of a node that was asked.
+enum Heard<'a> {
+    Event(Event),
+    /// It may lead no more; the answer may still come.
+    Doubt(NodeId, BoxFuture<'a, Event>),
+}
+
+/// The answer of a node, as the bytes have it.
+fn answered(node: NodeId, bytes: Bytes, is_relayed: bool) -> Event {
+    match encoding::decode_answer(bytes) {
+        // Its coordinator ended with its lead. The client's coordinator is the agent, which has not moved.
+        Ok(Ok(Answer { value, .. })) if value.is_of_no_coordinator() => {
+            Event::Answered(node, Err(Error::NotLeader { leader: None }))
+        }
+        Ok(outcome) if is_relayed => Event::Relayed(node, outcome),
+        Ok(outcome) => Event::Answered(node, outcome),
+        Err(malformed) => Event::Broken(node, format!("an answer that is none: {malformed}")),
+    }
 }
 
 /// Waits until another node is known to lead.

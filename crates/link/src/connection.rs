@@ -10,8 +10,7 @@ use host::log_limit::LogLimit;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::header::HeaderMap;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue, InvalidHeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +18,10 @@ use tokio::sync::Mutex;
 
 use crate::handshake;
 use crate::keys::Security;
-use crate::message::{CALL, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, level};
+use crate::message::{
+    CALL, DOUBT, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, RELAY, RELAYED_FOR, WITHIN,
+    level,
+};
 use crate::process::Role;
 use crate::runtime::{Clock, Tasks};
 
@@ -36,6 +38,58 @@ const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// The same where parts of files come, whose memory is counted apart from what is on its way.
 const PARTS_WINDOW: u32 = 8 << 20;
+
+/// How a call is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manner<'a> {
+    /// The caller does not reach the node that leads.
+    pub(crate) is_leader_away: bool,
+    /// The call is to be passed on to that node.
+    pub(crate) relays: bool,
+    /// The agent whose call this is, if another passes it on.
+    pub(crate) relayed_for: Option<&'a str>,
+    /// For how long the caller waits.
+    pub(crate) within: Option<Duration>,
+}
+
+impl Manner<'_> {
+    fn put(&self, headers: &mut HeaderMap) -> Result<(), InvalidHeaderValue> {
+        if self.is_leader_away {
+            headers.insert(LEADER_AWAY, HeaderValue::from_static("yes"));
+        }
+        if self.relays {
+            headers.insert(RELAY, HeaderValue::from_static("yes"));
+        }
+        if let Some(agent) = self.relayed_for {
+            headers.insert(RELAYED_FOR, HeaderValue::from_str(agent)?);
+        }
+        if let Some(within) = self.within {
+            let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(WITHIN, HeaderValue::from(millis));
+        }
+        Ok(())
+    }
+}
+
+/// An answer that has begun.
+pub(crate) struct Begun {
+    /// It is not known yet, and the node may lead no more.
+    pub(crate) is_doubtful: bool,
+    /// The node that leads has given it to the one that was asked.
+    pub(crate) is_relayed: bool,
+    /// The level for which it is written.
+    pub(crate) level: u32,
+    body: Incoming,
+}
+
+impl Begun {
+    /// The answer's bytes.
+    pub(crate) async fn end(self) -> Result<Bytes, Failure> {
+        let body = Limited::new(self.body, MESSAGE_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| Failure::Broken(error.to_string()))?;
+        Ok(body.to_bytes())
+    }
+}
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,23 +136,19 @@ impl Connection {
         }
     }
 
-    /// Sends a call; yields the answer's bytes, and the level for which it is written.
-    pub(crate) async fn call(
-        &self,
-        call: Bytes,
-        is_leader_away: bool,
-    ) -> Result<(Bytes, u32), Failure> {
+    /// Sends a call; yields the answer as it begins.
+    pub(crate) async fn call(&self, call: Bytes, manner: Manner<'_>) -> Result<Begun, Failure> {
         let mut request = self.request(Method::POST, CALL, call)?;
-        if is_leader_away {
-            let headers = request.headers_mut();
-            headers.insert(LEADER_AWAY, HeaderValue::from_static("yes"));
-        }
+        let put = manner.put(request.headers_mut());
+        put.map_err(|error| Failure::NotSent(error.to_string()))?;
         let response = self.send(request).await?;
-        let written_for = level(response.headers()).unwrap_or(1);
-        let body = Limited::new(response.into_body(), MESSAGE_BYTES_MAX);
-        let body = body.collect().await;
-        let body = body.map_err(|error| Failure::Broken(error.to_string()))?;
-        Ok((body.to_bytes(), written_for))
+        let headers = response.headers();
+        Ok(Begun {
+            is_doubtful: headers.contains_key(DOUBT),
+            is_relayed: headers.contains_key(RELAY),
+            level: level(headers).unwrap_or(1),
+            body: response.into_body(),
+        })
     }
 
     /// The stream of the node's notices.

@@ -9,6 +9,8 @@ use host::clock::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
 
+/// A leader that is reached by way of another node only is looked for so often.
+const LEADER_TRIED_EVERY: Duration = Duration::from_secs(1);
 /// For how long a node that could not be reached is asked after all others.
 const SHUNNED_FOR: Duration = Duration::from_secs(2);
 
@@ -27,6 +29,10 @@ pub struct Directory {
     leader: Option<NodeId>,
     /// The slot of the highest claim of which a node has told.
     claim: u64,
+    /// The node that passes calls on to the one that leads, which does not answer itself.
+    relay: Option<NodeId>,
+    /// When the node that leads was last tried while another passes calls on to it.
+    tried_at: Option<Instant>,
     /// The node of which what is applied is asked, as long as it answers.
     near: Option<NodeId>,
 }
@@ -75,13 +81,41 @@ impl Directory {
             return false;
         }
         self.claim = claim;
-        self.leader = Some(node);
+        self.set_leader(node);
         true
+    }
+
+    fn set_leader(&mut self, node: NodeId) {
+        if self.leader != Some(node) {
+            self.relay = None;
+        }
+        self.leader = Some(node);
+    }
+
+    /// The node has passed a call on to the one that leads, which did not answer itself.
+    pub fn relays(&mut self, node: NodeId) {
+        self.relay = Some(node).filter(|_| self.leader != Some(node));
+    }
+
+    /// The node by way of which the one that leads is reached, as long as that does not answer itself.
+    pub fn relay(&self) -> Option<NodeId> {
+        self.relay
+    }
+
+    /// The node that leads, if it is to be tried now whether it answers again.
+    pub fn leader_to_try(&mut self, now: Instant) -> Option<NodeId> {
+        let leader = self.leader.filter(|_| self.relay.is_some())?;
+        let is_due = |at| now.since(at) >= LEADER_TRIED_EVERY;
+        if !self.tried_at.is_none_or(is_due) {
+            return None;
+        }
+        self.tried_at = Some(now);
+        Some(leader)
     }
 
     /// The node leads, as it has shown.
     pub fn leads(&mut self, node: NodeId) {
-        self.leader = Some(node);
+        self.set_leader(node);
     }
 
     /// The node does not lead, as it has said.
@@ -93,18 +127,23 @@ impl Directory {
     pub fn answered(&mut self, node: NodeId) {
         self.nodes[node.0].failed_at = None;
         self.near.get_or_insert(node);
+        self.relay = self.relay.filter(|_| self.leader != Some(node));
     }
 
     /// The node could not be reached, or its connection broke.
     pub fn failed(&mut self, node: NodeId, now: Instant) {
         self.nodes[node.0].failed_at = Some(now);
         self.near = self.near.filter(|near| *near != node);
+        self.relay = self.relay.filter(|relay| *relay != node);
     }
 
-    /// All nodes worth asking, the best first: for calls that the leader answers that one, for others the one that was asked
+    /// All nodes worth asking, the best first: for calls that the leader answers that one, or who passes them on to it, for others the one that was asked
     /// last; then the others, those that did not answer lately at the end.
     pub fn order(&self, needs_leader: bool, now: Instant) -> Vec<NodeId> {
-        let first = if needs_leader { self.leader } else { self.near };
+        let first = match needs_leader {
+            true => self.relay.or(self.leader),
+            false => self.near,
+        };
         let is_shunned =
             |node: &Known| node.failed_at.is_some_and(|at| now.since(at) < SHUNNED_FOR);
         let mut order: Vec<NodeId> = (0..self.nodes.len())
@@ -183,5 +222,29 @@ mod tests {
         assert_eq!(directory.order(true, NOW), [stranger, NodeId(1)]);
         directory.leads_not(stranger);
         assert_eq!(directory.order(true, NOW), [NodeId(1)]);
+    }
+
+    #[test]
+    fn who_passes_calls_on_comes_before_a_leader_that_does_not_answer() {
+        let mut directory = directory();
+        let [a, b, c] = [0, 1, 2].map(NodeId);
+        assert_eq!(directory.leader_to_try(NOW), None, "it is asked anyway");
+        directory.leads(a);
+        directory.failed(a, NOW);
+        directory.relays(b);
+        assert_eq!(directory.order(true, NOW), [b, c, a]);
+        assert_eq!(directory.leader(), Some(a));
+        assert_eq!(directory.leader_to_try(NOW), Some(a));
+        assert_eq!(directory.leader_to_try(NOW), None, "a moment ago");
+        let later = NOW + LEADER_TRIED_EVERY;
+        assert_eq!(directory.leader_to_try(later), Some(a));
+        directory.answered(a);
+        assert_eq!(directory.order(true, NOW)[0], a);
+        directory.relays(b);
+        directory.failed(b, NOW);
+        assert_eq!(directory.order(true, NOW)[0], a);
+        directory.relays(b);
+        assert!(directory.is_said_to_lead(c, 9));
+        assert_eq!(directory.order(true, NOW)[0], c);
     }
 }

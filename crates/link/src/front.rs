@@ -56,8 +56,22 @@ pub(crate) struct Front {
 /// Who a caller is by its certificate; `None` if it names nobody.
 pub(crate) struct Shown(pub(crate) Option<Process>);
 
-/// As whom a caller speaks that was admitted.
-pub(crate) fn speaker(caller: &Option<Shown>) -> Speaker {
+/// As whom a caller speaks that was admitted, which may pass on the call of another. `None`: that is not its to do, since control
+/// nodes alone do it, and for agents alone.
+pub(crate) fn speaker(caller: &Option<Shown>, relayed_for: Option<&str>) -> Option<Speaker> {
+    let speaker = own_speaker(caller);
+    match (speaker, relayed_for) {
+        (speaker, None) => Some(speaker),
+        (Speaker::ControlNode(by), Some(agent)) => {
+            let agent = agent.to_owned();
+            Some(Speaker::Relayed { agent, by })
+        }
+        (Speaker::Believed, Some(_)) => Some(Speaker::Believed),
+        (Speaker::Agent(_) | Speaker::Relayed { .. }, Some(_)) => None,
+    }
+}
+
+fn own_speaker(caller: &Option<Shown>) -> Speaker {
     match caller {
         Some(Shown(Some(process))) => {
             let name = process.name.clone();

@@ -22,6 +22,15 @@ pub(crate) const LEVEL: HeaderName = HeaderName::from_static("seaway-level");
 /// In requests: the caller cannot reach the node that leads.
 pub(crate) const LEADER_AWAY: HeaderName = HeaderName::from_static("seaway-leader-away");
 
+/// In requests: the call is to be passed on to the node that leads. In answers: that node has given it.
+pub(crate) const RELAY: HeaderName = HeaderName::from_static("seaway-relay");
+/// In requests of control nodes: the agent whose call is passed on.
+pub(crate) const RELAYED_FOR: HeaderName = HeaderName::from_static("seaway-relayed-for");
+/// In requests: for how many milliseconds the caller waits.
+pub(crate) const WITHIN: HeaderName = HeaderName::from_static("seaway-within");
+/// In answers, which begin with it before they are known: the node led, and may lead no more.
+pub(crate) const DOUBT: HeaderName = HeaderName::from_static("seaway-doubt");
+
 /// The most bytes of a call or an answer: an entry of the journal has at most 64 MiB.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
 

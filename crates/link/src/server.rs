@@ -2,22 +2,27 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use host::budget::Budget;
 use host::net::TcpListener;
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use meta::level::{Level, TooNew};
-use rpc::{Error, Served, Speaker, encoding};
+use rpc::{Asked, Call, Error, Given, Served, encoding};
 
 use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
-use crate::message::{CALL, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, framed, level};
+use crate::message::{
+    CALL, DOUBT, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, RELAY, RELAYED_FOR,
+    WITHIN, framed, level,
+};
 use crate::process::Role;
 
 /// How a message of a stream is written.
@@ -59,7 +64,7 @@ impl Responds for Server {
             return self.front.refused(&request, refusal);
         }
         match (request.method(), request.uri().path()) {
-            (&Method::POST, CALL) => self.call(request, &speaker(caller)).await,
+            (&Method::POST, CALL) => self.call(request, caller).await,
             (&Method::GET, NOTICES) => self.stream(self.node.notices(), encoding::encode_told),
             (&Method::GET, GROWTH) if is_agent(caller) => told(
                 StatusCode::FORBIDDEN,
@@ -95,15 +100,18 @@ impl Server {
         }
     }
 
-    async fn call(&self, request: Request<Incoming>, speaker: &Speaker) -> Response<Body> {
-        let is_leader_away = request.headers().contains_key(LEADER_AWAY);
+    async fn call(&self, request: Request<Incoming>, caller: &Option<Shown>) -> Response<Body> {
+        let Some(asked) = asked(request.headers(), caller) else {
+            let why = "only control nodes pass on the calls of others".to_owned();
+            return self.front.refused(&request, (StatusCode::FORBIDDEN, why));
+        };
         let body = request.into_body();
         let announced = body.size_hint().upper().unwrap_or(MESSAGE_BYTES_MAX as u64);
         let Some(held) = self
             .budget
             .try_hold(announced.min(MESSAGE_BYTES_MAX as u64))
         else {
-            return self.answer(&Err(Error::Busy));
+            return self.answer(&refused(Error::Busy));
         };
         let read = Limited::new(body, MESSAGE_BYTES_MAX).collect().await;
         let call = match read.map(|body| encoding::decode_call(body.to_bytes())) {
@@ -112,18 +120,43 @@ impl Server {
             Err(error) => return told(StatusCode::BAD_REQUEST, error.to_string()),
         };
         drop(held);
-        let outcome = self.node.serve(call, speaker, is_leader_away).await;
-        self.answer(&outcome)
+        let doubted = self.node.doubted(&call);
+        let mut serving = serve_call(Arc::clone(&self.node), call, asked).boxed();
+        tokio::select! {
+            biased;
+            given = &mut serving => self.answer(&given),
+            () = doubted => self.answer_later(serving),
+        }
     }
 
-    fn answer(&self, outcome: &Result<rpc::Answer, Error>) -> Response<Body> {
+    /// Tells at once that this node may lead no more, and the answer when it is known.
+    fn answer_later(&self, serving: BoxFuture<'static, Given>) -> Response<Body> {
+        let level = self.node.level();
+        let answer = async move {
+            let given = serving.await;
+            // What this level does not have cannot be sent, and an answer that ends early is none.
+            let bytes = encoding::encode_answer(level, &given.outcome).unwrap_or_default();
+            Ok(Frame::data(Bytes::from(bytes)))
+        };
+        let body = futures::stream::once(answer).boxed();
+        let mut response = Response::new(Either::Right(StreamBody::new(body)));
+        let headers = response.headers_mut();
+        headers.insert(LEVEL, HeaderValue::from(level.number));
+        headers.insert(DOUBT, HeaderValue::from_static("yes"));
+        response
+    }
+
+    fn answer(&self, given: &Given) -> Response<Body> {
         // It may rise meanwhile; whoever reads the answer is told for which one it is written.
         let level = self.node.level();
-        match encoding::encode_answer(level, outcome) {
+        match encoding::encode_answer(level, &given.outcome) {
             Ok(bytes) => {
                 let mut response = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
                 let headers = response.headers_mut();
                 headers.insert(LEVEL, HeaderValue::from(level.number));
+                if given.is_relayed {
+                    headers.insert(RELAY, HeaderValue::from_static("yes"));
+                }
                 response
             }
             Err(too_new) => told(StatusCode::INTERNAL_SERVER_ERROR, too_new.to_string()),
@@ -142,6 +175,42 @@ impl Server {
             ready(message.map(|message| Ok(Frame::data(framed(&message)))))
         });
         Response::new(Either::Right(StreamBody::new(messages.boxed())))
+    }
+}
+
+/// How a call has come; `None` if it is not its caller's to pass on.
+fn asked(headers: &HeaderMap, caller: &Option<Shown>) -> Option<Asked> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let relayed_for = headers.get(RELAYED_FOR);
+    let relayed_for = relayed_for.map(|agent| agent.to_str().unwrap_or_default());
+    let within = text(WITHIN).and_then(|millis| millis.parse().ok());
+    Some(Asked {
+        speaker: speaker(caller, relayed_for)?,
+        is_leader_away: headers.contains_key(LEADER_AWAY),
+        relays: headers.contains_key(RELAY),
+        is_relayed: relayed_for.is_some(),
+        within: within.map(Duration::from_millis),
+    })
+}
+
+/// Has the node answer a call, for no longer than its caller waits.
+async fn serve_call(node: Arc<dyn Served>, call: Call, asked: Asked) -> Given {
+    let within = asked.within;
+    let served = node.serve(call, asked);
+    let Some(within) = within else {
+        return served.await;
+    };
+    let served = host::clock::timeout(within, served).await;
+    served.unwrap_or_else(|_| {
+        let reason = "there is no answer for as long as the caller waits".to_owned();
+        refused(Error::Unknown { reason })
+    })
+}
+
+fn refused(error: Error) -> Given {
+    Given {
+        outcome: Err(error),
+        is_relayed: false,
     }
 }
 

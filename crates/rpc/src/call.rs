@@ -58,6 +58,8 @@ pub enum Call {
     Present { incarnation: Incarnation },
     /// What control nodes ask of each other.
     Peer(PeerRequest),
+    /// Say who leads: done if it is this node, else it says that it does not, and who does.
+    WhoLeads,
 }
 
 /// A node's answer, and its position at that time.

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use meta::command::{Command, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
-use meta::level::Level;
 use meta::places::{Bounds, TimeQuery};
 use meta::places::{Fate, FileRef};
 use meta::places::{Located, SlicePlace};
@@ -16,9 +15,7 @@ use meta::view::ViewChange;
 use crate::call::{Answer, Call, Locate, Position, Registered, Return};
 use crate::error::Error;
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::growth::Growing;
 use crate::notice::Notices;
-use crate::speaker::Speaker;
 
 /// A control node, in this process or elsewhere.
 #[async_trait]
@@ -28,25 +25,6 @@ pub trait Control: Send + Sync + 'static {
     /// Notices of what is applied from now on: first of all a message that says from where on, and at least each quarter of a
     /// second another one.
     fn notices(&self) -> Notices;
-}
-
-/// A control node that others call.
-#[async_trait]
-pub trait Served: Control {
-    /// The feature level in force, as far as it is known here: what is sent to others is written for it.
-    fn level(&self) -> &'static Level;
-
-    /// What this node appends from now on, if it leads; at least each quarter of a second a message.
-    fn growth(&self) -> Growing;
-
-    /// Answers a caller elsewhere, if what it asks is the `speaker`'s to ask. Unless that says that it cannot reach the leader, a
-    /// call that only the leader can answer is no reason to think that there is none.
-    async fn serve(
-        &self,
-        call: Call,
-        speaker: &Speaker,
-        is_leader_away: bool,
-    ) -> Result<Answer, Error>;
 }
 
 /// Calls a control node. Clones are cheap.

@@ -129,6 +129,7 @@ variants! {
         11 = Present { incarnation },
         12 = Heartbeats(members),
         13 = Peer(request),
+        14 = WhoLeads,
     }
     PeerRequest {
         1 = Name,

@@ -52,6 +52,11 @@ impl GroupReply {
     /// True if the node that gave it leads no more, and the request can be repeated at the one that does. Commits are not
     /// among them: a repeat might overwrite what was committed since.
     pub fn is_of_no_coordinator(&self) -> bool {
+        !matches!(self, GroupReply::Commit(_)) && self.says_not_coordinator()
+    }
+
+    /// True if the coordinator that gave it leads no more, or did not. Of offsets it may be that they were committed.
+    pub fn says_not_coordinator(&self) -> bool {
         let is_so = |error: &GroupError| *error == GroupError::NotCoordinator;
         match self {
             GroupReply::Join(Err(refusal)) => is_so(&refusal.error),
@@ -66,6 +71,7 @@ impl GroupReply {
                     .filter_map(|group| group.topics.as_ref().err());
                 refused.any(is_so)
             }
+            GroupReply::Commit(results) => results.contains(&Err(GroupError::NotCoordinator)),
             _ => false,
         }
     }

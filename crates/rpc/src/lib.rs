@@ -11,9 +11,11 @@ pub mod growth;
 pub mod notice;
 pub mod part;
 pub mod peer;
+mod served;
 mod speaker;
 
 pub use call::{Answer, Call, Position, Return};
-pub use client::{Client, Control, Served};
+pub use client::{Client, Control};
 pub use error::{Error, Leader};
+pub use served::{Asked, Given, Relay, Served};
 pub use speaker::Speaker;

@@ -11,6 +11,8 @@ pub enum Speaker {
     Agent(String),
     /// The control node of this name.
     ControlNode(String),
+    /// The agent of this name, as another control node says, which passes the call on.
+    Relayed { agent: String, by: String },
 }
 
 impl fmt::Display for Speaker {
@@ -19,6 +21,9 @@ impl fmt::Display for Speaker {
             Speaker::Believed => write!(f, "somebody"),
             Speaker::Agent(name) => write!(f, "agent {name}"),
             Speaker::ControlNode(name) => write!(f, "control node {name}"),
+            Speaker::Relayed { agent, by } => {
+                write!(f, "agent {agent}, by way of control node {by}")
+            }
         }
     }
 }

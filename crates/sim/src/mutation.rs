@@ -55,6 +55,10 @@ pub enum Mutation {
     RefusalsAreLookedInto,
     /// A caller waits for the node that it asked, however long that is silent.
     SilenceAsksAll,
+    /// A leader whose appends do not finish says nothing to those who wait.
+    DoubtIsTold,
+    /// Control nodes pass no call on to the leader.
+    CallsAreRelayed,
     /// A leader that no agent reaches keeps the lead.
     UnreachedLeadersStandAside,
     /// A rule of the journal.
@@ -62,7 +66,7 @@ pub enum Mutation {
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 25] = [
+const NAMED: [(&str, Mutation); 27] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -90,6 +94,8 @@ const NAMED: [(&str, Mutation); 25] = [
     ("fence-only-the-silent", Mutation::FenceOnlyTheSilent),
     ("refusals-are-looked-into", Mutation::RefusalsAreLookedInto),
     ("silence-asks-all", Mutation::SilenceAsksAll),
+    ("doubt-is-told", Mutation::DoubtIsTold),
+    ("calls-are-relayed", Mutation::CallsAreRelayed),
     (
         "unreached-leaders-stand-aside",
         Mutation::UnreachedLeadersStandAside,

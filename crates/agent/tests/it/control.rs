@@ -290,6 +290,7 @@ impl Control for Fake {
                 }
                 Step::Hear(_) => return Err(Error::NotLeader { leader: None }),
                 Step::Attend(_) => return std::future::pending().await,
+                Step::WhoLeads => panic!("an agent leaves that to the link"),
                 Step::Peer(request) => panic!("no agent asks {request:?}"),
                 Step::Coordinate(request) => {
                     let is_join = matches!(request, GroupRequest::Join(_));

@@ -6,7 +6,7 @@ use meta::ids::{EntryId, FileId, Stamp};
 use meta::level::Levels;
 use meta::reply::Reply;
 use rpc::group::GroupRequest;
-use rpc::{Answer, Error, Served};
+use rpc::{Answer, Asked, Error, Served};
 
 use super::*;
 use crate::start::tests::{bucket, settings, started};
@@ -166,18 +166,40 @@ async fn a_node_does_nothing_of_what_is_not_the_callers_to_ask() {
         Err(Error::Refused { reason }) => reason,
         other => panic!("{other:?}"),
     };
-    let why = refused(node.serve(register.clone(), &b, false).await);
+    let why = refused(
+        node.serve(register.clone(), Asked::by(b.clone()))
+            .await
+            .outcome,
+    );
     assert!(why.contains("only agent a itself"), "{why}");
-    node.serve(register, &a, false).await.expect("its own");
+    node.serve(register, Asked::by(a.clone()))
+        .await
+        .outcome
+        .expect("its own");
     let incarnation = |state: &State| state.agents().next().map(|agent| agent.incarnation);
     let first = node.with_state(incarnation).expect("it is registered");
     for incarnation in [first, Incarnation(first.0 + 1)] {
         for call in of_incarnation(incarnation) {
-            refused(node.serve(call, &b, false).await);
+            refused(node.serve(call, Asked::by(b.clone())).await.outcome);
         }
     }
     assert_eq!(node.with_state(incarnation), Some(first));
+    // Who passes a call on says no more than whom it names may say.
+    let by_way_of_c = |agent: &str| Speaker::Relayed {
+        agent: agent.to_owned(),
+        by: "c".to_owned(),
+    };
+    for call in of_incarnation(first) {
+        let asked = Asked::by(by_way_of_c("b"));
+        refused(node.serve(call, asked).await.outcome);
+    }
+    let present = Call::Present { incarnation: first };
+    let asked = Asked::by(by_way_of_c("a"));
+    assert!(node.serve(present, asked).await.outcome.is_ok());
     let end = propose(Command::FenceAgent { incarnation: first });
-    node.serve(end, &a, false).await.expect("its own");
+    node.serve(end, Asked::by(a.clone()))
+        .await
+        .outcome
+        .expect("its own");
     assert_eq!(node.with_state(incarnation), None);
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use journal::node::Role;
 use meta::State;
-use rpc::{Control, Return, Served, Speaker};
+use meta::ids::Incarnation;
+use rpc::{Asked, Control, Return, Served, Speaker};
 use store::bucket::Bucket;
 use store::faulty::Faulty;
 
@@ -81,7 +82,7 @@ impl Cluster {
             return Err(Error::Unavailable { reason });
         }
         let speaker = Speaker::ControlNode(NAMES[0].to_owned());
-        self.node(at).serve(call, &speaker, false).await
+        self.node(at).serve(call, Asked::by(speaker)).await.outcome
     }
 
     async fn hand_over(&self, away: &[&str]) {
@@ -99,8 +100,9 @@ async fn the_lead_is_handed_over_to_a_node_that_answers() {
     // Whoever asks the one that led is told who does.
     let told = cluster
         .node(0)
-        .serve(Call::Barrier, &Speaker::Believed, false)
-        .await;
+        .serve(Call::Barrier, Asked::by(Speaker::Believed))
+        .await
+        .outcome;
     let Err(Error::NotLeader {
         leader: Some(leader),
     }) = told
@@ -185,8 +187,9 @@ async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask
         for _ in 0..3 {
             let answer = cluster
                 .node(0)
-                .serve(present.clone(), &Speaker::Believed, false)
-                .await;
+                .serve(present.clone(), Asked::by(Speaker::Believed))
+                .await
+                .outcome;
             assert_eq!(answer.map(|answer| answer.value), Ok(Return::Done));
         }
     };
@@ -198,11 +201,12 @@ async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask
     // They reach another.
     let asks = async {
         for _ in 0..20 {
-            let told = cluster
-                .node(2)
-                .serve(present.clone(), &Speaker::Believed, true)
-                .await;
-            if told.is_ok() {
+            let away = Asked {
+                is_leader_away: true,
+                ..Asked::by(Speaker::Believed)
+            };
+            let told = cluster.node(2).serve(present.clone(), away).await;
+            if told.outcome.is_ok() {
                 return;
             }
             host::clock::sleep(UNREACHED_CHECK).await;

@@ -15,7 +15,8 @@ use super::following::Following;
 use super::queue::Queue;
 use super::retention::Accepted;
 use super::{
-    ANSWER_FROM_MEMORY_FOR, Effect, Event, ProposeError, Purpose, Refusal, State, Taking, Ticket,
+    ANSWER_FROM_MEMORY_FOR, DOUBT_AFTER, Effect, Event, ProposeError, Purpose, Refusal, State,
+    Taking, Ticket,
 };
 use crate::chain::Verdict;
 use crate::engine::{Append, End, WINDOW};
@@ -162,6 +163,15 @@ impl Leading {
             true => self.resign(cx),
             false => State::Leading(self),
         }
+    }
+
+    /// From when on it may be that another leads.
+    pub(super) fn doubtful_from(&self) -> Option<Instant> {
+        if self.over {
+            return Some(Instant::default());
+        }
+        let oldest = self.flights.front()?;
+        Some(oldest.started + DOUBT_AFTER)
     }
 
     /// True if nobody waits for anything of this node.

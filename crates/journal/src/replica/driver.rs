@@ -493,6 +493,9 @@ impl<S: StateMachine> Driver<S> {
             self.claim = claim;
             self.requests.claimed(claim);
         }
+        let from = self.node.doubtful_from();
+        let from = from.map_or(u64::MAX, Instant::as_micros);
+        self.shared.doubtful_from.store(from, Ordering::Release);
         let role = self.node.role();
         let applied = self.come_to();
         // Nobody is answered from the state of a node that does not go on.

@@ -14,6 +14,12 @@ const MANNER: Manner = Manner {
     limit: Some(Duration::from_secs(20)),
 };
 
+/// Of a call that may not be repeated.
+const ONCE: Manner = Manner {
+    may_repeat: false,
+    ..MANNER
+};
+
 const DONE: Answer = Answer {
     at: Position(7),
     value: Return::Done,
@@ -55,6 +61,16 @@ fn ask(node: usize, is_leader_away: bool) -> Effect {
     Effect::Ask {
         node: NodeId(node),
         is_leader_away,
+        relays: false,
+    }
+}
+
+/// The same, and to pass the call on to the leader.
+fn ask_to_relay(node: usize) -> Effect {
+    Effect::Ask {
+        node: NodeId(node),
+        is_leader_away: true,
+        relays: true,
     }
 }
 
@@ -125,7 +141,11 @@ fn of_two_that_are_said_to_lead_the_one_with_the_higher_claim_is_followed() {
     let stale = bench.give(Event::Answered(NodeId(1), led_by(Some("d:1"), 8)));
     assert_eq!(stale, [], "nobody is asked at d");
     assert_eq!(bench.directory.leader(), Some(NodeId(2)));
-    assert_eq!(bench.wait(), [ask(2, true)], "the next round begins there");
+    assert_eq!(
+        bench.wait(),
+        [ask_to_relay(2)],
+        "the next round begins there"
+    );
 }
 
 #[test]
@@ -135,7 +155,7 @@ fn nodes_that_name_each_other_are_not_asked_in_a_circle() {
     let at_b = bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
     assert_eq!(at_b, [ask(1, false)]);
     let at_c = bench.give(Event::Answered(NodeId(1), not_leader(Some("a:1"))));
-    assert_eq!(at_c, [ask(2, true)], "neither leads");
+    assert_eq!(at_c, [ask_to_relay(2)], "neither leads");
     assert_eq!(bench.give(Event::Answered(NodeId(2), not_leader(None))), []);
     let begun = bench.now;
     assert_eq!(bench.wait().len(), 1, "the next round");
@@ -149,7 +169,7 @@ fn who_has_the_address_of_the_process_that_led_and_does_not_lead_shows_that_it_h
     let at_b = bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
     assert_eq!(at_b, [ask(1, false)]);
     let at_c = bench.give(Event::Answered(NodeId(1), not_leader(Some("b:1"))));
-    assert_eq!(at_c, [ask(2, true)]);
+    assert_eq!(at_c, [ask_to_relay(2)]);
 }
 
 #[test]
@@ -158,7 +178,7 @@ fn the_others_are_told_that_the_leader_cannot_be_reached() {
     bench.directory.leads(NodeId(1));
     assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
     let refused = bench.give(Event::NotSent(NodeId(1), "refused".to_owned()));
-    assert_eq!(refused, [ask(0, true)]);
+    assert_eq!(refused, [ask_to_relay(0)]);
 }
 
 #[test]
@@ -167,7 +187,7 @@ fn who_gets_no_answer_for_half_a_second_asks_all() {
     bench.directory.leads(NodeId(1));
     let begun = bench.now;
     bench.give(Event::Begun);
-    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
     assert_eq!(bench.now.since(begun), ALL_AFTER);
     // The old leader answers after all.
     let done = bench.give(Event::Answered(NodeId(1), Ok(DONE)));
@@ -184,14 +204,18 @@ fn a_call_that_is_held_for_a_while_is_asked_of_all_once_it_should_be_answered() 
     bench.directory.leads(NodeId(1));
     let begun = bench.now;
     assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
-    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
     assert_eq!(bench.now.since(begun), Duration::from_secs(2));
     // The one leads that did not answer, as the others know.
     for other in [0, 2] {
         let told = Event::Answered(NodeId(other), not_leader(Some("b:1")));
         assert_eq!(bench.give(told), []);
     }
-    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)], "a moment later");
+    assert_eq!(
+        bench.wait(),
+        [ask_to_relay(0), ask(2, true)],
+        "a moment later"
+    );
     let done = bench.give(Event::Answered(NodeId(2), Ok(DONE)));
     assert_eq!(done, [Effect::Done(Ok(DONE))]);
     assert_eq!(bench.directory.leader(), Some(NodeId(2)));
@@ -233,6 +257,7 @@ fn without_a_leader_it_gives_up_after_a_while() {
                 break;
             }
             None => effects = bench.wait(),
+            other => panic!("{other:?}"),
         }
     }
     assert!(bench.now.since(begun) >= MANNER.seek_for);
@@ -263,6 +288,7 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
         };
         let mut bench = Bench::new(manner);
         let mut open: Vec<NodeId> = Vec::new();
+        let mut questions: Vec<NodeId> = Vec::new();
         let mut may_have_acted = false;
         let mut effects = bench.give(Event::Begun);
         for _ in 0..1_000 {
@@ -270,6 +296,8 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Ask { node, .. } => open.push(node),
+                    Effect::AskWhoLeads(node) => questions.push(node),
+                    Effect::Try(_) => {}
                     Effect::Done(outcome) => done = Some(outcome),
                 }
             }
@@ -290,9 +318,20 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
                 effects = bench.give(Event::Timer);
                 continue;
             }
+            if rng.once_in(4) {
+                effects = bench.give(match (questions.pop(), rng.below(4)) {
+                    (Some(node), 0) => Event::Named(node, Ok(DONE)),
+                    (Some(node), 1) => Event::Named(node, not_leader(Some("c:1"))),
+                    (Some(node), _) => Event::Named(node, not_leader(None)),
+                    (None, 0) => Event::LeaderFound(NodeId(rng.below(3) as usize)),
+                    (None, _) => Event::Doubted(open[0]),
+                });
+                continue;
+            }
             let node = open.swap_remove(rng.below(open.len() as u64) as usize);
             let reason = "r".to_owned();
-            let event = match rng.below(7) {
+            let event = match rng.below(8) {
+                7 => Event::Relayed(node, Ok(DONE)),
                 0 => Event::NotSent(node, reason),
                 1 => {
                     may_have_acted = true;
@@ -324,7 +363,7 @@ fn what_another_call_finds_out_is_made_use_of_at_once_by_those_that_wait() {
         [],
         "the leader has time to answer"
     );
-    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
     let refused = Event::Answered(NodeId(2), not_leader(None));
     assert_eq!(bench.give(refused), []);
     bench.directory.leads(NodeId(2));
@@ -334,16 +373,80 @@ fn what_another_call_finds_out_is_made_use_of_at_once_by_those_that_wait() {
 
 #[test]
 fn what_may_not_be_repeated_is_asked_of_nobody_else_while_it_may_be_answered() {
-    let mut bench = Bench::new(Manner {
-        may_repeat: false,
-        ..MANNER
-    });
+    let mut bench = Bench::new(ONCE);
     bench.directory.leads(NodeId(1));
     bench.give(Event::Begun);
     let moved = Event::NotSent(NodeId(1), "cut off".to_owned());
-    assert_eq!(bench.give(moved), [ask(0, true)]);
+    assert_eq!(bench.give(moved), [ask_to_relay(0)]);
     assert_eq!(bench.give(Event::LeaderFound(NodeId(2))), []);
     bench.give(Event::Answered(NodeId(0), not_leader(None)));
     bench.give(Event::Answered(NodeId(2), not_leader(None)));
-    assert_eq!(bench.give(Event::LeaderFound(NodeId(1))), [ask(1, true)]);
+    let found = Event::LeaderFound(NodeId(1));
+    assert_eq!(bench.give(found), [ask_to_relay(1)]);
+}
+
+#[test]
+fn a_leader_that_may_lead_no_more_is_asked_no_longer_alone_and_its_answer_still_counts() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    bench.give(Event::Begun);
+    let asked = [ask(0, true), ask(2, true)];
+    assert_eq!(bench.give(Event::Doubted(NodeId(1))), asked, "at once");
+    let refused = Event::Answered(NodeId(0), led_by(Some("b:1"), 4));
+    assert_eq!(bench.give(refused), []);
+    let done = bench.give(Event::Answered(NodeId(1), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+}
+
+#[test]
+fn a_call_that_may_not_be_repeated_waits_until_another_is_said_to_lead_and_is_unknown_then() {
+    for silent in [true, false] {
+        let mut bench = Bench::new(ONCE);
+        assert!(bench.directory.is_said_to_lead(NodeId(1), 4));
+        bench.give(Event::Begun);
+        let questions = [
+            Effect::AskWhoLeads(NodeId(0)),
+            Effect::AskWhoLeads(NodeId(2)),
+        ];
+        let asked = match silent {
+            true => bench.wait(),
+            false => bench.give(Event::Doubted(NodeId(1))),
+        };
+        assert_eq!(asked, questions);
+        let same = Event::Named(NodeId(0), led_by(Some("b:1"), 4));
+        assert_eq!(bench.give(same), []);
+        let stale = Event::Named(NodeId(2), led_by(Some("a:1"), 3));
+        assert_eq!(bench.give(stale), [], "nobody believes that");
+        assert_eq!(bench.wait(), questions, "a moment later");
+        let done = bench.give(Event::Named(NodeId(0), led_by(Some("c:1"), 5)));
+        assert!(
+            matches!(done[..], [Effect::Done(Err(Error::Unknown { .. }))]),
+            "{done:?}"
+        );
+        assert_eq!(bench.directory.leader(), Some(NodeId(2)));
+    }
+}
+
+#[test]
+fn one_of_those_that_are_asked_passes_the_call_on_and_later_calls_begin_with_it() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    bench.give(Event::Begun);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
+    // The one that was to pass it on cannot be reached either, and is asked after the other now.
+    bench.give(Event::NotSent(NodeId(0), "refused".to_owned()));
+    bench.give(Event::Answered(NodeId(2), not_leader(Some("b:1"))));
+    assert_eq!(bench.wait(), [ask_to_relay(2), ask(0, true)]);
+    bench.give(Event::Answered(NodeId(2), not_leader(Some("b:1"))));
+    bench.give(Event::NotSent(NodeId(0), "refused".to_owned()));
+    assert_eq!(bench.wait(), [ask_to_relay(2), ask(0, true)]);
+    bench.give(Event::Answered(NodeId(2), not_leader(Some("b:1"))));
+    bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
+    let done = bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    assert_eq!(done, [Effect::Done(Ok(DONE))]);
+    assert_eq!(bench.directory.leader(), Some(NodeId(1)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
+    assert_eq!(bench.give(Event::Begun), begun);
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use link::keys::Security;
 use link::process::{Process, Role};
 use link::watch::Sign;
@@ -23,7 +24,7 @@ use meta::level::{Level, Levels};
 use rpc::group::{FetchGroup, GroupError, GroupReply, GroupRequest};
 use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::{Notice, Notices, Told};
-use rpc::{Answer, Call, Control, Error, Leader, Position, Return, Served, Speaker};
+use rpc::{Answer, Asked, Call, Control, Error, Given, Leader, Position, Return, Served, Speaker};
 use tokio::sync::broadcast;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
@@ -33,6 +34,8 @@ struct Node {
     leader: Mutex<Option<String>>,
     /// It led when requests of groups came, and leads no more when it answers them.
     leads_no_more: AtomicBool,
+    /// It leads, and may lead no more.
+    is_doubtful: AtomicBool,
     calls: AtomicUsize,
     /// Calls for bounds are not answered; how many wait.
     waiting: Arc<AtomicUsize>,
@@ -119,9 +122,21 @@ impl Served for Node {
             .boxed()
     }
 
-    async fn serve(&self, call: Call, speaker: &Speaker, _: bool) -> Result<Answer, Error> {
-        self.spoke.lock().unwrap().push(speaker.clone());
-        self.call(call).await
+    async fn serve(&self, call: Call, asked: Asked) -> Given {
+        self.spoke.lock().unwrap().push(asked.speaker);
+        let outcome = self.call(call).await;
+        let is_relayed = false;
+        Given {
+            outcome,
+            is_relayed,
+        }
+    }
+
+    fn doubted(&self, _: &Call) -> BoxFuture<'static, ()> {
+        match self.is_doubtful.load(SeqCst) {
+            true => std::future::ready(()).boxed(),
+            false => std::future::pending().boxed(),
+        }
     }
 }
 
@@ -135,6 +150,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
     let node = Arc::new(Node {
         leader: Mutex::default(),
         leads_no_more: AtomicBool::new(false),
+        is_doubtful: AtomicBool::new(false),
         calls: AtomicUsize::new(0),
         waiting: Arc::default(),
         told: broadcast::channel(100).0,
@@ -250,6 +266,24 @@ async fn a_caller_that_waits_no_longer_ends_the_work_of_the_node() {
         () = until(|| node.node.waiting.load(SeqCst) == 1) => {}
     }
     until(|| node.node.waiting.load(SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_leader_in_doubt_is_told_from_one_that_answers_before_it_does() {
+    let (one, two) = (serve(CLUSTER).await, serve(CLUSTER).await);
+    let (cluster, _found) = cluster(&[&one.address, &two.address]);
+    one.node.is_doubtful.store(true, SeqCst);
+    // It has no answer, and the other does.
+    let begun = host::clock::now();
+    let answered = cluster.call(Call::Bounds(vec![PartitionId(1)]));
+    tokio::select! {
+        answer = answered => panic!("{answer:?}"),
+        () = until(|| two.node.calls.load(SeqCst) == 1) => {}
+    }
+    let waited = host::clock::now().since(begun);
+    assert!(waited < Duration::from_millis(400), "after {waited:?}");
+    // It has one after all.
+    assert_eq!(cluster.call(Call::Barrier).await.unwrap().at, Position(7));
 }
 
 #[tokio::test]

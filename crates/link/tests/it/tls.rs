@@ -6,13 +6,13 @@ use std::time::Duration;
 use link::keys::{Credentials, Keys, Named, Pem, Security};
 use link::process::{Process, Role};
 use link::watch::Sign;
-use link::{Caller, Cluster};
+use link::{Caller, Cluster, Relay};
 use meta::level::Levels;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
-use rpc::{Call, Control, Error, Speaker};
+use rpc::{Call, Control, Error, Relay as _, Speaker};
 
 use crate::{CLUSTER, Running, agent, cluster_by, serve_at, until};
 
@@ -127,6 +127,35 @@ async fn processes_of_one_ca_talk() {
     let spoke = std::mem::take(&mut *node.node.spoke.lock().unwrap());
     let (a, d) = ("a".to_owned(), "d".to_owned());
     assert_eq!(spoke, [Speaker::Agent(a), Speaker::ControlNode(d)]);
+}
+
+#[tokio::test]
+async fn only_control_nodes_pass_on_what_agents_ask_and_both_are_known() {
+    let ca = ca("one");
+    let node = serve(&keys(&control("c"), &ca)).await;
+    let pass_on = |process: Process| {
+        let caller = Caller {
+            cluster_id: CLUSTER.to_owned(),
+            security: Security::Tls(keys(&process, &ca)),
+            process,
+        };
+        let relay = Relay::new(&caller, Levels::KNOWN).unwrap();
+        let (address, level) = (node.address.clone(), Levels::KNOWN.first());
+        async move {
+            let within = Some(Duration::from_secs(10));
+            let passed = relay.pass_on(&address, level, &Call::Barrier, "a", within);
+            passed.await.map(drop)
+        }
+    };
+    assert_eq!(pass_on(control("d")).await, Ok(()));
+    let refused = pass_on(agent("b")).await;
+    let Err(Error::Unavailable { reason }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(reason.contains("only control nodes pass on"), "{reason}");
+    let spoke = std::mem::take(&mut *node.node.spoke.lock().unwrap());
+    let (agent, by) = ("a".to_owned(), "d".to_owned());
+    assert_eq!(spoke, [Speaker::Relayed { agent, by }]);
 }
 
 #[tokio::test]

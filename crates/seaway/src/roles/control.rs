@@ -81,6 +81,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let bucket = &admitted.bucket();
     let engine = admitted.engine(settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, engine, Arc::clone(bucket));
+    let relay = link::Relay::new(&caller, Levels::KNOWN).context("the cluster's id")?;
+    node.relay_by(Arc::new(relay));
     let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
     let calls_bytes = plan.configured.shares.bytes("calls that arrive");
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());

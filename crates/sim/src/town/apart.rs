@@ -75,6 +75,9 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
     let engine = Object::new(Arc::clone(&bucket), settings.journal.shard);
     let (node, _tasks) = control::Node::start(&settings, Box::new(engine), Arc::clone(&bucket));
     town.started(place, &node);
+    let caller = caller(Role::Control, place);
+    let relay = link::Relay::new(&caller, Levels::KNOWN).map_err(|error| error.to_string())?;
+    node.relay_by(Arc::new(relay));
     let served: Arc<dyn Served> = Arc::<control::Node>::clone(&node);
     let cluster_id = CLUSTER.to_owned();
     let serving = link::serve(
@@ -85,7 +88,6 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
         CALLS_BYTES,
     );
     let _serving = host::task::spawn("link", serving);
-    let caller = caller(Role::Control, place);
     let cluster = Cluster::new(&caller, Levels::KNOWN);
     let (cluster, found) = cluster.map_err(|error| error.to_string())?;
     let announced = Announced {

@@ -1,5 +1,5 @@
-//! The end of the control node that leads, while all else is well: how long clients of each agent wait until they are
-//! acknowledged again. It must not know how another takes the lead.
+//! The end of the control node that leads, or of a way to it, while all else is well: how long clients of each agent wait until
+//! they are acknowledged again, records and offsets of groups. It must not know how another takes the lead.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,12 +7,17 @@ use std::time::Duration;
 use host::clock;
 use host::seeded::{self, Place};
 use meta::ids::Incarnation;
+use wire::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 
-use super::client::Client;
-use super::{Town, nemesis, probe};
+use super::client::{Broken, Client};
+use super::{KEYS, Town, key_parts, nemesis, probe};
 
 /// The clients that measure are at places from here on.
 const FIRST_GAUGE: u16 = 300;
+/// Those that commit offsets.
+const FIRST_COMMITTER: u16 = 400;
 /// All processes serve within this time once all is healed.
 const ALL_SERVE_WITHIN: Duration = Duration::from_secs(20);
 /// How long all is well before the end of the leader.
@@ -35,18 +40,24 @@ enum End {
     CutFromAgents,
     /// The bucket alone reaches it.
     CutOff,
+    /// One agent and it do not reach each other; all else is as it was.
+    CutFromOneAgent,
+    /// All but the bucket reach it.
+    CutFromBucket,
 }
 
 impl End {
     /// What is to become of a leader. One that knows of leads that were given up lately waits longer before it does that.
     fn draw(leader: &control::Node) -> Self {
         let waits_longer = leader.leads_given_up() > 0;
-        let drawn = seeded::draw(|rng| rng.below(8));
+        let drawn = seeded::draw(|rng| rng.below(10));
         match drawn {
             0 => End::Lost,
             1 => End::Paused,
             2 if !waits_longer => End::CutFromAgents,
             3 if !waits_longer => End::CutOff,
+            4 => End::CutFromOneAgent,
+            5 => End::CutFromBucket,
             _ => End::Killed,
         }
     }
@@ -58,6 +69,8 @@ impl End {
             End::Paused => "paused",
             End::CutFromAgents => "cut from agents",
             End::CutOff => "cut off",
+            End::CutFromOneAgent => "cut from one agent",
+            End::CutFromBucket => "cut from the bucket",
         }
     }
 
@@ -68,6 +81,10 @@ impl End {
             End::Paused => Duration::from_secs(3),
             // Connections to it are not refused either: each takes a while to fail.
             End::Lost => Duration::from_secs(4),
+            // Others pass calls on to it; what may not be repeated waits until it is clear that its answer is lost.
+            End::CutFromOneAgent => Duration::from_secs(2),
+            // It says so itself to those who wait.
+            End::CutFromBucket => Duration::from_secs(3),
             // It has to notice that itself, since it appends.
             End::CutFromAgents => Duration::from_secs(4),
             End::CutOff => Duration::from_secs(6),
@@ -82,12 +99,17 @@ impl End {
                 seeded::kill(leader, matches!(self, End::Lost));
             }
             End::Paused => seeded::pause(leader),
-            End::CutFromAgents | End::CutOff => {}
+            _ => {}
         }
         let cut_from = match self {
             End::Killed | End::Paused => Vec::new(),
             End::CutFromAgents => town.servers.clone(),
             End::Lost | End::CutOff => town.places(),
+            End::CutFromOneAgent => {
+                let agents = town.servers.len() as u64;
+                vec![town.servers[seeded::draw(|rng| rng.below(agents)) as usize]]
+            }
+            End::CutFromBucket => vec![town.store.place()],
         };
         if !cut_from.is_empty() {
             for other in cut_from {
@@ -109,11 +131,11 @@ impl End {
 /// What is measured.
 #[derive(Default)]
 struct Measured {
-    /// Agents that have acknowledged a record.
+    /// Clients that something was acknowledged to.
     ready: usize,
     /// When the leader ended.
     ended_us: Option<u64>,
-    /// For each agent that has acknowledged what was sent since, when that was.
+    /// For each client to which something was acknowledged that was sent since, when that was.
     served_us: Vec<u64>,
     /// Nothing more is to be written.
     is_over: bool,
@@ -127,8 +149,14 @@ type Measure = Arc<Mutex<Measured>>;
 pub(super) async fn try_one(town: &Arc<Town>) {
     let measure = Measure::default();
     for agent in &town.servers {
-        let writing = write(Arc::clone(town), *agent, Arc::clone(&measure));
-        seeded::spawn_at(Place(FIRST_GAUGE + agent.0), "gauge", writing);
+        for what in [What::Record, What::Offset] {
+            let asking = ask_on(Arc::clone(town), *agent, what, Arc::clone(&measure));
+            let first = match what {
+                What::Record => FIRST_GAUGE,
+                What::Offset => FIRST_COMMITTER,
+            };
+            seeded::spawn_at(Place(first + agent.0), "gauge", asking);
+        }
     }
     if let Ok(leader) = clock::timeout(ALL_SERVE_WITHIN, well(town, &measure)).await {
         end_it(town, leader, &measure).await;
@@ -138,7 +166,7 @@ pub(super) async fn try_one(town: &Arc<Town>) {
     }
     lock(&measure).is_over = true;
     // Whatever is acknowledged is read at the end.
-    while lock(&measure).done < town.servers.len() {
+    while lock(&measure).done < gauges(town) {
         clock::sleep(BETWEEN).await;
     }
 }
@@ -154,7 +182,7 @@ async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
     lock(measure).ended_us = Some(ended_us);
     end.befall(town, leader);
     let all = async {
-        while lock(measure).served_us.len() < town.servers.len() {
+        while lock(measure).served_us.len() < gauges(town) {
             clock::sleep(BETWEEN).await;
         }
     };
@@ -191,8 +219,8 @@ async fn well(town: &Arc<Town>, measure: &Measure) -> Place {
         clock::sleep(BEFORE).await;
         let leader = leader(town).filter(|leader| before == Some(*leader));
         let all_serve = town.processes().into_iter().all(|p| town.is_serving(p));
-        let agents = town.servers.len();
-        let are_known = incarnations(town).len() == agents && lock(measure).ready == agents;
+        let are_all = incarnations(town).len() == town.servers.len();
+        let are_known = are_all && lock(measure).ready == gauges(town);
         if let Some(leader) = leader
             && all_serve
             && are_known
@@ -227,19 +255,62 @@ fn leader(town: &Town) -> Option<Place> {
     })
 }
 
-/// Writes one record after the other at one agent, until one is acknowledged that was sent since the leader's end.
-async fn write(town: Arc<Town>, agent: Place, measure: Measure) {
+/// What a client asks of its agent, again and again.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// To write a record.
+    Record,
+    /// To commit an offset of a group, by itself.
+    Offset,
+}
+
+/// How many clients measure.
+fn gauges(town: &Town) -> usize {
+    2 * town.servers.len()
+}
+
+/// Commits an offset of a group that has no members.
+async fn commit(client: &mut Client, agent: Place, offset: i64) -> Result<(), Broken> {
+    let (topic, partition_index) = key_parts(KEYS[1]);
+    let request = OffsetCommitRequest {
+        group_id: format!("gauge-{}", agent.0).into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                partition_index,
+                committed_offset: offset,
+                committed_leader_epoch: -1,
+                ..OffsetCommitRequestPartition::default()
+            }],
+            ..OffsetCommitRequestTopic::default()
+        }],
+        ..OffsetCommitRequest::default()
+    };
+    let answer = client.call(&request, 7, PATIENCE).await?;
+    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut codes = partitions.map(|partition| partition.error_code);
+    codes.all(|code| code == 0).then_some(()).ok_or(Broken)
+}
+
+/// Asks one thing after the other of one agent, until one is acknowledged that was sent since the leader's end.
+async fn ask_on(town: Arc<Town>, agent: Place, what: What, measure: Measure) {
     let mut client = Client::new(vec![agent]);
     let mut is_ready = false;
-    for count in 0_u64.. {
+    for count in 0_u32.. {
         let had_ended = lock(&measure).ended_us.is_some();
         let process = format!("g{}.{count}", agent.0);
-        let written = probe::produce(&town, &mut client, &process, PATIENCE).await;
-        if written.is_ok() && !is_ready {
+        let done = match what {
+            What::Record => probe::produce(&town, &mut client, &process, PATIENCE)
+                .await
+                .map(drop),
+            What::Offset => commit(&mut client, agent, count.into()).await,
+        };
+        if done.is_ok() && !is_ready {
             is_ready = true;
             lock(&measure).ready += 1;
         }
-        if written.is_ok() && had_ended {
+        if done.is_ok() && had_ended {
             lock(&measure).served_us.push(seeded::now_us());
             break;
         }

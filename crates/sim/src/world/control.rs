@@ -280,7 +280,9 @@ impl Control {
                 self.tell(cx, from, number, Err(rpc::Error::Refused { reason }));
             }
             // Nor do its control nodes call each other.
-            Ok(Step::Peer(_)) => self.tell(cx, from, number, Ok(Return::Done)),
+            Ok(Step::Peer(_) | Step::WhoLeads) => {
+                self.tell(cx, from, number, Ok(Return::Done));
+            }
             Ok(Step::Coordinate(request)) => {
                 let current = self
                     .node

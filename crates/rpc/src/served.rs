@@ -1,0 +1,82 @@
+//! A control node that others call: how a call has come, what it is given, and how one node passes a call on to another. It must not
+//! know how that travels.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use meta::level::Level;
+
+use crate::call::{Answer, Call};
+use crate::client::Control;
+use crate::error::Error;
+use crate::growth::Growing;
+use crate::speaker::Speaker;
+
+/// How a call has come to a control node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who asks.
+    pub speaker: Speaker,
+    /// The caller cannot reach the node that leads.
+    pub is_leader_away: bool,
+    /// The caller wants the call passed on to the node that leads, which it does not reach itself.
+    pub relays: bool,
+    /// Another control node passes the call on: it is not passed on again.
+    pub is_relayed: bool,
+    /// How long the caller waits, from when the call came; `None` if it does not say.
+    pub within: Option<Duration>,
+}
+
+impl Asked {
+    /// A call that came straight from `speaker`, who misses nothing.
+    pub fn by(speaker: Speaker) -> Self {
+        Asked {
+            speaker,
+            is_leader_away: false,
+            relays: false,
+            is_relayed: false,
+            within: None,
+        }
+    }
+}
+
+/// What comes of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    pub outcome: Result<Answer, Error>,
+    /// Another node has given it, to which the call was passed on.
+    pub is_relayed: bool,
+}
+
+/// A control node that others call.
+#[async_trait]
+pub trait Served: Control {
+    /// The feature level in force, as far as it is known here: what is sent to others is written for it.
+    fn level(&self) -> &'static Level;
+
+    /// What this node appends from now on, if it leads; at least each quarter of a second a message.
+    fn growth(&self) -> Growing;
+
+    /// Answers a caller elsewhere, if what it asks is the speaker's to ask. Unless that says that it cannot reach the leader, a
+    /// call that only the leader can answer is no reason to think that there is none.
+    async fn serve(&self, call: Call, asked: Asked) -> Given;
+
+    /// Ends once whoever waits for the answer to this call is to be told that this node may lead no more, though the answer may
+    /// still come.
+    fn doubted(&self, call: &Call) -> BoxFuture<'static, ()>;
+}
+
+/// Passes calls of agents on to another control node.
+#[async_trait]
+pub trait Relay: Send + Sync + 'static {
+    /// Asks the node at `address` in the name of an agent, which waits for so long.
+    async fn pass_on(
+        &self,
+        address: &str,
+        level: &'static Level,
+        call: &Call,
+        agent: &str,
+        within: Option<Duration>,
+    ) -> Result<Answer, Error>;
+}
