@@ -31,7 +31,7 @@ pub(crate) async fn keep_telling(node: Arc<Node>) -> Infallible {
 impl Node {
     /// Ends once this node is in doubt whether it leads, if the call is one that only the leader answers.
     pub(crate) fn is_doubted(&self, call: &Call) -> BoxFuture<'static, ()> {
-        if !answer::needs_leader(call) || host::trial::leaves_out("doubt-is-told") {
+        if !answer::needs_leader(call) {
             return std::future::pending().boxed();
         }
         let mut doubt = self.doubt.subscribe();

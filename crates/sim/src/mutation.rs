@@ -55,8 +55,6 @@ pub enum Mutation {
     RefusalsAreLookedInto,
     /// A caller waits for the node that it asked, however long that is silent.
     SilenceAsksAll,
-    /// A leader whose appends do not finish says nothing to those who wait.
-    DoubtIsTold,
     /// Control nodes pass no call on to the leader.
     CallsAreRelayed,
     /// A leader that no agent reaches keeps the lead.
@@ -66,7 +64,7 @@ pub enum Mutation {
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 27] = [
+const NAMED: [(&str, Mutation); 26] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -94,7 +92,6 @@ const NAMED: [(&str, Mutation); 27] = [
     ("fence-only-the-silent", Mutation::FenceOnlyTheSilent),
     ("refusals-are-looked-into", Mutation::RefusalsAreLookedInto),
     ("silence-asks-all", Mutation::SilenceAsksAll),
-    ("doubt-is-told", Mutation::DoubtIsTold),
     ("calls-are-relayed", Mutation::CallsAreRelayed),
     (
         "unreached-leaders-stand-aside",
