@@ -15,6 +15,7 @@ use meta::command::Command;
 use meta::ids::FileId;
 use meta::level::Level;
 use meta::reply::Reply;
+use rpc::group::{GroupReply, GroupRequest};
 use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::{Notices, Told};
 use rpc::peer::PeerRequest;
@@ -183,19 +184,25 @@ impl Node {
                     return Ok(Answer { at, value });
                 }
                 Step::Coordinate(request) => {
-                    let follows = !self.replica.is_leader();
-                    let reply = self.groups.request(request).await?;
-                    // By a node that followed before it began, nothing was done.
-                    if follows && reply.says_not_coordinator() {
-                        let leader = self.replica.status().leader;
-                        let refusal = ProposeError::Definite(Refusal::NotLeader { leader });
-                        return Err(self.failed(refusal));
-                    }
-                    let (at, value) = (self.position(), Return::Group(reply));
+                    let value = Return::Group(self.coordinate(request).await?);
+                    let at = self.position();
                     return Ok(Answer { at, value });
                 }
             }
         }
+    }
+
+    /// Asks the coordinator of groups.
+    async fn coordinate(&self, request: GroupRequest) -> Result<GroupReply, Error> {
+        let follows = !self.replica.is_leader();
+        let reply = self.groups.request(request).await?;
+        // By a node that followed before it began, nothing was done.
+        if follows && reply.says_not_coordinator() {
+            let leader = self.replica.status().leader;
+            let refusal = ProposeError::Definite(Refusal::NotLeader { leader });
+            return Err(self.failed(refusal));
+        }
+        Ok(reply)
     }
 
     /// Refuses to be taken for the leader unless this node leads, beyond doubt; whoever asks wants one.
