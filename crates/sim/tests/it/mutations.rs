@@ -79,29 +79,29 @@ macro_rules! caught {
 
 caught! {
     ack_before_commit: AckBeforeCommit Together at [0, 1];
-    commit_before_upload: CommitBeforeUpload Together at [0, 1];
+    commit_before_upload: CommitBeforeUpload Together at [1, 3];
     readers_guess: ReadersGuess Together at [3, 6];
     overwrite_files: OverwriteFiles Together at [0, 1];
-    commit_not_idempotent: CommitNotIdempotent Together at [17, 19];
+    commit_not_idempotent: CommitNotIdempotent Together at [17, 4];
     dedup_outside_the_log: DedupOutsideTheLog Together at [3, 6];
     collect_without_grace: CollectWithoutGrace Together at [0, 2];
-    collect_by_age: CollectByAge Together at [4, 5];
-    error_means_absent: ErrorMeansAbsent Together at [1, 8];
-    ignore_checksums: IgnoreChecksums Together at [3, 6];
+    collect_by_age: CollectByAge Together at [15, 34];
+    error_means_absent: ErrorMeansAbsent Together at [8, 14];
+    ignore_checksums: IgnoreChecksums Together at [3, 7];
     offset_zero_for_unknown: OffsetZeroForUnknown Together at [6, 9];
-    out_of_range_from_stale: OutOfRangeFromStale Together at [4, 7, 15, 3, 5];
-    bounds_from_stale: BoundsFromStale Together at [39, 81, 1, 8];
+    out_of_range_from_stale: OutOfRangeFromStale Together at [7, 3, 5];
+    bounds_from_stale: BoundsFromStale Together at [10, 15];
     apply_at_local_time: ApplyAtLocalTime Together at [0, 1];
-    snapshot_mislabelled: SnapshotMislabelled Together at [7, 15, 5, 9];
-    group_offsets_from_stale: GroupOffsetsFromStale Together at [1, 176, 256];
-    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [25, 34, 2, 31];
-    commits_in_any_order: CommitsInAnyOrder Together at [419, 479, 17, 159];
+    snapshot_mislabelled: SnapshotMislabelled Together at [5, 9];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [176, 21];
+    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [6, 57];
+    commits_in_any_order: CommitsInAnyOrder Together at [17, 137];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
-    followers_confirm: FollowersConfirm Apart at [28, 49, 104, 1, 7, 8];
-    the_tail_joins: TheTailJoins Apart at [15, 16, 1, 26, 8, 10, 22];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [199, 362, 70, 32];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [5, 10, 1, 7, 25, 35];
-    silence_asks_all: SilenceAsksAll Apart at [30, 35, 23, 34, 1, 7, 8];
-    calls_are_relayed: CallsAreRelayed Apart at [7, 11, 13, 34];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [14, 17, 22, 40, 41];
+    followers_confirm: FollowersConfirm Apart at [1, 7];
+    the_tail_joins: TheTailJoins Apart at [1, 8];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [1, 11];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [35, 17];
+    silence_asks_all: SilenceAsksAll Apart at [30, 34, 7];
+    calls_are_relayed: CallsAreRelayed Apart at [13, 7];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [25, 26];
 }
