@@ -139,16 +139,7 @@ impl Node {
                     {
                         return Err(error);
                     }
-                    // A follower finds out for itself how far the journal goes.
-                    let follows = confirms && !self.replica.is_leader();
-                    let passed = match follows {
-                        true if host::trial::leaves_out("followers-confirm") => {
-                            Ok(self.replica.applied())
-                        }
-                        true => self.replica.confirm().await,
-                        false => self.replica.barrier().await,
-                    };
-                    at = Position(passed.map_err(|error| self.failed(error))?.0);
+                    at = self.current(confirms).await?;
                     freshness = Freshness::Current;
                     call = again;
                 }
@@ -190,6 +181,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The position on which an answer rests that has to be current: the leader's barrier, or what a follower finds out for itself,
+    /// which looks how far the journal goes.
+    async fn current(&self, confirms: bool) -> Result<Position, Error> {
+        let follows = confirms && !self.replica.is_leader();
+        let passed = match follows {
+            true if host::trial::leaves_out("followers-confirm") => Ok(self.replica.applied()),
+            true => self.replica.confirm().await,
+            false => self.replica.barrier().await,
+        };
+        Ok(Position(passed.map_err(|error| self.failed(error))?.0))
     }
 
     /// Asks the coordinator of groups.

@@ -160,6 +160,14 @@ impl FreePorts {
     }
 }
 
+/// A directory for the files that switch buckets off.
+fn make_switches(directory: &Path) -> Result<PathBuf> {
+    let switches = directory.join("away");
+    std::fs::create_dir_all(&switches)
+        .with_context(|| format!("cannot make {}", switches.display()))?;
+    Ok(switches)
+}
+
 struct Family {
     members: Vec<Member>,
     /// Directory of the files that switch buckets off.
@@ -168,9 +176,7 @@ struct Family {
 
 impl Family {
     async fn of(plan: &Plan, directory: &Path, certificates: &Path) -> Result<Self> {
-        let switches = directory.join("away");
-        std::fs::create_dir_all(&switches)
-            .with_context(|| format!("cannot make {}", switches.display()))?;
+        let switches = make_switches(directory)?;
         let mut ports = FreePorts::default();
         let mut nodes: Vec<(Option<&String>, String)> = Vec::new();
         for (region, _) in plan.processes(Role::Control) {
@@ -200,15 +206,7 @@ impl Family {
                 arguments.extend(["--zone".to_owned(), zone.to_owned()]);
             }
             if let Some(region) = region {
-                for (flag, value) in [
-                    ("--region", region.clone()),
-                    ("--regions", plan.regions.join(",")),
-                    ("--switches", switches.to_string_lossy().into_owned()),
-                    ("--put-ms", plan.put_ms.to_string()),
-                ] {
-                    arguments.extend([flag.to_owned(), value]);
-                }
-                for (flag, value) in plan.far_from(region, &nodes) {
+                for (flag, value) in plan.of_region(region, &switches, &nodes) {
                     arguments.extend([flag.to_owned(), value]);
                 }
             }
@@ -457,6 +455,23 @@ impl Plan {
             (1, 2) => bc,
             _ => 0,
         }
+    }
+
+    /// What a process of a region is told of that.
+    fn of_region(
+        &self,
+        region: &str,
+        switches: &Path,
+        nodes: &[(Option<&String>, String)],
+    ) -> Vec<(&'static str, String)> {
+        let mut told = vec![
+            ("--region", region.to_owned()),
+            ("--regions", self.regions.join(",")),
+            ("--switches", switches.to_string_lossy().into_owned()),
+            ("--put-ms", self.put_ms.to_string()),
+        ];
+        told.extend(self.far_from(region, nodes));
+        told
     }
 
     /// What a process of a region is told of how far away others are: of buckets by their regions, of control nodes by their

@@ -159,14 +159,7 @@ impl Marker {
                 (cluster, created, bucket, generation)
             })
             .ok_or(Error::Damaged("a line is missing"))?;
-        let siblings = field(SIBLINGS).map_or(Some(Vec::new()), hex_list);
-        let siblings = siblings.ok_or(Error::Damaged("its siblings are none"))?;
-        let own = usize::try_from(bucket)
-            .ok()
-            .and_then(|own| siblings.get(own));
-        if !siblings.is_empty() && own != Some(&generation) {
-            return Err(Error::Damaged("it is not among its siblings"));
-        }
+        let siblings = siblings(field(SIBLINGS), bucket, generation)?;
         let marker = Marker {
             cluster: cluster.to_owned(),
             created_ms,
@@ -182,9 +175,18 @@ impl Marker {
     }
 }
 
-fn hex_list(text: &str) -> Option<Vec<u64>> {
-    let numbers = text.split(',').map(|hex| u64::from_str_radix(hex, 16).ok());
-    numbers.collect()
+/// The generations of all buckets of a cluster that has several, of which one is the bucket's own.
+fn siblings(line: Option<&str>, bucket: u32, generation: u64) -> Result<Vec<u64>, Error> {
+    let Some(line) = line else {
+        return Ok(Vec::new());
+    };
+    let numbers = line.split(',').map(|hex| u64::from_str_radix(hex, 16));
+    let siblings: Result<Vec<u64>, _> = numbers.collect();
+    let siblings = siblings.map_err(|_| Error::Damaged("its siblings are none"))?;
+    match siblings.get(bucket as usize) {
+        Some(own) if *own == generation => Ok(siblings),
+        _ => Err(Error::Damaged("it is not among its siblings")),
+    }
 }
 
 /// The bucket's marker. Without one it is [`Error::Empty`] or [`Error::NotOurs`].

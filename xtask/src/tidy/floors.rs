@@ -93,7 +93,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "spending",
             ],
             &["config", "health", "http", "issuing", "logging", "tuning"],
-            &["admission", "pages", "running"],
+            &["admission", "pages", "places", "running"],
             &["listening"],
             &["cluster", "family"],
             &["roles"],

@@ -64,21 +64,7 @@ pub async fn admit(
         }
         Whose::Anybodys => None,
     };
-    let mut pauses = RETRY.start();
-    let log = LogLimit::every(LOG_EVERY);
-    let mut known = loop {
-        match founding::admit(&opened, SHARD, new_cluster.as_deref()).await {
-            Ok(known) => break known,
-            Err(founding::Error::Refused(why)) => bail!(why),
-            Err(founding::Error::Waits(why)) => {
-                health.waiting(&why);
-                if let Some(left_out) = log.pass(host::clock::now()) {
-                    tracing::warn!(%why, left_out, "the buckets cannot be used yet; trying again");
-                }
-                pauses.pause().await;
-            }
-        }
-    };
+    let mut known = know(&opened, new_cluster.as_deref(), health).await?;
     if let Whose::Expected(Some(ours)) = whose
         && known.configuration.cluster != **ours
     {
@@ -118,6 +104,28 @@ pub async fn admit(
         opened,
         buckets: Arc::new(buckets),
     })
+}
+
+/// Finds out whose buckets they are, however long they take to answer.
+async fn know(
+    opened: &[Arc<dyn Bucket>; 3],
+    new_cluster: Option<&str>,
+    health: &Health,
+) -> Result<Known> {
+    let mut pauses = RETRY.start();
+    let log = LogLimit::every(LOG_EVERY);
+    loop {
+        let why = match founding::admit(opened, SHARD, new_cluster).await {
+            Ok(known) => return Ok(known),
+            Err(founding::Error::Refused(why)) => bail!(why),
+            Err(founding::Error::Waits(why)) => why,
+        };
+        health.waiting(&why);
+        if let Some(left_out) = log.pass(host::clock::now()) {
+            tracing::warn!(%why, left_out, "the buckets cannot be used yet; trying again");
+        }
+        pauses.pause().await;
+    }
 }
 
 async fn open_place(place: &Place, counters: &Arc<Counters>) -> Result<Arc<dyn Bucket>> {

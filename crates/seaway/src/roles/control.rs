@@ -59,14 +59,9 @@ pub struct Control {
 
 /// Starts the control node; it is ready once it has read the journal.
 pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
+    let region = plan.configured.settings.text(REGION);
     let whose = Whose::Expected(None);
-    let admitted = admission::admit(
-        &plan.buckets,
-        plan.configured.settings.text(REGION),
-        &whose,
-        health,
-    )
-    .await?;
+    let admitted = admission::admit(&plan.buckets, region, &whose, health).await?;
     health.waiting("reading the journal");
     let settings = settings(&plan, &admitted);
     let caller = Caller {
@@ -108,13 +103,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("standing aside", aside));
     let watching = keep_watching(Arc::clone(&node), caller.clone());
     others.push(forever("leader watch", watching));
-    let own = Arc::clone(&node);
-    let (refuse, refused) = watch::channel(None);
-    others.push(host::task::spawn("lead", async move {
-        let Err(error) = own.keep_leading().await;
-        // Nobody listens only while the process ends.
-        drop(refuse.send(Some(error.to_string())));
-    }));
+    let (leading, refused) = keep_leading(&node);
+    others.push(leading);
     while let Some(why) = following_obstacle(&node) {
         health.waiting(&why);
         host::clock::sleep(TELL_EVERY).await;
@@ -134,6 +124,18 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         refused,
         _others: others,
     })
+}
+
+/// Leads whenever it can; the receiver tells why it never does again, once that is so.
+fn keep_leading(node: &Arc<control::Node>) -> (Task<()>, watch::Receiver<Option<String>>) {
+    let node = Arc::clone(node);
+    let (refuse, refused) = watch::channel(None);
+    let leading = host::task::spawn("lead", async move {
+        let Err(error) = node.keep_leading().await;
+        // Nobody listens only while the process ends.
+        drop(refuse.send(Some(error.to_string())));
+    });
+    (leading, refused)
 }
 
 /// Refuses to start while another control node of the same name answers, which would take itself for registered in turn with this
