@@ -105,7 +105,16 @@ class RegionTest(judged.Judged):
         self.history.event("heal", lost)
         self.server.region("restore", lost)
         wait_until(lambda: self.server.is_running(lost), 60, f"{lost} is back")
+        wait_until(lambda: self.serves(self.server.agents[lost]), 60, f"the agent of {lost} serves again")
         wait_until(lambda: self.server.list()[lost]["bucket"] == "ok", 30, f"the bucket of {lost} is back")
+
+    @staticmethod
+    def serves(address):
+        try:
+            judged.partition_ends(address)
+            return True
+        except (OSError, ValueError, KeyError):
+            return False
 
     def summary(self):
         told = {which: f"{len(gaps)} lost, acknowledged again after {statistics.median(gaps):.1f} s in the median, {max(gaps):.1f} s at most"

@@ -275,10 +275,10 @@ impl Family {
                     bail!("cannot remove {}: {error}", switch.display());
                 }
                 tracing::info!(region, "the region is back");
-                let ended = self
+                let mut ended = self
                     .of_region(region)
                     .filter(|member| member.child.is_none());
-                ended.map(Member::start).collect()
+                ended.try_for_each(Member::start)
             }
         }
     }
@@ -567,10 +567,12 @@ impl Member {
 
 fn announce(endpoints: &Endpoints) -> Result<()> {
     say!("Seaway is ready.");
+    let longest = endpoints.nodes.iter().map(|node| node.name.len()).max();
+    let width = longest.unwrap_or_default().max(12);
     for node in &endpoints.nodes {
         let address = node.address();
         let NodeEndpoints { name, http, .. } = node;
-        say!("  {name:12}  {address:24}  {http}");
+        say!("  {name:width$}  {address:24}  {http}");
     }
     say!("Stop it with Ctrl-C.");
     Ok(())

@@ -17,7 +17,7 @@ const REGION: &str = "region=";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Places {
     One(String),
-    Three([Place; 3]),
+    Three(Box<[Place; 3]>),
 }
 
 /// A bucket in a region.
@@ -81,18 +81,18 @@ impl Places {
             region,
             rehearsal: Rehearsal::default(),
         });
-        Ok(Places::Three(std::array::from_fn(|_| {
+        Ok(Places::Three(Box::new(std::array::from_fn(|_| {
             places
                 .next()
                 .unwrap_or_else(|| unreachable!("three URLs and regions"))
-        })))
+        }))))
     }
 
     /// The same buckets, which differ in each region from what they are.
     #[must_use]
     pub fn rehearsed(mut self, how: impl Fn(&str) -> Rehearsal) -> Self {
         if let Places::Three(places) = &mut self {
-            for place in places {
+            for place in places.iter_mut() {
                 place.rehearsal = how(&place.region);
             }
         }
@@ -154,11 +154,11 @@ mod tests {
             region: region.to_owned(),
             rehearsal: Rehearsal::default(),
         };
-        let expected = Places::Three([
+        let expected = Places::Three(Box::new([
             place("s3://a", "x"),
             place("gs://b", "y"),
             place("az://c", "z"),
-        ]);
+        ]));
         for form in SEVERAL {
             let text = format!("{form}s3://a<>gs://b<>az://c");
             assert_eq!(parse(&text, &["x", "y", "z"]).expect("three"), expected);
