@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use clap::ArgGroup;
 
 use crate::address::{Address, NodeName};
 use crate::config::shares::family::Counts;
@@ -22,6 +23,9 @@ use crate::{cluster, family, http, pages, runtime};
 
 /// The data directory if none is named.
 pub const DATA_DIR: &str = "seaway-data";
+/// What has to be said beside the number of agents, and of control nodes: one of each group at least.
+const BESIDE_AGENTS: &str = "beside the agents";
+const BESIDE_CONTROL: &str = "beside the control nodes";
 /// The regions of `--regions 3`.
 const REGIONS: [&str; 3] = ["us-east", "us-west", "eu-west"];
 /// Settings that say where one agent is, which cannot be the same for several.
@@ -29,6 +33,8 @@ const OF_ONE_AGENT: [&str; 3] = [LISTENERS, ADVERTISED_LISTENERS, ADVERTISED_POR
 
 /// How to run the cluster.
 #[derive(clap::Args)]
+#[command(group(ArgGroup::new(BESIDE_AGENTS).args(["control", "regions"]).multiple(true)))]
+#[command(group(ArgGroup::new(BESIDE_CONTROL).args(["agents", "regions"]).multiple(true)))]
 pub struct Arguments {
     /// Directory for all that is kept on this machine; made if it is not there.
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
@@ -46,10 +52,10 @@ pub struct Arguments {
     #[command(flatten)]
     given: Given,
     /// Run so many agents, each a process of its own; with --regions, in each of them (1). The first listens at --kafka.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=50))]
+    #[arg(long, value_name = "COUNT", requires = BESIDE_AGENTS, value_parser = clap::value_parser!(u32).range(1..=50))]
     agents: Option<u32>,
     /// Run so many control nodes, each a process of its own; with --regions, in each of them (1).
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=9))]
+    #[arg(long, value_name = "COUNT", requires = BESIDE_CONTROL, value_parser = clap::value_parser!(u32).range(1..=9))]
     control: Option<u32>,
     /// Span three regions, each with processes and a bucket directory of its own: 3, or their names.
     #[arg(
@@ -85,7 +91,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, sources: &Sources) -> Result<()> {
     let limit = host::memory::limit();
     let regions = regions(&arguments.regions)?;
-    let counts = counts(arguments.agents, arguments.control, &regions)?;
+    let counts = counts(arguments.agents, arguments.control, &regions);
     let process = counts.map_or(Process::Dev, Process::Family);
     let mut configured = sources.configure(&arguments.given, process, limit)?;
     if counts.is_some() {
@@ -128,22 +134,14 @@ fn regions(given: &[String]) -> Result<Vec<String>> {
 }
 
 /// How many processes there are of each role, in all regions together; `None` if all is one process.
-fn counts(agents: Option<u32>, control: Option<u32>, regions: &[String]) -> Result<Option<Counts>> {
+fn counts(agents: Option<u32>, control: Option<u32>, regions: &[String]) -> Option<Counts> {
     if !regions.is_empty() {
         let in_all = |each: Option<u32>| each.unwrap_or(1) * REGIONS.len() as u32;
         let (agents, control) = (in_all(agents), in_all(control));
-        return Ok(Some(Counts { agents, control }));
+        return Some(Counts { agents, control });
     }
-    match (agents, control) {
-        (Some(agents), Some(control)) => Ok(Some(Counts { agents, control })),
-        (None, None) => Ok(None),
-        (Some(_), None) => bail!(
-            "--agents needs --control: say how many control nodes there are beside the agents"
-        ),
-        (None, Some(_)) => bail!(
-            "--control needs --agents: say how many agents there are beside the control nodes"
-        ),
-    }
+    let both = agents.zip(control);
+    both.map(|(agents, control)| Counts { agents, control })
 }
 
 /// Refuses settings that processes of their own cannot have in common, before any is started; `from` is where the zones are
