@@ -18,12 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Keeps those who wait told, for ever.
 pub(crate) async fn keep_telling(node: Arc<Node>) -> Infallible {
     loop {
-        let is_doubtful = node.replica.is_doubtful();
-        node.doubt.send_if_modified(|known| {
-            let is_new = *known != is_doubtful;
-            *known = is_doubtful;
-            is_new
-        });
+        node.doubt.set(node.replica.is_doubtful());
         host::clock::sleep(LOOK_EVERY).await;
     }
 }
@@ -34,11 +29,9 @@ impl Node {
         if !answer::needs_leader(call) {
             return std::future::pending().boxed();
         }
-        let mut doubt = self.doubt.subscribe();
+        let doubt = Arc::clone(&self.doubt);
         async move {
-            if doubt.wait_for(|is_doubtful| *is_doubtful).await.is_err() {
-                std::future::pending().await
-            }
+            doubt.wait_for(|is_doubtful| *is_doubtful).await;
         }
         .boxed()
     }

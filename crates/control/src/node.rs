@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
+use host::latest::Latest;
 use host::log_limit::LogLimits;
 use journal::node::Role;
 use journal::replica::{self, Handle};
@@ -10,7 +11,6 @@ use meta::State;
 use meta::command::ControlNode;
 use rpc::growth::Growth;
 use rpc::{Relay, Speaker};
-use tokio::sync::watch;
 
 use crate::attendance::Attendance;
 use crate::commits::Commits;
@@ -36,7 +36,7 @@ pub struct Node {
     pub(crate) level_max: u32,
     pub(crate) weight: Weight,
     /// Whether this node leads and may lead no more.
-    pub(crate) doubt: watch::Sender<bool>,
+    pub(crate) doubt: Arc<Latest<bool>>,
     /// Passes calls on to other control nodes; empty if there are none.
     pub(crate) relay: OnceLock<Arc<dyn Relay>>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.

@@ -19,7 +19,7 @@ use meta::reply::Reply;
 use rpc::peer::PeerRequest;
 use rpc::{Call, Control, Error};
 use store::bucket::Bucket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::attend;
 use crate::attendance::{self, Attendance};
@@ -133,7 +133,7 @@ impl Node {
             registration: settings.registration(host::rng::nonce()),
             level_max: settings.level_max,
             weight: Weight::new(settings.metadata_bytes_max),
-            doubt: watch::Sender::default(),
+            doubt: Arc::default(),
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
         });

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod budget;
 pub mod clock;
 pub mod far;
+pub mod latest;
 pub mod log_limit;
 pub mod memory;
 pub mod net;

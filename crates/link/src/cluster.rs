@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use host::backoff::{Backoff, Pauses};
 use host::clock::Instant;
+use host::latest::Latest;
 use host::trial::leaves_out;
 use hyper::header::{HeaderMap, InvalidHeaderValue};
 use meta::command::Command;
@@ -21,7 +22,7 @@ use rpc::call::PRESENT_HELD_FOR;
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
 use rpc::{Answer, Call, Control, Error, Position, encoding};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::ask::answer;
 use crate::attempt::{self, ALL_AFTER, Attempt, Effect, Event};
@@ -62,7 +63,7 @@ struct Inner {
     known: Mutex<Known>,
     missed: Notify,
     /// The node that leads, as far as calls have found out: what one learns, all that wait know.
-    leader: watch::Sender<Option<NodeId>>,
+    leader: Latest<Led>,
     /// The highest position that any node has told of: no later answer knows less.
     seen: AtomicU64,
 }
@@ -107,7 +108,7 @@ impl Cluster {
             level: AtomicU32::new(levels.first().number),
             known: Mutex::default(),
             missed: Notify::new(),
-            leader: watch::Sender::default(),
+            leader: Latest::default(),
             seen: AtomicU64::new(0),
         });
         let found = Found {
@@ -207,7 +208,7 @@ impl Inner {
         let limit = manner.limit;
         let mut attempt = Attempt::new(manner, begun);
         let mut asked = FuturesUnordered::new();
-        let mut leader = self.leader.subscribe();
+        let mut led = self.leader.get();
         let mut event = Event::Begun;
         loop {
             if event == Event::Timer {
@@ -250,7 +251,10 @@ impl Inner {
                         Event::Doubted(node)
                     }
                 },
-                Ok(node) = found(&mut leader), if attempt.seeks_leader() => Event::LeaderFound(node),
+                (now, node) = found(&self.leader, led), if attempt.seeks_leader() => {
+                    led = now;
+                    Event::LeaderFound(node)
+                }
                 () = until(deadline) => Event::Timer,
             };
         }
@@ -259,12 +263,12 @@ impl Inner {
     fn handle(&self, attempt: &mut Attempt, now: Instant, event: Event, out: &mut Vec<Effect>) {
         let mut known = self.known();
         attempt.handle(now, event, &mut known.directory, out);
-        let leader = known.directory.leader();
-        self.leader.send_if_modified(|known| {
-            let is_new = *known != leader;
-            *known = leader;
-            is_new
-        });
+        let by = known.directory.leader();
+        let led = self.leader.get();
+        if led.by != by {
+            let changes = led.changes + 1;
+            self.leader.set(Led { changes, by });
+        }
     }
 
     /// What is read later knows at least what was seen before, whichever node is asked.
@@ -405,15 +409,21 @@ fn answered(node: NodeId, bytes: Bytes, is_relayed: bool) -> Event {
     }
 }
 
-/// Waits until another node is known to lead.
-async fn found(
-    leader: &mut watch::Receiver<Option<NodeId>>,
-) -> Result<NodeId, watch::error::RecvError> {
+/// Who is known to lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Led {
+    /// How often that has changed.
+    changes: u64,
+    by: Option<NodeId>,
+}
+
+/// Waits until a node is known to lead, by a later change than that to `known`.
+async fn found(leader: &Latest<Led>, known: Led) -> (Led, NodeId) {
     loop {
-        leader.changed().await?;
-        let found = *leader.borrow_and_update();
-        if let Some(node) = found {
-            return Ok(node);
+        let is_later = |led: &Led| led.changes > known.changes && led.by.is_some();
+        let led = leader.wait_for(is_later).await;
+        if let Some(node) = led.by {
+            return (led, node);
         }
     }
 }
