@@ -27,6 +27,8 @@ mod tests;
 const FAILURES_MAX: u32 = 5;
 /// How often a bucket that is asked last is asked all the same, beside the one that is asked first.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// What a bucket says counts if a good look at whose it is began this long before, at most.
+pub const LOOK_COUNTS_FOR: Duration = Duration::from_secs(5);
 /// How long a listing waits for buckets beyond those that it needs.
 const LIST_FOR: Duration = Duration::from_secs(2);
 
@@ -57,8 +59,9 @@ pub struct Buckets {
 /// Whether a bucket may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Nobody has found yet that it is the cluster's.
+    /// It is not known just now that it is the cluster's.
     Unproven,
+    /// It is the cluster's, as a look found that began not long ago.
     Proven,
     /// It is not what it was: it counts for nothing.
     Refused(String),
@@ -80,6 +83,8 @@ struct Place {
     name: String,
     bucket: Arc<dyn Bucket>,
     standing: Mutex<Standing>,
+    /// When the last good look at it began; `None`: it needs none, since the cluster has no other.
+    looked_at: Option<Mutex<Instant>>,
     pace: Mutex<Pace>,
     failures: AtomicU32,
     probed_at: Mutex<Instant>,
@@ -103,6 +108,7 @@ impl Buckets {
                 name: member.name,
                 bucket: member.bucket,
                 standing: Mutex::new(Standing::Unproven),
+                looked_at: Some(Mutex::default()),
                 pace: Mutex::default(),
                 failures: AtomicU32::new(0),
                 probed_at: Mutex::new(Instant::default()),
@@ -121,6 +127,7 @@ impl Buckets {
             name: "bucket".to_owned(),
             bucket,
             standing: Mutex::new(Standing::Proven),
+            looked_at: None,
             pace: Mutex::default(),
             failures: AtomicU32::new(0),
             probed_at: Mutex::new(Instant::default()),
@@ -150,11 +157,29 @@ impl Buckets {
         self.places.iter().map(|place| place.number).collect()
     }
 
-    /// Says whether the bucket of this number may be used from now on.
-    pub fn set_standing(&self, number: u32, standing: Standing) {
-        if let Some(place) = self.places.iter().find(|place| place.number == number) {
-            *lock(&place.standing) = standing;
+    /// Says what a look at the bucket of this number has found that began at this time. One that was refused stays so.
+    pub fn looked(&self, number: u32, began: Instant, found: Standing) {
+        let Some(place) = self.places.iter().find(|place| place.number == number) else {
+            return;
+        };
+        let mut standing = lock(&place.standing);
+        if matches!(*standing, Standing::Refused(_)) {
+            return;
         }
+        if let (Standing::Proven, Some(looked_at)) = (&found, &place.looked_at) {
+            *lock(looked_at) = began;
+        }
+        *standing = found;
+    }
+
+    /// The buckets in the order of their numbers, each by itself: what they say counts as it does here.
+    pub fn by_number(&self) -> Vec<Arc<dyn Bucket>> {
+        let mut places = self.places.clone();
+        places.sort_by_key(|place| place.number);
+        places
+            .into_iter()
+            .map(|place| place as Arc<dyn Bucket>)
+            .collect()
     }
 
     /// How each bucket is, the nearest first.
@@ -188,12 +213,28 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Place {
-    /// Why the bucket may not be used, if it may not.
+    /// Why what the bucket says does not count, if so.
     fn refusal(&self) -> Option<String> {
+        let unknown = "has not shown of late that it is the cluster's";
         match &*lock(&self.standing) {
-            Standing::Proven => None,
-            Standing::Unproven => Some("has not shown yet that it is the cluster's".to_owned()),
+            Standing::Proven => {
+                let looked_at = self.looked_at.as_ref()?;
+                let age = host::clock::now().since(*lock(looked_at));
+                (age >= LOOK_COUNTS_FOR).then(|| unknown.to_owned())
+            }
+            Standing::Unproven => Some(unknown.to_owned()),
             Standing::Refused(why) => Some(format!("is not used: {why}")),
+        }
+    }
+
+    /// An error if what the bucket says does not count.
+    fn check(&self, op: Op, key: impl AsRef<str>) -> Result<(), Error> {
+        match self.refusal() {
+            None => Ok(()),
+            Some(why) => {
+                let detail = format!("bucket {} ({}) {why}", self.number, self.name);
+                Err(Error::unknown(op, key, detail))
+            }
         }
     }
 
@@ -205,10 +246,7 @@ impl Place {
         work: Work,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        if let Some(why) = self.refusal() {
-            let detail = format!("bucket {} ({}) {why}", self.number, self.name);
-            return Err(Error::unknown(op, key, detail));
-        }
+        self.check(op, &key)?;
         let overtaken = Overtaken(self);
         let begun = host::clock::now();
         let answer = request.await;
@@ -222,6 +260,8 @@ impl Place {
             Err(error) if error.worth_repeating() => self.failed(),
             Err(_) => {}
         }
+        // It may have been looked at meanwhile, or not for too long.
+        self.check(op, &key)?;
         answer
     }
 

@@ -387,7 +387,9 @@ impl Following {
         cx.lasting.retention.follow(floor);
         match found {
             Found::Doubtful(slots) => self.accept(cx, &slots),
-            Found::Unsettled => self.take(cx),
+            // The leader may have told of it meanwhile.
+            Found::Unsettled if self.may_take(cx) => self.take(cx),
+            Found::Unsettled => self.rest(cx),
             Found::Free(free) if free.slot < floor => {
                 // It may have been trimmed before it was found free.
                 self.look_on(cx)

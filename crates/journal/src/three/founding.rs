@@ -105,16 +105,18 @@ pub async fn admit(
                     ..marker.clone()
                 };
                 claim(&*buckets[at], &wanted).await?;
+                ready(&*buckets[at], &configuration).await?;
                 Standing::Proven
             }
         };
     }
-    if is_begun == Begun::No && new_cluster.is_some() {
-        for (bucket, standing) in buckets.iter().zip(&standings) {
-            if *standing == Standing::Proven {
-                let prepared = prepare(&**bucket, &configuration).await;
-                prepared.map_err(|error| Error::Waits(error.to_string()))?;
-            }
+    // A bucket gets its first floor with its marker; who made the marker may have ended in between.
+    for (bucket, standing) in buckets.iter().zip(&mut standings) {
+        match is_begun {
+            _ if *standing != Standing::Proven => {}
+            Begun::No if new_cluster.is_some() => ready(&**bucket, &configuration).await?,
+            _ if !is_ready(&**bucket, &configuration).await => *standing = Standing::Unproven,
+            _ => {}
         }
     }
     let usable = standings
@@ -128,6 +130,20 @@ pub async fn admit(
         numbers: std::array::from_fn(|at| places[at].number),
         standings,
     })
+}
+
+/// Makes a bucket's first floor.
+async fn ready(bucket: &dyn Bucket, configuration: &Configuration) -> Result<(), Error> {
+    let prepared = prepare(bucket, configuration).await;
+    prepared.map_err(|error| Error::Waits(error.to_string()))
+}
+
+/// Whether a bucket certainly has its first floor.
+async fn is_ready(bucket: &dyn Bucket, configuration: &Configuration) -> bool {
+    let floors = name::floors(configuration.shard, configuration.number);
+    let first = name::key(format!("{floors}{:020}", 1));
+    let held = clock::timeout(LOOK_FOR, bucket.head(&first)).await;
+    matches!(held, Ok(Ok(Some(_))))
 }
 
 async fn look(bucket: &dyn Bucket) -> Look {
@@ -468,6 +484,28 @@ mod tests {
         case.faulty[1].faults().clear();
         let known = case.found().await;
         assert_eq!(known.standings, [const { Standing::Proven }; BUCKETS]);
+    }
+
+    #[tokio::test]
+    async fn no_bucket_is_used_before_its_first_floor_is_made() {
+        let case = Case::empty();
+        // The floor of the second bucket fails, and then the third is away: nobody knows whether the journal has begun.
+        let fails = FaultRule::on(Op::PutNew, Fault::Definite).below("journal/");
+        case.faulty[1].faults().add(fails);
+        for _ in 0..4 {
+            assert!(case.admit(Some(ONE)).await.is_err());
+        }
+        case.faulty[1].faults().clear();
+        case.away(2);
+        for _ in 0..4 {
+            let waits = case.admit(Some(ONE)).await;
+            assert!(matches!(waits, Err(Error::Waits(_))), "{waits:?}");
+        }
+        case.faulty[2].faults().clear();
+        let known = case.found().await;
+        assert_eq!(known.standings, [const { Standing::Proven }; BUCKETS]);
+        let engine = Three::new(case.buckets(), known.configuration);
+        engine.take(1, 1).await.expect("all have their floors");
     }
 
     #[tokio::test]

@@ -1,25 +1,25 @@
 //! The three buckets of a cluster that spans regions: opened, found to be the cluster's, and watched. Two are enough to go on; one
 //! that is not what it was counts for nothing, and stops no process.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::future::join_all;
 use host::backoff::Backoff;
+use host::clock::Instant;
 use host::log_limit::LogLimit;
+use host::task::Task;
 use journal::three::founding::{self, Known};
 use meta::command::Placement;
 use store::bucket::Bucket;
 use store::buckets::{Buckets, Member, Standing};
 use store::far::Far;
-use store::marker::{self, Watch};
+use store::marker::{self, Marker, Watch};
 use store::meter::Counters;
 use store::probe;
 use store::switch::Switched;
 
-use super::{LOOK_AGAIN_AFTER, LOOK_EVERY, LOOK_LIMIT, Whose, open, steady};
+use super::{LOOK_AGAIN_AFTER, Whose, open, steady};
 use crate::health::Health;
 use crate::places::{Place, Rehearsal};
 
@@ -31,16 +31,20 @@ const SHARD: u16 = 0;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How often the log says that they cannot be used.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// How long the probe of one bucket may take before the process starts without it.
+/// How often a bucket is looked at, and how long a look may take, so that what it says counts without a gap.
+const CALM: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(2);
+/// How often it is told what the start waits for.
+const TELL_EVERY: Duration = Duration::from_millis(20);
+/// How long the probe of one bucket may take before it is tried again.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Three buckets of one cluster.
 pub struct Several {
     pub known: Known,
-    /// In the order on which all processes of the cluster agree.
-    places: [Place; 3],
-    opened: [Arc<dyn Bucket>; 3],
     pub buckets: Arc<Buckets>,
+    /// Look whether each bucket still is what it was.
+    _watches: Vec<Task<()>>,
 }
 
 /// Opens the buckets, however long they take to answer; those of the region `own` are read from first.
@@ -59,12 +63,12 @@ pub async fn admit(
     }
     let opened: [Arc<dyn Bucket>; 3] = opened.try_into().ok().context("three buckets")?;
     let new_cluster = match whose {
-        Whose::Expected(_) => {
+        Whose::Expected(None) => {
             Some(wire::uuid::Uuid::from(host::rng::nonce().to_be_bytes()).to_string())
         }
-        Whose::Anybodys => None,
+        Whose::Expected(Some(_)) | Whose::Anybodys => None,
     };
-    let mut known = know(&opened, new_cluster.as_deref(), health).await?;
+    let known = know(&opened, new_cluster.as_deref(), health).await?;
     if let Whose::Expected(Some(ours)) = whose
         && known.configuration.cluster != **ours
     {
@@ -74,17 +78,6 @@ pub async fn admit(
             known.configuration.cluster
         );
     }
-    try_out(&opened, &mut known).await;
-    let usable = known
-        .standings
-        .iter()
-        .filter(|standing| **standing == Standing::Proven);
-    if usable.count() < 2 {
-        bail!(
-            "fewer than two of the buckets can be used: {:?}",
-            known.standings
-        );
-    }
     let order = nearest_first(&places, own);
     let members = order.iter().map(|at| Member {
         number: known.numbers[*at],
@@ -92,18 +85,48 @@ pub async fn admit(
         bucket: Arc::clone(&opened[*at]),
     });
     let buckets = Buckets::new(members.collect(), COPIES as usize)?;
-    for (number, standing) in known.numbers.iter().zip(&known.standings) {
-        if let Standing::Refused(why) = standing {
-            tracing::error!(bucket = number, %why, "a bucket is not used; the cluster goes on with the two others");
-        }
-        buckets.set_standing(*number, standing.clone());
+    let buckets = Arc::new(buckets);
+    let mut watches = Vec::new();
+    for (at, place) in places.into_iter().enumerate() {
+        let watched = Watched {
+            cluster: known.configuration.cluster.clone(),
+            number: known.numbers[at],
+            generation: known.configuration.generations[known.numbers[at] as usize],
+            region: place.region,
+            bucket: Arc::clone(&opened[at]),
+            buckets: Arc::clone(&buckets),
+        };
+        let found = known.standings[at].clone();
+        watches.push(host::task::spawn("bucket watch", watched.watch(found)));
     }
+    await_two(&buckets, health).await?;
     Ok(Several {
         known,
-        places,
-        opened,
-        buckets: Arc::new(buckets),
+        buckets,
+        _watches: watches,
     })
+}
+
+/// Waits until two of the buckets can be used.
+async fn await_two(buckets: &Buckets, health: &Health) -> Result<()> {
+    loop {
+        let states = buckets.states();
+        let count =
+            |is: fn(&Standing) -> bool| states.iter().filter(|state| is(&state.standing)).count();
+        if count(|standing| *standing == Standing::Proven) >= 2 {
+            return Ok(());
+        }
+        let told: Vec<String> = states
+            .iter()
+            .map(|state| format!("{}: {:?}", state.name, state.standing))
+            .collect();
+        let told = told.join("; ");
+        if count(|standing| matches!(standing, Standing::Refused(_))) >= 2 {
+            bail!("two of the three buckets are needed, and two are refused: {told}");
+        }
+        health.waiting(&format!("two of the three buckets are needed: {told}"));
+        host::clock::sleep(TELL_EVERY).await;
+    }
 }
 
 /// Finds out whose buckets they are, however long they take to answer.
@@ -153,36 +176,11 @@ fn nearest_first(places: &[Place; 3], own: &str) -> [usize; 3] {
     order
 }
 
-/// Probes the buckets that are the cluster's; one that breaks its promises is not used.
-async fn try_out(opened: &[Arc<dyn Bucket>; 3], known: &mut Known) {
-    let probes = opened
-        .iter()
-        .zip(&mut known.standings)
-        .map(|(bucket, standing)| async move {
-            if *standing != Standing::Proven {
-                return;
-            }
-            match host::clock::timeout(PROBE_LIMIT, probe::run(bucket)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(probe::Error::Unfit(why))) => *standing = Standing::Refused(why.to_owned()),
-                // It may only be away: it is looked at again.
-                Ok(Err(_)) | Err(_) => {}
-            }
-        });
-    join_all(probes).await;
-}
-
 impl Several {
     /// The buckets in the order of their numbers, as the journal has them.
     pub fn by_number(&self) -> [Arc<dyn Bucket>; 3] {
-        let numbered: BTreeMap<u32, &Arc<dyn Bucket>> = self
-            .known
-            .numbers
-            .iter()
-            .copied()
-            .zip(&self.opened)
-            .collect();
-        std::array::from_fn(|number| Arc::clone(numbered[&(number as u32)]))
+        let numbered = self.buckets.by_number();
+        std::array::from_fn(|number| Arc::clone(&numbered[number]))
     }
 
     /// What a new cluster is told of its buckets: each may be lost alone.
@@ -201,55 +199,93 @@ impl Several {
             buckets: self.known.numbers.iter().map(bucket).collect(),
         }
     }
+}
 
-    /// Keeps looking whether each bucket still is what it was, for ever.
-    pub async fn watch(&self) -> std::convert::Infallible {
-        let watches = (0..3).map(|at| self.watch_one(at));
-        join_all(watches).await;
-        std::future::pending().await
-    }
+/// One of the buckets, and what it has to be.
+struct Watched {
+    cluster: String,
+    number: u32,
+    generation: u64,
+    region: String,
+    bucket: Arc<dyn Bucket>,
+    buckets: Arc<Buckets>,
+}
 
-    async fn watch_one(&self, at: usize) {
-        let number = self.known.numbers[at];
-        let expected = self.known.configuration.generations[number as usize];
-        let mut watch = Watch::new(&self.known.configuration.cluster);
-        let mut told: Option<Standing> = None;
+impl Watched {
+    /// Keeps looking whether the bucket is what it was, until it certainly is not; `found` is what was found of it before.
+    async fn watch(self, found: Standing) {
+        let mut watch = Watch::new(&self.cluster);
+        let (mut was_proven, mut is_tried) = (false, false);
+        let mut told = Standing::Unproven;
+        if let Standing::Refused(why) = found {
+            return self.tell(host::clock::now(), &mut told, Standing::Refused(why));
+        }
         loop {
-            let pause = if watch.is_calm() {
-                LOOK_EVERY
+            let began = host::clock::now();
+            let look = host::clock::timeout(SOON, marker::read(&*self.bucket)).await;
+            let standing = match look {
+                Err(_) | Ok(Err(marker::Error::Bucket(_))) => None,
+                // It may be about to be made the cluster's.
+                Ok(Err(marker::Error::Empty)) if !was_proven => None,
+                Ok(Ok(marker)) if self.is_another(&marker) => {
+                    let why = "it was made anew since: it has lost what it held";
+                    Some(Standing::Refused(why.to_owned()))
+                }
+                Ok(found) => Some(match watch.found(found) {
+                    Some(why) => Standing::Refused(why),
+                    None if watch.is_calm() => Standing::Proven,
+                    None => Standing::Unproven,
+                }),
+            };
+            let standing = match standing {
+                Some(Standing::Proven) if !is_tried => self.try_out().await,
+                standing => standing,
+            };
+            let is_proven = standing == Some(Standing::Proven);
+            (was_proven, is_tried) = (was_proven || is_proven, is_tried || is_proven);
+            if let Some(standing) = standing {
+                self.tell(began, &mut told, standing);
+            }
+            if matches!(told, Standing::Refused(_)) {
+                return;
+            }
+            let pause = if watch.is_calm() && is_proven {
+                CALM
             } else {
                 LOOK_AGAIN_AFTER
             };
             host::clock::sleep(pause).await;
-            let look = host::clock::timeout(LOOK_LIMIT, marker::read(&*self.opened[at])).await;
-            let standing = match look {
-                Err(_) | Ok(Err(marker::Error::Bucket(_))) => continue,
-                Ok(Ok(marker))
-                    if (marker.bucket, marker.generation) != (number, expected)
-                        && marker.cluster == self.known.configuration.cluster =>
-                {
-                    Standing::Refused("it was made anew since: it has lost what it held".to_owned())
-                }
-                Ok(found) => match watch.found(found) {
-                    Some(why) => Standing::Refused(why),
-                    None if watch.is_calm() => Standing::Proven,
-                    None => continue,
-                },
-            };
-            if told.as_ref() != Some(&standing) {
-                let region = &self.places[at].region;
-                match &standing {
-                    Standing::Refused(why) => {
-                        tracing::error!(bucket = number, region, %why, "a bucket is not used any more")
-                    }
-                    _ => tracing::info!(bucket = number, region, "a bucket is the cluster's"),
-                }
-            }
-            self.buckets.set_standing(number, standing.clone());
-            if matches!(standing, Standing::Refused(_)) {
-                return;
-            }
-            told = Some(standing);
         }
+    }
+
+    fn is_another(&self, marker: &Marker) -> bool {
+        let is_same = (marker.bucket, marker.generation) == (self.number, self.generation);
+        marker.cluster == self.cluster && !is_same
+    }
+
+    /// Probes a bucket that is the cluster's; one that breaks its promises is not used, and one that gives no answer not yet.
+    async fn try_out(&self) -> Option<Standing> {
+        match host::clock::timeout(PROBE_LIMIT, probe::run(&self.bucket)).await {
+            Ok(Ok(())) => Some(Standing::Proven),
+            Ok(Err(probe::Error::Unfit(why))) => Some(Standing::Refused(why.to_owned())),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    fn tell(&self, began: Instant, told: &mut Standing, standing: Standing) {
+        let (bucket, region) = (self.number, &self.region);
+        if *told != standing {
+            match &standing {
+                Standing::Refused(why) => {
+                    tracing::error!(bucket, region, %why, "a bucket is not used; the cluster goes on with the others");
+                }
+                Standing::Proven => tracing::info!(bucket, region, "a bucket is the cluster's"),
+                Standing::Unproven => {
+                    tracing::warn!(bucket, region, "a bucket may not be the cluster's any more")
+                }
+            }
+        }
+        self.buckets.looked(bucket, began, standing.clone());
+        *told = standing;
     }
 }

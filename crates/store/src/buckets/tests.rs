@@ -25,7 +25,7 @@ impl Case {
         });
         let buckets = Buckets::new(members.collect(), 2).unwrap();
         for number in 0..3 {
-            buckets.set_standing(number, Standing::Proven);
+            buckets.looked(number, host::clock::now(), Standing::Proven);
         }
         Case {
             buckets: Arc::new(buckets),
@@ -134,15 +134,37 @@ async fn a_refusal_of_all_is_a_refusal_and_other_content_a_conflict() {
 #[tokio::test]
 async fn a_bucket_that_is_not_the_clusters_counts_for_nothing() {
     let case = Case::new();
+    let now = host::clock::now();
     let why = "it was wiped".to_owned();
-    case.buckets.set_standing(1, Standing::Refused(why));
-    case.buckets.set_standing(2, Standing::Unproven);
+    case.buckets.looked(1, now, Standing::Refused(why));
+    case.buckets.looked(2, now, Standing::Unproven);
     let failed = case.put().await.expect_err("one bucket is too few");
     assert!(failed.may_have_happened(), "{failed}");
     assert_eq!(case.faulty[1].get(&case.key).await, Ok(None));
     assert_eq!(case.faulty[2].get(&case.key).await, Ok(None));
-    case.buckets.set_standing(2, Standing::Proven);
+    // What was refused stays so, and a look of long ago proves nothing.
+    case.buckets.looked(1, now, Standing::Proven);
+    let long_ago = host::clock::Instant::default();
+    case.buckets.looked(2, long_ago, Standing::Proven);
+    case.put().await.expect_err("one bucket is too few");
+    case.buckets.looked(2, host::clock::now(), Standing::Proven);
     assert_eq!(case.put().await, Ok(Put::Created));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_a_bucket_was_refused_counts_for_nothing() {
+    let case = Case::new();
+    case.put_into(0).await;
+    let late = Fault::Delay(Duration::from_millis(200));
+    case.faulty[0].faults().add(FaultRule::always(late));
+    let alone = &case.buckets.by_number()[0];
+    let (read, ()) = tokio::join!(alone.get(&case.key), async {
+        host::clock::sleep(Duration::from_millis(20)).await;
+        let why = "it was wiped".to_owned();
+        case.buckets
+            .looked(0, host::clock::now(), Standing::Refused(why));
+    });
+    read.expect_err("it counts for nothing any more");
 }
 
 #[tokio::test]
