@@ -97,11 +97,11 @@ caught! {
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [6, 57];
     commits_in_any_order: CommitsInAnyOrder Together at [17, 137];
     unknown_is_definite: UnknownIsDefinite Together at [4, 17];
-    followers_confirm: FollowersConfirm Apart at [1, 7];
+    followers_confirm: FollowersConfirm Apart at [13, 18];
     the_tail_joins: TheTailJoins Apart at [1, 8];
     fence_only_the_silent: FenceOnlyTheSilent Apart at [1, 11];
     refusals_are_looked_into: RefusalsAreLookedInto Apart at [35, 17];
-    silence_asks_all: SilenceAsksAll Apart at [30, 34, 7];
+    silence_asks_all: SilenceAsksAll Apart at [7, 16];
     calls_are_relayed: CallsAreRelayed Apart at [13, 7];
     unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [25, 26];
 }
