@@ -22,6 +22,9 @@ pub enum Malformed {
     /// Columns of different lengths.
     #[error("the columns of a group's offsets differ in length")]
     Columns,
+    /// A topic that no offset names, or topics in another order than that in which offsets name them.
+    #[error("the topics of a group's offsets are not those that they name, in their order")]
+    Table,
     /// A phase that does not exist.
     #[error("a group is in no known phase")]
     Phase,
@@ -247,17 +250,26 @@ impl TryFrom<proto::CommitOffsets> for CommitOffsets {
             return Err(Malformed::Columns);
         }
         let mut offsets = Vec::with_capacity(rows);
+        // Written anew, the table has each topic once, in the order in which rows name it, and no other.
+        let mut written = TopicTable::default();
         for (row, metadata) in commit.metadata.into_iter().enumerate() {
             let topic = usize::try_from(commit.topic[row])
                 .ok()
                 .and_then(|index| topics.get(index));
+            let topic = *topic.ok_or(Malformed::TopicId)?;
+            if written.index(topic) != commit.topic[row] {
+                return Err(Malformed::Table);
+            }
             offsets.push(OffsetEntry {
-                topic: *topic.ok_or(Malformed::TopicId)?,
+                topic,
                 partition: commit.partition[row],
                 offset: commit.offset[row],
                 leader_epoch: commit.leader_epoch[row],
                 metadata,
             });
+        }
+        if written.bytes != commit.topics {
+            return Err(Malformed::Table);
         }
         Ok(CommitOffsets {
             member: commit.member,
@@ -265,5 +277,42 @@ impl TryFrom<proto::CommitOffsets> for CommitOffsets {
             generation: commit.generation,
             offsets,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_name_each_topic_of_their_table_in_its_order() {
+        let commit = |topics: &[u8], topic: &[u32]| {
+            let rows = topic.len();
+            CommitOffsets::try_from(proto::CommitOffsets {
+                topics: topics.iter().map(|id| vec![*id; 16]).collect(),
+                topic: topic.to_vec(),
+                partition: vec![0; rows],
+                offset: vec![0; rows],
+                leader_epoch: vec![0; rows],
+                metadata: vec![String::new(); rows],
+                ..Default::default()
+            })
+        };
+        let good = commit(&[1, 2], &[0, 1, 0]).expect("as it is written");
+        assert_eq!(good.offsets.len(), 3);
+        let bad: [(&[u8], &[u32]); 4] = [
+            (&[1], &[]),
+            (&[1, 2], &[0]),
+            (&[1, 2], &[1, 0]),
+            (&[1, 1], &[0, 1]),
+        ];
+        for (topics, topic) in bad {
+            assert_eq!(
+                commit(topics, topic).err(),
+                Some(Malformed::Table),
+                "{topics:?} {topic:?}"
+            );
+        }
+        assert_eq!(commit(&[1], &[0, 1]).err(), Some(Malformed::TopicId));
     }
 }
