@@ -147,11 +147,6 @@ impl Buckets {
         }
     }
 
-    /// In how many buckets an object must be before it counts as stored.
-    pub fn copies(&self) -> usize {
-        self.copies
-    }
-
     /// The numbers of all buckets, the nearest first.
     pub fn numbers(&self) -> Vec<u32> {
         self.places.iter().map(|place| place.number).collect()

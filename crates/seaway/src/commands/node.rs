@@ -32,14 +32,15 @@ pub enum Verb {
     },
 }
 
+/// Which `dev` cluster is meant, and how it is shown.
 #[derive(clap::Args)]
 pub struct Where {
     /// Data directory of the cluster.
     #[arg(long, value_name = "DIR", default_value = super::dev::DATA_DIR)]
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(verb: Verb) -> Result<()> {

@@ -1,11 +1,10 @@
 //! `seaway region`: the regions of a cluster that spans several are listed; one of a `dev` cluster is lost and comes back.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::node::Where;
 use crate::data_dir::{Endpoints, NodeEndpoints, published};
 use crate::output::say;
 use crate::{http, runtime};
@@ -28,16 +27,6 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
     },
-}
-
-#[derive(clap::Args)]
-pub struct Where {
-    /// Data directory of the cluster.
-    #[arg(long, value_name = "DIR", default_value = super::dev::DATA_DIR)]
-    data_dir: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(verb: &Verb) -> Result<()> {
