@@ -282,6 +282,42 @@ def another_control_node_takes_over_when_nobody_reaches_the_leader(cluster):
     print(f"  longest time without an acknowledged record after the leader was cut off: {gap:.2f} s", flush=True)
 
 
+def relayed_calls(node):
+    lines = node.page("/metrics")[1].splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("seaway_control_relayed_calls_total "))
+
+
+@check_relayed
+def an_agent_that_does_not_reach_the_leader_goes_on_through_another_control_node(cluster):
+    create(cluster, "orders")
+    leader, agent = cluster.leader(), cluster.agents[0]
+    own = f"127.0.0.1:{agent.port}"
+    others = [node for node in cluster.control if node is not leader]
+    # Each agent leads a third of the partitions, or so; those of one are to go on without another's help.
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+        cut_at = time.monotonic()
+        leader.relay.cut_off(agent.process.pid)
+        load.goes_on()
+        gap = load.longest_gap_s(cut_at)
+        wait_until(lambda: sum(map(relayed_calls, others)) > 0, 20, "control nodes say that they pass calls on")
+        expect_equal(cluster.leader().name, leader.name, "who leads")
+        expect_equal(broker_count(AdminClient({"bootstrap.servers": own})), 3, "agents that clients are told of by the one that is cut off")
+        consumer = Consumer({"bootstrap.servers": own, "group.id": "cut", "enable.auto.commit": False} | CLIENT)
+        at = TopicPartition("orders", 0, 7)
+        consumer.commit(offsets=[at], asynchronous=False)
+        expect_equal(consumer.committed([at], timeout=patience.wall_s(10))[0].offset, 7, "the offset that was committed")
+        consumer.close()
+        patience.sleep(12)  # longer than an agent may be silent
+        load.goes_on()
+        expect_equal([node.name for node in cluster.control if "is not heard any more" in node.log.read_text(errors="replace")], [], "control nodes that have fenced the agent")
+        leader.relay.cut_off(None)
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+    print(f"  longest time without an acknowledged record after an agent was cut off from the leader: {gap:.2f} s", flush=True)
+
+
 def busiest(cluster, topic):
     """The agent to which clients are sent for the most partitions, and another one."""
     told = AdminClient({"bootstrap.servers": cluster.bootstrap}).list_topics(topic, timeout=patience.wall_s(10))

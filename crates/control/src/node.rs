@@ -18,6 +18,7 @@ use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
+use crate::relay::Relaying;
 use crate::weight::{self, Weight};
 
 /// A running control node.
@@ -38,7 +39,7 @@ pub struct Node {
     /// Whether this node leads and may lead no more.
     pub(crate) doubt: Arc<Latest<bool>>,
     /// Passes calls on to other control nodes; empty if there are none.
-    pub(crate) relay: OnceLock<Arc<dyn Relay>>,
+    pub(crate) relay: OnceLock<Relaying>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.
     pub(crate) refusals: LogLimits<(Speaker, String)>,
 }
@@ -47,7 +48,7 @@ impl Node {
     /// From now on calls of agents that do not reach the node that leads are passed on to it by `relay`.
     pub fn relay_by(&self, relay: Arc<dyn Relay>) {
         // The first one stays.
-        let _there = self.relay.set(relay);
+        let _there = self.relay.set(Relaying::by(relay));
     }
 
     /// Waits until the journal cannot go on, and says why.

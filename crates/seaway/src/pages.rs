@@ -300,8 +300,16 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
+    sample(text, name, help, "gauge", value);
+}
+
+fn counter(text: &mut String, name: &str, help: &str, value: u64) {
+    sample(text, name, help, "counter", value);
+}
+
+fn sample(text: &mut String, name: &str, help: &str, kind: &str, value: u64) {
     text.push_str(&format!(
-        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
     ));
 }
 
@@ -367,6 +375,12 @@ fn control_metrics(text: &mut String, control: &control::Node) {
         "seaway_journal_snapshot_index",
         "Entry of the newest snapshot.",
         snapshot,
+    );
+    counter(
+        text,
+        "seaway_control_relayed_calls_total",
+        "Calls of agents that do not reach the control node that leads, which this one has passed on to it.",
+        control.relayed_calls(),
     );
     let totals = control.with_state(|state| state.totals());
     gauge(text, "seaway_topics", "Topics.", totals.topics);
