@@ -35,7 +35,7 @@ use tikv_jemallocator::Jemalloc;
 
 /// Requests and files live for some milliseconds and take tens of KiB to some MiB. glibc gives such
 /// memory back to the kernel as soon as it is free, which clears and maps it again for the next
-/// request; jemalloc keeps it for ten seconds.
+/// request; jemalloc keeps it for two seconds (`.cargo/config.toml` says how).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
