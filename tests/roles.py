@@ -5,6 +5,7 @@ import collections
 import pathlib
 import shutil
 import signal
+import struct
 import tempfile
 import threading
 import time
@@ -12,7 +13,7 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests import patience
+from tests import patience, protocol
 from tests import server as servers
 from tests.cluster import ZONES, Cluster, Process, certs, issue
 from tests.harness import Suite, expect, expect_equal, wait_until
@@ -360,6 +361,50 @@ def an_agent_that_was_paused_is_fenced_and_comes_back(cluster):
         load.goes_on()
     load.finish()
     nothing_lost(cluster, load)
+
+
+def commit_body(group, offset):
+    """An OffsetCommit (version 2) of a client that is no member, for partition 0 of `orders`."""
+    entry = struct.pack(">iq", 0, offset) + protocol.string(None)
+    body = protocol.string(group) + struct.pack(">i", -1) + protocol.string("") + struct.pack(">q", -1)
+    return body + protocol.array([protocol.string("orders") + protocol.array([entry])])
+
+
+def commit(address, group, offset):
+    """Commits once the agent takes it."""
+    def done():
+        with protocol.Connection(address, timeout_s=patience.wall_s(10)) as connection:
+            answer = connection.request(8, 2, commit_body(group, offset))
+        answer.i32(), answer.string(), answer.i32(), answer.i32()
+        return answer.i16() == 0
+    wait_until(done, 20, f"offset {offset} of {group} is committed")
+
+
+@check
+def offsets_that_a_paused_agent_holds_do_not_replace_what_was_committed_meanwhile(cluster):
+    create(cluster, "orders")
+    paused, other = (f"127.0.0.1:{agent.port}" for agent in cluster.agents[:2])
+    # For less time than it takes to be fenced, and for more.
+    for seconds in (4, 14):
+        groups = [f"held-{seconds}-{number}" for number in range(20)]
+        for group in groups:
+            commit(paused, group, 50)
+        connections = [protocol.Connection(paused, timeout_s=60) for _ in groups]
+        cluster.agents[0].send(signal.SIGSTOP)
+        for group, connection in zip(groups, connections):
+            frame = struct.pack(">hhi", 8, 2, 1) + protocol.string("held") + commit_body(group, 100)
+            connection.send_raw(struct.pack(">i", len(frame)) + frame)
+            connection.close()
+        patience.sleep(seconds)
+        for group in groups:
+            commit(other, group, 120)
+        cluster.agents[0].send(signal.SIGCONT)
+        wait_until(cluster.agents[0].ready, 40, "the agent is ready again")
+        patience.sleep(3)
+        consumers = (Consumer({"bootstrap.servers": other, "group.id": group}) for group in groups)
+        found = [consumer.committed([TopicPartition("orders", 0)], timeout=patience.wall_s(10))[0].offset for consumer in consumers]
+        expect_equal(found, [120] * len(groups), f"committed offsets after a pause of {seconds} s")
+        says(cluster.agents[0], "this agent stood still")
 
 
 @check

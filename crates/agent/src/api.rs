@@ -55,7 +55,7 @@ impl Service for Context {
     fn begin(self: &Arc<Self>, peer: &Peer, frame: Bytes, lease: Lease, now: Instant) -> Begun {
         let (context, peer) = (Arc::clone(self), peer.clone());
         if Context::kind_of(frame.get(..2).unwrap_or_default()) == Kind::Other {
-            let reply = serve(context, peer, frame, lease);
+            let reply = serve(context, peer, frame, lease, now);
             return Begun::InTurn(Job::Future(async { Begun::Done(reply.await) }.boxed()));
         }
         if frame.len() <= PRODUCE_INLINE_BYTES {
@@ -123,13 +123,42 @@ fn unsupported_api_versions(correlation_id: i32) -> Reply {
     )
 }
 
+/// Why a connection is closed in place of an answer. Its client takes that for an agent that has ended, which is how it would be, had the
+/// pause been longer.
+const STALE: &str = "this agent may have stood still since the request was sent: its client may have given up, and have asked another agent";
+
+/// Whether what is left of a request, once its client has given up, would change what others see. (Records of a late Produce request are those
+/// of an attempt that the client repeats, as it does with Kafka's brokers.)
+fn changes_something(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::CreateTopics(_)
+            | Request::DeleteTopics(_)
+            | Request::CreatePartitions(_)
+            | Request::JoinGroup(_)
+            | Request::SyncGroup(_)
+            | Request::LeaveGroup(_)
+            | Request::OffsetCommit(_)
+    )
+}
+
 /// Answers every request but Produce.
-async fn serve(context: Arc<Context>, peer: Peer, frame: Bytes, mut lease: Lease) -> Reply {
+async fn serve(
+    context: Arc<Context>,
+    peer: Peer,
+    frame: Bytes,
+    mut lease: Lease,
+    read_at: Instant,
+) -> Reply {
     match decode(&context, &frame, &mut lease).await {
         Ok((mut header, request)) => {
             // The client id is copied: as a slice it would keep the whole frame alive.
             header.client_id = header.client_id.as_deref().map(Str::from);
             drop(frame);
+            let now = host::clock::now();
+            if changes_something(&request) && context.pauses.is_stale(read_at, now) {
+                return Reply::Close(STALE.to_owned());
+            }
             answer(&context, &peer, (header, request), lease).await
         }
         Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => {

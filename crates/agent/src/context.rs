@@ -18,6 +18,7 @@ use crate::data::reserve::Reserve;
 use crate::drain::Traffic;
 use crate::edge::memory::{Lease, Memory};
 use crate::metrics::Metrics;
+use crate::pauses::Pauses;
 use crate::settings::{Listener, Settings};
 use crate::view::Views;
 
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     /// Bounds the log lines that clients can cause.
     pub log: LogLimit,
+    /// When this process stood still.
+    pub pauses: Pauses,
     /// When clients came last, for the end of the agent.
     pub traffic: Traffic,
 }

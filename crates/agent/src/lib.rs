@@ -16,6 +16,7 @@ pub mod data;
 mod drain;
 mod edge;
 pub mod metrics;
+mod pauses;
 mod route;
 mod server;
 pub mod settings;

@@ -44,6 +44,7 @@ use crate::edge::memory::Memory;
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
 use crate::metrics::Metrics;
+use crate::pauses::{self, Pauses};
 use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
 
@@ -144,6 +145,7 @@ impl Agent {
             heartbeats,
             memory,
             log: LogLimit::default(),
+            pauses: Pauses::since(host::clock::now()),
             traffic: Traffic::default(),
             settings,
             listeners,
@@ -343,6 +345,7 @@ fn start_tasks(
         ),
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
         host::task::spawn("collect", collector.run()),
+        host::task::spawn("pauses", watch_pauses(Arc::clone(context))),
     ];
     if settings.tells_presence {
         let telling = tell_presence(Arc::clone(context));
@@ -427,6 +430,19 @@ async fn open_views(control: &Client, levels: Levels, cluster_id: &str, hub: &Ar
                 }
                 pauses.pause().await;
             }
+        }
+    }
+}
+
+/// Notices, for ever, when this process stood still.
+async fn watch_pauses(context: Arc<Context>) {
+    loop {
+        host::clock::sleep(pauses::LOOK_EVERY).await;
+        if context.pauses.look(host::clock::now()) {
+            tracing::warn!(
+                "this agent stood still for two seconds or more: what clients asked for meanwhile is not passed on, since they may have \
+                 given up; look at the machine (was it paused, moved, or short of memory or processors?)"
+            );
         }
     }
 }

@@ -7,6 +7,7 @@ use meta::State;
 use meta::command::Command;
 use meta::ids::Incarnation;
 use meta::view::Whose;
+use rpc::group::GroupRequest;
 use rpc::peer::PeerRequest;
 use rpc::{Call, Speaker};
 
@@ -33,6 +34,10 @@ fn of_agent(state: &State, name: &str, call: &Call) -> Verdict {
     let incarnation = match call {
         Call::Peer(_) => return refused("only control nodes ask that of each other"),
         Call::Present { incarnation } => *incarnation,
+        Call::Group(GroupRequest::Commit(commit)) => match commit.by {
+            Some(incarnation) => incarnation,
+            None => return refused("an agent says by which of its runs it passes a commit on"),
+        },
         Call::Propose(command) => match &**command {
             Command::RegisterControlNode(_) => {
                 return refused("an agent registers no control node");

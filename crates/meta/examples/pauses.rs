@@ -137,6 +137,7 @@ fn commit_offsets(group: u128) -> Command {
     Command::Group(GroupCommand {
         group: format!("console-consumer-{group}"),
         action: Action::Commit(CommitOffsets {
+            by: None,
             member: String::new(),
             instance: None,
             generation: -1,

@@ -151,6 +151,11 @@ impl State {
         command: &group::Command,
         events: &mut Vec<Event>,
     ) -> Reply {
+        if let group::Action::Commit(commit) = &command.action
+            && commit.by.is_some_and(|run| !self.members.may_commit(run))
+        {
+            return Reply::Group(group::Reply::Commit(Err(group::Refusal::AgentFenced)));
+        }
         let topics = &self.topics;
         let partitions = |id: TopicId| {
             topics

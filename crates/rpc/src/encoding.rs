@@ -245,6 +245,7 @@ variants! {
         8 = NonEmptyGroup,
         9 = OffsetMetadataTooLarge,
         10 = UnknownTopicOrPartition,
+        11 = AgentFenced,
     }
     TopicName { 1 = Name(name), 2 = Id(id) }
 }
@@ -282,7 +283,7 @@ fields! {
     Synced { protocol_type, protocol, assignment }
     Heartbeat { group, member, instance, generation }
     Leaving { member, instance }
-    CommitOffsets { group, member, instance, generation, topics }
+    CommitOffsets { group, by, member, instance, generation, topics }
     CommitPartition { partition, offset, leader_epoch, metadata }
     FetchGroup { group, topics }
     FetchedGroup { group, topics }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use meta::group::{Join, Joined, Leaving, Refusal, Sync, Synced};
-use meta::ids::TopicId;
+use meta::ids::{Incarnation, TopicId};
 
 /// A request to the coordinator. Every kind is answered by the [`GroupReply`] of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +163,8 @@ pub enum TopicName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffsets {
     pub group: String,
+    /// The run of the agent that passes it on.
+    pub by: Option<Incarnation>,
     /// The member; empty from a client that manages its own partitions.
     pub member: String,
     /// `group.instance.id` of a static member.

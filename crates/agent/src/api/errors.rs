@@ -158,6 +158,8 @@ fn of_group_refusal(refusal: Refusal) -> ErrorCode {
         Refusal::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
         Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         Refusal::FencedInstanceId => ErrorCode::FencedInstanceId,
+        // The client looks the coordinator up again, and finds another agent, or this one in its next run.
+        Refusal::AgentFenced => ErrorCode::NotCoordinator,
         Refusal::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
         Refusal::GroupIdNotFound => ErrorCode::GroupIdNotFound,
         Refusal::NonEmptyGroup => ErrorCode::NonEmptyGroup,

@@ -3,6 +3,7 @@
 //! how groups work.
 
 use meta::group::{Join, Leaving, Protocol, Refusal, Sync};
+use meta::ids::Incarnation;
 use rpc::group::{
     CommitOffsets, CommitPartition, FetchGroup, FetchedGroup, GroupError, GroupReply, GroupRequest,
     Heartbeat, JoinGroup, JoinedGroup, TopicName,
@@ -385,37 +386,23 @@ pub(crate) async fn commit_offsets(
     request: OffsetCommitRequest,
     version: i16,
 ) -> OffsetCommitResponse {
-    let topics = request.topics.iter().map(|topic| {
-        let name = if version >= COMMIT_BY_ID_SINCE {
-            TopicName::Id(topic_id(topic.topic_id))
-        } else {
-            TopicName::Name(topic.name.to_string())
-        };
-        let partitions = topic.partitions.iter().map(|partition| CommitPartition {
-            partition: partition.partition_index,
-            offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
-            metadata: owned(&partition.committed_metadata).unwrap_or_default(),
-        });
-        (name, partitions.collect())
-    });
-    let commit = CommitOffsets {
-        group: request.group_id.to_string(),
-        member: request.member_id.to_string(),
-        instance: owned(&request.group_instance_id),
-        generation: request.generation_id_or_member_epoch,
-        topics: topics.collect(),
-    };
     let partitions = request.topics.iter().map(|topic| topic.partitions.len());
     let partitions: usize = partitions.sum();
-    let codes = match ask(context, GroupRequest::Commit(commit)).await {
-        Ok(GroupReply::Commit(results)) if results.len() == partitions => {
-            let results = results.into_iter();
-            results.map(|result| of_commit(result, version)).collect()
+    let codes = match context.pipeline.incarnation() {
+        Some(run) => {
+            let commit = commit_by(run, &request, version);
+            match ask(context, GroupRequest::Commit(commit)).await {
+                Ok(GroupReply::Commit(results)) if results.len() == partitions => {
+                    let results = results.into_iter();
+                    results.map(|result| of_commit(result, version)).collect()
+                }
+                // There is no code for the whole: every partition says it.
+                Ok(other) => vec![mismatched(&other); partitions],
+                Err(code) => vec![code; partitions],
+            }
         }
-        // There is no code for the whole: every partition says it.
-        Ok(other) => vec![mismatched(&other); partitions],
-        Err(code) => vec![code; partitions],
+        // It registers again.
+        None => vec![ErrorCode::CoordinatorNotAvailable; partitions],
     };
     let mut codes = codes.into_iter();
     let topics = request.topics.into_iter().map(|topic| {
@@ -434,6 +421,32 @@ pub(crate) async fn commit_offsets(
     OffsetCommitResponse {
         topics: topics.collect(),
         ..OffsetCommitResponse::default()
+    }
+}
+
+/// The commit that a client asks for, as this agent passes it on in this run.
+fn commit_by(run: Incarnation, request: &OffsetCommitRequest, version: i16) -> CommitOffsets {
+    let topics = request.topics.iter().map(|topic| {
+        let name = if version >= COMMIT_BY_ID_SINCE {
+            TopicName::Id(topic_id(topic.topic_id))
+        } else {
+            TopicName::Name(topic.name.to_string())
+        };
+        let partitions = topic.partitions.iter().map(|partition| CommitPartition {
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: owned(&partition.committed_metadata).unwrap_or_default(),
+        });
+        (name, partitions.collect())
+    });
+    CommitOffsets {
+        by: Some(run),
+        group: request.group_id.to_string(),
+        member: request.member_id.to_string(),
+        instance: owned(&request.group_instance_id),
+        generation: request.generation_id_or_member_epoch,
+        topics: topics.collect(),
     }
 }
 

@@ -34,6 +34,7 @@ impl Coordinator {
             return self.answer(ticket, GroupReply::Commit(results));
         }
         let offsets = CommitOffsets {
+            by: commit.by,
             member: commit.member,
             instance: commit.instance,
             generation: commit.generation,

@@ -64,7 +64,7 @@ fn commit(file: FileId) -> Command {
 }
 
 /// Whatever is said in the name of an incarnation.
-fn of_incarnation(incarnation: Incarnation) -> [Call; 5] {
+fn of_incarnation(incarnation: Incarnation) -> [Call; 6] {
     let number = 1;
     let file = FileId {
         incarnation,
@@ -76,7 +76,19 @@ fn of_incarnation(incarnation: Incarnation) -> [Call; 5] {
         propose(Command::FenceAgent { incarnation }),
         propose(commit(file)),
         propose(Command::SkipFile { file }),
+        commit_offsets(Some(incarnation)),
     ]
+}
+
+fn commit_offsets(by: Option<Incarnation>) -> Call {
+    Call::Group(GroupRequest::Commit(rpc::group::CommitOffsets {
+        group: "g".to_owned(),
+        by,
+        member: String::new(),
+        instance: None,
+        generation: -1,
+        topics: Vec::new(),
+    }))
 }
 
 fn is_refused(verdict: &Verdict) -> bool {
@@ -102,6 +114,7 @@ fn an_agent_speaks_for_itself_alone() {
     for call in of_incarnation(first) {
         assert_eq!(judge(&state, &b, &call), Verdict::Allowed, "{call:?}");
     }
+    assert!(is_refused(&judge(&state, &a, &commit_offsets(None))));
     let register = propose(Command::RegisterAgent(agent("a")));
     assert_eq!(judge(&state, &a, &register), Verdict::Allowed);
     assert!(is_refused(&judge(&state, &b, &register)));

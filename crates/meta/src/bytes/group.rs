@@ -8,7 +8,7 @@ use super::proto::group_command::Kind;
 use crate::terms::group::{
     Action, Command, CommitOffsets, Join, Leaving, OffsetEntry, Protocol, Sync,
 };
-use crate::terms::ids::TopicId;
+use crate::terms::ids::{Incarnation, TopicId};
 
 /// Bytes that no version of this code has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -221,6 +221,7 @@ impl From<&CommitOffsets> for proto::CommitOffsets {
             member: commit.member.clone(),
             instance: commit.instance.clone(),
             generation: commit.generation,
+            by: commit.by.map(|run| run.0),
             ..Default::default()
         };
         for entry in &commit.offsets {
@@ -272,6 +273,7 @@ impl TryFrom<proto::CommitOffsets> for CommitOffsets {
             return Err(Malformed::Table);
         }
         Ok(CommitOffsets {
+            by: commit.by.map(Incarnation),
             member: commit.member,
             instance: commit.instance,
             generation: commit.generation,

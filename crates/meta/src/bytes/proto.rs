@@ -153,6 +153,9 @@ pub struct CommitOffsets {
     pub leader_epoch: ::prost::alloc::vec::Vec<i32>,
     #[prost(string, repeated, tag = "9")]
     pub metadata: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The incarnation of the agent that passes it on.
+    #[prost(uint64, optional, tag = "10")]
+    pub by: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteGroup {}

@@ -61,9 +61,13 @@ pub(crate) struct Members {
 impl Members {
     /// Whether an agent may commit: its last incarnation is not fenced.
     pub(crate) fn is_alive(&self, agent: &Agent) -> bool {
-        self.runs
-            .get(&agent.incarnation)
-            .is_some_and(|run| run.fenced_ticks.is_none())
+        self.may_commit(agent.incarnation)
+    }
+
+    /// Whether what an agent passes on in this run counts: it was given out, and is not fenced.
+    pub(crate) fn may_commit(&self, run: Incarnation) -> bool {
+        let run = self.runs.get(&run);
+        run.is_some_and(|run| run.fenced_ticks.is_none())
     }
 
     pub(crate) fn run_mut(&mut self, incarnation: Incarnation) -> Option<&mut Run> {

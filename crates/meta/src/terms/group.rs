@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::ids::TopicId;
+use super::ids::{Incarnation, TopicId};
 
 /// A command for one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,9 @@ pub struct Leaving {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffsets {
+    /// The run of the agent that passes it on: once that is fenced, the commit is refused, since its client may have committed
+    /// more by another agent meanwhile. `None` if no agent passed it on.
+    pub by: Option<Incarnation>,
     /// Empty from a client that manages its own partitions.
     pub member: String,
     /// `group.instance.id`.
@@ -135,6 +138,8 @@ pub enum Refusal {
     FencedInstanceId,
     /// The group is full.
     GroupMaxSizeReached,
+    /// The run of the agent that passed it on is fenced.
+    AgentFenced,
     /// There is no such group.
     GroupIdNotFound,
     /// The group has members.

@@ -6,12 +6,15 @@ use meta::Command;
 use meta::command::{Bucket, Placement};
 use meta::commit::FileReply;
 use meta::endpoint::{Endpoint, PLAINTEXT};
+use meta::group::{self, CommitOffsets, OffsetEntry};
 use meta::ids::{AgentId, Incarnation, ProducerId};
 use meta::places::Fate;
 use meta::reply::Refusal;
 use meta::reply::{Event, Reply};
 
-use crate::support::{Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain};
+use crate::support::{
+    Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain, topic_id,
+};
 
 #[test]
 fn a_new_run_fences_the_earlier_one_and_keeps_the_node_id() {
@@ -68,6 +71,46 @@ fn a_fenced_agent_is_gone_until_it_starts_again() {
         cluster.apply(&nobody),
         Reply::Refused(Refusal::UnknownIncarnation)
     );
+}
+
+#[test]
+fn offsets_that_a_fenced_run_passes_on_late_do_not_replace_later_ones() {
+    let mut cluster = Cluster::new();
+    cluster.topic("t", 1);
+    let (first, other) = (cluster.agent("a", 1), cluster.agent("b", 1));
+    let commit = |by, offset| {
+        let offset = OffsetEntry {
+            topic: topic_id("t"),
+            partition: 0,
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        };
+        let commit = CommitOffsets {
+            by: Some(by),
+            member: String::new(),
+            instance: None,
+            generation: -1,
+            offsets: vec![offset],
+        };
+        let command = group::Command {
+            group: "g".to_owned(),
+            action: group::Action::Commit(commit),
+        };
+        Command::Group(command)
+    };
+    let reply = |result| Reply::Group(group::Reply::Commit(result));
+    let done = reply(Ok(vec![Ok(())]));
+    let refused = reply(Err(group::Refusal::AgentFenced));
+    assert_eq!(cluster.apply(&commit(first, 100)), done);
+    assert_eq!(cluster.apply(&commit(other, 120)), done);
+    let nobody = commit(Incarnation(99), 100);
+    assert_eq!(cluster.apply(&nobody), refused);
+    cluster.apply(&Command::FenceAgent { incarnation: first });
+    assert_eq!(cluster.apply(&commit(first, 100)), refused);
+    let committed = cluster.state.groups().get("g").expect("it is there");
+    let kept = committed.offsets().get(topic_id("t"), 0);
+    assert_eq!(kept.map(|kept| kept.offset), Some(120));
 }
 
 #[test]

@@ -406,6 +406,7 @@ fn what_goes_with_an_offset_is_as_long_as_the_cluster_allows() {
         Command::Group(group::Command {
             group: "g".to_owned(),
             action: Action::Commit(CommitOffsets {
+                by: None,
                 member: String::new(),
                 instance: None,
                 generation: -1,

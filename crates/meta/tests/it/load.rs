@@ -242,6 +242,7 @@ impl Load {
                 assignments: vec![("m0".to_owned(), vec![7].into())],
             }),
             4 => group::Action::Commit(group::CommitOffsets {
+                by: None,
                 member: String::new(),
                 instance: None,
                 generation: -1,

@@ -312,6 +312,7 @@ impl Script<'_> {
             metadata: "note".to_owned(),
         };
         let commit = group::CommitOffsets {
+            by: Some(self.incarnation),
             member: member.to_owned(),
             instance: None,
             generation,

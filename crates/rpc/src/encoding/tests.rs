@@ -117,6 +117,7 @@ fn group_requests() -> Vec<GroupRequest> {
             }],
         },
         GroupRequest::Commit(CommitOffsets {
+            by: None,
             group: group(),
             member: text("m"),
             instance: None,

@@ -278,6 +278,7 @@ impl Member {
             Some((topic, vec![partition]))
         });
         let request = GroupRequest::Commit(CommitOffsets {
+            by: None,
             group: GROUP.to_owned(),
             generation: self.generation,
             member: self.member_id.clone(),

@@ -202,6 +202,7 @@ fn what_the_journal_never_takes_is_final() {
         metadata: String::new(),
     };
     let commit = rig.ask(GroupRequest::Commit(CommitOffsets {
+        by: None,
         group: "g".to_owned(),
         generation: 2,
         member: "a".to_owned(),

@@ -15,6 +15,7 @@ type Committed = (TopicName, Vec<CommitPartition>);
 
 fn commit(member: &str, generation: i32, topics: Vec<Committed>) -> GroupRequest {
     GroupRequest::Commit(CommitOffsets {
+        by: None,
         group: "g".to_owned(),
         generation,
         member: member.to_owned(),

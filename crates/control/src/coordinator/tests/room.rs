@@ -20,6 +20,7 @@ fn rig(bytes_max: u64) -> Rig {
 /// Commits offsets of topic "t" in a group of no members.
 fn commit_all(rig: &mut Rig, group: &str, partitions: Vec<CommitPartition>) -> GroupReply {
     let ticket = rig.ask(GroupRequest::Commit(CommitOffsets {
+        by: None,
         group: group.to_owned(),
         generation: -1,
         member: String::new(),

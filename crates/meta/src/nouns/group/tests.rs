@@ -139,6 +139,7 @@ impl Rig {
         offsets: &[OffsetEntry],
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
         let commit = CommitOffsets {
+            by: None,
             member: member.to_owned(),
             instance: instance.map(str::to_owned),
             generation,

@@ -157,6 +157,7 @@ fn a_sweep_looks_at_no_more_than_it_may_and_comes_to_all_groups() {
     };
     for number in 0..100 {
         let commit = CommitOffsets {
+            by: None,
             member: String::new(),
             instance: None,
             generation: -1,
@@ -226,6 +227,7 @@ fn a_snapshot_restores_every_group() {
     for number in 0..200 {
         let count = if number == 7 { 25_000 } else { 3 };
         let commit = CommitOffsets {
+            by: None,
             member: String::new(),
             instance: None,
             generation: -1,
@@ -258,6 +260,7 @@ fn a_snapshot_restores_every_group() {
 #[test]
 fn malformed_bytes_are_refused() {
     let commit = CommitOffsets {
+        by: None,
         member: String::new(),
         instance: None,
         generation: -1,
