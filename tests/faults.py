@@ -276,9 +276,17 @@ def _(test):
     return snapshot + test.kill_leader_in({"kind": "delete", "prefix": "cluster/journal/", "effect": "silence"})
 
 
-@row(7, "an agent is paused for 1 s and for 10 s")
+@row(7, "an agent is paused for 1 s, for 10 s and for 60 s")
 def _(test):
-    return sum(test.pause(test.an_agent(), seconds) for seconds in (1, 10))
+    paused = 0
+    for seconds in (1, 10, 60):
+        agent = test.an_agent()
+        paused += test.pause(agent, seconds)
+        wait_until(agent.ready, READY_S, f"{agent.name} serves again after a pause of {seconds} s")
+    fenced = [node.name for node in test.cluster.control if "is not heard any more" in node.log.read_text(errors="replace")]
+    if not fenced:
+        raise AssertionError("nobody has fenced an agent that was away for a minute")
+    return paused
 
 
 @row(8, "the leader is paused until another leads, and goes on")
@@ -388,9 +396,13 @@ def _(test):
     return test.bucket_fails(5, {"kind": "put", "effect": "lose_reply", "share": 0.3})
 
 
-@row(35, "writes take effect 8 s later")
+@row(35, "writes take effect 8 s later, and 40 s, when who sent them has given up")
 def _(test):
-    return test.bucket_fails(5, {"kind": "put", "effect": "hold", "ms": 8_000, "share": 0.05})
+    # An upload is given up after 30 s (`upload.timeout.ms`).
+    struck = test.bucket_fails(5, {"kind": "put", "effect": "hold", "ms": 8_000, "share": 0.05})
+    struck += test.bucket_fails(5, {"kind": "put", "prefix": "cluster/data/", "effect": "hold", "ms": 40_000, "share": 0.05})
+    test.under_load(40)
+    return struck
 
 
 @row(36, "conditional writes meet conflicts, and errors although they took effect")
