@@ -20,6 +20,7 @@ pub mod permission;
 pub mod presence;
 mod refusing;
 mod relay;
+mod relaying;
 mod service;
 pub mod start;
 mod succession;

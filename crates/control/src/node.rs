@@ -18,7 +18,7 @@ use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
-use crate::relay::Relaying;
+use crate::relaying::Relaying;
 use crate::weight::{self, Weight};
 
 /// A running control node.

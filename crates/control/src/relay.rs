@@ -2,61 +2,26 @@
 //! (three regions, rule L1). Who asks is passed on too, and what was passed on once is not passed on again. It must not know how a
 //! call travels.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use host::log_limit::LogLimit;
 use meta::ids::Incarnation;
 use rpc::group::GroupRequest;
-use rpc::{Answer, Asked, Call, Error, Relay, Speaker};
+use rpc::{Answer, Asked, Call, Error, Speaker};
 
 use crate::answer;
 use crate::node::Node;
+use crate::relaying::Relaying;
 
 /// How often it is looked, while a call is passed on, whether the node that leads is another by now.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What a call may be longer on its way than its caller waits: the answer is to come before that.
 const HOP: Duration = Duration::from_millis(50);
 
-/// How often the log says that calls are passed on.
-const LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// What passes calls on, and what was passed on so far.
-pub(crate) struct Relaying {
-    relay: Arc<dyn Relay>,
-    /// Calls that the node that leads has answered.
-    answered: AtomicU64,
-    lines: LogLimit,
-}
-
-impl Relaying {
-    pub(crate) fn by(relay: Arc<dyn Relay>) -> Self {
-        Relaying {
-            relay,
-            answered: AtomicU64::new(0),
-            lines: LogLimit::every(LINE_EVERY),
-        }
-    }
-
-    fn has_answered(&self, agent: &str, leader: &str) {
-        self.answered.fetch_add(1, Relaxed);
-        if self.lines.pass(host::clock::now()).is_some() {
-            tracing::warn!(
-                agent,
-                leader,
-                "an agent does not reach the control node that leads, and this one does: its calls are passed on, which takes longer; \
-                 look at the network between the two"
-            );
-        }
-    }
-}
-
 impl Node {
     /// How many calls of agents that do not reach the node that leads were passed on by this one, and answered.
     pub fn relayed_calls(&self) -> u64 {
         let relaying = self.relay.get();
-        relaying.map_or(0, |relaying| relaying.answered.load(Relaxed))
+        relaying.map_or(0, Relaying::answered)
     }
 
     /// Passes an agent's call on to the node that leads; `None` if the call is not one to pass on, or was not received there.

@@ -38,6 +38,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "coordinator",
                 "notices",
                 "presence",
+                "relaying",
                 "turns",
             ],
             &["machine", "answer", "aside", "permission"],
@@ -71,7 +72,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "agent",
         &[
-            &["metrics", "settings", "route", "drain"],
+            &["metrics", "settings", "route", "drain", "pauses"],
             &["counted", "data", "edge"],
             &["view"],
             &["api", "context"],
