@@ -174,7 +174,7 @@ fn file(number: u64) -> Command {
         records: 1,
         bytes: 100,
         max_timestamp: 1,
-        time_claimed: false,
+        time_source: meta::commit::TimeSource::Records,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,

@@ -222,7 +222,7 @@ impl Load {
             records: 20,
             bytes,
             max_timestamp: 1_700_000_000_000 + i64::try_from(self.files).expect("few"),
-            time_claimed: false,
+            time_source: meta::commit::TimeSource::Records,
             producer_id: i64::try_from(producer).expect("few"),
             producer_epoch: 0,
             base_sequence,

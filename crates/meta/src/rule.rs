@@ -106,7 +106,7 @@ mod tests {
             records,
             bytes: 100,
             max_timestamp: 1,
-            time_claimed: false,
+            time_source: crate::commit::TimeSource::Records,
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,

@@ -62,7 +62,7 @@ async fn write(stand: &Stand, slices: &[Written]) {
                 records: 1,
                 bytes: batch.len() as u32,
                 max_timestamp: 1,
-                time_claimed: false,
+                time_source: meta::commit::TimeSource::Records,
                 producer_id: -1,
                 producer_epoch: -1,
                 base_sequence: -1,

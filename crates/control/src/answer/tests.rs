@@ -85,7 +85,7 @@ fn state() -> State {
         records: 3,
         bytes: 70,
         max_timestamp: 1_000,
-        time_claimed: false,
+        time_source: meta::commit::TimeSource::Records,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,

@@ -11,7 +11,7 @@ use crate::nouns::producer::{Header, Room, Verdict};
 use crate::nouns::slice::Slice;
 use crate::rule::{Rule, Rules};
 use crate::state::State;
-use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};
+use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply, TimeSource};
 use crate::terms::ids::{FileId, PartitionId, ProducerId, Stamp};
 use crate::terms::level::Level;
 use crate::terms::reply::Event;
@@ -47,7 +47,6 @@ pub(crate) fn commit(
         checksum: command.checksum,
         home: Home::Buckets(placement),
         committed_wall_millis: stamp.wall_millis,
-        claims_times: command.batches.time_claimed.contains(&true),
         live_slices,
         live_bytes,
         tombstoned_ticks: (live_slices == 0 && state.rules.hold(Rule::UselessFilesAreTombstones))
@@ -238,6 +237,7 @@ impl<'a> Appender<'a> {
             position,
             base_offset,
             max_timestamp: batch.max_timestamp,
+            time_source: batch.time_source,
             length: batch.bytes,
             span: batch.records,
         }
@@ -255,9 +255,15 @@ impl<'a> Appender<'a> {
     }
 }
 
-/// The slice extended by the batch that follows it; `None` if it would span too many offsets.
+/// The slice extended by the batch that follows it; `None` if it would span too many offsets, or one of the two tells its age by
+/// an agent's clock and the other does not.
 fn extended(slice: Slice, batch: &Batch) -> Option<Slice> {
+    let is_of_agent = |source| source == TimeSource::Agent;
+    if is_of_agent(slice.time_source) != is_of_agent(batch.time_source) {
+        return None;
+    }
     Some(Slice {
+        time_source: slice.time_source.max(batch.time_source),
         span: slice.span.checked_add(batch.records)?,
         length: slice.length.checked_add(batch.bytes)?,
         max_timestamp: slice.max_timestamp.max(batch.max_timestamp),

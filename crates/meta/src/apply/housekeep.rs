@@ -7,6 +7,7 @@ use crate::nouns::group::Expiry;
 use crate::nouns::partition::Partition;
 use crate::nouns::topic::Topics;
 use crate::state::State;
+use crate::terms::commit::TimeSource;
 use crate::terms::ids::{PartitionId, Stamp};
 use crate::terms::reply::Event;
 
@@ -177,12 +178,17 @@ impl Retention {
         let Some(file) = state.files.get(first.file) else {
             return false;
         };
-        // Records without a timestamp are as old as their file; records whose timestamps are only
-        // claimed are at most that old.
-        let is_known = first.max_timestamp >= 0 && !file.claims_times;
         let committed = i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX);
-        let committed = if is_known { i64::MIN } else { committed };
-        first.max_timestamp.max(committed) < until
+        let written = match first.time_source {
+            TimeSource::Records if first.max_timestamp >= 0 => first.max_timestamp,
+            // Records without a timestamp are as old as their file.
+            TimeSource::Records => committed,
+            // Records whose timestamps are only claimed are at most that old.
+            TimeSource::Header => committed.max(first.max_timestamp),
+            // The agent's clock may be off; the stamps of the journal are everybody's.
+            TimeSource::Agent => committed,
+        };
+        written < until
     }
 }
 

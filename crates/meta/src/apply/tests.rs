@@ -72,7 +72,7 @@ impl Holed {
             records,
             bytes: 100,
             max_timestamp,
-            time_claimed: false,
+            time_source: crate::commit::TimeSource::Records,
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,

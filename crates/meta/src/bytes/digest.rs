@@ -191,7 +191,6 @@ impl State {
             let Home::Buckets(buckets) = file.home;
             hasher.number(buckets);
             hasher.number(file.committed_wall_millis);
-            hasher.number(u64::from(file.claims_times));
             hasher.number(u64::from(file.live_slices));
             hasher.number(file.live_bytes);
             hasher.optional(file.tombstoned_ticks);

@@ -276,7 +276,7 @@ fn encode_file(command: &CommitFile) -> proto::CommitFile {
         batch_producer_id: batches.producer_id.clone(),
         batch_producer_epoch: batches.producer_epoch.clone(),
         batch_base_sequence: batches.base_sequence.clone(),
-        batch_time_claimed: batches.time_claimed.clone(),
+        batch_time_source: batches.time_source.clone(),
     }
 }
 
@@ -300,7 +300,7 @@ fn decode_file(command: proto::CommitFile) -> CommitFile {
             producer_id: command.batch_producer_id,
             producer_epoch: command.batch_producer_epoch,
             base_sequence: command.batch_base_sequence,
-            time_claimed: command.batch_time_claimed,
+            time_source: command.batch_time_source,
         },
     }
 }

@@ -372,8 +372,8 @@ pub struct CommitFile {
     #[prost(sint32, repeated, tag = "16")]
     pub batch_base_sequence: ::prost::alloc::vec::Vec<i32>,
     /// True where nobody compared the largest timestamp with the records; empty: nowhere.
-    #[prost(bool, repeated, tag = "20")]
-    pub batch_time_claimed: ::prost::alloc::vec::Vec<bool>,
+    #[prost(uint32, repeated, tag = "20")]
+    pub batch_time_source: ::prost::alloc::vec::Vec<u32>,
 }
 /// Gives up a file number: what it would have held never is committed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -735,9 +735,6 @@ pub struct Files {
     /// 1 + the ticks at which it was tombstoned; 0: live.
     #[prost(uint64, repeated, tag = "11")]
     pub tombstoned: ::prost::alloc::vec::Vec<u64>,
-    /// It has batches whose largest timestamp nobody compared with their records.
-    #[prost(bool, repeated, tag = "12")]
-    pub claims_times: ::prost::alloc::vec::Vec<bool>,
 }
 /// The partitions of a range of ids, and the topics whose first partition lies in it.
 #[derive(Clone, PartialEq, ::prost::Message)]

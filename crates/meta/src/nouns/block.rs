@@ -9,8 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::slice::Slice;
 use super::varint;
+use crate::terms::commit::TimeSource;
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::level::Level;
+
+/// The low bits of what a slice covers that tell where its largest timestamp comes from.
+const SOURCE_BITS: u32 = 2;
 
 /// A run of slices, 1 to as many as the level says. It never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ impl Block {
     }
 }
 
-/// Slices as bytes, each as seven varints; offsets, files and timestamps as differences to the slice
+/// Slices as bytes, each as seven varints, the second of which tells two things; offsets, files and timestamps as differences to the slice
 /// before, the first to zero.
 pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
     let mut packed = Vec::with_capacity(24 * (slices.size_hint().0 + 1));
@@ -94,7 +98,7 @@ pub(crate) fn pack<'a>(slices: impl Iterator<Item = &'a Slice>) -> Vec<u8> {
         let difference = |from: u64, to: u64| zigzag(to.wrapping_sub(from).cast_signed());
         let row = [
             slice.base_offset.wrapping_sub(before.end()).cast_unsigned(),
-            u64::from(slice.span),
+            u64::from(slice.span) << SOURCE_BITS | u64::from(slice.time_source.number()),
             difference(file_before.incarnation.0, file.incarnation.0),
             difference(file_before.number, file.number),
             slice.position,
@@ -131,7 +135,8 @@ impl<'a> Rows<'a> {
         let [gap, span, incarnation, number, position, length, time] = row;
         let before = &self.before;
         let base_offset = before.end().checked_add(i64::try_from(gap).ok()?)?;
-        let span = u32::try_from(span).ok()?;
+        let time_source = TimeSource::of_number(span & ((1 << SOURCE_BITS) - 1))?;
+        let span = u32::try_from(span >> SOURCE_BITS).ok()?;
         base_offset.checked_add(i64::from(span))?;
         let moved = |from: u64, by: u64| from.wrapping_add_signed(unzigzag(by));
         Some(Slice {
@@ -142,6 +147,7 @@ impl<'a> Rows<'a> {
             position,
             base_offset,
             max_timestamp: before.max_timestamp.wrapping_add(unzigzag(time)),
+            time_source,
             length: u32::try_from(length).ok()?,
             span,
         })
@@ -186,6 +192,7 @@ mod tests {
             position: number,
             base_offset,
             max_timestamp,
+            time_source: TimeSource::Records,
             length: 5,
             span: 10,
         }
@@ -195,8 +202,14 @@ mod tests {
     fn what_is_packed_comes_back_and_nothing_else_is_read() {
         let slices = [
             slice(7, 3, i64::MIN),
-            slice(17, u64::MAX, i64::MAX),
-            slice(i64::MAX - 10, 0, -1),
+            Slice {
+                time_source: TimeSource::Header,
+                ..slice(17, u64::MAX, i64::MAX)
+            },
+            Slice {
+                time_source: TimeSource::Agent,
+                ..slice(i64::MAX - 10, 0, -1)
+            },
         ];
         let block = Block::pack(slices.iter()).expect("there are some");
         assert!(block.iter().eq(slices));

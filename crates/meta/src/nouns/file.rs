@@ -16,10 +16,8 @@ pub struct File {
     /// CRC-32C of the whole file.
     pub checksum: u32,
     pub(crate) home: Home,
-    /// Wall time of its commit: its age where records carry no timestamp.
+    /// Wall time of its commit: its age where no timestamp is to be believed.
     pub(crate) committed_wall_millis: u64,
-    /// True if nobody compared the largest timestamps of some of its batches with their records.
-    pub(crate) claims_times: bool,
     /// Slices that can be read.
     pub live_slices: u32,
     /// Bytes of slices that can be read.
@@ -181,7 +179,6 @@ mod tests {
             checksum: 1,
             home: Home::Buckets(0b101),
             committed_wall_millis: 0,
-            claims_times: false,
             live_slices,
             live_bytes: u64::from(live_slices) * 10,
             tombstoned_ticks: (live_slices == 0).then_some(50),

@@ -1,5 +1,6 @@
 //! One slice of a file, as the state keeps it. It must not know how slices are kept together.
 
+use crate::terms::commit::TimeSource;
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::SlicePlace;
 
@@ -11,6 +12,7 @@ pub(crate) struct Slice {
     pub(crate) position: u64,
     pub(crate) base_offset: i64,
     pub(crate) max_timestamp: i64,
+    pub(crate) time_source: TimeSource,
     /// Bytes.
     pub(crate) length: u32,
     /// Offsets covered: at least 1.
@@ -27,6 +29,7 @@ impl Slice {
         position: 0,
         base_offset: 0,
         max_timestamp: 0,
+        time_source: TimeSource::Records,
         length: 0,
         span: 0,
     };

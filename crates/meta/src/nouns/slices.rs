@@ -174,6 +174,7 @@ mod tests {
             position: 0,
             base_offset,
             max_timestamp: (base_offset * 7) % 1_000,
+            time_source: crate::terms::commit::TimeSource::Records,
             length: 5,
             span: 10,
         }

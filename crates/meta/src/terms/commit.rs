@@ -54,9 +54,8 @@ pub struct BatchColumns {
     pub producer_epoch: Vec<i32>,
     /// Sequence of the first record; -1 if the batch is not idempotent.
     pub base_sequence: Vec<i32>,
-    /// Whether the largest timestamp is what the producer claims, and nobody compared it with the
-    /// records; empty if it is of none.
-    pub time_claimed: Vec<bool>,
+    /// Where the largest timestamp comes from, as [`TimeSource::number`] tells it; empty if that is the records everywhere.
+    pub time_source: Vec<u32>,
 }
 
 /// What a batch's header says that matters here.
@@ -74,8 +73,36 @@ pub struct Batch {
     pub producer_epoch: i16,
     /// Sequence of the first record or -1.
     pub base_sequence: i32,
-    /// Nobody compared the largest timestamp with the records.
-    pub time_claimed: bool,
+    /// Where the largest timestamp comes from.
+    pub time_source: TimeSource,
+}
+
+/// Where a batch's largest timestamp comes from, which decides how far its age is told by it. In the order in which less is
+/// believed of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimeSource {
+    /// It is the largest of the records'.
+    #[default]
+    Records,
+    /// The producer says so in the header, and nobody compared it with the records.
+    Header,
+    /// An agent's clock: the topic's timestamps are those of the append. The age counts from the commit instead, since an agent's
+    /// clock may be wrong.
+    Agent,
+}
+
+impl TimeSource {
+    const ALL: [TimeSource; 3] = [TimeSource::Records, TimeSource::Header, TimeSource::Agent];
+
+    /// The number that stands for it in commands and snapshots.
+    pub(crate) fn number(self) -> u32 {
+        self as u32
+    }
+
+    pub(crate) fn of_number(number: u64) -> Option<TimeSource> {
+        let at = usize::try_from(number).ok()?;
+        TimeSource::ALL.get(at).copied()
+    }
 }
 
 impl CommitFile {
@@ -98,11 +125,12 @@ impl CommitFile {
         *length = length.saturating_add(batch.bytes);
         *batches = batches.saturating_add(1);
         let rows = self.batches.records.len();
-        if batch.time_claimed {
-            self.batches.time_claimed.resize(rows, false);
+        let source = batch.time_source.number();
+        if source != 0 {
+            self.batches.time_source.resize(rows, 0);
         }
-        if batch.time_claimed || !self.batches.time_claimed.is_empty() {
-            self.batches.time_claimed.push(batch.time_claimed);
+        if source != 0 || !self.batches.time_source.is_empty() {
+            self.batches.time_source.push(source);
         }
         self.batches.records.push(batch.records);
         self.batches.bytes.push(batch.bytes);
@@ -124,7 +152,11 @@ impl CommitFile {
             // The shape was checked before: epochs fit.
             producer_epoch: i16::try_from(*batches.producer_epoch.get(at)?).unwrap_or(-1),
             base_sequence: *batches.base_sequence.get(at)?,
-            time_claimed: batches.time_claimed.get(at).copied().unwrap_or(false),
+            time_source: match batches.time_source.get(at) {
+                // The shape was checked before: numbers are known.
+                Some(number) => TimeSource::of_number((*number).into())?,
+                None => TimeSource::Records,
+            },
         })
     }
 
@@ -146,10 +178,12 @@ impl CommitFile {
             batches.base_sequence.len(),
         ];
         let in_range = |records: &u32| (1..=i32::MAX.cast_unsigned()).contains(records);
+        let is_source = |number: &u32| TimeSource::of_number((*number).into()).is_some();
         count > 0
             && columns.iter().all(|column| *column == count)
             && batch_columns.iter().all(|column| *column == rows)
-            && (batches.time_claimed.is_empty() || batches.time_claimed.len() == rows)
+            && (batches.time_source.is_empty() || batches.time_source.len() == rows)
+            && batches.time_source.iter().all(is_source)
             && batches.records.iter().all(in_range)
             && batches
                 .producer_epoch

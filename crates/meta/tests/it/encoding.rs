@@ -281,7 +281,7 @@ fn so_many_batches_fit_into_a_commit_whatever_they_are() {
             producer_id: i64::MIN,
             producer_epoch: i16::MIN,
             base_sequence: i32::MIN,
-            time_claimed: true,
+            time_source: meta::commit::TimeSource::Header,
         };
         let mut commit = CommitFile {
             file: file_id(Incarnation(u64::MAX), u64::MAX),

@@ -1,7 +1,7 @@
 //! Retention, expiry, tombstones and collection.
 
 use meta::commit::Batch;
-use meta::commit::BatchOutcome;
+use meta::commit::{BatchOutcome, TimeSource};
 use meta::group::{self, Action, CommitOffsets, OffsetEntry};
 use meta::ids::{EntryId, PartitionId};
 use meta::level::one::LEVEL as ONE;
@@ -128,7 +128,7 @@ fn records_without_a_timestamp_are_as_old_as_their_file() {
 #[test]
 fn records_whose_timestamps_are_only_claimed_are_as_old_as_their_file_at_most() {
     let claimed = |time| Batch {
-        time_claimed: true,
+        time_source: TimeSource::Header,
         ..at(time, 1)
     };
     let (mut cluster, partition) = filled(&[at(WALL - 5_000, 1), claimed(WALL - 5_000)]);
@@ -148,6 +148,44 @@ fn records_whose_timestamps_are_only_claimed_are_as_old_as_their_file_at_most() 
     cluster.pass(1);
     cluster.housekeep();
     assert_eq!(cluster.bounds(partition), (1, 1));
+}
+
+/// An agent an hour ahead or behind changes nothing about what goes when, though records show its time.
+#[test]
+fn records_that_have_an_agents_time_are_as_old_as_their_commit() {
+    const HOUR: u64 = 3_600_000;
+    let appended = |time| Batch {
+        time_source: TimeSource::Agent,
+        ..at(time, 1)
+    };
+    let agents = [WALL - HOUR, WALL, WALL + HOUR].map(appended);
+    let (mut cluster, partition) = filled(&agents);
+    cluster.configure_cluster("log.retention.ms", "1000");
+    cluster.pass(1_000);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (0, 3));
+    cluster.pass(1);
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (3, 3));
+}
+
+/// Batches that are in one file, of one partition, while its topic's timestamps change their type.
+#[test]
+fn slices_that_tell_their_age_otherwise_are_not_put_together() {
+    let appended = Batch {
+        time_source: TimeSource::Agent,
+        ..at(WALL - 5_000, 1)
+    };
+    let mut cluster = Cluster::new();
+    let partition = cluster.topic("t", 1)[0];
+    let run = cluster.agent("a", 1);
+    let batches = [at(WALL - 5_000, 1), appended, appended];
+    cluster.commit(&file(file_id(run, 0), &[(partition, &batches)]));
+    cluster.configure_cluster("log.retention.ms", "1000");
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 3));
+    let state = cluster.state.partition(partition).expect("it exists");
+    assert_eq!(state.slices(), 1);
 }
 
 #[test]

@@ -326,7 +326,7 @@ impl Load {
             records,
             bytes,
             max_timestamp,
-            time_claimed: false,
+            time_source: meta::commit::TimeSource::Records,
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,

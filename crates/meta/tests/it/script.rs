@@ -171,14 +171,18 @@ impl Script<'_> {
             ..plain(2)
         };
         let claimed = Batch {
-            time_claimed: true,
+            time_source: meta::commit::TimeSource::Header,
+            ..old
+        };
+        let appended = Batch {
+            time_source: meta::commit::TimeSource::Agent,
             ..old
         };
         let timeless = Batch {
             max_timestamp: -1,
             ..old
         };
-        let files = [old, old, claimed, timeless, plain(1)].map(|batch| {
+        let files = [old, old, claimed, timeless, appended, plain(1)].map(|batch| {
             let file = self.commit(partition, &[&[batch]]);
             named(file.file)
         });
@@ -197,7 +201,7 @@ impl Script<'_> {
         assert_eq!(first(self), 4, "ten minutes are not over");
         self.pass(1);
         self.keep_house();
-        assert_eq!(first(self), 9);
+        assert_eq!(first(self), 11);
         self.pass(GRACE - 1);
         let files: std::collections::BTreeSet<_> = files.into();
         for _ in 0..2 {

@@ -222,7 +222,7 @@ pub(crate) fn plain(records: u32) -> Batch {
         records,
         bytes: 100,
         max_timestamp: 1_700_000_000_000,
-        time_claimed: false,
+        time_source: meta::commit::TimeSource::Records,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,

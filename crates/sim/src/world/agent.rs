@@ -189,7 +189,7 @@ impl Agent {
             checksum: None,
             records: summary.count.cast_unsigned(),
             max_timestamp: summary.max_timestamp_ms,
-            time_claimed: false,
+            time_source: meta::commit::TimeSource::Records,
             producer_id: summary.producer_id,
             producer_epoch: summary.producer_epoch,
             base_sequence: summary.base_sequence,

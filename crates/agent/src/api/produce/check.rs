@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use meta::commit::TimeSource;
 use wire::batch::{Batch, BatchError, CheckedBatch, ProduceLimits, TimestampType, check_produce};
 use wire::compression::{Compression, DecompressError, Limits};
 use wire::errors::ErrorCode;
@@ -192,13 +193,13 @@ impl Checks {
         let read = match rules.compression {
             Some(wanted) if wanted != summary.compression => {
                 let again = self.recompress(rules, &batch, wanted);
-                again.map(|batch| (batch, false))
+                again.map(|batch| (batch, TimeSource::Records))
             }
             _ => self.read(rules, batch),
         };
-        let stamped = read.and_then(|(batch, time_claimed)| {
+        let stamped = read.and_then(|(batch, time_source)| {
             let log_append_time_ms = match rules.timestamp_type {
-                TimestampType::CreateTime => return Ok((batch, time_claimed, -1)),
+                TimestampType::CreateTime => return Ok((batch, time_source, -1)),
                 TimestampType::LogAppendTime => self.now_ms,
             };
             // A batch that was compressed anew is counted already.
@@ -207,9 +208,9 @@ impl Checks {
                 true => batch.with_time(TimestampType::LogAppendTime, log_append_time_ms),
                 false => self.copy(&batch, TimestampType::LogAppendTime, log_append_time_ms)?,
             };
-            Ok((batch, time_claimed, log_append_time_ms))
+            Ok((batch, TimeSource::Agent, log_append_time_ms))
         });
-        let (batch, time_claimed, log_append_time_ms) =
+        let (batch, time_source, log_append_time_ms) =
             stamped.map_err(|error| self.refuse(rules, error))?;
         let is_own = batch.bytes().as_ptr() != records.as_ptr();
         let own_bytes = if is_own { batch.length_bytes() } else { 0 };
@@ -219,7 +220,7 @@ impl Checks {
             // The check refuses counts that are not positive, so the cast is exact.
             records: summary.count.cast_unsigned(),
             max_timestamp: batch.max_timestamp_ms(),
-            time_claimed,
+            time_source,
             producer_id: summary.producer_id,
             producer_epoch: summary.producer_epoch,
             base_sequence: summary.base_sequence,
@@ -253,8 +254,8 @@ impl Checks {
 
     /// Reads the records of a batch and corrects the largest timestamp in its header, which several
     /// clients set wrongly. A compressed batch is read only as far as is worth its cost, unless its
-    /// header is seen to be wrong. True if the largest timestamp is only the header's claim.
-    fn read(&mut self, rules: &Rules, batch: Batch) -> Result<(Batch, bool), RecordError> {
+    /// header is seen to be wrong. Also yields where the largest timestamp comes from.
+    fn read(&mut self, rules: &Rules, batch: Batch) -> Result<(Batch, TimeSource), RecordError> {
         let said_ms = batch.max_timestamp_ms();
         let times = rules.times(self.now_ms);
         let mut content = None;
@@ -272,12 +273,15 @@ impl Checks {
             None => check_records(&batch, &times, &mut self.limits, u64::MAX)?,
         };
         if rules.has_our_time() {
-            return Ok((batch, false));
+            return Ok((batch, TimeSource::Records));
         }
         match content.max_timestamp_ms {
-            _ if !content.is_whole => Ok((batch, true)),
-            max_ms if max_ms == said_ms => Ok((batch, false)),
-            max_ms => Ok((self.copy(&batch, TimestampType::CreateTime, max_ms)?, false)),
+            _ if !content.is_whole => Ok((batch, TimeSource::Header)),
+            max_ms if max_ms == said_ms => Ok((batch, TimeSource::Records)),
+            max_ms => {
+                let corrected = self.copy(&batch, TimestampType::CreateTime, max_ms)?;
+                Ok((corrected, TimeSource::Records))
+            }
         }
     }
 

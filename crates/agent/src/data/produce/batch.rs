@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use host::clock::Instant;
+use meta::commit::TimeSource;
 use meta::ids::{FileId, PartitionId};
 
 /// A connection as far as order is concerned: batches of one lane and partition keep their order.
@@ -21,8 +22,8 @@ pub struct Batch {
     pub records: u32,
     /// Largest timestamp of its records, in milliseconds since 1970.
     pub max_timestamp: i64,
-    /// True if nobody compared `max_timestamp` with the records.
-    pub time_claimed: bool,
+    /// Where `max_timestamp` comes from.
+    pub time_source: TimeSource,
     /// The producer's id; -1 if it is not idempotent.
     pub producer_id: i64,
     pub producer_epoch: i16,

@@ -39,7 +39,7 @@ pub(super) fn describe(
                 producer_id: batch.producer_id,
                 producer_epoch: batch.producer_epoch,
                 base_sequence: batch.base_sequence,
-                time_claimed: batch.time_claimed,
+                time_source: batch.time_source,
             });
         }
         position += u64::from(bytes);

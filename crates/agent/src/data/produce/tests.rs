@@ -33,7 +33,7 @@ fn batch(partition: u64, tag: i32) -> Batch {
         checksum: None,
         records: 1,
         max_timestamp: 0,
-        time_claimed: false,
+        time_source: meta::commit::TimeSource::Records,
         producer_id: -1,
         producer_epoch: -1,
         // The tag tells batches apart in a commit.

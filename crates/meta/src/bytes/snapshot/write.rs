@@ -475,7 +475,6 @@ fn push_file(part: &mut proto::Files, id: FileId, file: &File) {
     let Home::Buckets(buckets) = file.home;
     part.placement.push(buckets);
     part.committed_wall_millis.push(file.committed_wall_millis);
-    part.claims_times.push(file.claims_times);
     part.live_slices.push(file.live_slices);
     part.live_bytes.push(file.live_bytes);
     part.tombstoned.push(one_more(file.tombstoned_ticks));

@@ -108,13 +108,23 @@ fn only_a_batch_that_more_memory_may_help_is_checked_again() {
 }
 
 #[test]
+fn the_age_of_what_gets_this_agents_time_is_not_told_by_it() {
+    let appended = topic(&[("message.timestamp.type", "LogAppendTime")]);
+    let data = data(long(Compression::None, 0).into_bytes());
+    let checked = checks(1 << 20).check(&appended, &data).ok().unwrap();
+    assert_eq!(checked.log_append_time_ms, NOW_MS);
+    assert_eq!(checked.batch.max_timestamp, NOW_MS);
+    assert_eq!(checked.batch.time_source, TimeSource::Agent);
+}
+
+#[test]
 fn timestamps_of_records_and_not_of_the_header_decide_whether_a_batch_is_allowed() {
     let later_ms = NOW_MS + 2 * HOUR_MS;
     let good = long(Compression::Gzip, NOW_MS).with_time(TimestampType::CreateTime, later_ms);
     let good = data(good.into_bytes());
     let checked = checks(1 << 20).check(&topic(&[]), &good).ok().unwrap();
     assert_eq!(checked.batch.max_timestamp, NOW_MS);
-    assert!(!checked.batch.time_claimed);
+    assert_eq!(checked.batch.time_source, TimeSource::Records);
 
     let bad = data(long(Compression::Gzip, later_ms).into_bytes());
     let refused = refusal(checks(1 << 20).check(&topic(&[]), &bad));
