@@ -32,6 +32,7 @@ mod queue;
 mod retention;
 mod settings;
 mod stuck;
+mod wall_clock;
 
 #[cfg(test)]
 mod simulation;
@@ -46,6 +47,7 @@ use loading::{Loading, Verifying};
 use quarantining::Quarantining;
 pub use settings::{Settings, SnapshotPolicy, Takeover};
 use stuck::Stuck;
+pub use wall_clock::WallClock;
 
 /// For how long after the start of an append that succeeded a leader answers from memory
 /// (ARCHITECTURE.md, metadata). Whoever takes over cannot have been current before that start.
@@ -185,6 +187,8 @@ pub enum Event {
     /// The process whose claim is in this slot is said to have resigned and to name this node as its successor: a hint to claim
     /// at once.
     LeaderResigned(u64),
+    /// Its wall clock was compared with those of others.
+    WallClock(WallClock),
     /// A caller wants this node to lead no more, once all that it has taken is settled.
     Resign(Ticket),
     /// Answer to [`Effect::WriteSnapshot`] at this index: its size in bytes, if it was written and
@@ -563,6 +567,10 @@ impl Node {
                 let retention = &mut cx.lasting.retention;
                 retention.trimmed(now.boot, through, result.is_ok());
                 state.go_on(cx)
+            }
+            (state, Event::WallClock(found)) => {
+                cx.lasting.wall_clock = found;
+                state
             }
             (State::Following(mut following), Event::Grew(slot)) => {
                 following.look_for(cx, slot);

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Item, Position, Stamp};
-use crate::node::{Node, ProposeError, Refusal, Role, Settings};
+use crate::node::{Node, ProposeError, Refusal, Role, Settings, WallClock};
 use crate::snapshot::Unreadable;
 use crate::snapshot::manifest::Seal;
 
@@ -220,6 +220,7 @@ enum Input<R> {
     },
     LeaderGone,
     LeaderResigned(u64),
+    WallClock(WallClock),
     Resign {
         answer: Answer<Position>,
     },
@@ -372,6 +373,12 @@ impl<S: StateMachine> Handle<S> {
     /// Hints that the process whose claim is in this slot has resigned in favour of this one, so that a follower claims at once.
     pub fn leader_has_resigned(&self, claim: u64) {
         drop(self.inputs.try_send(Input::LeaderResigned(claim)));
+    }
+
+    /// This node's wall clock was compared with those of others: what stamps rest on from now on, as far as this node leads. It is
+    /// to be told again and again, since a node that has much to do may miss it.
+    pub fn has_compared(&self, clock: WallClock) {
+        drop(self.inputs.try_send(Input::WallClock(clock)));
     }
 
     /// Leads no more: takes nothing new, settles what it has taken, and resolves to where the claim is by which it led last: it may

@@ -13,7 +13,7 @@ use super::retention::Accepted;
 use super::{ANSWER_FROM_MEMORY_FOR, Effect, Event, Following, Purpose, Slot, State};
 use crate::chain::{Chain, Verdict};
 use crate::engine::{self, Append, TakeError, WINDOW};
-use crate::entry::{Body, Entry, EntryId, FORMAT, Header, Stamp};
+use crate::entry::{Body, Entry, EntryId, FORMAT, Header};
 use crate::rule::Rule;
 
 /// How many claims in a row may lose their slot to something that is no claim. Entries of a dead
@@ -124,11 +124,7 @@ fn claim(cx: &mut Cx<'_>, trial: &Chain) -> Flight {
         index: trial.next(),
         nonce: cx.lasting.nonce(),
     };
-    let now = Stamp {
-        wall_millis: cx.now.wall_millis,
-        ticks_millis: trial.stamp().ticks_millis,
-    };
-    let stamp = cx.lasting.growing(now, trial.stamp());
+    let stamp = cx.stamp(trial.stamp().ticks_millis, trial.stamp());
     let header = Header {
         shard: cx.lasting.settings.shard,
         id,

@@ -9,7 +9,9 @@ use host::thrift::Thrift;
 
 use super::retention::Retention;
 use super::stuck::Stuck;
-use super::{Ask, Effect, Event, Limbo, Now, ProposeError, Purpose, Refusal, Settings, Ticket};
+use super::{
+    Ask, Effect, Event, Limbo, Now, ProposeError, Purpose, Refusal, Settings, Ticket, WallClock,
+};
 use crate::chain::Chain;
 use crate::entry::{EntryId, Stamp};
 use crate::quarantine::Quarantined;
@@ -48,6 +50,7 @@ pub(super) struct Lasting {
     pub(super) quarantined: BTreeMap<u64, Quarantined>,
     /// The entry that cannot be applied here.
     pub(super) stuck: Option<Stuck>,
+    pub(super) wall_clock: WallClock,
     /// True while a state is built that takes the place of one that was given up.
     pub(super) rebuilds: bool,
 }
@@ -77,6 +80,7 @@ impl Lasting {
             seemed_current_at: None,
             quarantined: BTreeMap::new(),
             stuck: None,
+            wall_clock: WallClock::default(),
             rebuilds: false,
         }
     }
@@ -122,7 +126,7 @@ impl Lasting {
     }
 
     /// `stamp`, or `before` if that is later.
-    pub(super) fn growing(&self, stamp: Stamp, before: Stamp) -> Stamp {
+    fn growing(&self, stamp: Stamp, before: Stamp) -> Stamp {
         if self.rules.hold(Rule::StampsGrow) {
             stamp.max(before)
         } else {
@@ -139,6 +143,19 @@ pub(super) struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// The stamp of an entry at these ticks, which comes after the stamp `before`.
+    pub(super) fn stamp(&self, ticks_millis: u64, before: Stamp) -> Stamp {
+        let wall_millis = self
+            .lasting
+            .wall_clock
+            .stamps(self.now, ticks_millis, before);
+        let stamp = Stamp {
+            wall_millis,
+            ticks_millis,
+        };
+        self.lasting.growing(stamp, before)
+    }
+
     /// Notes that a caller wants a leader.
     pub(super) fn want(&mut self) {
         let now = self.now.boot;

@@ -454,17 +454,17 @@ impl Following {
     fn may_take(&self, cx: &Cx<'_>) -> bool {
         let now = cx.now.boot;
         let lasting = &cx.lasting;
+        let is_silent =
+            now.since(self.grew_at) >= self.patience + lasting.wall_clock.claims_later_by();
         if let Some(stuck) = &lasting.stuck {
-            return stuck.may_be_left_out(lasting.settings.quarantine)
-                && now.since(self.grew_at) >= self.patience;
+            return is_silent && stuck.may_be_left_out(lasting.settings.quarantine);
         }
         let alone = lasting.settings.takeover == Takeover::AtOnce || lasting.chain.next() == 1;
         if alone {
-            return now.since(self.grew_at) >= self.patience;
+            return is_silent;
         }
         let wanted_for = self.patience.min(lasting.settings.wanted_for);
-        now.since(self.grew_at) >= self.patience
-            && lasting.wants_after(wanted_for, self.grew_at, now)
+        is_silent && lasting.wants_after(wanted_for, self.grew_at, now)
     }
 
     fn confirm(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::chain::Verdict;
 use crate::engine::{Append, End, WINDOW};
-use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position, Stamp};
+use crate::entry::{self, Body, Entry, EntryId, Header, Item, Position};
 use crate::rule::Rule;
 use crate::snapshot::Cut;
 
@@ -233,13 +233,10 @@ impl Leading {
         }
         self.appended_at = now;
         let led = u64::try_from(now.since(self.led_since).as_millis()).unwrap_or(u64::MAX);
-        let time = Stamp {
-            wall_millis: cx.now.wall_millis,
-            ticks_millis: self.ticks_before.saturating_add(led),
-        };
+        let ticks = self.ticks_before.saturating_add(led);
         let packed = self.mandate.queue.pack(&cx.lasting.settings);
         cx.lasting.thrift.done(now, packed.stored_bytes);
-        let mut flight = self.write(cx, time, packed.items);
+        let mut flight = self.write(cx, ticks, packed.items);
         flight.tickets = packed.tickets;
         flight.barriers = packed.barriers;
         cx.out.push(flight.effect());
@@ -251,7 +248,7 @@ impl Leading {
     }
 
     /// Builds the next entry, which follows all entries in flight.
-    fn write(&self, cx: &mut Cx<'_>, time: Stamp, items: Vec<Item>) -> Flight {
+    fn write(&self, cx: &mut Cx<'_>, ticks: u64, items: Vec<Item>) -> Flight {
         let lasting = &mut cx.lasting;
         let nonce = lasting.nonce();
         let chain = &lasting.chain;
@@ -260,7 +257,9 @@ impl Leading {
             None => (chain.next(), chain.last(), chain.stamp()),
         };
         let id = EntryId { index, nonce };
-        let stamp = lasting.growing(time, after);
+        let stamp = cx.stamp(ticks, after);
+        let lasting = &cx.lasting;
+        let chain = &lasting.chain;
         let header = Header {
             shard: lasting.settings.shard,
             id,

@@ -16,6 +16,7 @@ mod following;
 mod quarantine;
 mod resigning;
 mod thrift;
+mod wall_clock;
 
 /// A node over slots that answer at once, unless told otherwise.
 struct Bench {

@@ -116,6 +116,10 @@ impl<S: StateMachine> Driver<S> {
                     others.push(Event::LeaderResigned(claim));
                     continue;
                 }
+                Input::WallClock(clock) => {
+                    others.push(Event::WallClock(clock));
+                    continue;
+                }
                 Input::Resign { answer } => {
                     others.push(Event::Resign(ticket));
                     Waiting::Barrier { answer }
