@@ -17,6 +17,7 @@ use crate::data::produce::Pipeline;
 use crate::data::reserve::Reserve;
 use crate::drain::Traffic;
 use crate::edge::memory::{Lease, Memory};
+use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::pauses::Pauses;
 use crate::settings::{Listener, Settings};
@@ -45,6 +46,8 @@ pub(crate) struct Context {
     pub sessions: Sessions,
     pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
+    /// Agents that the leader has lost.
+    pub losses: Losses,
     /// Bounds the log lines that clients can cause.
     pub log: LogLimit,
     /// When this process stood still.

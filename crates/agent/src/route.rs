@@ -27,6 +27,16 @@ pub(crate) struct Broker {
     pub zone: Option<String>,
 }
 
+impl Broker {
+    /// An agent as clients of a listener are told of it; `None` if it does not have that.
+    pub(crate) fn at(listener: &str, agent: &Agent) -> Option<Broker> {
+        let endpoint = agent.listeners.get(listener)?.clone();
+        let zone = (!agent.zone.is_empty()).then(|| agent.zone.clone());
+        let id = agent.id;
+        Some(Broker { id, endpoint, zone })
+    }
+}
+
 /// The agents of a cluster, by the listeners that they have.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routes {
@@ -107,12 +117,7 @@ impl Routes {
     }
 
     fn reach_of(&mut self, listener: &str, agents: &[Agent]) -> Reach {
-        let broker = |agent: &Agent| {
-            let endpoint = agent.listeners.get(listener)?.clone();
-            let zone = (!agent.zone.is_empty()).then(|| agent.zone.clone());
-            let id = agent.id;
-            Some(Broker { id, endpoint, zone })
-        };
+        let broker = |agent: &Agent| Broker::at(listener, agent);
         let brokers: Vec<Broker> = agents.iter().filter_map(broker).collect();
         // An agent that drains is shown until it has ended, with nothing to ask it for: clients take a partition from an agent
         // in order, but drop what is under way to one that is not shown any more. They stay with it if they reach no other.

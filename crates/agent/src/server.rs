@@ -43,6 +43,7 @@ use crate::edge::connection::Limits as ConnectionLimits;
 use crate::edge::memory::Memory;
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
+use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::pauses::{self, Pauses};
 use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
@@ -147,6 +148,7 @@ impl Agent {
             log: LogLimit::default(),
             pauses: Pauses::since(host::clock::now()),
             traffic: Traffic::default(),
+            losses: Losses::default(),
             settings,
             listeners,
             control,
@@ -359,13 +361,17 @@ async fn tell_presence(context: Arc<Context>) {
     let mut pauses = PRESENCE.start();
     loop {
         let told = match context.pipeline.incarnation() {
-            Some(incarnation) => context.control.present(incarnation).await.is_ok(),
-            None => false,
+            Some(incarnation) => context.control.present(incarnation).await.ok(),
+            None => None,
         };
-        if told {
-            pauses = PRESENCE.start();
-        } else {
-            pauses.pause().await;
+        match told {
+            Some(is_one_lost) => {
+                pauses = PRESENCE.start();
+                if is_one_lost {
+                    context.losses.note(host::clock::now());
+                }
+            }
+            None => pauses.pause().await,
         }
     }
 }

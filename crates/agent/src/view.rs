@@ -15,6 +15,7 @@ use wire::batch::TimestampType;
 use wire::compression::Compression;
 
 use crate::data::fetch::hub::Hub;
+use crate::departed::Departed;
 use crate::route::{Placed, Places, Routes};
 use chunks::Chunks;
 
@@ -100,7 +101,9 @@ pub(crate) struct View {
     pub cluster_id: String,
     /// The agents, sorted by id.
     pub agents: Arc<[Agent]>,
-    /// What clients are told of them.
+    /// Those that were there a moment ago.
+    pub departed: Departed,
+    /// What clients are told of those that are there.
     pub routes: Arc<Routes>,
     pub cluster_configs: Arc<Configs>,
     /// The feature level in force: what this agent may write, and the configs that there are.
@@ -115,6 +118,7 @@ impl View {
         View {
             cluster_id,
             agents: Arc::default(),
+            departed: Departed::default(),
             routes: Arc::default(),
             cluster_configs: Arc::default(),
             level: levels.first(),
@@ -165,6 +169,7 @@ impl View {
         View {
             cluster_id: self.cluster_id.clone(),
             agents,
+            departed: self.departed.clone(),
             routes,
             cluster_configs: configs,
             level,
@@ -288,7 +293,10 @@ impl Views {
                 reason: refusal.to_string(),
             })?;
         let deleted = (!seen.whole).then(|| seen.deleted.clone());
-        let view = Arc::new(before.follow(level, *seen));
+        let mut view = before.follow(level, *seen);
+        let now = host::clock::now();
+        view.departed = before.departed.after(now, &before.agents, &view.agents);
+        let view = Arc::new(view);
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
         self.hub
             .tell_to_look(&before.partitions_gone(&view, deleted));

@@ -128,7 +128,12 @@ pub fn needs_leader(call: &Call) -> bool {
         Call::View { .. }
             | Call::Locate { .. }
             | Call::FindTime { .. }
-            | Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. } | PeerRequest::Asked)
+            | Call::Peer(
+                PeerRequest::Name
+                    | PeerRequest::Succeed { .. }
+                    | PeerRequest::Asked
+                    | PeerRequest::WallClock
+            )
     )
 }
 
@@ -201,6 +206,7 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::RemoveControlNode { .. }
         | Command::SetFeatureLevel { .. }
         | Command::SetPlacement(_)
+        | Command::SetTime { .. }
         | Command::Group(_) => Err(Error::Refused {
             reason: "an agent does not propose such a command".to_owned(),
         }),

@@ -43,17 +43,18 @@ impl Drop for Open<'_> {
         }
         attendance.lock().lost(now, self.incarnation);
         attendance.one_is_lost.notify_one();
+        attendance.losses.send_modify(|count| *count += 1);
     }
 }
 
 impl Node {
-    /// Keeps an agent's call open for a while, as long as this node leads. One that another node has passed on does not show that
-    /// agents reach this one.
+    /// Keeps an agent's call open for a while, as long as this node leads, and until another agent is lost. One that another node has
+    /// passed on does not show that agents reach this one.
     pub(crate) async fn attend(
         &self,
         incarnation: Incarnation,
         is_relayed: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Return, Error> {
         if let Some(attendance) = &self.attendance {
             let now = host::clock::now();
             attendance.lock().calls(now, incarnation);
@@ -61,15 +62,32 @@ impl Node {
                 attendance.is_reached(now);
             }
         }
+        let losses = self.attendance.as_ref().map(|here| here.losses.subscribe());
+        let another_is_lost = async {
+            let Some(mut losses) = losses else {
+                return std::future::pending().await;
+            };
+            if losses.changed().await.is_err() {
+                // The node ends.
+                std::future::pending().await
+            }
+        };
         let mut open = Open {
             node: self,
             incarnation,
             is_answered: false,
         };
-        let ended = host::clock::timeout(PRESENT_HELD_FOR, self.lead_ends()).await;
+        let ended = tokio::select! {
+            biased;
+            ended = host::clock::timeout(PRESENT_HELD_FOR, self.lead_ends()) => ended,
+            () = another_is_lost => {
+                open.is_answered = true;
+                return Ok(Return::OneIsLost);
+            }
+        };
         open.is_answered = true;
         match ended {
-            Err(_) => Ok(()),
+            Err(_) => Ok(Return::Done),
             Ok(_) => {
                 let leader = self.replica.status().leader;
                 Err(self.failed(ProposeError::Definite(Refusal::NotLeader { leader })))

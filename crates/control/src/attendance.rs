@@ -7,7 +7,7 @@ use std::time::Duration;
 use host::clock::Instant;
 use host::resolver::Resolver;
 use meta::ids::Incarnation;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::aside::Aside;
 use crate::presence::{self, Presence};
@@ -27,6 +27,8 @@ pub(crate) struct Attendance {
     /// Control nodes that follow, by the nonces of their runs.
     followers: Mutex<Presence<u128>>,
     pub(crate) one_is_lost: Notify,
+    /// How often an agent was lost.
+    pub(crate) losses: watch::Sender<u64>,
     aside: Mutex<Aside>,
     /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
     asked_micros: AtomicU64,
@@ -42,6 +44,7 @@ impl Attendance {
             presence: Mutex::new(Presence::new(settings.agents)),
             followers: Mutex::new(Presence::new(settings.followers)),
             one_is_lost: Notify::new(),
+            losses: watch::Sender::new(0),
             aside: Mutex::default(),
             asked_micros: AtomicU64::new(0),
             reached_micros: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! One running control node: what answers, commands and chores share. It must not know how it was started.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use host::latest::Latest;
 use host::log_limit::LogLimits;
@@ -13,6 +13,7 @@ use rpc::growth::Growth;
 use rpc::{Relay, Speaker};
 
 use crate::attendance::Attendance;
+use crate::clocks::Compared;
 use crate::commits::Commits;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
@@ -38,6 +39,8 @@ pub struct Node {
     pub(crate) weight: Weight,
     /// Whether this node leads and may lead no more.
     pub(crate) doubt: Arc<Latest<bool>>,
+    /// How its wall clock compares with those of the others.
+    pub(crate) clock: Mutex<Compared>,
     /// Passes calls on to other control nodes; empty if there are none.
     pub(crate) relay: OnceLock<Relaying>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.

@@ -71,7 +71,12 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
         Call::Present { .. } | Call::Group(_) | Call::Heartbeats(_) => {
             refused("only agents ask that")
         }
-        Call::Peer(PeerRequest::Name | PeerRequest::Succeed { .. } | PeerRequest::Asked)
+        Call::Peer(
+            PeerRequest::Name
+            | PeerRequest::Succeed { .. }
+            | PeerRequest::Asked
+            | PeerRequest::WallClock,
+        )
         | Call::Check(_)
         | Call::Barrier
         | Call::View { .. }

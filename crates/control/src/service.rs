@@ -155,8 +155,8 @@ impl Node {
                     return Ok(Answer { at, value });
                 }
                 Step::Attend(incarnation) => {
-                    self.attend(incarnation, asked.is_relayed).await?;
-                    let (at, value) = (self.position(), Return::Done);
+                    let value = self.attend(incarnation, asked.is_relayed).await?;
+                    let at = self.position();
                     return Ok(Answer { at, value });
                 }
                 Step::Hear(members) => {
@@ -241,6 +241,7 @@ impl Node {
                 let was_asked = attendance.is_some_and(|here| here.was_asked(host::clock::now()));
                 Ok(Return::Asked(was_asked))
             }
+            PeerRequest::WallClock => Ok(Return::WallClock(host::clock::wall_millis())),
         }
     }
 

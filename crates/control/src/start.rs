@@ -2,7 +2,7 @@
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use host::backoff::Backoff;
@@ -134,6 +134,7 @@ impl Node {
             level_max: settings.level_max,
             weight: Weight::new(settings.metadata_bytes_max),
             doubt: Arc::default(),
+            clock: Mutex::default(),
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
         });

@@ -44,7 +44,7 @@ impl Node {
         let at = self.position();
         let wanted = Vec::new();
         let is_there = Call::Locate { wanted, at };
-        let others = self.others();
+        let others = self.successors();
         let asked = others.iter().map(|other| {
             let answer = limited(ask(other.address.clone(), is_there.clone()));
             async move { answer.await.is_ok().then_some(other) }
@@ -188,6 +188,15 @@ impl Node {
         let _seen = host::clock::timeout(CLAIM_LIMIT, seen).await;
     }
 
+    /// The other control nodes, without those whose clocks are wrong, unless all are.
+    fn successors(&self) -> Vec<Other> {
+        let (all, wrong) = (self.others(), self.wall_clock().wrong);
+        let (wrong, right): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|other| wrong.contains(&other.name));
+        if right.is_empty() { wrong } else { right }
+    }
+
     /// The other control nodes.
     pub(crate) fn others(&self) -> Vec<Other> {
         // One that had another name before may be registered by that one still, at the same address.
@@ -205,7 +214,9 @@ impl Node {
 }
 
 /// What another node answers within a moment.
-async fn limited(answer: impl Future<Output = Result<Answer, Error>>) -> Result<Answer, Error> {
+pub(crate) async fn limited(
+    answer: impl Future<Output = Result<Answer, Error>>,
+) -> Result<Answer, Error> {
     let answer = host::clock::timeout(ANSWER_LIMIT, answer).await;
     answer.unwrap_or_else(|_| {
         let reason = "it does not answer".to_owned();

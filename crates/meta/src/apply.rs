@@ -104,6 +104,12 @@ impl State {
             Command::SetPlacement(placement) => self
                 .policy
                 .replace(placement, |bucket| self.files.any_in(bucket)),
+            Command::SetTime { wall_millis } => match self.clock.set_to(*wall_millis) {
+                true => Reply::Done,
+                false => Reply::Refused(Refusal::Invalid {
+                    what: "the time of the journal is not ahead of that: there is nothing to set",
+                }),
+            },
             Command::Group(command) => self.apply_group(stamp, command, events),
         }
     }

@@ -88,6 +88,12 @@ impl State {
         self.clock.hold
     }
 
+    /// How far the wall clock went ahead of the ticks in the hour of ticks that is under way, in milliseconds; below zero, how far it
+    /// stayed behind: by all of it while stamps stand still.
+    pub fn clock_drift_millis(&self) -> i64 {
+        self.clock.drift_millis()
+    }
+
     /// Rises with every change of topics, configs or agents.
     pub fn view_version(&self) -> u64 {
         self.versions.last

@@ -99,6 +99,10 @@ pub enum Return {
     Name(String),
     /// Whether agents ask a control node for a leader.
     Asked(bool),
+    /// What a control node's wall clock shows, in milliseconds since 1970.
+    WallClock(u64),
+    /// The leader has lost another agent than the one that called.
+    OneIsLost,
 }
 
 impl Return {

@@ -177,10 +177,15 @@ impl Client {
         expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
     }
 
-    /// Tells the leader that an agent is there; to be called again once it returns.
-    pub async fn present(&self, incarnation: Incarnation) -> Result<(), Error> {
+    /// Tells the leader that an agent is there; to be called again once it returns. True if the leader has lost another agent
+    /// meanwhile, and does not know yet whether that one is gone.
+    pub async fn present(&self, incarnation: Incarnation) -> Result<bool, Error> {
         let answer = self.control.call(Call::Present { incarnation }).await?;
-        expect!(answer, Return::Done => ())
+        match answer.value {
+            Return::Done => Ok(false),
+            Return::OneIsLost => Ok(true),
+            other => Err(mismatch(&other)),
+        }
     }
 
     /// Tells the coordinator of members that are alive; one outcome for each.

@@ -136,6 +136,7 @@ variants! {
         2 = Follows { nonce },
         3 = Succeed { claim, given_up },
         4 = Asked,
+        5 = WallClock,
     }
     Return {
         1 = Done,
@@ -152,6 +153,8 @@ variants! {
         12 = Heartbeats(results),
         13 = Name(name),
         14 = Asked(is_asked),
+        15 = WallClock(wall_millis),
+        16 = OneIsLost,
     }
     Error {
         1 = NotLeader { leader },

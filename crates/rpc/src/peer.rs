@@ -12,4 +12,6 @@ pub enum PeerRequest {
     Succeed { claim: u64, given_up: u32 },
     /// Say whether agents that do not reach the leader have lately asked this node for one.
     Asked,
+    /// Say what the node's wall clock shows.
+    WallClock,
 }

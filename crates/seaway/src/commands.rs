@@ -13,4 +13,5 @@ mod rehearsal;
 pub mod role;
 pub mod settings;
 pub mod status;
+pub mod time;
 pub mod topic;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::FutureExt;
 use hyper::StatusCode;
 use link::process::{Process, Role};
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::address::Address;
 use crate::data_dir::{DataDir, Endpoints, NodeEndpoints};
 use crate::health::Health;
-use crate::http::{Page, Pages};
+use crate::http::{Actions, Page};
 use crate::issuing::{Ca, Existing, Wanted};
 use crate::output::say;
 use crate::running::{Signals, listen};
@@ -81,14 +82,14 @@ impl Action {
 }
 
 /// What is done by POST.
-pub fn actions() -> (Pages, mpsc::Receiver<Action>) {
+pub fn actions() -> (Actions, mpsc::Receiver<Action>) {
     let (requests, taken) = mpsc::channel(REQUESTS);
-    let actions: Pages = Arc::new(move |path: &str| {
-        let action = Action::parse(path)?;
-        Some(match requests.try_send(action) {
+    let actions: Actions = Arc::new(move |path: &str| {
+        let begun = Action::parse(path).map(|action| match requests.try_send(action) {
             Ok(()) => Page::text(StatusCode::ACCEPTED, "it is being done\n"),
             Err(_) => Page::text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"),
-        })
+        });
+        futures::future::ready(begun).boxed()
     });
     (actions, taken)
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use host::log_limit::LogLimit;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -47,17 +49,20 @@ impl Page {
 /// Makes the page for a path; `None` if there is no such path.
 pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 
+/// Does what a path asks for, and says what came of it; `None` if there is no such path.
+pub type Actions = Arc<dyn Fn(&str) -> BoxFuture<'static, Option<Page>> + Send + Sync>;
+
 /// What is served: pages by GET, and what is done by POST.
 #[derive(Clone)]
 pub struct Site {
     pub pages: Pages,
-    pub actions: Pages,
+    pub actions: Actions,
 }
 
 impl From<Pages> for Site {
     /// Nothing is done by request.
     fn from(pages: Pages) -> Self {
-        let actions: Pages = Arc::new(|_| None);
+        let actions: Actions = Arc::new(|_| futures::future::ready(None).boxed());
         Site { pages, actions }
     }
 }
@@ -97,8 +102,8 @@ pub fn serve(listener: host::net::TcpListener, site: impl Into<Site>) -> host::t
 
 async fn connection(stream: host::net::TcpStream, site: Site) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &site);
-        async move { Ok::<_, Infallible>(response) }
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &site).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -110,7 +115,7 @@ async fn connection(stream: host::net::TcpStream, site: Site) {
     }
 }
 
-fn answer(request: &Request<Incoming>, site: &Site) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, site: &Site) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let page = match *request.method() {
         Method::GET => (site.pages)(path).unwrap_or_else(|| {
@@ -120,6 +125,7 @@ fn answer(request: &Request<Incoming>, site: &Site) -> Response<Full<Bytes>> {
             )
         }),
         Method::POST => (site.actions)(path)
+            .await
             .unwrap_or_else(|| Page::text(StatusCode::NOT_FOUND, "nothing is done here\n")),
         _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n"),
     };

@@ -25,6 +25,7 @@ mod running;
 mod runtime;
 mod settings;
 mod spending;
+mod timing;
 mod tuning;
 
 use std::process::ExitCode;
@@ -71,6 +72,9 @@ enum Verb {
     Settings(commands::settings::Arguments),
     /// Show what a running node is doing.
     Status(commands::status::Arguments),
+    /// Set the time of the journal right, after it has run ahead by a wrong clock.
+    #[command(subcommand)]
+    Time(commands::time::Verb),
     /// Create, list, describe and delete topics.
     #[command(subcommand)]
     Topic(commands::topic::Verb),
@@ -93,6 +97,7 @@ fn run() -> Result<()> {
         Verb::Config(verb) => commands::config::run(&verb, &Arguments::command()),
         Verb::Settings(arguments) => commands::settings::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
+        Verb::Time(verb) => commands::time::run(&verb),
         Verb::Topic(verb) => commands::topic::run(verb),
         Verb::Produce(arguments) => commands::produce::run(&arguments),
         Verb::Consume(arguments) => commands::consume::run(&arguments),

@@ -2,6 +2,7 @@
 //! parts report.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -14,8 +15,9 @@ use store::outage::Kind;
 use crate::address::Address;
 use crate::config::shares::Shares;
 use crate::health::{Health, Parts};
-use crate::http::{Page, Pages};
+use crate::http::{Page, Pages, Site};
 use crate::links::Certificates;
+use crate::timing;
 
 pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
     Arc::new(move |path| match path {
@@ -30,6 +32,14 @@ pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
         }),
         _ => None,
     })
+}
+
+/// The pages of a process, and what it does by request.
+pub fn site(health: &Arc<Health>, shares: &Shares) -> Site {
+    Site {
+        pages: all(Arc::clone(health), shares.clone()),
+        actions: timing::actions(Arc::clone(health)),
+    }
 }
 
 fn ready(health: &Health) -> Page {
@@ -62,6 +72,7 @@ fn as_json(health: &Health) -> Value {
     };
     if let Some(control) = &parts.control {
         journal_json(&mut page, control);
+        page["clock"] = timing::as_json(control);
     }
     if let Some(agent) = &parts.agent {
         let values = agent.status().into_iter();
@@ -233,6 +244,7 @@ fn for_people(health: &Health) -> String {
     for part in [
         "cluster",
         "journal",
+        "clock",
         "agent",
         "certificate",
         "bucket",
@@ -299,7 +311,7 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
     }
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
+fn gauge(text: &mut String, name: &str, help: &str, value: impl Display) {
     sample(text, name, help, "gauge", value);
 }
 
@@ -307,7 +319,7 @@ fn counter(text: &mut String, name: &str, help: &str, value: u64) {
     sample(text, name, help, "counter", value);
 }
 
-fn sample(text: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+fn sample(text: &mut String, name: &str, help: &str, kind: &str, value: impl Display) {
     text.push_str(&format!(
         "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
     ));
@@ -400,6 +412,9 @@ fn control_metrics(text: &mut String, control: &control::Node) {
     let held = control.with_state(|state| state.retention_hold().is_some());
     let help = "1 while retention by time is held after a jump of the wall clock.";
     gauge(text, "seaway_retention_held", help, u64::from(held));
+    for (name, help, value) in timing::gauges(control) {
+        gauge(text, name, help, value);
+    }
 }
 
 /// What clients let the cluster remember, and how much of it there may be.

@@ -37,6 +37,8 @@ pub enum Fault {
     CorruptRead,
     /// A wall clock jumps.
     ClockJump,
+    /// The wall clock of a control node goes a year ahead.
+    YearAhead,
     /// The grace before collection is next to nothing.
     ShortGrace,
     /// A boot clock is up to five percent too fast or too slow.
@@ -69,7 +71,7 @@ impl Fault {
         Fault::ClockJump,
     ];
     /// What the town has: connections lose nothing but all, so nothing comes twice.
-    pub const TOWN: [Fault; 19] = [
+    pub const TOWN: [Fault; 20] = [
         Fault::Loss,
         Fault::Delay,
         Fault::OneWayCut,
@@ -84,6 +86,7 @@ impl Fault {
         Fault::LyingConflict,
         Fault::CorruptRead,
         Fault::ClockJump,
+        Fault::YearAhead,
         Fault::ShortGrace,
         Fault::ClockDrift,
         Fault::BucketCut,

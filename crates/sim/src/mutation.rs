@@ -59,12 +59,16 @@ pub enum Mutation {
     CallsAreRelayed,
     /// A leader that no agent reaches keeps the lead.
     UnreachedLeadersStandAside,
+    /// Control nodes do not compare their wall clocks.
+    ClocksAreCompared,
+    /// An agent goes on with the notices of a node that has not seen the end of the journal for long.
+    OldNoticesAreLeft,
     /// A rule of the journal.
     Journal(Rule),
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 26] = [
+const NAMED: [(&str, Mutation); 28] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -97,6 +101,8 @@ const NAMED: [(&str, Mutation); 26] = [
         "unreached-leaders-stand-aside",
         Mutation::UnreachedLeadersStandAside,
     ),
+    ("clocks-are-compared", Mutation::ClocksAreCompared),
+    ("old-notices-are-left", Mutation::OldNoticesAreLeft),
 ];
 
 impl Mutation {

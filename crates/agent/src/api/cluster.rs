@@ -44,6 +44,7 @@ pub(crate) async fn metadata(
     request: MetadataRequest,
     version: i16,
 ) -> MetadataResponse {
+    context.losses.settled(&context.views).await;
     let wanted = match request.topics {
         Some(topics) if topics.is_empty() && version < NULL_IS_ALL_SINCE => None,
         topics => topics,
@@ -68,7 +69,7 @@ pub(crate) async fn metadata(
         }
     };
     MetadataResponse {
-        brokers: brokers(&view, origin).iter().map(broker).collect(),
+        brokers: shown(&view, origin),
         cluster_id: Some(Str::from(&view.cluster_id)),
         controller_id: controller(context, &view, origin),
         topics,
@@ -87,6 +88,15 @@ fn controller(context: &Context, view: &View, origin: Origin<'_>) -> i32 {
 /// The agents that a client is told of.
 fn brokers<'a>(view: &'a View, origin: Origin<'_>) -> &'a [Broker] {
     view.routes.brokers(&origin.listener.name)
+}
+
+/// The same as Metadata has them, and those that are gone and have no partitions any more.
+fn shown(view: &View, origin: Origin<'_>) -> Vec<MetadataResponseBroker> {
+    let departed = view.departed.agents(host::clock::now());
+    let departed = departed.filter_map(|agent| Broker::at(&origin.listener.name, agent));
+    let departed: Vec<Broker> = departed.collect();
+    let all = brokers(view, origin).iter().chain(&departed);
+    all.map(broker).collect()
 }
 
 fn broker(agent: &Broker) -> MetadataResponseBroker {

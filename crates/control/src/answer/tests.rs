@@ -298,6 +298,7 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
             nonce: 1,
         },
         Command::SetFeatureLevel { level: 1 },
+        Command::SetTime { wall_millis: 1 },
         Command::SetPlacement(Placement {
             number: 1,
             copies: 1,

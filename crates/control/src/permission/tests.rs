@@ -141,6 +141,7 @@ fn control_nodes_alone_ask_what_they_ask_of_each_other_and_each_for_itself() {
             given_up: 0,
         }),
         Call::Peer(PeerRequest::Asked),
+        Call::Peer(PeerRequest::WallClock),
     ];
     let of_one = [follows, propose(register)];
     let agent_c = Speaker::Agent("c".into());

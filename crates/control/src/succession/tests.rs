@@ -11,7 +11,9 @@ use store::faulty::Faulty;
 
 use super::*;
 use crate::attendance;
+use crate::clocks::Standing;
 use crate::presence;
+use crate::setting_time::NotSet;
 use crate::start::tests::{bucket, settings};
 use crate::start::{Settings, Tasks};
 
@@ -269,4 +271,104 @@ async fn a_control_node_that_is_not_heard_is_forgotten() {
     // It comes back.
     cluster.register(2).await;
     assert_eq!(known(cluster.node(0)), NAMES);
+}
+
+/// Some years, as the clocks of machines are off that have lost their battery.
+const YEARS_MILLIS: u64 = 100_000_000_000;
+
+impl Cluster {
+    /// Lets the first node compare its clock with those of the others, which are so far behind.
+    async fn compare(&self, behind_millis: [u64; 2], for_so_long: Duration) {
+        let ask = |address: String, call: Call| async move {
+            let is_first = address == "b:1";
+            let mut answer = self.ask(&[], address, call).await?;
+            if let Return::WallClock(wall_millis) = &mut answer.value {
+                *wall_millis -= behind_millis[usize::from(!is_first)];
+            }
+            Ok(answer)
+        };
+        let comparing = self.node(0).compare_clocks(ask);
+        let _never = host::clock::timeout(for_so_long, comparing).await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_whose_clock_is_wrong_hands_the_lead_over_to_one_whose_clock_is_not() {
+    let cluster = Cluster::start().await;
+    let briefly = Duration::from_millis(200);
+    cluster.compare([0, 1_000], briefly).await;
+    assert_eq!(cluster.node(0).wall_clock().standing, Standing::Right);
+    assert!(cluster.node(0).leads());
+    cluster.compare([YEARS_MILLIS, 0], briefly).await;
+    let found = cluster.node(0).wall_clock();
+    assert_eq!(found.standing, Standing::Right, "another is wrong");
+    assert!(cluster.node(0).leads());
+    let within = Duration::from_secs(3);
+    cluster.compare([YEARS_MILLIS, YEARS_MILLIS], within).await;
+    let found = cluster.node(0).wall_clock();
+    assert_eq!((found.standing, found.others), (Standing::Wrong, 2));
+    assert!(found.ahead_millis.abs_diff(YEARS_MILLIS.cast_signed()) < 1_000);
+    assert!(!cluster.node(0).leads());
+    assert!(cluster.node(1).leads() || cluster.node(2).leads());
+}
+
+#[tokio::test]
+async fn the_lead_is_not_handed_over_to_a_node_whose_clock_is_wrong() {
+    let cluster = Cluster::start().await;
+    let briefly = Duration::from_millis(200);
+    cluster.compare([YEARS_MILLIS, 0], briefly).await;
+    cluster.hand_over(&[]).await;
+    assert!(cluster.node(2).leads());
+}
+
+#[tokio::test]
+async fn the_time_is_set_by_the_leader_alone_and_only_if_its_clock_is_known_to_be_right() {
+    let cluster = Cluster::start().await;
+    let refused = cluster.node(1).set_time().await;
+    assert!(
+        matches!(refused, Err(NotSet::NotLeader { .. })),
+        "{refused:?}"
+    );
+    let refused = cluster.node(0).set_time().await;
+    assert_eq!(refused, Err(NotSet::NotAhead));
+    let ask = |address: String, call: Call| async {
+        let mut answer = cluster.ask(&["c"], address, call).await?;
+        if let Return::WallClock(wall_millis) = &mut answer.value {
+            *wall_millis -= YEARS_MILLIS;
+        }
+        Ok(answer)
+    };
+    let comparing = cluster.node(0).compare_clocks(ask);
+    let _never = host::clock::timeout(Duration::from_secs(1), comparing).await;
+    assert_eq!(cluster.node(0).wall_clock().standing, Standing::Apart);
+    let refused = cluster.node(0).set_time().await;
+    assert!(
+        matches!(refused, Err(NotSet::Doubtful { .. })),
+        "{refused:?}"
+    );
+}
+
+/// Clients that look for another agent are not to be told of one that has just been lost.
+#[tokio::test]
+async fn agents_are_told_at_once_that_another_is_lost() {
+    let (cluster, incarnation) = Cluster::with_agent().await;
+    let present = |incarnation| {
+        let asked = Asked::by(Speaker::Believed);
+        cluster.node(0).serve(Call::Present { incarnation }, asked)
+    };
+    let other = async {
+        let call = present(Incarnation(incarnation.0 + 1));
+        // Its connection breaks.
+        let _lost = host::clock::timeout(Duration::from_millis(20), call).await;
+    };
+    let began = host::clock::now();
+    let (told, ()) = futures::join!(present(incarnation), other);
+    assert_eq!(
+        told.outcome.map(|answer| answer.value),
+        Ok(Return::OneIsLost)
+    );
+    let waited = host::clock::now().since(began);
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+    let quiet = present(incarnation).await;
+    assert_eq!(quiet.outcome.map(|answer| answer.value), Ok(Return::Done));
 }

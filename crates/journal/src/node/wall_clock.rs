@@ -20,9 +20,10 @@ pub enum WallClock {
     Alone,
     /// It was found right when it was so far ahead.
     Right { ahead_millis: i64 },
-    /// Nobody knows whether it is right; a clock so far ahead is not later than any that is known.
+    /// Nobody knows whether it is right, or it is wrong and no other could lead better; a clock so far ahead is not later than those
+    /// that are believed.
     Unsure { ahead_millis: i64 },
-    /// It is wrong; those of most others are so far ahead.
+    /// It is wrong; those of most others are so far ahead, and one of them is to lead.
     Wrong { ahead_millis: i64 },
 }
 

@@ -178,7 +178,8 @@ impl Retention {
         let Some(file) = state.files.get(first.file) else {
             return false;
         };
-        let committed = i64::try_from(file.committed_wall_millis).unwrap_or(i64::MAX);
+        let committed = state.clock.happened_at(file.committed_wall_millis);
+        let committed = i64::try_from(committed).unwrap_or(i64::MAX);
         let written = match first.time_source {
             TimeSource::Records if first.max_timestamp >= 0 => first.max_timestamp,
             // Records without a timestamp are as old as their file.

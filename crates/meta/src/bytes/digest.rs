@@ -126,6 +126,12 @@ impl State {
         hasher.number(self.clock.last.ticks_millis);
         hasher.optional(self.clock.hold.map(|hold| hold.since.wall_millis));
         hasher.optional(self.clock.hold.map(|hold| hold.since.ticks_millis));
+        let set = self.clock.set;
+        hasher.optional(set.map(|set| set.at.wall_millis));
+        hasher.optional(set.map(|set| set.at.ticks_millis));
+        hasher.optional(set.map(|set| set.stamped_wall_millis));
+        hasher.number(self.clock.hour.wall_millis);
+        hasher.number(self.clock.hour.ticks_millis);
         hasher.number(self.last_partition);
         hasher.number(self.producer_ids.next);
         hasher.number(self.cursor);

@@ -141,6 +141,9 @@ fn encode_kind(command: &Command) -> Kind {
             Kind::SetFeatureLevel(proto::SetFeatureLevel { level: *level })
         }
         Command::SetPlacement(placement) => Kind::SetPlacement(encode_placement(placement)),
+        Command::SetTime { wall_millis } => Kind::SetTime(proto::SetTime {
+            wall_millis: *wall_millis,
+        }),
         Command::Group(command) => Kind::Group(command.into()),
     }
 }
@@ -201,6 +204,9 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         },
         Kind::SetFeatureLevel(set) => Command::SetFeatureLevel { level: set.level },
         Kind::SetPlacement(placement) => Command::SetPlacement(decode_placement(&placement)?),
+        Kind::SetTime(set) => Command::SetTime {
+            wall_millis: set.wall_millis,
+        },
         Kind::Group(command) => Command::Group(command.try_into()?),
     })
 }

@@ -232,7 +232,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 23, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -274,9 +274,17 @@ pub mod command {
         SetPlacement(super::SetPlacement),
         #[prost(message, tag = "21")]
         DrainAgent(super::DrainAgent),
+        #[prost(message, tag = "23")]
+        SetTime(super::SetTime),
         #[prost(message, tag = "32")]
         Group(super::GroupCommand),
     }
+}
+/// Sets the time of the journal back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetTime {
+    #[prost(uint64, tag = "1")]
+    pub wall_millis: u64,
 }
 /// A config, or any other pair of strings. Lists of them are sorted by name, without repeats.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -629,6 +637,24 @@ pub struct Clock {
     /// Set while retention is held after a jump of the wall clock.
     #[prost(message, optional, tag = "3")]
     pub hold: ::core::option::Option<Hold>,
+    /// Set while a time is in force that an operator has set.
+    #[prost(message, optional, tag = "4")]
+    pub set: ::core::option::Option<Set>,
+    /// The first stamp of the hour of ticks that is under way.
+    #[prost(uint64, tag = "5")]
+    pub hour_wall_millis: u64,
+    #[prost(uint64, tag = "6")]
+    pub hour_ticks_millis: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Set {
+    #[prost(uint64, tag = "1")]
+    pub wall_millis: u64,
+    #[prost(uint64, tag = "2")]
+    pub ticks_millis: u64,
+    /// What stamps said then.
+    #[prost(uint64, tag = "3")]
+    pub stamped_wall_millis: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hold {

@@ -76,6 +76,10 @@ pub enum Command {
     },
     /// Which buckets there are, and how many failure domains a file must be in.
     SetPlacement(Placement),
+    /// Sets the time of the journal back to this wall time, by an operator's word, since stamps have run ahead.
+    SetTime {
+        wall_millis: u64,
+    },
     /// A command for a consumer group.
     Group(group::Command),
 }
@@ -109,7 +113,8 @@ impl Command {
             | Command::RegisterControlNode(_)
             | Command::RemoveControlNode { .. }
             | Command::SetFeatureLevel { .. }
-            | Command::SetPlacement(_) => one::LEVEL.number,
+            | Command::SetPlacement(_)
+            | Command::SetTime { .. } => one::LEVEL.number,
             Command::Group(command) => match command.action {
                 group::Action::Join(_)
                 | group::Action::CompleteJoin { .. }

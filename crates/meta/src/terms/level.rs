@@ -60,6 +60,8 @@ pub struct Level {
     pub pressed_divisor: u64,
     /// A step of the wall clock this much larger than the step of the ticks is a jump.
     pub jump_millis: u64,
+    /// Ticks over which smaller steps are summed: together they are a jump, too.
+    pub drift_summed_millis: u64,
     /// Ticks after which a jump counts as confirmed, if the wall clock kept going with them.
     pub jump_confirmed_millis: u64,
     /// Those ticks divided by this are what the wall clock must have gone on meanwhile, to confirm a jump.

@@ -131,6 +131,12 @@ fn examples() -> Vec<(&'static str, Command)> {
             }),
         ),
         (
+            "SetTime",
+            Command::SetTime {
+                wall_millis: 1_700_000_000_000,
+            },
+        ),
+        (
             "Group",
             Command::Group(group::Command {
                 group: "g".to_owned(),

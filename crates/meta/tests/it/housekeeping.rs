@@ -217,6 +217,43 @@ fn a_jump_of_the_wall_clock_holds_retention_by_time_but_not_by_size() {
     assert_eq!(cluster.bounds(partition), (3, 3));
 }
 
+/// Stamps ran a year ahead, and an operator has set the time right: what was written meanwhile is as old as that.
+#[test]
+fn records_that_were_stamped_ahead_go_when_they_are_old_by_the_time_that_was_set() {
+    const YEAR: u64 = 365 * DAY;
+    let appended = Batch {
+        time_source: TimeSource::Agent,
+        ..plain(1)
+    };
+    let mut cluster = Cluster::new();
+    let partition = cluster.topic("t", 1)[0];
+    let run = cluster.agent("a", 1);
+    cluster.configure("t", "retention.ms", "1000");
+    cluster.now.wall_millis += YEAR;
+    cluster.commit(&file(file_id(run, 0), &[(partition, &[appended])]));
+    assert!(cluster.state.retention_hold().is_some());
+    let refused = cluster.apply(&Command::SetTime {
+        wall_millis: WALL + YEAR,
+    });
+    assert!(matches!(refused, Reply::Refused(_)), "{refused:?}");
+    let set = Command::SetTime { wall_millis: WALL };
+    assert_eq!(cluster.apply(&set), Reply::Done);
+    assert_eq!(cluster.state.retention_hold(), None);
+    assert_eq!(cluster.state.stamp().wall_millis, WALL);
+    // Stamps do not go back, so they stand still: time goes on by ticks.
+    cluster.now.ticks_millis += 500;
+    cluster.commit(&file(file_id(run, 1), &[(partition, &[appended])]));
+    cluster.now.ticks_millis += 500;
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (0, 2));
+    cluster.now.ticks_millis += 1;
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (1, 2));
+    cluster.now.ticks_millis += 500;
+    cluster.housekeep();
+    assert_eq!(cluster.bounds(partition), (2, 2));
+}
+
 #[test]
 fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_deleted() {
     let (mut cluster, _) = filled(&[plain(1), plain(1)]);

@@ -36,6 +36,7 @@ pub(crate) fn run(recorder: &mut Recorder) {
     script.expire_groups();
     script.forget_members();
     script.jump();
+    script.set_the_time();
 }
 
 struct Script<'a> {
@@ -210,6 +211,40 @@ impl Script<'_> {
             self.recorder.digest();
             self.pass(1);
         }
+    }
+
+    /// The clock runs a day ahead, in steps that are no jump, and an operator sets the time right.
+    fn set_the_time(&mut self) {
+        let right = self.recorder.now.wall_millis;
+        for _ in 0..150 {
+            self.recorder.now.wall_millis += 10 * MINUTE;
+            self.recorder.now.ticks_millis += MINUTE / 2;
+            self.keep_house();
+        }
+        let partition = self.topic("ahead", 1);
+        self.set("ahead", "retention.ms", "600000");
+        let appended = Batch {
+            time_source: meta::commit::TimeSource::Agent,
+            ..plain(3)
+        };
+        self.commit(partition, &[&[appended]]);
+        for ahead in [0, 10 * MINUTE] {
+            let wall_millis = right + 150 * MINUTE - ahead;
+            self.apply(&Command::SetTime { wall_millis });
+            self.recorder.digest();
+        }
+        self.apply(&Command::SetTime {
+            wall_millis: u64::MAX,
+        });
+        // Stamps stand still meanwhile.
+        for _ in 0..12 {
+            self.recorder.now.ticks_millis += MINUTE;
+            self.keep_house();
+        }
+        let bounds = self.recorder.state.bounds(partition);
+        assert_eq!(bounds.expect("it is there").log_start, 3);
+        self.pass(1);
+        self.keep_house();
     }
 
     /// Idle producers that may stay while there is much room, and go when one more has come.

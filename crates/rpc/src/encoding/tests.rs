@@ -187,6 +187,7 @@ fn calls() -> Vec<Call> {
             given_up: 2,
         }),
         Call::Peer(PeerRequest::Asked),
+        Call::Peer(PeerRequest::WallClock),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls
@@ -313,6 +314,10 @@ fn answers() -> Vec<Result<Answer, Error>> {
     };
     let mut values = vec![
         Return::Done,
+        Return::OneIsLost,
+        Return::WallClock(1_700_000_000_000),
+        Return::Asked(true),
+        Return::Name("c".to_owned()),
         Return::Registered(Registered {
             agent: AgentId(1),
             incarnation: Incarnation(3),

@@ -171,8 +171,7 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
     let http = listen(&arguments.http, "--http").await?;
     let http_url = format!("http://{}", http.local_addr()?);
     let health = Arc::new(Health::default());
-    let pages = pages::all(Arc::clone(&health), configured.shares.clone());
-    let _http = http::serve(http, pages);
+    let _http = http::serve(http, pages::site(&health, &configured.shares));
     let bucket = match &arguments.bucket {
         Some(url) => url.clone(),
         None => directory.bucket().to_string_lossy().into_owned(),

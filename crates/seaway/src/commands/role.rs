@@ -142,7 +142,7 @@ impl Starting {
             cluster_id: String::new(),
         };
         let health = Arc::new(Health::default());
-        let pages = pages::all(Arc::clone(&health), configured.shares.clone());
+        let site = pages::site(&health, &configured.shares);
         let certificates = match &links {
             Links::Plaintext => None,
             Links::Tls(certificates) => {
@@ -160,7 +160,7 @@ impl Starting {
             stop,
             endpoints,
             file: common.endpoints.clone(),
-            _http: http::serve(http, pages),
+            _http: http::serve(http, site),
             health,
         })
     }

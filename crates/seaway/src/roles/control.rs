@@ -101,6 +101,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("registration", registering));
     let aside = stand_aside(Arc::clone(&node), caller.clone());
     others.push(forever("standing aside", aside));
+    let comparing = compare_clocks(Arc::clone(&node), caller.clone());
+    others.push(forever("clocks", comparing));
     let watching = keep_watching(Arc::clone(&node), caller.clone());
     others.push(forever("leader watch", watching));
     let (leading, refused) = keep_leading(&node);
@@ -214,6 +216,12 @@ async fn ask(
 async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
     let ask = |address, call| ask(&node, &caller, address, call);
     node.stand_aside(ask).await
+}
+
+/// Keeps the node's wall clock compared with those of the others.
+async fn compare_clocks(node: Arc<control::Node>, caller: Caller) -> Infallible {
+    let ask = |address, call| ask(&node, &caller, address, call);
+    node.compare_clocks(ask).await
 }
 
 impl Control {

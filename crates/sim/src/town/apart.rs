@@ -101,6 +101,7 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
     let named = vec![settings.identity.address];
     let (registered, watched) = (Arc::clone(&node), Arc::clone(&node));
     let aside = stand_aside(Arc::clone(&node), caller.clone());
+    let comparing = compare_clocks(Arc::clone(&node), caller.clone());
     let _others = [
         forever("announcement", announcing),
         forever("discovery", keep_looking(bucket, named, found)),
@@ -108,6 +109,7 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
             registered.keep_registered(&cluster).await
         }),
         forever("standing aside", aside),
+        forever("clocks", comparing),
         forever("leader watch", keep_watching(watched, caller)),
     ];
     let reading = async {
@@ -140,15 +142,25 @@ async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
     link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await
 }
 
+/// Calls another control node.
+async fn ask(
+    node: &control::Node,
+    caller: &Caller,
+    address: String,
+    call: Call,
+) -> Result<rpc::Answer, rpc::Error> {
+    let level = node.with_state(meta::State::level);
+    link::ask(address, caller, Levels::KNOWN, level, &call).await
+}
+
 async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
-    let ask = |address, call| {
-        let (node, caller) = (&node, &caller);
-        async move {
-            let level = node.with_state(meta::State::level);
-            link::ask(address, caller, Levels::KNOWN, level, &call).await
-        }
-    };
+    let ask = |address, call| ask(&node, &caller, address, call);
     node.stand_aside(ask).await
+}
+
+async fn compare_clocks(node: Arc<control::Node>, caller: Caller) -> Infallible {
+    let ask = |address, call| ask(&node, &caller, address, call);
+    node.compare_clocks(ask).await
 }
 
 /// An agent.

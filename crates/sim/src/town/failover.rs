@@ -1,5 +1,5 @@
 //! The end of the control node that leads, or of a way to it, while all else is well: how long clients of each agent wait until
-//! they are acknowledged again, records and offsets of groups. It must not know how another takes the lead.
+//! they are acknowledged again, records and offsets of groups, and until readers see what others have written since. It must not know how another takes the lead.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,13 +11,15 @@ use wire::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 
-use super::client::{Broken, Client};
-use super::{KEYS, Town, key_parts, nemesis, probe};
+use super::client::{Broken, Client, Positions};
+use super::{KEYS, Town, consumer, key_parts, nemesis, probe};
 
 /// The clients that measure are at places from here on.
 const FIRST_GAUGE: u16 = 300;
 /// Those that commit offsets.
 const FIRST_COMMITTER: u16 = 400;
+/// Those that read.
+const FIRST_READER: u16 = 500;
 /// All processes serve within this time once all is healed.
 const ALL_SERVE_WITHIN: Duration = Duration::from_secs(20);
 /// How long all is well before the end of the leader.
@@ -44,13 +46,15 @@ enum End {
     CutFromOneAgent,
     /// All but the bucket reach it.
     CutFromBucket,
+    /// It leads on: the others reach agents alone, which they go on telling of what they know.
+    OthersBehind,
 }
 
 impl End {
     /// What is to become of a leader. One that knows of leads that were given up lately waits longer before it does that.
     fn draw(leader: &control::Node) -> Self {
         let waits_longer = leader.leads_given_up() > 0;
-        let drawn = seeded::draw(|rng| rng.below(10));
+        let drawn = seeded::draw(|rng| rng.below(11));
         match drawn {
             0 => End::Lost,
             1 => End::Paused,
@@ -58,6 +62,7 @@ impl End {
             3 if !waits_longer => End::CutOff,
             4 => End::CutFromOneAgent,
             5 => End::CutFromBucket,
+            6 => End::OthersBehind,
             _ => End::Killed,
         }
     }
@@ -71,6 +76,7 @@ impl End {
             End::CutOff => "cut off",
             End::CutFromOneAgent => "cut from one agent",
             End::CutFromBucket => "cut from the bucket",
+            End::OthersBehind => "left alone by the others",
         }
     }
 
@@ -83,12 +89,20 @@ impl End {
             End::Lost => Duration::from_secs(4),
             // Others pass calls on to it; what may not be repeated waits until it is clear that its answer is lost.
             End::CutFromOneAgent => Duration::from_secs(2),
+            // Nothing that writers need is gone.
+            End::OthersBehind => Duration::from_secs(2),
             // It says so itself to those who wait.
             End::CutFromBucket => Duration::from_secs(3),
             // It has to notice that itself, since it appends.
             End::CutFromAgents => Duration::from_secs(4),
             End::CutOff => Duration::from_secs(6),
         }
+    }
+
+    /// Readers see within this time what was written since. Agents that are told by a node which does not see the end of the journal
+    /// leave it once that is three seconds old, and pause before they follow another; one that was the leader's is found out sooner.
+    fn readers_bound(self) -> Duration {
+        self.bound().max(Duration::from_secs(4)) + Duration::from_secs(1)
     }
 
     fn befall(self, town: &Town, leader: Place) {
@@ -102,7 +116,7 @@ impl End {
             _ => {}
         }
         let cut_from = match self {
-            End::Killed | End::Paused => Vec::new(),
+            End::Killed | End::Paused | End::OthersBehind => Vec::new(),
             End::CutFromAgents => town.servers.clone(),
             End::Lost | End::CutOff => town.places(),
             End::CutFromOneAgent => {
@@ -111,11 +125,11 @@ impl End {
             }
             End::CutFromBucket => vec![town.store.place()],
         };
-        if !cut_from.is_empty() {
-            for other in cut_from {
-                seeded::cut(leader, other, u64::MAX);
-                seeded::cut(other, leader, u64::MAX);
-            }
+        for other in cut_from {
+            cut(leader, other);
+        }
+        if matches!(self, End::OthersBehind) {
+            leave_behind(town, leader);
         }
     }
 
@@ -124,6 +138,22 @@ impl End {
         seeded::resume(leader);
         if town.comes_back(leader) {
             town.start(leader);
+        }
+    }
+}
+
+/// Two places do not reach each other any more.
+fn cut(one: Place, other: Place) {
+    seeded::cut(one, other, u64::MAX);
+    seeded::cut(other, one, u64::MAX);
+}
+
+/// Cuts the control nodes that follow from the bucket, from the one that leads and from each other.
+fn leave_behind(town: &Town, leader: Place) {
+    for place in town.controls.iter().filter(|place| **place != leader) {
+        cut(*place, town.store.place());
+        for other in town.controls.iter().filter(|other| *other != place) {
+            cut(*place, *other);
         }
     }
 }
@@ -137,6 +167,10 @@ struct Measured {
     ended_us: Option<u64>,
     /// For each client to which something was acknowledged that was sent since, when that was.
     served_us: Vec<u64>,
+    /// The same of those that read.
+    read_us: Vec<u64>,
+    /// Records that were acknowledged since: where they were written, and their offsets.
+    written: Vec<(Place, i64)>,
     /// Nothing more is to be written.
     is_over: bool,
     /// How many clients write no more.
@@ -149,11 +183,12 @@ type Measure = Arc<Mutex<Measured>>;
 pub(super) async fn try_one(town: &Arc<Town>) {
     let measure = Measure::default();
     for agent in &town.servers {
-        for what in [What::Record, What::Offset] {
+        for what in [What::Record, What::Offset, What::Reading] {
             let asking = ask_on(Arc::clone(town), *agent, what, Arc::clone(&measure));
             let first = match what {
                 What::Record => FIRST_GAUGE,
                 What::Offset => FIRST_COMMITTER,
+                What::Reading => FIRST_READER,
             };
             seeded::spawn_at(Place(first + agent.0), "gauge", asking);
         }
@@ -181,22 +216,45 @@ async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
     let ended_us = seeded::now_us();
     lock(measure).ended_us = Some(ended_us);
     end.befall(town, leader);
+    let are_served =
+        |measured: &Measured| measured.served_us.len() + measured.read_us.len() == gauges(town);
     let all = async {
-        while lock(measure).served_us.len() < gauges(town) {
+        while !are_served(&lock(measure)) {
             clock::sleep(BETWEEN).await;
         }
     };
-    let waited = match clock::timeout(PATIENCE, all).await {
-        Ok(()) => {
-            let last_us = lock(measure).served_us.iter().copied().max();
-            Duration::from_micros(last_us.unwrap_or(ended_us) - ended_us)
-        }
-        Err(_) => PATIENCE,
+    // Who is not served by then has waited so long.
+    let _ended = clock::timeout(PATIENCE, all).await;
+    let waited = |times_us: &[u64], count: usize| match times_us.iter().max() {
+        Some(last_us) if times_us.len() == count => Duration::from_micros(last_us - ended_us),
+        _ => PATIENCE,
+    };
+    let agents = town.servers.len();
+    let (written, read) = {
+        let measured = lock(measure);
+        (
+            waited(&measured.served_us, 2 * agents),
+            waited(&measured.read_us, agents),
+        )
     };
     end.is_over(town, leader);
     // An entry that had been held back since before is a sign of life of a leader that is not there.
     if town.with(|book| book.last_fault_us) <= ended_us {
-        judge(town, end, waited);
+        judge(town, end, written);
+        judge_readers(town, end, read);
+    }
+}
+
+fn judge_readers(town: &Town, end: End, waited: Duration) {
+    let (name, waited_ms) = (end.name(), waited.as_millis());
+    let bound_ms = end.readers_bound().as_millis();
+    seeded::note(format_args!(
+        "leader {name}: readers go on after {waited_ms} ms"
+    ));
+    if waited_ms > bound_ms {
+        town.violation(format!(
+            "readers waited {waited_ms} ms, not {bound_ms}, after the leader was {name}"
+        ));
     }
 }
 
@@ -262,11 +320,58 @@ enum What {
     Record,
     /// To commit an offset of a group, by itself.
     Offset,
+    /// To read on from where the records ended at first.
+    Reading,
 }
 
 /// How many clients measure.
 fn gauges(town: &Town) -> usize {
-    2 * town.servers.len()
+    3 * town.servers.len()
+}
+
+/// Takes note that a client is served that was since the leader's end; false if it reads, and has not seen yet what another agent has
+/// taken since.
+fn note_served(
+    town: &Town,
+    agent: Place,
+    what: What,
+    positions: &Positions,
+    measure: &Measure,
+) -> bool {
+    let now_us = seeded::now_us();
+    let mut measured = lock(measure);
+    if !matches!(what, What::Reading) {
+        measured.served_us.push(now_us);
+        return true;
+    }
+    let Some(position) = positions.get(KEYS[1]) else {
+        return false;
+    };
+    let is_alone = town.servers.len() == 1;
+    let mut others = measured.written.iter();
+    let sees_another = others.any(|(at, offset)| (is_alone || *at != agent) && offset < position);
+    if sees_another {
+        measured.read_us.push(now_us);
+    }
+    sees_another
+}
+
+/// Reads on, at first from the end of what is there.
+async fn read_on(
+    town: &Town,
+    client: &mut Client,
+    positions: &mut Positions,
+) -> Result<(), Broken> {
+    if positions.is_empty() {
+        *positions = consumer::list(client, consumer::LATEST).await?;
+        positions.retain(|key, _| *key == KEYS[1]);
+        return Ok(());
+    }
+    let fetched = consumer::fetch(town, client, positions).await?;
+    if !fetched.reset.is_empty() {
+        positions.clear();
+    }
+    Ok(())
 }
 
 /// Commits an offset of a group that has no members.
@@ -296,22 +401,27 @@ async fn commit(client: &mut Client, agent: Place, offset: i64) -> Result<(), Br
 /// Asks one thing after the other of one agent, until one is acknowledged that was sent since the leader's end.
 async fn ask_on(town: Arc<Town>, agent: Place, what: What, measure: Measure) {
     let mut client = Client::new(vec![agent]);
+    let mut positions = Positions::new();
     let mut is_ready = false;
     for count in 0_u32.. {
         let had_ended = lock(&measure).ended_us.is_some();
         let process = format!("g{}.{count}", agent.0);
         let done = match what {
-            What::Record => probe::produce(&town, &mut client, &process, PATIENCE)
-                .await
-                .map(drop),
+            What::Record => {
+                let written = probe::produce(&town, &mut client, &process, PATIENCE).await;
+                if had_ended && let Ok(offset) = written {
+                    lock(&measure).written.push((agent, offset));
+                }
+                written.map(drop)
+            }
             What::Offset => commit(&mut client, agent, count.into()).await,
+            What::Reading => read_on(&town, &mut client, &mut positions).await,
         };
         if done.is_ok() && !is_ready {
             is_ready = true;
             lock(&measure).ready += 1;
         }
-        if done.is_ok() && had_ended {
-            lock(&measure).served_us.push(seeded::now_us());
+        if done.is_ok() && had_ended && note_served(&town, agent, what, &positions, &measure) {
             break;
         }
         if lock(&measure).is_over {

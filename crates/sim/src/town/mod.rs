@@ -96,6 +96,8 @@ struct Book {
     /// When all was healed, or when a put that had been held back brought an entry after that: to followers it is a
     /// leader's sign of life.
     last_fault_us: u64,
+    /// The clock of a control node has gone a year ahead.
+    is_year_lost: bool,
 }
 
 /// How a run's processes are shaped.
@@ -163,6 +165,7 @@ impl Town {
                 waits: Vec::new(),
                 agents: Vec::new(),
                 last_fault_us: 0,
+                is_year_lost: false,
             }),
         }
     }
@@ -427,6 +430,7 @@ async fn live(town: &Arc<Town>) {
         town.violation("clients did not finish in bounded time after healing".to_owned());
     }
     failover::check_agents(town);
+    nemesis::check_stamps(town);
 }
 
 /// Waits for service; false if it is not there in time after the last fault.

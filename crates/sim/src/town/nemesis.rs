@@ -27,6 +27,11 @@ const DRIFT_PPM: u64 = 50_000;
 /// Wall clocks are off by up to so much, either way.
 const WALL_OFF_MILLIS: u64 = 600_000;
 
+/// What a control node's wall clock is ahead after it has lost its time.
+const YEAR_MILLIS: i64 = 365 * 86_400_000;
+/// Stamps may be ahead of the true time by as much as clocks that nobody takes for wrong, and by what drifts while a run lasts.
+const STAMPS_AHEAD_MAX_MILLIS: u64 = WALL_OFF_MILLIS + 120_000;
+
 /// The clocks that a run's machines have from the start.
 pub(super) fn set_clocks(town: &Town) {
     for place in town.processes() {
@@ -66,6 +71,7 @@ pub(super) async fn rage(town: Arc<Town>) {
         for place in town.processes() {
             befall(&town, place).await;
         }
+        lose_a_year(&town);
         clock::sleep(INTERVAL).await;
     }
 }
@@ -119,6 +125,29 @@ async fn befall(town: &Arc<Town>, place: Place) {
         let millis = seeded::draw(|rng| rng.below(2 * WALL_OFF_MILLIS)) as i64;
         tell(town, format!("wall clock of {}", place.0));
         seeded::set_wall_offset(place, millis - WALL_OFF_MILLIS as i64);
+    }
+}
+
+/// Sets the clock of one control node of three a year ahead, once in a run: there is a median, and it is the only one.
+fn lose_a_year(town: &Town) {
+    let is_done = town.with(|book| book.is_year_lost);
+    if town.controls.len() < 3 || is_done || !town.strike(Fault::YearAhead) {
+        return;
+    }
+    let at = seeded::draw(|rng| rng.below(town.controls.len() as u64)) as usize;
+    let place = town.controls[at];
+    tell(town, format!("wall clock of {} a year ahead", place.0));
+    seeded::set_wall_offset(place, YEAR_MILLIS);
+    town.with(|book| book.is_year_lost = true);
+}
+
+/// The time of the journal did not run ahead (three regions, rule L4).
+pub(super) fn check_stamps(town: &Town) {
+    let now_millis = clock::wall_millis();
+    let stamped = town.newest(|state| state.stamp().wall_millis);
+    let ahead_millis = stamped.unwrap_or(0).saturating_sub(now_millis);
+    if ahead_millis > STAMPS_AHEAD_MAX_MILLIS {
+        town.violation(format!("stamps are {ahead_millis} ms ahead of the time"));
     }
 }
 

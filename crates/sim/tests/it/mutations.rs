@@ -104,4 +104,6 @@ caught! {
     silence_asks_all: SilenceAsksAll Apart at [7, 16];
     calls_are_relayed: CallsAreRelayed Apart at [13, 7];
     unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [25, 26];
+    clocks_are_compared: ClocksAreCompared Apart at [1, 6];
+    old_notices_are_left: OldNoticesAreLeft Apart at [38, 51];
 }

@@ -13,7 +13,7 @@ use crate::bytes::encoding::{
 use crate::bytes::proto::{self, chunk::Section};
 use crate::invariants;
 use crate::nouns::block::Block;
-use crate::nouns::clock::{Clock, Hold};
+use crate::nouns::clock::{Clock, Hold, Set};
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
 use crate::nouns::member::Run;
@@ -110,13 +110,21 @@ fn begin(state: &mut State, header: &proto::Header) -> Result<(), DecodeError> {
         hold: clock.hold.map(|hold| Hold {
             since: stamp(hold.since_wall_millis, hold.since_ticks_millis),
         }),
+        set: clock.set.map(|set| Set {
+            at: stamp(set.wall_millis, set.ticks_millis),
+            stamped_wall_millis: set.stamped_wall_millis,
+        }),
+        hour: stamp(clock.hour_wall_millis, clock.hour_ticks_millis),
     };
-    let past = |hold: Hold| {
-        hold.since.wall_millis <= state.clock.last.wall_millis
-            && hold.since.ticks_millis <= state.clock.last.ticks_millis
-    };
-    if !state.clock.hold.is_none_or(past) {
-        return Err(value("retention is held since a time to come"));
+    let last = state.clock.last;
+    let past =
+        |at: Stamp| at.wall_millis <= last.wall_millis && at.ticks_millis <= last.ticks_millis;
+    let is_before = |set: Set| past(set.at) && last.wall_millis <= set.stamped_wall_millis;
+    if !state.clock.hold.is_none_or(|hold| past(hold.since))
+        || !state.clock.set.is_none_or(is_before)
+        || !past(state.clock.hour)
+    {
+        return Err(value("the clock tells of a time to come"));
     }
     let counter_max = state.level.counter_max;
     let counters = [header.last_partition, header.last_incarnation];

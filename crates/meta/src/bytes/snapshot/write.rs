@@ -163,6 +163,13 @@ fn header(state: &State, chunks: u64) -> proto::Header {
                 since_wall_millis: hold.since.wall_millis,
                 since_ticks_millis: hold.since.ticks_millis,
             }),
+            set: state.clock.set.map(|set| proto::Set {
+                wall_millis: set.at.wall_millis,
+                ticks_millis: set.at.ticks_millis,
+                stamped_wall_millis: set.stamped_wall_millis,
+            }),
+            hour_wall_millis: state.clock.hour.wall_millis,
+            hour_ticks_millis: state.clock.hour.ticks_millis,
         }),
         last_partition: state.last_partition,
         last_incarnation: state.members.last_incarnation,

@@ -32,6 +32,7 @@ pub const LEVEL: Level = Level {
     pressed_idle_millis: 10 * MINUTE_MILLIS,
     pressed_divisor: 2,
     jump_millis: 10 * MINUTE_MILLIS,
+    drift_summed_millis: 60 * MINUTE_MILLIS,
     jump_confirmed_millis: 60 * MINUTE_MILLIS,
     jump_confirmed_divisor: 2,
     empty_group_kept_millis: 10 * MINUTE_MILLIS,
