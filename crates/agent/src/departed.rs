@@ -71,16 +71,17 @@ mod tests {
             ..agent(3)
         };
         let all = [one.clone(), two.clone(), drained];
-        let departed = Departed::default().after(NOW, &all, &[two.clone()]);
+        let second = std::slice::from_ref(&two);
+        let departed = Departed::default().after(NOW, &all, second);
         assert_eq!(shown(&departed, NOW), [1]);
         // It is not forgotten as others change, nor shown for longer.
         let later = NOW + SHOWN_FOR / 2;
-        let departed = departed.after(later, &[two.clone()], &[two.clone()]);
+        let departed = departed.after(later, second, second);
         assert_eq!(shown(&departed, later), [1]);
-        let departed = departed.after(later, &[two.clone()], &[]);
+        let departed = departed.after(later, second, &[]);
         assert_eq!(shown(&departed, later), [1, 2]);
         assert_eq!(shown(&departed, NOW + SHOWN_FOR), [2]);
-        let departed = departed.after(later, &[], &[one, two]);
+        let departed = departed.after(later, &[], &[one, two.clone()]);
         assert_eq!(shown(&departed, later), [0; 0]);
     }
 }

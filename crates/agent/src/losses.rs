@@ -8,8 +8,9 @@ use host::clock::Instant;
 
 use crate::view::Views;
 
-/// How long clients wait at most: the leader knows after 50 ms if the agent's machine refuses connections, and after 200 if it does not.
-const UNSETTLED_FOR: Duration = Duration::from_millis(250);
+/// How long clients wait at most: the leader knows after 50 ms if the agent's machine refuses connections, and after 200 if it does not;
+/// then it appends that the agent is fenced, which takes longer on a busy machine.
+const UNSETTLED_FOR: Duration = Duration::from_millis(500);
 /// How often it is looked whether the view has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
