@@ -99,6 +99,17 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
             let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
             Return::Collectable(state.collectable(limit))
         }
+        Call::Short {
+            bucket,
+            after,
+            limit,
+        } => {
+            let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
+            Return::Short {
+                wall_millis: state.stamp().wall_millis,
+                files: state.short_of(bucket, after, limit),
+            }
+        }
         Call::Fates(files) => {
             Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
         }
@@ -134,6 +145,7 @@ pub fn needs_leader(call: &Call) -> bool {
                     | PeerRequest::Asked
                     | PeerRequest::WallClock
             )
+            | Call::Short { .. }
     )
 }
 
@@ -156,6 +168,8 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         // while: an idle cluster has none. What is not applied here yet is found by the next look.
         Call::Collectable { .. } => !state.collectable(1).is_empty(),
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
+        // A file that is not short any more is copied in vain, and one that is will be named later.
+        Call::Short { .. } => false,
         // What a command meets is decided when it is applied.
         Call::Propose(_)
         | Call::Group(_)
@@ -175,6 +189,7 @@ fn position(call: &Call) -> Position {
         | Call::Barrier
         | Call::Bounds(_)
         | Call::Collectable { .. }
+        | Call::Short { .. }
         | Call::Fates(_)
         | Call::Group(_)
         | Call::Heartbeats(_)
@@ -200,6 +215,7 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::SetClusterConfigs { .. }
         | Command::AllocateProducer { .. }
         | Command::FilesDeleted { .. }
+        | Command::AddCopies { .. }
         // Of control nodes that follow.
         | Command::RegisterControlNode(_) => Ok(Step::Propose(command)),
         Command::Housekeep

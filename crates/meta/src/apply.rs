@@ -94,6 +94,7 @@ impl State {
                 more: housekeep::step(self, stamp, events),
             },
             Command::FilesDeleted { files } => self.forget_files(ticks, files),
+            Command::AddCopies { bucket, files } => self.add_copies(*bucket, files),
             Command::RegisterControlNode(node) => {
                 self.members.register_control_node(self.level, node)
             }
@@ -101,9 +102,13 @@ impl State {
                 self.members.remove_control_node(name, *nonce)
             }
             Command::SetFeatureLevel { level } => self.raise_level(*level, events),
-            Command::SetPlacement(placement) => self
-                .policy
-                .replace(placement, |bucket| self.files.any_in(bucket)),
+            Command::SetPlacement(placement) => {
+                let reply = self
+                    .policy
+                    .replace(placement, |bucket| self.files.any_in(bucket));
+                self.files.want_in(self.policy.bits());
+                reply
+            }
             Command::SetTime { wall_millis } => match self.clock.set_to(*wall_millis) {
                 true => Reply::Done,
                 false => Reply::Refused(Refusal::Invalid {
@@ -149,6 +154,22 @@ impl State {
             }
         }
         Reply::Forgotten { refused }
+    }
+
+    /// Files that are not known any more, or that are to be deleted, are passed over: whoever reports late has done no harm.
+    fn add_copies<'a>(
+        &mut self,
+        bucket: u32,
+        files: impl IntoIterator<Item = &'a FileRef>,
+    ) -> Reply {
+        if !self.policy.placement.buckets.contains_key(&bucket) {
+            let what = "the cluster has no bucket of that number";
+            return Reply::Refused(Refusal::Invalid { what });
+        }
+        for file in files {
+            self.files.add_copy(*file, bucket);
+        }
+        Reply::Done
     }
 
     fn apply_group(

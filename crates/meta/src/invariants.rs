@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::nouns::kept::Kept;
 use crate::nouns::partition::Partition;
+use crate::nouns::short::Shortage;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topic;
 use crate::state::State;
@@ -120,6 +121,7 @@ pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> 
     match command {
         Command::CommitFile(command) => {
             check_decided(state, command.file)?;
+            check_copies(state, command.file)?;
             for partition in &command.slices.partition {
                 let Some(partition) = state.partitions.get(*partition) else {
                     continue;
@@ -129,6 +131,10 @@ pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> 
             Ok(())
         }
         Command::SkipFile { file } => check_decided(state, *file),
+        Command::AddCopies { files, .. } => {
+            let mut files = files.iter();
+            files.try_for_each(|copy| check_copies(state, copy.file))
+        }
         Command::CreateTopic(create) => check_topic_of(state, create.id),
         Command::CreatePartitions { id, .. } => check_topic_of(state, *id),
         Command::RegisterAgent(_) | Command::FenceAgent { .. } | Command::DrainAgent { .. } => {
@@ -315,6 +321,7 @@ fn check_files(state: &State, tally: &Tally) -> Result<(), Violation> {
         let run = state.members.runs.contains_key(&id.incarnation);
         ensure!(run, "file {id} has no incarnation");
     }
+    check_shortages(state)?;
     ensure!(files == state.files.len(), "files are miscounted");
     let tombstones = state
         .files
@@ -324,6 +331,44 @@ fn check_files(state: &State, tally: &Tally) -> Result<(), Violation> {
     ensure!(
         u64::try_from(tombstones).is_ok_and(|count| count == state.files.tombstoned()),
         "tombstones are miscounted"
+    );
+    Ok(())
+}
+
+/// What is short of copies is what the files say, no more and no less.
+fn check_shortages(state: &State) -> Result<(), Violation> {
+    let wanted: Vec<u32> = state.policy.placement.buckets.keys().copied().collect();
+    let counted: BTreeMap<u32, Shortage> = state.files.shortages().collect();
+    ensure!(
+        counted.keys().eq(&wanted),
+        "files are to be in {wanted:?}, and are counted for {counted:?}"
+    );
+    let mut found: BTreeMap<u32, Shortage> = BTreeMap::new();
+    for (id, file) in state.files.iter() {
+        check_copies(state, id)?;
+        let held: Vec<u32> = file.placement().collect();
+        let lacks = |bucket: &&u32| !file.is_tombstoned() && !held.contains(bucket);
+        for bucket in wanted.iter().filter(lacks) {
+            let short = found.entry(*bucket).or_default();
+            short.files += 1;
+            short.bytes = short.bytes.saturating_add(file.length);
+        }
+    }
+    for (bucket, short) in counted {
+        let found = found.get(&bucket).copied().unwrap_or_default();
+        ensure!(
+            short == found,
+            "bucket {bucket} lacks {found:?}, and {short:?} is counted"
+        );
+    }
+    Ok(())
+}
+
+fn check_copies(state: &State, id: FileId) -> Result<(), Violation> {
+    let agrees = |file| state.files.is_short_as_known(id, file);
+    ensure!(
+        state.files.get(id).is_none_or(agrees),
+        "file {id} lacks other copies than it is counted for"
     );
     Ok(())
 }

@@ -13,6 +13,7 @@ pub(crate) mod ordered;
 pub mod partition;
 pub(crate) mod placement;
 pub(crate) mod producer;
+pub mod short;
 pub(crate) mod slice;
 pub(crate) mod slices;
 pub(crate) mod table;

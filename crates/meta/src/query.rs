@@ -8,6 +8,7 @@ use crate::nouns::file::File;
 use crate::nouns::group::Groups;
 use crate::nouns::level;
 use crate::nouns::partition::Partition;
+use crate::nouns::short::Shortage;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::{Topic, Topics};
 use crate::rule::Rule;
@@ -16,7 +17,7 @@ use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
 use crate::terms::level::{Level, Levels, TooNew};
-use crate::terms::places::{Bounds, Fate, FileRef, Located, SlicePlace, TimeQuery};
+use crate::terms::places::{Bounds, Fate, FileRef, Located, ShortFile, SlicePlace, TimeQuery};
 use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange, Whose};
 
@@ -335,6 +336,32 @@ impl State {
             Some(until) => self.files.tombstoned_until(until, max),
             None => Vec::new(),
         }
+    }
+
+    /// How many files each bucket lacks in which every file is to be.
+    pub fn shortages(&self) -> impl Iterator<Item = (u32, Shortage)> {
+        self.files.shortages()
+    }
+
+    /// Live files that a bucket lacks, at most `max`, in the order of their commits: those after one of them.
+    pub fn short_of(
+        &self,
+        bucket: u32,
+        after: Option<(u64, FileId)>,
+        max: usize,
+    ) -> Vec<ShortFile> {
+        let lacking = self.files.lacking(bucket, after);
+        let short = lacking.take(max).map(|(id, file)| ShortFile {
+            committed_wall_millis: file.committed_wall_millis,
+            file: FileRef {
+                file: id,
+                nonce: file.nonce,
+            },
+            length: file.length,
+            checksum: file.checksum,
+            held: file.placement().collect(),
+        });
+        short.collect()
     }
 
     /// Where files must be.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use meta::command::Command;
 use meta::commit::FileReply;
-use meta::ids::{AgentId, Incarnation, PartitionId, ProducerId};
+use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef};
+use meta::places::{Fate, FileRef, ShortFile};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
@@ -47,6 +47,13 @@ pub enum Call {
     },
     /// Files that may be deleted now, at most `limit`; current if the list is not empty.
     Collectable { limit: u32 },
+    /// Live files that a bucket lacks, at most `limit`, in the order of their commits: those after one, which is named by the wall
+    /// time of its commit and its id.
+    Short {
+        bucket: u32,
+        after: Option<(u64, FileId)>,
+        limit: u32,
+    },
     /// What may be done with files found in a bucket; current.
     Fates(Vec<FileRef>),
     /// A request to the coordinator of a group; may take as long as a rebalance.
@@ -92,6 +99,12 @@ pub enum Return {
     Place(Option<SlicePlace>),
     Collectable(Vec<FileRef>),
     Fates(Vec<Fate>),
+    /// For `Short`.
+    Short {
+        /// The wall time of the last entry that is known: no file is committed before it any more.
+        wall_millis: u64,
+        files: Vec<ShortFile>,
+    },
     Group(GroupReply),
     /// One outcome per member.
     Heartbeats(Vec<Result<(), GroupError>>),

@@ -1,6 +1,7 @@
 //! A client of a control node: a method per call, which returns the value that belongs to it. It
 //! must not know where the control node is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use meta::command::{Command, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef};
+use meta::places::{Fate, FileRef, ShortFile};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
@@ -108,6 +109,29 @@ impl Client {
         let files = files.into_iter().collect();
         let answer = self.propose(Command::FilesDeleted { files }).await?;
         expect!(answer, Return::Done => ())
+    }
+
+    /// Reports files that a bucket holds beside those that held them when they were committed.
+    pub async fn add_copies(&self, bucket: u32, files: BTreeSet<FileRef>) -> Result<(), Error> {
+        let command = Command::AddCopies { bucket, files };
+        let answer = self.propose(command).await?;
+        expect!(answer, Return::Done => ())
+    }
+
+    /// Live files that a bucket lacks, as [`Call::Short`] has it, and the wall time of the last entry that is known.
+    pub async fn short(
+        &self,
+        bucket: u32,
+        after: Option<(u64, FileId)>,
+        limit: u32,
+    ) -> Result<(u64, Vec<ShortFile>), Error> {
+        let call = Call::Short {
+            bucket,
+            after,
+            limit,
+        };
+        let answer = self.control.call(call).await?;
+        expect!(answer, Return::Short { wall_millis, files } => (wall_millis, files))
     }
 
     /// Waits until everything appended before the call is applied: reads at the returned position

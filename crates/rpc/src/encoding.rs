@@ -10,7 +10,7 @@ use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, 
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
 use meta::level::{Level, TooNew};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef, Located, SlicePlace};
+use meta::places::{Fate, FileRef, Located, ShortFile, SlicePlace};
 use meta::refusal::TopicRefusal;
 use meta::view::{Agent, Topic, ViewChange};
 
@@ -130,6 +130,7 @@ variants! {
         12 = Heartbeats(members),
         13 = Peer(request),
         14 = WhoLeads,
+        15 = Short { bucket, after, limit },
     }
     PeerRequest {
         1 = Name,
@@ -155,6 +156,7 @@ variants! {
         14 = Asked(is_asked),
         15 = WallClock(wall_millis),
         16 = OneIsLost,
+        17 = Short { wall_millis, files },
     }
     Error {
         1 = NotLeader { leader },
@@ -269,6 +271,7 @@ fields! {
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }
     FileRef { file, nonce }
+    ShortFile { committed_wall_millis, file, length, checksum, held }
     SlicePlace {
         file, nonce, file_length, position, length, base_offset, last_offset, max_timestamp
     }

@@ -283,6 +283,10 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
         Command::FilesDeleted {
             files: BTreeSet::new(),
         },
+        Command::AddCopies {
+            bucket: 1,
+            files: BTreeSet::new(),
+        },
         Command::RegisterControlNode(control_node()),
         Command::DrainAgent { incarnation: AGENT },
         Command::FenceAgent { incarnation: AGENT },

@@ -130,6 +130,10 @@ fn encode_kind(command: &Command) -> Kind {
         Command::FilesDeleted { files } => Kind::FilesDeleted(proto::FilesDeleted {
             files: encode_files(files),
         }),
+        Command::AddCopies { bucket, files } => Kind::AddCopies(proto::AddCopies {
+            bucket: *bucket,
+            files: encode_files(files),
+        }),
         Command::RegisterControlNode(node) => Kind::RegisterControlNode(encode_control_node(node)),
         Command::RemoveControlNode { name, nonce } => {
             Kind::RemoveControlNode(proto::RemoveControlNode {
@@ -196,6 +200,10 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::Housekeep(proto::Housekeep {}) => Command::Housekeep,
         Kind::FilesDeleted(deleted) => Command::FilesDeleted {
             files: decode_files(&deleted.files)?,
+        },
+        Kind::AddCopies(copies) => Command::AddCopies {
+            bucket: copies.bucket,
+            files: decode_files(&copies.files)?,
         },
         Kind::RegisterControlNode(node) => Command::RegisterControlNode(decode_control_node(node)?),
         Kind::RemoveControlNode(remove) => Command::RemoveControlNode {

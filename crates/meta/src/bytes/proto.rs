@@ -232,7 +232,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 23, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -274,6 +274,8 @@ pub mod command {
         SetPlacement(super::SetPlacement),
         #[prost(message, tag = "21")]
         DrainAgent(super::DrainAgent),
+        #[prost(message, tag = "22")]
+        AddCopies(super::AddCopies),
         #[prost(message, tag = "23")]
         SetTime(super::SetTime),
         #[prost(message, tag = "32")]
@@ -505,6 +507,15 @@ pub struct RemoveControlNode {
 pub struct SetFeatureLevel {
     #[prost(uint32, tag = "1")]
     pub level: u32,
+}
+/// Files that a bucket holds beside those that held them when they were committed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddCopies {
+    #[prost(uint32, tag = "1")]
+    pub bucket: u32,
+    /// As in FilesDeleted.
+    #[prost(message, repeated, tag = "2")]
+    pub files: ::prost::alloc::vec::Vec<FileNumbers>,
 }
 /// Which buckets there are, and how many failure domains a file must be in.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::ordered::Ordered;
+use super::short::{Short, Shortage, buckets};
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::FileRef;
 
@@ -29,19 +30,19 @@ pub struct File {
 /// Where a file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
-    /// Bit b: bucket b held it when it was committed.
+    /// Bit b: bucket b holds it, as far as is known.
     Buckets(u64),
 }
 
 impl Home {
     fn buckets(self) -> impl Iterator<Item = u32> {
         let Home::Buckets(bits) = self;
-        (0..u64::BITS).filter(move |bucket| bits & (1 << bucket) != 0)
+        buckets(bits)
     }
 }
 
 impl File {
-    /// Numbers of the buckets that held the file when it was committed, increasing.
+    /// Numbers of the buckets that are known to hold the file, increasing.
     pub fn placement(&self) -> impl Iterator<Item = u32> {
         self.home.buckets()
     }
@@ -60,6 +61,8 @@ pub(crate) struct Files {
     tombstones: Ordered<(u64, FileId), ()>,
     /// How many files name a bucket; follows from the files.
     in_bucket: BTreeMap<u32, u64>,
+    /// The live ones that lack a copy; follows from the files and from where they are to be.
+    short: Short,
 }
 
 impl Files {
@@ -77,6 +80,7 @@ impl Files {
             return false;
         }
         self.files.insert(id, file);
+        self.short.add(id, &file);
         for bucket in file.placement() {
             *self.in_bucket.entry(bucket).or_default() += 1;
         }
@@ -96,9 +100,58 @@ impl Files {
         if file.live_slices > 0 || file.is_tombstoned() {
             return false;
         }
+        self.short.remove(id, file);
         file.tombstoned_ticks = Some(ticks);
         self.tombstones.insert((ticks, id), ());
         true
+    }
+
+    /// Says in which buckets every file is to be, as a set of bits.
+    pub(crate) fn want_in(&mut self, wanted: u64) {
+        let files = self.files.iter().map(|(id, file)| (*id, file));
+        self.short.want(wanted, files);
+    }
+
+    /// Notes that a bucket holds a live file, too. What is tombstoned stays as it is, and so does what is not known: it is to be
+    /// deleted wherever it may lie.
+    pub(crate) fn add_copy(&mut self, copy: FileRef, bucket: u32) {
+        let id = copy.file;
+        let known = self.get(id).filter(|file| file.nonce == copy.nonce);
+        let Some(Home::Buckets(held)) = known
+            .filter(|file| !file.is_tombstoned())
+            .map(|file| file.home)
+        else {
+            return;
+        };
+        let added = held | 1 << bucket;
+        if added == held {
+            return;
+        }
+        if let Some(file) = self.files.get_mut(&id) {
+            file.home = Home::Buckets(added);
+            self.short.remove_in(bucket, id, file);
+            *self.in_bucket.entry(bucket).or_default() += 1;
+        }
+    }
+
+    /// Live files that a bucket lacks, in the order of their commits, after one of them.
+    pub(crate) fn lacking(
+        &self,
+        bucket: u32,
+        after: Option<(u64, FileId)>,
+    ) -> impl Iterator<Item = (FileId, &File)> {
+        let lacking = self.short.lacking(bucket, after);
+        lacking.filter_map(|(_, id)| Some((id, self.get(id)?)))
+    }
+
+    /// What each bucket lacks in which every file is to be.
+    pub(crate) fn shortages(&self) -> impl Iterator<Item = (u32, Shortage)> {
+        self.short.shortages()
+    }
+
+    /// Whether a file is among those that are short exactly where it lacks a copy.
+    pub(crate) fn is_short_as_known(&self, id: FileId, file: &File) -> bool {
+        self.short.agrees(id, file)
     }
 
     /// Forgets a file if it was tombstoned at or before a time in ticks.
@@ -222,6 +275,59 @@ mod tests {
         assert!(files.forget(named(id(1, 5)), 60));
         assert!(!files.forget(named(id(1, 5)), 60));
         assert!(!files.any_of(Incarnation(1)));
+        assert_eq!(files.len(), 0);
+    }
+
+    #[test]
+    fn a_live_file_is_short_until_its_last_copy_is_told() {
+        let mut files = Files::default();
+        files.insert(id(1, 1), file(1));
+        files.want_in(0b111);
+        files.insert(id(1, 0), file(1));
+        files.insert(id(1, 2), file(0));
+        let lacking = |files: &Files, after| -> Vec<FileId> {
+            files.lacking(1, after).map(|(id, _)| id).collect()
+        };
+        assert_eq!(lacking(&files, None), [id(1, 0), id(1, 1)]);
+        assert_eq!(lacking(&files, Some((0, id(1, 0)))), [id(1, 1)]);
+        let shortages = |files: &Files| -> Vec<(u32, u64, u64)> {
+            let all = files.shortages();
+            all.map(|(bucket, of)| (bucket, of.files, of.bytes))
+                .collect()
+        };
+        assert_eq!(shortages(&files), [(0, 0, 0), (1, 2, 200), (2, 0, 0)]);
+        let other = FileRef {
+            nonce: 8,
+            ..named(id(1, 0))
+        };
+        files.add_copy(other, 1);
+        assert_eq!(
+            lacking(&files, None).len(),
+            2,
+            "another object of that number"
+        );
+        for _ in 0..2 {
+            files.add_copy(named(id(1, 0)), 1);
+            assert_eq!(shortages(&files)[1], (1, 1, 100));
+        }
+        let placed = files.get(id(1, 0)).expect("it is there").placement();
+        assert_eq!(placed.collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(files.release(id(1, 1), 10, 60));
+        assert_eq!(shortages(&files)[1], (1, 0, 0), "it is about to be deleted");
+    }
+
+    #[test]
+    fn a_copy_that_comes_late_revives_nothing() {
+        let mut files = Files::default();
+        files.want_in(0b111);
+        files.insert(id(1, 2), file(0));
+        files.add_copy(named(id(1, 2)), 1);
+        files.add_copy(named(id(1, 3)), 1);
+        assert_eq!(files.len(), 1);
+        assert!(files.get(id(1, 2)).is_some_and(File::is_tombstoned));
+        assert!(!files.any_in(1) && files.lacking(1, None).next().is_none());
+        assert!(files.forget(named(id(1, 2)), 50));
+        files.add_copy(named(id(1, 2)), 1);
         assert_eq!(files.len(), 0);
     }
 

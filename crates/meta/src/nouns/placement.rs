@@ -94,6 +94,14 @@ impl Policy {
         Ok(())
     }
 
+    /// The buckets that there are, as a set of bits.
+    pub(crate) fn bits(&self) -> u64 {
+        let numbers = self.placement.buckets.keys();
+        numbers.fold(0, |bits, number| {
+            bits | 1_u64.checked_shl(*number).unwrap_or(0)
+        })
+    }
+
     /// The buckets as a set of bits, if they are known, increasing, and cover enough domains.
     pub(crate) fn covered(&self, placement: &[u32]) -> Option<u64> {
         let increasing = placement.is_sorted_by(|a, b| a < b);

@@ -63,6 +63,12 @@ pub enum Command {
     FilesDeleted {
         files: BTreeSet<FileRef>,
     },
+    /// Files that a bucket holds beside those that held them when they were committed.
+    AddCopies {
+        /// The bucket's number.
+        bucket: u32,
+        files: BTreeSet<FileRef>,
+    },
     /// A run of a control node, and what it supports.
     RegisterControlNode(ControlNode),
     /// A run of a control node that will not come back; a later run of the name stays.
@@ -110,6 +116,7 @@ impl Command {
             | Command::AllocateProducer { .. }
             | Command::Housekeep
             | Command::FilesDeleted { .. }
+            | Command::AddCopies { .. }
             | Command::RegisterControlNode(_)
             | Command::RemoveControlNode { .. }
             | Command::SetFeatureLevel { .. }

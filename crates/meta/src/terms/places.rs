@@ -84,6 +84,20 @@ pub struct FileRef {
     pub nonce: u32,
 }
 
+/// A live file that a bucket lacks, and how a copy of it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortFile {
+    /// Wall time of its commit.
+    pub committed_wall_millis: u64,
+    pub file: FileRef,
+    /// Bytes of the whole file.
+    pub length: u64,
+    /// CRC-32C of the whole file.
+    pub checksum: u32,
+    /// Numbers of the buckets that hold it, increasing.
+    pub held: Vec<u32>,
+}
+
 /// What may become of a file found in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {

@@ -113,6 +113,13 @@ fn examples() -> Vec<(&'static str, Command)> {
                 files: files.into(),
             },
         ),
+        (
+            "AddCopies",
+            Command::AddCopies {
+                bucket: 2,
+                files: files.into(),
+            },
+        ),
         ("RegisterControlNode", Command::RegisterControlNode(node)),
         (
             "RemoveControlNode",

@@ -97,7 +97,8 @@ impl Load {
             38 => Command::SetFeatureLevel { level: 1 },
             39 => self.any_placement(state),
             40..=47 => self.any_group(state),
-            48..=51 => Command::SkipFile {
+            48..=49 => self.add_copies(state),
+            50..=52 => Command::SkipFile {
                 file: self.any_file(state),
             },
             _ => self.commit(state),
@@ -191,6 +192,19 @@ impl Load {
             files.insert(FileRef { file, nonce });
         }
         Command::FilesDeleted { files }
+    }
+
+    fn add_copies(&mut self, state: &State) -> Command {
+        let bucket = u32::try_from(self.below(3)).expect("small");
+        let short = state.short_of(bucket, None, 5);
+        let mut files: std::collections::BTreeSet<FileRef> =
+            short.into_iter().map(|short| short.file).collect();
+        if self.one_in(3) {
+            let nonce = 76 + u32::from(self.one_in(2));
+            let file = self.any_file(state);
+            files.insert(FileRef { file, nonce });
+        }
+        Command::AddCopies { bucket, files }
     }
 
     fn any_control_node(&mut self) -> Command {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod commits;
+mod copies;
 mod encoding;
 mod housekeeping;
 mod left_out;

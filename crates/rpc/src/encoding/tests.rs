@@ -175,6 +175,11 @@ fn calls() -> Vec<Call> {
         },
         Call::Collectable { limit: 500 },
         Call::Fates(vec![reference()]),
+        Call::Short {
+            bucket: 2,
+            after: Some((1 << 40, reference().file)),
+            limit: 500,
+        },
         Call::Present {
             incarnation: Incarnation(9),
         },
@@ -349,6 +354,16 @@ fn answers() -> Vec<Result<Answer, Error>> {
             Fate::Undecided,
             Fate::Dead,
         ]),
+        Return::Short {
+            wall_millis: 1 << 41,
+            files: vec![ShortFile {
+                committed_wall_millis: 1 << 40,
+                file: reference(),
+                length: 100,
+                checksum: 7,
+                held: vec![0, 2],
+            }],
+        },
         Return::Heartbeats(vec![Ok(()), Err(GroupError::NotCoordinator)]),
     ];
     values.extend(group_replies().into_iter().map(Return::Group));

@@ -151,6 +151,7 @@ fn begin(state: &mut State, header: &proto::Header) -> Result<(), DecodeError> {
         placement: decode_placement(placement)?,
         used: header.buckets_used,
     };
+    state.files.want_in(state.policy.bits());
     state.topics.cluster_configs = Arc::new(decode_pairs(header.cluster_configs.clone())?);
     for node in header.control_nodes.iter().cloned() {
         let node = decode_control_node(node)?;

@@ -1,0 +1,130 @@
+//! Copies that come after a commit: who is told lacks a file no more, and what is short is known at any time.
+
+use meta::command::{Bucket, Command, Placement};
+use meta::commit::CommitFile;
+use meta::ids::{FileId, PartitionId};
+use meta::places::ShortFile;
+use meta::reply::Reply;
+use meta::{State, invariants};
+
+use crate::support::{Cluster, file, file_id, named, plain};
+
+struct Case {
+    cluster: Cluster,
+    partition: PartitionId,
+    files: Vec<FileId>,
+}
+
+impl Case {
+    /// Three buckets, and files that the first and the third of them hold.
+    fn with(files: u64) -> Self {
+        let mut cluster = Cluster::new();
+        let partition = cluster.topic("t", 1)[0];
+        let run = cluster.agent("a", 1);
+        let bucket = |domain| Bucket {
+            domain,
+            generation: 1,
+        };
+        let placement = Placement {
+            number: 1,
+            copies: 2,
+            buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
+        };
+        let set = cluster.apply(&Command::SetPlacement(placement));
+        assert_eq!(set, Reply::Done);
+        let mut case = Case {
+            cluster,
+            partition,
+            files: Vec::new(),
+        };
+        for number in 0..files {
+            case.commit(file_id(run, number));
+        }
+        case
+    }
+
+    fn commit(&mut self, id: FileId) {
+        self.cluster.now.wall_millis += 1_000;
+        let commit = CommitFile {
+            placement: vec![0, 2],
+            ..file(id, &[(self.partition, &[plain(1)])])
+        };
+        self.cluster.outcomes(&commit);
+        self.files.push(id);
+    }
+
+    fn add(&mut self, bucket: u32, files: &[FileId]) -> Reply {
+        let files = files.iter().copied().map(named).collect();
+        self.cluster.apply(&Command::AddCopies { bucket, files })
+    }
+
+    fn short(&self) -> Vec<ShortFile> {
+        self.cluster.state.short_of(1, None, 100)
+    }
+
+    fn counted(&self) -> Vec<u64> {
+        let shortages = self.cluster.state.shortages();
+        shortages.map(|(_, short)| short.files).collect()
+    }
+}
+
+#[test]
+fn a_file_is_short_where_no_copy_is_told_and_the_oldest_is_named_first() {
+    let mut case = Case::with(4);
+    assert_eq!(case.counted(), [0, 4, 0]);
+    let short = case.short();
+    let named: Vec<FileId> = short.iter().map(|short| short.file.file).collect();
+    assert_eq!(named, case.files);
+    assert_eq!(short[0].held, [0, 2]);
+    let first = Some((short[0].committed_wall_millis, short[0].file.file));
+    let after = case.cluster.state.short_of(1, first, 2);
+    assert_eq!(after, short[1..3]);
+    let told = [case.files[1], case.files[2]];
+    assert_eq!(case.add(1, &told), Reply::Done);
+    assert_eq!(case.counted(), [0, 2, 0]);
+    let held = case.cluster.state.file(case.files[1]).expect("it is there");
+    assert_eq!(held.placement().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn a_bucket_that_the_cluster_has_not_is_refused() {
+    let mut case = Case::with(1);
+    let files = case.files.clone();
+    for bucket in [3, 63, 64, u32::MAX] {
+        assert!(
+            matches!(case.add(bucket, &files), Reply::Refused(_)),
+            "{bucket}"
+        );
+    }
+    assert_eq!(case.counted(), [0, 1, 0]);
+}
+
+#[test]
+fn what_is_to_be_deleted_is_not_short_and_a_late_copy_revives_nothing() {
+    let mut case = Case::with(2);
+    let topic = case.cluster.state.topics().iter().next().expect("one").id;
+    case.cluster.apply(&Command::DeleteTopic { id: topic });
+    case.cluster.housekeep();
+    assert_eq!(case.counted(), [0, 0, 0]);
+    let files = case.files.clone();
+    assert_eq!(case.add(1, &files), Reply::Done);
+    let file = case
+        .cluster
+        .state
+        .file(files[0])
+        .expect("not forgotten yet");
+    assert!(file.is_tombstoned());
+    assert_eq!(file.placement().collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn a_snapshot_keeps_what_is_short() {
+    let mut case = Case::with(5);
+    let told = case.files[3];
+    case.add(1, &[told]);
+    let chunks = case.cluster.state.capture().encode_chunks();
+    let restored = State::restore(&chunks).expect("it is whole");
+    assert_eq!(restored.digest(), case.cluster.state.digest());
+    assert_eq!(restored.short_of(1, None, 100), case.short());
+    invariants::check_all(&restored).expect("nothing contradicts itself");
+}
