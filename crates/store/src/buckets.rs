@@ -19,6 +19,7 @@ use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::hedge::pace::{Pace, Work};
 
 pub mod copies;
+pub mod filling;
 mod nearest;
 #[cfg(test)]
 mod tests;
@@ -154,7 +155,7 @@ impl Buckets {
 
     /// Says what a look at the bucket of this number has found that began at this time. One that was refused stays so.
     pub fn looked(&self, number: u32, began: Instant, found: Standing) {
-        let Some(place) = self.places.iter().find(|place| place.number == number) else {
+        let Some(place) = self.place(number) else {
             return;
         };
         let mut standing = lock(&place.standing);
@@ -191,7 +192,7 @@ impl Buckets {
     /// The only bucket of a cluster that has one.
     fn only(&self) -> Option<&dyn Bucket> {
         match self.places.as_slice() {
-            [only] => Some(&*only.bucket),
+            [only] if only.looked_at.is_none() => Some(&*only.bucket),
             _ => None,
         }
     }

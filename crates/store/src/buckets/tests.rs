@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::copies::Copier;
+use super::filling::Filled;
 use super::*;
 use crate::faulty::{Fault, FaultRule, Faulty};
 use crate::memory::Memory;
-use crate::retry::Limits;
+use crate::retry::{Limits, Retry};
 
 struct Case {
     buckets: Arc<Buckets>,
@@ -179,6 +180,48 @@ async fn a_copier_names_who_holds_an_object_and_who_comes_to_hold_it_later() {
     let mut late = copies.late;
     assert_eq!(in_time(late.next()).await, Some((0, Ok(()))));
     assert_eq!(late.next().await, None);
+}
+
+#[tokio::test]
+async fn a_bucket_is_filled_with_what_another_holds_and_other_bytes_are_left() {
+    let retry = Retry::new(Limits::FILES);
+    for fault in [Fault::LoseReply, Fault::Unknown, Fault::Conflict] {
+        let case = Case::new();
+        case.put_into(1).await;
+        case.faulty[2]
+            .faults()
+            .add(FaultRule::on(Op::PutNew, fault).times(2));
+        let others = case.buckets.among(&[0, 1]).expect("two");
+        let read = in_time(others.get(&case.key)).await.unwrap();
+        assert_eq!(read, Some(BODY), "one that lacks it proves nothing");
+        for _ in 0..2 {
+            let same = BODY.into();
+            let filled = case.buckets.fill(2, &case.key, &same, &retry);
+            assert_eq!(in_time(filled).await, Ok(Filled::Held), "{fault:?}");
+        }
+        let other = Bytes::from_static(b"0123456780").into();
+        let filled = case.buckets.fill(2, &case.key, &other, &retry);
+        assert_eq!(in_time(filled).await, Ok(Filled::Other));
+        assert_eq!(case.faulty[2].get(&case.key).await, Ok(Some(BODY)));
+    }
+}
+
+#[tokio::test]
+async fn one_bucket_alone_counts_only_while_it_is_the_clusters() {
+    let case = Case::new();
+    case.put_into(0).await;
+    let alone = case.buckets.among(&[0]).expect("one");
+    assert_eq!(alone.get(&case.key).await, Ok(Some(BODY)));
+    assert!(case.buckets.is_usable(0) && !case.buckets.is_usable(3));
+    let why = "it was wiped".to_owned();
+    let now = host::clock::now();
+    case.buckets.looked(0, now, Standing::Refused(why));
+    alone
+        .get(&case.key)
+        .await
+        .expect_err("it counts for nothing");
+    assert!(!case.buckets.is_usable(0));
+    assert!(case.buckets.among(&[3]).is_none());
 }
 
 #[tokio::test]
