@@ -4,8 +4,8 @@ the clients were told.
     python -m tests.regions [--losses N] [--wan AB,AC,BC] [--seed N] [--history FILE] [--check COMMAND ...]
 
 A region is lost as `seaway region kill` does it: its processes are killed, and its bucket answers nobody. The one that leads is lost in
-turn with the others. Records must be acknowledged again while it is away; then it comes back, and the next is lost. At the end the clients
-must have found everything, and each region's bucket must be the cluster's.
+turn with the others. Records must be acknowledged again while it is away; then it comes back, its bucket is given the files that it lacks, and
+the next is lost. At the end the clients must have found everything, and each region's bucket must be the cluster's.
 """
 
 import argparse
@@ -69,6 +69,7 @@ class RegionTest(judged.Judged):
     def __init__(self, options, directory):
         super().__init__(options, directory, Regions(directory / "server", options.wan))
         self.gaps_s = {"leader": [], "other": []}
+        self.repairs_s = []
 
     def create_topics(self):
         self.bootstrap = ",".join(self.server.agents.values())
@@ -103,10 +104,23 @@ class RegionTest(judged.Judged):
         if self.history.acknowledged <= before + 20:
             raise AssertionError(f"without {lost} hardly any record is acknowledged")
         self.history.event("heal", lost)
+        restored = time.monotonic()
         self.server.region("restore", lost)
         wait_until(lambda: self.server.is_running(lost), 60, f"{lost} is back")
         wait_until(lambda: self.serves(self.server.agents[lost]), 60, f"the agent of {lost} serves again")
         wait_until(lambda: self.server.list()[lost]["bucket"] == "ok", 30, f"the bucket of {lost} is back")
+        self.await_copies(lost, restored)
+
+    def await_copies(self, region, since):
+        """Waits until the region's bucket has every file that is older than that: of younger ones a copy may be on its way."""
+        began = patience.now_s()
+
+        def is_complete():
+            told = self.server.list()[region]
+            return told["short_files"] is not None and (told["short_age_ms"] or 0) < (time.monotonic() - since) * 1000
+
+        wait_until(is_complete, 180, f"the bucket of {region} is given what it lacks")
+        self.repairs_s.append(patience.now_s() - began)
 
     @staticmethod
     def serves(address):
@@ -119,7 +133,7 @@ class RegionTest(judged.Judged):
     def summary(self):
         told = {which: f"{len(gaps)} lost, acknowledged again after {statistics.median(gaps):.1f} s in the median, {max(gaps):.1f} s at most"
                 for which, gaps in self.gaps_s.items() if gaps}
-        return f"regions: {told}"
+        return f"regions: {told}; buckets complete after {max(self.repairs_s):.0f} s at most"
 
 
 def main():

@@ -4,6 +4,7 @@
 pub(crate) mod batch_sum;
 pub mod cache;
 pub(crate) mod collect;
+pub mod copies;
 pub mod fetch;
 pub mod produce;
 pub(crate) mod reserve;

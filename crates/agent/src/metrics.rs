@@ -180,6 +180,13 @@ metrics! {
     upload_micros: Histogram(128) = "upload_microseconds", "Time that a file took to become durable, in microseconds.";
     copies_late: Counter = "copies_late_total", "Copies of files that were made after enough others for the commit.";
     copies_given_up: Counter = "copies_given_up_total", "Copies of files beyond those that the commit needed which were not made.";
+    copies_told: Counter = "copies_told_total", "Copies that the metadata were told of after the commit.";
+    repaired_files: Counter = "repaired_files_total", "Files copied to a bucket that lacked them.";
+    repaired_bytes: Counter = "repaired_bytes_total", "Bytes of these files.";
+    repair_files_per_second: Gauge = "repair_files_per_second", "Files copied to buckets that lack them in a second, over the last seconds.";
+    repair_bytes_per_second: Gauge = "repair_bytes_per_second", "Bytes of these files.";
+    repair_failed: Counter = "repair_failed_total", "Copies that were not made and are tried again.";
+    repair_unmendable: Counter = "repair_unmendable_total", "Attempts at copies that cannot be made: what holds the file is damaged or lacks it, or something else lies in its place.";
     uploads_failed: Counter = "uploads_failed_total", "Files given up because they did not become durable in time.";
     control_calls: Counter = "control_calls_total", "Calls to control nodes of all kinds, each once however often it was repeated.";
     commits: Counter = "commits_total", "Files committed.";

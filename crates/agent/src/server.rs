@@ -29,6 +29,10 @@ use crate::context::Context;
 use crate::counted::Counted;
 use crate::data::cache::Cache;
 use crate::data::collect;
+use crate::data::copies::repair;
+use crate::data::copies::report::{Reports, TELL_AFTER};
+use crate::data::copies::run::Repairer;
+use crate::data::copies::turn::sees_to;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::neighbours::Neighbours;
 use crate::data::fetch::prefetch::Prefetch;
@@ -295,6 +299,16 @@ impl Probe {
             ("read_bytes_neighbour", metrics.read_bytes.neighbour.get()),
             ("read_bytes_bucket", metrics.read_bytes.bucket.get()),
             ("uploads", gauge(&metrics.uploads)),
+            ("repaired_files", metrics.repaired_files.get()),
+            (
+                "repair_files_per_second",
+                gauge(&metrics.repair_files_per_second),
+            ),
+            (
+                "repair_bytes_per_second",
+                gauge(&metrics.repair_bytes_per_second),
+            ),
+            ("repair_unmendable", metrics.repair_unmendable.get()),
             ("cache_bytes", gauge(&metrics.cache_bytes)),
         ]
     }
@@ -314,15 +328,18 @@ fn start_tasks(
     notices: Notices,
 ) -> Vec<Task<()>> {
     let settings = &context.settings;
+    let reports = Arc::new(Reports::new());
     let uploader = Uploader::new(
         Arc::clone(buckets),
         settings.upload_timeout,
         Arc::clone(&context.cache),
+        Arc::clone(&reports),
         Arc::clone(&context.metrics),
     );
     let parts = Parts {
         control: context.control.clone(),
         uploader: Arc::new(uploader),
+        reports: Arc::clone(&reports),
         cache: Arc::clone(&context.cache),
         hub: Arc::clone(&context.hub),
         metrics: Arc::clone(&context.metrics),
@@ -349,11 +366,46 @@ fn start_tasks(
         host::task::spawn("collect", collector.run()),
         host::task::spawn("pauses", watch_pauses(Arc::clone(context))),
     ];
+    if buckets.numbers().len() > 1 {
+        tasks.extend(see_to_copies(context, buckets, reports));
+    }
     if settings.tells_presence {
         let telling = tell_presence(Arc::clone(context));
         tasks.push(host::task::spawn("presence", telling));
     }
     tasks
+}
+
+/// Tells of copies that came after the commit, and makes those that lack.
+fn see_to_copies(
+    context: &Arc<Context>,
+    buckets: &Arc<Buckets>,
+    reports: Arc<Reports>,
+) -> [Task<()>; 2] {
+    let (control, metrics) = (&context.control, &context.metrics);
+    let telling = Arc::clone(&reports).run(control.clone(), Arc::clone(metrics));
+    let repairer = Repairer::new(
+        Arc::clone(buckets),
+        control.clone(),
+        reports,
+        Arc::clone(metrics),
+    );
+    let settings = &context.settings;
+    let limits = repair::Limits {
+        bytes_per_second: settings.repair_bytes_per_second,
+        files_per_second: settings.repair_files_per_second,
+        // By then it is made, and told, or given up.
+        grace: settings.upload_timeout + 2 * TELL_AFTER,
+    };
+    let (context, states) = (Arc::clone(context), Arc::clone(buckets));
+    let repairing = repairer.run(limits, move || {
+        let view = context.views.latest();
+        sees_to(context.agent, &view.agents, &states.states())
+    });
+    [
+        host::task::spawn("reports", async move { match telling.await {} }),
+        host::task::spawn("repair", async move { match repairing.await {} }),
+    ]
 }
 
 /// Keeps a call open at the leader, for ever, so that it knows that this agent is there.

@@ -60,6 +60,10 @@ pub struct Settings {
     pub collect_interval: Duration,
     /// `collect.list.interval.ms`: least time between two listings of the bucket by the collector.
     pub collect_list_interval: Duration,
+    /// `repair.bytes.per.second`: the most that this agent copies to buckets that lack files.
+    pub repair_bytes_per_second: u64,
+    /// `repair.files.per.second`: the most files, likewise.
+    pub repair_files_per_second: u64,
     /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
     /// before it is deleted.
     pub file_delete_grace: Duration,

@@ -352,6 +352,9 @@ fn check_shortages(state: &State) -> Result<(), Violation> {
             let short = found.entry(*bucket).or_default();
             short.files += 1;
             short.bytes = short.bytes.saturating_add(file.length);
+            let oldest = short.oldest_wall_millis.into_iter();
+            let oldest = oldest.chain([file.committed_wall_millis]).min();
+            short.oldest_wall_millis = oldest;
         }
     }
     for (bucket, short) in counted {

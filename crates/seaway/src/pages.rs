@@ -19,6 +19,8 @@ use crate::http::{Page, Pages, Site};
 use crate::links::Certificates;
 use crate::timing;
 
+mod shortages;
+
 pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
     Arc::new(move |path| match path {
         "/healthz" => Some(Page::text(StatusCode::OK, "alive\n")),
@@ -88,6 +90,9 @@ fn as_json(health: &Health) -> Value {
     });
     page["bucket"] = bucket.collect();
     page["buckets"] = buckets_json(&parts.buckets);
+    if let (Some(control), Some(buckets)) = (&parts.control, page["buckets"].as_array_mut()) {
+        shortages::add(buckets, control);
+    }
     let rates = parts.spending.per_second().into_iter();
     let rates = rates.map(|(op, rate)| (op.to_string(), json!(rate)));
     page["spending"] = json!({
@@ -297,6 +302,7 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
     if let Some(parts) = health.parts() {
         if let Some(control) = &parts.control {
             control_metrics(&mut text, control);
+            shortages::metrics(&mut text, control, &parts.buckets);
         }
         bucket_metrics(&mut text, parts);
         spending_metrics(&mut text, parts);

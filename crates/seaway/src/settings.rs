@@ -307,6 +307,20 @@ const PROCESS: &[Setting] = &[
         "The region this node says it is in.",
     ),
     integer(
+        "repair.bytes.per.second",
+        "209715200",
+        "bytes",
+        (KIB, GIB * 64),
+        "The most that is copied in a second to a bucket of several that lacks files, by the agent that sees to it.",
+    ),
+    integer(
+        "repair.files.per.second",
+        "2000",
+        "",
+        (1, 1_000_000),
+        "The most files that are copied in a second to a bucket of several that lacks them, by the agent that sees to it.",
+    ),
+    integer(
         "socket.request.max.bytes",
         "104857600",
         "bytes",

@@ -211,6 +211,8 @@ pub fn agent(
         bucket_reserve_bytes: settings.unsigned("bucket.reserve.bytes"),
         collect_interval: settings.millis("collect.interval.ms"),
         collect_list_interval: settings.millis("collect.list.interval.ms"),
+        repair_bytes_per_second: settings.unsigned("repair.bytes.per.second"),
+        repair_files_per_second: settings.unsigned("repair.files.per.second"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
         tells_presence: false,
         broker_configs: settings::all()

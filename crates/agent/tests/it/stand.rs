@@ -56,6 +56,8 @@ pub fn settings() -> Settings {
         bucket_reserve_bytes: 0,
         collect_interval: Duration::from_secs(3_600),
         collect_list_interval: Duration::from_secs(3_600),
+        repair_bytes_per_second: 1 << 30,
+        repair_files_per_second: 100_000,
         file_delete_grace: Duration::from_secs(600),
         tells_presence: false,
         broker_configs: Vec::new(),

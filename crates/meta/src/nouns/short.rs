@@ -30,6 +30,8 @@ pub struct Shortage {
     pub files: u64,
     /// Bytes of these files.
     pub bytes: u64,
+    /// Wall time of the commit of the oldest of them.
+    pub oldest_wall_millis: Option<u64>,
 }
 
 impl Short {
@@ -108,6 +110,7 @@ impl Short {
             let of = |lacking: &Lacking| Shortage {
                 files: u64::try_from(lacking.files.len()).unwrap_or(u64::MAX),
                 bytes: lacking.bytes,
+                oldest_wall_millis: lacking.files.iter().next().map(|((wall, _), ())| *wall),
             };
             let shortage = self.lacking.get(&bucket).map_or_else(Shortage::default, of);
             (bucket, shortage)

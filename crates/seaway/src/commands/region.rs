@@ -92,12 +92,13 @@ fn list(place: &Where) -> Result<()> {
         let text = |name: &str| region[name].as_str().unwrap_or("?").to_owned();
         let leads = if region["leads"] == true { "leads" } else { "" };
         say!(
-            "{:12}  {:5}  processes {}/{}  bucket {}",
+            "{:12}  {:5}  processes {}/{}  bucket {}{}",
             text("region"),
             leads,
             region["running"],
             region["processes"],
-            text("bucket")
+            text("bucket"),
+            lacks(&region)
         );
     }
     Ok(())
@@ -109,6 +110,7 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
     let processes = endpoints.nodes.iter().filter(own);
     let running = processes.clone().filter(|node| node.pid.is_some()).count();
     let (mut leads, mut bucket) = (false, "?".to_owned());
+    let mut short = Short::default();
     let control = endpoints
         .nodes
         .iter()
@@ -124,13 +126,69 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         let buckets = page["buckets"].as_array().cloned().unwrap_or_default();
         if let Some(found) = buckets.iter().find(|bucket| bucket["region"] == region) {
             bucket = found["state"].as_str().unwrap_or("?").to_owned();
+            short.take(found, page["journal"]["index"].as_u64());
         }
     }
+    let short_files = short.told["short_files"].as_u64();
+    let repaired = repaired(endpoints, region).await;
+    let seconds_left = short_files.and_then(|files| files.checked_div(repaired));
     json!({
         "region": region,
         "processes": processes.count(),
         "running": running,
         "leads": leads,
         "bucket": bucket,
+        "short_files": short_files,
+        "short_bytes": short.told["short_bytes"],
+        "short_age_ms": short.told["short_age_ms"],
+        "repair_files_per_second": repaired,
+        "repair_seconds_left": seconds_left,
     })
+}
+
+/// What a bucket lacks, as the control node tells it that knows most.
+#[derive(Default)]
+struct Short {
+    index: u64,
+    told: Value,
+}
+
+impl Short {
+    fn take(&mut self, bucket: &Value, index: Option<u64>) {
+        let index = index.unwrap_or(0);
+        if index >= self.index {
+            (self.index, self.told) = (index, bucket.clone());
+        }
+    }
+}
+
+/// How many files a second the agents of a region copy to buckets that lack them.
+async fn repaired(endpoints: &Endpoints, region: &str) -> u64 {
+    let mut repaired = 0;
+    for node in &endpoints.nodes {
+        if node.role != "agent" || node.pid.is_none() || node.region.as_deref() != Some(region) {
+            continue;
+        }
+        if let Ok((StatusCode::OK, page)) = http::get(&node.http, "/status.json").await {
+            let page: Value = serde_json::from_str(&page).unwrap_or_default();
+            let rate = page["agent"]["repair_files_per_second"].as_u64();
+            repaired += rate.unwrap_or(0);
+        }
+    }
+    repaired
+}
+
+/// What a region's bucket lacks, and for how long still, as the end of a line.
+fn lacks(region: &Value) -> String {
+    match (
+        region["short_files"].as_u64(),
+        region["repair_seconds_left"].as_u64(),
+    ) {
+        (None | Some(0), _) => String::new(),
+        (Some(files), None) => format!("  lacks {files} files"),
+        (Some(files), Some(seconds)) => {
+            let rate = &region["repair_files_per_second"];
+            format!("  lacks {files} files, {rate} a second are copied, {seconds} s left")
+        }
+    }
 }

@@ -166,6 +166,9 @@ impl Plan {
             upload_timeout: self.upload_timeout,
             collect_interval: self.collect_interval,
             collect_list_interval: self.collect_interval,
+            // The town is in one region.
+            repair_bytes_per_second: 1,
+            repair_files_per_second: 1,
             file_delete_grace: self.grace,
             tells_presence,
             broker_configs: Vec::new(),

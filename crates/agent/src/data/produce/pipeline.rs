@@ -24,6 +24,7 @@ use super::event::{Answer, Effect, Event};
 use super::sequence::Sequence;
 use super::upload::Uploader;
 use crate::data::cache::Cache;
+use crate::data::copies::report::Reports;
 use crate::data::fetch::hub::Hub;
 use crate::metrics::Metrics;
 use crate::settings::{FailPoint, FailPoints};
@@ -55,6 +56,8 @@ struct Shared<M> {
 pub(crate) struct Parts {
     pub control: Client,
     pub uploader: Arc<Uploader>,
+    /// Told of commits, so that reports of copies go along.
+    pub reports: Arc<Reports>,
     /// Holds uploaded files; those that were not committed are removed.
     pub cache: Arc<Cache>,
     /// Told what was committed before producers are.
@@ -282,6 +285,7 @@ async fn commit_file<M>(parts: Arc<Parts>, commit: Arc<CommitFile>) -> Event<Tic
         return answer_early(parts, commit);
     }
     let start = host::clock::now();
+    parts.reports.committing();
     let result = parts.control.commit(commit.as_ref().clone()).await;
     parts.called(start);
     if let Ok(FileReply::Committed { outcomes }) = &result {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use host::backoff::Backoff;
 use host::budget::Budget;
 use host::log_limit::LogLimit;
+use meta::places::FileRef;
 use store::bucket::{Bucket, Payload};
 use store::buckets::Buckets;
 use store::buckets::copies::{Copier, Late};
@@ -20,6 +21,7 @@ use wire::batch::Batch as WireBatch;
 use super::batch::{Cut, Stored};
 use crate::data::cache::stored_id;
 use crate::data::cache::{Cache, Chunk, Entry, Part, Segment};
+use crate::data::copies::report::Reports;
 use crate::metrics::Metrics;
 
 /// So many attempts that the deadline, and not their number, ends an upload.
@@ -38,6 +40,8 @@ pub struct Uploader {
     buckets: Arc<Buckets>,
     copier: Copier,
     late: Budget,
+    /// Told of copies that are made later.
+    reports: Arc<Reports>,
     deadline: Duration,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
@@ -50,6 +54,7 @@ impl Uploader {
         buckets: Arc<Buckets>,
         deadline: Duration,
         cache: Arc<Cache>,
+        reports: Arc<Reports>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let limits = Limits {
@@ -61,6 +66,7 @@ impl Uploader {
             copier: Copier::new(Arc::clone(&buckets), limits),
             buckets,
             late: Budget::of_bytes(LATE_BYTES),
+            reports,
             deadline,
             cache,
             metrics,
@@ -135,11 +141,19 @@ impl Uploader {
             return;
         };
         let (deadline, metrics) = (self.deadline, Arc::clone(&self.metrics));
+        let reports = Arc::clone(&self.reports);
+        let file = FileRef {
+            file: cut.file,
+            nonce: cut.nonce,
+        };
         host::task::spawn_detached("late copies", async move {
             let all = async {
-                while let Some((_, written)) = late.next().await {
+                while let Some((bucket, written)) = late.next().await {
                     match written {
-                        Ok(()) => metrics.copies_late.increment(),
+                        Ok(()) => {
+                            metrics.copies_late.increment();
+                            reports.landed(bucket, file);
+                        }
                         Err(_) => metrics.copies_given_up.increment(),
                     }
                 }

@@ -1,0 +1,57 @@
+//! What each bucket of several lacks, as a control node knows it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use meta::short::Shortage;
+use serde_json::{Value, json};
+use store::buckets::Buckets;
+
+fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
+    control.with_state(|state| {
+        let wall_millis = state.stamp().wall_millis;
+        let of = |(number, short): (u32, Shortage)| {
+            let oldest = short.oldest_wall_millis;
+            (
+                number,
+                (
+                    short,
+                    oldest.map(|oldest| wall_millis.saturating_sub(oldest)),
+                ),
+            )
+        };
+        state.shortages().map(of).collect()
+    })
+}
+
+/// Adds to what is told of each bucket: how many files it lacks, how many bytes, and how old the oldest of them was at the last entry.
+pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
+    for (number, (short, age_millis)) in known(control) {
+        let bucket = buckets.iter_mut().find(|bucket| bucket["number"] == number);
+        if let Some(bucket) = bucket {
+            bucket["short_files"] = json!(short.files);
+            bucket["short_bytes"] = json!(short.bytes);
+            bucket["short_age_ms"] = json!(age_millis);
+        }
+    }
+}
+
+pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buckets) {
+    let known = known(control);
+    let states = buckets.states();
+    let mut family = |name: &str, help: &str, value: fn(&Shortage) -> u64| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for state in &states {
+            if let Some((short, _)) = known.get(&state.number) {
+                let _ = writeln!(text, "{name}{{bucket=\"{}\"}} {}", state.name, value(short));
+            }
+        }
+    };
+    if states.len() > 1 {
+        let help = "Files that a bucket lacks and others hold.";
+        family("seaway_bucket_short_files", help, |short| short.files);
+        let help = "Bytes of files that a bucket lacks and others hold.";
+        family("seaway_bucket_short_bytes", help, |short| short.bytes);
+    }
+}
