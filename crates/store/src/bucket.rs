@@ -334,6 +334,9 @@ impl Error {
     }
 }
 
+/// Whether bytes that were read are what was written.
+pub type IsWhole = Arc<dyn Fn(&Bytes) -> bool + Send + Sync>;
+
 /// A bucket: a strongly consistent map from keys to immutable objects.
 ///
 /// Every method is one attempt; [`crate::retry`] repeats what may be repeated. Dropping a future
@@ -386,6 +389,13 @@ pub trait Bucket: Send + Sync + 'static {
 
     /// Deletes the object; one that does not exist is fine.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
+
+    /// The whole object, from a bucket of several that has it as `is_whole` knows it. If none has, and each has said so, it is what one of them
+    /// has. A cluster's only bucket is read once.
+    async fn get_whole(&self, key: &Key, is_whole: IsWhole) -> Result<Option<Bytes>, Error> {
+        let _one_bucket_has_no_choice = is_whole;
+        self.get(key).await
+    }
 
     /// Whether the object can be relied upon to be these bytes: every bucket that has to hold it is read. A cluster's only bucket is
     /// read once.

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use host::clock::Instant;
 
-use crate::bucket::{Bucket, Error, Key, ObjectMeta, Op, Payload, Put, Space};
+use crate::bucket::{Bucket, Error, IsWhole, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::hedge::pace::{Pace, Work};
 
 pub mod copies;
@@ -23,6 +23,7 @@ pub mod filling;
 mod nearest;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 /// So many requests in a row that failed, or were overtaken by another bucket, and a bucket is asked last.
 const FAILURES_MAX: u32 = 5;
@@ -315,6 +316,13 @@ impl Bucket for Buckets {
         }
     }
 
+    async fn get_whole(&self, key: &Key, is_whole: IsWhole) -> Result<Option<Bytes>, Error> {
+        match self.only() {
+            Some(only) => only.get_whole(key, is_whole).await,
+            None => whole::get(self, key, is_whole).await,
+        }
+    }
+
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Option<Bytes>, Error> {
         match self.only() {
             Some(only) => only.get_range(key, range).await,
@@ -352,9 +360,15 @@ impl Bucket for Buckets {
         }
     }
 
-    /// Deletes the object in all buckets: one that is away makes it fail, and it is to be done again.
+    /// Deletes the object in all buckets that can be used, enough of which must be there that it is stored no more. One of them that
+    /// fails makes it fail, and it is to be done again; one that is away keeps what it has, until somebody finds it there by a listing.
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let deletions = self.places.iter().map(|place| place.delete(key));
+        let usable = || self.places.iter().filter(|place| place.refusal().is_none());
+        if usable().count() < self.absent_needed() {
+            let detail = "too few buckets can be used";
+            return Err(Error::unknown(Op::Delete, key, detail));
+        }
+        let deletions = usable().map(|place| place.delete(key));
         join_all(deletions).await.into_iter().collect()
     }
 

@@ -10,7 +10,7 @@ use host::allowance::Allowance;
 use host::backoff::Backoff;
 use host::rng::Rng;
 
-use crate::bucket::{Bucket, Error, Key, Op, Payload, Put};
+use crate::bucket::{Bucket, Error, IsWhole, Key, Op, Payload, Put};
 use crate::extra::REPEATS;
 
 /// How often and how long to try.
@@ -122,6 +122,16 @@ impl Retry {
 
     pub async fn get(&self, bucket: &dyn Bucket, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
         self.run(Op::Get, key, || bucket.get(key)).await
+    }
+
+    pub async fn get_whole(
+        &self,
+        bucket: &dyn Bucket,
+        key: &Key,
+        is_whole: &IsWhole,
+    ) -> Result<Option<bytes::Bytes>, Error> {
+        let read = || bucket.get_whole(key, IsWhole::clone(is_whole));
+        self.run(Op::Get, key, read).await
     }
 
     pub async fn delete(&self, bucket: &dyn Bucket, key: &Key) -> Result<(), Error> {

@@ -279,6 +279,58 @@ async fn a_deletion_that_one_bucket_did_not_do_is_done_again() {
     assert_eq!(case.get().await, Ok(None));
 }
 
+#[tokio::test]
+async fn what_one_bucket_holds_damaged_is_read_from_another() {
+    let whole = |case: &Case| {
+        let is_whole: IsWhole = Arc::new(|bytes| *bytes == BODY);
+        let (buckets, key) = (Arc::clone(&case.buckets), case.key.clone());
+        async move { in_time(buckets.get_whole(&key, is_whole)).await }
+    };
+    for damaged in 0..3 {
+        let case = Case::new();
+        for bucket in 0..3 {
+            case.put_into(bucket).await;
+        }
+        assert_eq!(whole(&case).await, Ok(Some(BODY)));
+        case.fault(damaged, Fault::Corrupt);
+        assert_eq!(whole(&case).await, Ok(Some(BODY)), "{damaged}");
+        // The one that might have it does not say.
+        let other = (damaged + 1) % 3;
+        case.fault(other, Fault::Corrupt);
+        case.fault((damaged + 2) % 3, Fault::Unknown);
+        let failed = whole(&case).await.expect_err("nobody knows");
+        assert!(failed.worth_repeating(), "{failed}");
+        case.faulty[(damaged + 2) % 3].faults().clear();
+        assert_eq!(whole(&case).await, Ok(Some(BODY)));
+        case.fault((damaged + 2) % 3, Fault::Corrupt);
+        let read = whole(&case).await.expect("all have said so");
+        assert!(read.is_some_and(|read| read != BODY), "it is damaged");
+    }
+    let case = Case::new();
+    assert_eq!(whole(&case).await, Ok(None));
+}
+
+#[tokio::test]
+async fn nothing_is_kept_for_the_sake_of_a_bucket_that_is_away() {
+    let case = Case::new();
+    for bucket in 0..3 {
+        case.put_into(bucket).await;
+    }
+    let away = |bucket| {
+        let long_ago = host::clock::Instant::default();
+        case.buckets.looked(bucket, long_ago, Standing::Proven);
+    };
+    away(2);
+    in_time(case.buckets.delete(&case.key)).await.unwrap();
+    assert_eq!(case.get().await, Ok(None));
+    assert_eq!(case.faulty[2].get(&case.key).await, Ok(Some(BODY)));
+    case.put_into(0).await;
+    away(1);
+    let failed = in_time(case.buckets.delete(&case.key)).await;
+    assert!(failed.expect_err("two may hold it").may_have_happened());
+    assert_eq!(case.faulty[0].get(&case.key).await, Ok(Some(BODY)));
+}
+
 #[test]
 fn buckets_without_numbers_of_their_own_or_too_few_are_refused() {
     let member = |number| Member {
