@@ -23,7 +23,8 @@ class Regions(servers.Seaway):
     """`seaway dev --regions 3`."""
 
     def __init__(self, directory, wan):
-        super().__init__(directory)
+        # So that agents give up late copies while a region is away, and what it lacks is repaired.
+        super().__init__(directory, {"upload.timeout.ms": 3_000})
         self.wan = wan
 
     def command(self):

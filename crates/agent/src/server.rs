@@ -346,16 +346,6 @@ fn start_tasks(
         fail_points: settings.fail_points.clone(),
         registration,
     };
-    let collector = collect::Collector::new(
-        Arc::<Buckets>::clone(buckets),
-        context.control.clone(),
-        Arc::clone(&context.metrics),
-        collect::Limits {
-            interval: settings.collect_interval,
-            list_interval: settings.collect_list_interval,
-            grace: settings.file_delete_grace,
-        },
-    );
     let mut tasks = vec![
         host::task::spawn("produce", Arc::clone(&context.pipeline).run(parts)),
         host::task::spawn(
@@ -363,9 +353,9 @@ fn start_tasks(
             watch_reserve(Arc::clone(context), Arc::<Buckets>::clone(buckets)),
         ),
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
-        host::task::spawn("collect", collector.run()),
         host::task::spawn("pauses", watch_pauses(Arc::clone(context))),
     ];
+    tasks.extend(collect(context, buckets));
     if buckets.numbers().len() > 1 {
         tasks.extend(see_to_copies(context, buckets, reports));
     }
@@ -374,6 +364,43 @@ fn start_tasks(
         tasks.push(host::task::spawn("presence", telling));
     }
     tasks
+}
+
+/// Rids each bucket of files that nobody needs.
+fn collect(context: &Arc<Context>, buckets: &Arc<Buckets>) -> Vec<Task<()>> {
+    let settings = &context.settings;
+    let limits = collect::Limits {
+        interval: settings.collect_interval,
+        list_interval: settings.collect_list_interval,
+        grace: settings.file_delete_grace,
+    };
+    let place = |number: u32| {
+        let (context, states) = (Arc::clone(context), Arc::clone(buckets));
+        let is_seen_to = move || {
+            let view = context.views.latest();
+            let seen_to = sees_to(context.agent, &view.agents, &states.states());
+            states.is_usable(number) && seen_to.contains(&number)
+        };
+        Some(collect::Place {
+            bucket: buckets.by_itself(number)?,
+            number,
+            is_seen_to: Box::new(is_seen_to),
+        })
+    };
+    let places: Vec<_> = match buckets.numbers().as_slice() {
+        [number] => vec![collect::Place {
+            bucket: Arc::<Buckets>::clone(buckets),
+            number: *number,
+            is_seen_to: Box::new(|| true),
+        }],
+        numbers => numbers.iter().filter_map(|number| place(*number)).collect(),
+    };
+    let start = |place| {
+        let (control, metrics) = (context.control.clone(), Arc::clone(&context.metrics));
+        let collector = collect::Collector::new(place, control, metrics, limits);
+        host::task::spawn("collect", collector.run())
+    };
+    places.into_iter().map(start).collect()
 }
 
 /// Tells of copies that came after the commit, and makes those that lack.

@@ -95,9 +95,9 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::FindTime {
             partition, query, ..
         } => Return::Place(state.find_time(partition, query)),
-        Call::Collectable { limit } => {
+        Call::Collectable { bucket, limit } => {
             let limit = usize::try_from(limit.min(FILES_MAX)).unwrap_or(0);
-            Return::Collectable(state.collectable(limit))
+            Return::Collectable(state.collectable(bucket, limit))
         }
         Call::Short {
             bucket,
@@ -166,7 +166,7 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         Call::Bounds(_) => !leaves_out("bounds-from-stale"),
         // A barrier is an entry of the journal, and keeps the leader's heartbeats going for a
         // while: an idle cluster has none. What is not applied here yet is found by the next look.
-        Call::Collectable { .. } => !state.collectable(1).is_empty(),
+        Call::Collectable { bucket, .. } => !state.collectable(*bucket, 1).is_empty(),
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
         // A file that is not short any more is copied in vain, and one that is will be named later.
         Call::Short { .. } => false,
@@ -223,6 +223,7 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::SetFeatureLevel { .. }
         | Command::SetPlacement(_)
         | Command::SetTime { .. }
+        | Command::MarkBucket { .. }
         | Command::Group(_) => Err(Error::Refused {
             reason: "an agent does not propose such a command".to_owned(),
         }),

@@ -5,6 +5,7 @@ pub mod answer;
 mod aside;
 mod attend;
 pub mod attendance;
+mod away;
 mod beats;
 pub mod clocks;
 mod commits;

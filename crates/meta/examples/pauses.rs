@@ -49,8 +49,9 @@ fn main() {
     let large = TopicId(TOPICS + 2);
     cluster.apply("delete 100,000 partitions", &delete(large));
     while let Reply::Housekept { more: true } = cluster.apply("housekeep", &Command::Housekeep) {}
-    let files = cluster.timed("collectable", |state| state.collectable(1_000));
+    let files = cluster.timed("collectable", |state| state.collectable(0, 1_000));
     let deleted = Command::FilesDeleted {
+        bucket: 0,
         files: files.into_iter().collect(),
     };
     cluster.apply("files deleted", &deleted);

@@ -18,6 +18,8 @@ use crate::terms::ids::{EntryId, Stamp, TopicId};
 use crate::terms::places::FileRef;
 use crate::terms::reply::{Applied, Event, Refusal, Reply};
 
+const NO_SUCH_BUCKET: &str = "the cluster has no bucket of that number";
+
 impl State {
     /// Applies a command. Total: whatever a command says, the answer is a reply, and a refused
     /// command changes nothing but the time.
@@ -93,7 +95,16 @@ impl State {
             Command::Housekeep => Reply::Housekept {
                 more: housekeep::step(self, stamp, events),
             },
-            Command::FilesDeleted { files } => self.forget_files(ticks, files),
+            Command::FilesDeleted { bucket, files } => self.forget_files(ticks, *bucket, files),
+            Command::MarkBucket { bucket, is_away } => {
+                if !self.policy.placement.buckets.contains_key(bucket) {
+                    return Reply::Refused(Refusal::Invalid {
+                        what: NO_SUCH_BUCKET,
+                    });
+                }
+                self.files.mark(*bucket, *is_away);
+                Reply::Done
+            }
             Command::AddCopies { bucket, files } => self.add_copies(*bucket, files),
             Command::RegisterControlNode(node) => {
                 self.members.register_control_node(self.level, node)
@@ -144,12 +155,13 @@ impl State {
     fn forget_files<'a>(
         &mut self,
         ticks: u64,
+        bucket: u32,
         files: impl IntoIterator<Item = &'a FileRef>,
     ) -> Reply {
         let until = ticks.checked_sub(self.grace_ticks());
         let mut refused = Vec::new();
         for file in files {
-            if !until.is_some_and(|until| self.files.forget(*file, until)) {
+            if !until.is_some_and(|until| self.files.deleted(*file, bucket, until)) {
                 refused.push((*file, self.fate(*file)));
             }
         }
@@ -163,8 +175,9 @@ impl State {
         files: impl IntoIterator<Item = &'a FileRef>,
     ) -> Reply {
         if !self.policy.placement.buckets.contains_key(&bucket) {
-            let what = "the cluster has no bucket of that number";
-            return Reply::Refused(Refusal::Invalid { what });
+            return Reply::Refused(Refusal::Invalid {
+                what: NO_SUCH_BUCKET,
+            });
         }
         for file in files {
             self.files.add_copy(*file, bucket);

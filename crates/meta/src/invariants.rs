@@ -322,6 +322,10 @@ fn check_files(state: &State, tally: &Tally) -> Result<(), Violation> {
         ensure!(run, "file {id} has no incarnation");
     }
     check_shortages(state)?;
+    ensure!(
+        state.files.tombstones_agree(),
+        "what buckets are to delete is not what tombstones say"
+    );
     ensure!(files == state.files.len(), "files are miscounted");
     let tombstones = state
         .files

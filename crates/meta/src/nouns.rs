@@ -17,6 +17,7 @@ pub mod short;
 pub(crate) mod slice;
 pub(crate) mod slices;
 pub(crate) mod table;
+pub(crate) mod tombstones;
 pub mod topic;
 pub(crate) mod varint;
 pub(crate) mod view;

@@ -325,15 +325,15 @@ impl State {
         }
     }
 
-    /// Tombstoned files past the grace, by id, at most `max`: to be deleted in every bucket and
-    /// then reported by `FilesDeleted`.
-    pub fn collectable(&self, max: usize) -> Vec<FileRef> {
+    /// Tombstoned files past the grace that a bucket is still to delete, the oldest tombstones first, at most `max`; to be reported
+    /// by `FilesDeleted` then.
+    pub fn collectable(&self, bucket: u32, max: usize) -> Vec<FileRef> {
         let grace = match self.rules.hold(Rule::GraceBeforeDeletion) {
             true => self.grace_ticks(),
             false => 0,
         };
         match self.clock.last.ticks_millis.checked_sub(grace) {
-            Some(until) => self.files.tombstoned_until(until, max),
+            Some(until) => self.files.to_delete(bucket, until, max),
             None => Vec::new(),
         }
     }
@@ -362,6 +362,12 @@ impl State {
             held: file.placement().collect(),
         });
         short.collect()
+    }
+
+    /// Whether nothing waits for a bucket, since it is away for long.
+    pub fn is_away(&self, bucket: u32) -> bool {
+        let bit = 1_u64.checked_shl(bucket).unwrap_or(0);
+        self.files.away() & bit != 0
     }
 
     /// Where files must be.

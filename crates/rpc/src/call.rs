@@ -45,8 +45,8 @@ pub enum Call {
         query: TimeQuery,
         at: Position,
     },
-    /// Files that may be deleted now, at most `limit`; current if the list is not empty.
-    Collectable { limit: u32 },
+    /// Files that a bucket may delete now, at most `limit`; current if the list is not empty.
+    Collectable { bucket: u32, limit: u32 },
     /// Live files that a bucket lacks, at most `limit`, in the order of their commits: those after one, which is named by the wall
     /// time of its commit and its id.
     Short {

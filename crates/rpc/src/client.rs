@@ -104,10 +104,11 @@ impl Client {
         expect!(answer, Return::Producer { id, epoch } => (id, epoch))
     }
 
-    /// Reports that files are deleted from every bucket, so that they can be forgotten.
-    pub async fn forget_files(&self, files: Vec<FileRef>) -> Result<(), Error> {
+    /// Reports that a bucket has deleted files, so that they can be forgotten once all have.
+    pub async fn forget_files(&self, bucket: u32, files: Vec<FileRef>) -> Result<(), Error> {
         let files = files.into_iter().collect();
-        let answer = self.propose(Command::FilesDeleted { files }).await?;
+        let command = Command::FilesDeleted { bucket, files };
+        let answer = self.propose(command).await?;
         expect!(answer, Return::Done => ())
     }
 
@@ -188,9 +189,10 @@ impl Client {
         expect!(answer, Return::Place(place) => place)
     }
 
-    /// Files that may be deleted now, at most `limit`.
-    pub async fn collectable(&self, limit: u32) -> Result<Vec<FileRef>, Error> {
-        let answer = self.control.call(Call::Collectable { limit }).await?;
+    /// Files that a bucket may delete now, at most `limit`.
+    pub async fn collectable(&self, bucket: u32, limit: u32) -> Result<Vec<FileRef>, Error> {
+        let call = Call::Collectable { bucket, limit };
+        let answer = self.control.call(call).await?;
         expect!(answer, Return::Collectable(files) => files)
     }
 

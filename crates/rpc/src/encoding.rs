@@ -123,7 +123,7 @@ variants! {
         5 = Locate { wanted, at },
         6 = Bounds(partitions),
         7 = FindTime { partition, query, at },
-        8 = Collectable { limit },
+        8 = Collectable { bucket, limit },
         9 = Fates(files),
         10 = Group(request),
         11 = Present { incarnation },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use host::task::Task;
 
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
@@ -33,6 +34,7 @@ pub struct Cluster {
     admitted: Admitted,
     control: Arc<control::Node>,
     control_tasks: control::start::Tasks,
+    _marking: Option<Task<()>>,
     agent: agent::Agent,
 }
 
@@ -56,6 +58,12 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
     let shared: Arc<dyn rpc::Control> = Arc::<control::Node>::clone(&base.control);
     let buckets = Arc::clone(&base.admitted.buckets);
     let agent = agent::Agent::start(agent_settings, plan.kafka, buckets, shared, None).await?;
+    let marking = (base.admitted.buckets.numbers().len() > 1).then(|| {
+        let buckets = Arc::clone(&base.admitted.buckets);
+        let after = settings.millis("bucket.away.after.ms");
+        let marking = Arc::clone(&base.control).keep_marking(buckets, after);
+        host::task::spawn("bucket marks", async move { match marking.await {} })
+    });
     health.serving(Parts {
         control: Some(Arc::clone(&base.control)),
         agent: Some(agent.probe()),
@@ -67,6 +75,7 @@ pub async fn start(plan: Plan, directory: &mut DataDir, health: &Health) -> Resu
         admitted: base.admitted,
         control: base.control,
         control_tasks: base.control_tasks,
+        _marking: marking,
         agent,
     })
 }

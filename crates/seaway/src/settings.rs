@@ -95,6 +95,13 @@ const PROCESS: &[Setting] = &[
         "The zone this node says it is in; may be set as zone too.",
     ),
     integer(
+        "bucket.away.after.ms",
+        "600000",
+        "ms",
+        (1_000, MAX),
+        "A bucket of several that cannot be used for this long is away: files are forgotten without it, and it is rid of them once it is back.",
+    ),
+    integer(
         "bucket.reserve.bytes",
         "0",
         "bytes",

@@ -1,7 +1,8 @@
-//! The collector: the only part that deletes files. It deletes files that the journal says are
+//! The collector of a bucket: the only part that deletes files. It deletes files that the journal says are
 //! over: those of which nothing can be read, once their grace has passed, and those that were never
 //! committed and never can be. A listing of the bucket only nominates; an error never means that
-//! something is absent.
+//! something is absent. Each bucket of several has a collector of its own, so that one that is away holds up no other; one that is back is
+//! listed at once, since files may have been forgotten without it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,13 +44,21 @@ pub struct Limits {
 }
 
 pub struct Collector {
-    bucket: Arc<dyn Bucket>,
+    place: Place,
     control: Client,
     metrics: Arc<Metrics>,
     limits: Limits,
     retry: Retry,
     suspects: Suspects,
     log: LogLimit,
+}
+
+/// The bucket that a collector is for.
+pub struct Place {
+    pub bucket: Arc<dyn Bucket>,
+    pub number: u32,
+    /// Whether the bucket can be used, and it is this agent that sees to it.
+    pub is_seen_to: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Why a step was not finished; it is done again by the next run.
@@ -97,15 +106,10 @@ impl Suspects {
 }
 
 impl Collector {
-    pub fn new(
-        bucket: Arc<dyn Bucket>,
-        control: Client,
-        metrics: Arc<Metrics>,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(place: Place, control: Client, metrics: Arc<Metrics>, limits: Limits) -> Self {
         let retry = Retry::new(RetryLimits::FILES);
         Collector {
-            bucket,
+            place,
             control,
             metrics,
             limits,
@@ -119,6 +123,10 @@ impl Collector {
         let mut listed: Option<Instant> = None;
         loop {
             host::clock::sleep(self.limits.interval).await;
+            if !(self.place.is_seen_to)() {
+                listed = None;
+                continue;
+            }
             let tombstoned = self.delete_tombstoned().await;
             self.note(tombstoned);
             let orphans = self.delete_suspects().await;
@@ -141,16 +149,21 @@ impl Collector {
         }
     }
 
-    /// Deletes files of which nothing can be read any more, and has them forgotten.
+    /// Deletes files of which nothing can be read any more, and reports that.
     async fn delete_tombstoned(&self) -> Result<(), Error> {
         loop {
-            let files = self.control.collectable(STEP_FILES as u32).await?;
+            let files = self
+                .control
+                .collectable(self.place.number, STEP_FILES as u32)
+                .await?;
             let last = files.len() < STEP_FILES;
             let deleted = self.delete_all(&files).await;
             let complete = deleted.len() == files.len();
             if !deleted.is_empty() {
                 self.metrics.files_deleted.add(deleted.len() as u64);
-                self.control.forget_files(deleted).await?;
+                self.control
+                    .forget_files(self.place.number, deleted)
+                    .await?;
             }
             // The control plane would name files that could not be deleted again and again.
             if last || !complete {
@@ -174,7 +187,7 @@ impl Collector {
     }
 
     async fn delete(&self, key: &Key) -> bool {
-        match self.retry.delete(&*self.bucket, key).await {
+        match self.retry.delete(&*self.place.bucket, key).await {
             Ok(()) => true,
             Err(error) => {
                 self.metrics.collect_errors.increment();
@@ -190,7 +203,8 @@ impl Collector {
     async fn nominate(&mut self) -> Result<(), Error> {
         let mut after: Option<Key> = None;
         loop {
-            let found = self.bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
+            let bucket = &self.place.bucket;
+            let found = bucket.list(FILES, after.as_ref(), STEP_FILES).await?;
             let last = found.len() < STEP_FILES;
             after = found.last().map(|object| object.key.clone());
             // A tombstone is left alone: it keeps the name taken, whatever became of the file.

@@ -233,7 +233,10 @@ fn nothing_is_said_not_to_exist_by_a_node_that_may_be_far_behind() {
 #[test]
 fn files_are_collected_at_a_current_state_if_there_seem_to_be_any() {
     let mut state = state();
-    let call = Call::Collectable { limit: 10 };
+    let call = Call::Collectable {
+        bucket: 0,
+        limit: 10,
+    };
     let nothing = Ok(Step::Now(Return::Collectable(Vec::new())));
     assert_eq!(step(&state, call.clone(), APPLIED), nothing);
     let grace = ConfigChanges {
@@ -281,6 +284,7 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
         },
         Command::AllocateProducer { known: None },
         Command::FilesDeleted {
+            bucket: 0,
             files: BTreeSet::new(),
         },
         Command::AddCopies {
@@ -303,6 +307,10 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
         },
         Command::SetFeatureLevel { level: 1 },
         Command::SetTime { wall_millis: 1 },
+        Command::MarkBucket {
+            bucket: 1,
+            is_away: true,
+        },
         Command::SetPlacement(Placement {
             number: 1,
             copies: 1,

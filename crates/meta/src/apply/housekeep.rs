@@ -46,6 +46,10 @@ pub(crate) fn step(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> 
 
 /// Looks at partitions, and at members once all have been; true if all have been.
 fn keep_partitions(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> bool {
+    let files_max = usize::try_from(state.level.step_slices).unwrap_or(usize::MAX);
+    if state.files.forget_left(files_max) {
+        return false;
+    }
     let mut budget = Budget {
         slices: state.level.step_slices,
         partitions: state.level.step_partitions,

@@ -152,6 +152,7 @@ impl State {
         }
         let placement = &self.policy.placement;
         hasher.number(self.policy.used);
+        hasher.number(self.files.away());
         hasher.number(placement.number);
         hasher.number(u64::from(placement.copies));
         hasher.size(placement.buckets.len());
@@ -200,6 +201,7 @@ impl State {
             hasher.number(u64::from(file.live_slices));
             hasher.number(file.live_bytes);
             hasher.optional(file.tombstoned_ticks);
+            hasher.number(self.files.left_in(id, file));
         }
     }
 }

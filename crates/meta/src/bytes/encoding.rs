@@ -127,12 +127,17 @@ fn encode_kind(command: &Command) -> Kind {
             }),
         }),
         Command::Housekeep => Kind::Housekeep(proto::Housekeep {}),
-        Command::FilesDeleted { files } => Kind::FilesDeleted(proto::FilesDeleted {
+        Command::FilesDeleted { bucket, files } => Kind::FilesDeleted(proto::FilesDeleted {
             files: encode_files(files),
+            bucket: *bucket,
         }),
         Command::AddCopies { bucket, files } => Kind::AddCopies(proto::AddCopies {
             bucket: *bucket,
             files: encode_files(files),
+        }),
+        Command::MarkBucket { bucket, is_away } => Kind::MarkBucket(proto::MarkBucket {
+            bucket: *bucket,
+            is_away: *is_away,
         }),
         Command::RegisterControlNode(node) => Kind::RegisterControlNode(encode_control_node(node)),
         Command::RemoveControlNode { name, nonce } => {
@@ -199,11 +204,16 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         }
         Kind::Housekeep(proto::Housekeep {}) => Command::Housekeep,
         Kind::FilesDeleted(deleted) => Command::FilesDeleted {
+            bucket: deleted.bucket,
             files: decode_files(&deleted.files)?,
         },
         Kind::AddCopies(copies) => Command::AddCopies {
             bucket: copies.bucket,
             files: decode_files(&copies.files)?,
+        },
+        Kind::MarkBucket(mark) => Command::MarkBucket {
+            bucket: mark.bucket,
+            is_away: mark.is_away,
         },
         Kind::RegisterControlNode(node) => Command::RegisterControlNode(decode_control_node(node)?),
         Kind::RemoveControlNode(remove) => Command::RemoveControlNode {

@@ -232,7 +232,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -278,6 +278,8 @@ pub mod command {
         AddCopies(super::AddCopies),
         #[prost(message, tag = "23")]
         SetTime(super::SetTime),
+        #[prost(message, tag = "24")]
+        MarkBucket(super::MarkBucket),
         #[prost(message, tag = "32")]
         Group(super::GroupCommand),
     }
@@ -462,6 +464,9 @@ pub struct Housekeep {}
 pub struct FilesDeleted {
     #[prost(message, repeated, tag = "1")]
     pub files: ::prost::alloc::vec::Vec<FileNumbers>,
+    /// The bucket that has deleted them.
+    #[prost(uint32, tag = "2")]
+    pub bucket: u32,
 }
 /// Files of one incarnation, in columns: number and the random part of the key, both increasing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -516,6 +521,14 @@ pub struct AddCopies {
     /// As in FilesDeleted.
     #[prost(message, repeated, tag = "2")]
     pub files: ::prost::alloc::vec::Vec<FileNumbers>,
+}
+/// A bucket is away for long, so that nothing waits for it; or it is not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkBucket {
+    #[prost(uint32, tag = "1")]
+    pub bucket: u32,
+    #[prost(bool, tag = "2")]
+    pub is_away: bool,
 }
 /// Which buckets there are, and how many failure domains a file must be in.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -614,6 +627,9 @@ pub struct Header {
     /// While a sweep of the groups goes on over several Housekeeps.
     #[prost(message, optional, tag = "20")]
     pub groups_swept_to: ::core::option::Option<SweptTo>,
+    /// Bit b: bucket b is away, and nothing waits for it.
+    #[prost(uint64, tag = "21")]
+    pub buckets_away: u64,
     #[prost(uint64, tag = "32")]
     pub chunks: u64,
     #[prost(uint64, tag = "33")]
@@ -772,6 +788,9 @@ pub struct Files {
     /// 1 + the ticks at which it was tombstoned; 0: live.
     #[prost(uint64, repeated, tag = "11")]
     pub tombstoned: ::prost::alloc::vec::Vec<u64>,
+    /// Bit b: it is tombstoned, and still to be deleted from bucket b.
+    #[prost(uint64, repeated, tag = "19")]
+    pub left: ::prost::alloc::vec::Vec<u64>,
 }
 /// The partitions of a range of ids, and the topics whose first partition lies in it.
 #[derive(Clone, PartialEq, ::prost::Message)]

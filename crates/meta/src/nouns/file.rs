@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::ordered::Ordered;
 use super::short::{Short, Shortage, buckets};
+use super::tombstones::{Tombstone, Tombstones};
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::FileRef;
 
@@ -57,8 +58,8 @@ impl File {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     files: Ordered<FileId, File>,
-    /// The tombstoned ones by the ticks of that; follows from the files.
-    tombstones: Ordered<(u64, FileId), ()>,
+    /// The tombstoned ones, and where they are still to be deleted.
+    tombstones: Tombstones,
     /// How many files name a bucket; follows from the files.
     in_bucket: BTreeMap<u32, u64>,
     /// The live ones that lack a copy; follows from the files and from where they are to be.
@@ -76,6 +77,11 @@ impl Files {
 
     /// Adds a file; false if it is there. One without live slices is a tombstone at once.
     pub(crate) fn insert(&mut self, id: FileId, file: File) -> bool {
+        self.restore(id, file, self.wherever(&file))
+    }
+
+    /// Adds a file that, if it is a tombstone, is still to be deleted from a set of buckets; false if it is there.
+    pub(crate) fn restore(&mut self, id: FileId, file: File, left: u64) -> bool {
         if self.files.get(&id).is_some() {
             return false;
         }
@@ -85,9 +91,15 @@ impl Files {
             *self.in_bucket.entry(bucket).or_default() += 1;
         }
         if let Some(ticks) = file.tombstoned_ticks {
-            self.tombstones.insert((ticks, id), ());
+            self.tombstones.add((ticks, id), left);
         }
         true
+    }
+
+    /// Where a file may lie, as a set of bits: a copy may have come that nobody was told of.
+    fn wherever(&self, file: &File) -> u64 {
+        let Home::Buckets(held) = file.home;
+        held | self.short.wanted()
     }
 
     /// Subtracts a dropped slice from its file; true if it was the last one.
@@ -102,7 +114,8 @@ impl Files {
         }
         self.short.remove(id, file);
         file.tombstoned_ticks = Some(ticks);
-        self.tombstones.insert((ticks, id), ());
+        let file = *file;
+        self.tombstones.add((ticks, id), self.wherever(&file));
         true
     }
 
@@ -154,25 +167,59 @@ impl Files {
         self.short.agrees(id, file)
     }
 
-    /// Forgets a file if it was tombstoned at or before a time in ticks.
-    pub(crate) fn forget(&mut self, gone: FileRef, tombstoned_until_ticks: u64) -> bool {
+    /// A bucket has deleted a file, which is taken as said if it was tombstoned at or before a time in ticks. It is forgotten once
+    /// no bucket is left that is not away.
+    pub(crate) fn deleted(
+        &mut self,
+        gone: FileRef,
+        bucket: u32,
+        tombstoned_until_ticks: u64,
+    ) -> bool {
         let id = gone.file;
         let known = self.get(id).filter(|file| file.nonce == gone.nonce);
         let since = known.and_then(|file| file.tombstoned_ticks);
         let Some(since) = since.filter(|since| *since <= tombstoned_until_ticks) else {
             return false;
         };
-        self.tombstones.remove(&(since, id));
-        for bucket in self.files.remove(&id).iter().flat_map(File::placement) {
-            let files = self.in_bucket.entry(bucket).or_default();
-            *files = files.saturating_sub(1);
+        if self.tombstones.deleted((since, id), bucket) {
+            self.forget(id);
         }
         true
     }
 
-    /// Files tombstoned at or before a time in ticks, at most `max`, the oldest tombstones first.
-    pub(crate) fn tombstoned_until(&self, ticks: u64, max: usize) -> Vec<FileRef> {
-        let tombstones = self.tombstones.iter().map(|(tombstone, ())| *tombstone);
+    /// Says whether a bucket is away: nothing waits for it then.
+    pub(crate) fn mark(&mut self, bucket: u32, is_away: bool) {
+        let bit = 1_u64.checked_shl(bucket).unwrap_or(0);
+        match is_away {
+            true => self.tombstones.away |= bit,
+            false => self.tombstones.away &= !bit,
+        }
+    }
+
+    /// The buckets that are away, as a set of bits.
+    pub(crate) fn away(&self) -> u64 {
+        self.tombstones.away
+    }
+
+    /// Forgets files that only buckets that are away have not deleted, `max` at most; true if there may be more.
+    pub(crate) fn forget_left(&mut self, max: usize) -> bool {
+        let left = self.tombstones.take_left(max);
+        for (_, id) in &left {
+            self.forget(*id);
+        }
+        !left.is_empty() && left.len() >= max
+    }
+
+    fn forget(&mut self, id: FileId) {
+        for bucket in self.files.remove(&id).iter().flat_map(File::placement) {
+            let files = self.in_bucket.entry(bucket).or_default();
+            *files = files.saturating_sub(1);
+        }
+    }
+
+    /// Files that a bucket is to delete, tombstoned at or before a time in ticks, at most `max`, the oldest tombstones first.
+    pub(crate) fn to_delete(&self, bucket: u32, ticks: u64, max: usize) -> Vec<FileRef> {
+        let tombstones = self.tombstones.of(bucket);
         let found = tombstones
             .take_while(|(since, _)| *since <= ticks)
             .take(max);
@@ -181,6 +228,19 @@ impl Files {
             Some(FileRef { file, nonce })
         });
         named.collect()
+    }
+
+    /// Where a file is still to be deleted, as a set of bits; 0 if it is no tombstone.
+    pub(crate) fn left_in(&self, id: FileId, file: &File) -> u64 {
+        let tombstone: Option<Tombstone> = file.tombstoned_ticks.map(|ticks| (ticks, id));
+        tombstone
+            .and_then(|tombstone| self.tombstones.left(tombstone))
+            .unwrap_or(0)
+    }
+
+    /// Whether what each bucket is still to delete is what the tombstones say.
+    pub(crate) fn tombstones_agree(&self) -> bool {
+        self.tombstones.agrees()
     }
 
     /// Whether any file that is not forgotten names a bucket.
@@ -225,6 +285,12 @@ mod tests {
         FileRef { file, nonce: 9 }
     }
 
+    /// Both buckets that hold it have deleted it.
+    fn forget(files: &mut Files, gone: FileRef, until: u64) -> bool {
+        let first = files.deleted(gone, 0, until);
+        files.deleted(gone, 2, until) && first
+    }
+
     fn file(live_slices: u32) -> File {
         File {
             nonce: 9,
@@ -244,17 +310,18 @@ mod tests {
         files.insert(id(1, 0), file(2));
         files.insert(id(1, 300), file(0));
         assert!(!files.release(id(1, 0), 10, 60));
-        assert!(files.tombstoned_until(49, 9).is_empty());
+        assert!(files.to_delete(0, 49, 9).is_empty());
+        assert!(files.to_delete(1, 50, 9).is_empty(), "it is not there");
         assert_eq!(
-            files.tombstoned_until(50, 9),
+            files.to_delete(0, 50, 9),
             [FileRef {
                 file: id(1, 300),
                 nonce: 9
             }]
         );
         assert!(files.release(id(1, 0), 10, 60));
-        assert_eq!(files.tombstoned_until(60, 9).len(), 2);
-        assert_eq!(files.tombstoned_until(60, 1).len(), 1);
+        assert_eq!(files.to_delete(0, 60, 9).len(), 2);
+        assert_eq!(files.to_delete(0, 60, 1).len(), 1);
         assert_eq!(files.tombstoned(), 2);
     }
 
@@ -262,18 +329,21 @@ mod tests {
     fn only_tombstones_past_the_grace_are_forgotten() {
         let mut files = Files::default();
         files.insert(id(1, 5), file(1));
-        assert!(!files.forget(named(id(1, 5)), u64::MAX));
-        assert!(!files.forget(named(id(2, 5)), u64::MAX));
+        assert!(!forget(&mut files, named(id(1, 5)), u64::MAX));
+        assert!(!forget(&mut files, named(id(2, 5)), u64::MAX));
         assert!(files.release(id(1, 5), 10, 60));
-        assert!(!files.forget(named(id(1, 5)), 59));
+        assert!(!forget(&mut files, named(id(1, 5)), 59));
         let other = FileRef {
             file: id(1, 5),
             nonce: 8,
         };
-        assert!(!files.forget(other, 60), "another object of that number");
+        assert!(
+            !forget(&mut files, other, 60),
+            "another object of that number"
+        );
         assert!(files.any_of(Incarnation(1)));
-        assert!(files.forget(named(id(1, 5)), 60));
-        assert!(!files.forget(named(id(1, 5)), 60));
+        assert!(forget(&mut files, named(id(1, 5)), 60));
+        assert!(!forget(&mut files, named(id(1, 5)), 60));
         assert!(!files.any_of(Incarnation(1)));
         assert_eq!(files.len(), 0);
     }
@@ -326,7 +396,8 @@ mod tests {
         assert_eq!(files.len(), 1);
         assert!(files.get(id(1, 2)).is_some_and(File::is_tombstoned));
         assert!(!files.any_in(1) && files.lacking(1, None).next().is_none());
-        assert!(files.forget(named(id(1, 2)), 50));
+        assert!(files.deleted(named(id(1, 2)), 1, 50));
+        assert!(forget(&mut files, named(id(1, 2)), 50));
         files.add_copy(named(id(1, 2)), 1);
         assert_eq!(files.len(), 0);
     }
@@ -337,7 +408,7 @@ mod tests {
         let mut files = Files::default();
         files.insert(id(1, 5), file(0));
         assert!(files.any_in(0) && !files.any_in(1) && files.any_in(2));
-        assert!(files.forget(named(id(1, 5)), 50));
+        assert!(forget(&mut files, named(id(1, 5)), 50));
         assert!(!files.any_in(0) && !files.any_in(2));
     }
 }

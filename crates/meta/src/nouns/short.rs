@@ -53,6 +53,11 @@ impl Short {
         }
     }
 
+    /// In which buckets every file is to be, as a set of bits.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.wanted
+    }
+
     /// Bit b: the file lacks a copy in bucket b.
     fn lacked(&self, file: &File) -> u64 {
         let Home::Buckets(held) = file.home;

@@ -59,8 +59,10 @@ pub enum Command {
     /// One bounded step of retention, expiry and deletion; repeat it while the reply says that
     /// there is more.
     Housekeep,
-    /// Tombstoned files that are gone from every bucket.
+    /// Tombstoned files that are gone from a bucket.
     FilesDeleted {
+        /// The bucket's number.
+        bucket: u32,
         files: BTreeSet<FileRef>,
     },
     /// Files that a bucket holds beside those that held them when they were committed.
@@ -68,6 +70,11 @@ pub enum Command {
         /// The bucket's number.
         bucket: u32,
         files: BTreeSet<FileRef>,
+    },
+    /// A bucket is away for long, so that nothing waits for it; or it is not.
+    MarkBucket {
+        bucket: u32,
+        is_away: bool,
     },
     /// A run of a control node, and what it supports.
     RegisterControlNode(ControlNode),
@@ -117,6 +124,7 @@ impl Command {
             | Command::Housekeep
             | Command::FilesDeleted { .. }
             | Command::AddCopies { .. }
+            | Command::MarkBucket { .. }
             | Command::RegisterControlNode(_)
             | Command::RemoveControlNode { .. }
             | Command::SetFeatureLevel { .. }

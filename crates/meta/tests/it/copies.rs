@@ -128,3 +128,93 @@ fn a_snapshot_keeps_what_is_short() {
     assert_eq!(restored.short_of(1, None, 100), case.short());
     invariants::check_all(&restored).expect("nothing contradicts itself");
 }
+
+impl Case {
+    /// Has nothing of what was written be read any more, for longer than a grace.
+    fn expire(&mut self) {
+        let topic = self.cluster.state.topics().iter().next().expect("one").id;
+        self.cluster.apply(&Command::DeleteTopic { id: topic });
+        self.cluster.housekeep();
+        self.cluster.now.ticks_millis += self.cluster.state.grace_ticks();
+        self.cluster.housekeep();
+    }
+
+    fn deleted(&mut self, bucket: u32, files: &[FileId]) {
+        let files = files.iter().copied().map(named).collect();
+        match self.cluster.apply(&Command::FilesDeleted { bucket, files }) {
+            Reply::Forgotten { refused } => assert_eq!(refused, []),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn mark(&mut self, bucket: u32, is_away: bool) {
+        let marked = self.cluster.apply(&Command::MarkBucket { bucket, is_away });
+        assert_eq!(marked, Reply::Done);
+    }
+
+    fn to_delete(&self) -> [usize; 3] {
+        std::array::from_fn(|bucket| {
+            let bucket = u32::try_from(bucket).expect("few");
+            self.cluster.state.collectable(bucket, 100).len()
+        })
+    }
+}
+
+#[test]
+fn each_bucket_deletes_at_its_own_pace_and_a_file_is_forgotten_once_all_have() {
+    let mut case = Case::with(3);
+    case.expire();
+    // A copy may have come to the second bucket that nobody was told of.
+    assert_eq!(case.to_delete(), [3, 3, 3]);
+    let files = case.files.clone();
+    case.deleted(0, &files);
+    case.deleted(2, &files[..1]);
+    assert_eq!(case.to_delete(), [0, 3, 2]);
+    assert_eq!(case.cluster.state.totals().files, 3);
+    case.deleted(1, &files[..1]);
+    assert_eq!(case.cluster.state.totals().files, 2);
+    let chunks = case.cluster.state.capture().encode_chunks();
+    let restored = State::restore(&chunks).expect("it is whole");
+    assert_eq!(restored.digest(), case.cluster.state.digest());
+    assert_eq!(
+        restored.collectable(2, 9),
+        case.cluster.state.collectable(2, 9)
+    );
+}
+
+#[test]
+fn a_bucket_that_is_away_holds_up_nothing_and_waits_again_once_it_is_back() {
+    let mut case = Case::with(4);
+    case.expire();
+    let files = case.files.clone();
+    case.deleted(0, &files[..2]);
+    case.deleted(2, &files[..2]);
+    assert_eq!(case.cluster.state.totals().files, 4);
+    case.mark(1, true);
+    case.cluster.housekeep();
+    assert_eq!(case.cluster.state.totals().files, 2, "only that one lacked");
+    case.deleted(0, &files[2..3]);
+    case.deleted(2, &files[2..3]);
+    assert_eq!(case.cluster.state.totals().files, 1);
+    case.mark(1, false);
+    case.deleted(0, &files[3..]);
+    case.deleted(2, &files[3..]);
+    assert_eq!(case.cluster.state.totals().files, 1, "it is back");
+    assert_eq!(case.to_delete(), [0, 1, 0]);
+    case.deleted(1, &files[3..]);
+    assert_eq!(case.cluster.state.totals().files, 0);
+    // What it still holds of the others is dead for whoever lists it.
+    assert_eq!(case.cluster.fate(files[0]), meta::places::Fate::Dead);
+}
+
+#[test]
+fn a_file_that_is_read_is_not_deleted_whoever_says_so() {
+    let mut case = Case::with(1);
+    let files: std::collections::BTreeSet<_> = case.files.iter().copied().map(named).collect();
+    for bucket in [0, 1, 2, 64] {
+        let files = files.clone();
+        let reply = case.cluster.apply(&Command::FilesDeleted { bucket, files });
+        assert!(matches!(reply, Reply::Forgotten { refused } if refused.len() == 1));
+    }
+    assert_eq!(case.cluster.state.totals().files, 1);
+}

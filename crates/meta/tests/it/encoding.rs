@@ -110,6 +110,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         (
             "FilesDeleted",
             Command::FilesDeleted {
+                bucket: 2,
                 files: files.into(),
             },
         ),
@@ -118,6 +119,13 @@ fn examples() -> Vec<(&'static str, Command)> {
             Command::AddCopies {
                 bucket: 2,
                 files: files.into(),
+            },
+        ),
+        (
+            "MarkBucket",
+            Command::MarkBucket {
+                bucket: 2,
+                is_away: true,
             },
         ),
         ("RegisterControlNode", Command::RegisterControlNode(node)),

@@ -265,7 +265,7 @@ fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_delet
     assert_eq!(cluster.fate(live), Fate::Live);
     cluster.pass(GRACE - 1);
     cluster.housekeep();
-    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(cluster.state.collectable(0, 9), []);
     assert_eq!(
         cluster.forget([dead, live]),
         [dead, live].into(),
@@ -275,7 +275,7 @@ fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_delet
     cluster.housekeep();
     let collectable: Vec<_> = cluster
         .state
-        .collectable(9)
+        .collectable(0, 9)
         .iter()
         .map(|r| r.file)
         .collect();
@@ -287,7 +287,7 @@ fn a_dead_file_is_collectable_only_after_the_grace_and_forgotten_only_once_delet
     );
     assert_eq!(cluster.forget([dead, live]), [live].into());
     assert_eq!(cluster.fate(dead), Fate::Dead);
-    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(cluster.state.collectable(0, 9), []);
     assert_eq!(cluster.state.totals().files, 1);
 }
 
@@ -298,10 +298,10 @@ fn the_grace_counts_ticks_not_the_wall_clock() {
     cluster.housekeep();
     cluster.now.wall_millis += 10 * DAY;
     cluster.housekeep();
-    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(cluster.state.collectable(0, 9), []);
     cluster.now.ticks_millis += GRACE;
     cluster.housekeep();
-    assert_eq!(cluster.state.collectable(9).len(), 1);
+    assert_eq!(cluster.state.collectable(0, 9).len(), 1);
 }
 
 #[test]

@@ -95,6 +95,10 @@ impl Load {
                 nonce: 7,
             },
             38 => Command::SetFeatureLevel { level: 1 },
+            39 if self.one_in(3) => Command::MarkBucket {
+                bucket: u32::try_from(self.below(3)).expect("small"),
+                is_away: self.one_in(2),
+            },
             39 => self.any_placement(state),
             40..=47 => self.any_group(state),
             48..=49 => self.add_copies(state),
@@ -184,14 +188,15 @@ impl Load {
     }
 
     fn files_deleted(&mut self, state: &State) -> Command {
+        let bucket = u32::try_from(self.below(3)).expect("small");
         let mut files: std::collections::BTreeSet<FileRef> =
-            state.collectable(5).into_iter().collect();
+            state.collectable(bucket, 5).into_iter().collect();
         if self.one_in(3) {
             let nonce = 76 + u32::from(self.one_in(2));
             let file = self.any_file(state);
             files.insert(FileRef { file, nonce });
         }
-        Command::FilesDeleted { files }
+        Command::FilesDeleted { bucket, files }
     }
 
     fn add_copies(&mut self, state: &State) -> Command {

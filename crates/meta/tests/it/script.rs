@@ -207,7 +207,7 @@ impl Script<'_> {
         let files: std::collections::BTreeSet<_> = files.into();
         for _ in 0..2 {
             let files = files.clone();
-            self.apply(&Command::FilesDeleted { files });
+            self.apply(&Command::FilesDeleted { bucket: 0, files });
             self.recorder.digest();
             self.pass(1);
         }

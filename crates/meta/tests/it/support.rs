@@ -141,7 +141,7 @@ impl Cluster {
     /// Reports files deleted; those that were not forgotten.
     pub(crate) fn forget(&mut self, files: impl IntoIterator<Item = FileId>) -> BTreeSet<FileId> {
         let files = files.into_iter().map(named).collect();
-        match self.apply(&Command::FilesDeleted { files }) {
+        match self.apply(&Command::FilesDeleted { bucket: 0, files }) {
             Reply::Forgotten { refused } => refused.iter().map(|(found, _)| found.file).collect(),
             other => panic!("{other:?}"),
         }

@@ -237,12 +237,12 @@ fn what_was_written_for_a_deleted_topic_never_appears_under_a_new_one() {
     );
     cluster.housekeep();
     assert_eq!(cluster.fate(first.file), Fate::Tombstoned);
-    assert_eq!(cluster.state.collectable(9), []);
+    assert_eq!(cluster.state.collectable(0, 9), []);
     cluster.pass(GRACE);
     cluster.housekeep();
     let files: Vec<_> = cluster
         .state
-        .collectable(9)
+        .collectable(0, 9)
         .iter()
         .map(|found| found.file)
         .collect();

@@ -173,7 +173,10 @@ fn calls() -> Vec<Call> {
             query: TimeQuery::Largest,
             at,
         },
-        Call::Collectable { limit: 500 },
+        Call::Collectable {
+            bucket: 2,
+            limit: 500,
+        },
         Call::Fates(vec![reference()]),
         Call::Short {
             bucket: 2,

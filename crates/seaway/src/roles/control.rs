@@ -105,6 +105,11 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("clocks", comparing));
     let watching = keep_watching(Arc::clone(&node), caller.clone());
     others.push(forever("leader watch", watching));
+    if admitted.buckets.numbers().len() > 1 {
+        let after = plan.configured.settings.millis("bucket.away.after.ms");
+        let marking = Arc::clone(&node).keep_marking(Arc::clone(&admitted.buckets), after);
+        others.push(forever("bucket marks", marking));
+    }
     let (leading, refused) = keep_leading(&node);
     others.push(leading);
     while let Some(why) = following_obstacle(&node) {

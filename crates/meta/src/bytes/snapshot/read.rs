@@ -152,6 +152,9 @@ fn begin(state: &mut State, header: &proto::Header) -> Result<(), DecodeError> {
         used: header.buckets_used,
     };
     state.files.want_in(state.policy.bits());
+    for bucket in crate::nouns::short::buckets(header.buckets_away) {
+        state.files.mark(bucket, true);
+    }
     state.topics.cluster_configs = Arc::new(decode_pairs(header.cluster_configs.clone())?);
     for node in header.control_nodes.iter().cloned() {
         let node = decode_control_node(node)?;
@@ -449,6 +452,7 @@ fn take_files(state: &mut State, part: &proto::Files) -> Result<(), DecodeError>
         part.live_slices.len(),
         part.live_bytes.len(),
         part.tombstoned.len(),
+        part.left.len(),
     ];
     let counted = part
         .incarnation_files
@@ -466,7 +470,13 @@ fn take_files(state: &mut State, part: &proto::Files) -> Result<(), DecodeError>
     });
     for (row, incarnation) in incarnations.enumerate() {
         let (id, file) = file(part, row, incarnation).ok_or(value("a file lacks a column"))?;
-        if !state.files.insert(id, file) {
+        let left = part.left.get(row).copied().unwrap_or(0);
+        if file.is_tombstoned() == (left == 0) {
+            return Err(value(
+                "a file is to be deleted and is no tombstone, or the other way round",
+            ));
+        }
+        if !state.files.restore(id, file, left) {
             return Err(value("a file is there twice"));
         }
     }

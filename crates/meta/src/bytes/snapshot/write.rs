@@ -182,6 +182,7 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         deleted_topic: deleted.map(encode_topic_id).collect(),
         deleted_since: state.versions.complete_since,
         buckets_used: state.policy.used,
+        buckets_away: state.files.away(),
         housekeep_cursor: state.cursor,
         groups_swept_to: swept_to.map(|(group, topic)| proto::SweptTo {
             group: group.to_string(),
@@ -452,6 +453,7 @@ fn write_files(state: &State, writer: &mut Writer<'_>) {
         }
         block = Some(here);
         push_file(&mut part, id, file);
+        part.left.push(state.files.left_in(id, file));
     }
     if !part.number.is_empty() {
         writer.push(Section::Files(part));
