@@ -9,7 +9,7 @@ use bytes::Bytes;
 use host::clock;
 use host::task::Task;
 use sha2::{Digest, Sha256};
-use store::bucket::{Bucket, Key, Payload};
+use store::bucket::{Bucket, IsWhole, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
@@ -281,14 +281,16 @@ impl<S: StateMachine> Requests<S> {
         })
     }
 
-    /// A body that is stored apart, read again if it is damaged.
+    /// A body that is stored apart, read from another bucket, and then again, if it is damaged.
     async fn read_body(&self, key: &Key, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
+        let sha256 = *sha256;
+        let is_whole: IsWhole = Arc::new(move |body| Sha256::digest(body).as_slice() == sha256);
         let mut body = None;
         for _ in 0..READS_OF_DAMAGE {
-            let read = self.retry.get(self.bucket.as_ref(), key).await;
+            let bucket = self.bucket.as_ref();
+            let read = self.retry.get_whole(bucket, key, &is_whole).await;
             body = read.map_err(unavailable)?;
-            let is_whole = |body: &Bytes| Sha256::digest(body).as_slice() == sha256;
-            if body.as_ref().is_none_or(is_whole) {
+            if body.as_ref().is_none_or(|body| is_whole(body)) {
                 break;
             }
         }

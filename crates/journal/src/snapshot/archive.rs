@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
-use store::bucket::{self, Bucket, Key, Op, Payload};
+use store::bucket::{self, Bucket, IsWhole, Key, Op, Payload};
 use store::layout::{CHUNKS, SNAPSHOTS};
 use store::retry::{Limits, Retry};
 
@@ -190,12 +190,14 @@ impl Archive {
 
     async fn chunk(&self, claim: u64, stored: &Stored) -> Result<Bytes, Unread> {
         let key = chunk_key(claim, stored);
-        let read = self.retry.get(self.bucket.as_ref(), &key).await;
+        let chunk = stored.chunk;
+        let is_whole: IsWhole = Arc::new(move |bytes| chunk.describes(bytes));
+        let bucket = self.bucket.as_ref();
+        let read = self.retry.get_whole(bucket, &key, &is_whole).await;
         let bytes = read
             .map_err(Unread::Failed)?
             .ok_or_else(|| Unread::Damaged(format!("{key} is missing")))?;
         // A large snapshot takes a second to hash, which is shared by the cores here.
-        let chunk = stored.chunk;
         let checked = host::task::spawn_blocking(move || chunk.describes(&bytes).then_some(bytes));
         match checked.await {
             Some(bytes) => Ok(bytes),
@@ -204,7 +206,15 @@ impl Archive {
     }
 
     async fn manifest(&self, key: &Key) -> Result<Result<Manifest, Unreadable>, bucket::Error> {
-        let read = self.retry.get(self.bucket.as_ref(), key).await?;
+        let named = key.clone();
+        let is_whole: IsWhole = Arc::new(move |object| match Manifest::decode(object) {
+            Ok(manifest) => manifest_key(manifest.cut.last.index, object) == named,
+            Err(DecodeError::Corrupt(_)) => false,
+            // A later version has written it, which knows whether it is whole.
+            Err(_) => true,
+        });
+        let bucket = self.bucket.as_ref();
+        let read = self.retry.get_whole(bucket, key, &is_whole).await?;
         let damaged = |why| Err(Unreadable::Damaged(format!("{key} {why}")));
         let Some(object) = read else {
             return Ok(damaged("is missing".to_owned()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use store::bucket::{Bucket, Op};
+use store::buckets::{Buckets, Member, Standing};
 use store::faulty::{Fault, FaultRule, Faulty};
 use store::memory::Memory;
 
@@ -211,5 +212,40 @@ async fn a_deletion_that_takes_effect_late_hits_no_chunk_that_was_written_again(
     for found in archive.list(0).await.expect("a listing") {
         let read = archive.read(&found).await.expect("an answer");
         assert!(matches!(read, Read::Whole(..)), "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_one_of_three_buckets_holds_damaged_or_not_at_all_is_read_from_another() {
+    for fault in [Fault::Corrupt, Fault::Missing] {
+        for hurt in 0..3 {
+            let faulty: Vec<_> = (0..3)
+                .map(|seed| Arc::new(Faulty::new(Arc::new(Memory::new()), seed)))
+                .collect();
+            let member = |(number, bucket): (u32, &Arc<Faulty>)| Member {
+                number,
+                name: number.to_string(),
+                bucket: Arc::<Faulty>::clone(bucket),
+            };
+            let members = (0..).zip(&faulty).map(member).collect();
+            let buckets = Buckets::new(members, 2).expect("three");
+            for number in 0..3 {
+                buckets.looked(number, host::clock::now(), Standing::Proven);
+            }
+            let archive = Archive::new(Arc::new(buckets));
+            let parts = chunks(&["one", "two"]);
+            archive.put(position(7, 3), parts.clone()).await.unwrap();
+            // All copies have come.
+            while faulty[hurt].list("", None, 9).await.unwrap().len() < 3 {
+                host::clock::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            faulty[hurt].faults().add(FaultRule::on(Op::Get, fault));
+            let found = archive.list(0).await.unwrap();
+            let read = archive.read(&found[0]).await.unwrap();
+            assert!(
+                matches!(&read, Read::Whole(_, read) if *read == parts),
+                "{fault:?} of {hurt}: {read:?}"
+            );
+        }
     }
 }
