@@ -210,6 +210,7 @@ metrics! {
     neighbour_given_bytes: Counter = "neighbour_given_bytes_total", "Bytes of parts of files given to other agents of the zone.";
     corrupt_reads: Counter = "corrupt_reads_total", "Loads of parts of files that were not what the index says, once each, healed by a second look or not.";
     missing_files: Counter = "missing_files_total", "Files that are in the index but not in the bucket.";
+    copies_missing: Counter = "copies_missing_total", "Files that only one of several buckets had, found there after others had said that they have none.";
     failed_reads: Counter = "failed_reads_total", "Parts of files that could not be read.";
     files_deleted: Counter = "files_deleted_total", "Files deleted by the collector.";
     orphans_deleted: Counter = "orphans_deleted_total", "Files deleted that were never committed.";

@@ -28,11 +28,7 @@ use crate::api::groups::heartbeats::Heartbeats;
 use crate::context::Context;
 use crate::counted::Counted;
 use crate::data::cache::Cache;
-use crate::data::collect;
-use crate::data::copies::repair;
-use crate::data::copies::report::{Reports, TELL_AFTER};
-use crate::data::copies::run::Repairer;
-use crate::data::copies::turn::sees_to;
+use crate::data::copies::report::Reports;
 use crate::data::fetch::hub::Hub;
 use crate::data::fetch::neighbours::Neighbours;
 use crate::data::fetch::prefetch::Prefetch;
@@ -53,6 +49,7 @@ use crate::pauses::{self, Pauses};
 use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
 
+mod copies;
 mod drain;
 
 /// How long connections are given to end when the agent stops.
@@ -355,84 +352,15 @@ fn start_tasks(
         host::task::spawn("notices", follow(Arc::clone(context), notices)),
         host::task::spawn("pauses", watch_pauses(Arc::clone(context))),
     ];
-    tasks.extend(collect(context, buckets));
+    tasks.extend(copies::collect(context, buckets));
     if buckets.numbers().len() > 1 {
-        tasks.extend(see_to_copies(context, buckets, reports));
+        tasks.extend(copies::see_to_them(context, buckets, reports));
     }
     if settings.tells_presence {
         let telling = tell_presence(Arc::clone(context));
         tasks.push(host::task::spawn("presence", telling));
     }
     tasks
-}
-
-/// Rids each bucket of files that nobody needs.
-fn collect(context: &Arc<Context>, buckets: &Arc<Buckets>) -> Vec<Task<()>> {
-    let settings = &context.settings;
-    let limits = collect::Limits {
-        interval: settings.collect_interval,
-        list_interval: settings.collect_list_interval,
-        grace: settings.file_delete_grace,
-    };
-    let place = |number: u32| {
-        let (context, states) = (Arc::clone(context), Arc::clone(buckets));
-        let is_seen_to = move || {
-            let view = context.views.latest();
-            let seen_to = sees_to(context.agent, &view.agents, &states.states());
-            states.is_usable(number) && seen_to.contains(&number)
-        };
-        Some(collect::Place {
-            bucket: buckets.by_itself(number)?,
-            number,
-            is_seen_to: Box::new(is_seen_to),
-        })
-    };
-    let places: Vec<_> = match buckets.numbers().as_slice() {
-        [number] => vec![collect::Place {
-            bucket: Arc::<Buckets>::clone(buckets),
-            number: *number,
-            is_seen_to: Box::new(|| true),
-        }],
-        numbers => numbers.iter().filter_map(|number| place(*number)).collect(),
-    };
-    let start = |place| {
-        let (control, metrics) = (context.control.clone(), Arc::clone(&context.metrics));
-        let collector = collect::Collector::new(place, control, metrics, limits);
-        host::task::spawn("collect", collector.run())
-    };
-    places.into_iter().map(start).collect()
-}
-
-/// Tells of copies that came after the commit, and makes those that lack.
-fn see_to_copies(
-    context: &Arc<Context>,
-    buckets: &Arc<Buckets>,
-    reports: Arc<Reports>,
-) -> [Task<()>; 2] {
-    let (control, metrics) = (&context.control, &context.metrics);
-    let telling = Arc::clone(&reports).run(control.clone(), Arc::clone(metrics));
-    let repairer = Repairer::new(
-        Arc::clone(buckets),
-        control.clone(),
-        reports,
-        Arc::clone(metrics),
-    );
-    let settings = &context.settings;
-    let limits = repair::Limits {
-        bytes_per_second: settings.repair_bytes_per_second,
-        files_per_second: settings.repair_files_per_second,
-        // By then it is made, and told, or given up.
-        grace: settings.upload_timeout + 2 * TELL_AFTER,
-    };
-    let (context, states) = (Arc::clone(context), Arc::clone(buckets));
-    let repairing = repairer.run(limits, move || {
-        let view = context.views.latest();
-        sees_to(context.agent, &view.agents, &states.states())
-    });
-    [
-        host::task::spawn("reports", async move { match telling.await {} }),
-        host::task::spawn("repair", async move { match repairing.await {} }),
-    ]
 }
 
 /// Keeps a call open at the leader, for ever, so that it knows that this agent is there.

@@ -144,6 +144,22 @@ impl Fake {
         self.state.lock().unwrap()
     }
 
+    /// Applies what only a leader proposes.
+    pub fn lead(&self, command: &Command) -> Reply {
+        self.apply(command)
+    }
+
+    /// How many copies of files lack, in all buckets.
+    pub fn short(&self) -> u64 {
+        let state = self.state();
+        state.shortages().map(|(_, short)| short.files).sum()
+    }
+
+    /// How many files are not forgotten.
+    pub fn files(&self) -> u64 {
+        self.state().totals().files
+    }
+
     fn apply(&self, command: &Command) -> Reply {
         let stamp = Stamp {
             wall_millis: host::clock::wall_millis(),

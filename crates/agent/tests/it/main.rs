@@ -5,6 +5,7 @@
 mod client;
 mod collect;
 mod control;
+mod copies;
 mod drain;
 mod fetch;
 mod files;

@@ -92,13 +92,7 @@ fn encode_kind(command: &Command) -> Kind {
             incarnation: file.incarnation.0,
             number: file.number,
         }),
-        Command::CreateTopic(topic) => Kind::CreateTopic(proto::CreateTopic {
-            id: encode_topic_id(topic.id),
-            name: topic.name.clone(),
-            partitions: topic.partitions,
-            configs: encode_pairs(&topic.configs),
-            replication_factor: u32::from(topic.replication_factor),
-        }),
+        Command::CreateTopic(topic) => Kind::CreateTopic(encode_topic(topic)),
         Command::DeleteTopic { id } => Kind::DeleteTopic(proto::DeleteTopic {
             id: encode_topic_id(*id),
         }),
@@ -227,6 +221,16 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         },
         Kind::Group(command) => Command::Group(command.try_into()?),
     })
+}
+
+fn encode_topic(topic: &CreateTopic) -> proto::CreateTopic {
+    proto::CreateTopic {
+        id: encode_topic_id(topic.id),
+        name: topic.name.clone(),
+        partitions: topic.partitions,
+        configs: encode_pairs(&topic.configs),
+        replication_factor: u32::from(topic.replication_factor),
+    }
 }
 
 fn encode_agent(request: &RegisterAgent) -> proto::RegisterAgent {

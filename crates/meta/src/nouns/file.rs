@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::ordered::Ordered;
-use super::short::{Short, Shortage, buckets};
+use super::short::{Counted, Short, Shortage, buckets};
 use super::tombstones::{Tombstone, Tombstones};
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::FileRef;
@@ -48,6 +48,16 @@ impl File {
         self.home.buckets()
     }
 
+    /// What matters for whether it is short of copies.
+    fn counted(&self) -> Counted {
+        let Home::Buckets(held) = self.home;
+        Counted {
+            held: if self.is_tombstoned() { u64::MAX } else { held },
+            committed_wall_millis: self.committed_wall_millis,
+            length: self.length,
+        }
+    }
+
     /// Whether nothing in it can be read any more.
     pub fn is_tombstoned(&self) -> bool {
         self.tombstoned_ticks.is_some()
@@ -86,7 +96,7 @@ impl Files {
             return false;
         }
         self.files.insert(id, file);
-        self.short.add(id, &file);
+        self.short.add(id, file.counted());
         for bucket in file.placement() {
             *self.in_bucket.entry(bucket).or_default() += 1;
         }
@@ -112,7 +122,7 @@ impl Files {
         if file.live_slices > 0 || file.is_tombstoned() {
             return false;
         }
-        self.short.remove(id, file);
+        self.short.remove(id, file.counted());
         file.tombstoned_ticks = Some(ticks);
         let file = *file;
         self.tombstones.add((ticks, id), self.wherever(&file));
@@ -121,7 +131,7 @@ impl Files {
 
     /// Says in which buckets every file is to be, as a set of bits.
     pub(crate) fn want_in(&mut self, wanted: u64) {
-        let files = self.files.iter().map(|(id, file)| (*id, file));
+        let files = self.files.iter().map(|(id, file)| (*id, file.counted()));
         self.short.want(wanted, files);
     }
 
@@ -142,7 +152,7 @@ impl Files {
         }
         if let Some(file) = self.files.get_mut(&id) {
             file.home = Home::Buckets(added);
-            self.short.remove_in(bucket, id, file);
+            self.short.remove_in(bucket, id, file.counted());
             *self.in_bucket.entry(bucket).or_default() += 1;
         }
     }
@@ -164,7 +174,7 @@ impl Files {
 
     /// Whether a file is among those that are short exactly where it lacks a copy.
     pub(crate) fn is_short_as_known(&self, id: FileId, file: &File) -> bool {
-        self.short.agrees(id, file)
+        self.short.agrees(id, file.counted())
     }
 
     /// A bucket has deleted a file, which is taken as said if it was tombstoned at or before a time in ticks. It is forgotten once

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{File, Home};
 use super::ordered::Ordered;
 use crate::terms::ids::FileId;
 
@@ -24,6 +23,15 @@ struct Lacking {
     bytes: u64,
 }
 
+/// What matters of a file here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    /// Bit b: bucket b holds it, or need not, since it is about to be deleted.
+    pub(crate) held: u64,
+    pub(crate) committed_wall_millis: u64,
+    pub(crate) length: u64,
+}
+
 /// How many files lack a copy in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Shortage {
@@ -36,11 +44,7 @@ pub struct Shortage {
 
 impl Short {
     /// Says in which buckets every file is to be, and counts anew if these are others than before.
-    pub(crate) fn want<'a>(
-        &mut self,
-        wanted: u64,
-        files: impl Iterator<Item = (FileId, &'a File)>,
-    ) {
+    pub(crate) fn want(&mut self, wanted: u64, files: impl Iterator<Item = (FileId, Counted)>) {
         if wanted == self.wanted {
             return;
         }
@@ -58,18 +62,9 @@ impl Short {
         self.wanted
     }
 
-    /// Bit b: the file lacks a copy in bucket b.
-    fn lacked(&self, file: &File) -> u64 {
-        let Home::Buckets(held) = file.home;
-        match file.is_tombstoned() {
-            true => 0,
-            false => self.wanted & !held,
-        }
-    }
-
     /// Adds a file wherever it lacks a copy.
-    pub(crate) fn add(&mut self, id: FileId, file: &File) {
-        for bucket in buckets(self.lacked(file)) {
+    pub(crate) fn add(&mut self, id: FileId, file: Counted) {
+        for bucket in buckets(self.wanted & !file.held) {
             let lacking = self.lacking.entry(bucket).or_default();
             lacking.files.insert((file.committed_wall_millis, id), ());
             lacking.bytes = lacking.bytes.saturating_add(file.length);
@@ -77,14 +72,14 @@ impl Short {
     }
 
     /// Takes a file out, as it was while it was live: it is about to be deleted.
-    pub(crate) fn remove(&mut self, id: FileId, file: &File) {
-        for bucket in buckets(self.lacked(file)) {
+    pub(crate) fn remove(&mut self, id: FileId, file: Counted) {
+        for bucket in buckets(self.wanted & !file.held) {
             self.remove_in(bucket, id, file);
         }
     }
 
     /// Takes a file out that one bucket holds now.
-    pub(crate) fn remove_in(&mut self, bucket: u32, id: FileId, file: &File) {
+    pub(crate) fn remove_in(&mut self, bucket: u32, id: FileId, file: Counted) {
         let Some(lacking) = self.lacking.get_mut(&bucket) else {
             return;
         };
@@ -123,9 +118,9 @@ impl Short {
     }
 
     /// Whether a file is among those that are short exactly where it lacks a copy.
-    pub(crate) fn agrees(&self, id: FileId, file: &File) -> bool {
+    pub(crate) fn agrees(&self, id: FileId, file: Counted) -> bool {
         let key = (file.committed_wall_millis, id);
-        let lacked = self.lacked(file);
+        let lacked = self.wanted & !file.held;
         let is_so = |(bucket, lacking): (&u32, &Lacking)| {
             lacking.files.get(&key).is_some() == (lacked & (1 << *bucket) != 0)
         };

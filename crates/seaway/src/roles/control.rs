@@ -105,11 +105,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("clocks", comparing));
     let watching = keep_watching(Arc::clone(&node), caller.clone());
     others.push(forever("leader watch", watching));
-    if admitted.buckets.numbers().len() > 1 {
-        let after = plan.configured.settings.millis("bucket.away.after.ms");
-        let marking = Arc::clone(&node).keep_marking(Arc::clone(&admitted.buckets), after);
-        others.push(forever("bucket marks", marking));
-    }
+    others.extend(mark_buckets(&plan.configured, &admitted, &node));
     let (leading, refused) = keep_leading(&node);
     others.push(leading);
     while let Some(why) = following_obstacle(&node) {
@@ -130,6 +126,20 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         tasks,
         refused,
         _others: others,
+    })
+}
+
+/// Says in the journal which of several buckets are away.
+fn mark_buckets(
+    configured: &Configured,
+    admitted: &Admitted,
+    node: &Arc<control::Node>,
+) -> Option<Task<()>> {
+    let after = configured.settings.millis("bucket.away.after.ms");
+    let buckets = Arc::clone(&admitted.buckets);
+    (buckets.numbers().len() > 1).then(|| {
+        let marking = Arc::clone(node).keep_marking(buckets, after);
+        forever("bucket marks", marking)
     })
 }
 

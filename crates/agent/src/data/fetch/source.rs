@@ -34,6 +34,9 @@ pub(super) struct Source {
     buckets: Arc<Buckets>,
     /// The same, the farthest first: a copy that differs from its index is read from another bucket.
     others: Arc<Buckets>,
+    /// The same, of which each is asked before a file is taken for missing: one may have lost what it held, and another not have its copy yet.
+    /// `None` if there is only one.
+    all: Option<Buckets>,
     retry: Retry,
     indexes: Indexes,
     neighbours: Arc<Neighbours>,
@@ -55,6 +58,9 @@ impl Source {
     ) -> Self {
         Source {
             others: Arc::new(buckets.farthest_first()),
+            all: buckets
+                .among(&buckets.numbers())
+                .filter(|all| all.numbers().len() > 1),
             buckets,
             retry: Retry::new(Limits::FILES),
             indexes: Indexes::default(),
@@ -158,7 +164,13 @@ impl Source {
         partition: PartitionId,
         place: &SlicePlace,
     ) -> Result<Read, LoadError> {
-        let first = self.read(&self.buckets, partition, place).await;
+        let mut first = self.read(&self.buckets, partition, place).await;
+        if let (Err(LoadError::Missing), Some(all)) = (&first, &self.all) {
+            first = self.read(all, partition, place).await;
+            if first.is_ok() {
+                self.metrics.copies_missing.increment();
+            }
+        }
         if let Err(error) = &first {
             count(&self.metrics, error);
         }
