@@ -325,7 +325,7 @@ fn start_tasks(
     notices: Notices,
 ) -> Vec<Task<()>> {
     let settings = &context.settings;
-    let reports = Arc::new(Reports::new());
+    let reports = Arc::new(Reports::default());
     let uploader = Uploader::new(
         Arc::clone(buckets),
         settings.upload_timeout,

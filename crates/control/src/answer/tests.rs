@@ -451,3 +451,43 @@ fn a_view_has_what_is_applied() {
         .collect();
     assert_eq!((agents, topics), (vec![1], vec!["t"]));
 }
+
+#[test]
+fn files_that_a_bucket_lacks_are_told_as_they_are_applied_up_to_what_was_asked_for() {
+    let mut state = state();
+    let bucket = |domain| meta::command::Bucket {
+        domain,
+        generation: 1,
+    };
+    let placement = Placement {
+        number: state.placement().number + 1,
+        copies: 1,
+        buckets: [(0, bucket(0)), (1, bucket(1))].into(),
+    };
+    state.apply(ENTRY, stamp(2), &Command::SetPlacement(placement));
+    for freshness in [APPLIED, Freshness::Unconfirmed(Position(9))] {
+        let told = |bucket, after, limit| {
+            let call = Call::Short {
+                bucket,
+                after,
+                limit,
+            };
+            match step(&state, call, freshness) {
+                Ok(Step::Now(Return::Short { wall_millis, files })) => {
+                    assert_eq!(wall_millis, stamp(2).wall_millis);
+                    files
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let files = told(1, None, u32::MAX);
+        assert_eq!(files[0].file.file, file(0));
+        assert_eq!(files[0].held, [0]);
+        let last = files
+            .last()
+            .map(|last| (last.committed_wall_millis, last.file.file));
+        assert_eq!(told(1, last, 10), []);
+        assert_eq!(told(1, None, 0), []);
+        assert_eq!(told(0, None, 10), []);
+    }
+}

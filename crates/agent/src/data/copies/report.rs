@@ -129,7 +129,7 @@ impl Untold {
 }
 
 /// Where copies that landed are told of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reports {
     shared: Mutex<Shared>,
     wake: Notify,
@@ -142,13 +142,6 @@ struct Shared {
 }
 
 impl Reports {
-    pub fn new() -> Self {
-        Reports {
-            shared: Mutex::default(),
-            wake: Notify::new(),
-        }
-    }
-
     /// A bucket holds a file beside those that held it at its commit.
     pub fn landed(&self, bucket: u32, file: FileRef) {
         let is_first = self.shared().untold.deadline().is_none();

@@ -184,7 +184,7 @@ impl Case {
         let begun = host::clock::now();
         let control: Arc<dyn Control> = Arc::<Fake>::clone(&self.fake);
         let (control, metrics) = (Client::new(control), Arc::new(Metrics::zero()));
-        let reports = Arc::new(Reports::new());
+        let reports = Arc::new(Reports::default());
         let telling = Arc::clone(&reports).run(control.clone(), Arc::clone(&metrics));
         let buckets = Arc::clone(&self.buckets);
         let repairer = Repairer::new(buckets, control, reports, Arc::clone(&metrics));
