@@ -96,15 +96,7 @@ impl State {
                 more: housekeep::step(self, stamp, events),
             },
             Command::FilesDeleted { bucket, files } => self.forget_files(ticks, *bucket, files),
-            Command::MarkBucket { bucket, is_away } => {
-                if !self.policy.placement.buckets.contains_key(bucket) {
-                    return Reply::Refused(Refusal::Invalid {
-                        what: NO_SUCH_BUCKET,
-                    });
-                }
-                self.files.mark(*bucket, *is_away);
-                Reply::Done
-            }
+            Command::MarkBucket { bucket, is_away } => self.mark_bucket(*bucket, *is_away),
             Command::AddCopies { bucket, files } => self.add_copies(*bucket, files),
             Command::RegisterControlNode(node) => {
                 self.members.register_control_node(self.level, node)
@@ -120,13 +112,27 @@ impl State {
                 self.files.want_in(self.policy.bits());
                 reply
             }
-            Command::SetTime { wall_millis } => match self.clock.set_to(*wall_millis) {
-                true => Reply::Done,
-                false => Reply::Refused(Refusal::Invalid {
-                    what: "the time of the journal is not ahead of that: there is nothing to set",
-                }),
-            },
+            Command::SetTime { wall_millis } => self.set_time(*wall_millis),
             Command::Group(command) => self.apply_group(stamp, command, events),
+        }
+    }
+
+    fn mark_bucket(&mut self, bucket: u32, is_away: bool) -> Reply {
+        if !self.policy.placement.buckets.contains_key(&bucket) {
+            return Reply::Refused(Refusal::Invalid {
+                what: NO_SUCH_BUCKET,
+            });
+        }
+        self.files.mark(bucket, is_away);
+        Reply::Done
+    }
+
+    fn set_time(&mut self, wall_millis: u64) -> Reply {
+        match self.clock.set_to(wall_millis) {
+            true => Reply::Done,
+            false => Reply::Refused(Refusal::Invalid {
+                what: "the time of the journal is not ahead of that: there is nothing to set",
+            }),
         }
     }
 

@@ -81,7 +81,9 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "agent",
         &[
-            &["metrics", "settings", "route", "departed", "drain", "pauses"],
+            &[
+                "metrics", "settings", "route", "departed", "drain", "pauses",
+            ],
             &["counted", "data", "edge"],
             &["view"],
             &["losses"],

@@ -135,10 +135,7 @@ fn encode_kind(command: &Command) -> Kind {
         }),
         Command::RegisterControlNode(node) => Kind::RegisterControlNode(encode_control_node(node)),
         Command::RemoveControlNode { name, nonce } => {
-            Kind::RemoveControlNode(proto::RemoveControlNode {
-                name: name.clone(),
-                nonce: encode_nonce(*nonce),
-            })
+            Kind::RemoveControlNode(encode_removal(name, *nonce))
         }
         Command::SetFeatureLevel { level } => {
             Kind::SetFeatureLevel(proto::SetFeatureLevel { level: *level })
@@ -164,13 +161,7 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::SkipFile(skip) => Command::SkipFile {
             file: file_id(skip.incarnation, skip.number),
         },
-        Kind::CreateTopic(topic) => Command::CreateTopic(CreateTopic {
-            id: decode_topic_id(&topic.id)?,
-            name: topic.name,
-            partitions: topic.partitions,
-            configs: decode_pairs(topic.configs)?,
-            replication_factor: decode_factor(topic.replication_factor)?,
-        }),
+        Kind::CreateTopic(topic) => Command::CreateTopic(decode_topic(topic)?),
         Kind::DeleteTopic(delete) => Command::DeleteTopic {
             id: decode_topic_id(&delete.id)?,
         },
@@ -220,6 +211,23 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
             wall_millis: set.wall_millis,
         },
         Kind::Group(command) => Command::Group(command.try_into()?),
+    })
+}
+
+fn encode_removal(name: &str, nonce: u128) -> proto::RemoveControlNode {
+    proto::RemoveControlNode {
+        name: name.to_owned(),
+        nonce: encode_nonce(nonce),
+    }
+}
+
+fn decode_topic(topic: proto::CreateTopic) -> Result<CreateTopic, DecodeError> {
+    Ok(CreateTopic {
+        id: decode_topic_id(&topic.id)?,
+        name: topic.name,
+        partitions: topic.partitions,
+        configs: decode_pairs(topic.configs)?,
+        replication_factor: decode_factor(topic.replication_factor)?,
     })
 }
 
