@@ -247,7 +247,7 @@ fn commit(number: u64, content: &Bytes) -> CommitFile {
         records: 1,
         bytes: 8,
         max_timestamp: 1,
-        time_claimed: false,
+        time_source: meta::commit::TimeSource::Records,
         producer_id: -1,
         producer_epoch: -1,
         base_sequence: -1,
