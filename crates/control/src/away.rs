@@ -85,7 +85,7 @@ impl Node {
                 match self.propose(&mark).await {
                     Ok(_) => tracing::warn!(
                         ?mark,
-                        "files are forgotten without a bucket that is away; it is rid of them once it is back"
+                        "a bucket is away for long, or back: files are forgotten without one that is away, and it is rid of them once it is back"
                     ),
                     Err(error) => tracing::debug!(%error, "a bucket is marked later"),
                 }
