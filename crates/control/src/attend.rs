@@ -43,7 +43,8 @@ impl Drop for Open<'_> {
         }
         attendance.lock().lost(now, self.incarnation);
         attendance.one_is_lost.notify_one();
-        attendance.losses.send_modify(|count| *count += 1);
+        // Of two that are lost at one moment either wakes those that wait.
+        attendance.losses.set(attendance.losses.get() + 1);
     }
 }
 
@@ -62,14 +63,12 @@ impl Node {
                 attendance.is_reached(now);
             }
         }
-        let losses = self.attendance.as_ref().map(|here| here.losses.subscribe());
+        let losses = self.attendance.as_ref().map(|here| &here.losses);
+        let before = losses.map(|losses| losses.get());
         let another_is_lost = async {
-            let Some(mut losses) = losses else {
-                return std::future::pending().await;
-            };
-            if losses.changed().await.is_err() {
-                // The node ends.
-                std::future::pending().await
+            match losses {
+                Some(losses) => losses.wait_for(|count| Some(*count) != before).await,
+                None => std::future::pending().await,
             }
         };
         let mut open = Open {
@@ -80,7 +79,7 @@ impl Node {
         let ended = tokio::select! {
             biased;
             ended = host::clock::timeout(PRESENT_HELD_FOR, self.lead_ends()) => ended,
-            () = another_is_lost => {
+            _ = another_is_lost => {
                 open.is_answered = true;
                 return Ok(Return::OneIsLost);
             }

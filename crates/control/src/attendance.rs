@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use host::clock::Instant;
+use host::latest::Latest;
 use host::resolver::Resolver;
 use meta::ids::Incarnation;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::aside::Aside;
 use crate::presence::{self, Presence};
@@ -28,7 +29,7 @@ pub(crate) struct Attendance {
     followers: Mutex<Presence<u128>>,
     pub(crate) one_is_lost: Notify,
     /// How often an agent was lost.
-    pub(crate) losses: watch::Sender<u64>,
+    pub(crate) losses: Latest<u64>,
     aside: Mutex<Aside>,
     /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
     asked_micros: AtomicU64,
@@ -44,7 +45,7 @@ impl Attendance {
             presence: Mutex::new(Presence::new(settings.agents)),
             followers: Mutex::new(Presence::new(settings.followers)),
             one_is_lost: Notify::new(),
-            losses: watch::Sender::new(0),
+            losses: Latest::new(0),
             aside: Mutex::default(),
             asked_micros: AtomicU64::new(0),
             reached_micros: AtomicU64::new(0),
