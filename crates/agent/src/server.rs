@@ -375,7 +375,8 @@ async fn tell_presence(context: Arc<Context>) {
             Some(is_one_lost) => {
                 pauses = PRESENCE.start();
                 if is_one_lost {
-                    context.losses.note(host::clock::now());
+                    let changes = context.views.agents_changes();
+                    context.losses.note(host::clock::now(), changes);
                 }
             }
             None => pauses.pause().await,

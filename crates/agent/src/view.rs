@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use host::latest::Latest;
 use meta::config::{Configs, topic_value};
 use meta::ids::{AgentId, PartitionId, TopicId};
 use meta::level::{Level, Levels};
@@ -241,6 +242,8 @@ pub(crate) struct Views {
     /// Fetches that wait for partitions of deleted topics are told to look.
     hub: Arc<Hub>,
     latest: RwLock<Arc<View>>,
+    /// How often the agents of the view were others than before.
+    agents_changed: Latest<u64>,
     /// Held while a change is asked for: each answer is the difference to the view before, so only
     /// one may be under way.
     asking: Mutex<()>,
@@ -263,6 +266,7 @@ impl Views {
             levels,
             hub,
             latest: RwLock::new(Arc::new(View::nothing(levels, cluster_id))),
+            agents_changed: Latest::new(0),
             asking: Mutex::default(),
             current: Mutex::default(),
             begun: AtomicU64::new(0),
@@ -273,6 +277,18 @@ impl Views {
 
     pub(crate) fn latest(&self) -> Arc<View> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often the agents have changed, and with them what clients are told of them.
+    pub(crate) fn agents_changes(&self) -> u64 {
+        self.agents_changed.get()
+    }
+
+    /// Waits until the agents have changed since there were so many changes.
+    pub(crate) async fn agents_change_after(&self, changes: u64) {
+        self.agents_changed
+            .wait_for(|count| *count != changes)
+            .await;
     }
 
     /// Takes the view that the control node has applied, at `at` or later.
@@ -298,6 +314,10 @@ impl Views {
         view.departed = before.departed.after(now, &before.agents, &view.agents);
         let view = Arc::new(view);
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        if !Arc::ptr_eq(&before.routes, &view.routes) {
+            // One change is made at a time.
+            self.agents_changed.set(self.agents_changed.get() + 1);
+        }
         self.hub
             .tell_to_look(&before.partitions_gone(&view, deleted));
         Ok(view)
