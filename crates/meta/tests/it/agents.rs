@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use meta::Command;
-use meta::command::{Bucket, Placement};
 use meta::commit::FileReply;
 use meta::endpoint::{Endpoint, PLAINTEXT};
 use meta::group::{self, CommitOffsets, OffsetEntry};
@@ -13,7 +12,8 @@ use meta::reply::Refusal;
 use meta::reply::{Event, Reply};
 
 use crate::support::{
-    Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain, topic_id,
+    Cluster, GRACE, LATER, accepted, agent, control_node, file, file_id, plain, three_buckets,
+    topic_id,
 };
 
 #[test]
@@ -337,17 +337,8 @@ fn a_file_must_be_in_enough_failure_domains() {
     let mut cluster = Cluster::new();
     let partition = cluster.topic("t", 1)[0];
     let run = cluster.agent("a", 1);
-    let bucket = |domain| Bucket {
-        domain,
-        generation: 1,
-    };
-    let placement = Placement {
-        number: 1,
-        copies: 2,
-        buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
-    };
     assert_eq!(
-        cluster.apply(&Command::SetPlacement(placement)),
+        cluster.apply(&Command::SetPlacement(three_buckets())),
         Reply::Done
     );
     let mut commit = file(file_id(run, 0), &[(partition, &[plain(1)])]);

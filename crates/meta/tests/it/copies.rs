@@ -1,13 +1,13 @@
 //! Copies that come after a commit: who is told lacks a file no more, and what is short is known at any time.
 
-use meta::command::{Bucket, Command, Placement};
+use meta::command::Command;
 use meta::commit::CommitFile;
 use meta::ids::{FileId, PartitionId};
 use meta::places::ShortFile;
 use meta::reply::Reply;
 use meta::{State, invariants};
 
-use crate::support::{Cluster, file, file_id, named, plain};
+use crate::support::{Cluster, file, file_id, named, plain, three_buckets};
 
 struct Case {
     cluster: Cluster,
@@ -21,16 +21,7 @@ impl Case {
         let mut cluster = Cluster::new();
         let partition = cluster.topic("t", 1)[0];
         let run = cluster.agent("a", 1);
-        let bucket = |domain| Bucket {
-            domain,
-            generation: 1,
-        };
-        let placement = Placement {
-            number: 1,
-            copies: 2,
-            buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
-        };
-        let set = cluster.apply(&Command::SetPlacement(placement));
+        let set = cluster.apply(&Command::SetPlacement(three_buckets()));
         assert_eq!(set, Reply::Done);
         let mut case = Case {
             cluster,

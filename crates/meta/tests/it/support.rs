@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meta::command::{ConfigChanges, ControlNode, CreateTopic, RegisterAgent};
+use meta::command::{Bucket, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
 use meta::commit::Batch;
 use meta::commit::{BatchOutcome, CommitFile, FileReply};
 use meta::ids::Stamp;
@@ -179,6 +179,19 @@ pub(crate) fn control_node(name: &str, level: u32) -> ControlNode {
         region: "r".to_owned(),
         zone: "z".to_owned(),
         level,
+    }
+}
+
+/// Three buckets in domains of their own, two of which hold a file.
+pub(crate) fn three_buckets() -> Placement {
+    let bucket = |domain| Bucket {
+        domain,
+        generation: 1,
+    };
+    Placement {
+        number: 1,
+        copies: 2,
+        buckets: [(0, bucket(0)), (1, bucket(1)), (2, bucket(2))].into(),
     }
 }
 
