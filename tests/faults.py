@@ -16,7 +16,6 @@ import resource
 import signal
 import socket
 import subprocess
-import threading
 import time
 import urllib.request
 import xml.etree.ElementTree
@@ -122,25 +121,6 @@ class HurtCluster(cluster.Cluster):
         )
 
 
-class Gap(threading.Thread):
-    """Measures the longest time without an acknowledged record."""
-
-    def __init__(self, history):
-        super().__init__(daemon=True)
-        self.history = history
-        self.longest_s = 0.0
-        self.over = threading.Event()
-        self.start()
-
-    def run(self):
-        count, since = self.history.acknowledged, time.monotonic()
-        while not self.over.wait(0.01):
-            now = time.monotonic()
-            if self.history.acknowledged > count:
-                count, since = self.history.acknowledged, now
-            self.longest_s = max(self.longest_s, now - since)
-
-
 ROWS = {}
 
 
@@ -166,7 +146,7 @@ class FaultsTest(judged.Judged):
             name, inject = ROWS[number]
             self.await_acknowledgements()
             self.history.event("fault", f"{number} {name}")
-            before, gap = self.history.acknowledged, Gap(self.history)
+            before, gap = self.history.acknowledged, judged.Gap(self.history)
             struck = inject(self)
             for process in self.cluster.processes:
                 wait_until(process.ready, READY_S, f"{process.name} is ready after '{name}'")

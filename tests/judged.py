@@ -88,6 +88,25 @@ class History:
             self.file.close()
 
 
+class Gap(threading.Thread):
+    """Measures the longest time without an acknowledged record."""
+
+    def __init__(self, history):
+        super().__init__(daemon=True)
+        self.history = history
+        self.longest_s = 0.0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        count, since = self.history.acknowledged, time.monotonic()
+        while not self.over.wait(0.01):
+            now = time.monotonic()
+            if self.history.acknowledged > count:
+                count, since = self.history.acknowledged, now
+            self.longest_s = max(self.longest_s, now - since)
+
+
 class Client(threading.Thread):
     """A client that works in a thread of its own until it is told to stop. Its process in the history changes whenever
     an outcome is unknown; whatever it raises ends the test."""

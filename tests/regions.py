@@ -93,14 +93,15 @@ class RegionTest(judged.Judged):
         leads = self.leaders()[0]
         lost = leads if which == "leader" else self.random.choice([name for name in self.server.agents if name != leads])
         self.history.event("fault", f"{lost} is lost ({which})")
-        began, before = patience.now_s(), self.history.acknowledged
+        before, gap = self.history.acknowledged, judged.Gap(self.history)
         self.server.region("kill", lost)
         wait_until(lambda: not any(node["pid"] for node in self.server.nodes if node["region"] == lost), 20, f"{lost} is lost")
         # Whatever was on its way when the region was lost has come by then.
         time.sleep(0.2)
         self.await_acknowledgements(20)
-        self.gaps_s[which].append(patience.now_s() - began)
         time.sleep(2)
+        gap.over.set()
+        self.gaps_s[which].append(gap.longest_s)
         self.look_after_clients()
         if self.history.acknowledged <= before + 20:
             raise AssertionError(f"without {lost} hardly any record is acknowledged")
@@ -132,7 +133,7 @@ class RegionTest(judged.Judged):
             return False
 
     def summary(self):
-        told = {which: f"{len(gaps)} lost, acknowledged again after {statistics.median(gaps):.1f} s in the median, {max(gaps):.1f} s at most"
+        told = {which: f"{len(gaps)} lost, no record acknowledged for {statistics.median(gaps):.2f} s in the median, {max(gaps):.2f} s at most"
                 for which, gaps in self.gaps_s.items() if gaps}
         return f"regions: {told}; buckets complete after {max(self.repairs_s):.0f} s at most"
 

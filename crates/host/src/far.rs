@@ -1,11 +1,10 @@
 //! Addresses that are made to look far away: a rehearsal, on one machine, for clusters whose processes are in several regions.
-//! Connections to them go through this process once more, which passes bytes on half a round trip later, either way. It must not
-//! know what is spoken on them.
+//! Connections to them go through this process once more, which passes bytes on half a round trip later, either way; an address
+//! that refuses is seen to refuse, as it is across any distance. It must not know what is spoken on them.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -18,75 +17,49 @@ use crate::clock::{self, Instant};
 const PIECE_BYTES: usize = 64 << 10;
 const PIECES: usize = 1_024;
 
-static FAR: OnceLock<Far> = OnceLock::new();
-
-#[derive(Debug)]
-struct Far {
-    /// The round trip to each address that is far away.
-    round_trips: BTreeMap<String, Duration>,
-    /// Where this process passes bytes on to each of them.
-    passages: Mutex<BTreeMap<String, SocketAddr>>,
-}
+static FAR: OnceLock<BTreeMap<String, Duration>> = OnceLock::new();
 
 /// Makes addresses (host:port) look as far away as their round trips say, from now on. Only the first call counts.
 pub fn set(round_trips: BTreeMap<String, Duration>) {
-    let far = Far {
-        round_trips,
-        passages: Mutex::default(),
-    };
     // A process says it once, at its start.
-    drop(FAR.set(far));
+    drop(FAR.set(round_trips));
 }
 
 /// Connects to an address that is far away; `None` if it is not.
 pub(crate) async fn dial(address: &str) -> Option<io::Result<TcpStream>> {
-    let far = FAR.get()?;
-    let round_trip = *far.round_trips.get(address)?;
+    let round_trip = *FAR.get()?.get(address)?;
     clock::sleep(round_trip).await;
-    let passage = match far.passage(address, round_trip).await {
-        Ok(passage) => passage,
-        Err(error) => return Some(Err(error)),
-    };
-    Some(TcpStream::connect(passage).await)
+    Some(connect(address, round_trip).await)
 }
 
-impl Far {
-    async fn passage(&self, address: &str, round_trip: Duration) -> io::Result<SocketAddr> {
-        let known = || self.passages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(passage) = known().get(address) {
-            return Ok(*passage);
+async fn connect(address: &str, round_trip: Duration) -> io::Result<TcpStream> {
+    let far = TcpStream::connect(address).await?;
+    let (near, passage) = pair().await?;
+    // Without it small messages would only be later than they are to be.
+    far.set_nodelay(true)?;
+    passage.set_nodelay(true)?;
+    crate::task::spawn_detached("far connection", async move {
+        let (near_in, near_out) = passage.into_split();
+        let (far_in, far_out) = far.into_split();
+        let late = round_trip / 2;
+        // The end of one direction is passed on; both are over when one fails.
+        let there = carry(near_in, far_out, late);
+        let back = carry(far_in, near_out, late);
+        drop(tokio::try_join!(there, back));
+    });
+    Ok(near)
+}
+
+/// The two ends of a connection within this process.
+async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let near = TcpStream::connect(listener.local_addr()?).await?;
+    loop {
+        let (passage, from) = listener.accept().await?;
+        // Whoever else has found the port is not let in.
+        if from == near.local_addr()? {
+            return Ok((near, passage));
         }
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let passage = listener.local_addr()?;
-        // Two that find none at the same time make two, of which the later is used from then on.
-        known().insert(address.to_owned(), passage);
-        crate::task::spawn_detached(
-            "far passage",
-            pass_on(listener, address.to_owned(), round_trip),
-        );
-        Ok(passage)
-    }
-}
-
-async fn pass_on(listener: TcpListener, address: String, round_trip: Duration) {
-    while let Ok((near, _)) = listener.accept().await {
-        let address = address.clone();
-        crate::task::spawn_detached("far connection", async move {
-            let Ok(far) = TcpStream::connect(&address).await else {
-                // The caller sees its connection closed, as it would see it refused.
-                return;
-            };
-            // Without either option small messages would only be later than they are to be.
-            drop(near.set_nodelay(true));
-            drop(far.set_nodelay(true));
-            let (near_in, near_out) = near.into_split();
-            let (far_in, far_out) = far.into_split();
-            let late = round_trip / 2;
-            // The end of one direction is passed on; both are over when one fails.
-            let there = carry(near_in, far_out, late);
-            let back = carry(far_in, near_out, late);
-            drop(tokio::try_join!(there, back));
-        });
     }
 }
 
@@ -151,5 +124,8 @@ mod tests {
         assert!(clock::now().since(begun) >= round_trip * 2);
         serving.await.unwrap();
         assert!(dial("127.0.0.1:1").await.is_none());
+        // Nobody listens there any more.
+        let refused = dial(&address).await.expect("it is far").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
