@@ -1,6 +1,6 @@
 //! One running control node: what answers, commands and chores share. It must not know how it was started.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use host::latest::Latest;
@@ -41,6 +41,8 @@ pub struct Node {
     pub(crate) doubt: Arc<Latest<bool>>,
     /// How its wall clock compares with those of the others.
     pub(crate) clock: Mutex<Compared>,
+    /// The claim, by its slot, whose process was last said to be gone.
+    pub(crate) gone: AtomicU64,
     /// Passes calls on to other control nodes; empty if there are none.
     pub(crate) relay: OnceLock<Relaying>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.
@@ -104,6 +106,16 @@ impl Node {
     /// The address of the node that leads, if it is another, as far as this node knows. One that led from this node's own
     /// address has ended, since this one listens there.
     pub fn leader_to_watch(&self) -> Option<String> {
+        let (claim, address) = self.leader_elsewhere()?;
+        if address == self.registration.address {
+            self.is_gone(claim);
+            return None;
+        }
+        Some(address)
+    }
+
+    /// The slot of the last claim, if it is another node's, and the address of that.
+    fn leader_elsewhere(&self) -> Option<(u64, String)> {
         let status = self.replica.status();
         let own = &self.registration;
         let leader = status.leader.filter(|leader| *leader != own.claims_as)?;
@@ -112,11 +124,7 @@ impl Node {
             let node = nodes.find(|node| node.claims_as == leader)?;
             Some(node.address.clone())
         })?;
-        if address == own.address {
-            self.leader_is_gone();
-            return None;
-        }
-        Some(address)
+        Some((status.claim_index, address))
     }
 
     /// How often in a row, within ten minutes each, a lead was given up because no agent reached the node that had it, as far as
@@ -136,9 +144,18 @@ impl Node {
         self.replica.look_for(growth.to.0);
     }
 
-    /// The process that leads is said to be gone: nobody listens at its address.
-    pub fn leader_is_gone(&self) {
-        self.replica.leader_is_gone();
+    /// Nobody listens at this address: if it is that of the node that leads, its process is gone.
+    pub fn leader_is_gone(&self, address: &str) {
+        if let Some((claim, leads_at)) = self.leader_elsewhere()
+            && leads_at == address
+        {
+            self.is_gone(claim);
+        }
+    }
+
+    fn is_gone(&self, claim: u64) {
+        self.gone.store(claim, Relaxed);
+        self.replica.leader_is_gone(claim);
     }
 
     /// Waits until everything that was appended before the call is applied here, whoever leads.

@@ -2,6 +2,7 @@
 //! chores, which end together; and leads a new cluster to its configs. It must not know what any of them does.
 
 use std::convert::Infallible;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -135,6 +136,7 @@ impl Node {
             weight: Weight::new(settings.metadata_bytes_max),
             doubt: Arc::default(),
             clock: Mutex::default(),
+            gone: AtomicU64::new(0),
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
         });

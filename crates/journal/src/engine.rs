@@ -91,6 +91,9 @@ pub struct Limits {
     /// A take may give way to another owner ([`TakeError::Superseded`]). Of an engine without this, a take that the store
     /// answers begins a tenure, whoever else takes.
     pub takes_give_way: bool,
+    /// A take shuts others out of as many slots as they may have in flight, also of those that it leaves free: nobody need ask
+    /// for them to be closed.
+    pub takes_seal: bool,
 }
 
 /// The result of a take.

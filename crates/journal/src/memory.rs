@@ -190,6 +190,7 @@ impl Engine for Memory {
         Limits {
             slot_bytes_max: 256 * 1024,
             takes_give_way: false,
+            takes_seal: false,
         }
     }
 }

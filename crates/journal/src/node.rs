@@ -181,9 +181,9 @@ pub enum Event {
     Grew(u64),
     /// Entries, each with its slot, that the node that leads says count. Only what [`Effect::Tell`] gave to that node may come here.
     Told(Vec<(u64, Bytes)>),
-    /// The process that leads is said to be gone, since its machine refuses connections: a hint to look, and to claim after a
-    /// short silence.
-    LeaderGone,
+    /// The process whose claim is in this slot is said to be gone, since its machine refuses connections: a hint to look, and to
+    /// claim after a short silence if that claim is still the last.
+    LeaderGone(u64),
     /// The process whose claim is in this slot is said to have resigned and to name this node as its successor: a hint to claim
     /// at once.
     LeaderResigned(u64),
@@ -577,8 +577,8 @@ impl Node {
                 State::Following(following)
             }
             (State::Following(following), Event::Told(entries)) => following.told(cx, entries),
-            (State::Following(mut following), Event::LeaderGone) => {
-                following.leader_is_gone(cx);
+            (State::Following(mut following), Event::LeaderGone(claim)) => {
+                following.leader_is_gone(cx, claim);
                 State::Following(following)
             }
             (State::Following(mut following), Event::LeaderResigned(claim)) => {
@@ -587,7 +587,7 @@ impl Node {
             }
             (
                 state,
-                Event::Grew(_) | Event::Told(_) | Event::LeaderGone | Event::LeaderResigned(_),
+                Event::Grew(_) | Event::Told(_) | Event::LeaderGone(_) | Event::LeaderResigned(_),
             ) => state,
             (State::Outdated(why), event) => {
                 cx.refuse_for_want_of_lead(event);

@@ -266,6 +266,7 @@ impl Engine for Object {
         Limits {
             slot_bytes_max: SLOT_BYTES_MAX,
             takes_give_way: false,
+            takes_seal: false,
         }
     }
 }

@@ -218,7 +218,7 @@ enum Input<R> {
         entries: Vec<(u64, Bytes)>,
         held: Held,
     },
-    LeaderGone,
+    LeaderGone(u64),
     LeaderResigned(u64),
     WallClock(WallClock),
     Resign {
@@ -238,10 +238,10 @@ type Waiters<R> = BTreeMap<crate::node::Ticket, Waiting<R>>;
 /// bucket are away.
 pub fn start<S: StateMachine>(parts: Parts, state: S) -> (Handle<S>, Replica) {
     let mut parts = parts;
+    let limits = parts.engine.limits();
     let settings = &mut parts.settings;
-    settings.slot_bytes_max = settings
-        .slot_bytes_max
-        .min(parts.engine.limits().slot_bytes_max);
+    settings.slot_bytes_max = settings.slot_bytes_max.min(limits.slot_bytes_max);
+    settings.takes_seal |= limits.takes_seal;
     let (inputs, receiver) = mpsc::channel(settings.queue_items_max);
     let shared = Arc::new(Shared {
         state: RwLock::new(state),
@@ -365,9 +365,9 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// Hints that the process that leads is gone, so that a follower claims after a short silence.
-    pub fn leader_is_gone(&self) {
-        drop(self.inputs.try_send(Input::LeaderGone));
+    /// Hints that the process whose claim is in this slot is gone, so that a follower claims after a short silence.
+    pub fn leader_is_gone(&self, claim: u64) {
+        drop(self.inputs.try_send(Input::LeaderGone(claim)));
     }
 
     /// Hints that the process whose claim is in this slot has resigned in favour of this one, so that a follower claims at once.

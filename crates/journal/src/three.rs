@@ -27,7 +27,7 @@ mod rule;
 mod seen;
 mod tenure;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trim;
 mod view;
 

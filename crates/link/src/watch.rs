@@ -29,12 +29,12 @@ pub enum Sign {
     Gone,
 }
 
-/// Tells what the node that leads shows, for ever. `leader` says at what address it is, if it is another.
+/// Tells what the node that leads shows, and at what address it does, for ever. `leader` says where it is, if it is another.
 pub async fn keep_watching(
     leader: impl Fn() -> Option<String>,
     caller: &Caller,
     levels: Levels,
-    tell: impl Fn(Sign),
+    tell: impl Fn(&str, Sign),
 ) -> Infallible {
     loop {
         let at = leader();
@@ -46,7 +46,7 @@ pub async fn keep_watching(
             };
             tokio::select! {
                 biased;
-                () = watch(address.clone(), caller, levels, &tell) => {}
+                () = watch(address.clone(), caller, levels, |sign| tell(address, sign)) => {}
                 () = changed => continue,
             }
         }

@@ -30,11 +30,12 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    /// Takes the lead from others. As many slots as may be in flight are closed to them.
+    /// Takes the lead from others. As many slots as may be in flight are closed to them, if the engine does not shut them out.
     pub(super) fn begin(cx: &mut Cx<'_>) -> Self {
         let from = cx.lasting.chain.next();
         // In an empty journal nobody can have sent more than a claim.
-        let through = if from == 1 { from } else { from + WINDOW };
+        let is_open = from > 1 && !cx.lasting.settings.takes_seal;
+        let through = if is_open { from + WINDOW } else { from };
         Taking::again(cx, through, None, Vec::new())
     }
 
@@ -85,7 +86,10 @@ impl Taking {
             Ok(outlook) => outlook,
             Err(stop) => return State::Taking(self).stop(cx, stop),
         };
-        let foreign = |(id, _): &(EntryId, String)| !self.claims.contains(id);
+        // Where the take has shut the claim's owner out, there is nobody to follow. Who has led until now has made promises that
+        // do not outlast another's claim.
+        let is_shut_out = cx.lasting.settings.takes_seal && self.mandate.is_none();
+        let foreign = |(id, _): &(EntryId, String)| !self.claims.contains(id) && !is_shut_out;
         if outlook.claim.as_ref().is_some_and(foreign) {
             // Another node leads: waiting callers are refused, and the slots are accepted as a
             // follower's.

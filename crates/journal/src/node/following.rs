@@ -31,6 +31,8 @@ pub(super) struct Following {
     sought: Option<u64>,
     /// The pause before the next look for new entries.
     poll: Duration,
+    /// When the last look began.
+    looked_at: Instant,
     stage: Stage,
     /// A free slot ahead, for when this node never finds the next one free.
     horizon: Horizon,
@@ -90,6 +92,7 @@ impl Following {
             resigned: None,
             sought: None,
             poll,
+            looked_at: cx.now.boot,
             stage: Stage::Pausing(cx.now.boot),
             horizon: Horizon::unknown(),
             hearsay: Hearsay::default(),
@@ -131,13 +134,13 @@ impl Following {
                     Err(engine::Error::Unavailable(_)) => question.failed(cx),
                 }
             }
-            (Event::Timer, _) => self.timer(cx),
+            (Event::Timer, _) => return self.timer(cx),
             (Event::Confirm(ticket), _) => self.confirm(cx, ticket),
             (event, _) => {
                 cx.refuse_for_want_of_lead(event);
                 self.hasten(cx);
                 // A caller that wants a leader may make an existing silence count.
-                self.timer(cx);
+                return self.timer(cx);
             }
         }
         State::Following(self)
@@ -162,7 +165,7 @@ impl Following {
         let outlook = look_over(&mut cx.lasting.chain.clone(), &slots);
         let is_plain = outlook.is_ok_and(|outlook| !outlook.is_doubtful);
         if is_plain && !slots.is_empty() {
-            if let Err(stop) = self.take_in(cx, &slots) {
+            if let Err(stop) = self.take_in(cx, &slots, cx.now.boot) {
                 return State::Following(self).stop(cx, stop);
             }
             self.hearsay.helped_at = Some(cx.now.boot);
@@ -188,17 +191,22 @@ impl Following {
         }
     }
 
-    /// The process of the last claim is said to be gone: this node wants to lead, after a short silence.
-    pub(super) fn leader_is_gone(&mut self, cx: &mut Cx<'_>) {
-        cx.want();
+    /// The process of the claim in this slot is said to be gone: if that is the last claim, this node wants to lead, after a short
+    /// silence.
+    pub(super) fn leader_is_gone(&mut self, cx: &mut Cx<'_>, slot: u64) {
         let claim = cx.lasting.chain.claim();
-        if self.gone != Some(claim) {
+        if claim.index != slot {
+            return;
+        }
+        cx.want();
+        let is_news = self.gone != Some(claim);
+        if is_news {
             self.gone = Some(claim);
             let silence = cx.lasting.settings.takeover_when_gone_after;
             self.patience = self.patience.min(silence + cx.jitter(silence / 2));
         }
         self.poll = cx.lasting.settings.poll_min;
-        if matches!(self.stage, Stage::Pausing(_)) {
+        if is_news && matches!(self.stage, Stage::Pausing(_)) {
             self.look(cx);
         }
     }
@@ -220,12 +228,17 @@ impl Following {
     fn succeed(&mut self, cx: &mut Cx<'_>) {
         // Callers are sent there no more.
         cx.lasting.claimant = None;
-        self.leader_is_gone(cx);
+        let claim = cx.lasting.chain.claim().index;
+        self.leader_is_gone(cx, claim);
         self.patience = Duration::ZERO;
+        if matches!(self.stage, Stage::Pausing(_)) {
+            self.look(cx);
+        }
     }
 
     fn look(&mut self, cx: &mut Cx<'_>) {
         self.sought = None;
+        self.looked_at = cx.now.boot;
         self.served.append(&mut self.asked);
         let from = cx.lasting.chain.next();
         let limit = cx.lasting.settings.scan_limit;
@@ -265,7 +278,12 @@ impl Following {
     }
 
     fn accept(mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> State {
-        if let Err(stop) = self.take_in(cx, slots) {
+        // What a process that is said to be gone had on its way may still land, and shows nothing of it.
+        let grew_at = match self.is_leader_gone(cx) {
+            true => self.looked_at.max(self.grew_at),
+            false => cx.now.boot,
+        };
+        if let Err(stop) = self.take_in(cx, slots, grew_at) {
             return State::Following(self).stop(cx, stop);
         }
         match self.horizon.reached(cx) {
@@ -275,8 +293,8 @@ impl Following {
         State::Following(self)
     }
 
-    /// Carries the chain on by slots that are beyond doubt.
-    fn take_in(&mut self, cx: &mut Cx<'_>, slots: &[Slot]) -> Result<(), Stop> {
+    /// Carries the chain on by slots that are beyond doubt, and by which it grew at this time.
+    fn take_in(&mut self, cx: &mut Cx<'_>, slots: &[Slot], grew_at: Instant) -> Result<(), Stop> {
         cx.accept(slots)?;
         cx.settle_limbo();
         if self
@@ -287,7 +305,7 @@ impl Following {
             self.patience = Following::quiet(cx).patience;
             self.gone = None;
         }
-        self.grew_at = cx.now.boot;
+        self.grew_at = grew_at;
         self.poll = cx.lasting.settings.poll_min;
         let claim = cx.lasting.chain.claim().index;
         if let Some(resigned) = self.resigned.take_if(|resigned| *resigned <= claim)
@@ -334,6 +352,9 @@ impl Following {
         let slot = cx.lasting.chain.next();
         self.hearsay.found_free(slot);
         cx.lasting.seems_current(at);
+        if self.takes_at_once(cx) {
+            return self.take(cx);
+        }
         if self.wants_confirmation(cx) || self.may_take(cx) {
             let free = FreeSlot {
                 slot,
@@ -349,6 +370,9 @@ impl Following {
     /// The next slot is not decided. Its writer may be at work; where it is gone, the slot is settled by taking, and by nothing
     /// else.
     fn unsettled(mut self, cx: &mut Cx<'_>) -> State {
+        if self.takes_at_once(cx) {
+            return self.take(cx);
+        }
         if self.may_take(cx) {
             self.ask_floor(cx, Found::Unsettled);
             return State::Following(self);
@@ -463,8 +487,27 @@ impl Following {
         if alone {
             return is_silent;
         }
+        if self.is_leader_gone(cx) {
+            return now.since(self.grew_at) >= self.patience;
+        }
         let wanted_for = self.patience.min(lasting.settings.wanted_for);
         is_silent && lasting.wants_after(wanted_for, self.grew_at, now)
+    }
+
+    fn is_leader_gone(&self, cx: &Cx<'_>) -> bool {
+        self.gone == Some(cx.lasting.chain.claim())
+    }
+
+    /// True if the process that leads is said to be gone, the silence has lasted, and this node knew the journal's end a moment
+    /// ago: then it takes without another look at the end or the floor. A take reads on by itself, and before the
+    /// claim counts the floor is read in any case; the looks only spare a node that slept a claim in vain.
+    fn takes_at_once(&self, cx: &Cx<'_>) -> bool {
+        let is_current = |at| cx.now.boot.since(at) < CONFIRM_EVERY;
+        let lasting = &cx.lasting;
+        self.is_leader_gone(cx)
+            && lasting.stuck.is_none()
+            && lasting.seemed_current_at.is_some_and(is_current)
+            && self.may_take(cx)
     }
 
     fn confirm(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {
@@ -482,7 +525,7 @@ impl Following {
     }
 
     /// Looks again if it is time, or claims if the silence has lasted long enough.
-    fn timer(&mut self, cx: &mut Cx<'_>) {
+    fn timer(mut self, cx: &mut Cx<'_>) -> State {
         let (now, patience) = (cx.now.boot, cx.lasting.settings.proposal_deadline);
         let mut late = Vec::new();
         for waiting in [&mut self.served, &mut self.asked] {
@@ -490,11 +533,13 @@ impl Following {
             late.extend(waiting.extract_if(.., is_late).map(|(_, ticket)| ticket));
         }
         cx.lose(late, ProposeError::Definite(Refusal::Expired));
-        let may_take = self.may_take(cx);
+        let (may_take, takes_at_once) = (self.may_take(cx), self.takes_at_once(cx));
         match &mut self.stage {
+            Stage::Pausing(_) if takes_at_once => return self.take(cx),
             Stage::Pausing(at) if *at <= now || may_take => self.look(cx),
             Stage::Pausing(_) => {}
             Stage::Looking(question) | Stage::Flooring(question, ..) => question.timer(cx),
         }
+        State::Following(self)
     }
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// The largest slot of the engine, in bytes.
     pub slot_bytes_max: usize,
+    /// The engine's takes shut others out of the slots that they may have entries on their way to.
+    pub takes_seal: bool,
     /// The most entries in flight at one time, at most [`WINDOW`]. More than one help where
     /// an append takes long; each that is in flight when the lead is lost may leave a void entry.
     pub appends_in_flight_max: usize,
@@ -116,6 +118,7 @@ impl Settings {
             queue_items_max: 16_384,
             queue_bytes_max: 64 << 20,
             slot_bytes_max: 8 << 20,
+            takes_seal: false,
             appends_in_flight_max: WINDOW as usize,
             append_spacing: Duration::from_millis(10),
             append_thrift: thrift::Limits {

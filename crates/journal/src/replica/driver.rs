@@ -108,8 +108,8 @@ impl<S: StateMachine> Driver<S> {
                     drop(held);
                     continue;
                 }
-                Input::LeaderGone => {
-                    others.push(Event::LeaderGone);
+                Input::LeaderGone(claim) => {
+                    others.push(Event::LeaderGone(claim));
                     continue;
                 }
                 Input::LeaderResigned(claim) => {

@@ -153,11 +153,13 @@ impl<S: StateMachine> Requests<S> {
     /// The floor; damage if slot `end` is free although more slots follow than can have been in
     /// flight.
     async fn floor_and_gap(&self, end: u64) -> Result<u64, Error> {
-        let floor = self.engine.floor().await?;
+        let above = self.engine.above(end + WINDOW - 1);
+        let (floor, above) = futures::future::join(self.engine.floor(), above).await;
+        let floor = floor?;
         if floor > end {
             return Ok(floor);
         }
-        let Some(above) = self.engine.above(end + WINDOW - 1).await? else {
+        let Some(above) = above? else {
             return Ok(floor);
         };
         // Other nodes may have appended since `end` was read, or trimmed.

@@ -20,6 +20,7 @@ use crate::snapshot::manifest::Seal;
 mod claims;
 mod damage;
 mod quarantine;
+mod regions;
 mod snapshots;
 
 /// Adds up numbers; refuses to apply "poison", and panics at "panic".

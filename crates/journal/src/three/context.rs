@@ -51,6 +51,8 @@ pub(crate) enum Event {
         from: u64,
         slots: u64,
         order: [usize; BUCKETS],
+        /// Two buckets are asked for all slots at once, not the nearest alone: more requests, and fewer one after the other.
+        is_wide: bool,
     },
     /// A scan takes long: one more bucket is asked; once all were, it ends with what it has if two have answered.
     Hurry(Ask),

@@ -104,6 +104,16 @@ impl Core {
         at_work.is_some_and(|one| one.number == tenure && !one.is_over())
     }
 
+    /// The slot after those that a tenure has sealed whose claim does not count yet: it has read them itself, and those beyond its
+    /// claim hold nothing.
+    pub(crate) fn sealed_to(&self) -> u64 {
+        let begins = |one: &&Tenure| !one.is_over() && !one.counts();
+        self.tenure
+            .as_ref()
+            .filter(begins)
+            .map_or(0, |one| one.sealing_to)
+    }
+
     /// The slot of the tenure's claim, if that counts.
     pub(crate) fn leads(&self, tenure: u64) -> Option<u64> {
         let tenure = self.tenure.as_ref().filter(|one| one.number == tenure)?;
@@ -181,8 +191,9 @@ impl Core {
                 from,
                 slots,
                 order,
+                is_wide,
             } => {
-                let mut read = Read::new(from, slots, order);
+                let mut read = Read::new(from, slots, order, is_wide);
                 read.begin(cx, ask);
                 self.reads.insert(ask, read);
             }

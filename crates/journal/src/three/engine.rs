@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::stream::{FuturesUnordered, StreamExt};
-use host::clock;
+use host::clock::{self, Instant};
 use store::bucket::Bucket;
 use tokio::sync::oneshot;
 
@@ -75,6 +75,8 @@ pub(super) struct Shared {
     stride: Mutex<(u64, u64)>,
     /// The slot at which scans ended undecided lately, and how many in a row.
     doubts: Mutex<(u64, u32)>,
+    /// The slot at which a scan that two buckets had answered last ended, and when it began.
+    ended: Mutex<Option<(u64, Instant)>>,
     courtesy: Mutex<Courtesy>,
     /// Why the engine is not used any more.
     alarm: Mutex<Option<String>>,
@@ -110,6 +112,7 @@ impl Three {
             asks: AtomicU64::new(0),
             stride: Mutex::new((0, 1)),
             doubts: Mutex::default(),
+            ended: Mutex::default(),
             courtesy: Mutex::default(),
             alarm: Mutex::default(),
             mending: Mutex::default(),
@@ -283,12 +286,16 @@ impl Engine for Three {
                 end,
             };
         }
-        let asked = shared.stride(from).min(limit.max(1) as u64);
-        let mut reading = shared.read(from, asked, shared.order()).await;
+        let began = clock::now();
+        let limit = limit.max(1) as u64;
+        let asked = shared.stride(from).min(limit);
+        let mut reading = shared.read_for_scan(from, asked, limit).await;
         if reading.slots.is_empty() && asked > 1 && !reading.is_free {
             reading = shared.read(from, 1, shared.order()).await;
         }
         shared.note_stride(from, asked, &reading);
+        let has_ended = reading.slots.is_empty() && reading.answered >= QUORUM;
+        *lock(&shared.ended) = has_ended.then_some((from, began));
         if let Some(newest) = reading.slots.iter().map(|one| one.ballot).max() {
             lock(&shared.courtesy).tell(newest);
         }
@@ -306,6 +313,8 @@ impl Engine for Three {
     }
 
     async fn above(&self, index: u64) -> Result<Option<u64>, Error> {
+        let known_to = self.shared.core().sealed_to();
+        let index = index.max(known_to.saturating_sub(1));
         let lanes = self.shared.lanes.iter();
         let mut looks: FuturesUnordered<_> = lanes.map(|lane| lane.above(index)).collect();
         // What two buckets do not show is not there, as far as listings tell.
@@ -400,6 +409,7 @@ impl Engine for Three {
         Limits {
             slot_bytes_max: SLOT_BYTES_MAX,
             takes_give_way: true,
+            takes_seal: true,
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Reading {
     pub(crate) is_free: bool,
     /// How many buckets have given their chain of the first slot.
     pub(crate) answered: usize,
+    /// How many slots from the first one on hold a value, proven or not.
+    pub(crate) seen: u64,
 }
 
 /// What the views of a slot prove; `later[b]` holds records of later slots in bucket `b`.

@@ -16,7 +16,7 @@ use super::configuration::Configuration;
 use super::name;
 use super::pace::Pace;
 use super::record::{Place, Record};
-use crate::engine::Error;
+use crate::engine::{Error, WINDOW};
 use crate::object::floor::{self, Link};
 use crate::object::unavailable;
 
@@ -37,6 +37,8 @@ const PLACES_MAX: usize = 1_024;
 /// Names listed, and objects deleted, at the same time.
 const LISTED: usize = 1_000;
 const DELETES_AT_ONCE: usize = 16;
+/// Records read at the same time: as many as a take promises in.
+const READS_AT_ONCE: usize = 2 * WINDOW as usize;
 
 pub(super) struct Lane {
     number: usize,
@@ -377,8 +379,16 @@ impl Lane {
         self.wrong(flaw.unwrap_or_default())
     }
 
-    /// What is wrong with the bucket.
+    /// What is wrong with the bucket. The marker and the claim are read at the same time: a taker waits for both.
     async fn flaw(&self) -> Result<Option<String>, Error> {
+        let (marker, claim) = tokio::join!(self.flaw_of_marker(), self.flaw_of_claim());
+        match marker? {
+            Some(flaw) => Ok(Some(flaw)),
+            None => claim,
+        }
+    }
+
+    async fn flaw_of_marker(&self) -> Result<Option<String>, Error> {
         let found = match marker::read(self.bucket.as_ref()).await {
             Ok(found) => found,
             Err(marker::Error::Bucket(error)) => return Err(unavailable(error)),
@@ -399,6 +409,10 @@ impl Lane {
                 found.generation
             )));
         }
+        Ok(None)
+    }
+
+    async fn flaw_of_claim(&self) -> Result<Option<String>, Error> {
         let claim = self.state().claim;
         let Some((slot, link)) = claim else {
             return Ok(None);
@@ -468,12 +482,16 @@ impl Lane {
         let base = name::slots(shard, number);
         let listed = self.bucket.list(&base, Some(&after), LISTED).await;
         let listed = listed.map_err(unavailable)?;
-        let parsed = listed
+        let parsed: Vec<_> = listed
             .iter()
-            .filter_map(|object| name::parse(shard, number, &object.key));
-        for (slot, link) in parsed {
-            // Promises lie beyond what is in use.
-            match self.get(slot, link).await {
+            .filter_map(|object| name::parse(shard, number, &object.key))
+            .collect();
+        // Promises lie beyond what is in use. Records are read together: a taker waits for this.
+        let mut reads = stream::iter(parsed)
+            .map(|(slot, link)| async move { (slot, self.get(slot, link).await) })
+            .buffered(READS_AT_ONCE);
+        while let Some((slot, said)) = reads.next().await {
+            match said {
                 Said::Found(record) if record.content().is_some() => return Ok(Some(slot)),
                 Said::Unclear => return Err(Error::Unavailable(format!("slot {slot}"))),
                 _ => {}

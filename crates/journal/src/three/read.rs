@@ -22,6 +22,8 @@ pub(crate) struct Read {
     slots: u64,
     /// Buckets from the nearest on.
     order: [usize; BUCKETS],
+    /// Every bucket is asked for all slots.
+    is_wide: bool,
     /// How many of them were asked.
     asked: usize,
     views: BTreeMap<u64, [View; BUCKETS]>,
@@ -30,34 +32,35 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    pub(crate) fn new(from: u64, slots: u64, order: [usize; BUCKETS]) -> Self {
+    pub(crate) fn new(from: u64, slots: u64, order: [usize; BUCKETS], is_wide: bool) -> Self {
         Read {
             from,
             slots: slots.max(1),
             order,
+            is_wide,
             asked: 0,
             views: BTreeMap::new(),
             open: [0; BUCKETS],
         }
     }
 
-    /// Asks the nearest bucket for the first link of every slot; for a single slot, which is probably the last, a second
-    /// bucket at once.
+    /// Asks the nearest bucket for the first link of every slot; for a single slot, which is probably the last, and in a wide scan,
+    /// a second bucket at once.
     pub(crate) fn begin(&mut self, cx: &mut Cx<'_>, ask: Ask) {
         self.ask_next(cx, ask);
-        if self.slots == 1 {
+        if self.slots == 1 || self.is_wide {
             self.ask_next(cx, ask);
         }
     }
 
-    /// Asks one more bucket: the first for all slots, others for the first slot. False if all were asked.
+    /// Asks one more bucket: the first for all slots, others for the first slot, unless the scan is wide. False if all were asked.
     pub(crate) fn ask_next(&mut self, cx: &mut Cx<'_>, ask: Ask) -> bool {
         let Some(bucket) = self.order.get(self.asked).copied() else {
             return false;
         };
-        let slots = match self.asked {
-            0 => self.slots,
-            _ => 1,
+        let slots = match self.asked > 0 && !self.is_wide {
+            true => 1,
+            false => self.slots,
         };
         self.asked += 1;
         for slot in self.from..self.from + slots {
@@ -146,7 +149,11 @@ impl Read {
         // The chain of the first slot is read until something proves it; of the others only up to a value.
         matches!(verdict, Verdict::Chosen(..))
             || (!is_first && has_value(&views[bucket]))
-            || (!is_last && self.slots > 1 && has_value(&views[bucket]) && self.open[bucket] > 0)
+            || (!is_last
+                && self.slots > 1
+                && !self.is_wide
+                && has_value(&views[bucket])
+                && self.open[bucket] > 0)
     }
 
     fn later(&self, slot: u64) -> [Vec<Arc<Record>>; BUCKETS] {
@@ -158,11 +165,10 @@ impl Read {
     }
 
     fn look(&mut self, cx: &mut Cx<'_>, ask: Ask) -> Option<Reading> {
-        let first = self.order[0];
         let verdict = self.verdict(self.from, cx.rules);
         let is_chosen = matches!(verdict, Verdict::Chosen(..));
         // A run is read whole before it is handed out.
-        if is_chosen && (self.slots == 1 || self.open[first] == 0) {
+        if is_chosen && (self.slots == 1 || self.is_run_read()) {
             return Some(self.reading(cx, false));
         }
         if verdict == Verdict::Free {
@@ -184,6 +190,15 @@ impl Read {
             true => None,
             false => Some(self.reading(cx, false)),
         }
+    }
+
+    /// Nothing more comes of the buckets that were asked for the whole run: the nearest, or in a wide scan any two.
+    fn is_run_read(&self) -> bool {
+        if !self.is_wide {
+            return self.open[self.order[0]] == 0;
+        }
+        let asked = self.order.iter().take(self.asked);
+        asked.filter(|bucket| self.open[**bucket] == 0).count() >= 2
     }
 
     fn verdict(&self, slot: u64, rules: Rules) -> Verdict {
@@ -217,10 +232,16 @@ impl Read {
                 .filter(|view| view.is_whole || !view.chain.is_empty());
             gave.count()
         });
+        let holds_value = |slot: &u64| {
+            let views = self.views.get(slot);
+            views.is_some_and(|views| views.iter().any(View::has_value))
+        };
+        let seen = (self.from..self.from + self.slots).take_while(holds_value);
         Reading {
             slots,
             is_free,
             answered,
+            seen: seen.count() as u64,
         }
     }
 

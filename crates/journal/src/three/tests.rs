@@ -18,7 +18,7 @@ use super::record::{Place, Record};
 use crate::conformance;
 use crate::engine::{Append, Content, End, Engine, Tenure};
 
-fn configuration() -> Configuration {
+pub(crate) fn configuration() -> Configuration {
     Configuration {
         cluster: "three".to_owned(),
         shard: 0,
@@ -28,7 +28,7 @@ fn configuration() -> Configuration {
 }
 
 /// Three buckets of a new cluster.
-pub(super) async fn buckets() -> [Arc<Faulty>; 3] {
+pub(crate) async fn buckets() -> [Arc<Faulty>; 3] {
     let configuration = configuration();
     let mut made = Vec::new();
     for number in 0..3 {
@@ -223,6 +223,9 @@ fn a_bucket_that_lacks_what_it_acknowledged_is_refused() {
     let scenario = async {
         let buckets = buckets().await;
         drop(lead(&open(&buckets), 100).await);
+        // Nothing is still on its way to the two that are left.
+        wait_until_it_holds(&buckets[0], 100).await;
+        wait_until_it_holds(&buckets[1], 100).await;
         roll_back(&buckets[2]).await;
         let engine = open(&buckets);
         let next = read_on(&engine).await;

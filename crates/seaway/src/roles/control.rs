@@ -209,9 +209,9 @@ fn forever(
 
 /// Follows what the node that leads shows: entries, to read them at once; and that it is gone, to take its place.
 async fn keep_watching(node: Arc<control::Node>, caller: Caller) -> Infallible {
-    let tell = |sign| match sign {
+    let tell = |address: &str, sign| match sign {
         Sign::Grew(growth) => node.hear(growth),
-        Sign::Gone => node.leader_is_gone(),
+        Sign::Gone => node.leader_is_gone(address),
     };
     link::watch::keep_watching(|| node.leader_to_watch(), &caller, Levels::KNOWN, tell).await
 }

@@ -32,7 +32,11 @@ impl World {
             }
             // Hints, which may be wrong.
             6 if self.resigns => self.resign(place)?,
-            6 => self.hear(place, self.places[place].life, Event::LeaderGone)?,
+            6 => {
+                let node = self.places[place].node.as_ref();
+                let claim = node.map_or(0, |node| node.chain().claim().index);
+                self.hear(place, self.places[place].life, Event::LeaderGone(claim))?;
+            }
             _ => {
                 let slot = self.rng.below(500);
                 self.hear(place, self.places[place].life, Event::Grew(slot))?;

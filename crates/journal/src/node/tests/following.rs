@@ -78,7 +78,8 @@ fn a_slot_that_a_gone_leader_left_undecided_is_settled_by_taking() {
     }
     assert_eq!((bench.node.role(), bench.takes), (Role::Follower, 0));
     for _ in 0..20 {
-        pass(&mut bench, [Event::LeaderGone, propose(0..1)]);
+        let gone = Event::LeaderGone(bench.node.chain().claim().index);
+        pass(&mut bench, [gone, propose(0..1)]);
     }
     assert_eq!((bench.node.role(), bench.takes), (Role::Leader, 1));
 }
@@ -95,7 +96,8 @@ fn a_leader_that_is_gone_is_waited_for_a_moment_only_unless_the_journal_grows_on
     assert_eq!(bench.node.role(), Role::Follower);
     let gone = |bench: &mut Bench, millis: u64| {
         for _ in 0..millis / 20 {
-            bench.run(Event::LeaderGone);
+            let claim = bench.node.chain().claim().index;
+            bench.run(Event::LeaderGone(claim));
             run_for(bench, Duration::from_millis(20));
         }
     };
@@ -110,6 +112,19 @@ fn a_leader_that_is_gone_is_waited_for_a_moment_only_unless_the_journal_grows_on
     assert_eq!(bench.takes, 0);
     gone(&mut bench, 400);
     assert_eq!(bench.node.role(), Role::Leader);
+}
+
+#[test]
+fn who_is_said_to_be_gone_after_another_has_claimed_is_nobody_to_replace() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = follower(&leader);
+    let before = bench.node.chain().claim().index.wrapping_sub(1);
+    for _ in 0..100 {
+        bench.run(Event::LeaderGone(before));
+        run_for(&mut bench, Duration::from_millis(20));
+    }
+    assert_eq!((bench.node.role(), bench.takes), (Role::Follower, 0));
 }
 
 #[test]
@@ -168,7 +183,8 @@ fn what_the_leader_tells_is_not_read() {
     let applies = |effect: &&Effect| matches!(effect, Effect::Apply { .. });
     assert_eq!(bench.seen.iter().filter(applies).count(), 101);
     // It misses nobody: silence counts from what it was told last.
-    bench.run(Event::LeaderGone);
+    let claim = bench.node.chain().claim().index;
+    bench.run(Event::LeaderGone(claim));
     assert_eq!(bench.node.role(), Role::Follower);
 }
 

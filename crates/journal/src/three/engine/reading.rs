@@ -11,8 +11,8 @@ use super::super::BUCKETS;
 use super::super::context::{Event, Outcome};
 use super::super::judge::{Proven, Reading};
 use super::courtesy;
-use super::{Shared, TAKE_FOR, Waiting, lock};
-use crate::engine::{Content, TakeError};
+use super::{Shared, Waiting, lock};
+use crate::engine::{Content, TakeError, WINDOW};
 
 /// Slots that one scan reads at the same time at most.
 const READS_AT_ONCE: u64 = 64;
@@ -21,10 +21,28 @@ const READS_AT_ONCE: u64 = 64;
 const DOUBTS_MAX: u32 = 8;
 /// Roughly how many bytes one scan reads.
 const SCAN_BYTES: usize = 32 << 20;
+/// How long a taker reads on without coming to an end: it follows then, rather than chase an owner that is at work.
+const CHASE_MAX: Duration = Duration::from_secs(1);
+/// For how long after its beginning a scan that found nothing more saves a taker another: it takes a round trip, and a decision.
+const ENDED_COUNTS_FOR: Duration = Duration::from_millis(250);
 /// How long a scan may take. Callers mostly wait less.
 const SCAN_FOR: Duration = Duration::from_secs(5);
 
 impl Shared {
+    /// Reads slots for a scan of a follower: widely while a bucket fails, as it does when the leader's region is lost.
+    pub(super) async fn read_for_scan(
+        self: &Arc<Self>,
+        from: u64,
+        slots: u64,
+        limit: u64,
+    ) -> Reading {
+        let is_failing = self.lanes.iter().any(|lane| lane.rank().1);
+        match slots < WINDOW && is_failing {
+            true => self.read_wide(from, WINDOW.min(limit)).await,
+            false => self.read(from, slots, self.order()).await,
+        }
+    }
+
     /// Reads slots: a bucket that is late is passed over, and the whole ends in bounded time.
     pub(super) async fn read(
         self: &Arc<Self>,
@@ -32,11 +50,28 @@ impl Shared {
         slots: u64,
         order: [usize; BUCKETS],
     ) -> Reading {
+        self.read_so(from, slots, order, false).await
+    }
+
+    /// Reads as many slots as a leader may have had in flight in two buckets at once: whoever waits for what is left of a leader that
+    /// is gone has no time to read one after the other.
+    async fn read_wide(self: &Arc<Self>, from: u64, slots: u64) -> Reading {
+        self.read_so(from, slots, self.order(), true).await
+    }
+
+    async fn read_so(
+        self: &Arc<Self>,
+        from: u64,
+        slots: u64,
+        order: [usize; BUCKETS],
+        is_wide: bool,
+    ) -> Reading {
         let mut waiting = self.wait(|ask| Event::Scan {
             ask,
             from,
             slots,
             order,
+            is_wide,
         });
         let reading = self.read_in_time(&mut waiting, from, order).await;
         let mut doubts = lock(&self.doubts);
@@ -83,6 +118,7 @@ impl Shared {
                 slots: Vec::new(),
                 is_free: false,
                 answered: 0,
+                seen: 0,
             },
         }
     }
@@ -93,7 +129,8 @@ impl Shared {
         if next == from { stride } else { 1 }
     }
 
-    /// Notes how a scan went: one that found all that it asked for is followed by one of twice as many.
+    /// Notes how a scan went: one that saw a value in all slots that it asked for is followed by one of twice as many. Only those are
+    /// proven that lie behind what was in flight, so that few of few would always be.
     pub(super) fn note_stride(&self, from: u64, asked: u64, reading: &Reading) {
         let found = reading.slots.len() as u64;
         let bytes: usize = reading
@@ -104,8 +141,7 @@ impl Shared {
                 Content::Filler => 0,
             })
             .sum();
-        // The last slot of a run is proven by what follows it, so it often is not yet.
-        let is_long = found + 1 >= asked && found > 0;
+        let is_long = reading.seen >= asked && found > 0;
         let stride = match (is_long, bytes * 2 > SCAN_BYTES) {
             (true, false) => (asked * 2).min(READS_AT_ONCE),
             (true, true) => (asked / 2).max(1),
@@ -116,13 +152,16 @@ impl Shared {
 
     /// Reads on from a slot to the first that is not proven; the slots, and the one after them.
     async fn read_on(self: &Arc<Self>, from: u64) -> Result<(Vec<Proven>, u64), TakeError> {
-        let until = clock::now() + TAKE_FOR;
+        let until = clock::now() + CHASE_MAX;
         let (mut slots, mut next) = (Vec::new(), from);
         loop {
-            let asked = self.stride(next);
-            let reading = self.read(next, asked, self.order()).await;
+            let asked = self.stride(next).max(WINDOW);
+            let reading = match asked > WINDOW {
+                true => self.read(next, asked, self.order()).await,
+                false => self.read_wide(next, WINDOW).await,
+            };
             self.note_stride(next, asked, &reading);
-            if reading.slots.is_empty() && asked == 1 {
+            if reading.slots.is_empty() && asked == WINDOW {
                 // Who reaches fewer than two buckets promises nowhere: it could only depose a leader (R3).
                 return match reading.answered >= 2 {
                     true => Ok((slots, next)),
@@ -131,10 +170,17 @@ impl Shared {
             }
             next += reading.slots.len() as u64;
             slots.extend(reading.slots);
+            // Its owner goes on, or there is more than a taker should catch up with.
             if clock::now() > until {
-                return Err(TakeError::Unavailable("there is much to read".to_owned()));
+                return Err(TakeError::Superseded);
             }
         }
+    }
+
+    /// True if two buckets have shown just now that nothing is proven in this slot: the caller's own scan need not be repeated.
+    fn has_just_ended_at(&self, slot: u64) -> bool {
+        let ended = *lock(&self.ended);
+        ended.is_some_and(|(at, began)| at == slot && clock::now().since(began) < ENDED_COUNTS_FOR)
     }
 
     /// Reads on to the end, and until others who take have had their time. A caller that has not heard of the owner of what is
@@ -146,8 +192,12 @@ impl Shared {
         let began = clock::now();
         let drawn = Rng::from_entropy().below(courtesy::MILLION);
         let (mut slots, mut next) = (Vec::new(), from);
+        let mut is_read = self.has_just_ended_at(from);
         loop {
-            let (run, end) = self.read_on(next).await?;
+            let (run, end) = match std::mem::take(&mut is_read) {
+                true => (Vec::new(), next),
+                false => self.read_on(next).await?,
+            };
             // Of two buckets that have to answer, the slower one counts.
             let usual = self.lanes[self.order()[1]].usual();
             let left = {

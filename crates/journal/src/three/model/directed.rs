@@ -536,6 +536,7 @@ fn promises_that_were_read_before_are_passed_over_only_by_a_higher_ballot() {
             from: 3,
             slots: 1,
             order: [A, B, C],
+            is_wide: false,
         });
         go(world, 0, &[A, B, C], ALL)?;
         commands(world, 0, 1)?;

@@ -132,6 +132,7 @@ impl World {
             from,
             slots,
             order,
+            is_wide: slots > 2,
         });
     }
 
