@@ -21,8 +21,10 @@ use crate::refusing::{all_refuse, places_of};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the leader looks whether a process is there whose name another asks for.
 const NAMESAKE_EVERY: Duration = Duration::from_millis(50);
-/// The same while an agent is lost, whose addresses are tried each time; and how long such a try may take.
+/// The same while an agent is lost, whose addresses are tried each time.
 const TRY_EVERY: Duration = Duration::from_millis(20);
+/// How long such a try may take: a refusal comes from another region, too.
+const TRY_LIMIT: Duration = Duration::from_millis(200);
 
 /// An agent's call while it is open. Dropped before it is answered, it was lost.
 struct Open<'a> {
@@ -152,7 +154,8 @@ impl Node {
 
 /// Waits until it is time to look who is gone.
 async fn look_is_due(attendance: &Attendance) {
-    let is_one_lost = !attendance.lock().lost_ones().is_empty();
+    let now = host::clock::now();
+    let is_one_lost = !attendance.lock().lost_ones(now).is_empty();
     if is_one_lost {
         host::clock::sleep(TRY_EVERY).await;
         return;
@@ -243,7 +246,7 @@ async fn forget_followers(node: &Node, attendance: &Attendance, leads: bool) {
 
 /// Tries whether somebody listens where the agents that are lost are found.
 async fn try_lost_ones(node: &Node, attendance: &Attendance) {
-    let lost = attendance.lock().lost_ones();
+    let lost = attendance.lock().lost_ones(host::clock::now());
     let tries = lost.into_iter().map(|incarnation| async move {
         let places = node.with_state(|state| {
             let mut agents = state.agents();
@@ -252,7 +255,7 @@ async fn try_lost_ones(node: &Node, attendance: &Attendance) {
         })?;
         let tried = all_refuse(&places, &node.registration.address, &attendance.resolver);
         // Who is silent says nothing.
-        let refuse = host::clock::timeout(TRY_EVERY, tried).await;
+        let refuse = host::clock::timeout(TRY_LIMIT, tried).await;
         Some((incarnation, refuse.unwrap_or(false)))
     });
     let tried = futures::future::join_all(tries).await;

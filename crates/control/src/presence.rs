@@ -20,6 +20,11 @@ const CALLS_WITHIN: Duration = Duration::from_secs(4);
 /// has lost sight of its process for a moment, is back by then.
 const REFUSES_FOR: Duration = Duration::from_millis(50);
 
+/// One that has not called a leader for so long after it took the lead is looked for: whoever is there finds a new leader sooner.
+const UNHEARD_FOR: Duration = Duration::from_millis(200);
+/// How many are looked for at the same time.
+const SOUGHT_MAX: usize = 256;
+
 /// Whether a process is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IsHere {
@@ -133,17 +138,31 @@ impl<Id: Copy + Ord> Presence<Id> {
         }
     }
 
-    /// Agents whose connection is lost and that have not called again: it is worth a try whether somebody listens at their addresses.
-    pub fn lost_ones(&self) -> Vec<Id> {
-        let lost = self.heard.iter().filter(|(_, heard)| heard.is_lost);
-        lost.map(|(run, _)| *run).collect()
+    /// Agents whose connection is lost and that have not called again, or that have not called at all since this node leads: it is
+    /// worth a try whether somebody listens at their addresses.
+    pub fn lost_ones(&self, now: Instant) -> Vec<Id> {
+        let heard = self.heard.iter();
+        let lost = heard.filter(|(_, heard)| heard.is_lost || self.is_unheard(now, heard));
+        lost.map(|(run, _)| *run).take(SOUGHT_MAX).collect()
+    }
+
+    /// True of one that has not called since this node leads, though it has had time to.
+    fn is_unheard(&self, now: Instant, heard: &Heard) -> bool {
+        let Some(since) = self.listens_since else {
+            return false;
+        };
+        let has_called = heard.open > 0 || heard.called_at.is_some_and(|at| at >= since);
+        !has_called && now.since(heard.at.max(since)) >= UNHEARD_FOR
     }
 
     /// The addresses of an agent that is lost were tried: all refuse connections, or not. If they go on to, its process has ended, and
     /// it is not waited for.
     pub fn tried(&mut self, now: Instant, run: Id, all_refuse: bool) {
-        let heard = self.heard.get_mut(&run);
-        let Some(heard) = heard.filter(|heard| heard.is_lost) else {
+        let is_sought = |heard: &Heard| heard.is_lost || self.is_unheard(now, heard);
+        if !self.heard.get(&run).is_some_and(is_sought) {
+            return;
+        }
+        let Some(heard) = self.heard.get_mut(&run) else {
             return;
         };
         let since = heard.refused_since.get_or_insert(now);
@@ -353,7 +372,7 @@ mod tests {
         bench.refused(ONE, 100);
         assert_eq!(bench.look(true), [], "its call is open");
         bench.presence.lost(bench.now, ONE);
-        assert_eq!(bench.presence.lost_ones(), [ONE]);
+        assert_eq!(bench.presence.lost_ones(bench.now), [ONE]);
         assert_eq!(bench.look(true), []);
         bench.refused(ONE, 40);
         assert_eq!(bench.look(true), [], "it may be back in a moment");
@@ -361,10 +380,37 @@ mod tests {
         assert_eq!(bench.look(true), [ONE]);
         // It comes back.
         bench.presence.calls(bench.now, ONE);
-        assert_eq!(bench.presence.lost_ones(), []);
+        assert_eq!(bench.presence.lost_ones(bench.now), []);
         assert_eq!(bench.look(true), []);
         bench.presence.lost(bench.now, ONE);
         assert_eq!(bench.look(true), []);
+    }
+
+    #[test]
+    fn who_does_not_find_a_new_leader_is_looked_for_and_gone_if_nobody_listens() {
+        let mut bench = Bench::new();
+        bench.presence.calls(bench.now, ONE);
+        bench.listen(100);
+        assert_eq!(
+            bench.presence.lost_ones(bench.now),
+            [],
+            "there is time to call"
+        );
+        bench.listen(200);
+        assert_eq!(bench.presence.lost_ones(bench.now), [TWO]);
+        bench.refused(ONE, 100);
+        bench.refused(TWO, 100);
+        assert_eq!(bench.look(true), [TWO], "the other has called");
+        bench.presence.calls(bench.now, TWO);
+        assert_eq!(bench.look(true), []);
+        assert_eq!(bench.presence.lost_ones(bench.now), []);
+        // Another leads meanwhile, and then this node again.
+        bench.presence.answered(bench.now, TWO);
+        bench.look(false);
+        bench.listen(300);
+        assert_eq!(bench.presence.lost_ones(bench.now), [TWO]);
+        bench.presence.tried(bench.now, TWO, false);
+        assert_eq!(bench.listen(5_000), BTreeMap::new(), "somebody listens");
     }
 
     #[test]
