@@ -15,6 +15,7 @@ pub mod coordinator;
 mod doubt;
 mod groups;
 mod housekeeping;
+mod interregnum;
 mod machine;
 pub mod membership;
 pub mod node;

@@ -36,6 +36,9 @@ impl Node {
         if !may_relay || host::trial::leaves_out("calls-are-relayed") {
             return None;
         }
+        if self.is_leaderless() {
+            return None;
+        }
         let address = self.leader_to_watch()?;
         let claim = self.replica.status().claim_index;
         let within = asked.within.map(|within| within.saturating_sub(HOP));

@@ -372,6 +372,9 @@ impl Served for Node {
 impl Node {
     /// Answers a call without asking anybody else.
     async fn serve_here(&self, call: Call, asked: &Asked) -> Result<Answer, Error> {
+        if answer::is_of_agent(&call) && !asked.is_relayed {
+            self.await_leader(&call).await;
+        }
         if let Some(error) = self.names_leader(&call).filter(|_| !asked.is_leader_away) {
             return Err(error);
         }

@@ -265,7 +265,13 @@ impl Attempt {
 
     fn lost(&mut self, now: Instant, node: NodeId, why: String, directory: &mut Directory) {
         self.closed(node);
-        self.is_leader_away |= directory.leader() == Some(node);
+        if directory.leader() == Some(node) {
+            self.is_leader_away = true;
+            // Any of the others may take the lead: they are asked together.
+            if self.manner.may_repeat {
+                self.all_at = self.all_at.map(|_| now);
+            }
+        }
         self.note(node, &why, directory);
         directory.failed(node, now);
     }
@@ -292,6 +298,8 @@ impl Attempt {
             Error::NotLeader { leader } => {
                 directory.leads_not(node);
                 match told(leader, directory) {
+                    // One that could not be reached a moment ago comes last.
+                    Some(told) if directory.is_shunned(told, now) => self.is_leader_away = true,
                     Some(told) if !self.asked.contains(&told) => return self.ask(told, out),
                     // Who is said to lead has said that it does not: the process that did has ended, and
                     // another has its address.

@@ -144,14 +144,18 @@ impl Directory {
             true => self.relay.or(self.leader),
             false => self.near,
         };
-        let is_shunned =
-            |node: &Known| node.failed_at.is_some_and(|at| now.since(at) < SHUNNED_FOR);
         let mut order: Vec<NodeId> = (0..self.nodes.len())
             .map(NodeId)
             .filter(|id| self.is_asked(*id))
             .collect();
-        order.sort_by_key(|id| (first != Some(*id), is_shunned(&self.nodes[id.0]), *id));
+        order.sort_by_key(|id| (first != Some(*id), self.is_shunned(*id, now), *id));
         order
+    }
+
+    /// True if the node could not be reached lately, and has not answered since.
+    pub fn is_shunned(&self, node: NodeId, now: Instant) -> bool {
+        let failed_at = self.nodes[node.0].failed_at;
+        failed_at.is_some_and(|at| now.since(at) < SHUNNED_FOR)
     }
 }
 

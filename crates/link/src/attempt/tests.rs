@@ -450,3 +450,23 @@ fn one_of_those_that_are_asked_passes_the_call_on_and_later_calls_begin_with_it(
     let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
     assert_eq!(bench.give(Event::Begun), begun);
 }
+
+#[test]
+fn who_has_lost_the_leader_asks_all_together_and_the_lost_one_once() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(0));
+    assert_eq!(bench.give(Event::Begun), [ask(0, false)]);
+    let lost = Event::Broken(NodeId(0), "reset".to_owned());
+    assert_eq!(bench.give(lost), [ask_to_relay(1)]);
+    let begun = bench.now;
+    // The one that is lost may have started again.
+    assert_eq!(bench.wait(), [ask(0, true), ask(2, true)]);
+    assert_eq!(bench.now, begun, "at once");
+    // A follower that has not noticed yet names it.
+    let named = Event::Answered(NodeId(1), not_leader(Some("a:1")));
+    assert_eq!(bench.give(named), []);
+    let gone = Event::NotSent(NodeId(0), "refused".to_owned());
+    assert_eq!(bench.give(gone), []);
+    let led = Event::Answered(NodeId(2), Ok(DONE));
+    assert_eq!(bench.give(led), [Effect::Done(Ok(DONE))]);
+}
