@@ -136,6 +136,7 @@ impl Node {
 
     /// The node that leads tells how the journal has grown.
     pub fn hear(&self, growth: Growth) {
+        self.gone.store(0, Relaxed);
         if !growth.entries.is_empty() {
             let entries = growth.entries.into_iter();
             let entries = entries.map(|entry| (entry.at.0, entry.bytes));

@@ -177,7 +177,7 @@ pub enum Event {
     /// A caller wants to know when everything appended before now has been applied here, whoever
     /// leads.
     Confirm(Ticket),
-    /// The journal is said to have an entry at this slot: a hint to look.
+    /// The journal is said, by the node that leads, to have an entry at this slot: a hint to look, and a sign of life.
     Grew(u64),
     /// Entries, each with its slot, that the node that leads says count. Only what [`Effect::Tell`] gave to that node may come here.
     Told(Vec<(u64, Bytes)>),
@@ -573,6 +573,7 @@ impl Node {
                 state
             }
             (State::Following(mut following), Event::Grew(slot)) => {
+                following.leader_is_heard(cx);
                 following.look_for(cx, slot);
                 State::Following(following)
             }

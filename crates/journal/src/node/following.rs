@@ -151,6 +151,7 @@ impl Following {
         if cx.lasting.stuck.is_some() {
             return State::Following(self);
         }
+        self.leader_is_heard(cx);
         self.hearsay.add(cx.lasting.chain.next(), entries);
         match self.stage {
             Stage::Pausing(_) => self.go_by_hearsay(cx),
@@ -208,6 +209,13 @@ impl Following {
         self.poll = cx.lasting.settings.poll_min;
         if is_news && matches!(self.stage, Stage::Pausing(_)) {
             self.look(cx);
+        }
+    }
+
+    /// The process that leads has spoken: it is not gone, whatever was said. One that has resigned speaks on until it ends.
+    pub(super) fn leader_is_heard(&mut self, cx: &mut Cx<'_>) {
+        if !self.patience.is_zero() && self.gone.take().is_some() {
+            self.patience = Following::quiet(cx).patience;
         }
     }
 

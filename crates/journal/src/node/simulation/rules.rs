@@ -20,7 +20,7 @@ const MISSED_BY: [(Rule, u64); 15] = [
     (Rule::CommandsNameLastEntry, 0),
     (Rule::ClaimantReadsFloor, 10),
     (Rule::ReaderReadsFloor, 60),
-    (Rule::TrimSparesClaims, 0),
+    (Rule::TrimSparesClaims, 1),
     (Rule::SettleByReading, 0),
     (Rule::OneTenureOneClaim, 0),
     (Rule::OccupiedMayBeOurs, 59),

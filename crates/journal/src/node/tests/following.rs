@@ -115,6 +115,23 @@ fn a_leader_that_is_gone_is_waited_for_a_moment_only_unless_the_journal_grows_on
 }
 
 #[test]
+fn a_leader_that_is_heard_again_was_not_gone() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = follower(&leader);
+    let claim = bench.node.chain().claim().index;
+    bench.run(Event::LeaderGone(claim));
+    run_for(&mut bench, Duration::from_millis(40));
+    // It beats, and appends nothing: nobody uses it.
+    let last = leader.node.chain().last().index;
+    for _ in 0..10 {
+        bench.run(Event::Grew(last));
+        run_for(&mut bench, Duration::from_secs(1));
+    }
+    assert_eq!((bench.node.role(), bench.takes), (Role::Follower, 0));
+}
+
+#[test]
 fn who_is_said_to_be_gone_after_another_has_claimed_is_nobody_to_replace() {
     let mut leader = Bench::leader();
     leader.run(propose(0..3));
