@@ -4,7 +4,7 @@ several zones with records in them are in tests/roles.py."""
 import json
 import subprocess
 
-from tests import apache_kafka
+from tests import apache_kafka, regions
 from tests.harness import Suite, expect, expect_equal, wait_until
 from tests.process import checks_of, create, seaway, verb
 
@@ -79,6 +79,32 @@ def processes_of_their_own_are_dealt_out_over_zones(directory):
     of_b = next(node["kafka"] for node in nodes if node["name"] == "agent-2")
     leaders = {addresses[partition["leader"]] for topic in listed["topics"] for partition in topic["partitions"]}
     expect_equal(leaders, {of_b}, "agents to which a client of zone b is sent")
+    expect(server.stop(), "an orderly stop")
+
+
+@check
+def clients_are_sent_to_the_agent_of_the_region_that_they_name_and_to_others_once_it_is_lost(directory):
+    server = regions.Regions(directory / "three", "")
+    server.start()
+    create(server, "t")
+    agents = server.agents
+
+    def leaders(asked, named):
+        listed = json.loads(kcat(agents[asked], "-L", "-J", "-X", f"client.id=app,region={named}"))
+        addresses = {broker["id"]: broker["name"] for broker in listed["brokers"]}
+        return {addresses[partition["leader"]] for topic in listed["topics"] for partition in topic["partitions"]}
+
+    for asked in agents:
+        for named in agents:
+            expect_equal(leaders(asked, named), {agents[named]}, f"agents that {asked} names to a client in {named}")
+    bootstrap = ",".join(agents.values())
+    lost, kept, _ = agents
+    kcat(bootstrap, "-P", "-t", "t", "-p", "0", "-X", f"client.id=region={lost}", stdin="before\n")
+    server.region("kill", lost)
+    wait_until(lambda: agents[lost] not in leaders(kept, lost), 30, f"clients in {lost} are sent to the agents of other regions")
+    kcat(bootstrap, "-P", "-t", "t", "-p", "0", "-X", f"client.id=region={lost}", stdin="after\n")
+    got = kcat(bootstrap, "-C", "-t", "t", "-p", "0", "-o", "beginning", "-e", "-X", f"client.id=region={lost}")
+    expect_equal(got.splitlines(), ["before", "after"], "records of clients in the region that was lost")
     expect(server.stop(), "an orderly stop")
 
 

@@ -1,4 +1,4 @@
-//! Which agents clients of a listener are told of, and which of them, zone by zone, they are sent to for a partition:
+//! Which agents clients of a listener are told of, and which of them, by region and zone, they are sent to for a partition:
 //! rendezvous hashing, so that agents agree without talking, and a partition moves only when its agent comes or goes. Pure.
 //! It must not know how a client says where it is.
 
@@ -14,15 +14,42 @@ use meta::view::Agent;
 /// what a topic asks for has no bound of its own.
 pub(crate) const REPLICAS_MAX: usize = 16;
 
-/// A zone that some agent is in, by its number among those of one set of agents.
+/// A zone of a region that some agent is in, by its number among those of one set of agents, and the region by its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Zone(u32);
+pub(crate) struct Zone {
+    number: u32,
+    region: u32,
+}
+
+/// Where a client is, as far as agents are there: in a region, and in a zone of it if it names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    region: u32,
+    zone: Option<Zone>,
+}
+
+impl Place {
+    fn holds(self, zone: Zone) -> bool {
+        self.region == zone.region && self.zone.is_none_or(|own| own == zone)
+    }
+}
+
+impl From<Zone> for Place {
+    fn from(zone: Zone) -> Self {
+        Place {
+            region: zone.region,
+            zone: Some(zone),
+        }
+    }
+}
 
 /// An agent as clients of one listener are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broker {
     pub id: AgentId,
     pub endpoint: Endpoint,
+    /// Empty if the cluster spans none.
+    pub region: String,
     /// `None` if the agent does not say.
     pub zone: Option<String>,
 }
@@ -32,8 +59,12 @@ impl Broker {
     pub(crate) fn at(listener: &str, agent: &Agent) -> Option<Broker> {
         let endpoint = agent.listeners.get(listener)?.clone();
         let zone = (!agent.zone.is_empty()).then(|| agent.zone.clone());
-        let id = agent.id;
-        Some(Broker { id, endpoint, zone })
+        Some(Broker {
+            id: agent.id,
+            endpoint,
+            region: agent.region.clone(),
+            zone,
+        })
     }
 }
 
@@ -58,8 +89,9 @@ struct Reach {
 struct Set {
     /// Each with the number of its zone.
     agents: Vec<(AgentId, Zone)>,
-    /// The zones that the agents name, sorted; agents without one count as of one more, the empty one.
-    zones: Vec<String>,
+    /// The regions of the agents and the zones that they name in them, sorted; agents without one count as of one more, the empty
+    /// one of their region.
+    zones: Vec<(String, String)>,
 }
 
 /// Partitions of a topic that are placed together, once one of them is asked for: with a hundred agents that takes about a
@@ -95,11 +127,11 @@ struct Replica {
     zone: Zone,
 }
 
-/// The replicas of one partition, as clients of one zone see them.
+/// The replicas of one partition, as clients of one place see them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replicas<'a> {
     all: &'a [Replica],
-    /// Which of them clients of the zone are sent to.
+    /// Which of them clients of the place are sent to.
     leader: usize,
 }
 
@@ -148,20 +180,30 @@ impl Routes {
         set.is_some_and(|set| set.agents.iter().any(|(agent, _)| *agent == id))
     }
 
-    /// One of the agents to which clients of a listener are sent, in the zone if one there has it: the same for one `key`, whichever
-    /// agent is asked, until that one goes or a new one takes its share.
-    pub(crate) fn any(&self, listener: &str, zone: Option<Zone>, key: u64) -> Option<&Broker> {
+    /// One of the agents to which clients of a listener are sent, in their place if one there has it: the same for one `key`,
+    /// whichever agent of a region is asked, until that one goes or a new one takes its share.
+    pub(crate) fn any(&self, listener: &str, place: Option<Place>, key: u64) -> Option<&Broker> {
         let agents = self.set(listener)?.agents.iter();
-        let (id, _) = agents.max_by_key(|(id, of)| (Some(*of) == zone, weight(key, id.0), *id))?;
+        let is_there = |of: Zone| place.is_some_and(|place| place.holds(of));
+        let (id, _) = agents.max_by_key(|(id, of)| (is_there(*of), weight(key, id.0), *id))?;
         self.broker(listener, *id)
     }
 
-    /// A zone by its name, if an agent that has the listener is in it.
-    pub(crate) fn zone(&self, listener: &str, name: &str) -> Option<Zone> {
-        let zones = &self.set(listener)?.zones;
-        let at = zones.binary_search_by_key(&name, String::as_str).ok()?;
-        let is_named = !name.is_empty();
-        is_named.then_some(Zone(u32::try_from(at).ok()?))
+    /// A zone by its name, if an agent that has the listener is in it; of this region, if one is named.
+    pub(crate) fn zone(&self, listener: &str, region: Option<&str>, name: &str) -> Option<Zone> {
+        let set = self.set(listener).filter(|_| !name.is_empty())?;
+        let is_meant = |of: &str| region.is_none_or(|region| region == of);
+        let mut zones = set.zones.iter();
+        let found = zones.find(|(of, zone)| zone == name && is_meant(of))?;
+        set.zone(found)
+    }
+
+    /// A region, if an agent that has the listener is in it.
+    pub(crate) fn region(&self, listener: &str, name: &str) -> Option<Place> {
+        let set = self.set(listener).filter(|_| !name.is_empty())?;
+        let found = set.zones.iter().find(|(region, _)| region == name)?;
+        let region = set.zone(found)?.region;
+        Some(Place { region, zone: None })
     }
 
     /// How many replicas clients of a listener are shown of a topic that wants so many.
@@ -199,12 +241,12 @@ impl Placed {
 }
 
 impl<'a> Places<'a> {
-    /// The replicas of each partition, in their order, as clients of a listener and a zone see them; empty if no agent
+    /// The replicas of each partition, in their order, as clients of a listener and a place see them; empty if no agent
     /// has the listener. They are worked out as they are taken.
     pub(crate) fn replicas(
         self,
         listener: &str,
-        zone: Option<Zone>,
+        place: Option<Place>,
     ) -> impl Iterator<Item = Replicas<'a>> + use<'a> {
         let reach = self.routes.by_listener.get(listener);
         let set = reach.map(|reach| reach.set).into_iter();
@@ -215,7 +257,7 @@ impl<'a> Places<'a> {
         let all = all.flat_map(|piece| piece.replicas.chunks_exact(piece.width));
         all.map(move |all| Replicas {
             all,
-            leader: zone.and_then(|zone| in_zone(all, zone)).unwrap_or(0),
+            leader: place.and_then(|place| in_place(all, place)).unwrap_or(0),
         })
     }
 
@@ -227,7 +269,8 @@ impl<'a> Places<'a> {
         let piece = self.piece(index / PIECE, set)?;
         let from = (index % PIECE) * piece.width;
         let all = piece.replicas.get(from..from + piece.width)?;
-        in_zone(all, zone).map(|at| all[at].agent)
+        let at = all.iter().position(|replica| replica.zone == zone)?;
+        Some(all[at].agent)
     }
 
     /// A piece of the partitions, as a set of agents has it.
@@ -245,22 +288,43 @@ impl<'a> Places<'a> {
     }
 }
 
-fn in_zone(all: &[Replica], zone: Zone) -> Option<usize> {
-    all.iter().position(|replica| replica.zone == zone)
+/// The first replica of a client's zone; if none is shown, of its region.
+fn in_place(all: &[Replica], place: Place) -> Option<usize> {
+    let region = Place {
+        zone: None,
+        ..place
+    };
+    let first = |place: Place| all.iter().position(|replica| place.holds(replica.zone));
+    first(place).or_else(|| first(region))
 }
 
 impl Set {
     fn of(brokers: &[Broker]) -> Self {
-        let name = |broker: &Broker| broker.zone.clone().unwrap_or_default();
-        let mut zones: Vec<String> = brokers.iter().map(name).collect();
+        let zone = |broker: &Broker| {
+            let zone = broker.zone.clone().unwrap_or_default();
+            (broker.region.clone(), zone)
+        };
+        let mut zones: Vec<_> = brokers.iter().map(zone).collect();
         zones.sort_unstable();
         zones.dedup();
-        let agent = |broker: &Broker| {
-            let at = zones.binary_search(&name(broker)).unwrap_or(0);
-            (broker.id, Zone(u32::try_from(at).unwrap_or(u32::MAX)))
+        let mut set = Set {
+            agents: Vec::new(),
+            zones,
         };
-        let agents = brokers.iter().map(agent).collect();
-        Set { agents, zones }
+        let numbered = brokers.iter();
+        let numbered = numbered.filter_map(|broker| Some((broker.id, set.zone(&zone(broker))?)));
+        set.agents = numbered.collect();
+        set
+    }
+
+    /// The numbers of a zone and of its region, which is that of the region's first zone.
+    fn zone(&self, zone: &(String, String)) -> Option<Zone> {
+        let number = self.zones.binary_search(zone).ok()?;
+        let region = self.zones.partition_point(|(region, _)| *region < zone.0);
+        Some(Zone {
+            number: u32::try_from(number).ok()?,
+            region: u32::try_from(region).ok()?,
+        })
     }
 
     /// Every partition of a topic has as many: tools take a topic whose partitions differ for one that is being moved.
@@ -321,7 +385,7 @@ impl Ranking {
         self.ranked
             .sort_unstable_by_key(|one| Reverse((one.weight, one.replica.agent)));
         for one in &mut self.ranked {
-            if let Some(seen) = self.seen.get_mut(one.replica.zone.0 as usize) {
+            if let Some(seen) = self.seen.get_mut(one.replica.zone.number as usize) {
                 one.is_first_of_zone = !std::mem::replace(seen, true);
             }
         }

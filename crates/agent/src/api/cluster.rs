@@ -24,7 +24,7 @@ use wire::text::Str;
 use super::origin::Origin;
 use super::{each, errors, once, topic_id, uuid};
 use crate::context::Context;
-use crate::route::{Broker, Zone};
+use crate::route::{Broker, Place};
 use crate::view::{Topic, View};
 
 /// In version 0 an empty list asks for all topics; later null does.
@@ -112,7 +112,7 @@ fn broker(agent: &Broker) -> MetadataResponseBroker {
 struct Reader<'a> {
     view: &'a View,
     listener: &'a str,
-    zone: Option<Zone>,
+    place: Option<Place>,
     /// Partitions since others had their turn.
     described: usize,
 }
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         Reader {
             view,
             listener: &origin.listener.name,
-            zone: origin.zone(&view.routes),
+            place: origin.place(&view.routes),
             described: 0,
         }
     }
@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
     /// Lets others have their turn after so many partitions, of one topic or of many.
     async fn describe(&mut self, topic: &Topic) -> MetadataResponseTopic {
         let count = topic.topic.partitions.len();
-        let mut replicas = self.view.places(topic).replicas(self.listener, self.zone);
+        let mut replicas = self.view.places(topic).replicas(self.listener, self.place);
         let mut partitions = Vec::with_capacity(count);
         for partition_index in (0_i32..).take(count) {
             if self.described >= YIELD_AFTER {

@@ -132,7 +132,7 @@ pub(crate) fn find_coordinator(
 /// asks twice, of two agents, would leave the one where it has just been given a member id, for which the group then waits for a whole session.
 fn host<'a>(origin: Origin<'_>, view: &'a View, group: &str) -> Option<&'a Broker> {
     let (routes, listener) = (&view.routes, &origin.listener.name);
-    routes.any(listener, origin.zone(routes), key_of(group))
+    routes.any(listener, origin.place(routes), key_of(group))
 }
 
 /// A number by which groups are spread over agents.

@@ -3,13 +3,15 @@
 
 use meta::ids::AgentId;
 
-use crate::route::{Routes, Zone};
+use crate::route::{Place, Routes, Zone};
 use crate::settings::Listener;
 use crate::view::{Topic, View};
 
 /// The names under which a client id may tell its client's zone: ours first, then those that clients of other systems have
 /// in their configuration already.
 const KEYS: [&str; 5] = ["zone", "warpstream_az", "ws_az", "diskless_az", "automq_az"];
+/// The name under which it may tell its region.
+const REGION: &str = "region";
 
 /// What ends a pair in a client id.
 const SEPARATORS: [char; 4] = [',', ';', ' ', '&'];
@@ -28,16 +30,35 @@ impl Origin<'_> {
     pub(crate) fn zone(&self, routes: &Routes) -> Option<Zone> {
         let said = named_zones(self.client_id.unwrap_or_default());
         let mut zones = said.chain(self.listener.zone.as_deref());
-        zones.find_map(|name| routes.zone(&self.listener.name, name))
+        let region = self.region(routes);
+        zones.find_map(|name| routes.zone(&self.listener.name, region, name))
+    }
+
+    /// Where the client is, as far as agents are there: in its zone, or else in the region that it names.
+    pub(crate) fn place(&self, routes: &Routes) -> Option<Place> {
+        let zone = self.zone(routes).map(Place::from);
+        let region = || routes.region(&self.listener.name, self.region(routes)?);
+        zone.or_else(region)
+    }
+
+    /// The first region that its client id names and that an agent is in.
+    fn region(&self, routes: &Routes) -> Option<&str> {
+        let mut named = named(self.client_id.unwrap_or_default(), &[REGION]);
+        named.find(|name| routes.region(&self.listener.name, name).is_some())
     }
 }
 
 /// The zones that a client id names.
 fn named_zones(client_id: &str) -> impl Iterator<Item = &str> {
+    named(client_id, &KEYS)
+}
+
+/// What a client id says under one of the keys.
+fn named<'a>(client_id: &'a str, keys: &'static [&str]) -> impl Iterator<Item = &'a str> {
     let pairs = client_id.split(SEPARATORS);
     let pairs = pairs.filter_map(|pair| pair.split_once('='));
-    let zones = pairs.filter(|(key, _)| KEYS.contains(key));
-    zones.map(|(_, zone)| zone)
+    let said = pairs.filter(|(key, _)| keys.contains(key));
+    said.map(|(_, said)| said)
 }
 
 /// Sends fetches to the agents of their clients' zones (KIP-392).
@@ -57,7 +78,7 @@ impl<'a> Guide<'a> {
     /// The zone of the rack. A client whose zone is known otherwise was sent to the agents of that by Metadata.
     pub(crate) fn zone(&self, routes: &Routes) -> Option<Zone> {
         let listener = &self.origin.listener.name;
-        let zone = routes.zone(listener, self.rack)?;
+        let zone = routes.zone(listener, self.origin.region(routes), self.rack)?;
         self.origin.zone(routes).is_none().then_some(zone)
     }
 

@@ -34,8 +34,8 @@ fn shown(all: &[(i32, &str)], wanted: usize, zone: &str) -> Vec<Vec<i32>> {
     let routes = Routes::new(&agents(all));
     let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, wanted));
     let places = routes.places(&partitions, &placed);
-    let zone = routes.zone(PLAINTEXT, zone);
-    let replicas = places.replicas(PLAINTEXT, zone);
+    let zone = routes.zone(PLAINTEXT, None, zone);
+    let replicas = places.replicas(PLAINTEXT, zone.map(Place::from));
     let ids = replicas.map(|replicas| {
         let all: Vec<i32> = replicas.iter().map(|agent| agent.0).collect();
         assert_eq!(all[0], replicas.leader().0);
@@ -75,11 +75,11 @@ fn what_nobody_asks_for_is_not_worked_out() {
         let pieces = placed.pieces.iter().filter(|piece| piece.get().is_some());
         pieces.count()
     };
-    let zone = routes.zone(PLAINTEXT, "b").unwrap();
+    let zone = routes.zone(PLAINTEXT, None, "b").unwrap();
     let one = places.agent_in(77_777, PLAINTEXT, zone).unwrap();
     assert_eq!(worked_out(), 1);
     assert_eq!(places.agent_in(100_000, PLAINTEXT, zone), None);
-    let mut all = places.replicas(PLAINTEXT, Some(zone));
+    let mut all = places.replicas(PLAINTEXT, Some(zone.into()));
     assert_eq!(all.next().map(|first| first.iter().count()), Some(3));
     assert_eq!(worked_out(), 2);
     assert_eq!(all.nth(77_776).map(|found| found.leader()), Some(one));
@@ -113,8 +113,8 @@ fn sent_to(agents: &[Agent]) -> (Vec<i32>, Vec<i32>) {
     let sent = agents.iter().map(|agent| agent.id);
     let sent = sent.filter(|id| routes.leads_to(PLAINTEXT, *id));
     assert!(sent.map(|id| id.0).eq(led.iter().copied()));
-    let zone = routes.zone(PLAINTEXT, "b");
-    let hosts = (0..40).filter_map(|key| routes.any(PLAINTEXT, zone, key));
+    let zone = routes.zone(PLAINTEXT, None, "b");
+    let hosts = (0..40).filter_map(|key| routes.any(PLAINTEXT, zone.map(Place::from), key));
     let hosts: BTreeSet<i32> = hosts.map(|broker| broker.id.0).collect();
     (led, hosts.into_iter().collect())
 }
@@ -235,8 +235,8 @@ fn there_may_be_more_zones_than_replicas_are_shown() {
     let routes = Routes::new(&agents(&all));
     let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 1));
     let places = routes.places(&partitions, &placed);
-    let zone = routes.zone(PLAINTEXT, "z7").unwrap();
-    let leaders = places.replicas(PLAINTEXT, Some(zone));
+    let zone = routes.zone(PLAINTEXT, None, "z7").unwrap();
+    let leaders = places.replicas(PLAINTEXT, Some(zone.into()));
     for (at, replicas) in leaders.enumerate() {
         let own = places.agent_in(at, PLAINTEXT, zone);
         assert!(own.is_none_or(|own| own == AgentId(8) && replicas.leader() == own));
@@ -266,14 +266,18 @@ fn clients_are_told_of_agents_that_have_the_listener_by_which_they_came() {
         (third.endpoint.host.as_str(), third.endpoint.port),
         ("outside", 9_095)
     );
-    assert_eq!(routes.zone("EXTERNAL", "c"), None, "no agent of c has it");
+    assert_eq!(
+        routes.zone("EXTERNAL", None, "c"),
+        None,
+        "no agent of c has it"
+    );
     let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 3));
     let places = routes.places(&partitions, &placed);
     for replicas in places.replicas("EXTERNAL", None) {
         assert!(replicas.iter().all(|agent| (2..=4).contains(&agent.0)));
     }
-    let zone = routes.zone("EXTERNAL", "a");
-    for replicas in places.replicas("EXTERNAL", zone) {
+    let zone = routes.zone("EXTERNAL", None, "a");
+    for replicas in places.replicas("EXTERNAL", zone.map(Place::from)) {
         assert_eq!(
             replicas.leader(),
             AgentId(2),
@@ -286,7 +290,7 @@ fn clients_are_told_of_agents_that_have_the_listener_by_which_they_came() {
 #[test]
 fn agents_without_a_zone_are_of_no_zone_that_a_client_can_name() {
     let routes = Routes::new(&agents(FOUR));
-    assert_eq!(routes.zone(PLAINTEXT, ""), None);
+    assert_eq!(routes.zone(PLAINTEXT, None, ""), None);
     assert_eq!(routes.brokers(PLAINTEXT)[0].zone, None);
     // The replica of the other agents comes beside those of the zones.
     let mixed = [(1, "a"), (2, "b"), (3, ""), (4, "")];
@@ -295,4 +299,37 @@ fn agents_without_a_zone_are_of_no_zone_that_a_client_can_name() {
             .iter()
             .all(|shown| shown.len() == 3 && shown[0] == 1)
     );
+}
+
+#[test]
+fn clients_that_name_a_region_are_sent_to_its_agents_and_in_it_to_those_of_their_zone() {
+    let mut all = agents(&[(1, "a"), (2, "b"), (3, "a"), (4, ""), (5, "")]);
+    let regions = ["east", "east", "west", "west", "north"];
+    for (agent, region) in all.iter_mut().zip(regions) {
+        region.clone_into(&mut agent.region);
+    }
+    let routes = Routes::new(&all);
+    let (partitions, placed) = (partitions(), Placed::new(PARTITIONS as usize, 1));
+    let places = routes.places(&partitions, &placed);
+    let led = |place: Option<Place>| -> BTreeSet<i32> {
+        let replicas = places.replicas(PLAINTEXT, place);
+        let led: BTreeSet<i32> = replicas.map(|replicas| replicas.leader().0).collect();
+        let hosts = (0..100).filter_map(|key| routes.any(PLAINTEXT, place, key));
+        let hosts: BTreeSet<i32> = hosts.map(|broker| broker.id.0).collect();
+        assert_eq!(led, hosts, "for partitions and for groups");
+        led
+    };
+    let region = |name| led(routes.region(PLAINTEXT, name));
+    assert_eq!(region("east"), [1, 2].into());
+    assert_eq!(region("west"), [3, 4].into());
+    assert_eq!(region("north"), [5].into());
+    assert_eq!(region("south"), [1, 2, 3, 4, 5].into(), "nobody is there");
+    let zone = |region, name| led(routes.zone(PLAINTEXT, region, name).map(Place::from));
+    assert_eq!(zone(Some("east"), "a"), [1].into());
+    assert_eq!(zone(Some("west"), "a"), [3].into());
+    assert_eq!(zone(None, "b"), [2].into());
+    assert_eq!(routes.zone(PLAINTEXT, Some("west"), "b"), None);
+    // Its own agents gone, the others serve it.
+    let routes = Routes::new(&all[..4]);
+    assert_eq!(routes.region(PLAINTEXT, "north"), None);
 }
