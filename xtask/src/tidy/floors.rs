@@ -50,6 +50,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "away",
                 "doubt",
                 "housekeeping",
+                "interregnum",
                 "relay",
                 "weighing",
             ],
