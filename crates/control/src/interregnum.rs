@@ -12,7 +12,7 @@ use crate::node::Node;
 
 /// How long a call waits: its caller turns to all nodes after half a second without an answer.
 const WAIT_MAX: Duration = Duration::from_millis(300);
-/// How often it is looked whether another node has claimed.
+/// How often it is looked whether this node leads, or another has claimed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Node {
@@ -25,10 +25,8 @@ impl Node {
     }
 
     async fn led(&self) {
-        let mut roles = self.replica.roles();
         while self.is_leaderless() {
-            // A claim of another node shows in no role.
-            let _changed = host::clock::timeout(LOOK_EVERY, roles.changed()).await;
+            host::clock::sleep(LOOK_EVERY).await;
         }
     }
 

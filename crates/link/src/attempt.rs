@@ -267,8 +267,8 @@ impl Attempt {
         self.closed(node);
         if directory.leader() == Some(node) {
             self.is_leader_away = true;
-            // Any of the others may take the lead: they are asked together.
-            if self.manner.may_repeat {
+            // Any of the others may take the lead: they are asked together, at once, and later at their pace.
+            if self.manner.may_repeat && !self.has_turned_to_all {
                 self.all_at = self.all_at.map(|_| now);
             }
         }
