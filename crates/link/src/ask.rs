@@ -40,10 +40,10 @@ pub(crate) async fn answer(
         Ok(bytes) => {
             encoding::decode_answer(bytes).unwrap_or_else(|malformed| Err(unknown(malformed)))
         }
-        Err(Failure::NotSent(reason) | Failure::NobodyThere(reason)) => {
-            Err(Error::Unavailable { reason })
-        }
         Err(Failure::Broken(reason)) => Err(unknown(reason)),
+        Err(failure) => Err(Error::Unavailable {
+            reason: failure.why(),
+        }),
     }
 }
 

@@ -294,10 +294,8 @@ impl Inner {
         let connection = self.connection(node);
         let begun = match connection.call(message, manner).await {
             Ok(begun) => begun,
-            Err(Failure::NotSent(why) | Failure::NobodyThere(why)) => {
-                return Heard::Event(Event::NotSent(node, why));
-            }
             Err(Failure::Broken(why)) => return Heard::Event(Event::Broken(node, why)),
+            Err(failure) => return Heard::Event(Event::NotSent(node, failure.why())),
         };
         self.level.fetch_max(begun.level, Relaxed);
         let is_doubtful = begun.is_doubtful;
@@ -305,9 +303,7 @@ impl Inner {
             let is_relayed = begun.is_relayed;
             match begun.end().await {
                 Ok(bytes) => answered(node, bytes, is_relayed),
-                Err(Failure::NotSent(why) | Failure::NobodyThere(why) | Failure::Broken(why)) => {
-                    Event::Broken(node, why)
-                }
+                Err(failure) => Event::Broken(node, failure.why()),
             }
         };
         match is_doubtful {

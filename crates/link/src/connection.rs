@@ -98,8 +98,23 @@ pub(crate) enum Failure {
     NotSent(String),
     /// The call did not reach the node: its machine says that nobody listens there.
     NobodyThere(String),
+    /// The call did not reach the node: one end does not believe the other's certificate.
+    Rejected(String),
+    /// The call did not reach the node, which took the connection and ended it before.
+    HungUp(String),
     /// It may have reached it.
     Broken(String),
+}
+
+impl Failure {
+    pub(crate) fn why(self) -> String {
+        let (Failure::NotSent(why)
+        | Failure::NobodyThere(why)
+        | Failure::Rejected(why)
+        | Failure::HungUp(why)
+        | Failure::Broken(why)) = self;
+        why
+    }
 }
 
 pub(crate) struct Connection {
@@ -223,7 +238,7 @@ impl Connection {
             if was_sent {
                 Failure::Broken(why)
             } else {
-                Failure::NotSent(why)
+                Failure::HungUp(why)
             }
         })?;
         let status = response.status();
@@ -240,8 +255,8 @@ impl Connection {
             // The node does nothing for this caller; another may.
             StatusCode::MISDIRECTED_REQUEST
             | StatusCode::UPGRADE_REQUIRED
-            | StatusCode::FORBIDDEN
             | StatusCode::BAD_REQUEST => Failure::NotSent(why),
+            StatusCode::FORBIDDEN => Failure::Rejected(why),
             _ => Failure::Broken(why),
         })
     }
@@ -307,7 +322,7 @@ impl Connection {
                         "there is no secure connection to a process of the cluster"
                     );
                 }
-                Err(Failure::NotSent(format!("{address}: {why}")))
+                Err(Failure::Rejected(format!("{address}: {why}")))
             }
         }
     }

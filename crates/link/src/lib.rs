@@ -17,6 +17,7 @@ mod message;
 mod neighbours;
 mod offers;
 pub mod process;
+pub mod reception;
 mod relay;
 mod runtime;
 mod server;

@@ -13,7 +13,7 @@ use rpc::encoding;
 use rpc::part::{NotGiven, Wanted};
 
 use crate::caller::Caller;
-use crate::connection::{Connection, Failure};
+use crate::connection::Connection;
 use crate::keys::Security;
 use crate::process::Role;
 
@@ -70,9 +70,7 @@ impl rpc::part::Neighbours for Neighbours {
         match host::clock::timeout(LIMIT, asked).await {
             Ok(Ok(Some(part))) => Ok(part),
             Ok(Ok(None)) => Err(NotGiven::Busy),
-            Ok(Err(Failure::NotSent(why) | Failure::NobodyThere(why) | Failure::Broken(why))) => {
-                Err(NotGiven::Failed(why))
-            }
+            Ok(Err(failure)) => Err(NotGiven::Failed(failure.why())),
             Err(_) => Err(NotGiven::Failed("it does not answer".to_owned())),
         }
     }

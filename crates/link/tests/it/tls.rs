@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use link::keys::{Credentials, Keys, Named, Pem, Security};
 use link::process::{Process, Role};
+use link::reception::{self, Reception};
 use link::watch::Sign;
 use link::{Caller, Cluster, Relay};
 use meta::level::Levels;
@@ -114,6 +115,41 @@ async fn called(process: Process, security: Security, node: &Running) -> Result<
 async fn refusal(process: Process, security: Security, node: &Running) -> String {
     let why = called(process, security, node).await;
     why.expect_err("it must not be let in")
+}
+
+/// How nodes at these addresses receive a control node.
+async fn received(keys: Security, addresses: &[&str]) -> Reception {
+    let caller = Caller {
+        cluster_id: CLUSTER.to_owned(),
+        process: control("e"),
+        security: keys,
+    };
+    let addresses = addresses.iter().map(|address| (*address).to_owned());
+    reception::introduce(addresses.collect(), &caller, Levels::KNOWN).await
+}
+
+#[tokio::test]
+async fn a_control_node_is_received_by_those_who_believe_it_and_turned_away_by_others() {
+    let (ours, others) = (ca("ours"), ca("others"));
+    let node = serve(&keys(&control("c"), &ours)).await;
+    let foreign = serve(&keys(&control("d"), &others)).await;
+    let own = || Security::Tls(keys(&control("e"), &ours));
+    let nobody = host::net::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let closed = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    assert_eq!(received(own(), &[]).await, Reception::Alone);
+    assert_eq!(received(own(), &[&closed]).await, Reception::Alone);
+    let Reception::Rejected(why) = received(own(), &[&closed, &foreign.address]).await else {
+        panic!("nobody believes it");
+    };
+    assert!(why.contains("of another CA"), "{why}");
+    let all = [&*closed, &foreign.address, &node.address];
+    assert_eq!(received(own(), &all).await, Reception::Admitted);
+    let without = received(Security::Plaintext, &[&node.address]).await;
+    let Reception::Rejected(why) = without else {
+        panic!("it has no certificate: {without:?}");
+    };
+    assert!(why.contains("--tls-dir"), "{why}");
 }
 
 #[tokio::test]
