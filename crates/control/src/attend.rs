@@ -9,6 +9,7 @@ use journal::node::{ProposeError, Refusal};
 use meta::command::{Command, RegisterAgent};
 use meta::ids::Incarnation;
 use meta::reply::Reply;
+use meta::view::Agent;
 use rpc::call::PRESENT_HELD_FOR;
 use rpc::{Error, Return};
 
@@ -21,6 +22,8 @@ use crate::refusing::{all_refuse, places_of};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the leader looks whether a process is there whose name another asks for.
 const NAMESAKE_EVERY: Duration = Duration::from_millis(50);
+/// So often in a row connections are refused before it counts: once may be that of a service in between.
+const REFUSALS: u32 = 3;
 /// The same while an agent is lost, whose addresses are tried each time.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// How long such a try may take: a refusal comes from another region, too.
@@ -113,43 +116,71 @@ impl Node {
     }
 
     /// Refuses to register an agent whose name another process has that is there; else two of one name would fence each other
-    /// for ever in turn. One that listens where the other did shows that the other has ended.
+    /// for ever in turn. What addresses they advertise tells nothing: two can be behind one.
     pub(crate) async fn refuse_namesake(&self, registration: &RegisterAgent) -> Result<(), Error> {
         let Some(attendance) = &self.attendance else {
             return Ok(());
         };
         let asked_at = host::clock::now();
-        loop {
-            let namesake = self.with_state(|state| {
-                let mut agents = state.agents();
-                agents
-                    .find(|agent| agent.name == registration.name)
-                    .map(|agent| (agent.incarnation, agent.listeners.clone()))
-            });
-            let Some((incarnation, listeners)) = namesake else {
-                return Ok(());
-            };
-            let now = host::clock::now();
-            let is_here = match listeners == registration.listeners {
-                true => IsHere::No,
-                false => attendance.lock().is_here(now, incarnation, asked_at),
-            };
+        let mut refused = 0;
+        while let Some(namesake) = self.agent_namesake(registration) {
+            let (now, incarnation) = (host::clock::now(), namesake.incarnation);
+            let is_here = attendance.lock().is_here(now, incarnation, asked_at);
             match is_here {
-                IsHere::No => return Ok(()),
-                IsHere::NotKnownYet => host::clock::sleep(NAMESAKE_EVERY).await,
-                IsHere::Yes => {
-                    let name = &registration.name;
-                    let at = listeners.values().next();
-                    let at = at.map(|at| format!(", at {}:{}", at.host, at.port));
-                    let at = at.unwrap_or_default();
-                    let reason = format!(
-                        "an agent named {name} runs already{at}: stop it, or give this one another name with --name"
-                    );
-                    return Err(Error::Refused { reason });
-                }
+                IsHere::No => break,
+                IsHere::Yes => return Err(runs_already(&namesake)),
+                IsHere::NotKnownYet => {}
             }
+            refused = match self.is_refused_by(&namesake, registration).await {
+                true => refused + 1,
+                false => 0,
+            };
+            if refused >= REFUSALS {
+                break;
+            }
+            host::clock::sleep(NAMESAKE_EVERY).await;
         }
+        Ok(())
     }
+
+    /// An agent of this name that is registered, if another process has registered it.
+    fn agent_namesake(&self, registration: &RegisterAgent) -> Option<Agent> {
+        self.with_state(|state| {
+            let mut agents = state.agents();
+            let namesake = agents.find(|agent| agent.name == registration.name)?;
+            // A call that had no answer is repeated.
+            let is_other = state.nonce_of(namesake.incarnation) != Some(registration.nonce);
+            is_other.then(|| namesake.clone())
+        })
+    }
+
+    /// Whether connections are refused where an agent itself was, and it keeps no call open. Where the one who asks for its name is now,
+    /// that cannot be told.
+    async fn is_refused_by(&self, namesake: &Agent, registration: &RegisterAgent) -> bool {
+        let Some(attendance) = &self.attendance else {
+            return false;
+        };
+        let is_elsewhere = namesake.neighbour_address != registration.neighbour_address;
+        if !is_elsewhere || attendance.lock().keeps_a_call(namesake.incarnation) {
+            return false;
+        }
+        let itself: Vec<_> = places_of(namesake).into_iter().take(1).collect();
+        let tried = all_refuse(&itself, &self.registration.address, &attendance.resolver);
+        // Who is silent says nothing.
+        let refuses = host::clock::timeout(TRY_EVERY, tried).await;
+        refuses.unwrap_or(false)
+    }
+}
+
+fn runs_already(agent: &Agent) -> Error {
+    let name = &agent.name;
+    let at = agent.listeners.values().next();
+    let at = at.map(|at| format!(", at {}:{}", at.host, at.port));
+    let at = at.unwrap_or_default();
+    let reason = format!(
+        "an agent named {name} runs already{at}: stop it, or give this one another name with --name"
+    );
+    Error::Refused { reason }
 }
 
 /// Waits until it is time to look who is gone.

@@ -16,6 +16,9 @@ pub(crate) const SLEPT: Duration = Duration::from_secs(1);
 /// An agent that is there calls within so long: each call is answered after a second, and called again.
 const CALLS_WITHIN: Duration = Duration::from_secs(4);
 
+/// One whose connection has broken calls again at once, or looks who leads meanwhile.
+const CALLS_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Addresses that refuse connections do so for good if they still do after so long: who starts again at once, or a service that
 /// has lost sight of its process for a moment, is back by then.
 const REFUSES_FOR: Duration = Duration::from_millis(50);
@@ -128,14 +131,28 @@ impl<Id: Copy + Ord> Presence<Id> {
     }
 
     /// Whether a run is there whose name another process asked for at `asked_at`: it is if it has called since. Whoever
-    /// is there does within [`CALLS_WITHIN`]; one whose connection is lost is fenced sooner if it is gone.
+    /// is there calls within [`CALLS_WITHIN`] of a call before, or of the begin of this node's lead, and one whose connection has
+    /// broken within [`CALLS_AGAIN_WITHIN`].
     pub fn is_here(&self, now: Instant, run: Id, asked_at: Instant) -> IsHere {
         let heard = self.heard.get(&run);
-        match heard {
-            Some(heard) if heard.called_at > Some(asked_at) => IsHere::Yes,
-            _ if now.since(asked_at) >= CALLS_WITHIN => IsHere::No,
-            _ => IsHere::NotKnownYet,
+        let called_at = heard.and_then(|heard| heard.called_at);
+        if called_at > Some(asked_at) {
+            return IsHere::Yes;
         }
+        let listens_since = self.listens_since.unwrap_or(now);
+        let silent_since = listens_since.max(called_at.unwrap_or_default());
+        let is_lost = heard.is_some_and(|heard| heard.is_lost);
+        let is_gone = now.since(silent_since) >= CALLS_WITHIN
+            || is_lost && now.since(asked_at) >= CALLS_AGAIN_WITHIN;
+        match is_gone {
+            true => IsHere::No,
+            false => IsHere::NotKnownYet,
+        }
+    }
+
+    /// Whether a run keeps a call open.
+    pub fn keeps_a_call(&self, run: Id) -> bool {
+        self.heard.get(&run).is_some_and(|heard| heard.open > 0)
     }
 
     /// Agents whose connection is lost and that have not called again, or that have not called at all since this node leads: it is
@@ -363,6 +380,27 @@ mod tests {
         bench.listen(100);
         assert_eq!(is_here(&bench, ONE), IsHere::Yes);
         assert_eq!(is_here(&bench, TWO), IsHere::No);
+    }
+
+    #[test]
+    fn a_name_is_free_soon_whose_run_is_lost_and_at_once_if_it_was_silent_before() {
+        let mut bench = Bench::new();
+        let is_here = |bench: &Bench, of, asked_at| bench.presence.is_here(bench.now, of, asked_at);
+        bench.listen(3_900);
+        assert_eq!(is_here(&bench, TWO, bench.now), IsHere::NotKnownYet);
+        bench.listen(100);
+        assert_eq!(is_here(&bench, TWO, bench.now), IsHere::No);
+        bench.presence.calls(bench.now, ONE);
+        assert!(bench.presence.keeps_a_call(ONE));
+        bench.presence.lost(bench.now, ONE);
+        assert!(!bench.presence.keeps_a_call(ONE));
+        let asked_at = bench.now;
+        bench.listen(900);
+        assert_eq!(is_here(&bench, ONE, asked_at), IsHere::NotKnownYet);
+        bench.listen(100);
+        assert_eq!(is_here(&bench, ONE, asked_at), IsHere::No);
+        bench.presence.calls(bench.now, ONE);
+        assert_eq!(is_here(&bench, ONE, asked_at), IsHere::Yes);
     }
 
     #[test]

@@ -383,6 +383,12 @@ impl State {
             .filter(|agent| self.members.is_alive(agent))
     }
 
+    /// The nonce with which an incarnation was registered; `None` if it is not known.
+    pub fn nonce_of(&self, incarnation: Incarnation) -> Option<u128> {
+        let run = self.members.runs.get(&incarnation)?;
+        Some(run.nonce)
+    }
+
     /// The number an incarnation may decide next, and whether it is fenced; `None` if it is not
     /// known.
     pub fn incarnation(&self, incarnation: Incarnation) -> Option<(u64, bool)> {
