@@ -1,6 +1,7 @@
 //! Where processes of the cluster can be reached: an object for each start, a few lines of text (docs/formats/bucket.md). It is
 //! a hint where to look, for those who know no journal; nothing rests on it.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const FIELDS: [&str; 5] = ["role", "name", "address", "region", "zone"];
 const BYTES_MAX: u64 = 4_096;
 /// The most objects that are looked at: starts that nobody has tidied up included.
 const LISTED_MAX: usize = 1_000;
+
+/// The most objects that are removed at one look.
+const REMOVED_MAX: usize = 100;
 
 /// How often a process makes sure that the bucket tells where it is.
 const ANNOUNCED_CHECK: Duration = Duration::from_secs(60);
@@ -114,6 +118,46 @@ pub async fn addresses(bucket: &dyn Bucket, role: &str) -> Result<Vec<String>, E
     Ok(found.map(|node| node.address).collect())
 }
 
+/// Tidies up after processes that have ended and whose names do not come back. Whoever is there after all makes its object again.
+#[derive(Debug, Default)]
+pub struct Tidying {
+    /// Objects whose process was not known at the last look.
+    doubted: BTreeSet<String>,
+}
+
+impl Tidying {
+    /// Removes objects of names that are not known now, and were not at the look before; at most some of them, the others at later
+    /// looks. Yields how many.
+    pub async fn look(
+        &mut self,
+        bucket: &dyn Bucket,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<usize, Error> {
+        let listed = bucket.list(NODES, None, LISTED_MAX).await?;
+        let unknown = listed.into_iter().map(|object| object.key);
+        let unknown =
+            unknown.filter(|key| name_in(key.as_str()).is_some_and(|name| !is_known(name)));
+        let unknown: Vec<Key> = unknown.collect();
+        let doubted = unknown.iter().map(|key| key.as_str().to_owned());
+        let doubted_before = std::mem::replace(&mut self.doubted, doubted.collect());
+        let gone = unknown
+            .iter()
+            .filter(|key| doubted_before.contains(key.as_str()));
+        let mut removed = 0;
+        for key in gone.take(REMOVED_MAX) {
+            bucket.delete(key).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// The name of the process of which the object with this key tells.
+fn name_in(key: &str) -> Option<&str> {
+    let (name, _start) = key.strip_prefix(NODES)?.rsplit_once('/')?;
+    Some(name)
+}
+
 /// Sees to it that the bucket tells where this process is.
 pub async fn keep_announced(bucket: Arc<dyn Bucket>, announced: Announced) -> Infallible {
     let started_ms = host::clock::wall_millis();
@@ -171,6 +215,34 @@ mod tests {
         assert_eq!(found().await, [control("c-1", "a:2"), other]);
         let objects = bucket.list(NODES, None, 100).await.expect("it answers");
         assert_eq!(objects.len(), 3, "earlier starts are tidied up");
+    }
+
+    #[tokio::test]
+    async fn what_tells_of_processes_that_nobody_knows_is_removed_at_the_second_look() {
+        let bucket = Memory::new();
+        let tell = async |name: &str| {
+            let told = announce(&bucket, &control(name, "a:1"), 1).await;
+            told.expect("told");
+        };
+        for number in 0..REMOVED_MAX + 5 {
+            tell(&format!("gone-{number:03}")).await;
+        }
+        tell("there").await;
+        let left = async || {
+            let found = find(&bucket, CONTROL).await.expect("it answers");
+            found.len()
+        };
+        let mut tidying = Tidying::default();
+        let is_known = |name: &str| name == "there";
+        let mut look = async || tidying.look(&bucket, is_known).await.expect("it answers");
+        assert_eq!((look().await, left().await), (0, REMOVED_MAX + 6));
+        tell("begins").await;
+        assert_eq!((look().await, left().await), (REMOVED_MAX, 7));
+        assert_eq!((look().await, left().await), (6, 1));
+        assert_eq!(
+            find(&bucket, CONTROL).await.expect("it answers")[0].name,
+            "there"
+        );
     }
 
     #[tokio::test]
