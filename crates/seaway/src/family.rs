@@ -1,7 +1,9 @@
 //! The processes of `seaway dev --agents N --control M`: started, watched, and one by one started again on request. It must not
 //! know what they do.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use futures::FutureExt;
 use hyper::StatusCode;
 use link::process::{Process, Role};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::address::Address;
 use crate::data_dir::{DataDir, Endpoints, NodeEndpoints};
@@ -22,6 +24,8 @@ use crate::issuing::{Ca, Existing, Wanted};
 use crate::output::say;
 use crate::running::{Signals, listen};
 
+/// What Linux adds to the path of a program whose file was replaced or removed.
+const GONE: &[u8] = b" (deleted)";
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a process may take to end before it is killed. Nobody waits for clients to leave when all end together.
@@ -81,17 +85,35 @@ impl Action {
     }
 }
 
+/// An action, and whom to tell what came of it.
+pub struct Asked {
+    action: Action,
+    done: oneshot::Sender<Result<()>>,
+}
+
 /// What is done by POST.
-pub fn actions() -> (Actions, mpsc::Receiver<Action>) {
+pub fn actions() -> (Actions, mpsc::Receiver<Asked>) {
     let (requests, taken) = mpsc::channel(REQUESTS);
     let actions: Actions = Arc::new(move |path: &str| {
-        let begun = Action::parse(path).map(|action| match requests.try_send(action) {
-            Ok(()) => Page::text(StatusCode::ACCEPTED, "it is being done\n"),
-            Err(_) => Page::text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"),
-        });
-        futures::future::ready(begun).boxed()
+        let Some(action) = Action::parse(path) else {
+            return futures::future::ready(None).boxed();
+        };
+        let (done, outcome) = oneshot::channel();
+        let sent = requests.try_send(Asked { action, done });
+        async move { Some(outcome_page(sent.is_ok(), outcome).await) }.boxed()
     });
     (actions, taken)
+}
+
+async fn outcome_page(is_taken: bool, outcome: oneshot::Receiver<Result<()>>) -> Page {
+    if !is_taken {
+        return Page::text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    }
+    match outcome.await {
+        Ok(Ok(())) => Page::text(StatusCode::OK, "done\n"),
+        Ok(Err(why)) => Page::text(StatusCode::CONFLICT, format!("{why:#}\n")),
+        Err(_) => Page::text(StatusCode::SERVICE_UNAVAILABLE, "the cluster ends\n"),
+    }
 }
 
 /// One process, whether it runs or not.
@@ -117,7 +139,7 @@ struct Member {
 pub async fn run(
     plan: Plan,
     mut directory: DataDir,
-    mut requests: mpsc::Receiver<Action>,
+    mut requests: mpsc::Receiver<Asked>,
     health: &Health,
     stop: &mut Signals,
 ) -> Result<()> {
@@ -252,9 +274,10 @@ impl Family {
             Action::Start(name) => {
                 let member = self.members.iter_mut().find(|member| member.name == *name);
                 let member = member.with_context(|| format!("there is no process {name}"))?;
-                match member.child {
+                member.look();
+                match &member.child {
                     None => member.start(),
-                    Some(_) => bail!("{name} runs, so it is not started"),
+                    Some(child) => bail!("{name} runs already, as process {}", child.id()),
                 }
             }
             Action::Kill(region) => {
@@ -319,7 +342,7 @@ impl Family {
         &mut self,
         plan: &Plan,
         directory: &mut DataDir,
-        requests: &mut mpsc::Receiver<Action>,
+        requests: &mut mpsc::Receiver<Asked>,
         health: &Health,
     ) -> Result<()> {
         for member in &mut self.members {
@@ -349,10 +372,13 @@ impl Family {
         drop(announce(&told));
         loop {
             tokio::select! {
-                Some(action) = requests.recv() => {
-                    if let Err(error) = self.perform(&action) {
-                        tracing::error!(%error, "what was asked for is not done");
+                Some(Asked { action, done }) = requests.recv() => {
+                    let outcome = self.perform(&action);
+                    if let Err(error) = &outcome {
+                        tracing::error!(error = %format!("{error:#}"), "what was asked for is not done");
                     }
+                    // Who has asked may not wait any more.
+                    drop(done.send(outcome));
                 }
                 () = host::clock::sleep(LOOK_EVERY) => {}
             }
@@ -527,8 +553,8 @@ impl Member {
         drop(std::fs::remove_file(&self.file));
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
-        let program = std::env::current_exe().context("this program is not found")?;
-        let mut command = Command::new(program);
+        let program = program()?;
+        let mut command = Command::new(&program);
         for variable in &self.hidden {
             command.env_remove(variable);
         }
@@ -540,7 +566,7 @@ impl Member {
             // Ctrl-C is for this process: to theirs it would be the first of two signals, and they would not end in order.
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {}", self.name))?;
+            .with_context(|| format!("cannot start {} by {}", self.name, program.display()))?;
         tracing::info!(name = self.name, pid = child.id(), "started");
         self.child = Some(child);
         self.is_awaited = true;
@@ -566,6 +592,20 @@ impl Member {
     }
 }
 
+/// Where this program is, or what has taken its place there since it was started: of a file that is gone the system says so after its path.
+fn program() -> Result<PathBuf> {
+    let running = std::env::current_exe().context("this program is not found")?;
+    Ok(as_started(running))
+}
+
+fn as_started(running: PathBuf) -> PathBuf {
+    let path = running.as_os_str().as_encoded_bytes();
+    match path.strip_suffix(GONE) {
+        Some(started) if !running.exists() => OsStr::from_bytes(started).into(),
+        _ => running,
+    }
+}
+
 fn announce(endpoints: &Endpoints) -> Result<()> {
     say!("Seaway is ready.");
     let longest = endpoints.nodes.iter().map(|node| node.name.len()).max();
@@ -582,6 +622,18 @@ fn announce(endpoints: &Endpoints) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_replaced_this_program_is_started_in_its_place() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("seaway");
+        let gone = home.path().join("seaway (deleted)");
+        assert_eq!(as_started(path.clone()), path);
+        assert_eq!(as_started(gone.clone()), path);
+        // It may be called so.
+        std::fs::write(&gone, "").expect("written");
+        assert_eq!(as_started(gone.clone()), gone);
+    }
 
     #[test]
     fn processes_are_dealt_out_over_zones() {

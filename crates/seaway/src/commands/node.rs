@@ -107,14 +107,11 @@ fn kill(place: &Where, name: &str, signal: &str) -> Result<()> {
 }
 
 fn start(place: &Where, name: &str) -> Result<()> {
-    let (http, node) = find(place, name)?;
-    if let Some(pid) = node.pid {
-        bail!("{name} runs, as process {pid}");
-    }
+    let (http, _) = find(place, name)?;
     let path = format!("/nodes/{name}/start");
     let (status, answer) = runtime::small()?.block_on(http::post(&http, &path))?;
-    if status != StatusCode::ACCEPTED {
-        bail!("{http}{path} answers {status}: {}", answer.trim_end());
+    if status != StatusCode::OK {
+        bail!("{}", answer.trim_end());
     }
     say!("{name} is started");
     Ok(())

@@ -67,8 +67,8 @@ fn ask(place: &Where, region: &str, verb: &str, told: &str) -> Result<()> {
     }
     let (base, path) = (&endpoints.http, format!("/regions/{region}/{verb}"));
     let (status, answer) = runtime::small()?.block_on(http::post(base, &path))?;
-    if status != StatusCode::ACCEPTED {
-        bail!("{base}{path} answers {status}: {}", answer.trim_end());
+    if status != StatusCode::OK {
+        bail!("{}", answer.trim_end());
     }
     say!("{region} {told}");
     Ok(())
