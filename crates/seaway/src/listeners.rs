@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use meta::level::Levels;
 
 use crate::address::{Address, check_reachable};
+use crate::settings::check_zone;
 
 pub const LISTENERS: &str = "listeners";
 pub const ADVERTISED_HOST: &str = "advertised.host";
@@ -177,6 +178,7 @@ fn zones(text: &str) -> Result<BTreeMap<String, String>> {
             bail!("{ZONES}={part}: write it as NAME:ZONE");
         };
         let name = checked_name(name).map_err(|why| anyhow!("{ZONES}={part}: {why}"))?;
+        check_zone(zone).map_err(|why| anyhow!("{ZONES}={part}: {why}"))?;
         if zones.insert(name, zone.to_owned()).is_some() {
             bail!("{ZONES}={part}: the listener has a zone already");
         }

@@ -19,6 +19,8 @@ const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), 
 
 /// The setting of a process's zone, by Kafka's name.
 pub const ZONE: &str = "broker.rack";
+/// What ends a client's zone in its `client.id` (docs/routes.md).
+const ENDS_ZONE: [char; 4] = [',', ';', ' ', '&'];
 /// Names the setting that says in which region a process is.
 pub const REGION: &str = "region";
 
@@ -561,6 +563,11 @@ impl Settings {
         if self.integer(produce) > 0 && self.origin(request).is_given() {
             self.check_order(request, produce)?;
         }
+        // Who sets the first alone wants no shorter time than that.
+        let latest = "flush.interval.max.ms";
+        if self.origin(latest).is_given() {
+            self.check_order("flush.interval.ms", latest)?;
+        }
         self.listeners()?;
         if !self.text("journal.quarantine").is_empty() {
             self.quarantine()
@@ -630,7 +637,20 @@ fn check(setting: &Setting, value: &str) -> Result<()> {
     if setting.kind == Kind::Host {
         check_reachable(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }
+    if setting.name == ZONE {
+        check_zone(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
+    }
     Ok(())
+}
+
+/// Refuses a zone that no client could name in its client id.
+pub fn check_zone(zone: &str) -> Result<(), String> {
+    match zone.chars().find(|c| ENDS_ZONE.contains(c)) {
+        Some(ends) => Err(format!(
+            "{ends:?} cannot be in a zone, since it ends one in a client.id"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The name that is the fewest edits away, if it is near enough to be what was meant.
