@@ -227,6 +227,109 @@ def a_second_control_node_of_a_name_is_refused_while_the_first_answers(cluster):
     second.kill()
 
 
+def beside(cluster, role, name, *flags, port=None):
+    """Another process of this name in the same cluster, in a directory of its own."""
+    elsewhere = cluster.directory / f"beside-{name}-{len(list(cluster.directory.iterdir()))}"
+    elsewhere.mkdir()
+    certificates = [] if "--tls-dir" in flags or "--plaintext-links" in flags else ["--tls-dir", str(cluster.certificates)]
+    process = Process(elsewhere, role, name, ["--bucket", str(cluster.directory / "bucket"), *certificates, *flags])
+    if port:
+        process.command[process.command.index("--listen" if role == "control" else "--kafka") + 1] = f"127.0.0.1:{port}"
+    return process
+
+
+@check
+def a_second_agent_that_advertises_the_same_address_is_refused_while_the_first_is_there(cluster):
+    # As two are that listen everywhere on two machines, or are behind one load balancer.
+    advertised = "--set=advertised.listeners=PLAINTEXT://127.0.0.1:29531"
+    issue(cluster.certificates, "agent", "twin")
+    first, second = (beside(cluster, "agent", "twin", advertised) for _ in range(2))
+    try:
+        first.start()
+        wait_until(first.ready, 40, "the first is ready")
+        second.start()
+        wait_until(lambda: not second.alive(), 20, "the second ends")
+        says(second, "an agent named twin runs already", "give this one another name with --name")
+        patience.sleep(2)
+        expect("its incarnation is fenced" not in first.log.read_text(), first.log.read_text())
+        expect_equal(first.page("/readyz")[0], 200, "whether the first goes on")
+        # One that was killed is no obstacle, though the next is at the same address.
+        first.kill()
+        begun = time.monotonic()
+        second.start()
+        wait_until(second.ready, 20, "the second is ready once the first is gone")
+        print(f"  an agent that takes the place of one that was killed is ready after {time.monotonic() - begun:.2f} s", flush=True)
+    finally:
+        first.kill()
+        second.kill()
+
+
+def one_is_left(processes, name):
+    """Waits until one of the processes has ended and said why; the one that is left, still running a while later."""
+    wait_until(lambda: sum(process.alive() for process in processes) == 1, 30, "one of the two ends")
+    left, ended = sorted(processes, key=Process.alive, reverse=True)
+    says(ended, f"a control node named {name} runs already, at 127.0.0.1:", "give this one another name with --name")
+    wait_until(left.ready, 20, "the other goes on")
+    patience.sleep(3)
+    expect(left.alive(), "the other goes on: " + left.log.read_text())
+    return left
+
+
+@check
+def of_two_control_nodes_of_a_name_that_start_at_one_moment_one_goes_on(cluster):
+    issue(cluster.certificates, "control", "twin")
+    for _ in range(3):
+        twins = [beside(cluster, "control", "twin") for _ in range(2)]
+        try:
+            for twin in twins:
+                twin.start()
+            left = one_is_left(twins, "twin")
+            told = [node["address"] for node in cluster.leader().status()["nodes"] if node["name"] == "twin"]
+            expect_equal(told, [f"127.0.0.1:{left.port}"], "where it is said to be")
+        finally:
+            for twin in twins:
+                twin.kill()
+
+
+@check
+def a_control_node_that_was_paused_ends_if_another_has_its_name_by_then(cluster):
+    issue(cluster.certificates, "control", "twin")
+    first, second = (beside(cluster, "control", "twin") for _ in range(2))
+    try:
+        first.start()
+        wait_until(first.ready, 40, "the first is ready")
+        registered = lambda port: any(node.get("address") == f"127.0.0.1:{port}" for node in cluster.leader().status()["nodes"])
+        wait_until(lambda: registered(first.port), 20, "the first is registered")
+        first.send(signal.SIGSTOP)
+        second.start()
+        wait_until(lambda: second.ready() and registered(second.port), 40, "the second takes the place of one that does not answer")
+        first.send(signal.SIGCONT)
+        left = one_is_left([first, second], "twin")
+        expect_equal(left.port, second.port, "which goes on")
+    finally:
+        first.kill()
+        second.kill()
+
+
+@check
+def of_two_control_nodes_of_a_name_and_an_address_one_goes_on(cluster):
+    issue(cluster.certificates, "control", "twin")
+    # Connections to what both advertise get to the first that is there, as with an address that is moved by hand.
+    first = beside(cluster, "control", "twin")
+    relay = Relay(first.port)
+    advertised = ["--advertise", f"127.0.0.1:{relay.port}"]
+    first.command += advertised
+    second = beside(cluster, "control", "twin", *advertised)
+    try:
+        first.start()
+        wait_until(first.ready, 40, "the first is ready")
+        second.start()
+        expect_equal(one_is_left([first, second], "twin").port, first.port, "which goes on")
+    finally:
+        first.kill()
+        second.kill()
+
+
 @check
 def another_control_node_takes_over_when_the_leader_is_killed(cluster):
     create(cluster, "orders")
@@ -520,6 +623,32 @@ def who_has_no_certificate_of_the_cluster_is_refused_and_told_what_to_do(cluster
     finally:
         for agent in [*agents.values(), unnamed]:
             agent.kill()
+
+
+@check
+def a_control_node_that_the_others_do_not_believe_ends_and_never_leads(cluster):
+    elsewhere = cluster.directory / "other-certs"
+    certs("init", "--dir", elsewhere)
+    issue(elsewhere, "control", "foreign")
+    leader = cluster.leader().name
+    strangers = {
+        "is of another CA": beside(cluster, "control", "foreign", "--tls-dir", str(elsewhere)),
+        "says nothing to a process without certificates": beside(cluster, "control", "open", "--plaintext-links"),
+    }
+    try:
+        for stranger in strangers.values():
+            stranger.start()
+        patience.sleep(4)
+        expect_equal([stranger.page("/readyz")[0] == 200 for stranger in strangers.values()], [False, False], "which of them is ready")
+        for why, stranger in strangers.items():
+            wait_until(lambda: not stranger.alive(), 30, f"{stranger.name} ends")
+            says(stranger, "the control nodes of this cluster that answer do not let this one in", why)
+            expect("Leader" not in stranger.log.read_text(), stranger.log.read_text())
+        expect_equal(cluster.leader().name, leader, "who leads")
+        expect_equal({node["name"] for node in cluster.leader().status()["nodes"]}, {process.name for process in cluster.processes}, "who has registered")
+    finally:
+        for stranger in strangers.values():
+            stranger.kill()
 
 
 @check

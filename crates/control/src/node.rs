@@ -47,6 +47,8 @@ pub struct Node {
     pub(crate) relay: OnceLock<Relaying>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.
     pub(crate) refusals: LogLimits<(Speaker, String)>,
+    /// The address of another process that has this node's name and goes on: this one is to end.
+    pub(crate) namesake: Latest<Option<String>>,
 }
 
 impl Node {

@@ -226,7 +226,7 @@ impl Node {
     /// Does what another control node asks.
     fn answer_peer(&self, request: PeerRequest) -> Result<Return, Error> {
         match request {
-            PeerRequest::Name => Ok(Return::Name(self.registration.name.clone())),
+            PeerRequest::Name => Ok(Return::Named(self.named()?)),
             PeerRequest::Follows { nonce } => self.hear_follower(nonce),
             PeerRequest::Succeed { claim, given_up } => {
                 let now = host::clock::now();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use host::backoff::Backoff;
 use host::budget::Budget;
+use host::latest::Latest;
 use host::log_limit::{LogLimit, LogLimits};
 use host::task::Task;
 use journal::engine::Engine;
@@ -17,8 +18,7 @@ use meta::State;
 use meta::command::{Command, ConfigChanges, ControlNode};
 use meta::level::Levels;
 use meta::reply::Reply;
-use rpc::peer::PeerRequest;
-use rpc::{Call, Control, Error};
+use rpc::Error;
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
@@ -86,10 +86,6 @@ impl Settings {
 
 /// The pauses before configs that could not be set are tried again.
 const CONFIGURE: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-/// How often a node that follows makes sure that it is registered.
-const REGISTERED_CHECK: Duration = Duration::from_secs(1);
-/// How often it tells the leader that it is there; one that is silent for minutes is forgotten.
-const FOLLOWS_EVERY: Duration = Duration::from_secs(10);
 /// How often it is logged that they could not be set.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -139,6 +135,7 @@ impl Node {
             gone: AtomicU64::new(0),
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
+            namesake: Latest::default(),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings
@@ -168,35 +165,6 @@ impl Node {
                     reason: self.why_halted(),
                 });
             }
-        }
-    }
-
-    /// Sees to it that this node is known to all while it follows, and not forgotten, by way of the leader, which `others` find.
-    pub async fn keep_registered(&self, others: &dyn Control) -> Infallible {
-        let own = &self.registration;
-        let mut follows_at = None;
-        loop {
-            let is_known = self.with_state(|state| {
-                let mut nodes = state.control_nodes();
-                nodes.any(|node| node == own)
-            });
-            if !is_known && !self.leads() {
-                let command = Command::RegisterControlNode(own.clone());
-                if let Err(error) = others.call(Call::Propose(Box::new(command))).await {
-                    tracing::debug!(%error, "this control node is not registered yet; it is tried again");
-                }
-            }
-            let now = host::clock::now();
-            if is_known && !self.leads() && follows_at.is_none_or(|at| at <= now) {
-                let follows = PeerRequest::Follows { nonce: own.nonce };
-                match others.call(Call::Peer(follows)).await {
-                    Ok(_) => follows_at = Some(now + FOLLOWS_EVERY),
-                    Err(error) => {
-                        tracing::debug!(%error, "the leader is not told that this node follows")
-                    }
-                }
-            }
-            host::clock::sleep(REGISTERED_CHECK).await;
         }
     }
 

@@ -197,6 +197,12 @@ impl Node {
         if right.is_empty() { wrong } else { right }
     }
 
+    /// Where the other control nodes are, as far as the journal tells.
+    pub fn addresses_of_others(&self) -> Vec<String> {
+        let others = self.others().into_iter();
+        others.map(|other| other.address).collect()
+    }
+
     /// The other control nodes.
     pub(crate) fn others(&self) -> Vec<Other> {
         // One that had another name before may be registered by that one still, at the same address.

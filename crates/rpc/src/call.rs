@@ -12,7 +12,7 @@ use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::peer::PeerRequest;
+use crate::peer::{Named, PeerRequest};
 
 /// A place in the journal: the number of the last entry that an answer rests on, or that must be
 /// applied before a call is answered. Zero asks for whatever is applied.
@@ -108,8 +108,8 @@ pub enum Return {
     Group(GroupReply),
     /// One outcome per member.
     Heartbeats(Vec<Result<(), GroupError>>),
-    /// The name of a control node.
-    Name(String),
+    /// Which control node it is.
+    Named(Named),
     /// Whether agents ask a control node for a leader.
     Asked(bool),
     /// What a control node's wall clock shows, in milliseconds since 1970.

@@ -24,7 +24,7 @@ use crate::group::{
 use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
-use crate::peer::PeerRequest;
+use crate::peer::{Named, PeerRequest};
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 
@@ -152,7 +152,7 @@ variants! {
         10 = Fates(fates),
         11 = Group(reply),
         12 = Heartbeats(results),
-        13 = Name(name),
+        13 = Named(named),
         14 = Asked(is_asked),
         15 = WallClock(wall_millis),
         16 = OneIsLost,
@@ -257,6 +257,7 @@ variants! {
 
 fields! {
     Answer { at, value }
+    Named { name, nonce, is_registered }
     Told { from, to, age_millis, notices }
     Growth { to, entries }
     JournalEntry { at, bytes }

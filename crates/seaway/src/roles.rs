@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod control;
 mod discovery;
+mod reception;

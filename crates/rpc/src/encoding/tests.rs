@@ -368,6 +368,11 @@ fn answers() -> Vec<Result<Answer, Error>> {
             }],
         },
         Return::Heartbeats(vec![Ok(()), Err(GroupError::NotCoordinator)]),
+        Return::Named(Named {
+            name: text("c"),
+            nonce: 1 << 100,
+            is_registered: true,
+        }),
     ];
     values.extend(group_replies().into_iter().map(Return::Group));
     let errors = [

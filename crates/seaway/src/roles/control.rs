@@ -1,5 +1,6 @@
 //! `seaway control`: one of the control nodes of a cluster. It leads the journal or follows whoever does, and answers agents.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use meta::State;
 use meta::level::Levels;
 use rpc::peer::PeerRequest;
 use rpc::{Answer, Call, Return};
-use store::nodes::{self, Announced};
+use store::bucket::Bucket;
+use store::nodes::{self, Announced, Tidying};
 use tokio::sync::watch;
 
 use super::discovery;
+use super::reception::{self, Received};
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
@@ -30,6 +33,9 @@ use crate::tuning;
 /// How often the reason for a slow start is updated.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
+/// How often the one that leads tidies up after control nodes that are gone. One that is there and was not registered makes its
+/// object again within a minute.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How long another control node of the same name may take to answer.
 const NAMESAKE_LIMIT: Duration = Duration::from_secs(1);
 /// How long the lead may take to be handed over.
@@ -62,7 +68,6 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let region = plan.configured.settings.text(REGION);
     let whose = Whose::Expected(None);
     let admitted = admission::admit(&plan.buckets, region, &whose, health).await?;
-    health.waiting("reading the journal");
     let settings = settings(&plan, &admitted);
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
@@ -72,7 +77,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         },
         security: plan.links.security(),
     };
+    health.waiting("asking the other control nodes");
+    reception::be_received(&admitted.buckets, &caller, &plan.address).await?;
     refuse_namesake(&plan, &admitted, &caller).await?;
+    health.waiting("reading the journal");
     let bucket = &admitted.bucket();
     let engine = admitted.engine(settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, engine, Arc::clone(bucket));
@@ -96,9 +104,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let announcing = nodes::keep_announced(Arc::clone(bucket), announced);
     others.push(forever("announcement", announcing));
     others.push(forever("discovery", looking));
-    let own = Arc::clone(&node);
-    let registering = async move { own.keep_registered(&cluster).await };
+    let registering = keep_registered(Arc::clone(&node), cluster, caller.clone());
     others.push(forever("registration", registering));
+    let tidying = keep_tidy(Arc::clone(&node), Arc::clone(bucket));
+    others.push(forever("tidying", tidying));
     let aside = stand_aside(Arc::clone(&node), caller.clone());
     others.push(forever("standing aside", aside));
     let comparing = compare_clocks(Arc::clone(&node), caller.clone());
@@ -108,9 +117,15 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.extend(mark_buckets(&plan.configured, &admitted, &node));
     let (leading, refused) = keep_leading(&node);
     others.push(leading);
-    while let Some(why) = following_obstacle(&node) {
-        health.waiting(&why);
-        host::clock::sleep(TELL_EVERY).await;
+    let reading = async {
+        while let Some(why) = following_obstacle(&node) {
+            health.waiting(&why);
+            host::clock::sleep(TELL_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        address = node.name_taken() => return Err(name_is_taken(&node, &address)),
     }
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
@@ -155,8 +170,8 @@ fn keep_leading(node: &Arc<control::Node>) -> (Task<()>, watch::Receiver<Option<
     (leading, refused)
 }
 
-/// Refuses to start while another control node of the same name answers, which would take itself for registered in turn with this
-/// one for ever. One that has ended does not answer, and costs nothing.
+/// Refuses to start while another control node of the same name answers where the bucket says that it is. One that has ended does not answer,
+/// and costs nothing. Two that start at one moment find each other by the journal.
 async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> Result<()> {
     // A bucket that does not answer is waited for elsewhere.
     let announced = nodes::find(&*admitted.buckets, nodes::CONTROL).await;
@@ -164,9 +179,7 @@ async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> R
     let Some(earlier) = announced.find(|node| node.name == plan.name) else {
         return Ok(());
     };
-    if earlier.address == plan.address {
-        return Ok(());
-    }
+    // At the own address nobody answers yet, or somebody whose connections others get.
     let (levels, call) = (Levels::KNOWN, Call::Peer(PeerRequest::Name));
     let asked = link::ask(
         earlier.address.clone(),
@@ -177,13 +190,25 @@ async fn refuse_namesake(plan: &Plan, admitted: &Admitted, caller: &Caller) -> R
     );
     let answer = host::clock::timeout(NAMESAKE_LIMIT, asked).await;
     match answer {
-        Ok(Ok(answer)) if answer.value == Return::Name(plan.name.clone()) => bail!(
-            "a control node named {} runs already, at {}: stop it, or give this one another name with --name",
-            plan.name,
-            earlier.address
-        ),
+        Ok(Ok(answer)) => match answer.value {
+            Return::Named(named) if named.name == plan.name => {
+                bail!(runs_already(&plan.name, &earlier.address))
+            }
+            _ => Ok(()),
+        },
         _ => Ok(()),
     }
+}
+
+fn runs_already(name: &str, address: &str) -> String {
+    format!(
+        "a control node named {name} runs already, at {address}: stop it, or give this one another name with --name"
+    )
+}
+
+/// Why a node ends whose name another has.
+fn name_is_taken(node: &control::Node, address: &str) -> anyhow::Error {
+    anyhow!(runs_already(node.name(), address))
 }
 
 fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
@@ -227,6 +252,39 @@ async fn ask(
     link::ask(address, caller, levels, level, &call).await
 }
 
+/// Sees to it that this node is known to all, unless they turn it away, and that no other has its name.
+async fn keep_registered(node: Arc<control::Node>, cluster: Cluster, caller: Caller) -> Infallible {
+    let received = Received::new(cluster, caller.clone(), Arc::clone(&node));
+    let ask = |address, call| ask(&node, &caller, address, call);
+    node.keep_registered(&received, ask).await
+}
+
+/// Removes from the bucket what tells of control nodes that are forgotten, while this node leads.
+async fn keep_tidy(node: Arc<control::Node>, bucket: Arc<dyn Bucket>) -> Infallible {
+    let mut tidying = Tidying::default();
+    loop {
+        host::clock::sleep(TIDY_EVERY).await;
+        if !node.leads() {
+            tidying = Tidying::default();
+            continue;
+        }
+        let known: BTreeSet<String> = node.with_state(|state| {
+            let nodes = state.control_nodes();
+            nodes.map(|node| node.name.clone()).collect()
+        });
+        match tidying.look(&*bucket, |name| known.contains(name)).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(
+                removed,
+                "the bucket tells no more of control nodes that are forgotten"
+            ),
+            Err(error) => {
+                tracing::debug!(%error, "what tells of control nodes that are gone stays for now");
+            }
+        }
+    }
+}
+
 /// Gives up the lead whenever no agent reaches this node.
 async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
     let ask = |address, call| ask(&node, &caller, address, call);
@@ -258,6 +316,7 @@ impl Running for Control {
             why = self.node.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
             why = refused => Broken::Journal(anyhow!("the journal: {why}")),
             why = self.admitted.lost() => Broken::Bucket(anyhow!(why)),
+            address = self.node.name_taken() => Broken::Journal(name_is_taken(&self.node, &address)),
         }
     }
 

@@ -17,7 +17,7 @@ use link::process::{Process, Role};
 use link::watch::Sign;
 use link::{Caller, Cluster, Found, discovery};
 use meta::level::Levels;
-use rpc::{Call, Control, Served};
+use rpc::{Answer, Call, Control, Error, Served};
 use store::bucket::Bucket;
 use store::buckets::Buckets;
 use store::nodes::{self, Announced};
@@ -105,9 +105,10 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
     let _others = [
         forever("announcement", announcing),
         forever("discovery", keep_looking(bucket, named, found)),
-        forever("registration", async move {
-            registered.keep_registered(&cluster).await
-        }),
+        forever(
+            "registration",
+            keep_registered(registered, cluster, caller.clone()),
+        ),
         forever("standing aside", aside),
         forever("clocks", comparing),
         forever("leader watch", keep_watching(watched, caller)),
@@ -124,6 +125,7 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
         refused = node.keep_leading() => refused.map_err(|error| error.to_string()),
         why = node.halted() => Err(why),
         why = node.stuck() => Err(why),
+        other = node.name_taken() => Err(format!("another run of this node is at {other}")),
         never = reading => match never {},
     }
 }
@@ -148,9 +150,14 @@ async fn ask(
     caller: &Caller,
     address: String,
     call: Call,
-) -> Result<rpc::Answer, rpc::Error> {
+) -> Result<Answer, Error> {
     let level = node.with_state(meta::State::level);
     link::ask(address, caller, Levels::KNOWN, level, &call).await
+}
+
+async fn keep_registered(node: Arc<control::Node>, cluster: Cluster, caller: Caller) -> Infallible {
+    let ask = |address, call| ask(&node, &caller, address, call);
+    node.keep_registered(&cluster, ask).await
 }
 
 async fn stand_aside(node: Arc<control::Node>, caller: Caller) -> Infallible {
