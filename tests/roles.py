@@ -5,6 +5,7 @@ import collections
 import pathlib
 import shutil
 import signal
+import subprocess
 import struct
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from tests import patience, protocol
 from tests import server as servers
 from tests.cluster import ZONES, Cluster, Process, certs, issue
 from tests.harness import Suite, expect, expect_equal, wait_until
+from tests.process import checks_of, seaway
 from tests.relay import Relay
 
 suite = Suite("roles", own_servers=True)
@@ -664,6 +666,41 @@ def certificates_that_are_issued_again_are_taken_by_processes_that_run(cluster):
         cluster.leader().kill()
         load.goes_on()
     load.finish()
+
+
+@checks_of(suite)
+def a_process_of_dev_is_started_again_or_it_is_said_why_not(directory):
+    program = directory / "seaway"
+    shutil.copy(servers.SEAWAY, program)
+    server = seaway(directory / "one")
+    command = [str(program), *server.command()[1:], "--agents", "1", "--control", "1"]
+    server.command = lambda: command
+    server.start()
+    wait_until(lambda: (server.data / "endpoints.json").exists(), 30, "all processes are ready")
+
+    def node(*arguments):
+        command = [str(servers.SEAWAY), "node", *arguments, "--data-dir", str(server.data)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience.wall_s(20))
+        return done.returncode, done.stdout + done.stderr
+
+    def refused(part):
+        code, said = node("start", "control-1")
+        expect_equal(code, 1, f"exit code of a start that is refused: {said}")
+        expect(part in said, f"{part} in {said}")
+
+    def killed():
+        expect_equal(node("kill", "control-1")[0], 0, "exit code of kill")
+        wait_until(lambda: "ended" in node("list")[1], 20, "the process has ended")
+    refused("control-1 runs already, as process ")
+    killed()
+    program.unlink()
+    refused(f"cannot start control-1 by {program}: No such file or directory")
+    # As an upgrade leaves it.
+    shutil.copy(servers.SEAWAY, program)
+    code, said = node("start", "control-1")
+    expect_equal((code, said.strip()), (0, "control-1 is started"), "a start by what is in the program's place")
+    wait_until(lambda: "ended" not in node("list")[1], 20, "it runs")
+    expect(server.stop(), "an orderly stop")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def clients_are_told_the_addresses_of_the_listener_by_which_they_came(directory)
     server = seaway(directory / "one", settings={
         "listeners": f"INTERNAL://127.0.0.1:{inside},external://0.0.0.0:{outside}",
         "advertised.listeners": f"EXTERNAL://localhost:{outside}",
-        "listener.zones": "EXTERNAL:a zone of nobody",
+        "listener.zones": "EXTERNAL:a-zone-of-nobody",
         "broker.rack": "az1",
         "min.insync.replicas": "2",
     })
