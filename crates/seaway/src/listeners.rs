@@ -8,13 +8,14 @@ use anyhow::{Result, anyhow, bail};
 use meta::level::Levels;
 
 use crate::address::{Address, check_reachable};
-use crate::settings::check_zone;
 
 pub const LISTENERS: &str = "listeners";
 pub const ADVERTISED_HOST: &str = "advertised.host";
 pub const ADVERTISED_PORT: &str = "advertised.port";
 pub const ADVERTISED_LISTENERS: &str = "advertised.listeners";
 const ZONES: &str = "listener.zones";
+/// What ends a client's zone in its `client.id` (docs/routes.md).
+const ENDS_ZONE: [char; 4] = [',', ';', ' ', '&'];
 
 /// Names that in Kafka stand for listeners with TLS or SASL.
 const SECURED: [&str; 3] = ["SSL", "SASL_PLAINTEXT", "SASL_SSL"];
@@ -186,6 +187,16 @@ fn zones(text: &str) -> Result<BTreeMap<String, String>> {
     Ok(zones)
 }
 
+/// Refuses a zone that no client could name in its client id.
+pub fn check_zone(zone: &str) -> Result<(), String> {
+    match zone.chars().find(|c| ENDS_ZONE.contains(c)) {
+        Some(ends) => Err(format!(
+            "{ends:?} cannot be in a zone, since it ends one in a client.id"
+        )),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +308,7 @@ mod tests {
             (&["advertised.listeners=PLAINTEXT://:1"], "host is missing"),
             (&["listener.zones=PLAINTEXT"], "NAME:ZONE"),
             (&["listener.zones=PLAINTEXT:"], "NAME:ZONE"),
+            (&["listener.zones=PLAINTEXT:a;b"], "cannot be in a zone"),
             (
                 &["listener.zones=PLAINTEXT:a,plaintext:b"],
                 "has a zone already",

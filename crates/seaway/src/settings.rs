@@ -19,8 +19,6 @@ const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), 
 
 /// The setting of a process's zone, by Kafka's name.
 pub const ZONE: &str = "broker.rack";
-/// What ends a client's zone in its `client.id` (docs/routes.md).
-const ENDS_ZONE: [char; 4] = [',', ';', ' ', '&'];
 /// Names the setting that says in which region a process is.
 pub const REGION: &str = "region";
 
@@ -638,19 +636,9 @@ fn check(setting: &Setting, value: &str) -> Result<()> {
         check_reachable(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }
     if setting.name == ZONE {
-        check_zone(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
+        listeners::check_zone(value).map_err(|why| anyhow!("{}={value}: {why}", setting.name))?;
     }
     Ok(())
-}
-
-/// Refuses a zone that no client could name in its client id.
-pub fn check_zone(zone: &str) -> Result<(), String> {
-    match zone.chars().find(|c| ENDS_ZONE.contains(c)) {
-        Some(ends) => Err(format!(
-            "{ends:?} cannot be in a zone, since it ends one in a client.id"
-        )),
-        None => Ok(()),
-    }
 }
 
 /// The name that is the fewest edits away, if it is near enough to be what was meant.

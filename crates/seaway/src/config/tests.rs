@@ -217,6 +217,10 @@ fn values_that_may_not_be_are_refused_with_their_place() {
             "seaway.toml:1: log.level=inof: write error",
         ),
         (
+            "flush.interval.max.ms = 5\n",
+            "flush.interval.ms is greater than flush.interval.max.ms (",
+        ),
+        (
             "fetch.cache.bytes = 1\n",
             "seaway.toml:1: fetch.cache.bytes=1: the least value is 16777216, or 0",
         ),

@@ -106,8 +106,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("discovery", looking));
     let registering = keep_registered(Arc::clone(&node), cluster, caller.clone());
     others.push(forever("registration", registering));
-    let tidying = keep_tidy(Arc::clone(&node), Arc::clone(bucket));
-    others.push(forever("tidying", tidying));
+    others.push(forever(
+        "tidying",
+        keep_tidy(Arc::clone(&node), Arc::clone(bucket)),
+    ));
     let aside = stand_aside(Arc::clone(&node), caller.clone());
     others.push(forever("standing aside", aside));
     let comparing = compare_clocks(Arc::clone(&node), caller.clone());
@@ -117,16 +119,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.extend(mark_buckets(&plan.configured, &admitted, &node));
     let (leading, refused) = keep_leading(&node);
     others.push(leading);
-    let reading = async {
-        while let Some(why) = following_obstacle(&node) {
-            health.waiting(&why);
-            host::clock::sleep(TELL_EVERY).await;
-        }
-    };
-    tokio::select! {
-        () = reading => {}
-        address = node.name_taken() => return Err(name_is_taken(&node, &address)),
-    }
+    follows(&node, health).await?;
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
         agent: None,
@@ -156,6 +149,20 @@ fn mark_buckets(
         let marking = Arc::clone(node).keep_marking(buckets, after);
         forever("bucket marks", marking)
     })
+}
+
+/// Waits until the node has read the journal, unless another process has its name.
+async fn follows(node: &control::Node, health: &Health) -> Result<()> {
+    let reading = async {
+        while let Some(why) = following_obstacle(node) {
+            health.waiting(&why);
+            host::clock::sleep(TELL_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = reading => Ok(()),
+        address = node.name_taken() => Err(name_is_taken(node, &address)),
+    }
 }
 
 /// Leads whenever it can; the receiver tells why it never does again, once that is so.

@@ -44,18 +44,6 @@ fn kafkas_names_are_taken() {
 }
 
 #[test]
-fn what_is_cut_at_the_latest_is_not_cut_before_the_earliest() {
-    let refused = refusal("flush.interval.max.ms=5");
-    assert!(
-        refused.contains("flush.interval.ms is greater than flush.interval.max.ms"),
-        "{refused}"
-    );
-    let both = ["flush.interval.ms=5", "flush.interval.max.ms=5"];
-    Settings::parse(&both).expect("at one time");
-    Settings::parse(&["flush.interval.ms=500"]).expect("the other follows");
-}
-
-#[test]
 fn an_advertised_host_is_one_that_clients_can_use() {
     for host in ["kafka.example", "10.0.0.1", "::1"] {
         Settings::parse(&[format!("advertised.host={host}")]).expect(host);
@@ -87,13 +75,7 @@ fn what_a_node_says_of_itself_is_what_the_cluster_takes() {
     assert_eq!(refusal("region="), "region=: must not be empty");
     assert!(refusal("region=a\tb").contains("control characters"));
     Settings::parse(&["broker.rack="]).expect("a node without a zone");
-    for zone in ["a;b", "a,b", "a b", "a&b"] {
-        let refused = refusal(&format!("zone={zone}"));
-        assert!(refused.contains("cannot be in a zone"), "{refused}");
-    }
-    let zones = Settings::parse(&["listener.zones=PLAINTEXT:a;b"]);
-    let refused = zones.expect_err("must be refused").to_string();
-    assert!(refused.contains("cannot be in a zone"), "{refused}");
+    assert!(refusal("zone=a;b").contains("cannot be in a zone"));
 }
 
 #[test]
