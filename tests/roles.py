@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests import patience, protocol
 from tests import server as servers
 from tests.cluster import ZONES, Cluster, Process, certs, issue
+from tests.faults import CREDENTIALS, Bucket
 from tests.harness import Suite, expect, expect_equal, wait_until
 from tests.process import checks_of, seaway
 from tests.relay import Relay
@@ -36,6 +37,25 @@ class RelayedCluster(Cluster):
         for node in self.control:
             node.relay = Relay(node.port)
             node.command += ["--advertise", f"127.0.0.1:{node.relay.port}"]
+
+
+class FarBucketCluster(Cluster):
+    """The same on an S3 server, which each agent reaches by way of a relay."""
+
+    def __init__(self, directory, settings):
+        self.bucket = Bucket(directory)
+        super().__init__(directory, settings, self.bucket.url, CREDENTIALS)
+        for agent in self.agents:
+            agent.relay = Relay(self.bucket.port)
+            agent.command = [part.replace(f"127.0.0.1:{self.bucket.port}", f"127.0.0.1:{agent.relay.port}") for part in agent.command]
+
+    def start(self):
+        self.bucket.start()
+        super().start()
+
+    def end(self):
+        super().end()
+        self.bucket.end()
 
 
 def on_cluster(function, kind=Cluster):
@@ -63,6 +83,11 @@ def check(function):
 def check_relayed(function):
     """Registers a check that is given a cluster with relays."""
     return suite.check(on_cluster(function, RelayedCluster))
+
+
+def check_far_bucket(function):
+    """Registers a check that is given a cluster with a relay between an agent and the bucket."""
+    return suite.check(on_cluster(function, FarBucketCluster))
 
 
 def create(cluster, topic, replicas=1):
@@ -422,6 +447,44 @@ def an_agent_that_does_not_reach_the_leader_goes_on_through_another_control_node
     load.finish()
     nothing_lost(cluster, load)
     print(f"  longest time without an acknowledged record after an agent was cut off from the leader: {gap:.2f} s", flush=True)
+
+
+def leaders(cluster, topic):
+    """The ports of the agents to which clients are sent for a topic; `None` if the client has to ask again."""
+    try:
+        told = AdminClient({"bootstrap.servers": cluster.bootstrap}).list_topics(topic, timeout=patience.wall_s(10))
+    except KafkaException:
+        return None
+    return {told.brokers[partition.leader].port for partition in told.topics[topic].partitions.values()}
+
+
+@check_far_bucket
+def clients_go_on_at_others_while_their_agent_does_not_reach_the_bucket(cluster):
+    create(cluster, "orders")
+    far, _ = busiest(cluster, "orders")
+    everyone = leaders(cluster, "orders")
+    expect(len(everyone) > 1, "more than one agent serves the topic")
+    with Load(cluster, "orders") as load:
+        load.goes_on()
+        cut_at = time.monotonic()
+        # What was asked of the bucket and what will be has no answer, as when packets are dropped.
+        far.relay.passes.clear()
+        load.goes_on()
+        gap = load.longest_gap_s(cut_at)
+        expect(far.port not in leaders(cluster, "orders"), "clients are sent to others meanwhile")
+        expect_equal(broker_count(AdminClient({"bootstrap.servers": f"127.0.0.1:{far.port}"})), 3, "agents that the one that is cut off tells of")
+        says(far, "this agent reaches too few buckets")
+        expect(gap < patience.wall_s(12), f"clients waited {gap:.1f} s")
+        back_at = time.monotonic()
+        far.relay.passes.set()
+        wait_until(lambda: leaders(cluster, "orders") == everyone, 40, "clients are sent to it again")
+        load.goes_on()
+        back = load.longest_gap_s(back_at)
+    load.finish()
+    nothing_lost(cluster, load)
+    moves = [line for node in cluster.control for line in node.log.read_text(errors="replace").splitlines() if "reaches too few buckets" in line or "told to clients again" in line]
+    expect_equal(len(moves), 1 + 1, f"times that clients were sent elsewhere and back: {moves}")
+    print(f"  longest time without an acknowledged record after an agent was cut off from the bucket: {gap:.2f} s; once it was back: {back:.2f} s", flush=True)
 
 
 def busiest(cluster, topic):

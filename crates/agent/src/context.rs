@@ -5,6 +5,7 @@ use std::sync::Arc;
 use host::log_limit::LogLimit;
 use meta::ids::AgentId;
 use rpc::Client;
+use tokio::sync::watch;
 
 use crate::api::fetch::sessions::Sessions;
 use crate::api::groups::heartbeats::Heartbeats;
@@ -54,17 +55,42 @@ pub(crate) struct Context {
     pub pauses: Pauses,
     /// When clients came last, for the end of the agent.
     pub traffic: Traffic,
+    /// Whether this agent reaches too few buckets, and its clients are told of others.
+    pub cut_off: watch::Sender<bool>,
 }
 
 impl Context {
-    /// Whether clients of a listener are sent to other agents, since this one drains and others take them.
+    /// Whether clients of a listener are sent to other agents, since this one drains or is cut off from the buckets, and others
+    /// take them.
     pub(crate) fn sends_away(&self, listener: &Listener) -> bool {
-        if !self.traffic.is_draining() {
-            return false;
-        }
+        let leaves = self.traffic.is_draining() || *self.cut_off.borrow();
+        leaves && self.others_take(listener)
+    }
+
+    fn others_take(&self, listener: &Listener) -> bool {
         let routes = &self.views.latest().routes;
         let others = routes.brokers(&listener.name);
         !others.is_empty() && !routes.leads_to(&listener.name, self.agent)
+    }
+
+    /// Takes from the latest view whether this agent is cut off and its clients are told of others, whichever listener they use:
+    /// then what waits for the buckets is given up, so that producers go on elsewhere.
+    pub(crate) fn note_cut_off(&self) {
+        let view = self.views.latest();
+        let is_noted = view.agent(self.agent).is_some_and(|own| own.cut_off);
+        let cut_off = is_noted && self.listeners.iter().all(|one| self.others_take(one));
+        let changed = self.cut_off.send_if_modified(|was| {
+            let changed = *was != cut_off;
+            *was = cut_off;
+            changed
+        });
+        match (changed, cut_off) {
+            (true, true) => tracing::warn!(
+                "this agent reaches too few buckets, and others reach enough: clients are sent to them"
+            ),
+            (true, false) => tracing::info!("clients are sent to this agent again"),
+            (false, _) => {}
+        }
     }
 
     /// The same of producers and consumers, one of which has asked for something.

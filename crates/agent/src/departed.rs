@@ -56,6 +56,7 @@ mod tests {
             level: 1,
             incarnation: Incarnation(1),
             drains: false,
+            cut_off: false,
         }
     }
 

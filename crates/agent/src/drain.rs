@@ -154,6 +154,7 @@ mod tests {
             level: 1,
             incarnation: Incarnation(7),
             drains,
+            cut_off: false,
         }
     }
 

@@ -152,10 +152,15 @@ impl Routes {
         let broker = |agent: &Agent| Broker::at(listener, agent);
         let brokers: Vec<Broker> = agents.iter().filter_map(broker).collect();
         // An agent that drains is shown until it has ended, with nothing to ask it for: clients take a partition from an agent
-        // in order, but drop what is under way to one that is not shown any more. They stay with it if they reach no other.
-        let stay = agents.iter().filter(|agent| !agent.drains);
-        let stay: Vec<Broker> = stay.filter_map(broker).collect();
-        let set = Set::of(if stay.is_empty() { &brokers } else { &stay });
+        // in order, but drop what is under way to one that is not shown any more. They stay with it if they reach no other. So it
+        // is with one that is cut off from the buckets, which is better than one that ends.
+        let sets: [fn(&Agent) -> bool; 3] = [Agent::takes_clients, |agent| !agent.drains, |_| true];
+        let named = sets.into_iter().map(|takes| {
+            let agents = agents.iter().filter(|agent| takes(agent));
+            agents.filter_map(broker).collect::<Vec<Broker>>()
+        });
+        let named = named.into_iter().find(|named| !named.is_empty());
+        let set = Set::of(&named.unwrap_or_default());
         let known = self.sets.iter().position(|other| *other == set);
         let set = known.unwrap_or_else(|| {
             self.sets.push(set);

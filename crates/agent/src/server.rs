@@ -150,6 +150,7 @@ impl Agent {
             pauses: Pauses::since(host::clock::now()),
             traffic: Traffic::default(),
             losses: Losses::default(),
+            cut_off: watch::Sender::new(false),
             settings,
             listeners,
             control,
@@ -332,6 +333,7 @@ fn start_tasks(
         Arc::clone(&context.cache),
         Arc::clone(&reports),
         Arc::clone(&context.metrics),
+        context.cut_off.subscribe(),
     );
     let parts = Parts {
         control: context.control.clone(),
@@ -357,18 +359,24 @@ fn start_tasks(
         tasks.extend(copies::see_to_them(context, buckets, reports));
     }
     if settings.tells_presence {
-        let telling = tell_presence(Arc::clone(context));
+        let telling = tell_presence(Arc::clone(context), Arc::clone(buckets));
         tasks.push(host::task::spawn("presence", telling));
+        let trying = Arc::clone(buckets);
+        let trying = async move { match trying.try_doubtful().await {} };
+        tasks.push(host::task::spawn("bucket reach", trying));
     }
     tasks
 }
 
-/// Keeps a call open at the leader, for ever, so that it knows that this agent is there.
-async fn tell_presence(context: Arc<Context>) {
+/// Keeps a call open at the leader, for ever, so that it knows that this agent is there, and which buckets it reaches.
+async fn tell_presence(context: Arc<Context>, buckets: Arc<Buckets>) {
     let mut pauses = PRESENCE.start();
     loop {
         let told = match context.pipeline.incarnation() {
-            Some(incarnation) => context.control.present(incarnation).await.ok(),
+            Some(incarnation) => {
+                let reached = buckets.reached(host::clock::now());
+                context.control.present(incarnation, reached).await.ok()
+            }
             None => None,
         };
         match told {
@@ -469,6 +477,7 @@ async fn watch_reserve(context: Arc<Context>, bucket: Arc<dyn Bucket>) {
 async fn follow(context: Arc<Context>, mut notices: Notices) {
     let mut listed = Listed::default();
     note_own_incarnation(&context, &mut listed);
+    context.note_cut_off();
     let mut left_out = tell_left_out(&context, &BTreeSet::new());
     let mut rested_at = None;
     let mut followed_to = None;
@@ -507,6 +516,7 @@ async fn follow(context: Arc<Context>, mut notices: Notices) {
             let agents = &context.views.latest().agents;
             context.neighbours.take(agents, context.agent);
             note_own_incarnation(&context, &mut listed);
+            context.note_cut_off();
             left_out = tell_left_out(&context, &left_out);
         }
         if is_anything {

@@ -21,6 +21,10 @@ const PLACES_OF_ANSWER_MAX: usize = 16 * PLACES_MAX;
 /// Most files named in one answer.
 const FILES_MAX: u32 = 10_000;
 
+/// The buckets that an agent reaches: bit b for the one of number b.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached(pub u64);
+
 /// What is to be done about a call.
 #[derive(Debug, PartialEq)]
 pub enum Step {
@@ -37,7 +41,7 @@ pub enum Step {
     /// Tell the coordinator that these members are alive.
     Hear(Vec<Heartbeat>),
     /// Note that the agent is there, for as long as it keeps the call open, and answer after a while.
-    Attend(Incarnation),
+    Attend(Incarnation, Reached),
     /// Do what another control node asks.
     Peer(PeerRequest),
     /// Say whether this node leads, and who else does.
@@ -71,7 +75,10 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::Propose(command) => return propose(command),
         Call::Group(request) => return Ok(Step::Coordinate(request)),
         Call::Heartbeats(members) => return Ok(Step::Hear(members)),
-        Call::Present { incarnation } => return Ok(Step::Attend(incarnation)),
+        Call::Present {
+            incarnation,
+            buckets,
+        } => return Ok(Step::Attend(incarnation, Reached(buckets))),
         Call::Peer(request) => return Ok(Step::Peer(request)),
         Call::WhoLeads => return Ok(Step::WhoLeads),
         Call::Check(command) => check(state, &command)?,
@@ -219,6 +226,7 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         // Of control nodes that follow.
         | Command::RegisterControlNode(_) => Ok(Step::Propose(command)),
         Command::Housekeep
+        | Command::SetAgentCutOff { .. }
         | Command::RemoveControlNode { .. }
         | Command::SetFeatureLevel { .. }
         | Command::SetPlacement(_)

@@ -13,9 +13,11 @@ use meta::view::Agent;
 use rpc::call::PRESENT_HELD_FOR;
 use rpc::{Error, Return};
 
+use crate::answer::Reached;
 use crate::attendance::Attendance;
 use crate::node::Node;
 use crate::presence::IsHere;
+use crate::reach::Change;
 use crate::refusing::{all_refuse, places_of};
 
 /// How often the leader looks who is gone.
@@ -54,16 +56,19 @@ impl Drop for Open<'_> {
 }
 
 impl Node {
-    /// Keeps an agent's call open for a while, as long as this node leads, and until another agent is lost. One that another node has
-    /// passed on does not show that agents reach this one.
+    /// Keeps an agent's call open for a while, as long as this node leads, and until another agent is lost; and notes which buckets
+    /// the agent reaches. One that another node has passed on does not show that agents reach this one.
     pub(crate) async fn attend(
         &self,
         incarnation: Incarnation,
+        Reached(buckets): Reached,
         is_relayed: bool,
     ) -> Result<Return, Error> {
         if let Some(attendance) = &self.attendance {
             let now = host::clock::now();
             attendance.lock().calls(now, incarnation);
+            let is_enough = self.with_state(|state| state.are_enough(buckets));
+            attendance.reach().says(now, incarnation, is_enough);
             if !is_relayed && self.knows_agent(incarnation) {
                 attendance.is_reached(now);
             }
@@ -213,6 +218,7 @@ pub(crate) async fn fence(node: Arc<Node>) {
             false => Vec::new(),
         };
         forget_followers(&node, attendance, leads).await;
+        note_reach(&node, attendance, leads).await;
         let may_be_cut_off = !node.others().is_empty();
         let gone = attendance
             .lock()
@@ -237,6 +243,51 @@ pub(crate) async fn fence(node: Arc<Node>) {
                     "an agent is not heard any more: it is fenced, and clients are sent to others"
                 ),
                 Err(error) => tracing::debug!(%error, agent = name, "an agent could not be fenced"),
+            }
+        }
+    }
+}
+
+/// Notes for all which agents reach too few buckets, so that clients are sent to others, and which do again.
+async fn note_reach(node: &Node, attendance: &Attendance, leads: bool) {
+    if !leads {
+        return attendance.reach().forget();
+    }
+    let now = host::clock::now();
+    let changes = node.with_state(|state| {
+        let agents: Vec<&Agent> = state.agents().collect();
+        attendance.reach().changes(now, &agents)
+    });
+    for Change {
+        incarnation,
+        cut_off,
+    } in changes
+    {
+        let note = Command::SetAgentCutOff {
+            incarnation,
+            cut_off,
+        };
+        let agent = node.with_state(|state| {
+            let mut agents = state.agents();
+            let found = agents.find(|agent| agent.incarnation == incarnation);
+            found.map(|agent| agent.name.clone())
+        });
+        // What is not noted now is looked at again in a moment.
+        match node.propose(&note).await {
+            // It has ended or registered anew meanwhile.
+            Ok((_, Reply::Refused(why))) => {
+                tracing::debug!(%why, agent, cut_off, "what an agent reaches is not noted");
+            }
+            Ok(_) if cut_off => tracing::warn!(
+                agent,
+                "an agent reaches too few buckets, and others reach enough: clients are sent to them"
+            ),
+            Ok(_) => tracing::info!(
+                agent,
+                "an agent that reached too few buckets is told to clients again"
+            ),
+            Err(error) => {
+                tracing::debug!(%error, agent, cut_off, "what an agent reaches could not be noted");
             }
         }
     }

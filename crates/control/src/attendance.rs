@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::aside::Aside;
 use crate::presence::{self, Presence};
+use crate::reach::Reach;
 
 /// Agents that do not reach the leader ask others again within a second or so.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
@@ -30,6 +31,7 @@ pub(crate) struct Attendance {
     pub(crate) one_is_lost: Notify,
     /// How often an agent was lost.
     pub(crate) losses: Latest<u64>,
+    reach: Mutex<Reach>,
     aside: Mutex<Aside>,
     /// When an agent last asked this node that did not reach the leader, in microseconds of the clock.
     asked_micros: AtomicU64,
@@ -46,6 +48,7 @@ impl Attendance {
             followers: Mutex::new(Presence::new(settings.followers)),
             one_is_lost: Notify::new(),
             losses: Latest::new(0),
+            reach: Mutex::default(),
             aside: Mutex::default(),
             asked_micros: AtomicU64::new(0),
             reached_micros: AtomicU64::new(0),
@@ -55,6 +58,10 @@ impl Attendance {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Presence<Incarnation>> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn aside(&self) -> MutexGuard<'_, Aside> {

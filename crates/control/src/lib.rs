@@ -23,6 +23,7 @@ pub mod node;
 mod notices;
 pub mod permission;
 pub mod presence;
+mod reach;
 mod refusing;
 mod registration;
 mod relay;

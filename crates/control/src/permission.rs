@@ -33,7 +33,7 @@ pub fn judge(state: &State, speaker: &Speaker, call: &Call) -> Verdict {
 fn of_agent(state: &State, name: &str, call: &Call) -> Verdict {
     let incarnation = match call {
         Call::Peer(_) => return refused("only control nodes ask that of each other"),
-        Call::Present { incarnation } => *incarnation,
+        Call::Present { incarnation, .. } => *incarnation,
         Call::Group(GroupRequest::Commit(commit)) => match commit.by {
             Some(incarnation) => incarnation,
             None => return refused("an agent says by which of its runs it passes a commit on"),

@@ -101,6 +101,7 @@ mod tests {
             level: 1,
             incarnation: meta::ids::Incarnation(1),
             drains: false,
+            cut_off: false,
         };
         let clients = ("h".to_owned(), 1);
         assert_eq!(places_of(&agent), [("::1".to_owned(), 2), clients]);

@@ -154,8 +154,8 @@ impl Node {
                     let value = self.with_sound_state(|state| conclude(state, reply))?;
                     return Ok(Answer { at, value });
                 }
-                Step::Attend(incarnation) => {
-                    let value = self.attend(incarnation, asked.is_relayed).await?;
+                Step::Attend(incarnation, buckets) => {
+                    let value = self.attend(incarnation, buckets, asked.is_relayed).await?;
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }

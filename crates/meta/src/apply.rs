@@ -9,12 +9,13 @@ mod tests;
 mod topics;
 
 use crate::invariants;
+use crate::nouns::member::Members;
 use crate::nouns::offset::OffsetRules;
 use crate::rule::Rule;
 use crate::state::State;
 use crate::terms::command::Command;
 use crate::terms::group;
-use crate::terms::ids::{EntryId, Stamp, TopicId};
+use crate::terms::ids::{EntryId, Incarnation, Stamp, TopicId};
 use crate::terms::places::FileRef;
 use crate::terms::reply::{Applied, Event, Refusal, Reply};
 
@@ -70,13 +71,15 @@ impl State {
                 Reply::Done
             }
             Command::DrainAgent { incarnation } => {
-                let run = self.members.runs.get(incarnation);
-                if run.is_none_or(|run| run.fenced_ticks.is_some()) {
-                    return Reply::Refused(Refusal::UnknownIncarnation);
-                }
-                let changed = self.members.drain(*incarnation);
-                self.agents_changed(changed, events);
-                Reply::Done
+                let drain = |members: &mut Members| members.drain(*incarnation);
+                self.note_of_agent(*incarnation, drain, events)
+            }
+            Command::SetAgentCutOff {
+                incarnation,
+                cut_off,
+            } => {
+                let set = |members: &mut Members| members.set_cut_off(*incarnation, *cut_off);
+                self.note_of_agent(*incarnation, set, events)
             }
             Command::CommitFile(command) => {
                 Reply::File(commit::commit(self, stamp, command, events))
@@ -148,6 +151,21 @@ impl State {
         }
         self.versions.next();
         events.push(Event::AgentsChanged);
+        Reply::Done
+    }
+
+    /// Notes something of a run that is there; `note` is true if that changes what is seen of the agent.
+    fn note_of_agent(
+        &mut self,
+        incarnation: Incarnation,
+        note: impl FnOnce(&mut Members) -> bool,
+        events: &mut Vec<Event>,
+    ) -> Reply {
+        if !self.members.may_commit(incarnation) {
+            return Reply::Refused(Refusal::UnknownIncarnation);
+        }
+        let changed = note(&mut self.members);
+        self.agents_changed(changed, events);
         Reply::Done
     }
 

@@ -137,9 +137,10 @@ pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> 
         }
         Command::CreateTopic(create) => check_topic_of(state, create.id),
         Command::CreatePartitions { id, .. } => check_topic_of(state, *id),
-        Command::RegisterAgent(_) | Command::FenceAgent { .. } | Command::DrainAgent { .. } => {
-            check_members(state)
-        }
+        Command::RegisterAgent(_)
+        | Command::FenceAgent { .. }
+        | Command::DrainAgent { .. }
+        | Command::SetAgentCutOff { .. } => check_members(state),
         _ => Ok(()),
     }
 }

@@ -389,6 +389,14 @@ impl State {
         Some(run.nonce)
     }
 
+    /// Whether files that lie in these buckets, bit b for number b, may be committed.
+    pub fn are_enough(&self, buckets: u64) -> bool {
+        let numbers: Vec<u32> = (0..u64::BITS)
+            .filter(|bucket| buckets & (1 << bucket) != 0)
+            .collect();
+        self.policy.covered(&numbers).is_some()
+    }
+
     /// The number an incarnation may decide next, and whether it is fenced; `None` if it is not
     /// known.
     pub fn incarnation(&self, incarnation: Incarnation) -> Option<(u64, bool)> {

@@ -62,7 +62,11 @@ pub enum Call {
     Heartbeats(Vec<Heartbeat>),
     /// The agent is there. The answer comes after a while, and the agent calls again; a leader that loses the call fences the
     /// agent unless it soon does.
-    Present { incarnation: Incarnation },
+    Present {
+        incarnation: Incarnation,
+        /// The buckets that it reaches: bit b for the one of number b.
+        buckets: u64,
+    },
     /// What control nodes ask of each other.
     Peer(PeerRequest),
     /// Say who leads: done if it is this node, else it says that it does not, and who does.

@@ -203,10 +203,14 @@ impl Client {
         expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
     }
 
-    /// Tells the leader that an agent is there; to be called again once it returns. True if the leader has lost another agent
-    /// meanwhile, and does not know yet whether that one is gone.
-    pub async fn present(&self, incarnation: Incarnation) -> Result<bool, Error> {
-        let answer = self.control.call(Call::Present { incarnation }).await?;
+    /// Tells the leader that an agent is there, and which buckets it reaches, bit b for number b; to be called again once it
+    /// returns. True if the leader has lost another agent meanwhile, and does not know yet whether that one is gone.
+    pub async fn present(&self, incarnation: Incarnation, buckets: u64) -> Result<bool, Error> {
+        let present = Call::Present {
+            incarnation,
+            buckets,
+        };
+        let answer = self.control.call(present).await?;
         match answer.value {
             Return::Done => Ok(false),
             Return::OneIsLost => Ok(true),

@@ -126,7 +126,7 @@ variants! {
         8 = Collectable { bucket, limit },
         9 = Fates(files),
         10 = Group(request),
-        11 = Present { incarnation },
+        11 = Present { incarnation, buckets },
         12 = Heartbeats(members),
         13 = Peer(request),
         14 = WhoLeads,
@@ -267,7 +267,7 @@ fields! {
     Bounds { log_start, high_watermark }
     Registered { agent, incarnation, cluster_id }
     ViewChange { version, level, whole, topics, deleted, agents, cluster_configs }
-    Agent { id, name, listeners, region, zone, neighbour_address, level, incarnation, drains }
+    Agent { id, name, listeners, region, zone, neighbour_address, level, incarnation, drains, cut_off }
     Endpoint { host, port }
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }

@@ -103,7 +103,7 @@ async fn admit_one(
             Ok(cluster_id) => {
                 return Ok(Admitted {
                     cluster_id,
-                    buckets: Arc::new(Buckets::one(bucket)),
+                    buckets: Arc::new(Buckets::one(bucket, Arc::clone(&counters))),
                     counters,
                     several: None,
                 });

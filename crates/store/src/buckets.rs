@@ -17,10 +17,12 @@ use host::clock::Instant;
 
 use crate::bucket::{Bucket, Error, IsWhole, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::hedge::pace::{Pace, Work};
+use crate::meter::Counters;
 
 pub mod copies;
 pub mod filling;
 mod nearest;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -41,6 +43,8 @@ pub struct Member {
     /// What people call it.
     pub name: String,
     pub bucket: Arc<dyn Bucket>,
+    /// Of what is asked of it: they tell whether it answers.
+    pub counters: Arc<Counters>,
 }
 
 /// Why several buckets cannot be used as one.
@@ -84,6 +88,7 @@ struct Place {
     number: u32,
     name: String,
     bucket: Arc<dyn Bucket>,
+    counters: Arc<Counters>,
     standing: Mutex<Standing>,
     /// When the last good look at it began; `None`: it needs none, since the cluster has no other.
     looked_at: Option<Mutex<Instant>>,
@@ -109,6 +114,7 @@ impl Buckets {
                 number: member.number,
                 name: member.name,
                 bucket: member.bucket,
+                counters: member.counters,
                 standing: Mutex::new(Standing::Unproven),
                 looked_at: Some(Mutex::default()),
                 pace: Mutex::default(),
@@ -122,12 +128,13 @@ impl Buckets {
         })
     }
 
-    /// A cluster's only bucket.
-    pub fn one(bucket: Arc<dyn Bucket>) -> Self {
+    /// A cluster's only bucket, with the counters of what is asked of it: they tell whether it answers.
+    pub fn one(bucket: Arc<dyn Bucket>, counters: Arc<Counters>) -> Self {
         let place = Place {
             number: 0,
             name: "bucket".to_owned(),
             bucket,
+            counters,
             standing: Mutex::new(Standing::Proven),
             looked_at: None,
             pace: Mutex::default(),

@@ -123,6 +123,16 @@ impl Counters {
         self.outcomes.outage(host::clock::now(), kind)
     }
 
+    /// Whether nothing of `kind` has succeeded for `lasting` though it was asked for, as far as is known.
+    pub(crate) fn is_doubtful(&self, now: Instant, kind: Kind, lasting: Duration) -> bool {
+        self.outcomes.is_doubtful(now, kind, lasting)
+    }
+
+    /// The outage of `kind` if it has lasted for `lasting`.
+    pub(crate) fn outage_of(&self, now: Instant, kind: Kind, lasting: Duration) -> Option<Outage> {
+        self.outcomes.outage_of(now, kind, lasting)
+    }
+
     fn of(&self, op: Op) -> &Counter {
         // The index is in range: Op::ALL lists the variants in the order of their numbers.
         &self.counters[op as usize]
@@ -201,11 +211,13 @@ impl Meter {
     }
 
     fn begin<'m>(&'m self, op: Op, key: &'m str) -> Pending<'m> {
+        let start = host::clock::now();
+        self.counters.outcomes.begun(start, op);
         Pending {
             counters: &self.counters,
             op,
             key,
-            start: host::clock::now(),
+            start,
             is_answered: false,
         }
     }

@@ -72,7 +72,9 @@ pub(crate) struct Outcomes {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// When the first failure since the last success was, in microseconds; 0 if there was none.
+    /// When the first request since the last success began, in microseconds; 0 if there was none.
+    asked_since: AtomicU64,
+    /// Since when requests have failed without a success, in the same way: one that fails has failed since it began.
     failing_since: AtomicU64,
     last_failure: Mutex<Failure>,
 }
@@ -84,6 +86,18 @@ struct Failure {
 }
 
 impl Outcomes {
+    /// Notes that a request begins at `now`.
+    pub(crate) fn begun(&self, now: Instant, op: Op) {
+        let Some(kind) = Kind::of(op) else {
+            return;
+        };
+        let asked_since = &self.of_kind[kind as usize].asked_since;
+        // Loaded first: a store on every request would send the cache line around all cores.
+        if asked_since.load(Ordering::Relaxed) == 0 {
+            asked_since.store(now.as_micros().max(1), Ordering::Relaxed);
+        }
+    }
+
     /// Notes the outcome of a request at `now`.
     pub(crate) fn note(&self, now: Instant, op: Op, error: Option<&Error>) {
         let Some(kind) = Kind::of(op) else {
@@ -99,8 +113,22 @@ impl Outcomes {
         }
     }
 
-    /// Whether `kind` is out at `now`.
+    /// Whether nothing of `kind` has succeeded for `lasting`, though it was asked for.
+    pub(crate) fn is_doubtful(&self, now: Instant, kind: Kind, lasting: Duration) -> bool {
+        let outcome = &self.of_kind[kind as usize];
+        let asked_since = outcome.asked_since.load(Ordering::Relaxed);
+        let failing_since = outcome.failing_since.load(Ordering::Relaxed);
+        failing_since != 0
+            || asked_since != 0 && now.since(Instant::from_micros(asked_since)) >= lasting
+    }
+
+    /// Whether `kind` is out at `now`, as people are told.
     pub(crate) fn outage(&self, now: Instant, kind: Kind) -> Option<Outage> {
+        self.outage_of(now, kind, LASTING)
+    }
+
+    /// Whether `kind` has been out for `lasting` at `now`.
+    pub(crate) fn outage_of(&self, now: Instant, kind: Kind, lasting: Duration) -> Option<Outage> {
         let outcome = &self.of_kind[kind as usize];
         let since = outcome.failing_since.load(Ordering::Relaxed);
         if since == 0 {
@@ -109,7 +137,7 @@ impl Outcomes {
         let since = Instant::from_micros(since);
         let last = outcome.last_failure.lock();
         let last = last.unwrap_or_else(PoisonError::into_inner);
-        let is_lasting = last.at.since(since) >= LASTING;
+        let is_lasting = last.at.since(since) >= lasting;
         let is_fresh = now.since(last.at) < FORGOTTEN_AFTER;
         (is_lasting && is_fresh).then(|| Outage {
             kind,
@@ -122,8 +150,10 @@ impl Outcomes {
 impl Outcome {
     fn succeeded(&self) {
         // Loaded first: a store on every request would send the cache line around all cores.
-        if self.failing_since.load(Ordering::Relaxed) != 0 {
-            self.failing_since.store(0, Ordering::Relaxed);
+        for since in [&self.asked_since, &self.failing_since] {
+            if since.load(Ordering::Relaxed) != 0 {
+                since.store(0, Ordering::Relaxed);
+            }
         }
     }
 
@@ -133,7 +163,10 @@ impl Outcome {
         let is_first = self.failing_since.load(Ordering::Relaxed) == 0;
         // After a pause in which nothing was asked, the outage begins anew: it may not have lasted.
         if is_first || now.since(last.at) >= FORGOTTEN_AFTER {
-            let micros = now.as_micros().max(1);
+            let asked = Instant::from_micros(self.asked_since.load(Ordering::Relaxed));
+            let is_recent = is_first && now.since(asked) < FORGOTTEN_AFTER;
+            let since = if is_recent { asked } else { now };
+            let micros = since.as_micros().max(1);
             self.failing_since.store(micros, Ordering::Relaxed);
         }
         last.at = now;
@@ -178,6 +211,27 @@ mod tests {
         assert_eq!(told(&outcomes, 113, Kind::Writes), None);
         fail(&outcomes, 114, Op::PutNew);
         assert_eq!(told(&outcomes, 114, Kind::Writes), None, "counted anew");
+    }
+
+    #[test]
+    fn what_fails_has_failed_since_it_was_asked_for() {
+        let outcomes = Outcomes::default();
+        let lasting = Duration::from_secs(3);
+        let is_out = |seconds| outcomes.outage_of(at(seconds), Kind::Writes, lasting);
+        outcomes.begun(at(100), Op::PutNew);
+        let is_doubtful = |seconds, kind| outcomes.is_doubtful(at(seconds), kind, lasting);
+        assert!(!is_doubtful(102, Kind::Writes));
+        assert!(is_doubtful(103, Kind::Writes) && !is_doubtful(103, Kind::Reads));
+        assert_eq!(is_out(104), None, "it may take long");
+        fail(&outcomes, 104, Op::PutNew);
+        assert_eq!(is_out(104).unwrap().lasted, Duration::from_secs(4));
+        outcomes.note(at(105), Op::PutNew, None);
+        assert!(is_out(105).is_none() && !is_doubtful(200, Kind::Writes));
+        // What nobody waited for long ago says nothing of now.
+        outcomes.begun(at(200), Op::PutNew);
+        fail(&outcomes, 300, Op::PutNew);
+        assert_eq!(is_out(300), None);
+        assert!(is_doubtful(300, Kind::Writes));
     }
 
     #[test]

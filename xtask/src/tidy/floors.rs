@@ -40,6 +40,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "namesake",
                 "notices",
                 "presence",
+                "reach",
                 "relaying",
                 "turns",
             ],

@@ -21,6 +21,7 @@ fn agents(all: &[(i32, &str)]) -> Vec<Agent> {
         level: 1,
         incarnation: Incarnation(1),
         drains: false,
+        cut_off: false,
     };
     all.iter().map(agent).collect()
 }
@@ -128,6 +129,19 @@ fn clients_are_sent_to_agents_that_drain_only_if_there_is_no_other() {
     agents[1].drains = true;
     assert_eq!(sent_to(&agents), (vec![1], vec![1]));
     agents[0].drains = true;
+    assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3]));
+}
+
+#[test]
+fn clients_are_sent_to_agents_that_are_cut_off_only_if_all_others_end() {
+    let mut agents = agents(&[(1, "a"), (2, "b"), (3, "b")]);
+    agents[2].cut_off = true;
+    assert_eq!(sent_to(&agents), (vec![1, 2], vec![2]));
+    agents[1].drains = true;
+    assert_eq!(sent_to(&agents), (vec![1], vec![1]));
+    agents[0].drains = true;
+    assert_eq!(sent_to(&agents), (vec![3], vec![3]));
+    agents[2].drains = true;
     assert_eq!(sent_to(&agents), (vec![1, 2, 3], vec![2, 3]));
 }
 

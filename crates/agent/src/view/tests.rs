@@ -36,6 +36,7 @@ fn agents(ids: &[i32]) -> Option<Vec<Agent>> {
         neighbour_address: String::new(),
         incarnation: Incarnation(1),
         drains: false,
+        cut_off: false,
     };
     Some(ids.iter().map(agent).collect())
 }

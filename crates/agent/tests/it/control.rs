@@ -305,7 +305,7 @@ impl Control for Fake {
                     return Ok(Answer { at, value });
                 }
                 Step::Hear(_) => return Err(Error::NotLeader { leader: None }),
-                Step::Attend(_) => return std::future::pending().await,
+                Step::Attend(..) => return std::future::pending().await,
                 Step::WhoLeads => panic!("an agent leaves that to the link"),
                 Step::Peer(request) => panic!("no agent asks {request:?}"),
                 Step::Coordinate(request) => {

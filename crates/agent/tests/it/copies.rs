@@ -64,6 +64,7 @@ impl Stand {
             number,
             name: number.to_string(),
             bucket: Arc::<Memory>::clone(memory),
+            counters: Arc::default(),
         };
         let members = (0..).zip(&memories).map(member).collect();
         let buckets = Arc::new(Buckets::new(members, 2).unwrap());

@@ -104,7 +104,7 @@ impl Stand {
         for listener in listeners {
             bound.push((listener, host::net::listen(local).await.unwrap()));
         }
-        let as_bucket = Arc::new(Buckets::one(bucket.clone()));
+        let as_bucket = Arc::new(Buckets::one(bucket.clone(), Arc::default()));
         let as_control: Arc<dyn Control> = control.clone();
         let agent = Agent::start(settings, bound, as_bucket, as_control, zone)
             .await

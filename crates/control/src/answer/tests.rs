@@ -328,8 +328,15 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
     let list = GroupRequest::List(Vec::new());
     let coordinated = step(&state, Call::Group(list.clone()), APPLIED);
     assert_eq!(coordinated, Ok(Step::Coordinate(list)));
-    let attended = step(&state, Call::Present { incarnation: AGENT }, APPLIED);
-    assert_eq!(attended, Ok(Step::Attend(AGENT)));
+    let attended = step(
+        &state,
+        Call::Present {
+            incarnation: AGENT,
+            buckets: 1,
+        },
+        APPLIED,
+    );
+    assert_eq!(attended, Ok(Step::Attend(AGENT, Reached(1))));
 }
 
 #[test]

@@ -71,7 +71,10 @@ fn of_incarnation(incarnation: Incarnation) -> [Call; 6] {
         number,
     };
     [
-        Call::Present { incarnation },
+        Call::Present {
+            incarnation,
+            buckets: 1,
+        },
         propose(Command::DrainAgent { incarnation }),
         propose(Command::FenceAgent { incarnation }),
         propose(commit(file)),
@@ -207,7 +210,10 @@ async fn a_node_does_nothing_of_what_is_not_the_callers_to_ask() {
         let asked = Asked::by(by_way_of_c("b"));
         refused(node.serve(call, asked).await.outcome);
     }
-    let present = Call::Present { incarnation: first };
+    let present = Call::Present {
+        incarnation: first,
+        buckets: 1,
+    };
     let asked = Asked::by(by_way_of_c("a"));
     assert!(node.serve(present, asked).await.outcome.is_ok());
     let end = propose(Command::FenceAgent { incarnation: first });

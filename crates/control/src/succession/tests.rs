@@ -184,7 +184,10 @@ const WATCHED_FOR: Duration = Duration::from_millis(2_400);
 #[tokio::test]
 async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask() {
     let (cluster, incarnation) = Cluster::with_agent().await;
-    let present = Call::Present { incarnation };
+    let present = Call::Present {
+        incarnation,
+        buckets: 1,
+    };
     let calls = async {
         for _ in 0..3 {
             let answer = cluster
@@ -354,7 +357,13 @@ async fn agents_are_told_at_once_that_another_is_lost() {
     let (cluster, incarnation) = Cluster::with_agent().await;
     let present = |incarnation| {
         let asked = Asked::by(Speaker::Believed);
-        cluster.node(0).serve(Call::Present { incarnation }, asked)
+        cluster.node(0).serve(
+            Call::Present {
+                incarnation,
+                buckets: 1,
+            },
+            asked,
+        )
     };
     let other = async {
         let call = present(Incarnation(incarnation.0 + 1));

@@ -221,6 +221,7 @@ fn digest_agent(hasher: &mut Hasher, agent: &Agent) {
     hasher.number(u64::from(agent.level));
     hasher.number(agent.incarnation.0);
     hasher.number(u64::from(agent.drains));
+    hasher.number(u64::from(agent.cut_off));
 }
 
 fn digest_run(hasher: &mut Hasher, run: &Run) {

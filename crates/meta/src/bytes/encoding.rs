@@ -87,6 +87,10 @@ fn encode_kind(command: &Command) -> Kind {
         Command::DrainAgent { incarnation } => Kind::DrainAgent(proto::DrainAgent {
             incarnation: incarnation.0,
         }),
+        Command::SetAgentCutOff {
+            incarnation,
+            cut_off,
+        } => Kind::SetAgentCutOff(encode_cut_off(*incarnation, *cut_off)),
         Command::CommitFile(file) => Kind::CommitFile(encode_file(file)),
         Command::SkipFile { file } => Kind::SkipFile(proto::SkipFile {
             incarnation: file.incarnation.0,
@@ -114,12 +118,7 @@ fn encode_kind(command: &Command) -> Kind {
                 remove: changes.remove.iter().cloned().collect(),
             })
         }
-        Command::AllocateProducer { known } => Kind::AllocateProducer(proto::AllocateProducer {
-            known: known.map(|(id, epoch)| proto::ProducerEpoch {
-                producer_id: id.0.cast_unsigned(),
-                epoch: u32::from(epoch.cast_unsigned()),
-            }),
-        }),
+        Command::AllocateProducer { known } => Kind::AllocateProducer(encode_producer(*known)),
         Command::Housekeep => Kind::Housekeep(proto::Housekeep {}),
         Command::FilesDeleted { bucket, files } => Kind::FilesDeleted(proto::FilesDeleted {
             files: encode_files(files),
@@ -148,6 +147,22 @@ fn encode_kind(command: &Command) -> Kind {
     }
 }
 
+fn encode_cut_off(incarnation: Incarnation, cut_off: bool) -> proto::SetAgentCutOff {
+    proto::SetAgentCutOff {
+        incarnation: incarnation.0,
+        cut_off,
+    }
+}
+
+fn encode_producer(known: Option<(ProducerId, i16)>) -> proto::AllocateProducer {
+    proto::AllocateProducer {
+        known: known.map(|(id, epoch)| proto::ProducerEpoch {
+            producer_id: id.0.cast_unsigned(),
+            epoch: u32::from(epoch.cast_unsigned()),
+        }),
+    }
+}
+
 fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
     Ok(match kind {
         Kind::RegisterAgent(request) => Command::RegisterAgent(decode_agent(request)?),
@@ -156,6 +171,10 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         },
         Kind::DrainAgent(drain) => Command::DrainAgent {
             incarnation: Incarnation(drain.incarnation),
+        },
+        Kind::SetAgentCutOff(set) => Command::SetAgentCutOff {
+            incarnation: Incarnation(set.incarnation),
+            cut_off: set.cut_off,
         },
         Kind::CommitFile(file) => Command::CommitFile(decode_file(file)),
         Kind::SkipFile(skip) => Command::SkipFile {

@@ -232,7 +232,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -280,6 +280,8 @@ pub mod command {
         SetTime(super::SetTime),
         #[prost(message, tag = "24")]
         MarkBucket(super::MarkBucket),
+        #[prost(message, tag = "25")]
+        SetAgentCutOff(super::SetAgentCutOff),
         #[prost(message, tag = "32")]
         Group(super::GroupCommand),
     }
@@ -341,6 +343,14 @@ pub struct FenceAgent {
 pub struct DrainAgent {
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
+}
+/// Whether an incarnation reaches too few buckets: clients are sent to other agents while it does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAgentCutOff {
+    #[prost(uint64, tag = "1")]
+    pub incarnation: u64,
+    #[prost(bool, tag = "2")]
+    pub cut_off: bool,
 }
 /// A write file, durable where `placement` says, and what it holds; in columns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -719,6 +729,9 @@ pub struct Agent {
     /// It is about to end.
     #[prost(bool, tag = "9")]
     pub drains: bool,
+    /// It reaches too few buckets.
+    #[prost(bool, tag = "10")]
+    pub cut_off: bool,
 }
 /// One incarnation of an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -146,6 +146,14 @@ impl Members {
         agent.map(|agent| agent.drains = true).is_some()
     }
 
+    /// Notes whether an incarnation reaches too few buckets; true if that was not known.
+    pub(crate) fn set_cut_off(&mut self, incarnation: Incarnation, cut_off: bool) -> bool {
+        let mut agents = self.agents.values_mut();
+        let agent =
+            agents.find(|agent| agent.incarnation == incarnation && agent.cut_off != cut_off);
+        agent.map(|agent| agent.cut_off = cut_off).is_some()
+    }
+
     /// Gives none of the next ids, and every agent an incarnation in place of its last one, which nobody has: so it registers
     /// anew once it learns of that, and is in the view until then.
     pub(crate) fn pass_over(&mut self, level: &Level, ticks: u64) {
@@ -268,6 +276,7 @@ fn agent(id: AgentId, incarnation: Incarnation, request: &RegisterAgent) -> Agen
         level: request.level,
         incarnation,
         drains: false,
+        cut_off: false,
     }
 }
 

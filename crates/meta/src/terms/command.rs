@@ -23,6 +23,11 @@ pub enum Command {
     DrainAgent {
         incarnation: Incarnation,
     },
+    /// Whether an incarnation reaches too few buckets, so that clients are to be sent to others.
+    SetAgentCutOff {
+        incarnation: Incarnation,
+        cut_off: bool,
+    },
     /// A durable file and what it holds.
     CommitFile(CommitFile),
     /// Gives up a file number: what the file would have held never is committed.
@@ -113,6 +118,7 @@ impl Command {
             Command::RegisterAgent(_)
             | Command::FenceAgent { .. }
             | Command::DrainAgent { .. }
+            | Command::SetAgentCutOff { .. }
             | Command::CommitFile(_)
             | Command::SkipFile { .. }
             | Command::CreateTopic(_)

@@ -29,6 +29,15 @@ pub struct Agent {
     pub incarnation: Incarnation,
     /// It is about to end: clients are sent to others, as long as there are any.
     pub drains: bool,
+    /// It reaches too few buckets: clients are sent to others, as long as there are any.
+    pub cut_off: bool,
+}
+
+impl Agent {
+    /// Whether clients are sent to it, as long as there is one to which they can be.
+    pub fn takes_clients(&self) -> bool {
+        !self.drains && !self.cut_off
+    }
 }
 
 /// Whose an incarnation is.

@@ -149,6 +149,36 @@ fn an_agent_that_drains_is_seen_to_until_it_starts_again() {
 }
 
 #[test]
+fn an_agent_that_is_cut_off_is_seen_to_until_it_is_not_or_starts_again() {
+    let mut cluster = Cluster::new();
+    let incarnation = cluster.agent("a", 1);
+    let is_cut_off = |cluster: &Cluster| {
+        let mut agents = cluster.state.agents();
+        agents.next().map(|agent| agent.cut_off)
+    };
+    let note = |cut_off| Command::SetAgentCutOff {
+        incarnation,
+        cut_off,
+    };
+    assert_eq!(cluster.apply(&note(false)), Reply::Done);
+    assert_eq!(cluster.events, [], "it was known");
+    for cut_off in [true, false, true] {
+        let version = cluster.state.view_version();
+        assert_eq!(cluster.apply(&note(cut_off)), Reply::Done);
+        assert_eq!(cluster.events, [Event::AgentsChanged]);
+        assert!(cluster.state.view_version() > version);
+        assert_eq!(is_cut_off(&cluster), Some(cut_off));
+    }
+    // Its files still count.
+    assert_eq!(cluster.skip(file_id(incarnation, 0)), FileReply::Skipped);
+    assert_ne!(cluster.agent("a", 2), incarnation);
+    assert_eq!(is_cut_off(&cluster), Some(false), "another run");
+    let refused = Reply::Refused(Refusal::UnknownIncarnation);
+    assert_eq!(cluster.apply(&note(true)), refused);
+    assert_eq!(is_cut_off(&cluster), Some(false));
+}
+
+#[test]
 fn registrations_are_checked() {
     let mut cluster = Cluster::new();
     let plaintext = agent("a", 1).listeners[PLAINTEXT].clone();

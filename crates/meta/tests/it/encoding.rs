@@ -73,6 +73,13 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("RegisterAgent", Command::RegisterAgent(agent)),
         ("FenceAgent", Command::FenceAgent { incarnation: run }),
         ("DrainAgent", Command::DrainAgent { incarnation: run }),
+        (
+            "SetAgentCutOff",
+            Command::SetAgentCutOff {
+                incarnation: run,
+                cut_off: true,
+            },
+        ),
         ("CommitFile", Command::CommitFile(commit)),
         (
             "SkipFile",

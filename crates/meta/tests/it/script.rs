@@ -415,6 +415,13 @@ impl Script<'_> {
         let incarnation = self.register("short-lived");
         let file = file_id(incarnation, 0);
         self.apply(&Command::SkipFile { file });
+        let cut_off = |cut_off| Command::SetAgentCutOff {
+            incarnation,
+            cut_off,
+        };
+        self.done(&cut_off(true));
+        self.recorder.digest();
+        self.done(&cut_off(false));
         self.done(&Command::DrainAgent { incarnation });
         self.recorder.digest();
         self.done(&Command::FenceAgent { incarnation });

@@ -185,6 +185,7 @@ fn calls() -> Vec<Call> {
         },
         Call::Present {
             incarnation: Incarnation(9),
+            buckets: 0b101,
         },
         Call::Heartbeats(Vec::new()),
         Call::Heartbeats(vec![heartbeat(), heartbeat()]),
@@ -298,6 +299,7 @@ fn view() -> ViewChange {
             level: 1,
             incarnation: Incarnation(3),
             drains: false,
+            cut_off: true,
         }]),
         cluster_configs: Some(Arc::new(configs())),
     }

@@ -15,7 +15,7 @@ use store::bucket::Bucket;
 use store::buckets::{Buckets, Member, Standing};
 use store::far::Far;
 use store::marker::{self, Marker, Watch};
-use store::meter::Counters;
+use store::meter::{Counters, Meter};
 use store::probe;
 use store::switch::Switched;
 
@@ -57,9 +57,11 @@ pub async fn admit(
 ) -> Result<Several> {
     let mut places = places.clone();
     places.sort();
-    let mut opened = Vec::new();
+    let (mut opened, mut each) = (Vec::new(), Vec::new());
     for place in &places {
-        opened.push(open_place(place, counters).await?);
+        let (bucket, own) = open_place(place, counters).await?;
+        opened.push(bucket);
+        each.push(own);
     }
     let opened: [Arc<dyn Bucket>; 3] = opened.try_into().ok().context("three buckets")?;
     let new_cluster = match whose {
@@ -83,6 +85,7 @@ pub async fn admit(
         number: known.numbers[*at],
         name: places[*at].region.clone(),
         bucket: Arc::clone(&opened[*at]),
+        counters: Arc::clone(&each[*at]),
     });
     let buckets = Buckets::new(members.collect(), COPIES as usize)?;
     let buckets = Arc::new(buckets);
@@ -151,7 +154,11 @@ async fn know(
     }
 }
 
-async fn open_place(place: &Place, counters: &Arc<Counters>) -> Result<Arc<dyn Bucket>> {
+/// A bucket, and counters of what is asked of it alone; `counters` are of all.
+async fn open_place(
+    place: &Place,
+    counters: &Arc<Counters>,
+) -> Result<(Arc<dyn Bucket>, Arc<Counters>)> {
     let bucket = open(&place.url).await?;
     let Rehearsal {
         switch,
@@ -166,7 +173,9 @@ async fn open_place(place: &Place, counters: &Arc<Counters>) -> Result<Arc<dyn B
         (Duration::ZERO, Duration::ZERO) => bucket,
         _ => Arc::new(Far::new(bucket, round_trip, put)),
     };
-    Ok(steady(bucket, counters))
+    let counted = Meter::new(bucket);
+    let own = Arc::clone(counted.counters());
+    Ok((steady(Arc::new(counted), counters), own))
 }
 
 /// The places of a region before the others.

@@ -69,7 +69,7 @@ pub(super) async fn control(town: &Arc<Town>, place: Place) -> Result<Infallible
     let at = control_address(place);
     let listener = host::net::listen(at).await;
     let listener = listener.map_err(|error| error.to_string())?;
-    let bucket = server::bucket(town, place);
+    let (bucket, _) = server::bucket(town, place);
     server::admit(&bucket).await?;
     let settings = town.plan.control(place, Some(at));
     let engine = Object::new(Arc::clone(&bucket), settings.journal.shard);
@@ -174,7 +174,7 @@ async fn compare_clocks(node: Arc<control::Node>, caller: Caller) -> Infallible 
 pub(super) async fn agent(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
     let listener = host::net::listen(address(place)).await;
     let listener = listener.map_err(|error| error.to_string())?;
-    let bucket = server::bucket(town, place);
+    let (bucket, counters) = server::bucket(town, place);
     let starting = async {
         server::admit(&bucket).await?;
         let cluster = Cluster::new(&caller(Role::Agent, place), Levels::KNOWN);
@@ -191,7 +191,7 @@ pub(super) async fn agent(town: &Arc<Town>, place: Place) -> Result<Infallible, 
     };
     let settings = town.plan.agent(place, true);
     let listeners = server::listeners(listener);
-    let buckets = Arc::new(Buckets::one(bucket));
+    let buckets = Arc::new(Buckets::one(bucket, counters));
     let agent = agent::Agent::start(settings, listeners, buckets, Arc::new(cluster), None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);

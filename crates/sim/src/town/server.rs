@@ -21,7 +21,7 @@ use store::bucket::Bucket;
 use store::buckets::Buckets;
 use store::hedge::Hedged;
 use store::marker::{self, Marker};
-use store::meter::Meter;
+use store::meter::{Counters, Meter};
 use store::probe;
 
 use crate::thrift;
@@ -177,12 +177,13 @@ impl Plan {
     }
 }
 
-/// The bucket as a process uses it.
-pub(super) fn bucket(town: &Arc<Town>, place: Place) -> Arc<dyn Bucket> {
+/// The bucket as a process uses it, and the counters of what it asks.
+pub(super) fn bucket(town: &Arc<Town>, place: Place) -> (Arc<dyn Bucket>, Arc<Counters>) {
     let reached = Reached::new(town, &town.store, place);
     let meter = Meter::new(Arc::new(reached));
     let counters = Arc::clone(meter.counters());
-    Arc::new(Hedged::new(Arc::new(meter), counters))
+    let bucket = Hedged::new(Arc::new(meter), Arc::clone(&counters));
+    (Arc::new(bucket), counters)
 }
 
 /// The one listener of an agent.
@@ -199,7 +200,7 @@ pub(super) fn listeners(listener: TcpListener) -> Vec<(agent::settings::Listener
 pub(super) async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, String> {
     let listener = host::net::listen(address(place)).await;
     let listener = listener.map_err(|error| error.to_string())?;
-    let bucket = bucket(town, place);
+    let (bucket, counters) = bucket(town, place);
     let settings = town.plan.control(place, None);
     let (node, _tasks) = tokio::select! {
         biased;
@@ -219,7 +220,7 @@ pub(super) async fn serve(town: &Arc<Town>, place: Place) -> Result<Infallible, 
     }
     let shared: Arc<dyn Control> = Arc::<control::Node>::clone(&node);
     let settings = town.plan.agent(place, false);
-    let buckets = Arc::new(Buckets::one(bucket));
+    let buckets = Arc::new(Buckets::one(bucket, counters));
     let agent = agent::Agent::start(settings, listeners(listener), buckets, shared, None).await;
     let _agent = agent.map_err(|error| error.to_string())?;
     town.serves(place);

@@ -273,7 +273,7 @@ impl Control {
                 self.propose(cx, Waiting::Call(from, number), &command);
             }
             // The agents of this world are not fenced for being away.
-            Ok(Step::Attend(_)) => self.tell(cx, from, number, Ok(Return::Done)),
+            Ok(Step::Attend(..)) => self.tell(cx, from, number, Ok(Return::Done)),
             // The agents of this world send heartbeats one at a time; those of the town are production's.
             Ok(Step::Hear(_)) => {
                 let reason = "one at a time".to_owned();

@@ -23,6 +23,7 @@ impl Case {
             number,
             name: number.to_string(),
             bucket: Arc::<Faulty>::clone(bucket),
+            counters: Arc::default(),
         });
         let buckets = Buckets::new(members.collect(), 2).unwrap();
         for number in 0..3 {
@@ -337,6 +338,7 @@ fn buckets_without_numbers_of_their_own_or_too_few_are_refused() {
         number,
         name: number.to_string(),
         bucket: Arc::new(Memory::new()) as Arc<dyn Bucket>,
+        counters: Arc::default(),
     };
     let refused = |numbers: &[u32], copies| {
         let members = numbers.iter().map(|number| member(*number)).collect();

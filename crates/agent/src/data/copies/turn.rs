@@ -14,7 +14,7 @@ pub(crate) fn sees_to(own: AgentId, agents: &[Agent], buckets: &[State]) -> Vec<
 
 /// Who sees to the bucket of a region: one who stays before one who leaves, one of the region before others.
 fn whose(agents: &[Agent], region: &str) -> Option<AgentId> {
-    let rank = |agent: &&Agent| (agent.drains, agent.region != region, agent.id);
+    let rank = |agent: &&Agent| (!agent.takes_clients(), agent.region != region, agent.id);
     agents.iter().min_by_key(rank).map(|agent| agent.id)
 }
 
@@ -37,6 +37,7 @@ mod tests {
             level: 1,
             incarnation: Incarnation(1),
             drains,
+            cut_off: false,
         }
     }
 

@@ -16,6 +16,7 @@ use store::buckets::copies::{Copier, Late};
 use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
 use store::layout::file_key;
 use store::retry::Limits;
+use tokio::sync::watch;
 use wire::batch::Batch as WireBatch;
 
 use super::batch::{Cut, Stored};
@@ -45,17 +46,21 @@ pub struct Uploader {
     deadline: Duration,
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    /// True while clients are sent to other agents, since this one reaches too few buckets.
+    cut_off: watch::Receiver<bool>,
     log: LogLimit,
 }
 
 impl Uploader {
-    /// Uploads to `buckets`; gives up after `deadline`.
+    /// Uploads to `buckets`; gives up after `deadline`, and while the agent is `cut_off` from them: its producers go on elsewhere
+    /// once they are told.
     pub fn new(
         buckets: Arc<Buckets>,
         deadline: Duration,
         cache: Arc<Cache>,
         reports: Arc<Reports>,
         metrics: Arc<Metrics>,
+        cut_off: watch::Receiver<bool>,
     ) -> Self {
         let limits = Limits {
             attempts: ATTEMPTS,
@@ -70,6 +75,7 @@ impl Uploader {
             deadline,
             cache,
             metrics,
+            cut_off,
             log: LogLimit::every(LOG_EVERY),
         }
     }
@@ -121,10 +127,18 @@ impl Uploader {
             return Ok(stored);
         }
         let put = self.copier.put(&key, &built.payload);
+        let mut cut_off = self.cut_off.clone();
+        let put = async {
+            tokio::select! {
+                biased;
+                put = put => put.map_err(UploadError::Store),
+                // Without the agent nobody waits for the file either.
+                _ = cut_off.wait_for(|is_cut_off| *is_cut_off) => Err(UploadError::CutOff),
+            }
+        };
         let copies = host::clock::timeout(self.deadline, put)
             .await
-            .map_err(|_| UploadError::TooLate)?
-            .map_err(UploadError::Store)?;
+            .map_err(|_| UploadError::TooLate)??;
         let stored = stored(copies.held);
         self.finish_later(cut, copies.late);
         self.keep(cut, built);
@@ -193,6 +207,8 @@ enum UploadError {
     Store(store::bucket::Error),
     #[error("the bucket did not answer in time")]
     TooLate,
+    #[error("this agent reaches too few buckets, and its clients are sent to others")]
+    CutOff,
 }
 
 /// Builds a file from batches that are sorted by partition.

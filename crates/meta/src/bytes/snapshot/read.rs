@@ -365,6 +365,7 @@ fn decode_agent(agent: proto::Agent) -> Result<Agent, DecodeError> {
         level: agent.level,
         incarnation: Incarnation(agent.incarnation),
         drains: agent.drains,
+        cut_off: agent.cut_off,
     })
 }
 

@@ -238,6 +238,7 @@ fn encode_agent(agent: &Agent) -> proto::Agent {
         level: agent.level,
         incarnation: agent.incarnation.0,
         drains: agent.drains,
+        cut_off: agent.cut_off,
     }
 }
 

@@ -157,6 +157,7 @@ impl Case {
             number,
             name: number.to_string(),
             bucket: Arc::<Faulty>::clone(bucket),
+            counters: Arc::default(),
         };
         let members = (0..).zip(&faulty).map(member).collect();
         Case {

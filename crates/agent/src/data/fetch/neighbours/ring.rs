@@ -23,7 +23,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Those of all agents that are in the zone of `own` and are not about to end; nobody if it offers nothing, or is not among them.
+    /// Those of all agents that are in the zone of `own`, are not about to end and reach the buckets; nobody if it offers nothing, or is not among them.
     pub(super) fn of(agents: &[Agent], own: AgentId) -> Self {
         let this = agents.iter().find(|agent| agent.id == own);
         let Some(this) = this.filter(|this| !this.neighbour_address.is_empty()) else {
@@ -32,7 +32,7 @@ impl Ring {
         let is_near = |agent: &&Agent| {
             (&agent.region, &agent.zone) == (&this.region, &this.zone)
                 && !agent.neighbour_address.is_empty()
-                && (!agent.drains || agent.id == own)
+                && (agent.takes_clients() || agent.id == own)
         };
         let members = agents.iter().filter(is_near).map(|agent| Member {
             agent: agent.id,
@@ -101,6 +101,7 @@ mod tests {
             level: 1,
             incarnation: Incarnation(100 + u64::from(id.unsigned_abs())),
             drains: false,
+            cut_off: false,
         }
     }
 

@@ -134,6 +134,7 @@ fn agents() -> Vec<Agent> {
         level: 1,
         incarnation: Incarnation(id.unsigned_abs().into()),
         drains: false,
+        cut_off: false,
     };
     (1..=3).map(agent).collect()
 }
@@ -169,7 +170,7 @@ fn run(manner: Manner, seed: u64) -> Ran {
         neighbours.take(&agents(), AgentId(1));
         let budget = host::budget::Budget::of_bytes(64 << 20);
         let cache = Arc::new(Cache::new(32 << 20, budget, Arc::clone(&metrics)));
-        let buckets = Arc::new(Buckets::one(Arc::<Faulty>::clone(&bucket)));
+        let buckets = Arc::new(Buckets::one(Arc::<Faulty>::clone(&bucket), Arc::default()));
         let reader = Reader::new(buckets, neighbours, cache, Arc::clone(&metrics));
         store(&memory, 0).await;
         let reads = futures::stream::iter(1..=READS).map(|number| {
@@ -268,7 +269,7 @@ async fn a_damaged_file_in_the_bucket_is_a_loud_error_whoever_was_asked() {
         let budget = host::budget::Budget::of_bytes(64 << 20);
         let cache = Arc::new(Cache::new(32 << 20, budget, Arc::clone(&metrics)));
         assert_eq!(cache.segment_of(place.file), Segment::Cold);
-        let buckets = Arc::new(Buckets::one(Arc::<Memory>::clone(&memory)));
+        let buckets = Arc::new(Buckets::one(Arc::<Memory>::clone(&memory), Arc::default()));
         let reader = Reader::new(buckets, neighbours, cache, Arc::clone(&metrics));
         let loaded = reader.load(PARTITION, &place, false).await;
         assert!(matches!(loaded, Err(LoadError::Corrupt(_))), "{loaded:?}");
