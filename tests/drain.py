@@ -2,6 +2,7 @@
 the lead over: while each process of a cluster is ended by SIGTERM and started again, clients notice nothing but a moment's delay."""
 
 import signal
+import subprocess
 import threading
 import time
 
@@ -14,15 +15,17 @@ from tests.roles import CLIENT, PARTITIONS, Load, create, nothing_lost, on_clust
 suite = Suite("drain", own_servers=True)
 # An agent waits 15 s for its clients at most, and then ends within five.
 END_LIMIT_S = 25
+# Of members that die.
+SESSION_S = 15
 
 
 class Member:
     """A consumer of a group that commits by itself: what it was given, in how many assignments, and what went wrong."""
 
-    def __init__(self, cluster, topic, group):
+    def __init__(self, cluster, topic, group, settings=None):
         self.consumer = Consumer({
             "bootstrap.servers": cluster.bootstrap, "group.id": group, "auto.offset.reset": "earliest", "auto.commit.interval.ms": 300,
-        } | CLIENT)
+        } | CLIENT | (settings or {}))
         self.values = []
         self.errors = []
         self.assigned = []
@@ -121,6 +124,42 @@ def an_agent_that_is_told_twice_or_has_no_other_ends_at_once(cluster):
     load.finish()
     nothing_lost(cluster, load)
     member.stop()
+
+
+def time_to_take_over(cluster, signal_of_leaders):
+    """The time from the death of one of two members to when the other has all partitions, while each leader is ended after 3.5 s."""
+    group = f"readers-{signal_of_leaders.name}"
+    lives = Member(cluster, "orders", group, {"session.timeout.ms": SESSION_S * 1000})
+    dies = subprocess.Popen(
+        ["kcat", "-q", "-b", cluster.bootstrap, "-X", f"session.timeout.ms={SESSION_S * 1000}", "-G", group, "orders"], stdout=subprocess.DEVNULL,
+    )
+    wait_until(lambda: lives.assigned[-1:] == [PARTITIONS // 2], 40, "the group is balanced")
+    dies.kill()
+    dies.wait()
+    at = time.monotonic()
+    for _ in range(4):
+        time.sleep(3.5)
+        leader = cluster.leader()
+        leader.send(signal_of_leaders)
+        wait_until(lambda: not leader.alive(), END_LIMIT_S, f"{leader.name} ends")
+        leader.start()
+    wait_until(lambda: lives.assigned[-1:] == [PARTITIONS], 60, "the other member has all partitions")
+    took = time.monotonic() - at
+    lives.stop()
+    for node in cluster.control:
+        wait_until(node.ready, 40, f"{node.name} is ready again")
+    return took
+
+
+@suite.check
+@on_cluster
+def a_member_that_has_died_is_out_after_its_session_while_leaders_change(cluster):
+    create(cluster, "orders")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        took = time_to_take_over(cluster, number)
+        print(f"  a dead member's partitions were given to another after {took:.1f} s, while four leaders got {number.name}", flush=True)
+        # What the first leader knew may be lost with it, and the member that lives hears of it with its next heartbeat.
+        expect(took < patience.wall_s(SESSION_S + 12), f"a dead member was out after {took:.1f} s, of which its session is {SESSION_S}")
 
 
 @suite.check

@@ -31,6 +31,7 @@ mod offsets;
 mod proposals;
 mod room;
 mod settle;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod timed;
@@ -75,6 +76,8 @@ pub struct Settings {
 /// What the coordinator reads of the metadata.
 pub trait Metadata {
     fn groups(&self) -> &Groups;
+    /// The time of the last entry that is applied, in milliseconds in which somebody led.
+    fn ticks_millis(&self) -> u64;
     /// The id of a topic, if there is one of this name.
     fn topic_id(&self, name: &str) -> Option<TopicId>;
     /// The name of a topic, if there is one of this id.
@@ -121,6 +124,8 @@ pub enum Event {
     Timer,
     /// The node leads, and has applied its claim.
     BecameLeader,
+    /// The node is about to hand the lead over: what the next leader is to know is proposed.
+    HandsOver,
     /// The node leads no longer.
     LostLeadership,
 }
@@ -217,6 +222,7 @@ impl Coordinator {
             Event::Barrier { ticket, passed } => self.barrier(now, ticket, passed, metadata),
             Event::Timer => self.timer(now, metadata),
             Event::BecameLeader => self.take_over(now, metadata),
+            Event::HandsOver => self.note_silence(now, metadata),
             Event::LostLeadership => self.stand_down(),
         }
         self.arm();
@@ -357,7 +363,10 @@ impl Coordinator {
             if let Some(group) = metadata.groups().get(&id)
                 && group.members().len() > 0
             {
-                self.groups.insert(id.clone(), Live::taken_over(now, group));
+                self.groups.insert(
+                    id.clone(),
+                    Live::taken_over(now, metadata.ticks_millis(), group),
+                );
                 self.settle(now, &id, &Touched::All, metadata);
             }
         }

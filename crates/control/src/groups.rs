@@ -39,6 +39,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// How the rest of the node reaches the coordinator.
 pub(crate) struct Client {
     asked: mpsc::Sender<Asked>,
+    handing_over: mpsc::Sender<oneshot::Sender<()>>,
     /// For requests that wait for the task or for the journal: whatever agents count of them is not known here. What
     /// waits for other members alone is counted by `groups.max.bytes`.
     budget: Budget,
@@ -84,6 +85,15 @@ impl Client {
 }
 
 impl Client {
+    /// Has what the next leader is to know of members put into the journal's queue, before this node takes nothing new.
+    pub(crate) async fn hand_over(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.handing_over.send(done).await.is_ok() {
+            // Without a coordinator there is nothing to know.
+            drop(is_done.await);
+        }
+    }
+
     /// Tells the coordinator that members are alive, each by itself: what is true of one is not of another, and a member for
     /// whom there is no room just now is no reason to refuse the others.
     pub(crate) async fn heartbeats(&self, members: Vec<Heartbeat>) -> Vec<Result<(), GroupError>> {
@@ -117,6 +127,7 @@ fn shell(
     changed: mpsc::UnboundedReceiver<Event>,
 ) -> (Client, Shell) {
     let (asked, inbox) = mpsc::channel(QUEUE);
+    let (handing_over, hands_over) = mpsc::channel(1);
     let bytes_max = settings.bytes_max;
     let awaited_bytes = Arc::new(AtomicU64::new(0));
     let shell = Shell {
@@ -124,6 +135,8 @@ fn shell(
         awaited_bytes: Arc::clone(&awaited_bytes),
         replica,
         inbox,
+        hands_over,
+        told: Vec::new(),
         changed,
         waiting: BTreeMap::new(),
         next_ticket: 0,
@@ -133,6 +146,7 @@ fn shell(
     };
     let client = Client {
         asked,
+        handing_over,
         budget,
         bytes_max,
         awaited_bytes,
@@ -146,6 +160,10 @@ struct Shell {
     awaited_bytes: Arc<AtomicU64>,
     replica: Handle<Machine>,
     inbox: mpsc::Receiver<Asked>,
+    /// Who hands the lead over asks for what the next leader is to know.
+    hands_over: mpsc::Receiver<oneshot::Sender<()>>,
+    /// Who is to be told that it is in the journal's queue.
+    told: Vec<oneshot::Sender<()>>,
     changed: mpsc::UnboundedReceiver<Event>,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: u64,
@@ -162,6 +180,10 @@ impl Shell {
         while let Some(event) = self.next(&mut roles).await {
             let events = self.more(event);
             self.handle(events).await;
+            for done in self.told.drain(..) {
+                // It may have been given up.
+                let _ = done.send(());
+            }
         }
     }
 
@@ -195,6 +217,10 @@ impl Shell {
                 }
                 Some(event) = self.changed.recv() => event,
                 Some(event) = self.outcomes.next() => event,
+                Some(done) = self.hands_over.recv() => {
+                    self.told.push(done);
+                    Event::HandsOver
+                }
                 asked = self.inbox.recv() => self.admit(asked?),
                 () = host::clock::sleep(wake) => {
                     // The coordinator sets another one only if something is due.
@@ -327,6 +353,10 @@ struct View<'a>(&'a State);
 impl Metadata for View<'_> {
     fn groups(&self) -> &Groups {
         self.0.groups()
+    }
+
+    fn ticks_millis(&self) -> u64 {
+        self.0.ticks_millis()
     }
 
     fn topic_id(&self, name: &str) -> Option<TopicId> {

@@ -155,7 +155,11 @@ impl Node {
     /// Settles what this node has taken, and leads no more; yields the claim by which it led. `None` if it did not lead, or if that
     /// is not known.
     async fn resign(&self) -> Option<u64> {
-        match host::clock::timeout(SETTLE_LIMIT, self.replica.resign()).await {
+        let settled = async {
+            self.groups.hand_over().await;
+            self.replica.resign().await
+        };
+        match host::clock::timeout(SETTLE_LIMIT, settled).await {
             Ok(Ok(claim)) => Some(claim.0),
             Ok(Err(error)) => {
                 tracing::info!(%error, "the lead was lost before it could be handed over");

@@ -375,6 +375,11 @@ impl State {
         &self.policy.placement
     }
 
+    /// The time of the last entry, in milliseconds in which somebody led.
+    pub fn ticks_millis(&self) -> u64 {
+        self.clock.last.ticks_millis
+    }
+
     /// Agents whose last incarnation is not fenced, by node id.
     pub fn agents(&self) -> impl Iterator<Item = &Agent> {
         self.members

@@ -7,6 +7,7 @@ use meta::group::{Action, Command};
 use super::live::RETRY;
 use super::proposals::Purpose;
 use super::settle::NOBODY;
+use super::silence::Look;
 use super::{Coordinator, Effect, Metadata};
 
 impl Coordinator {
@@ -64,6 +65,21 @@ impl Coordinator {
         }
     }
 
+    /// Notes which members are silent, for the next leader.
+    pub(super) fn note_silence(&mut self, now: Instant, metadata: &dyn Metadata) {
+        let mut commands = Vec::new();
+        for (id, live) in &mut self.groups {
+            let group = metadata.groups().get(id);
+            if let Some(action) = group.and_then(|group| live.silence(now, group, Look::Last)) {
+                let group = id.clone();
+                commands.push(Command { group, action });
+            }
+        }
+        for command in commands {
+            self.propose(now, command, Purpose::Upkeep);
+        }
+    }
+
     /// What a group's deadlines that are over ask for.
     fn lapse(&mut self, now: Instant, id: &str, stalled: bool, metadata: &dyn Metadata) {
         let initial_delay = self.settings.initial_rebalance_delay;
@@ -91,7 +107,7 @@ impl Coordinator {
             let generation = group.generation();
             actions.push((Action::CompleteJoin { generation }, Purpose::CompleteJoin));
         }
-        let silence = live.silence(now, group);
+        let silence = live.silence(now, group, Look::Due);
         actions.extend(silence.map(|action| (action, Purpose::Upkeep)));
         for (action, purpose) in actions {
             let group = id.to_owned();

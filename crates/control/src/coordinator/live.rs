@@ -6,20 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use host::clock::Instant;
-use meta::group::{Action, Group, Member, Phase, Refusal, Touched};
+use meta::group::{Action, Group, Member, Phase, Refusal, Silent, Touched};
 use rpc::group::{GroupReply, JoinRefusal, JoinedGroup};
 
 use super::awaited::Serial;
+use super::silence::{self, Hearing, Look, News};
 use super::timed::Timed;
 use super::{Settings, Ticket};
-
-/// Part of its session that a member is listened for after a change of leaders before it counts
-/// as silent, and that one gets which was silent under an earlier leader already. Clients send
-/// at least three heartbeats in a session.
-const SILENCE_SHARE: u32 = 3;
-
-/// How long to gather members that were silent and are heard after all, before that is noted.
-const HEARD_DELAY: Duration = Duration::from_secs(5);
 
 /// A member that has just joined may be gone before it learns that it is a member, and then
 /// sends no heartbeats that could stop: it is out after this time without an answer, as in Kafka.
@@ -49,8 +42,8 @@ pub(super) struct Live {
     joining: Option<Joining>,
     /// The completion of the joining phase is proposed.
     completing: bool,
-    /// When it is noted which members are silent.
-    listen_until: Option<Instant>,
+    /// When it is looked next which members are silent.
+    look_at: Option<Instant>,
     /// Where the group is filed among those that are due.
     pub(super) filed: Option<Instant>,
 }
@@ -61,8 +54,7 @@ struct Session {
     /// The member has not been told yet that it is one, so it may be gone without a trace; not
     /// even a request that waits proves that it lives.
     fresh: bool,
-    /// It was heard by this leader.
-    heard: bool,
+    hearing: Hearing,
 }
 
 /// A request that waits.
@@ -94,26 +86,25 @@ struct InitialDelay {
 pub(super) type Answered = (Ticket, GroupReply);
 
 impl Live {
-    /// The memory of a new leader: all members have their full session before them, but for
-    /// those that an earlier leader has not heard either.
-    pub(super) fn taken_over(now: Instant, group: &Group) -> Live {
-        let mut live = Live::default();
-        let mut shortest = None;
+    /// The memory of a new leader: all members have their full session before them, but for those of which it is noted that
+    /// they were silent already.
+    pub(super) fn taken_over(now: Instant, ticks_millis: u64, group: &Group) -> Live {
+        let mut live = Live {
+            look_at: Some(silence::next_look(now)),
+            ..Live::default()
+        };
         for (id, member) in group.members() {
-            let full = session_timeout(member);
-            let left = if member.silent {
-                full / SILENCE_SHARE
-            } else {
-                full
-            };
+            let silent_for = member.silent_since.map(|since| {
+                let silent_millis = ticks_millis.saturating_sub(since);
+                Duration::from_millis(silent_millis)
+            });
+            let left = silence::left(session_timeout(member), silent_for);
             let session = Session {
                 fresh: false,
-                heard: false,
+                hearing: Hearing::listening(now),
             };
             live.sessions.insert(id, now + left, session);
-            shortest = Some(shortest.map_or(full, |shortest: Duration| shortest.min(full)));
         }
-        live.listen_until = shortest.map(|shortest| now + shortest / SILENCE_SHARE);
         live
     }
 
@@ -125,7 +116,7 @@ impl Live {
             self.awaited.next_deadline(),
             joining,
             self.sync_deadline,
-            self.listen_until,
+            self.look_at,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -190,10 +181,11 @@ impl Live {
             Some(member) if !self.sessions.contains(id) => {
                 let session = Session {
                     fresh: false,
-                    heard: true,
+                    hearing: Hearing::heard(now),
                 };
                 self.sessions
                     .insert(id, now + session_timeout(member), session);
+                self.look_at.get_or_insert(silence::next_look(now));
             }
             Some(_) => {}
         }
@@ -294,7 +286,7 @@ impl Live {
         };
         let session = Session {
             fresh: admitted,
-            heard: true,
+            hearing: Hearing::heard(now),
         };
         self.sessions.insert(id, now + timeout, session);
         let joining = self.joining.as_mut();
@@ -316,24 +308,21 @@ impl Live {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        session.heard = true;
+        session.hearing.hear(now);
         let until = now + session_timeout(member);
         self.sessions.reschedule(id, |deadline| deadline.max(until));
-        if member.silent {
-            self.listen_until.get_or_insert(now + HEARD_DELAY);
-        }
     }
 
-    /// Moves every deadline before `until` to it, but for ids that are awaited.
+    /// Moves every deadline before `until` to it, but for ids that are awaited. Nobody was heard meanwhile, which says nothing.
     pub(super) fn put_off(&mut self, until: Instant) {
+        for (_, session) in self.sessions.iter_mut() {
+            session.hearing.listen_from(until);
+        }
         for member in self.sessions.over(until) {
             self.sessions.reschedule(&member, |_| until);
         }
         let joining = self.joining.iter_mut().map(|joining| &mut joining.deadline);
-        let others = self
-            .sync_deadline
-            .iter_mut()
-            .chain(self.listen_until.iter_mut());
+        let others = self.sync_deadline.iter_mut().chain(self.look_at.iter_mut());
         for deadline in joining.chain(others) {
             *deadline = (*deadline).max(until);
         }
@@ -388,22 +377,34 @@ impl Live {
         !std::mem::replace(&mut self.completing, true)
     }
 
-    /// Once members were listened for long enough: who is silent, and who was and is not; nothing
-    /// if that is known.
-    pub(super) fn silence(&mut self, now: Instant, group: &Group) -> Option<Action> {
-        self.listen_until.take_if(|until| *until <= now)?;
-        let mut silent = Vec::new();
-        let mut heard = Vec::new();
-        for (id, session) in self.sessions.iter() {
-            let noted = group.member(id).is_some_and(|member| member.silent);
-            match (session.heard, noted) {
-                (false, false) => silent.push(id.to_owned()),
-                (true, true) => heard.push(id.to_owned()),
-                (true, false) | (false, true) => {}
+    /// Who is silent, and who was and is not, of which the journal is to know; nothing if it knows. Looked for once a second, and
+    /// by a leader that hands over, which notes even short silence.
+    pub(super) fn silence(&mut self, now: Instant, group: &Group, look: Look) -> Option<Action> {
+        if look == Look::Due {
+            self.look_at.take_if(|at| *at <= now)?;
+            self.look_at = Some(silence::next_look(now));
+        }
+        let (mut silent, mut heard) = (Vec::new(), Vec::new());
+        for (id, session) in self.sessions.iter_mut() {
+            let Some(member) = group.member(id) else {
+                continue;
+            };
+            if self.joins.contains_key(id) || self.syncs.contains_key(id) {
+                session.hearing.hear(now);
+            }
+            let is_noted = member.silent_since.is_some();
+            let full = session_timeout(member);
+            match session.hearing.news(now, look, full, is_noted) {
+                Some(News::Silent(for_millis)) => silent.push(Silent {
+                    member: id.to_owned(),
+                    for_millis,
+                }),
+                Some(News::Heard) => heard.push(id.to_owned()),
+                None => {}
             }
         }
-        let news = !silent.is_empty() || !heard.is_empty();
-        news.then_some(Action::MarkSilence { silent, heard })
+        let is_news = !silent.is_empty() || !heard.is_empty();
+        is_news.then_some(Action::MarkSilence { silent, heard })
     }
 }
 

@@ -41,6 +41,11 @@ impl<T> Timed<T> {
             .map(|(name, (_, value))| (name.as_ref(), value))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
+        let values = self.values.iter_mut();
+        values.map(|(name, (_, value))| (name.as_ref(), value))
+    }
+
     /// Adds a value; gives back the one that had its name.
     pub(super) fn insert(&mut self, name: &str, deadline: Instant, value: T) -> Option<T> {
         let before = self.remove(name);

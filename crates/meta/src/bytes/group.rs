@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::proto;
 use super::proto::group_command::Kind;
 use crate::terms::group::{
-    Action, Command, CommitOffsets, Join, Leaving, OffsetEntry, Protocol, Sync,
+    Action, Command, CommitOffsets, Join, Leaving, OffsetEntry, Protocol, Silent, Sync,
 };
 use crate::terms::ids::{Incarnation, TopicId};
 
@@ -20,7 +20,7 @@ pub enum Malformed {
     #[error("a group's offset names no topic id of 16 bytes")]
     TopicId,
     /// Columns of different lengths.
-    #[error("the columns of a group's offsets differ in length")]
+    #[error("the columns of a group's offsets, or of its silent members, differ in length")]
     Columns,
     /// A topic that no offset names, or topics in another order than that in which offsets name them.
     #[error("the topics of a group's offsets are not those that they name, in their order")]
@@ -54,8 +54,9 @@ impl From<&Command> for proto::GroupCommand {
                 members: members.clone(),
             }),
             Action::MarkSilence { silent, heard } => Kind::MarkSilence(proto::MarkSilence {
-                silent: silent.clone(),
+                silent: silent.iter().map(|silent| silent.member.clone()).collect(),
                 heard: heard.clone(),
+                silent_millis: silent.iter().map(|silent| silent.for_millis).collect(),
             }),
             Action::Commit(commit) => Kind::CommitOffsets(commit.into()),
             Action::Delete => Kind::Delete(proto::DeleteGroup {}),
@@ -85,10 +86,17 @@ impl TryFrom<proto::GroupCommand> for Command {
                 Action::Leave(members.collect())
             }
             Kind::Expire(expire) => Action::Expire(expire.members),
-            Kind::MarkSilence(mark) => Action::MarkSilence {
-                silent: mark.silent,
-                heard: mark.heard,
-            },
+            Kind::MarkSilence(mark) => {
+                if mark.silent.len() != mark.silent_millis.len() {
+                    return Err(Malformed::Columns);
+                }
+                let silent = mark.silent.into_iter().zip(mark.silent_millis);
+                let silent = silent.map(|(member, for_millis)| Silent { member, for_millis });
+                Action::MarkSilence {
+                    silent: silent.collect(),
+                    heard: mark.heard,
+                }
+            }
             Kind::CommitOffsets(commit) => Action::Commit(commit.try_into()?),
             Kind::Delete(_) => Action::Delete,
         };

@@ -71,7 +71,7 @@ fn encode(id: &str, group: &Group) -> proto::GroupState {
         protocols: encode_protocols(&member.protocols),
         assignment: member.assignment.to_vec(),
         joined: member.joined,
-        silent: member.silent,
+        silent_since_millis: member.silent_since,
     });
     proto::GroupState {
         group: id.to_owned(),
@@ -127,7 +127,7 @@ fn decode(state: proto::GroupState) -> Result<(String, Group), Malformed> {
             protocols: decode_protocols(member.protocols),
             assignment: member.assignment.into(),
             joined: member.joined,
-            silent: member.silent,
+            silent_since: member.silent_since_millis,
         };
         if group.members.insert(id, member).is_some() {
             return Err(Malformed::Identity);

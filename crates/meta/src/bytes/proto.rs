@@ -119,14 +119,18 @@ pub struct ExpireMembers {
     #[prost(string, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Which members a leader of the journal has not heard since it took over, and which it has heard
-/// after all; the next leader gives the silent ones no full session again.
+/// Members that the leader of the journal has not heard for a while, each with for how long, and
+/// those that it has heard after all: the next leader gives the silent ones what is left of their
+/// session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MarkSilence {
     #[prost(string, repeated, tag = "1")]
     pub silent: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "2")]
     pub heard: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// One value per silent member: milliseconds.
+    #[prost(uint32, repeated, tag = "3")]
+    pub silent_millis: ::prost::alloc::vec::Vec<u32>,
 }
 /// Offsets, in columns: one value per partition.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -203,8 +207,9 @@ pub struct MemberState {
     pub assignment: ::prost::alloc::vec::Vec<u8>,
     #[prost(bool, tag = "9")]
     pub joined: bool,
-    #[prost(bool, tag = "10")]
-    pub silent: bool,
+    /// In ticks; absent while it speaks, as far as is noted.
+    #[prost(uint64, optional, tag = "10")]
+    pub silent_since_millis: ::core::option::Option<u64>,
 }
 /// Offsets of a group in a snapshot, in columns by topic and partition; a group with many has
 /// several of these.

@@ -23,7 +23,7 @@ use roster::Roster;
 pub use super::offset::OffsetRules;
 pub use crate::terms::group::{
     Action, Command, CommitOffsets, Completion, Event, Join, JoinOutcome, Joined, JoinedMember,
-    Leaving, OffsetEntry, Protocol, Refusal, Reply, Sync, SyncOutcome, Synced, Touched,
+    Leaving, OffsetEntry, Protocol, Refusal, Reply, Silent, Sync, SyncOutcome, Synced, Touched,
 };
 
 /// Memory of a group, or of a member, beside its parts of variable length.
@@ -129,8 +129,8 @@ pub struct Member {
     pub assignment: Bytes,
     /// Has joined in the joining phase that goes on.
     pub joined: bool,
-    /// Was not heard by a leader of the journal since that took over.
-    pub silent: bool,
+    /// Since when it is silent, in ticks; `None` while it speaks, as far as is noted.
+    pub silent_since: Option<u64>,
 }
 
 impl Member {
@@ -251,7 +251,7 @@ impl Groups {
             }
             Action::MarkSilence { silent, heard } => {
                 if let Some(group) = self.group_mut(id) {
-                    group.mark_silence(silent, heard);
+                    group.mark_silence(stamp.ticks_millis, silent, heard);
                 }
                 (Reply::Done, None)
             }
@@ -571,11 +571,13 @@ impl Group {
         self.emptied_ticks_millis = ticks_millis;
     }
 
-    fn mark_silence(&mut self, silent: &[String], heard: &[String]) {
-        for (members, flag) in [(silent, true), (heard, false)] {
-            for id in members {
-                self.members.set_silent(id, flag);
-            }
+    fn mark_silence(&mut self, ticks_millis: u64, silent: &[Silent], heard: &[String]) {
+        for Silent { member, for_millis } in silent {
+            let since = ticks_millis.saturating_sub(u64::from(*for_millis));
+            self.members.set_silent(member, Some(since));
+        }
+        for member in heard {
+            self.members.set_silent(member, None);
         }
     }
 

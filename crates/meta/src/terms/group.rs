@@ -26,15 +26,22 @@ pub enum Action {
     Leave(Vec<Leaving>),
     /// Members whose time ran out.
     Expire(Vec<String>),
-    /// Which members a leader of the journal has not heard since it took over, and which it
-    /// has heard after all.
+    /// Members that the leader of the journal has not heard for a while, and those that it has heard after all.
     MarkSilence {
-        silent: Vec<String>,
+        silent: Vec<Silent>,
         heard: Vec<String>,
     },
     Commit(CommitOffsets),
     /// The group is deleted, with its offsets.
     Delete,
+}
+
+/// A member that is silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    pub member: String,
+    /// For how long, in milliseconds in which somebody led.
+    pub for_millis: u32,
 }
 
 /// A member joins or comes back.

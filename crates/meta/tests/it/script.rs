@@ -363,7 +363,11 @@ impl Script<'_> {
 
     fn mark(&mut self, group: &str, silent: &[&str], heard: &[&str]) {
         let owned = |members: &[&str]| members.iter().map(|&member| member.to_owned()).collect();
-        let (silent, heard) = (owned(silent), owned(heard));
+        let silent = silent.iter().map(|&member| group::Silent {
+            member: member.to_owned(),
+            for_millis: 4_000,
+        });
+        let (silent, heard) = (silent.collect(), owned(heard));
         self.group(group, Action::MarkSilence { silent, heard });
     }
 

@@ -31,6 +31,10 @@ impl Metadata for View<'_> {
         self.0.groups()
     }
 
+    fn ticks_millis(&self) -> u64 {
+        self.0.ticks_millis()
+    }
+
     fn topic_id(&self, name: &str) -> Option<TopicId> {
         self.0.topic(name).map(|topic| topic.id)
     }

@@ -14,13 +14,21 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_change_of_leaders_causes_no_rebalance() {
     let mut rig = Rig::stable(&["a", "b"]);
     rig.pass_with(SESSION, &["a", "b"], 1);
-    rig.pass(SESSION - SECOND);
     rig.fail_over(settings());
     rig.pass(SESSION - SECOND);
     assert_eq!(
         rig.heartbeat("a", 1),
         Ok(()),
-        "members have their whole session again"
+        "members that spoke have their whole session again"
+    );
+    assert_eq!(rig.heartbeat("b", 1), Ok(()));
+    rig.pass(SESSION - SECOND);
+    rig.fail_over(settings());
+    rig.pass(SECOND * 3);
+    assert_eq!(
+        rig.heartbeat("a", 1),
+        Ok(()),
+        "those that were silent have time to be heard"
     );
     assert_eq!(rig.heartbeat("b", 1), Ok(()));
     rig.pass_with(SESSION * 3, &["a", "b"], 1);
@@ -36,15 +44,93 @@ fn a_member_that_dies_with_the_leader_is_out_after_a_session() {
     assert_eq!(rig.phase(), Phase::PreparingRebalance);
 }
 
-#[test]
-fn a_member_silent_through_two_leaders_is_not_renewed_again() {
+/// How a lead ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Killed,
+    HandedOver,
+}
+
+/// How long a member that dies outlives its last heartbeat while leaders lead for so many milliseconds, one after the other, and
+/// after the last of these the next one stays; "a" lives.
+fn outlives(tenures: &[u64], end: End) -> Duration {
     let mut rig = Rig::stable(&["a", "b"]);
-    rig.fail_over(settings());
-    rig.pass_with(SESSION / 2, &["a"], 1);
-    rig.fail_over(settings());
-    rig.pass_with(SESSION / 2, &["a"], 1);
-    assert!(rig.group().member("b").is_none());
+    rig.pass_with(SESSION, &["a", "b"], 1);
+    let dies_at = rig.now;
+    let step = Duration::from_millis(100);
+    let mut tenures = tenures.iter().copied();
+    let mut ends_at = tenures.next();
+    let (mut led, mut passed) = (0, 0);
+    while rig.group().member("b").is_some() {
+        assert!(rig.now.since(dies_at) < SESSION * 20, "it never goes");
+        rig.pass(step);
+        (led, passed) = (led + 100, passed + 100);
+        if passed % 1_000 == 0 && rig.phase() == Phase::Stable {
+            assert_eq!(rig.heartbeat("a", 1), Ok(()));
+        }
+        if ends_at.is_some_and(|at| led >= at) {
+            if end == End::HandedOver {
+                rig.handle(Event::HandsOver);
+            }
+            rig.fail_over(settings());
+            (ends_at, led) = (tenures.next(), 0);
+        }
+    }
     assert!(rig.group().member("a").is_some());
+    rig.now.since(dies_at)
+}
+
+#[test]
+fn silence_adds_up_over_leaders_of_any_length_of_tenure() {
+    for tenure in [2_500, 3_500, 5_000, 7_000, 9_000] {
+        for count in 1..12 {
+            let outlived = outlives(&vec![tenure; count], End::Killed);
+            let max = SESSION + Duration::from_millis(10_000);
+            assert!(
+                outlived <= max,
+                "{outlived:?} after {count} leaders of {tenure} ms"
+            );
+        }
+    }
+    for tenure in [300, 900, 2_500, 3_500, 5_000, 7_000, 9_000] {
+        for count in 1..40 {
+            let outlived = outlives(&vec![tenure; count], End::HandedOver);
+            let max = SESSION + Duration::from_millis(6_500);
+            assert!(
+                outlived <= max,
+                "{outlived:?} after {count} hand-overs every {tenure} ms"
+            );
+        }
+    }
+}
+
+#[test]
+fn leaders_that_are_killed_at_once_keep_a_dead_member_no_longer_than_they_last() {
+    let tenures = [2_500, 400, 400, 1_300, 400, 1_900, 700, 3_000, 100, 100];
+    let outlived = outlives(&tenures, End::Killed);
+    assert!(
+        outlived <= SESSION + Duration::from_secs(10),
+        "{outlived:?}"
+    );
+}
+
+#[test]
+fn members_that_live_outlive_any_number_of_leaders() {
+    for tenure in [2_000, 3_500, 7_000, 11_000] {
+        let mut rig = Rig::stable(&["a", "b"]);
+        for second in 0..200_u64 {
+            rig.pass(SECOND);
+            if second % 3 == 0 {
+                for member in ["a", "b"] {
+                    assert_eq!(rig.heartbeat(member, 1), Ok(()));
+                }
+            }
+            if (second * 1_000) % tenure < 1_000 {
+                rig.fail_over(settings());
+            }
+        }
+        assert_eq!((rig.phase(), rig.group().generation()), (Phase::Stable, 1));
+    }
 }
 
 #[test]
@@ -52,12 +138,25 @@ fn a_member_that_is_heard_after_all_is_renewed() {
     let mut rig = Rig::stable(&["a", "b"]);
     rig.fail_over(settings());
     rig.pass_with(SESSION / 2, &["a"], 1);
-    assert!(rig.group().member("b").expect("is there").silent);
+    let since = |rig: &Rig| rig.group().member("b").expect("is there").silent_since;
+    assert!(since(&rig).is_some());
     rig.pass_with(SESSION, &["a", "b"], 1);
-    assert!(!rig.group().member("b").expect("is there").silent);
+    assert!(since(&rig).is_none());
     rig.fail_over(settings());
     rig.pass_with(SESSION - SECOND, &["a"], 1);
     assert!(rig.group().member("b").is_some());
+}
+
+#[test]
+fn silence_while_the_journal_does_not_answer_is_not_noted() {
+    let mut rig = Rig::stable(&["a", "b"]);
+    rig.pass_with(SESSION, &["a", "b"], 1);
+    rig.held = true;
+    let _ = rig.join(new("c"));
+    rig.pass(SESSION * 3);
+    let mut proposed = rig.journal.iter().map(|(_, command)| &command.action);
+    assert!(!proposed.any(|action| matches!(action, Action::MarkSilence { .. })));
+    assert_eq!(rig.group().members().len(), 2);
 }
 
 #[test]
@@ -258,8 +357,9 @@ fn leaving_twice_for_one_request_is_leaving_once() {
 #[test]
 fn an_expiry_or_completion_that_fails_is_tried_again() {
     let mut rig = Rig::stable(&["a", "b"]);
+    rig.pass_with(SESSION - SECOND, &["a"], 1);
     rig.held = true;
-    rig.pass_with(SESSION + SECOND, &["a"], 1);
+    rig.pass_with(SECOND * 2, &["a"], 1);
     let (proposal, command) = rig.journal.pop_front().expect("is proposed");
     assert_eq!(command.action, Action::Expire(vec!["b".to_owned()]));
     rig.handle(Event::Failed {

@@ -24,11 +24,17 @@ pub(super) const DELAY: Duration = Duration::from_secs(3);
 pub(super) struct World {
     pub(super) groups: Groups,
     pub(super) is_topic_deleted: bool,
+    /// Of the last command.
+    ticks_millis: u64,
 }
 
 impl Metadata for World {
     fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    fn ticks_millis(&self) -> u64 {
+        self.ticks_millis
     }
 
     fn topic_id(&self, name: &str) -> Option<TopicId> {
@@ -108,6 +114,8 @@ impl Rig {
         self.barriers.clear();
         self.coordinator = Coordinator::new(settings);
         self.timer = None;
+        // Its claim is an entry.
+        self.world.ticks_millis = self.now.as_millis();
         self.handle(Event::BecameLeader);
     }
 
@@ -186,6 +194,7 @@ impl Rig {
             partitions: &|topic| (topic == TOPIC).then_some(4),
             metadata_units_max: 4096,
         };
+        self.world.ticks_millis = stamp.ticks_millis;
         let applied = self.world.groups.apply(stamp, rules, command);
         if self.is_checked {
             self.world.groups.assert_invariants();

@@ -132,7 +132,7 @@ impl Group {
             return self.add(join);
         };
         let leader_before = self.leader.clone().unwrap_or_default();
-        member.silent = false;
+        member.silent_since = None;
         self.members.insert(join.member.clone(), member);
         if let Some(instance) = &join.instance {
             self.instances.insert(instance.clone(), join.member.clone());
@@ -171,7 +171,7 @@ impl Group {
             member.client_host.clone_from(&join.client_host);
             member.session_timeout_millis = join.session_timeout_millis;
             member.rebalance_timeout_millis = join.rebalance_timeout_millis;
-            member.silent = false;
+            member.silent_since = None;
             same
         });
         updated.unwrap_or(false)
@@ -295,6 +295,6 @@ fn member_of(join: &Join) -> Member {
         protocols: join.protocols.clone(),
         assignment: bytes::Bytes::new(),
         joined: false,
-        silent: false,
+        silent_since: None,
     }
 }

@@ -108,10 +108,10 @@ impl Roster {
         Some(result)
     }
 
-    /// Marks a member as heard, or as silent; no count depends on that.
-    pub(crate) fn set_silent(&mut self, id: &str, silent: bool) {
+    /// Marks a member as heard, or as silent since a time in ticks; no count depends on that.
+    pub(crate) fn set_silent(&mut self, id: &str, since: Option<u64>) {
         if let Some(member) = self.members.get_mut(id) {
-            member.silent = silent;
+            member.silent_since = since;
         }
     }
 

@@ -13,7 +13,7 @@ impl Group {
         if self.phase == Phase::CompletingRebalance && leads {
             self.assign(sync);
         }
-        self.members.set_silent(&sync.member, false);
+        self.members.set_silent(&sync.member, None);
         Ok(match self.phase {
             Phase::Stable => SyncOutcome::Synced(self.synced(&sync.member)),
             _ => SyncOutcome::Waits,

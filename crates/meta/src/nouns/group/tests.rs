@@ -566,18 +566,25 @@ fn a_join_phase_that_nobody_joined_empties_the_group() {
 #[test]
 fn silence_is_noted_until_the_member_speaks() {
     let mut rig = Rig::stable(&["a", "b"]);
-    let silent = vec!["a".to_owned(), "b".to_owned()];
+    let silent = ["a", "b"].map(|member| Silent {
+        member: member.to_owned(),
+        for_millis: 400,
+    });
+    rig.ticks_millis = 10_000;
     rig.apply(Action::MarkSilence {
-        silent,
+        silent: silent.into(),
         heard: Vec::new(),
     });
     rig.apply(Action::MarkSilence {
         silent: Vec::new(),
         heard: vec!["a".to_owned()],
     });
-    let is_silent = |rig: &Rig, member| rig.group().member(member).expect("a member").silent;
-    assert!(!is_silent(&rig, "a"));
-    assert!(is_silent(&rig, "b"));
+    let since = |rig: &Rig, member| {
+        let member = rig.group().member(member).expect("a member");
+        member.silent_since
+    };
+    assert_eq!(since(&rig, "a"), None);
+    assert_eq!(since(&rig, "b"), Some(9_600));
     rig.sync("b", &[]).expect("syncs");
-    assert!(!is_silent(&rig, "b"));
+    assert_eq!(since(&rig, "b"), None);
 }
