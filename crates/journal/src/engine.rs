@@ -10,7 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub(crate) mod window;
+pub mod filler;
+pub mod settle;
+pub mod window;
 
 /// Slots that a tenure may have in flight beyond those that it knows to be decided. So no slot is
 /// occupied this far beyond the first free one; if one is, an earlier slot was lost.

@@ -15,16 +15,14 @@ use store::bucket::{self, Bucket, Key, Payload, Put};
 use store::layout::JOURNAL;
 use store::retry::{Limits as Attempts, Retry};
 
+use crate::engine::filler;
+use crate::engine::settle::{Settle, Step};
 use crate::engine::window::Window;
 use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
-mod filler;
 pub(crate) mod floor;
-pub(crate) mod settle;
 #[cfg(test)]
 mod tests;
-
-use settle::{Settle, Step};
 
 /// The largest slot. Objects may be far larger, but a reader holds several at a time.
 const SLOT_BYTES_MAX: usize = 8 << 20;

@@ -1,4 +1,4 @@
-//! What a tenure may send: its claim, then slots within the window of what it has appended, and
+//! For engines: what a tenure may send: its claim, then slots within the window of what it has appended, and
 //! to each slot one entry only. It must not know how slots are stored.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::WINDOW;
 
 /// The slots and entries that one tenure has sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Window {
+pub struct Window {
     /// How many slots may be in flight beyond those that are known.
     width: u64,
     /// The slot of the claim.
@@ -24,12 +24,12 @@ pub(crate) struct Window {
 
 impl Window {
     /// A tenure that begins with slot `first`.
-    pub(crate) fn starting_at(first: u64) -> Self {
+    pub fn starting_at(first: u64) -> Self {
         Window::of_width(WINDOW, first)
     }
 
     /// The same, with so many slots in flight at most.
-    pub(crate) fn of_width(width: u64, first: u64) -> Self {
+    pub fn of_width(width: u64, first: u64) -> Self {
         Window {
             width,
             first,
@@ -42,7 +42,7 @@ impl Window {
 
     /// Notes that these bytes are being sent to the slot, if that is allowed. If not, the tenure is
     /// over; the error says why, for people.
-    pub(crate) fn admit(&mut self, index: u64, bytes: &Bytes) -> Result<(), &'static str> {
+    pub fn admit(&mut self, index: u64, bytes: &Bytes) -> Result<(), &'static str> {
         let flaw = self.flaw(index, bytes);
         if let Some(flaw) = flaw {
             self.over = true;
@@ -75,7 +75,7 @@ impl Window {
     }
 
     /// Notes that the slot holds the entry that was sent to it.
-    pub(crate) fn appended(&mut self, index: u64) {
+    pub fn appended(&mut self, index: u64) {
         if let Some((_, appended)) = self.sent.get_mut(&index) {
             *appended = true;
         }
@@ -86,24 +86,24 @@ impl Window {
     }
 
     /// True if the slot is known to hold the entry that was sent to it.
-    pub(crate) fn is_appended(&self, index: u64) -> bool {
+    pub fn is_appended(&self, index: u64) -> bool {
         self.sent.get(&index).is_some_and(|(_, appended)| *appended)
     }
 
     /// Takes every slot of the tenure below this one for appended.
-    pub(crate) fn move_to(&mut self, known: u64) {
+    pub fn move_to(&mut self, known: u64) {
         self.known = self.known.max(known);
     }
 
-    pub(crate) fn confirm(&mut self) {
+    pub fn confirm(&mut self) {
         self.confirmed = true;
     }
 
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.over = true;
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.over
     }
 }

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use host::rng::Rng;
 
 use super::*;
+use crate::engine::settle::{Settle, Step};
 use crate::entry::{Body, ClusterNumber, Entry, Header};
 use crate::memory::{Books, Slots};
-use crate::object::settle::{Settle, Step};
 use crate::quarantine::Word;
 use crate::rule::Rule;
 

@@ -1,4 +1,4 @@
-//! The object that closes a slot for good (docs/formats/journal.md). It must not know which writer
+//! What closes a slot for good (docs/formats/journal.md). It must not know which writer
 //! closes slots, nor why.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,7 +9,7 @@ const FORMAT: u8 = 1;
 const BYTES: usize = 20;
 
 /// The filler of one slot: the same bytes from every writer.
-pub(super) fn encode(shard: u16, index: u64) -> Bytes {
+pub fn encode(shard: u16, index: u64) -> Bytes {
     let mut out = BytesMut::with_capacity(BYTES);
     out.put_slice(&MAGIC);
     out.put_u8(FORMAT);

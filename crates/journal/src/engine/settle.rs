@@ -1,4 +1,4 @@
-//! Decides which slots a take reads and closes, step by step and without I/O. All steps of one
+//! For engines that close slots one by one: decides which slots a take reads and closes, step by step and without I/O. All steps of one
 //! round are made at the same time. It must not know buckets nor what entries mean.
 
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ const READS: u64 = 2 * WINDOW;
 
 /// A step on one slot; its answer is what the slot holds afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     Read(u64),
     /// Create the filler if the slot is free.
     Fill(u64),
 }
 
 /// One take, from its first slot to the end of what is settled.
-pub(crate) struct Settle {
+pub struct Settle {
     from: u64,
     through: u64,
     /// Every slot below was read.
@@ -30,7 +30,7 @@ pub(crate) struct Settle {
 
 impl Settle {
     /// Settles the slots from `from` on, and every slot below `through`.
-    pub(crate) fn new(from: u64, through: u64) -> Self {
+    pub fn new(from: u64, through: u64) -> Self {
         Settle {
             from,
             through,
@@ -43,7 +43,7 @@ impl Settle {
 
     /// The steps of the next round, once all of the one before are answered; none once all is
     /// settled.
-    pub(crate) fn round(&mut self) -> Vec<Step> {
+    pub fn round(&mut self) -> Vec<Step> {
         let Some(end) = self.end() else {
             let range = self.read_to..self.read_to + READS;
             self.read_to = range.end;
@@ -58,7 +58,7 @@ impl Settle {
 
     /// Takes the answer to a step: `None` if the slot is free, which it never is after it was
     /// filled.
-    pub(crate) fn answer(&mut self, step: Step, content: Option<Content>) {
+    pub fn answer(&mut self, step: Step, content: Option<Content>) {
         let (Step::Read(index) | Step::Fill(index)) = step;
         if let Some(content) = content {
             self.held.insert(index, content);
@@ -81,7 +81,7 @@ impl Settle {
     }
 
     /// The settled slots, in order, and the first slot of the tenure.
-    pub(crate) fn settled(self) -> (Vec<(u64, Content)>, u64) {
+    pub fn settled(self) -> (Vec<(u64, Content)>, u64) {
         let end = self.end.unwrap_or(self.from);
         let settled: Vec<_> = self.held.into_iter().collect();
         debug_assert!(
