@@ -12,7 +12,8 @@ use crate::settings;
 const PREFIX: &str = "SEAWAY_";
 
 /// Variables of our prefix that are neither settings nor flags: what tests of crashes and the tests' tools go by.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 5] = [
+    "SEAWAY_ETCD",
     "SEAWAY_FAILPOINTS",
     "SEAWAY_S3_SERVER",
     "SEAWAY_TOOLS",
