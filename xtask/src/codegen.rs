@@ -1,5 +1,5 @@
 //! `codegen`: turns the protocol's facts in `crates/wire/schema` into `crates/wire/src/messages`,
-//! and `proto/` into `crates/meta/src/bytes/proto.rs`.
+//! and `proto/` into the messages of the crates `meta` and `etcd`.
 //!
 //! It must not know what a message is for; special cases belong into the schema's notation.
 

@@ -21,11 +21,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["host", "journal", "meta", "rpc", "store"],
         &["bench"],
     ),
+    ("etcd", &["host", "journal"], &[]),
     ("link", &["host", "meta", "rpc"], &[]),
     (
         "seaway",
         &[
-            "agent", "control", "host", "journal", "link", "meta", "rpc", "store", "wire",
+            "agent", "control", "etcd", "host", "journal", "link", "meta", "rpc", "store", "wire",
         ],
         &["bench"],
     ),
