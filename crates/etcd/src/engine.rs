@@ -23,7 +23,8 @@ use crate::security::Security;
 /// The largest slot: etcd refuses requests of more than 1.5 MiB, unless its operator says otherwise.
 const SLOT_BYTES_MAX: usize = 1 << 20;
 
-/// The journal of one shard of one cluster in an etcd.
+/// The journal of one shard of one cluster in an etcd. Its clones are one engine.
+#[derive(Clone)]
 pub struct Etcd {
     pub(crate) shared: Arc<Shared>,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use etcd::Etcd;
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
 use journal::engine::Engine;
@@ -20,8 +21,10 @@ use store::meter::{Counters, Meter};
 use store::{open, probe};
 
 use crate::health::Health;
+use crate::journals::Journal;
 use crate::places::Places;
 
+mod elsewhere;
 mod several;
 
 use several::Several;
@@ -45,6 +48,8 @@ pub struct Admitted {
     pub counters: Arc<Counters>,
     /// What is known of them beyond that, if there are several.
     several: Option<Several>,
+    /// The engine of the journal, if it is not in the buckets.
+    elsewhere: Option<Etcd>,
 }
 
 /// Whose bucket a process takes.
@@ -55,24 +60,32 @@ pub enum Whose<'a> {
     Anybodys,
 }
 
-/// Opens the buckets, however long they take to answer; `region` is where this process is.
+/// Opens the buckets, and the journal if it is elsewhere, however long they take to answer; `region` is where this process is. A
+/// process without a journal of its own does not care where it is.
 pub async fn admit(
     places: &Places,
     region: &str,
     whose: &Whose<'_>,
+    journal: Option<&Journal>,
     health: &Health,
 ) -> Result<Admitted> {
     places.check_region(region)?;
     let counters: Arc<Counters> = Arc::default();
     match places {
-        Places::One(url) => admit_one(url, whose, counters, health).await,
+        Places::One(url) => admit_one(url, whose, journal, counters, health).await,
         Places::Three(places) => {
+            if let Some(Journal::Etcd(_)) = journal {
+                bail!(
+                    "a cluster with three buckets keeps its journal in them: leave --journal out, or give one bucket"
+                );
+            }
             let several = several::admit(places, region, whose, &counters, health).await?;
             Ok(Admitted {
                 cluster_id: several.known.configuration.cluster.clone(),
                 buckets: Arc::clone(&several.buckets),
                 counters,
                 several: Some(several),
+                elsewhere: None,
             })
         }
     }
@@ -92,6 +105,7 @@ fn steady(bucket: Arc<dyn Bucket>, counters: &Arc<Counters>) -> Arc<dyn Bucket> 
 async fn admit_one(
     url: &str,
     whose: &Whose<'_>,
+    journal: Option<&Journal>,
     counters: Arc<Counters>,
     health: &Health,
 ) -> Result<Admitted> {
@@ -99,13 +113,20 @@ async fn admit_one(
     let mut pauses = RETRY.start();
     let log = LogLimit::every(LOG_EVERY);
     loop {
-        let why = match try_admit(&bucket, whose).await? {
+        let why = match try_admit(&bucket, whose, journal).await? {
             Ok(cluster_id) => {
+                let elsewhere = match journal {
+                    Some(Journal::Etcd(place)) => {
+                        Some(elsewhere::admit(place, &*bucket, &cluster_id, health).await?)
+                    }
+                    Some(Journal::Buckets) | None => None,
+                };
                 return Ok(Admitted {
                     cluster_id,
                     buckets: Arc::new(Buckets::one(bucket, Arc::clone(&counters))),
                     counters,
                     several: None,
+                    elsewhere,
                 });
             }
             Err(why) => why,
@@ -119,7 +140,11 @@ async fn admit_one(
 }
 
 /// One try to admit the bucket: the outer error is final, the inner one may pass by itself.
-async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result<String, String>> {
+async fn try_admit(
+    bucket: &Arc<dyn Bucket>,
+    whose: &Whose<'_>,
+    journal: Option<&Journal>,
+) -> Result<Result<String, String>> {
     let expected = match whose {
         Whose::Expected(cluster) => *cluster,
         Whose::Anybodys => None,
@@ -131,7 +156,10 @@ async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result
             found.siblings.len(),
             found.cluster
         ),
-        Ok(found) => Some(found.cluster),
+        Ok(found) => {
+            elsewhere::check(&found, journal)?;
+            Some(found.cluster)
+        }
         Err(marker::Error::Empty) => None,
         Err(marker::Error::Bucket(error)) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
@@ -166,6 +194,7 @@ async fn try_admit(bucket: &Arc<dyn Bucket>, whose: &Whose<'_>) -> Result<Result
         bucket: 0,
         generation: host::rng::nonce() as u64,
         siblings: Vec::new(),
+        journal: journal.and_then(Journal::word).map(str::to_owned),
     };
     match marker::claim(&**bucket, &wanted).await {
         Ok(marker) => Ok(Ok(marker.cluster)),
@@ -207,8 +236,16 @@ impl Admitted {
         self.buckets.is_remote()
     }
 
+    /// Whether requests of the journal are paid for.
+    pub fn is_journal_billed(&self) -> bool {
+        self.is_billed() && self.elsewhere.is_none()
+    }
+
     /// The engine of the cluster's journal.
     pub fn engine(&self, shard: u16) -> Box<dyn Engine> {
+        if let Some(elsewhere) = &self.elsewhere {
+            return Box::new(elsewhere.clone());
+        }
         match &self.several {
             None => Box::new(Object::new(self.bucket(), shard)),
             Some(several) => {

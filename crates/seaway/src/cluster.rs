@@ -12,6 +12,7 @@ use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::data_dir::DataDir;
 use crate::health::{self, Health, Parts};
+use crate::journals::Journal;
 use crate::listening::{self, Sockets, Told, send_away};
 use crate::places::Places;
 use crate::running::{Broken, Running};
@@ -86,6 +87,7 @@ async fn start_base(plan: &Plan, directory: &mut DataDir, health: &Health) -> Re
         &plan.buckets,
         plan.configured.settings.text(REGION),
         &whose,
+        Some(&Journal::Buckets),
         health,
     )
     .await?;

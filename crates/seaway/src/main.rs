@@ -12,6 +12,7 @@ mod family;
 mod health;
 mod http;
 mod issuing;
+mod journals;
 mod links;
 mod listeners;
 mod listening;

@@ -120,6 +120,7 @@ fn markers() {
         bucket: 0,
         generation: 7,
         siblings: Vec::new(),
+        journal: None,
     };
     fuzz("markers", &[marker.encode()], |input| {
         if let Ok(marker) = Marker::decode(input) {

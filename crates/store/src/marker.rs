@@ -27,6 +27,8 @@ const LOOKS: u32 = 3;
 const FIELDS: [&str; 4] = ["cluster", "created", "bucket", "generation"];
 /// The line after them in the buckets of a cluster that has several. Nobody may take one of them for a whole cluster's bucket.
 const SIBLINGS: &str = "siblings!";
+/// The line after that of a cluster whose journal is not in its buckets. Nobody may take the journal for empty.
+const ELSEWHERE: &str = "journal!";
 /// The longest cluster id: Kafka's are 22 characters.
 const MAX_CLUSTER_BYTES: usize = 64;
 
@@ -45,6 +47,8 @@ pub struct Marker {
     pub generation: u64,
     /// Of a cluster with several buckets: the generation of each, by number. So two of them say what the third has to be.
     pub siblings: Vec<u64>,
+    /// What keeps the cluster's journal, if not its buckets: a word of small letters. Whoever does not know it stays away.
+    pub journal: Option<String>,
 }
 
 /// Why a bucket is not the cluster's.
@@ -103,6 +107,9 @@ impl Marker {
             let siblings: Vec<String> = siblings.collect();
             text.push_str(&format!("{SIBLINGS} {}\n", siblings.join(",")));
         }
+        if let Some(journal) = &self.journal {
+            text.push_str(&format!("{ELSEWHERE} {journal}\n"));
+        }
         let checksum = crc32c(text.as_bytes());
         format!("{text}crc32c {checksum:08x}\n").into_bytes()
     }
@@ -144,7 +151,7 @@ impl Marker {
                 .find(|(of, _)| *of == name)
                 .map(|(_, text)| *text)
         };
-        let is_known = |name: &str| FIELDS.contains(&name) || name == SIBLINGS;
+        let is_known = |name: &str| FIELDS.contains(&name) || name == SIBLINGS || name == ELSEWHERE;
         let others = lines.iter().filter(|(name, _)| !is_known(name));
         if let Some((name, _)) = others.clone().find(|(name, _)| name.ends_with('!')) {
             return Err(Error::NewerField((*name).to_owned()));
@@ -160,12 +167,14 @@ impl Marker {
             })
             .ok_or(Error::Damaged("a line is missing"))?;
         let siblings = siblings(field(SIBLINGS), bucket, generation)?;
+        let journal = journal(field(ELSEWHERE))?;
         let marker = Marker {
             cluster: cluster.to_owned(),
             created_ms,
             bucket,
             generation,
             siblings,
+            journal,
         };
         if others.count() == 0 && marker.encode() != bytes {
             return Err(Error::Damaged("it would be written in another way"));
@@ -186,6 +195,16 @@ fn siblings(line: Option<&str>, bucket: u32, generation: u64) -> Result<Vec<u64>
     match siblings.get(bucket as usize) {
         Some(own) if *own == generation => Ok(siblings),
         _ => Err(Error::Damaged("it is not among its siblings")),
+    }
+}
+
+/// What keeps the journal, if not the buckets.
+fn journal(line: Option<&str>) -> Result<Option<String>, Error> {
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    match line {
+        Some(word) if !is_word(word) => Err(Error::Damaged("its journal is nowhere")),
+        line => Ok(line.map(str::to_owned)),
     }
 }
 
@@ -368,6 +387,7 @@ mod tests {
             bucket: 0,
             generation: 0x9a3f_0c11_52e7_b604,
             siblings: Vec::new(),
+            journal: None,
         }
     }
 
@@ -424,6 +444,23 @@ mod tests {
         };
         let damaged = Marker::decode(&not_among_them.encode());
         assert!(matches!(damaged, Err(Error::Damaged(_))), "{damaged:?}");
+    }
+
+    #[test]
+    fn a_journal_that_is_elsewhere_is_named() {
+        let elsewhere = |word: &str| Marker {
+            journal: Some(word.to_owned()),
+            ..marker("one")
+        };
+        let etcd = elsewhere("etcd");
+        assert_eq!(Marker::decode(&etcd.encode()), Ok(etcd));
+        for word in ["", "ETCD", "etcd "] {
+            let damaged = Marker::decode(&elsewhere(word).encode());
+            assert!(
+                matches!(damaged, Err(Error::Damaged(_))),
+                "{word:?}: {damaged:?}"
+            );
+        }
     }
 
     #[test]

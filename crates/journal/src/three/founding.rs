@@ -249,6 +249,7 @@ async fn found(buckets: &[Arc<dyn Bucket>; BUCKETS], cluster: &str) -> Error {
         bucket: 0,
         generation: siblings[0],
         siblings,
+        journal: None,
     };
     match marker::claim(&*buckets[0], &wanted).await {
         Ok(_) | Err(marker::Error::OtherCluster { .. }) => {
@@ -557,6 +558,7 @@ mod tests {
                 bucket: 0,
                 generation: 1,
                 siblings: vec![1, 2, 3],
+                journal: None,
             };
             marker::claim(&**bucket, &marker)
                 .await
@@ -580,6 +582,7 @@ mod tests {
             bucket: 0,
             generation: 1,
             siblings: Vec::new(),
+            journal: None,
         };
         marker::claim(&*case.faulty[0], &marker)
             .await

@@ -39,6 +39,7 @@ pub(crate) async fn buckets() -> [Arc<Faulty>; 3] {
             bucket: number as u32,
             generation: configuration.generations[number as usize],
             siblings: configuration.generations.to_vec(),
+            journal: None,
         };
         let claimed = marker::claim(bucket.as_ref(), &wanted).await;
         claimed.expect("an empty bucket is claimed");

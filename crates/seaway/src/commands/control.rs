@@ -7,6 +7,7 @@ use super::role::{Common, Place, Starting, block_on};
 use crate::address::Address;
 use crate::config::shares::Process;
 use crate::config::{Configured, Sources};
+use crate::journals;
 use crate::roles::control::{self, Plan};
 use crate::running::listen;
 
@@ -15,6 +16,8 @@ use crate::running::listen;
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    journal: journals::Arguments,
     /// Address to listen on for agents and other control nodes; port 0 takes a free one. They are told to connect to it, unless
     /// --advertise says something else.
     #[arg(long, value_name = "HOST:PORT")]
@@ -52,6 +55,7 @@ async fn serve(arguments: Arguments, configured: Configured) -> Result<()> {
         configured,
         name: arguments.common.name.0,
         buckets,
+        journal: arguments.journal.open()?,
         address: address.clone(),
         listener,
         links: starting.links.clone(),

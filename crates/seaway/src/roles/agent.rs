@@ -60,6 +60,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
             &plan.buckets,
             plan.configured.settings.text(REGION),
             &Whose::Anybodys,
+            None,
             health,
         )
         .await?;

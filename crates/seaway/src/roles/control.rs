@@ -23,6 +23,7 @@ use super::reception::{self, Received};
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
+use crate::journals::Journal;
 use crate::links::Links;
 use crate::places::Places;
 use crate::running::{Broken, Running};
@@ -45,6 +46,7 @@ pub struct Plan {
     pub configured: Configured,
     pub name: String,
     pub buckets: Places,
+    pub journal: Journal,
     /// Where agents and other control nodes reach this one, host:port.
     pub address: String,
     pub listener: host::net::TcpListener,
@@ -67,7 +69,8 @@ pub struct Control {
 pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let region = plan.configured.settings.text(REGION);
     let whose = Whose::Expected(None);
-    let admitted = admission::admit(&plan.buckets, region, &whose, health).await?;
+    let journal = Some(&plan.journal);
+    let admitted = admission::admit(&plan.buckets, region, &whose, journal, health).await?;
     let settings = settings(&plan, &admitted);
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
@@ -224,7 +227,7 @@ fn settings(plan: &Plan, admitted: &Admitted) -> control::Settings {
         address: &plan.address,
         is_alone: false,
     };
-    let is_billed = admitted.is_billed();
+    let is_billed = admitted.is_journal_billed();
     let Configured { settings, shares } = &plan.configured;
     let cluster_id = &admitted.cluster_id;
     let mut settings = tuning::control(settings, shares, cluster_id, &identity, is_billed);

@@ -239,6 +239,7 @@ pub(super) async fn admit(bucket: &Arc<dyn Bucket>) -> Result<(), String> {
         bucket: 0,
         generation: host::rng::nonce() as u64,
         siblings: Vec::new(),
+        journal: None,
     };
     loop {
         match probe::run(bucket).await {

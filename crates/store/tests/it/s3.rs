@@ -52,6 +52,7 @@ async fn two_prefixes_of_one_bucket_do_not_see_each_other() {
         bucket: 0,
         generation: 7,
         siblings: Vec::new(),
+        journal: None,
     };
     marker::claim(one.as_ref(), &mark("c1"))
         .await
