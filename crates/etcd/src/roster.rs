@@ -9,7 +9,7 @@ use host::clock::Instant;
 const SHUNNED_FOR: Duration = Duration::from_millis(250);
 const SHUNNED_FOR_MAX: Duration = Duration::from_secs(8);
 /// The bounds of how long one attempt is waited for before another is begun beside it. The upper one lies well below any election's
-/// time, since what was said to a leader that is gone is never answered.
+/// time, since what was said to a leader that is gone is never answered; only where answers usually take as long, more is waited for.
 const PATIENCE_MIN: Duration = Duration::from_millis(40);
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
 /// What it is taken for until something was answered.
@@ -53,7 +53,9 @@ impl Roster {
     /// How long to wait for an answer to so many bytes before another attempt is begun.
     pub(crate) fn patience(&self, bytes: usize) -> Duration {
         let sending = Duration::from_millis((bytes / BYTES_PER_MS) as u64);
-        (self.usual * UNUSUAL).clamp(PATIENCE_MIN, PATIENCE_MAX) + sending
+        let unusual = (self.usual * UNUSUAL).clamp(PATIENCE_MIN, PATIENCE_MAX);
+        // A store that is slow for everybody is not given twice as much to do.
+        unusual.max(self.usual * 3 / 2) + sending
     }
 
     /// A member has answered, after so long.
@@ -131,8 +133,13 @@ mod tests {
             PATIENCE_MIN + Duration::from_millis(128)
         );
         for _ in 0..100 {
-            roster.answered(0, Duration::from_secs(9));
+            roster.answered(0, Duration::from_millis(300));
         }
         assert_eq!(roster.patience(0), PATIENCE_MAX);
+        for _ in 0..100 {
+            roster.answered(0, Duration::from_secs(2));
+        }
+        let patience = roster.patience(0);
+        assert!(patience > Duration::from_millis(2_990), "{patience:?}");
     }
 }

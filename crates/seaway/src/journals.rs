@@ -65,7 +65,7 @@ impl Arguments {
         let Some(url) = &self.journal else {
             return Ok(Journal::Buckets);
         };
-        let location = Location::parse(url).context("--journal")?;
+        let location = location(url)?;
         let security = Security {
             tls: self.tls()?,
             user: self.user()?,
@@ -103,6 +103,11 @@ impl Arguments {
             password: password.trim_end_matches(['\r', '\n']).to_owned(),
         }))
     }
+}
+
+/// The etcd that `--journal` names.
+pub fn location(url: &str) -> Result<Location> {
+    Location::parse(url).context("--journal")
 }
 
 fn read(file: &Path, flag: &str) -> Result<Vec<u8>> {

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::config::shares::family::Counts;
 use crate::config::shares::{MEMORY, Process, Share};
 use crate::config::{Configured, Given, Sources, command_line, names};
+use crate::journals;
 use crate::origin::Origin;
 use crate::output::say;
 use crate::settings::{self, Settings};
@@ -98,6 +99,9 @@ fn take_flags(
         let zones = zones.split(',').filter(|zone| !zone.is_empty());
         let zones: Vec<String> = zones.map(str::to_owned).collect();
         check_of_several(settings, &zones, &sources.origin_of_flag("zones"))?;
+    }
+    if let Some((flag, _)) = said("journal") {
+        journals::location(&flag.value)?;
     }
     let kafka = said("kafka").map(|(flag, _)| flag.value.parse::<Address>());
     let kafka = kafka.transpose().map_err(|why| anyhow!("--kafka: {why}"))?;
