@@ -56,10 +56,13 @@ impl Client {
         self.call(TXN, request).await
     }
 
+    /// Has etcd forget what keys held before a revision, unless it has already.
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), Failure> {
         let request = CompactionRequest { revision };
-        let CompactionResponse {} = self.call(COMPACT, &request).await?;
-        Ok(())
+        match self.call(COMPACT, &request).await {
+            Ok(CompactionResponse {}) | Err(Failure::Past) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn call<A>(&self, path: &'static str, request: &impl Message) -> Result<A, Failure>
@@ -81,6 +84,7 @@ impl Client {
             answer => answer,
         };
         if let Err(failure) = &answer
+            && *failure != Failure::Past
             && let Some(left_out) = self.log.pass(clock::now())
         {
             tracing::warn!(%failure, left_out, "a request to the journal's etcd failed");

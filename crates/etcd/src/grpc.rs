@@ -20,6 +20,8 @@ const UNAUTHENTICATED: u32 = 16;
 
 /// What etcd says to a caller without a login, and when a login is of no use any more: users or roles have changed since.
 const NO_LOGIN: [&str; 2] = ["user name is empty", "revision of auth store is old"];
+/// What it says of a revision that is compacted.
+const COMPACTED: &str = "revision has been compacted";
 /// What it says when it is as full as its operator allows.
 const FULL: &str = "database space exceeded";
 
@@ -34,6 +36,8 @@ pub(crate) enum Failure {
     LoggedOut(String),
     /// The answer is longer than the caller takes.
     TooLong,
+    /// The revision that is named is compacted already.
+    Past,
 }
 
 impl std::fmt::Display for Failure {
@@ -43,6 +47,7 @@ impl std::fmt::Display for Failure {
                 f.write_str(why)
             }
             Failure::TooLong => f.write_str("the answer is too long"),
+            Failure::Past => f.write_str("it is compacted already"),
         }
     }
 }
@@ -94,6 +99,7 @@ fn failure(code: u32, why: String) -> Failure {
         INVALID_ARGUMENT if NO_LOGIN.iter().any(|said| why.contains(said)) => {
             Failure::LoggedOut(why)
         }
+        OUT_OF_RANGE if why.contains(COMPACTED) => Failure::Past,
         RESOURCE_EXHAUSTED if why.contains(FULL) => Failure::Refused(format!(
             "{why}: compact it, `etcdctl defrag` each member, then `etcdctl alarm disarm`; or raise its --quota-backend-bytes"
         )),
@@ -165,6 +171,8 @@ mod tests {
         let refused = |ended| matches!(ended, Some(Err(Failure::Refused(_))));
         assert!(refused(ended("3", "request is too large")));
         assert!(refused(ended("8", "mvcc: database space exceeded")));
+        let compacted = "etcdserver: mvcc: required revision has been compacted";
+        assert_eq!(ended("11", compacted), Some(Err(Failure::Past)));
         let logged_out = |ended| matches!(ended, Some(Err(Failure::LoggedOut(_))));
         assert!(logged_out(ended("16", "invalid auth token")));
         assert!(logged_out(ended("3", "revision of auth store is old")));

@@ -97,11 +97,24 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "etcd",
+        &[
+            &["proto", "keys", "location", "roster", "run"],
+            &["grpc"],
+            &["requests", "course", "security"],
+            &["connection"],
+            &["client"],
+            &["engine"],
+            &["founding"],
+        ],
+    ),
+    (
         "seaway",
         &[
             &[
                 "address",
                 "data_dir",
+                "journals",
                 "links",
                 "listeners",
                 "origin",
@@ -133,6 +146,13 @@ const PURE: &[&str] = &[
     "rpc/src/group.rs",
     "rpc/src/notice.rs",
     "rpc/src/speaker.rs",
+    "etcd/src/course.rs",
+    "etcd/src/grpc.rs",
+    "etcd/src/keys.rs",
+    "etcd/src/location.rs",
+    "etcd/src/requests.rs",
+    "etcd/src/roster.rs",
+    "etcd/src/run.rs",
     "journal/src/chain.rs",
     "journal/src/entry.rs",
     "journal/src/node/",
