@@ -67,10 +67,7 @@ pub struct Control {
 
 /// Starts the control node; it is ready once it has read the journal.
 pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
-    let region = plan.configured.settings.text(REGION);
-    let whose = Whose::Expected(None);
-    let journal = Some(&plan.journal);
-    let admitted = admission::admit(&plan.buckets, region, &whose, journal, health).await?;
+    let admitted = admit(&plan, health).await?;
     let settings = settings(&plan, &admitted);
     let caller = Caller {
         cluster_id: admitted.cluster_id.clone(),
@@ -166,6 +163,13 @@ async fn follows(node: &control::Node, health: &Health) -> Result<()> {
         () = reading => Ok(()),
         address = node.name_taken() => Err(name_is_taken(node, &address)),
     }
+}
+
+/// Opens the buckets, and the journal if it is elsewhere.
+async fn admit(plan: &Plan, health: &Health) -> Result<Admitted> {
+    let region = plan.configured.settings.text(REGION);
+    let (whose, journal) = (Whose::Expected(None), Some(&plan.journal));
+    admission::admit(&plan.buckets, region, &whose, journal, health).await
 }
 
 /// Leads whenever it can; the receiver tells why it never does again, once that is so.
