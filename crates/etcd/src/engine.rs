@@ -249,6 +249,7 @@ impl Engine for Etcd {
         Limits {
             slot_bytes_max: SLOT_BYTES_MAX,
             takes_give_way: false,
+            takes_seal: false,
         }
     }
 }

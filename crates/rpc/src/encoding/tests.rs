@@ -327,7 +327,6 @@ fn answers() -> Vec<Result<Answer, Error>> {
         Return::OneIsLost,
         Return::WallClock(1_700_000_000_000),
         Return::Asked(true),
-        Return::Name("c".to_owned()),
         Return::Registered(Registered {
             agent: AgentId(1),
             incarnation: Incarnation(3),

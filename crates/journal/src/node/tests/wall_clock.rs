@@ -43,7 +43,8 @@ fn a_node_whose_clock_is_wrong_leaves_the_lead_to_others_but_not_for_ever() {
         while bench.node.role() != Role::Leader {
             bench.pass(50);
             bench.run(Event::Timer);
-            bench.run(Event::LeaderGone);
+            let claim = bench.node.chain().claim().index;
+            bench.run(Event::LeaderGone(claim));
             waited += 50;
             assert!(waited < 60_000, "nobody leads");
         }

@@ -226,6 +226,7 @@ async fn a_part_that_one_of_three_buckets_holds_damaged_or_not_at_all_is_read_fr
                 number,
                 name: number.to_string(),
                 bucket: Arc::<Faulty>::clone(bucket),
+                counters: Arc::default(),
             };
             let members = (0..).zip(&faulty).map(member).collect();
             let buckets = Buckets::new(members, 2).expect("three");
