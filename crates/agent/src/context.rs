@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use host::latest::Latest;
 use host::log_limit::LogLimit;
 use meta::ids::AgentId;
 use rpc::Client;
-use tokio::sync::watch;
 
 use crate::api::fetch::sessions::Sessions;
 use crate::api::groups::heartbeats::Heartbeats;
@@ -56,14 +56,14 @@ pub(crate) struct Context {
     /// When clients came last, for the end of the agent.
     pub traffic: Traffic,
     /// Whether this agent reaches too few buckets, and its clients are told of others.
-    pub cut_off: watch::Sender<bool>,
+    pub cut_off: Arc<Latest<bool>>,
 }
 
 impl Context {
     /// Whether clients of a listener are sent to other agents, since this one drains or is cut off from the buckets, and others
     /// take them.
     pub(crate) fn sends_away(&self, listener: &Listener) -> bool {
-        let leaves = self.traffic.is_draining() || *self.cut_off.borrow();
+        let leaves = self.traffic.is_draining() || self.cut_off.get();
         leaves && self.others_take(listener)
     }
 
@@ -79,17 +79,14 @@ impl Context {
         let view = self.views.latest();
         let is_noted = view.agent(self.agent).is_some_and(|own| own.cut_off);
         let cut_off = is_noted && self.listeners.iter().all(|one| self.others_take(one));
-        let changed = self.cut_off.send_if_modified(|was| {
-            let changed = *was != cut_off;
-            *was = cut_off;
-            changed
-        });
-        match (changed, cut_off) {
-            (true, true) => tracing::warn!(
+        let was = self.cut_off.get();
+        self.cut_off.set(cut_off);
+        match (was, cut_off) {
+            (false, true) => tracing::warn!(
                 "this agent reaches too few buckets, and others reach enough: clients are sent to them"
             ),
             (true, false) => tracing::info!("clients are sent to this agent again"),
-            (false, _) => {}
+            (true, true) | (false, false) => {}
         }
     }
 

@@ -150,7 +150,7 @@ impl Agent {
             pauses: Pauses::since(host::clock::now()),
             traffic: Traffic::default(),
             losses: Losses::default(),
-            cut_off: watch::Sender::new(false),
+            cut_off: Arc::default(),
             settings,
             listeners,
             control,
@@ -333,7 +333,7 @@ fn start_tasks(
         Arc::clone(&context.cache),
         Arc::clone(&reports),
         Arc::clone(&context.metrics),
-        context.cut_off.subscribe(),
+        Arc::clone(&context.cut_off),
     );
     let parts = Parts {
         control: context.control.clone(),

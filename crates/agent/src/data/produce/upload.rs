@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host::backoff::Backoff;
 use host::budget::Budget;
+use host::latest::Latest;
 use host::log_limit::LogLimit;
 use meta::places::FileRef;
 use store::bucket::{Bucket, Payload};
@@ -16,7 +17,6 @@ use store::buckets::copies::{Copier, Late};
 use store::file::{Built, Counts, FileBuilder, HEADER_BYTES, Piece};
 use store::layout::file_key;
 use store::retry::Limits;
-use tokio::sync::watch;
 use wire::batch::Batch as WireBatch;
 
 use super::batch::{Cut, Stored};
@@ -47,7 +47,7 @@ pub struct Uploader {
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
     /// True while clients are sent to other agents, since this one reaches too few buckets.
-    cut_off: watch::Receiver<bool>,
+    cut_off: Arc<Latest<bool>>,
     log: LogLimit,
 }
 
@@ -60,7 +60,7 @@ impl Uploader {
         cache: Arc<Cache>,
         reports: Arc<Reports>,
         metrics: Arc<Metrics>,
-        cut_off: watch::Receiver<bool>,
+        cut_off: Arc<Latest<bool>>,
     ) -> Self {
         let limits = Limits {
             attempts: ATTEMPTS,
@@ -127,13 +127,12 @@ impl Uploader {
             return Ok(stored);
         }
         let put = self.copier.put(&key, &built.payload);
-        let mut cut_off = self.cut_off.clone();
         let put = async {
             tokio::select! {
                 biased;
                 put = put => put.map_err(UploadError::Store),
                 // Without the agent nobody waits for the file either.
-                _ = cut_off.wait_for(|is_cut_off| *is_cut_off) => Err(UploadError::CutOff),
+                _ = self.cut_off.wait_for(|is_cut_off| *is_cut_off) => Err(UploadError::CutOff),
             }
         };
         let copies = host::clock::timeout(self.deadline, put)
