@@ -496,7 +496,7 @@ impl Following {
             return is_silent;
         }
         if self.is_leader_gone(cx) {
-            return now.since(self.grew_at) >= self.patience;
+            return is_silent;
         }
         let wanted_for = self.patience.min(lasting.settings.wanted_for);
         is_silent && lasting.wants_after(wanted_for, self.grew_at, now)
