@@ -115,7 +115,7 @@ class EtcdTest(judged.Judged):
     def during(self, name, inject):
         self.await_acknowledgements(20)
         self.history.event("fault", name)
-        gap = faults.Gap(self.history)
+        gap = judged.Gap(self.history)
         inject()
         self.await_acknowledgements(30)
         gap.over.set()

@@ -16,7 +16,7 @@ import time
 
 from tests import ROOT, judged, patience
 from tests import server as servers
-from tests.faults import Gap, HurtCluster
+from tests.faults import HurtCluster
 from tests.harness import wait_until
 
 LATER = pathlib.Path(os.environ.get("SEAWAY_LATER", ROOT / "target" / "rehearsal" / "seaway"))
@@ -55,7 +55,7 @@ class UpgradeTest(judged.Judged):
     def roll(self, step, program, more=()):
         """Replaces one process after the other, as an operator would."""
         self.history.event("fault", step)
-        before, gap = self.history.acknowledged, Gap(self.history)
+        before, gap = self.history.acknowledged, judged.Gap(self.history)
         for process in self.cluster.processes:
             self.replace(process, program, more)
             wait_until(process.ready, READY_S, f"{process.name} is ready")
