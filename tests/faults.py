@@ -1,10 +1,11 @@
 """Faults against a cluster of real processes, three control nodes and three agents on an S3 server in memory, under load from real
 idempotent clients; the checker judges what the clients were told.
 
-    python -m tests.faults [--rows N,N] [--acknowledged N] [--seed N] [--history FILE] [--check COMMAND ...]
+    python -m tests.faults [--rows N,N] [--clients NAME,NAME] [--acknowledged N] [--seed N] [--history FILE] [--check COMMAND ...]
 
 Each row is a row of docs/safety.md's list of faults. A row waits until records are acknowledged, hurts the cluster, heals it, and waits
-until records are acknowledged again. A row that injected nothing fails, and so does a run that acknowledged fewer than --acknowledged.
+until records of each client library are acknowledged again. A row that injected nothing fails, and so does a run that acknowledged fewer
+than --acknowledged. The libraries are all that tests/setup has installed, unless --clients names them.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from tests.harness import wait_until
 S3_SERVER = pathlib.Path(os.environ.get("SEAWAY_S3_SERVER", ROOT / "target" / "release" / "s3-server"))
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything"}
 READY_S = 40
+# An agent waits 15 s for its clients at most, and then ends within five.
+DRAIN_S = 25
 
 
 class Bucket:
@@ -146,15 +149,16 @@ class FaultsTest(judged.Judged):
             name, inject = ROWS[number]
             self.await_acknowledgements()
             self.history.event("fault", f"{number} {name}")
-            before, gap = self.history.acknowledged, judged.Gap(self.history)
+            before, before_each, gap = self.history.acknowledged, self.history.acknowledged_by.copy(), judged.Gap(self.history)
             struck = inject(self)
             for process in self.cluster.processes:
                 wait_until(process.ready, READY_S, f"{process.name} is ready after '{name}'")
             self.await_acknowledgements(30)
             gap.over.set()
-            acknowledged = self.history.acknowledged - before
+            self.await_each_library()
+            acknowledged, each = self.history.acknowledged - before, self.acknowledged_since(before_each)
             self.report.append((number, name, struck))
-            print(f"  {number:>2} {name:<58} struck {struck:>6}, acknowledged {acknowledged:>6}, longest gap {gap.longest_s:5.2f} s", flush=True)
+            print(f"  {number:>2} {name:<58} struck {struck:>6}, acknowledged {acknowledged:>6} ({each}), longest gap {gap.longest_s:5.2f} s", flush=True)
             if not struck:
                 raise AssertionError(f"row {number} ({name}) injected nothing")
         while self.history.acknowledged < self.options.acknowledged:
@@ -438,11 +442,24 @@ def _(test):
         return struck()
 
 
+@row(58, "each process is told to end and started again, as in an upgrade")
+def _(test):
+    for process in test.cluster.processes:
+        process.send(signal.SIGTERM)
+        test.under_load_until(lambda: not process.alive(), DRAIN_S, f"{process.name} ends")
+        if process.process.returncode != 0:
+            raise AssertionError(f"{process.name} ended with {process.process.returncode} when it was told to")
+        process.start()
+        test.under_load_until(process.ready, READY_S, f"{process.name} is ready again")
+        test.await_acknowledgements(30)
+    return len(test.cluster.processes)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=lambda text: [int(number) for number in text.split(",")], default=None, help="only these rows")
     parser.add_argument("--acknowledged", type=int, default=50_000, help="so many records are acknowledged at least")
-    judged.arguments(parser)
+    judged.arguments(parser, judged.installed())
     judged.judge(parser.parse_args(), FaultsTest)
 
 

@@ -14,18 +14,19 @@ import tempfile
 from tests import TOOLS, apache_kafka
 from tests.harness import BOOTSTRAP, Suite, expect, expect_equal, unique
 
-SOURCE = pathlib.Path(__file__).resolve().parent / "java" / "Checks.java"
+SOURCES = pathlib.Path(__file__).resolve().parent / "java"
 suite = Suite("java")
 
 
 def classes():
-    """The directory of the compiled program; compiled once per source, safely beside others that do the same."""
+    """The directory of the compiled programs; compiled once per source, safely beside others that do the same."""
     target = TOOLS / "java" / "classes"
-    if target.exists() and target.stat().st_mtime >= SOURCE.stat().st_mtime:
+    sources = sorted(SOURCES.glob("*.java"))
+    if target.exists() and target.stat().st_mtime >= max(source.stat().st_mtime for source in sources):
         return target
     with tempfile.TemporaryDirectory(dir=TOOLS / "java") as directory:
         subprocess.run(
-            ["javac", "-Xlint:all,-classfile,-processing", "-cp", f"{TOOLS / 'java' / 'lib'}/*", "-d", directory, str(SOURCE)],
+            ["javac", "-Xlint:all,-classfile,-processing", "-cp", f"{TOOLS / 'java' / 'lib'}/*", "-d", directory, *map(str, sources)],
             check=True,
         )
         target.mkdir(exist_ok=True)
@@ -35,8 +36,9 @@ def classes():
     return target
 
 
-def checks_command(*arguments):
-    command = apache_kafka.java_command("Checks", *arguments, heap="256m")
+def program(main, *arguments, heap="256m"):
+    """The command line of one of the compiled programs."""
+    command = apache_kafka.java_command(main, *arguments, heap=heap)
     command[command.index("-cp") + 1] += f":{classes()}"
     return command
 
@@ -52,7 +54,7 @@ def tool(main, *arguments, stdin=""):
 
 @suite.check
 def the_java_client():
-    done = subprocess.run(checks_command())
+    done = subprocess.run(program("Checks"))
     expect_equal(done.returncode, 0, "exit code of Checks")
 
 
@@ -93,6 +95,6 @@ def api_versions_are_read_by_the_tool():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["member"]:
-        command = checks_command(*sys.argv[1:])
+        command = program("Checks", *sys.argv[1:])
         os.execvp(command[0], command)
     suite.main()
