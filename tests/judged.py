@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -287,6 +288,8 @@ def judge(options, make):
     except Exception as failure:  # told below with what helps to understand it
         code = 1
         print(f"  {type(failure).__name__}: {failure}", flush=True)
+        if not isinstance(failure, AssertionError):
+            traceback.print_exception(failure)
     finally:
         test.server.end()
         for library in test.libraries:

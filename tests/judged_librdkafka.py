@@ -63,7 +63,8 @@ class LibrdkafkaProducer:
     def send(self, record, answered):
         def delivered(error, message):
             if error is None:
-                answered("ok", message.offset() if message.offset() >= 0 else None)
+                # None if librdkafka was told that the server has it already, and not where.
+                answered("ok", message.offset())
             else:
                 answered("fail" if error.code() in DEFINITE else "info", error=error.name())
 

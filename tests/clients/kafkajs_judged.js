@@ -10,9 +10,10 @@ const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkaj
 const SnappyCodec = require('kafkajs-snappy')
 
 const POLL_TIMEOUT_MS = 300
-// For how long a consumer is started again and again.
-const CONNECT_TIMEOUT_MS = 40_000
+// How long a commit waits for its answer.
+const COMMIT_TIMEOUT_MS = 40_000
 const RESTART_PAUSE_MS = 300
+const RETRY_PAUSE_MS = 100
 // kafkajs repeats what was not answered in time at the same broker until it asks for metadata, by default every five minutes.
 const METADATA_MAX_AGE_MS = 5_000
 
@@ -48,6 +49,11 @@ async function repeated (act, timeoutMs) {
   }
 }
 
+// Ends a client; nobody waits until its connections are closed.
+function disconnect (client) {
+  client.disconnect().catch(failure => log(`a client that was left: ${failure}`))
+}
+
 class NotAnswered extends Error {
   name = 'NotAnswered'
 }
@@ -78,18 +84,13 @@ class Producer {
 
   // A new one for each try: one whose first broker did not answer in time says "Broker not connected" ever after.
   async connect () {
-    this.kafka = kafka.producer({ idempotent: true, maxInFlightRequests: 1, metadataMaxAge: METADATA_MAX_AGE_MS })
+    this.kafka = kafka.producer({ idempotent: true, maxInFlightRequests: 1, metadataMaxAge: METADATA_MAX_AGE_MS, retry: { retries: 1 } })
     try {
       await this.kafka.connect()
     } catch (failure) {
-      this.leave()
+      disconnect(this.kafka)
       throw failure
     }
-  }
-
-  // Nobody waits until its connections are closed.
-  leave () {
-    this.kafka.disconnect().catch(failure => log(`a producer that was left: ${failure}`))
   }
 
   obey (command, told) {
@@ -125,12 +126,24 @@ class Producer {
     try {
       await this.connected
       if (this.failure) return this.refuse(records)
-      const [told] = await within(this.timeoutMs, this.kafka.send({ topic, acks: -1, messages: records.map(messageOf) }))
+      const [told] = await within(this.timeoutMs, this.sendUntilAnswered(topic, records.map(messageOf)))
       if (told.topicName !== topic || told.partition !== partition) throw new Error(`asked for ${topic}/${partition}, told of ${JSON.stringify(told)}`)
       records.forEach(({ id }, index) => answer(id, { offset: Number(told.baseOffset) + index }))
     } catch (failure) {
       this.fail(failure)
       records.forEach(({ id }) => answer(id, { error: nameOf(failure), refused: nameOf(failure) === 'MESSAGE_TOO_LARGE' }))
+    }
+  }
+
+  // What kafkajs does by itself if it is given more `retries`; but it goes on with that after the producer was disconnected, and nothing ends it.
+  async sendUntilAnswered (topic, messages) {
+    for (;;) {
+      try {
+        return await this.kafka.send({ topic, acks: -1, messages })
+      } catch (failure) {
+        if (this.failure || failure.name !== 'KafkaJSNumberOfRetriesExceeded') throw failure
+        await sleep(RETRY_PAUSE_MS)
+      }
     }
   }
 
@@ -146,7 +159,7 @@ class Producer {
 
   drop () {
     this.failure ??= new Error('dropped')
-    this.leave()
+    disconnect(this.kafka)
   }
 }
 
@@ -169,7 +182,11 @@ class Member {
     this.current = null
     this.wake = () => {}
     this.closing = false
-    this.running = repeated(() => this.start(), CONNECT_TIMEOUT_MS)
+    this.running = this.startUntilItRuns()
+  }
+
+  startUntilItRuns () {
+    return repeated(() => this.closing || this.start(), Infinity)
   }
 
   async start () {
@@ -186,11 +203,17 @@ class Member {
     this.kafka.on(this.kafka.events.CRASH, ({ payload: { error, restart } }) => {
       this.errors.push(`crash ${nameOf(error)}`)
       // It starts itself again after errors that it takes for passing ones.
-      if (!restart && !this.closing) this.running = sleep(RESTART_PAUSE_MS).then(() => repeated(() => this.start(), CONNECT_TIMEOUT_MS))
+      if (!restart && !this.closing) this.running = sleep(RESTART_PAUSE_MS).then(() => this.startUntilItRuns())
     })
-    await this.kafka.connect()
-    await this.kafka.subscribe({ topics: this.topics, fromBeginning: true })
-    await this.kafka.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: context => this.offer(context) })
+    try {
+      await this.kafka.connect()
+      await this.kafka.subscribe({ topics: this.topics, fromBeginning: true })
+      await this.kafka.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: context => this.offer(context) })
+    } catch (failure) {
+      this.errors.push(`start ${nameOf(failure)}`)
+      disconnect(this.kafka)
+      throw failure
+    }
   }
 
   offer (context) {
@@ -243,7 +266,7 @@ class Member {
   async commit (positions) {
     const topics = positions.map(([topic, partition, offset]) => ({ topic, partitions: [{ partition, offset: String(offset) }] }))
     try {
-      await within(CONNECT_TIMEOUT_MS, this.current.context.commitOffsetsIfNecessary({ topics }))
+      await within(COMMIT_TIMEOUT_MS, this.current.context.commitOffsetsIfNecessary({ topics }))
     } catch (failure) {
       this.finish(failure)
       return { error: nameOf(failure) }
