@@ -2,12 +2,14 @@
 //!
 //! Must not judge: the world and the checker do.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -167,21 +169,62 @@ fn run_all(arguments: &Arguments, mutation: Option<Mutation>) -> std::io::Result
     Ok(good)
 }
 
+/// The trace of a run, kept to be written or compared.
+#[derive(Clone, Default)]
+struct Kept(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// Says where the trace of another run of the same seed leaves this one, with the line before.
+    fn differs_from(&self, other: &Kept) -> String {
+        let (one, other) = (self.0.borrow(), other.0.borrow());
+        let (one, other) = (
+            String::from_utf8_lossy(&one),
+            String::from_utf8_lossy(&other),
+        );
+        let (one, other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+        let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        let line = |lines: &[&str], at: usize| lines.get(at).unwrap_or(&"(its end)").to_string();
+        format!(
+            "the same seed gave two traces: after {:?}, line {}, one goes on with {:?} and the other with {:?}",
+            line(&one, same.saturating_sub(1)),
+            same,
+            line(&one, same),
+            line(&other, same),
+        )
+    }
+}
+
 fn run_one(arguments: &Arguments, settings: Settings) -> std::io::Result<Outcome> {
-    let trace = match &arguments.trace {
-        Some(path) => Trace::written(Box::new(BufWriter::new(File::create(path)?))),
-        None => Trace::hashed(),
-    };
     let run = match (arguments.town, arguments.together) {
         (true, true) => sim::town::run_together,
         (true, false) => sim::town::run,
         (false, _) => sim::world::run,
     };
+    let first = Kept::default();
+    let trace = match (&arguments.trace, arguments.twice) {
+        (Some(_), _) | (_, true) => Trace::written(Box::new(first.clone())),
+        (None, false) => Trace::hashed(),
+    };
     let mut outcome = run(settings, trace);
-    if arguments.twice && run(settings, Trace::hashed()).trace != outcome.trace {
-        outcome
-            .violations
-            .push("the same seed gave two traces".to_owned());
+    if arguments.twice {
+        let second = Kept::default();
+        let again = run(settings, Trace::written(Box::new(second.clone())));
+        if again.trace != outcome.trace {
+            outcome.violations.push(first.differs_from(&second));
+        }
+    }
+    if let Some(path) = &arguments.trace {
+        std::fs::write(path, &*first.0.borrow())?;
     }
     if let Some(path) = &arguments.history {
         let mut out = BufWriter::new(File::create(path)?);
