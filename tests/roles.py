@@ -629,7 +629,7 @@ def agents_of_one_zone_read_for_each_other(cluster):
     for agent in of_zone:
         expect_equal(counted(agent, "seaway_agent_neighbour_failed_total"), 0, f"parts that {agent.name} was not given")
         given += counted(agent, "seaway_agent_neighbour_given_bytes_total")
-        had += agent.status()["agent"]["read_bytes_neighbour"]
+        had += agent.status()["agent"]["loaded_bytes_neighbour"]
     expect(had > 0, "no part came from a neighbour")
     expect(given >= had, f"{given} bytes were given, and {had} came")
 

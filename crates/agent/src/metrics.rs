@@ -103,12 +103,80 @@ impl Errors {
     }
 }
 
-/// Bytes of files that readers were served from, by where they came from.
+/// Where records came from that a reader is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The memory of this agent: it wrote them, or had them loaded before.
+    Memory,
+    /// Another agent of the zone, which had them or read them from the bucket.
+    Neighbour,
+    Bucket,
+}
+
+impl Origin {
+    pub const ALL: [Origin; 3] = [Origin::Memory, Origin::Neighbour, Origin::Bucket];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Memory => "memory",
+            Origin::Neighbour => "neighbour",
+            Origin::Bucket => "bucket",
+        }
+    }
+}
+
+/// Bytes by where they came from.
 #[derive(Debug, Default)]
-pub struct Sources {
-    /// The memory of this agent.
-    pub memory: Counter,
-    /// The memory of another agent of the zone, or the bucket by way of it.
+pub struct Origins {
+    memory: Counter,
+    neighbour: Counter,
+    bucket: Counter,
+}
+
+impl Origins {
+    pub fn of(&self, origin: Origin) -> &Counter {
+        match origin {
+            Origin::Memory => &self.memory,
+            Origin::Neighbour => &self.neighbour,
+            Origin::Bucket => &self.bucket,
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        Origin::ALL.map(|origin| self.of(origin).get()).iter().sum()
+    }
+}
+
+/// Bytes of record batches sent to readers: each is counted once, by where it came from and whom it was for.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// For clients of the agent's own zone, and those that say of no zone.
+    pub own_zone: Origins,
+    /// For clients that say that they are in another zone.
+    pub other_zone: Origins,
+}
+
+impl Sent {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.own_zone.sum() + self.other_zone.sum()
+    }
+
+    /// Those for clients of other zones.
+    pub fn to_other_zones(&self) -> u64 {
+        self.other_zone.sum()
+    }
+
+    /// Those that came from one origin.
+    pub fn from(&self, origin: Origin) -> u64 {
+        self.own_zone.of(origin).get() + self.other_zone.of(origin).get()
+    }
+}
+
+/// Bytes of parts of files that were loaded, for readers here, ahead of them, or for neighbours.
+#[derive(Debug, Default)]
+pub struct Loads {
     pub neighbour: Counter,
     pub bucket: Counter,
 }
@@ -122,8 +190,10 @@ macro_rules! metrics {
             pub produce_errors: Errors,
             /// Partitions of fetch requests answered with an error, by code.
             pub fetch_errors: Errors,
-            /// Bytes of files that readers were served from, by where they came from.
-            pub read_bytes: Sources,
+            /// Bytes of record batches sent to readers.
+            pub fetch_bytes: Sent,
+            /// Bytes of parts of files that were loaded.
+            pub loaded_bytes: Loads,
         }
 
         impl Metrics {
@@ -132,7 +202,8 @@ macro_rules! metrics {
                     $($name: metrics!(@new $kind $(($first))?),)*
                     produce_errors: Errors::none(),
                     fetch_errors: Errors::none(),
-                    read_bytes: Sources::default(),
+                    fetch_bytes: Sent::default(),
+                    loaded_bytes: Loads::default(),
                 }
             }
 
@@ -150,10 +221,15 @@ macro_rules! metrics {
                     "seaway_agent_fetch_errors_total",
                     "Partitions of fetch requests answered with an error.",
                 );
-                self.read_bytes.write(
+                self.fetch_bytes.write(
                     &mut out,
-                    "seaway_agent_read_bytes_total",
-                    "Bytes of files for readers: slices found in memory, and parts of files that came from another agent of the zone or from the bucket.",
+                    "seaway_agent_fetch_bytes_total",
+                    "Bytes of record batches sent, each counted once: by where they came from, and by whether the client says that it is in another zone.",
+                );
+                self.loaded_bytes.write(
+                    &mut out,
+                    "seaway_agent_loaded_bytes_total",
+                    "Bytes of parts of files loaded, for readers, ahead of them or for other agents of the zone.",
                 );
                 out
             }
@@ -194,8 +270,6 @@ metrics! {
     commit_micros: Histogram(128) = "commit_microseconds", "Time that a call to commit or skip a file took, in microseconds.";
     fenced: Counter = "fenced_total", "Times that this agent lost its incarnation.";
     fetch_requests: Counter = "fetch_requests_total", "Fetch requests.";
-    fetch_bytes: Counter = "fetch_bytes_total", "Bytes of record batches sent.";
-    fetch_other_zone_bytes: Counter = "fetch_other_zone_bytes_total", "Bytes of record batches sent to clients that say that they are in another zone.";
     fetch_waits: Counter = "fetch_waits_total", "Fetch requests that had to wait for records.";
     fetch_sessions: Gauge = "fetch_sessions", "Fetch sessions kept.";
     fetch_tails: Gauge = "fetch_tails", "Partitions whose ends are known without a call to a control node.";
@@ -268,21 +342,32 @@ impl Errors {
     }
 }
 
-impl Sources {
+impl Sent {
     fn write(&self, out: &mut String, name: &str, help: &str) {
         head(out, name, help, "counter");
-        for (source, counter) in self.each() {
-            let _ = writeln!(out, "{name}{{source=\"{source}\"}} {}", counter.get());
+        for (zone, sent) in [("own", &self.own_zone), ("other", &self.other_zone)] {
+            for origin in Origin::ALL {
+                let (source, bytes) = (origin.name(), sent.of(origin).get());
+                let _ = writeln!(out, "{name}{{source=\"{source}\",zone=\"{zone}\"}} {bytes}");
+            }
         }
     }
+}
 
-    /// Each by its name.
-    fn each(&self) -> [(&'static str, &Counter); 3] {
-        [
-            ("memory", &self.memory),
-            ("neighbour", &self.neighbour),
-            ("bucket", &self.bucket),
-        ]
+impl Loads {
+    fn write(&self, out: &mut String, name: &str, help: &str) {
+        head(out, name, help, "counter");
+        for (origin, counter) in [
+            (Origin::Neighbour, &self.neighbour),
+            (Origin::Bucket, &self.bucket),
+        ] {
+            let _ = writeln!(
+                out,
+                "{name}{{source=\"{}\"}} {}",
+                origin.name(),
+                counter.get()
+            );
+        }
     }
 }
 
@@ -294,7 +379,14 @@ mod tests {
     fn what_is_counted_is_rendered() {
         let metrics = Metrics::zero();
         metrics.produce_requests.add(3);
-        metrics.read_bytes.bucket.add(7);
+        metrics.loaded_bytes.bucket.add(7);
+        metrics.fetch_bytes.own_zone.of(Origin::Memory).add(5);
+        metrics.fetch_bytes.other_zone.of(Origin::Bucket).add(6);
+        let sent = &metrics.fetch_bytes;
+        assert_eq!(
+            (sent.sum(), sent.to_other_zones(), sent.from(Origin::Bucket)),
+            (11, 6, 6)
+        );
         metrics.produce_errors.count(ErrorCode::CorruptMessage);
         for micros in [0, 128, 129, 1 << 40] {
             metrics.produce_ack_micros.observe(micros);
@@ -302,8 +394,10 @@ mod tests {
         let text = metrics.render();
         for line in [
             "seaway_agent_produce_requests_total 3",
-            "seaway_agent_read_bytes_total{source=\"memory\"} 0",
-            "seaway_agent_read_bytes_total{source=\"bucket\"} 7",
+            "seaway_agent_loaded_bytes_total{source=\"bucket\"} 7",
+            "seaway_agent_fetch_bytes_total{source=\"memory\",zone=\"own\"} 5",
+            "seaway_agent_fetch_bytes_total{source=\"neighbour\",zone=\"own\"} 0",
+            "seaway_agent_fetch_bytes_total{source=\"bucket\",zone=\"other\"} 6",
             "seaway_agent_produce_errors_total{code=\"CORRUPT_MESSAGE\"} 1",
             "seaway_agent_produce_ack_microseconds_bucket{le=\"128\"} 2",
             "seaway_agent_produce_ack_microseconds_bucket{le=\"256\"} 3",

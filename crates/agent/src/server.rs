@@ -44,7 +44,7 @@ use crate::edge::memory::Memory;
 use crate::edge::service::{Peer, Service};
 use crate::edge::session::{self, Edge};
 use crate::losses::Losses;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Origin};
 use crate::pauses::{self, Pauses};
 use crate::settings::{Budgets, Listener, OTHER_BYTES_MAX, Settings};
 use crate::view::Views;
@@ -281,6 +281,7 @@ impl Probe {
     /// A few of the numbers, for people.
     pub fn status(&self) -> Vec<(&'static str, u64)> {
         let metrics = &self.context.metrics;
+        let sent = &metrics.fetch_bytes;
         let gauge = |gauge: &crate::metrics::Gauge| u64::try_from(gauge.get()).unwrap_or(0);
         vec![
             ("node_id", u64::try_from(self.context.agent.0).unwrap_or(0)),
@@ -288,14 +289,16 @@ impl Probe {
             ("produce_requests", metrics.produce_requests.get()),
             ("produce_bytes", metrics.produce_bytes.get()),
             ("fetch_requests", metrics.fetch_requests.get()),
-            ("fetch_bytes", metrics.fetch_bytes.get()),
+            ("fetch_bytes", sent.sum()),
+            ("fetch_bytes_from_memory", sent.from(Origin::Memory)),
+            ("fetch_bytes_from_neighbour", sent.from(Origin::Neighbour)),
+            ("fetch_bytes_from_bucket", sent.from(Origin::Bucket)),
+            ("fetch_bytes_to_other_zones", sent.to_other_zones()),
             (
-                "fetch_other_zone_bytes",
-                metrics.fetch_other_zone_bytes.get(),
+                "loaded_bytes_neighbour",
+                metrics.loaded_bytes.neighbour.get(),
             ),
-            ("read_bytes_memory", metrics.read_bytes.memory.get()),
-            ("read_bytes_neighbour", metrics.read_bytes.neighbour.get()),
-            ("read_bytes_bucket", metrics.read_bytes.bucket.get()),
+            ("loaded_bytes_bucket", metrics.loaded_bytes.bucket.get()),
             ("uploads", gauge(&metrics.uploads)),
             ("repaired_files", metrics.repaired_files.get()),
             (

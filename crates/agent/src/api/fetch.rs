@@ -277,9 +277,15 @@ fn answer(
     records: Records,
     answer: Option<Held>,
 ) -> Answer {
-    context.metrics.fetch_bytes.add(records.bytes);
-    if records.bytes > 0 && guide.is_in_other_zone_than(&context.settings.zone) {
-        context.metrics.fetch_other_zone_bytes.add(records.bytes);
+    if records.bytes > 0 {
+        let sent = &context.metrics.fetch_bytes;
+        let sent = match guide.is_in_other_zone_than(&context.settings.zone) {
+            true => &sent.other_zone,
+            false => &sent.own_zone,
+        };
+        for (origin, bytes) in &records.bytes_from {
+            sent.of(*origin).add(*bytes);
+        }
     }
     Answer {
         response: FetchResponse {

@@ -135,7 +135,14 @@ async fn a_zone_asks_the_bucket_once_for_each_file_however_many_agents_read_it()
     assert_eq!(asked, 2 * FILES as u64);
     let given = |stand: &Stand| {
         let status: BTreeMap<_, _> = stand.agent.probe().status().into_iter().collect();
-        (status["read_bytes_neighbour"], status["read_bytes_bucket"])
+        let parts = ["memory", "neighbour", "bucket"];
+        let parts = parts.map(|origin| status[&*format!("fetch_bytes_from_{origin}")]);
+        assert_eq!(parts.iter().sum::<u64>(), status["fetch_bytes"]);
+        assert!(status["fetch_bytes"] > 0);
+        (
+            status["loaded_bytes_neighbour"],
+            status["loaded_bytes_bucket"],
+        )
     };
     for stand in &cluster.agents {
         let (neighbour, bucket) = given(stand);

@@ -8,6 +8,7 @@ use store::file::{FileIndex, Slice};
 use wire::batch::Batch;
 
 use crate::data::batch_sum;
+use crate::metrics::Origin;
 
 /// Memory of a batch beside its bytes.
 const ENTRY_BYTES: u64 = 56;
@@ -42,18 +43,21 @@ pub struct Chunk {
     /// The part as it is in the bucket, for other agents of the zone; the entries are parts of these bytes.
     stored: Vec<Bytes>,
     held_bytes: u64,
+    /// Where it came from when it came to this agent's memory.
+    origin: Origin,
     /// The memory that the chunk counts for, given back when the last reader is done.
     _held: Held,
 }
 
 impl Chunk {
-    /// A chunk of verified batches. `held_bytes` is the memory that they keep alive.
+    /// A chunk of verified batches that this agent wrote. `held_bytes` is the memory that they keep alive.
     pub fn new(entries: Vec<Entry>, held_bytes: u64, held: Held) -> Self {
         let held_bytes = held_bytes + entries.len() as u64 * ENTRY_BYTES;
         Chunk {
             entries,
             stored: Vec::new(),
             held_bytes,
+            origin: Origin::Memory,
             _held: held,
         }
     }
@@ -63,6 +67,16 @@ impl Chunk {
         self.held_bytes += pieces.len() as u64 * PIECE_BYTES;
         self.stored = pieces;
         self
+    }
+
+    /// The same chunk, which was loaded from elsewhere.
+    pub(crate) fn loaded_from(self, origin: Origin) -> Self {
+        Chunk { origin, ..self }
+    }
+
+    /// Where it came from when it came to this agent's memory.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// The part as it is in the bucket.

@@ -75,8 +75,6 @@ impl Reader {
             return None;
         }
         self.metrics.cache_hits.add(places.len() as u64);
-        let bytes = places.iter().map(|(_, place)| u64::from(place.length));
-        self.metrics.read_bytes.memory.add(bytes.sum());
         Some(chunk)
     }
 

@@ -14,6 +14,7 @@ use super::plan;
 use super::poll::{Chosen, Taken};
 use super::read::{self, Reader};
 use crate::data::cache::{Cache, Chunk, LoadError, Part};
+use crate::metrics::Origin;
 
 /// Smaller batches are copied into the answer: some two KiB of records, and the header.
 const COPIED_BYTES: u64 = INLINE_PIECE_BYTES as u64 + 16;
@@ -22,7 +23,8 @@ const PIECES_BYTES: u64 = 192;
 /// Memory for those is taken in steps of a few hundred batches.
 const ROOM_BYTES: u64 = 64 << 10;
 
-pub(super) type Chunks = BTreeMap<Part, Arc<Chunk>>;
+/// Chunks for an answer, each with where its records come from, as far as this answer goes.
+pub(super) type Chunks = BTreeMap<Part, (Arc<Chunk>, Origin)>;
 
 /// Why a partition has no records in the answer although it has some.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct Room {
 pub struct Records {
     pub of: BTreeMap<Slot, Result<Rope, Problem>>,
     pub bytes: u64,
+    /// The same bytes, by where they came from.
+    pub bytes_from: BTreeMap<Origin, u64>,
     /// The offset after the last record of each partition that has some.
     pub next: Vec<(Slot, i64)>,
     /// Chunks in which the records lie.
@@ -90,7 +94,7 @@ impl Records {
         let cache = reader.cache();
         for place in &chosen.places {
             let part = plan::part_of(place);
-            let Some(chunk) = chunks.get(&part) else {
+            let Some((chunk, origin)) = chunks.get(&part) else {
                 return match taken.failed.get(&part) {
                     Some(LoadError::NoRoom) => {
                         cache.note_short(host::clock::now());
@@ -128,6 +132,7 @@ impl Records {
                 }
                 batch.append_patched(base, meta::LEADER_EPOCH, rope);
                 self.bytes += bytes;
+                *self.bytes_from.entry(*origin).or_default() += bytes;
                 *next = offset;
             }
         }

@@ -24,6 +24,7 @@ use super::poll::{Effect, Event, Limits, Load, Poll, Wanted};
 use super::read::Reader;
 use super::records::{Chunks, Records, Room};
 use crate::data::cache::{Loaded, Part};
+use crate::metrics::Origin;
 
 /// How often a long poll checks whether others wait for the memory that it holds.
 const YIELD_POLL: Duration = Duration::from_secs(1);
@@ -186,7 +187,7 @@ impl<'a> Run<'a> {
     fn find(&self, wanted: &[Wanted], chunks: &mut Chunks) -> Event {
         for Wanted { part, places } in wanted {
             if let Some(chunk) = self.reader.find(places) {
-                chunks.insert(*part, chunk);
+                chunks.insert(*part, (chunk, Origin::Memory));
             }
         }
         let wanted = wanted.iter().map(|wanted| wanted.part);
@@ -217,7 +218,8 @@ impl<'a> Run<'a> {
         let left = until.since(host::clock::now());
         match host::clock::timeout(left, loads.next()).await {
             Ok(Some((part, Ok(chunk)))) => {
-                chunks.insert(part, chunk);
+                let origin = chunk.origin();
+                chunks.insert(part, (chunk, origin));
                 Event::Loaded(part, Ok(()))
             }
             Ok(Some((part, Err(error)))) => Event::Loaded(part, Err(error)),

@@ -23,7 +23,7 @@ use super::neighbours::{Asking, Neighbours};
 use super::plan::{part_bytes, part_of};
 use crate::data::cache::{Brought, Chunk, Corrupt, Entry, LoadError, Segment, Waits};
 use crate::data::cache::{check_id, read_file, read_slice, stored_id};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Origin};
 
 /// Bytes read at the end of a large file: the footer and an index of some 400 slices. A longer
 /// index takes another request.
@@ -90,7 +90,11 @@ impl Source {
             }
             Some(asking) => self.race(asking, partition, place, own, waits).await?,
         };
-        Ok((chunk(read, place, held), segment))
+        let origin = match segment {
+            Segment::Copied => Origin::Neighbour,
+            Segment::Hot | Segment::Cold => Origin::Bucket,
+        };
+        Ok((chunk(read, place, held, origin), segment))
     }
 
     /// Reads a part from the bucket, for another agent.
@@ -102,7 +106,7 @@ impl Source {
         held: Held,
     ) -> Brought {
         let read = self.read_twice(partition, place).await?;
-        Ok((chunk(read, place, held), own))
+        Ok((chunk(read, place, held, Origin::Bucket), own))
     }
 
     /// Asks another agent, and the bucket once that has failed or is late. The first good answer counts.
@@ -144,7 +148,7 @@ impl Source {
         match self.verify(&self.buckets, partition, &place, bytes).await {
             Ok(read) => {
                 asking.answered();
-                self.metrics.read_bytes.neighbour.add(length);
+                self.metrics.loaded_bytes.neighbour.add(length);
                 Some(read)
             }
             Err(LoadError::Corrupt(why)) => {
@@ -198,7 +202,7 @@ impl Source {
     ) -> Result<Read, LoadError> {
         let key = file_key(stored_id(place.file), place.nonce);
         self.metrics.cache_loads.increment();
-        self.metrics.read_bytes.bucket.add(part_bytes(place));
+        self.metrics.loaded_bytes.bucket.add(part_bytes(place));
         let begun = host::clock::now();
         let bytes = if part_of(place).slice.is_none() {
             let file = self.retry.get(from, &key).await;
@@ -280,7 +284,7 @@ impl Source {
             tail = self.range(from, key, footer.index_position..end).await?;
         }
         let tail = tail.ok_or(LoadError::Missing)?;
-        self.metrics.read_bytes.bucket.add(tail.len() as u64);
+        self.metrics.loaded_bytes.bucket.add(tail.len() as u64);
         let index = FileIndex::decode(&tail, end).map_err(Corrupt::from)?;
         check_id(&index, stored_id(place.file))?;
         Ok(index)
@@ -354,7 +358,7 @@ pub(super) fn count(metrics: &Metrics, error: &LoadError) {
 }
 
 /// A chunk of what was read.
-fn chunk(read: Read, place: &SlicePlace, held: Held) -> Arc<Chunk> {
-    let chunk = Chunk::new(read.entries, part_bytes(place), held);
+fn chunk(read: Read, place: &SlicePlace, held: Held, origin: Origin) -> Arc<Chunk> {
+    let chunk = Chunk::new(read.entries, part_bytes(place), held).loaded_from(origin);
     Arc::new(chunk.with_stored(vec![read.bytes]))
 }
