@@ -388,6 +388,15 @@ impl State {
             .filter(|agent| self.members.is_alive(agent))
     }
 
+    /// Agents whose last incarnation is fenced, with the ticks when it was: they have ended or were gone, and have not registered since.
+    /// They are forgotten some time later.
+    pub fn former_agents(&self) -> impl Iterator<Item = (&Agent, u64)> {
+        self.members.agents.values().filter_map(|agent| {
+            let run = self.members.runs.get(&agent.incarnation)?;
+            Some((agent, run.fenced_ticks?))
+        })
+    }
+
     /// The nonce with which an incarnation was registered; `None` if it is not known.
     pub fn nonce_of(&self, incarnation: Incarnation) -> Option<u128> {
         let run = self.members.runs.get(&incarnation)?;

@@ -56,14 +56,25 @@ fn a_new_run_fences_the_earlier_one_and_keeps_the_node_id() {
 fn a_fenced_agent_is_gone_until_it_starts_again() {
     let mut cluster = Cluster::new();
     let incarnation = cluster.agent("a", 1);
+    let former = |cluster: &Cluster| -> Vec<_> {
+        let former = cluster.state.former_agents();
+        former
+            .map(|(agent, ticks)| (agent.name.clone(), ticks))
+            .collect()
+    };
+    assert_eq!(former(&cluster), []);
+    cluster.pass(7);
     assert_eq!(
         cluster.apply(&Command::FenceAgent { incarnation }),
         Reply::Done
     );
+    let fenced_ticks = cluster.state.stamp().ticks_millis;
+    assert_eq!(former(&cluster), [("a".to_owned(), fenced_ticks)]);
     assert_eq!(cluster.state.agents().count(), 0);
     assert_eq!(cluster.register("a", 1), Reply::Refused(Refusal::Fenced));
     assert_ne!(cluster.agent("a", 2), incarnation);
     assert_eq!(cluster.state.agents().count(), 1);
+    assert_eq!(former(&cluster), []);
     let nobody = Command::FenceAgent {
         incarnation: Incarnation(99),
     };
