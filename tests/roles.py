@@ -766,5 +766,91 @@ def a_process_of_dev_is_started_again_or_it_is_said_why_not(directory):
     expect(server.stop(), "an orderly stop")
 
 
+def shown(node):
+    """What a control node's status shows of each process, by name."""
+    return {row["name"]: row for row in node.status().get("nodes", [])}
+
+
+def waits_for_status(nodes, found, what):
+    """Waits until the status of each of these control nodes is as it should be."""
+    for node in nodes:
+        try:
+            wait_until(lambda: found(node, shown(node)), 10, f"{node.name} shows {what}")
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}; it shows {node.page('/status')[1]}") from None
+
+
+@check
+def status_shows_builds_lag_and_who_is_not_heard(cluster):
+    """By the node that leads and by those that follow; what a node cannot know it does not say."""
+    names = {process.name for process in cluster.processes}
+    version = subprocess.run([str(servers.SEAWAY), "--version"], check=True, capture_output=True, text=True, timeout=patience.wall_s(20)).stdout.split()[1]
+    leader = cluster.leader()
+    killed, other = [node for node in cluster.control if node is not leader]
+
+    def all_are_here(node, rows):
+        told = node.status().get("leader", {})
+        return set(rows) == names and told.get("name") == leader.name and told["heard_s_ago"] < 3 and all(
+            row["heard"] and row["heard_s_ago"] < 3 and row["version"] == version and row.get("behind_entries", 0) == 0 for row in rows.values())
+    waits_for_status(cluster.control, all_are_here, "that all are there, and nobody is behind")
+    expect(f'seaway_build_info{{version="{version}"}} 1' in leader.page("/metrics")[1], "the version in the metrics")
+    expect("\nseaway_journal_behind_entries 0\n" in other.page("/metrics")[1], "how far a node is behind in its metrics")
+
+    agent = cluster.agents[0]
+    for process in (killed, agent):
+        process.kill()
+
+    def one_is_silent(node, rows):
+        gone = {row["name"]: row for row in node.status().get("gone", [])}
+        row = rows.get(killed.name, {})
+        is_gone = agent.name in gone and agent.name not in rows and gone[agent.name]["gone_s_ago"] < 20 and not gone[agent.name]["ended_in_order"]
+        return is_gone and row.get("heard") is False and row["heard_s_ago"] >= 3 and row["behind_entries"] is None and row["version"] == version
+    waits_for_status((leader, other), one_is_silent, f"that {killed.name} is not heard and {agent.name} is gone")
+    for node in (leader, other):
+        text = node.page("/status")[1]
+        line = next(line for line in text.splitlines() if line.startswith(f"  {killed.name} "))
+        expect("NOT HEARD for " in line, f"the line of the node that was killed: {line}")
+        expect(f"  {agent.name}  agent, zone {ZONES[0]}, was not heard any more, and was fenced " in text, f"the line of the agent that was killed: {text}")
+    silent = next(line for line in leader.page("/metrics")[1].splitlines() if line.startswith(f'seaway_node_silent_ms{{node="{killed.name}",role="control"}}'))
+    expect(int(silent.split()[1]) >= 3_000, f"the metric of the node that was killed: {silent}")
+    for process in (killed, agent):
+        process.start()
+    waits_for_status(cluster.control, all_are_here, "that all are there again")
+
+
+@check
+def status_is_answered_at_once_while_the_leader_is_paused(cluster):
+    leader = cluster.leader()
+    others = [node for node in cluster.control if node is not leader]
+    hears = lambda node, _: node.status().get("leader", {}).get("name") == leader.name
+    waits_for_status(others, hears, "who leads")
+    create(cluster, "t")
+    with Load(cluster, "t") as load:
+        leader.send(signal.SIGSTOP)
+        try:
+            slowest = 0
+            end = patience.now_s() + 6
+            while patience.now_s() < end:
+                begun = time.monotonic()
+                told = [node.status()["leader"] for node in others]
+                slowest = max(slowest, time.monotonic() - begun)
+                for one in told:
+                    # To a tenth of a second.
+                    expect(one["name"] is None or one["heard_s_ago"] <= 3, f"a leader that is not heard is not said to lead: {one}")
+                time.sleep(0.05)
+            expect(slowest < patience.wall_s(2), f"status was answered within {slowest:.2f} s")
+            names = [node.name for node in others]
+            waits_for_status(others, lambda node, _: node.status().get("leader", {}).get("name") in names, "that another leads")
+            silent = lambda _, rows: rows.get(leader.name, {}).get("heard") is False and not rows[leader.name]["leads"]
+            waits_for_status(others, silent, f"that {leader.name}, which led, is not heard")
+        finally:
+            leader.send(signal.SIGCONT)
+        here = lambda _, rows: rows.get(leader.name, {}).get("heard") is True
+        waits_for_status(cluster.control, here, f"that {leader.name} is there again")
+        load.goes_on()
+    load.finish()
+    nothing_lost(cluster, load)
+
+
 if __name__ == "__main__":
     suite.main()

@@ -12,6 +12,7 @@ import argparse
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
 from tests import ROOT, judged, patience
@@ -25,11 +26,18 @@ SETTINGS = {"log.retention.check.interval.ms": 500}
 READY_S = 40
 
 
+def version_of(program):
+    """What a build says that it is."""
+    said = subprocess.run([str(program), "--version"], check=True, capture_output=True, text=True, timeout=patience.wall_s(20))
+    return said.stdout.split()[1]
+
+
 class UpgradeTest(judged.Judged):
     def __init__(self, options, directory):
         cluster = HurtCluster(directory / "cluster", SETTINGS)
         super().__init__(options, directory, cluster)
         self.steps = []
+        self.version, self.later_version = version_of(servers.SEAWAY), version_of(LATER)
         # Without the program's name.
         self.arguments = {process.name: process.command[1:] for process in cluster.processes}
 
@@ -73,13 +81,14 @@ class UpgradeTest(judged.Judged):
         process.start()
 
     def expect_levels(self, in_force, supported):
-        """The level in force, and what each process is known to support."""
+        """The level in force, and of each process what it is known to support and of which build it is."""
+        version = self.version if supported == 1 else self.later_version
         def found():
             told = self.cluster.leader().status()
             if "nodes" not in told:
                 return False
-            levels = {(node["name"], node["feature_level"]) for node in told["nodes"]}
-            wanted = {(process.name, supported) for process in self.cluster.processes}
+            levels = {(node["name"], node["feature_level"], node["version"]) for node in told["nodes"]}
+            wanted = {(process.name, supported, version) for process in self.cluster.processes}
             return told["cluster"]["feature_level"] == in_force and wanted == levels
         wait_until(found, READY_S, f"level {in_force} is in force, and all support {supported}")
 

@@ -278,6 +278,11 @@ impl Probe {
         metrics.render()
     }
 
+    /// Its Kafka node id.
+    pub fn id(&self) -> AgentId {
+        self.context.agent
+    }
+
     /// A few of the numbers, for people.
     pub fn status(&self) -> Vec<(&'static str, u64)> {
         let metrics = &self.context.metrics;
@@ -374,11 +379,13 @@ fn start_tasks(
 /// Keeps a call open at the leader, for ever, so that it knows that this agent is there, and which buckets it reaches.
 async fn tell_presence(context: Arc<Context>, buckets: Arc<Buckets>) {
     let mut pauses = PRESENCE.start();
+    let version = &context.settings.version;
     loop {
         let told = match context.pipeline.incarnation() {
             Some(incarnation) => {
                 let reached = buckets.reached(host::clock::now());
-                context.control.present(incarnation, reached).await.ok()
+                let told = context.control.present(incarnation, reached, version);
+                told.await.ok()
             }
             None => None,
         };

@@ -67,6 +67,8 @@ pub struct Settings {
     /// `file.delete.grace.ms`: how long a file that was never committed must have been seen dead
     /// before it is deleted.
     pub file_delete_grace: Duration,
+    /// The version of its build, which the leader is told.
+    pub version: String,
     /// True if the leader is elsewhere and is to know that this agent is there.
     pub tells_presence: bool,
     /// What DescribeConfigs shows of this broker, sorted by name.

@@ -40,8 +40,8 @@ pub enum Step {
     Coordinate(GroupRequest),
     /// Tell the coordinator that these members are alive.
     Hear(Vec<Heartbeat>),
-    /// Note that the agent is there, for as long as it keeps the call open, and answer after a while.
-    Attend(Incarnation, Reached),
+    /// Note that the agent is there, of a build of this version, for as long as it keeps the call open, and answer after a while.
+    Attend(Incarnation, Reached, String),
     /// Do what another control node asks.
     Peer(PeerRequest),
     /// Say whether this node leads, and who else does.
@@ -78,7 +78,8 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
         Call::Present {
             incarnation,
             buckets,
-        } => return Ok(Step::Attend(incarnation, Reached(buckets))),
+            version,
+        } => return Ok(Step::Attend(incarnation, Reached(buckets), version)),
         Call::Peer(request) => return Ok(Step::Peer(request)),
         Call::WhoLeads => return Ok(Step::WhoLeads),
         Call::Check(command) => check(state, &command)?,

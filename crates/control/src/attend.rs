@@ -11,6 +11,7 @@ use meta::ids::Incarnation;
 use meta::reply::Reply;
 use meta::view::Agent;
 use rpc::call::PRESENT_HELD_FOR;
+use rpc::peer::Follower;
 use rpc::{Error, Return};
 
 use crate::answer::Reached;
@@ -19,6 +20,7 @@ use crate::node::Node;
 use crate::presence::IsHere;
 use crate::reach::Change;
 use crate::refusing::{all_refuse, places_of};
+use crate::roster::check_version;
 
 /// How often the leader looks who is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -62,11 +64,16 @@ impl Node {
         &self,
         incarnation: Incarnation,
         Reached(buckets): Reached,
+        version: String,
         is_relayed: bool,
     ) -> Result<Return, Error> {
+        check_version(&version)?;
         if let Some(attendance) = &self.attendance {
             let now = host::clock::now();
-            attendance.lock().calls(now, incarnation);
+            let mut agents = attendance.lock();
+            agents.calls(now, incarnation);
+            agents.says(incarnation, version.into());
+            drop(agents);
             let is_enough = self.with_state(|state| state.are_enough(buckets));
             attendance.reach().says(now, incarnation, is_enough);
             if !is_relayed && self.knows_agent(incarnation) {
@@ -106,18 +113,13 @@ impl Node {
 }
 
 impl Node {
-    /// Notes that another control node is there, if this one leads.
-    pub(crate) fn hear_follower(&self, nonce: u128) -> Result<Return, Error> {
+    /// Notes that another control node is there, if this one leads, and tells it who else is.
+    pub(crate) fn hear_follower(&self, said: Follower) -> Result<Return, Error> {
         if !self.leads() {
             let leader = self.replica.status().leader;
             return Err(self.failed(ProposeError::Definite(Refusal::NotLeader { leader })));
         }
-        if let Some(attendance) = &self.attendance {
-            let (mut followers, now) = (attendance.followers(), host::clock::now());
-            followers.calls(now, nonce);
-            followers.answered(now, nonce);
-        }
-        Ok(Return::Done)
+        self.note_follower(said)
     }
 
     /// Refuses to register an agent whose name another process has that is there; else two of one name would fence each other

@@ -8,6 +8,7 @@ use host::clock::Instant;
 use host::latest::Latest;
 use host::resolver::Resolver;
 use meta::ids::Incarnation;
+use rpc::peer::Follower;
 use tokio::sync::Notify;
 
 use crate::aside::Aside;
@@ -24,10 +25,19 @@ pub struct Settings {
     pub followers: presence::Settings,
 }
 
+/// What a control node that follows says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Follows {
+    pub(crate) said: Arc<Follower>,
+    /// How many entries this node was ahead of it then.
+    pub(crate) entries_behind: u64,
+}
+
 pub(crate) struct Attendance {
-    presence: Mutex<Presence<Incarnation>>,
+    /// Agents; they say the versions of their builds.
+    presence: Mutex<Presence<Incarnation, Arc<str>>>,
     /// Control nodes that follow, by the nonces of their runs.
-    followers: Mutex<Presence<u128>>,
+    followers: Mutex<Presence<u128, Follows>>,
     pub(crate) one_is_lost: Notify,
     /// How often an agent was lost.
     pub(crate) losses: Latest<u64>,
@@ -56,7 +66,7 @@ impl Attendance {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Presence<Incarnation>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Presence<Incarnation, Arc<str>>> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +100,7 @@ impl Attendance {
         at > 0 && now.since(Instant::from_micros(at)) < ASKED_WITHIN
     }
 
-    pub(crate) fn followers(&self) -> MutexGuard<'_, Presence<u128>> {
+    pub(crate) fn followers(&self) -> MutexGuard<'_, Presence<u128, Follows>> {
         self.followers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

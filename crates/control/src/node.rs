@@ -20,6 +20,7 @@ use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
 use crate::relaying::Relaying;
+use crate::told::Told;
 use crate::weight::{self, Weight};
 
 /// A running control node.
@@ -49,6 +50,8 @@ pub struct Node {
     pub(crate) refusals: LogLimits<(Speaker, String)>,
     /// The address of another process that has this node's name and goes on: this one is to end.
     pub(crate) namesake: Latest<Option<String>>,
+    /// What the node that leads tells of the others.
+    pub(crate) told: Told,
 }
 
 impl Node {
@@ -139,6 +142,7 @@ impl Node {
     /// The node that leads tells how the journal has grown.
     pub fn hear(&self, growth: Growth) {
         self.gone.store(0, Relaxed);
+        self.told.goes_to(host::clock::now(), growth.to.0);
         if !growth.entries.is_empty() {
             let entries = growth.entries.into_iter();
             let entries = entries.map(|entry| (entry.at.0, entry.bytes));

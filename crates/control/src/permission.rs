@@ -57,9 +57,9 @@ fn of_agent(state: &State, name: &str, call: &Call) -> Verdict {
 
 fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
     match call {
-        Call::Peer(PeerRequest::Follows { nonce }) => {
+        Call::Peer(PeerRequest::Follows(follower)) => {
             let mut nodes = state.control_nodes();
-            match nodes.find(|node| node.nonce == *nonce) {
+            match nodes.find(|node| node.nonce == follower.nonce) {
                 Some(node) => of_name("control node", &node.name, name),
                 None => Verdict::Allowed,
             }

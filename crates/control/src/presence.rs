@@ -45,8 +45,8 @@ pub struct Settings {
     pub lost_for: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Heard {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Heard<Said> {
     /// Calls that it keeps open.
     open: u32,
     /// When it was heard last, or, if it was not yet, when it was first seen to be registered.
@@ -58,9 +58,11 @@ struct Heard {
     refused_since: Option<Instant>,
     /// They have refused more than once: nobody is there.
     is_refused: bool,
+    /// What it has said of itself last.
+    said: Option<Said>,
 }
 
-impl Heard {
+impl<Said> Heard<Said> {
     /// One that has not called yet.
     fn not_yet(at: Instant) -> Self {
         Heard {
@@ -70,21 +72,22 @@ impl Heard {
             is_lost: false,
             refused_since: None,
             is_refused: false,
+            said: None,
         }
     }
 }
 
-/// The processes of a kind as the leader hears them, by what each run of them is known by.
+/// The processes of a kind as the leader hears them, by what each run of them is known by, each with what it says of itself.
 #[derive(Debug)]
-pub struct Presence<Id> {
+pub struct Presence<Id, Said> {
     settings: Settings,
-    heard: BTreeMap<Id, Heard>,
+    heard: BTreeMap<Id, Heard<Said>>,
     /// Since when it listens; `None` while it does not lead.
     listens_since: Option<Instant>,
     looked_at: Instant,
 }
 
-impl<Id: Copy + Ord> Presence<Id> {
+impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
     pub fn new(settings: Settings) -> Self {
         Presence {
             settings,
@@ -104,6 +107,26 @@ impl<Id: Copy + Ord> Presence<Id> {
         heard.is_lost = false;
         heard.refused_since = None;
         heard.is_refused = false;
+    }
+
+    /// One that has called says this of itself.
+    pub fn says(&mut self, run: Id, said: Said) {
+        if let Some(heard) = self.heard.get_mut(&run) {
+            heard.said = Some(said);
+        }
+    }
+
+    /// What each that was heard since this node listens has said of itself, and when it was heard last.
+    pub fn said(&self) -> impl Iterator<Item = (Id, &Said, Instant)> {
+        self.heard.iter().filter_map(|(run, heard)| {
+            let called_at = heard.called_at?;
+            Some((*run, heard.said.as_ref()?, called_at))
+        })
+    }
+
+    /// Since when this node listens; `None` while it does not lead.
+    pub fn listens_since(&self) -> Option<Instant> {
+        self.listens_since
     }
 
     fn calls_after(&self, at: Instant) -> bool {
@@ -164,7 +187,7 @@ impl<Id: Copy + Ord> Presence<Id> {
     }
 
     /// True of one that has not called since this node leads, though it has had time to.
-    fn is_unheard(&self, now: Instant, heard: &Heard) -> bool {
+    fn is_unheard(&self, now: Instant, heard: &Heard<Said>) -> bool {
         let Some(since) = self.listens_since else {
             return false;
         };
@@ -175,7 +198,7 @@ impl<Id: Copy + Ord> Presence<Id> {
     /// The addresses of an agent that is lost were tried: all refuse connections, or not. If they go on to, its process has ended, and
     /// it is not waited for.
     pub fn tried(&mut self, now: Instant, run: Id, all_refuse: bool) {
-        let is_sought = |heard: &Heard| heard.is_lost || self.is_unheard(now, heard);
+        let is_sought = |heard: &Heard<Said>| heard.is_lost || self.is_unheard(now, heard);
         if !self.heard.get(&run).is_some_and(is_sought) {
             return;
         }
@@ -219,7 +242,7 @@ impl<Id: Copy + Ord> Presence<Id> {
         let mut gone = Vec::new();
         let mut kept = BTreeMap::new();
         for run in alive {
-            let heard = self.heard.get(&run).copied();
+            let heard = self.heard.get(&run).cloned();
             // Whoever has registered a moment ago calls in a moment.
             let heard = heard.unwrap_or(Heard::not_yet(now));
             let heard_at = match host::trial::leaves_out("fence-only-the-silent") {
@@ -241,7 +264,8 @@ impl<Id: Copy + Ord> Presence<Id> {
             kept.insert(run, heard);
         }
         // One that is not registered yet, as far as this node has applied, may have called already.
-        kept.extend(self.heard.iter().filter(|(_, heard)| heard.open > 0));
+        let called = std::mem::take(&mut self.heard).into_iter();
+        kept.extend(called.filter(|(_, heard)| heard.open > 0));
         self.heard = kept;
         gone
     }
@@ -261,7 +285,7 @@ mod tests {
     const TWO: Incarnation = Incarnation(2);
 
     struct Bench {
-        presence: Presence<Incarnation>,
+        presence: Presence<Incarnation, &'static str>,
         now: Instant,
     }
 

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use host::clock::Instant;
 use meta::command::Command;
 use rpc::peer::{Named, PeerRequest};
 use rpc::{Answer, Call, Control, Error, Return};
@@ -12,12 +11,11 @@ use rpc::{Answer, Call, Control, Error, Return};
 use crate::namesake::{Namesakes, Verdict};
 use crate::node::Node;
 
-/// How often a node makes sure that it is registered, and no other by its name.
+/// How often a node makes sure that it is registered, and no other by its name; and tells the leader that it is there, which forgets one that
+/// is silent for minutes.
 const REGISTERED_CHECK: Duration = Duration::from_secs(1);
 /// How often it looks whether it has read the journal.
 const READ_CHECK: Duration = Duration::from_millis(50);
-/// How often a node that follows tells the leader that it is there; one that is silent for minutes is forgotten.
-const FOLLOWS_EVERY: Duration = Duration::from_secs(10);
 /// How long another process of the same name may take to answer.
 const NAMESAKE_LIMIT: Duration = Duration::from_secs(1);
 /// How often one is asked that is found at this node's own address, where each connection may lead to another process.
@@ -42,14 +40,14 @@ impl Node {
     {
         self.has_read().await;
         let mut namesakes = Namesakes::of(self.registration.nonce);
-        let mut follows_at = None;
         loop {
             if let Some(address) = self.namesake_at(&mut namesakes, &ask).await {
                 self.namesake.set(Some(address));
                 return std::future::pending().await;
             }
-            if !self.leads() {
-                self.see_to_registration(others, &mut follows_at).await;
+            match self.leads() {
+                true => self.note_own_word(),
+                false => self.see_to_registration(others).await,
             }
             host::clock::sleep(REGISTERED_CHECK).await;
         }
@@ -154,8 +152,8 @@ impl Node {
         false
     }
 
-    /// Registers this node unless it is registered, and tells the leader now and then that it is there.
-    async fn see_to_registration(&self, others: &dyn Control, follows_at: &mut Option<Instant>) {
+    /// Registers this node unless it is registered; then tells the leader that it is there.
+    async fn see_to_registration(&self, others: &dyn Control) {
         let own = &self.registration;
         let is_known = self.with_state(|state| {
             let mut nodes = state.control_nodes();
@@ -168,15 +166,6 @@ impl Node {
             }
             return;
         }
-        let now = host::clock::now();
-        if follows_at.is_none_or(|at| at <= now) {
-            let follows = PeerRequest::Follows { nonce: own.nonce };
-            match others.call(Call::Peer(follows)).await {
-                Ok(_) => *follows_at = Some(now + FOLLOWS_EVERY),
-                Err(error) => {
-                    tracing::debug!(%error, "the leader is not told that this node follows");
-                }
-            }
-        }
+        self.tell_leader(others).await;
     }
 }

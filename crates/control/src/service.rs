@@ -154,8 +154,9 @@ impl Node {
                     let value = self.with_sound_state(|state| conclude(state, reply))?;
                     return Ok(Answer { at, value });
                 }
-                Step::Attend(incarnation, buckets) => {
-                    let value = self.attend(incarnation, buckets, asked.is_relayed).await?;
+                Step::Attend(incarnation, buckets, version) => {
+                    let attended = self.attend(incarnation, buckets, version, asked.is_relayed);
+                    let value = attended.await?;
                     let at = self.position();
                     return Ok(Answer { at, value });
                 }
@@ -227,7 +228,7 @@ impl Node {
     fn answer_peer(&self, request: PeerRequest) -> Result<Return, Error> {
         match request {
             PeerRequest::Name => Ok(Return::Named(self.named()?)),
-            PeerRequest::Follows { nonce } => self.hear_follower(nonce),
+            PeerRequest::Follows(follower) => self.hear_follower(follower),
             PeerRequest::Succeed { claim, given_up } => {
                 let now = host::clock::now();
                 if let Some(attendance) = &self.attendance {

@@ -33,6 +33,7 @@ use crate::housekeeping;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
+use crate::told::Told;
 use crate::weighing;
 use crate::weight::Weight;
 
@@ -46,6 +47,8 @@ pub struct Settings {
     /// A leader raises the feature level no further than this.
     pub level_max: u32,
     pub identity: Identity,
+    /// The version of its build, as others show it.
+    pub version: String,
     /// The journal's own settings.
     pub journal: journal::node::Settings,
     pub groups: coordinator::Settings,
@@ -136,6 +139,7 @@ impl Node {
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
             namesake: Latest::default(),
+            told: Told::new(settings.version.clone()),
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings

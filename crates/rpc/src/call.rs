@@ -12,7 +12,7 @@ use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::peer::{Named, PeerRequest};
+use crate::peer::{Named, PeerRequest, Roster};
 
 /// A place in the journal: the number of the last entry that an answer rests on, or that must be
 /// applied before a call is answered. Zero asks for whatever is applied.
@@ -66,6 +66,8 @@ pub enum Call {
         incarnation: Incarnation,
         /// The buckets that it reaches: bit b for the one of number b.
         buckets: u64,
+        /// Of its build, as `seaway --version` says it.
+        version: String,
     },
     /// What control nodes ask of each other.
     Peer(PeerRequest),
@@ -120,6 +122,8 @@ pub enum Return {
     WallClock(u64),
     /// The leader has lost another agent than the one that called.
     OneIsLost,
+    /// What the leader has heard of the others.
+    Roster(Box<Roster>),
 }
 
 impl Return {

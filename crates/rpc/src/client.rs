@@ -203,12 +203,18 @@ impl Client {
         expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
     }
 
-    /// Tells the leader that an agent is there, and which buckets it reaches, bit b for number b; to be called again once it
-    /// returns. True if the leader has lost another agent meanwhile, and does not know yet whether that one is gone.
-    pub async fn present(&self, incarnation: Incarnation, buckets: u64) -> Result<bool, Error> {
+    /// Tells the leader that an agent is there, which buckets it reaches, bit b for number b, and of which build it is; to be called
+    /// again once it returns. True if the leader has lost another agent meanwhile, and does not know yet whether that one is gone.
+    pub async fn present(
+        &self,
+        incarnation: Incarnation,
+        buckets: u64,
+        version: &str,
+    ) -> Result<bool, Error> {
         let present = Call::Present {
             incarnation,
             buckets,
+            version: version.to_owned(),
         };
         let answer = self.control.call(present).await?;
         match answer.value {

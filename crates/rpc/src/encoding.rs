@@ -24,7 +24,7 @@ use crate::group::{
 use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
-use crate::peer::{Named, PeerRequest};
+use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Roster};
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 
@@ -126,7 +126,7 @@ variants! {
         8 = Collectable { bucket, limit },
         9 = Fates(files),
         10 = Group(request),
-        11 = Present { incarnation, buckets },
+        11 = Present { incarnation, buckets, version },
         12 = Heartbeats(members),
         13 = Peer(request),
         14 = WhoLeads,
@@ -134,7 +134,7 @@ variants! {
     }
     PeerRequest {
         1 = Name,
-        2 = Follows { nonce },
+        2 = Follows(follower),
         3 = Succeed { claim, given_up },
         4 = Asked,
         5 = WallClock,
@@ -157,6 +157,7 @@ variants! {
         15 = WallClock(wall_millis),
         16 = OneIsLost,
         17 = Short { wall_millis, files },
+        18 = Roster(roster),
     }
     Error {
         1 = NotLeader { leader },
@@ -258,6 +259,10 @@ variants! {
 fields! {
     Answer { at, value }
     Named { name, nonce, is_registered }
+    Follower { nonce, version, applied, current_millis_ago }
+    Roster { leader, version, listens_millis, agents, followers }
+    HeardAgent { incarnation, version, silent_millis }
+    HeardFollower { said, silent_millis, entries_behind }
     Told { from, to, age_millis, notices }
     Growth { to, entries }
     JournalEntry { at, bytes }

@@ -1,12 +1,16 @@
 //! What control nodes ask of each other, beside what agents ask. It must not know who leads.
 
+use meta::ids::Incarnation;
+
+use crate::call::Position;
+
 /// A request to one control node, whichever it is, or to the one that leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerRequest {
     /// Say by which name the node goes, and which run of it this is.
     Name,
-    /// The run of a control node with this nonce is there and follows: for the leader, who forgets those that are gone.
-    Follows { nonce: u128 },
+    /// A control node is there and follows: for the leader, who forgets those that are gone, and answers with its [`Roster`].
+    Follows(Follower),
     /// The process whose claim is in this slot has resigned: take the lead at once, unless somebody has. Leads were given up so often
     /// in a row because no agent reached them.
     Succeed { claim: u64, given_up: u32 },
@@ -24,4 +28,50 @@ pub struct Named {
     pub nonce: u128,
     /// As far as the node has read the journal, this run is the one that has registered by the name.
     pub is_registered: bool,
+}
+
+/// What a run of a control node that follows says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// Of the run.
+    pub nonce: u128,
+    /// The version of its build, as `seaway --version` says it.
+    pub version: String,
+    /// The last entry of the journal that it has applied.
+    pub applied: Position,
+    /// How long ago everything that had been appended was applied there, as far as it can tell; `None` if it never was.
+    pub current_millis_ago: Option<u64>,
+}
+
+/// What the leader has heard of the others, which it keeps in memory alone: each leader hears it anew. Whoever is registered and not in it has
+/// not been heard since that node leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// As what the leader stands in its claims.
+    pub leader: String,
+    /// The version of the leader's build.
+    pub version: String,
+    /// For how long it has listened to the others.
+    pub listens_millis: u64,
+    pub agents: Vec<HeardAgent>,
+    pub followers: Vec<HeardFollower>,
+}
+
+/// A run of an agent, as the leader has heard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardAgent {
+    pub incarnation: Incarnation,
+    pub version: String,
+    /// How long ago it called last.
+    pub silent_millis: u64,
+}
+
+/// A control node that follows, as the leader has heard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardFollower {
+    pub said: Follower,
+    /// How long ago it said that.
+    pub silent_millis: u64,
+    /// How many entries the leader was ahead of it then.
+    pub entries_behind: u64,
 }

@@ -58,6 +58,9 @@ pub struct NodeEndpoints {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     pub zone: String,
+    /// The version of the build that was started last.
+    #[serde(default)]
+    pub version: String,
     /// `None` while it does not run.
     pub pid: Option<u32>,
     /// Of an agent: address for Kafka clients, host:port.

@@ -28,6 +28,7 @@ mod settings;
 mod spending;
 mod timing;
 mod tuning;
+mod version;
 
 use std::process::ExitCode;
 
@@ -43,7 +44,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Kafka on object storage: one cluster, nothing to look after.
 #[derive(Parser)]
-#[command(name = "seaway", version, arg_required_else_help = true)]
+#[command(name = "seaway", version = version::VERSION, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,

@@ -1,24 +1,23 @@
 //! The pages of a node: health, readiness, metrics, status. They decide nothing: they show what the
 //! parts report.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use meta::endpoint::Endpoint;
 use serde_json::{Value, json};
 use store::buckets::{Buckets, Standing};
 use store::meter::{Count, Extra};
 use store::outage::Kind;
 
-use crate::address::Address;
 use crate::config::shares::Shares;
 use crate::health::{Health, Parts};
 use crate::http::{Page, Pages, Site};
 use crate::links::Certificates;
 use crate::timing;
+use crate::version::VERSION;
 
+mod nodes;
 mod shortages;
 
 pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
@@ -57,7 +56,7 @@ fn ready(health: &Health) -> Page {
 fn as_json(health: &Health) -> Value {
     let obstacle = health.obstacle();
     let mut page = json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": VERSION,
         "ready": obstacle.is_none(),
         "obstacle": obstacle,
     });
@@ -74,6 +73,11 @@ fn as_json(health: &Health) -> Value {
     };
     if let Some(control) = &parts.control {
         journal_json(&mut page, control);
+        nodes::add(
+            &mut page,
+            control,
+            parts.agent.as_ref().map(agent::Probe::id),
+        );
         page["clock"] = timing::as_json(control);
     }
     if let Some(agent) = &parts.agent {
@@ -132,7 +136,6 @@ fn journal_json(page: &mut Value, control: &control::Node) {
         "snapshot_index": journal.snapshot_index,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
-    page["nodes"] = control.with_state(|state| nodes_json(state, journal.leader.as_deref()));
     page["cluster"] = control.with_state(|state| {
         let totals = state.totals();
         json!({
@@ -164,58 +167,6 @@ fn ms_since(at: host::clock::Instant) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Every process that has registered, as the journal has it.
-fn nodes_json(state: &meta::State, leader: Option<&str>) -> Value {
-    let control = state.control_nodes().map(|node| {
-        json!({
-            "name": node.name,
-            "role": "control",
-            "region": node.region,
-            "zone": node.zone,
-            "address": node.address,
-            "feature_level": node.level,
-            "leads": leader == Some(&*node.claims_as),
-        })
-    });
-    let agents = state.agents().map(|agent| {
-        json!({
-            "name": agent.name,
-            "role": "agent",
-            "region": agent.region,
-            "zone": agent.zone,
-            "listeners": listeners_json(&agent.listeners),
-            "feature_level": agent.level,
-            "node_id": agent.id.0,
-        })
-    });
-    control.chain(agents).collect()
-}
-
-/// Where clients connect to an agent, by the names of its listeners.
-fn listeners_json(listeners: &BTreeMap<String, Endpoint>) -> Value {
-    let listeners = listeners.iter().map(|(name, endpoint)| {
-        let address = Address {
-            host: endpoint.host.clone(),
-            port: endpoint.port,
-        };
-        (name.clone(), json!(address.to_string()))
-    });
-    listeners.collect()
-}
-
-/// Where a node is reached, for people: the addresses of an agent with the names of its listeners if it has several.
-fn places(node: &Value) -> String {
-    let Some(listeners) = node["listeners"].as_object() else {
-        return plain(&node["address"]);
-    };
-    let place = |(name, address): (&String, &Value)| match listeners.len() {
-        1 => plain(address),
-        _ => format!("{} ({name})", plain(address)),
-    };
-    let places: Vec<String> = listeners.iter().map(place).collect();
-    places.join(", ")
-}
-
 fn errors(count: &Count) -> u64 {
     count.definite_errors + count.unknown_errors + count.throttled
 }
@@ -227,25 +178,7 @@ fn for_people(health: &Health) -> String {
         None => "ready\n".to_owned(),
         Some(why) => format!("NOT READY: {why}\n"),
     };
-    if let Some(nodes) = page["nodes"].as_array() {
-        text.push_str("nodes\n");
-        for node in nodes {
-            let field = |name: &str| plain(&node[name]);
-            let leads = if node["leads"] == json!(true) {
-                ", leads"
-            } else {
-                ""
-            };
-            text.push_str(&format!(
-                "  {}  {}, zone {}, at {}, level {}{leads}\n",
-                field("name"),
-                field("role"),
-                field("zone"),
-                places(node),
-                field("feature_level"),
-            ));
-        }
-    }
+    nodes::for_people(&page, &mut text);
     for part in [
         "cluster",
         "journal",
@@ -295,6 +228,7 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
         "1 if the node can serve clients.",
         u64::from(ready),
     );
+    nodes::build_metric(&mut text);
     share_metrics(&mut text, shares);
     if let Some(certificates) = health.certificates() {
         certificate_metrics(&mut text, certificates);
@@ -302,6 +236,7 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
     if let Some(parts) = health.parts() {
         if let Some(control) = &parts.control {
             control_metrics(&mut text, control);
+            nodes::metrics(&mut text, control);
             shortages::metrics(&mut text, control, &parts.buckets);
         }
         bucket_metrics(&mut text, parts);

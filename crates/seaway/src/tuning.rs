@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::config::shares::Shares;
 use crate::origin::Origin;
 use crate::settings::{self, Settings};
+use crate::version::VERSION;
 
 /// The name of the only agent and control node of `seaway dev`; the agent's Kafka node id follows it.
 pub const DEV: &str = "dev";
@@ -82,6 +83,7 @@ pub fn control(
         cluster_id: cluster_id.to_owned(),
         levels: meta::level::Levels::KNOWN,
         level_max: settings.level_max(),
+        version: VERSION.to_owned(),
         // The name in claims also tells one process from another, and is registered too; this one
         // stays the same.
         identity: control::membership::Identity {
@@ -214,6 +216,7 @@ pub fn agent(
         repair_bytes_per_second: settings.unsigned("repair.bytes.per.second"),
         repair_files_per_second: settings.unsigned("repair.files.per.second"),
         file_delete_grace: settings.millis("file.delete.grace.ms"),
+        version: VERSION.to_owned(),
         tells_presence: false,
         broker_configs: settings::all()
             .into_iter()

@@ -85,6 +85,7 @@ fn eager() -> Settings {
         collect_interval: Duration::from_millis(10),
         collect_list_interval: GRACE / 2,
         file_delete_grace: GRACE,
+        version: "0.1.0".to_owned(),
         tells_presence: false,
         ..settings()
     }

@@ -59,6 +59,7 @@ pub fn settings() -> Settings {
         repair_bytes_per_second: 1 << 30,
         repair_files_per_second: 100_000,
         file_delete_grace: Duration::from_secs(600),
+        version: "0.1.0".to_owned(),
         tells_presence: false,
         broker_configs: Vec::new(),
         fail_points: FailPoints::NONE,

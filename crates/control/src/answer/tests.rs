@@ -328,15 +328,14 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
     let list = GroupRequest::List(Vec::new());
     let coordinated = step(&state, Call::Group(list.clone()), APPLIED);
     assert_eq!(coordinated, Ok(Step::Coordinate(list)));
-    let attended = step(
-        &state,
-        Call::Present {
-            incarnation: AGENT,
-            buckets: 1,
-        },
-        APPLIED,
-    );
-    assert_eq!(attended, Ok(Step::Attend(AGENT, Reached(1))));
+    let version = || "0.1.0".to_owned();
+    let present = Call::Present {
+        incarnation: AGENT,
+        buckets: 1,
+        version: version(),
+    };
+    let attended = step(&state, present, APPLIED);
+    assert_eq!(attended, Ok(Step::Attend(AGENT, Reached(1), version())));
 }
 
 #[test]

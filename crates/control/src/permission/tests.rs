@@ -6,7 +6,8 @@ use meta::ids::{EntryId, FileId, Stamp};
 use meta::level::Levels;
 use meta::reply::Reply;
 use rpc::group::GroupRequest;
-use rpc::{Answer, Asked, Error, Served};
+use rpc::peer::Follower;
+use rpc::{Answer, Asked, Error, Position, Served};
 
 use super::*;
 use crate::start::tests::{bucket, settings, started};
@@ -63,6 +64,15 @@ fn commit(file: FileId) -> Command {
     })
 }
 
+fn present(incarnation: Incarnation) -> Call {
+    let version = "0.1.0".to_owned();
+    Call::Present {
+        incarnation,
+        buckets: 1,
+        version,
+    }
+}
+
 /// Whatever is said in the name of an incarnation.
 fn of_incarnation(incarnation: Incarnation) -> [Call; 6] {
     let number = 1;
@@ -71,10 +81,7 @@ fn of_incarnation(incarnation: Incarnation) -> [Call; 6] {
         number,
     };
     [
-        Call::Present {
-            incarnation,
-            buckets: 1,
-        },
+        present(incarnation),
         propose(Command::DrainAgent { incarnation }),
         propose(Command::FenceAgent { incarnation }),
         propose(commit(file)),
@@ -136,7 +143,12 @@ fn control_nodes_alone_ask_what_they_ask_of_each_other_and_each_for_itself() {
     let (c, d) = (Speaker::ControlNode(c), Speaker::ControlNode(d));
     let register = Command::RegisterControlNode(control_node("c", 7));
     apply(&mut state, &register);
-    let follows = Call::Peer(PeerRequest::Follows { nonce: 7 });
+    let follows = Call::Peer(PeerRequest::Follows(Follower {
+        nonce: 7,
+        version: "0.1.0".to_owned(),
+        applied: Position(1),
+        current_millis_ago: None,
+    }));
     let of_all = [
         Call::Peer(PeerRequest::Name),
         Call::Peer(PeerRequest::Succeed {
@@ -210,10 +222,7 @@ async fn a_node_does_nothing_of_what_is_not_the_callers_to_ask() {
         let asked = Asked::by(by_way_of_c("b"));
         refused(node.serve(call, asked).await.outcome);
     }
-    let present = Call::Present {
-        incarnation: first,
-        buckets: 1,
-    };
+    let present = present(first);
     let asked = Asked::by(by_way_of_c("a"));
     assert!(node.serve(present, asked).await.outcome.is_ok());
     let end = propose(Command::FenceAgent { incarnation: first });

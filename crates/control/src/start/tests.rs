@@ -19,6 +19,7 @@ pub(crate) fn settings(configs: &[(&str, &str)], replaces: Option<u64>) -> Setti
         cluster_id: "c".to_owned(),
         levels: Levels::KNOWN,
         level_max: u32::MAX,
+        version: "0.1.0".to_owned(),
         identity: Identity {
             name: "c1".to_owned(),
             address: "localhost:1".to_owned(),

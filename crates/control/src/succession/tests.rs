@@ -5,7 +5,8 @@ use std::sync::Arc;
 use journal::node::Role;
 use meta::State;
 use meta::ids::Incarnation;
-use rpc::{Asked, Control, Return, Served, Speaker};
+use rpc::peer::Follower;
+use rpc::{Asked, Control, Position, Return, Served, Speaker};
 use store::bucket::Bucket;
 use store::faulty::Faulty;
 
@@ -34,6 +35,16 @@ fn one_of_several(name: &str) -> Settings {
         },
     };
     settings
+}
+
+/// The call that an agent keeps open.
+fn present_call(incarnation: Incarnation) -> Call {
+    let version = "0.1.0".to_owned();
+    Call::Present {
+        incarnation,
+        buckets: 1,
+        version,
+    }
 }
 
 struct Cluster {
@@ -184,10 +195,7 @@ const WATCHED_FOR: Duration = Duration::from_millis(2_400);
 #[tokio::test]
 async fn a_leader_that_no_agent_reaches_gives_up_the_lead_to_one_that_agents_ask() {
     let (cluster, incarnation) = Cluster::with_agent().await;
-    let present = Call::Present {
-        incarnation,
-        buckets: 1,
-    };
+    let present = present_call(incarnation);
     let calls = async {
         for _ in 0..3 {
             let answer = cluster
@@ -259,10 +267,20 @@ async fn a_control_node_that_is_not_heard_is_forgotten() {
     .await;
     assert_eq!(known(cluster.node(0)), NAMES);
     let nonce = cluster.node(1).registration.nonce;
-    let follows = Call::Peer(PeerRequest::Follows { nonce });
+    let said = Follower {
+        nonce,
+        version: "0.2.0".to_owned(),
+        applied: Position(1),
+        current_millis_ago: Some(0),
+    };
+    let follows = Call::Peer(PeerRequest::Follows(said.clone()));
     while known(cluster.node(0)).len() > 2 {
         let heard = cluster.node(0).call(follows.clone()).await;
-        assert_eq!(heard.map(|answer| answer.value), Ok(Return::Done));
+        let Ok(Return::Roster(roster)) = heard.map(|answer| answer.value) else {
+            panic!("the leader says whom it hears");
+        };
+        let told: Vec<_> = roster.followers.iter().map(|heard| &heard.said).collect();
+        assert_eq!(told, [&said]);
         host::clock::sleep(LOOK_EVERY).await;
     }
     assert_eq!(known(cluster.node(0)), ["a", "b"]);
@@ -357,13 +375,7 @@ async fn agents_are_told_at_once_that_another_is_lost() {
     let (cluster, incarnation) = Cluster::with_agent().await;
     let present = |incarnation| {
         let asked = Asked::by(Speaker::Believed);
-        cluster.node(0).serve(
-            Call::Present {
-                incarnation,
-                buckets: 1,
-            },
-            asked,
-        )
+        cluster.node(0).serve(present_call(incarnation), asked)
     };
     let other = async {
         let call = present(Incarnation(incarnation.0 + 1));

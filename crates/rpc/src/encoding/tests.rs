@@ -23,6 +23,33 @@ fn written_told(told: &Told) -> Vec<u8> {
     encode_told(ONE, told).expect("level 1 has it")
 }
 
+fn follower() -> Follower {
+    Follower {
+        nonce: 1 << 100,
+        version: text("0.1.0"),
+        applied: Position(300),
+        current_millis_ago: Some(7),
+    }
+}
+
+fn roster() -> Roster {
+    Roster {
+        leader: text("control-1, process 7"),
+        version: text("0.1.0"),
+        listens_millis: 14_000,
+        agents: vec![HeardAgent {
+            incarnation: Incarnation(9),
+            version: text("0.2.0"),
+            silent_millis: 300,
+        }],
+        followers: vec![HeardFollower {
+            said: follower(),
+            silent_millis: 1_000,
+            entries_behind: 2,
+        }],
+    }
+}
+
 fn text(text: &str) -> String {
     text.to_owned()
 }
@@ -186,11 +213,12 @@ fn calls() -> Vec<Call> {
         Call::Present {
             incarnation: Incarnation(9),
             buckets: 0b101,
+            version: text("0.1.0"),
         },
         Call::Heartbeats(Vec::new()),
         Call::Heartbeats(vec![heartbeat(), heartbeat()]),
         Call::Peer(PeerRequest::Name),
-        Call::Peer(PeerRequest::Follows { nonce: 1 << 100 }),
+        Call::Peer(PeerRequest::Follows(follower())),
         Call::Peer(PeerRequest::Succeed {
             claim: 300,
             given_up: 2,
@@ -325,6 +353,7 @@ fn answers() -> Vec<Result<Answer, Error>> {
     let mut values = vec![
         Return::Done,
         Return::OneIsLost,
+        Return::Roster(Box::new(roster())),
         Return::WallClock(1_700_000_000_000),
         Return::Asked(true),
         Return::Registered(Registered {

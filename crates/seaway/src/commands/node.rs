@@ -86,12 +86,13 @@ fn list(place: &Where) -> Result<()> {
         let NodeEndpoints {
             name,
             zone,
+            version,
             pid,
             http,
             ..
         } = &node;
         let pid = pid.map_or_else(|| "ended".to_owned(), |pid| pid.to_string());
-        say!("{name:12}  {zone:10}  {pid:8}  {address:24}  {http}");
+        say!("{name:12}  {zone:10}  {version:10}  {pid:8}  {address:24}  {http}");
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::output::say;
 use crate::places::Places;
 use crate::running::{self, Running, Signals, listen};
 use crate::settings::{self, Settings};
+use crate::version::VERSION;
 use crate::{http, links, pages, runtime};
 
 /// Flags of an agent and of a control node.
@@ -135,6 +136,7 @@ impl Starting {
             role: role.word().to_owned(),
             region: common.region.clone(),
             zone: configured.settings.text(settings::ZONE).to_owned(),
+            version: VERSION.to_owned(),
             pid: Some(std::process::id()),
             kafka: None,
             control: None,

@@ -46,6 +46,8 @@ const FORGOTTEN_AFTER: presence::Settings = presence::Settings {
     silence_max: Duration::from_secs(25),
     lost_for: Duration::from_secs(25),
 };
+/// The version of the builds of all processes.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Time between two questions to a control node that does not lead.
 const WANT_AGAIN: Duration = Duration::from_millis(500);
 /// How long clients wait for a start to end before they are sent away, as in `seaway dev`.
@@ -104,6 +106,7 @@ impl Plan {
             cluster_id: CLUSTER.to_owned(),
             levels: meta::level::Levels::KNOWN,
             level_max: u32::MAX,
+            version: VERSION.to_owned(),
             identity: control::membership::Identity {
                 name: format!("town-{}", place.0),
                 address: address.map_or_else(|| format!("town-{}:1", place.0), |at| at.to_string()),
@@ -171,6 +174,7 @@ impl Plan {
             repair_files_per_second: 1,
             file_delete_grace: self.grace,
             tells_presence,
+            version: VERSION.to_owned(),
             broker_configs: Vec::new(),
             fail_points: FailPoints::NONE,
         }
