@@ -13,11 +13,7 @@ use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use crate::peer::{Named, PeerRequest, Roster};
-
-/// A place in the journal: the number of the last entry that an answer rests on, or that must be
-/// applied before a call is answered. Zero asks for whatever is applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position(pub u64);
+use crate::position::Position;
 
 /// How long the leader keeps a call [`Call::Present`] open before it answers.
 pub const PRESENT_HELD_FOR: Duration = Duration::from_secs(1);

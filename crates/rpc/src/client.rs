@@ -13,10 +13,11 @@ use meta::places::{Fate, FileRef, ShortFile};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
-use crate::call::{Answer, Call, Locate, Position, Registered, Return};
+use crate::call::{Answer, Call, Locate, Registered, Return};
 use crate::error::Error;
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use crate::notice::Notices;
+use crate::position::Position;
 
 /// A control node, in this process or elsewhere.
 #[async_trait]

@@ -14,7 +14,7 @@ use meta::places::{Fate, FileRef, Located, ShortFile, SlicePlace};
 use meta::refusal::TopicRefusal;
 use meta::view::{Agent, Topic, ViewChange};
 
-use crate::call::{Answer, Call, Locate, Position, Registered, Return};
+use crate::call::{Answer, Call, Locate, Registered, Return};
 use crate::error::{Error, Leader};
 use crate::group::{
     CommitOffsets, CommitPartition, DescribedGroup, DescribedMember, FetchGroup, FetchedGroup,
@@ -25,6 +25,7 @@ use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
 use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Roster};
+use crate::position::Position;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
 

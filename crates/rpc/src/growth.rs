@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::call::Position;
+use crate::position::Position;
 
 /// What the control node that leads tells those that follow, as it happens.
 pub type Growing = BoxStream<'static, Growth>;

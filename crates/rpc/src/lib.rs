@@ -11,11 +11,13 @@ pub mod growth;
 pub mod notice;
 pub mod part;
 pub mod peer;
+mod position;
 mod served;
 mod speaker;
 
-pub use call::{Answer, Call, Position, Return};
+pub use call::{Answer, Call, Return};
 pub use client::{Client, Control};
 pub use error::{Error, Leader};
+pub use position::Position;
 pub use served::{Asked, Given, Relay, Served};
 pub use speaker::Speaker;

@@ -4,7 +4,7 @@ use futures::stream::BoxStream;
 use meta::ids::PartitionId;
 use meta::places::SlicePlace;
 
-use crate::call::Position;
+use crate::position::Position;
 
 /// What a control node tells, as it applies it; what one entry brought comes together.
 pub type Notices = BoxStream<'static, Told>;

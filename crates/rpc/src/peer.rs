@@ -2,7 +2,7 @@
 
 use meta::ids::Incarnation;
 
-use crate::call::Position;
+use crate::position::Position;
 
 /// A request to one control node, whichever it is, or to the one that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -155,6 +155,7 @@ const PURE: &[&str] = &[
     "rpc/src/error.rs",
     "rpc/src/group.rs",
     "rpc/src/notice.rs",
+    "rpc/src/position.rs",
     "rpc/src/speaker.rs",
     "etcd/src/course.rs",
     "etcd/src/grpc.rs",

@@ -110,8 +110,8 @@ mod tests {
     use async_trait::async_trait;
     use futures::future::join_all;
     use rpc::Control;
-    use rpc::call::{Answer, Call, Position, Return};
     use rpc::notice::Notices;
+    use rpc::{Answer, Call, Position, Return};
 
     use super::*;
 
