@@ -573,6 +573,9 @@ def offsets_that_a_paused_agent_holds_do_not_replace_what_was_committed_meanwhil
         found = [consumer.committed([TopicPartition("orders", 0)], timeout=patience.wall_s(10))[0].offset for consumer in consumers]
         expect_equal(found, [120] * len(groups), f"committed offsets after a pause of {seconds} s")
         says(cluster.agents[0], "this agent stood still")
+        counts = cluster.agents[0].page("/metrics")[1]
+        expect("seaway_agent_requests_malformed_total 0\n" in counts, "no client is said to have sent what is malformed")
+        expect("seaway_agent_requests_stale_total 0\n" not in counts, "what is stale is counted")
 
 
 @check

@@ -123,11 +123,8 @@ fn unsupported_api_versions(correlation_id: i32) -> Reply {
     )
 }
 
-/// Why a connection is closed in place of an answer. Its client takes that for an agent that has ended, which is how it would be, had the
-/// pause been longer.
-const STALE: &str = "this agent may have stood still since the request was sent: its client may have given up, and have asked another agent";
-
-/// Whether what is left of a request, once its client has given up, would change what others see. (Records of a late Produce request are those
+/// Whether what is left of a request, once its client has given up, would change what others see. A connection on which such a request is
+/// stale is closed: its client takes that for an agent that has ended, which is how it would be, had the pause been longer. (Records of a late Produce request are those
 /// of an attempt that the client repeats, as it does with Kafka's brokers.)
 fn changes_something(request: &Request) -> bool {
     matches!(
@@ -157,7 +154,7 @@ async fn serve(
             drop(frame);
             let now = host::clock::now();
             if changes_something(&request) && context.pauses.is_stale(read_at, now) {
-                return Reply::Close(STALE.to_owned());
+                return Reply::Stale;
             }
             answer(&context, &peer, (header, request), lease).await
         }

@@ -244,6 +244,7 @@ metrics! {
     connections_refused: Counter = "connections_refused_total", "Connections closed as they came, because there were too many.";
     requests: Counter = "requests_total", "Requests of all kinds.";
     requests_malformed: Counter = "requests_malformed_total", "Requests that were none, were too large, or could not be answered; their connections were closed.";
+    requests_stale: Counter = "requests_stale_total", "Requests that would have changed something and that their clients may have given up, since this agent stood still; their connections were closed.";
     requests_slow: Counter = "requests_slow_total", "Frames that came to a halt, or too slowly while others waited for memory; their connections were closed.";
     produce_requests: Counter = "produce_requests_total", "Produce requests.";
     produce_bytes: Counter = "produce_bytes_total", "Bytes of record batches that passed all checks.";

@@ -18,6 +18,7 @@ use wire::frame::{decode_response, encode_request};
 use wire::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use wire::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use wire::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use wire::records::records;
 use wire::text::Str;
@@ -99,8 +100,35 @@ struct Shared {
     fetched_bytes: AtomicU64,
 }
 
+/// Kafka's error for a topic that is there already.
+const TOPIC_EXISTS: i16 = 36;
+
+/// Creates a topic, or takes the one of that name that is there, if it has so many partitions at least.
+pub async fn have_topic(address: SocketAddr, name: &str, partitions: i32) -> Result<()> {
+    let mut client = Client::dial(address).await?;
+    match created(&mut client, name, partitions).await? {
+        0 => Ok(()),
+        TOPIC_EXISTS => {
+            let found = partitions_of(&mut client, name).await?;
+            ensure!(
+                found >= partitions,
+                "there is a topic {name} of {found} partitions, and {partitions} are needed: delete it first"
+            );
+            Ok(())
+        }
+        error => bail!("cannot create {name}: error {error}"),
+    }
+}
+
 pub async fn create_topic(address: SocketAddr, name: &str, partitions: i32) -> Result<()> {
     let mut client = Client::dial(address).await?;
+    let error = created(&mut client, name, partitions).await?;
+    ensure!(error == 0, "cannot create {name}: error {error}");
+    Ok(())
+}
+
+/// Asks for a topic; yields Kafka's error code.
+async fn created(client: &mut Client, name: &str, partitions: i32) -> Result<i16> {
     let topic = CreatableTopic {
         name: Str::from(name),
         num_partitions: partitions,
@@ -117,12 +145,26 @@ pub async fn create_topic(address: SocketAddr, name: &str, partitions: i32) -> R
         .topics
         .first()
         .context("no answer about the topic")?;
+    Ok(topic.error_code)
+}
+
+/// How many partitions a topic has.
+async fn partitions_of(client: &mut Client, name: &str) -> Result<i32> {
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(Str::from(name)),
+            ..MetadataRequestTopic::default()
+        }]),
+        ..MetadataRequest::default()
+    };
+    let told = client.call(&request, 9).await?;
+    let topic = told.topics.first().context("no answer about the topic")?;
     ensure!(
         topic.error_code == 0,
-        "cannot create {name}: error {}",
+        "nothing is told of {name}: error {}",
         topic.error_code
     );
-    Ok(())
+    Ok(i32::try_from(topic.partitions.len())?)
 }
 
 /// Runs a load. `at_start` and `at_end` are called as the measured time begins and ends.

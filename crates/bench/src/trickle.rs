@@ -66,7 +66,7 @@ pub async fn run(programs: &Programs, effort: &Effort, running: Option<Running>)
 }
 
 async fn rows(running: &Running, effort: &Effort) -> Result<()> {
-    load::create_topic(running.agents[0], TOPIC, PARTITIONS).await?;
+    load::have_topic(running.agents[0], TOPIC, PARTITIONS).await?;
     for records_per_second in [effort.records_per_second, 1] {
         let row = measure(running, records_per_second, effort.measured).await?;
         println!("{row}");

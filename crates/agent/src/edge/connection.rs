@@ -86,6 +86,8 @@ pub(crate) enum Reply<K> {
     Silence,
     /// No answer and the end of the connection; the text says why, for the log.
     Close(String),
+    /// The same for a request that its client may not wait for any more.
+    Stale,
 }
 
 /// How far a request got when it was handed out.
@@ -138,6 +140,8 @@ pub(crate) enum End {
     Closed,
     /// The client sent a frame that is not allowed; the text says why.
     Refused(String),
+    /// What the client asked for is not done, since it may not wait for it any more.
+    Stale,
     /// The client sent a request, or read an answer, too slowly.
     Slow,
 }
@@ -221,8 +225,8 @@ impl<M, J, K> Connection<M, J, K> {
             }
             Event::Stop => self.stopping = true,
         }
-        if let Some(why) = self.answer(now) {
-            return Some(Effect::Close(End::Refused(why)));
+        if let Some(end) = self.answer(now) {
+            return Some(Effect::Close(end));
         }
         if self.is_over() {
             return Some(Effect::Close(End::Closed));
@@ -267,9 +271,9 @@ impl<M, J, K> Connection<M, J, K> {
         }
     }
 
-    /// Moves answers from the front of the queue to the outbox while there is room; the text says
-    /// why the connection is to be closed, if an answer wants that.
-    fn answer(&mut self, now: Instant) -> Option<String> {
+    /// Moves answers from the front of the queue to the outbox while there is room; yields how the
+    /// connection is to end, if an answer wants that.
+    fn answer(&mut self, now: Instant) -> Option<End> {
         while !self.is_outbox_full() {
             let is_done = |queued: &mut Queued<J, K>| matches!(queued.pending, Begun::Done(_));
             let Some(queued) = self.queue.pop_front_if(is_done) else {
@@ -279,7 +283,8 @@ impl<M, J, K> Connection<M, J, K> {
             self.last_active = now;
             match queued.pending {
                 Begun::Done(Reply::Frame { frame, kept }) => self.outbox.push(now, frame, kept),
-                Begun::Done(Reply::Close(why)) => return Some(why),
+                Begun::Done(Reply::Close(why)) => return Some(End::Refused(why)),
+                Begun::Done(Reply::Stale) => return Some(End::Stale),
                 _ => {}
             }
         }
@@ -454,7 +459,7 @@ impl<K> Reply<K> {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Reply::Frame { frame, .. } => frame.len(),
-            Reply::Silence | Reply::Close(_) => 0,
+            Reply::Silence | Reply::Close(_) | Reply::Stale => 0,
         }
     }
 }

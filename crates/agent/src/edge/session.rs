@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 const PIECES_MAX: usize = 64;
 /// Bytes that one connection moves before others get the thread: some hundred microseconds of work.
 const TURN_BYTES: usize = 1 << 20;
+/// Why a connection is closed in place of an answer to a request that is stale.
+const STALE: &str = "this agent may have stood still since the request was sent: its client may have given up, and have asked another agent";
 
 pub(crate) struct Edge<S> {
     pub service: Arc<S>,
@@ -70,6 +72,10 @@ pub(crate) async fn serve<S: Service>(edge: Arc<Edge<S>>, stream: TcpStream, pee
         Stop::Ended(End::Refused(why)) => {
             metrics.requests_malformed.increment();
             edge.warn(&peer, &why);
+        }
+        Stop::Ended(End::Stale) => {
+            metrics.requests_stale.increment();
+            edge.warn(&peer, STALE);
         }
         Stop::Ended(End::Slow) => {
             metrics.requests_slow.increment();

@@ -585,6 +585,18 @@ fn a_frame_too_large_for_its_kind_is_refused_as_soon_as_it_is_announced() {
 }
 
 #[test]
+fn a_request_that_is_stale_ends_the_connection_without_its_client_being_blamed() {
+    let mut alone = Alone::new();
+    for number in 0..2 {
+        alone.send(at(0), &frame(number, Kind::Other, 100));
+    }
+    alone.feed(at(0), Event::First(Begun::Done(reply(0))));
+    assert_eq!(alone.closed, None);
+    alone.feed(at(0), Event::First(Begun::Done(Reply::Stale)));
+    assert_eq!(alone.closed, Some(End::Stale));
+}
+
+#[test]
 fn answers_wait_for_those_before_them_and_turns_for_the_first_place() {
     let mut alone = Alone::new();
     for (number, kind) in [Kind::Bulk, Kind::Other, Kind::Bulk]
