@@ -53,6 +53,8 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
     }
     match drawn.effect {
         None => perform(shared, request),
+        Some(Effect::Stale { ms }) => perform_as_of(shared, request, now_ms().saturating_sub(ms)),
+        Some(Effect::ErrorBody) => Error::new(200, "InternalError").answer(),
         Some(Effect::SlowDown) => Error::new(503, "SlowDown").answer(),
         Some(Effect::Fail { status }) => Error::new(status, "InternalError").answer(),
         Some(Effect::Conflict) => Error::new(409, "ConditionalRequestConflict").answer(),
@@ -65,6 +67,7 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
                 bucket: String::new(),
                 ..request
             },
+            u64::MAX,
         ),
         Some(Effect::Missing) => Error::NO_SUCH_KEY.answer(),
         Some(Effect::LoseReply { status }) => {
@@ -95,7 +98,16 @@ async fn with_faults(shared: &Arc<Shared>, request: Request, drawn: Drawn) -> An
     }
 }
 
+fn now_ms() -> u64 {
+    host::clock::wall_millis()
+}
+
 fn perform(shared: &Shared, request: Request) -> Answer {
+    perform_as_of(shared, request, u64::MAX)
+}
+
+/// Performs a request; if it reads, what was written after `seen_ms` is not seen.
+fn perform_as_of(shared: &Shared, request: Request, seen_ms: u64) -> Answer {
     if !shared.bucket_exists(&request.bucket) {
         return Error::NO_SUCH_BUCKET.answer();
     }
@@ -109,12 +121,12 @@ fn perform(shared: &Shared, request: Request) -> Answer {
         Method::PUT => put(shared, request).unwrap_or_else(Error::answer),
         Method::GET | Method::HEAD if !request.key.is_empty() => {
             let object = shared.objects().get(&request.bucket, &request.key);
-            match object {
+            match object.filter(|object| object.written_ms <= seen_ms) {
                 Some(object) => get(&request, &object).unwrap_or_else(Error::answer),
                 None => Error::NO_SUCH_KEY.answer(),
             }
         }
-        Method::GET => list::answer(&shared.objects(), &request),
+        Method::GET => list::answer(&shared.objects(), &request, seen_ms),
         Method::HEAD => respond(200, &[], Frames::default()),
         Method::DELETE => {
             shared.objects().delete(&request.bucket, &request.key);

@@ -59,8 +59,13 @@ pub enum Effect {
     Corrupt,
     /// The body of a read breaks off one byte before its end.
     Truncate,
+    /// The answer's status is that of success and its body an error's, as some stores have it. For reads.
+    ErrorBody,
     /// 404 NoSuchKey, whatever is there; listings are empty.
     Missing,
+    /// Reads and listings do not see yet what was written in the last so many milliseconds, as in stores that are consistent
+    /// only in the end. What was deleted is gone.
+    Stale { ms: u64 },
     /// 403 AccessDenied.
     Forbidden,
     /// 507: the store is full.
@@ -82,7 +87,9 @@ impl Effect {
             Effect::Stall => "stall",
             Effect::Corrupt => "corrupt",
             Effect::Truncate => "truncate",
+            Effect::ErrorBody => "error_body",
             Effect::Missing => "missing",
+            Effect::Stale { .. } => "stale",
             Effect::Forbidden => "forbidden",
             Effect::Full => "full",
         }

@@ -12,12 +12,13 @@ use super::objects::{Object, Objects};
 /// The most keys in one page, as in S3.
 const MAX_KEYS: usize = 1_000;
 
-pub(super) fn answer(objects: &Objects, request: &Request) -> Answer {
+/// Lists what was written until `seen_ms`.
+pub(super) fn answer(objects: &Objects, request: &Request, seen_ms: u64) -> Answer {
     let asked = request
         .parameter("max-keys")
         .and_then(|text| text.parse().ok());
     let limit = asked.unwrap_or(MAX_KEYS).min(MAX_KEYS);
-    let page = Page::select(objects, request, limit);
+    let page = Page::select(objects, request, (limit, seen_ms));
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
@@ -74,7 +75,7 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn select(objects: &'a Objects, request: &Request, limit: usize) -> Self {
+    fn select(objects: &'a Objects, request: &Request, (limit, seen_ms): (usize, u64)) -> Self {
         let prefix = request.parameter("prefix").unwrap_or("");
         let delimiter = request
             .parameter("delimiter")
@@ -90,7 +91,8 @@ impl<'a> Page<'a> {
             Bound::Included(prefix)
         };
         let mut page = Page::default();
-        for (key, object) in objects.from(&request.bucket, start) {
+        let objects = objects.from(&request.bucket, start);
+        for (key, object) in objects.filter(|(_, object)| object.written_ms <= seen_ms) {
             if !key.starts_with(prefix) {
                 break;
             }

@@ -92,6 +92,43 @@ async fn every_operation_tells_what_an_error_means() {
 }
 
 #[tokio::test]
+async fn an_errors_body_in_a_success_is_no_part_of_an_object_and_no_absence() {
+    let server = server(Config::default()).await;
+    let bucket = bucket(&server, "b").await;
+    bucket.put_new(&key("there"), body()).await.expect("put");
+    server.add(Rule::on(Kind::Get, Effect::ErrorBody));
+    assert!(bucket.get_range(&key("there"), 2..4).await.is_err());
+    // Of a whole object nothing but its content tells.
+    let whole = bucket.get(&key("there")).await.expect("a success");
+    assert_ne!(whole, Some(Bytes::from_static(b"0123456789")));
+    assert!(whole.is_some());
+}
+
+#[tokio::test]
+async fn what_was_just_written_is_not_seen_by_a_stale_read() {
+    let server = server(Config::default()).await;
+    let bucket = bucket(&server, "b").await;
+    bucket.put_new(&key("there"), body()).await.expect("put");
+    let stale = |ms| server.add(Rule::new(Effect::Stale { ms }));
+    stale(60_000);
+    assert_eq!(bucket.get(&key("there")).await, Ok(None));
+    assert_eq!(bucket.head(&key("there")).await, Ok(None));
+    assert_eq!(bucket.list("", None, 1).await, Ok(Vec::new()));
+    assert_eq!(
+        bucket.put_new(&key("there"), body()).await,
+        Ok(Put::Conflict)
+    );
+    server.heal();
+    stale(0);
+    assert!(
+        bucket
+            .get(&key("there"))
+            .await
+            .is_ok_and(|found| found.is_some())
+    );
+}
+
+#[tokio::test]
 async fn a_bucket_that_does_not_exist_is_not_an_empty_one() {
     let config = Config {
         buckets: vec!["real".to_owned()],
