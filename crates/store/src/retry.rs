@@ -32,6 +32,11 @@ impl Limits {
     };
 }
 
+/// How often what is damaged is read.
+const DAMAGED_READS: u32 = 8;
+/// The pauses between these reads, some 1.5 seconds together: what is wrong on the way may pass.
+const DAMAGED_AGAIN: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+
 /// The parts of rule 27 of docs/safety.md, which keep repetitions from making a sick bucket sicker.
 /// Tests remove one part at a time and show that its absence is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +129,8 @@ impl Retry {
         self.run(Op::Get, key, || bucket.get(key)).await
     }
 
+    /// The whole object; what is not whole is read again, since it may have been altered on the way, or be a gateway's word on an error.
+    /// It is not whole only if it was not eight times in a row, within some 1.5 seconds.
     pub async fn get_whole(
         &self,
         bucket: &dyn Bucket,
@@ -131,7 +138,19 @@ impl Retry {
         is_whole: &IsWhole,
     ) -> Result<Option<bytes::Bytes>, Error> {
         let read = || bucket.get_whole(key, IsWhole::clone(is_whole));
-        self.run(Op::Get, key, read).await
+        let is_damaged = |found: &Option<_>| found.as_ref().is_some_and(|bytes| !is_whole(bytes));
+        let mut found = self.run(Op::Get, key, read).await?;
+        if is_damaged(&found) {
+            let mut pauses = DAMAGED_AGAIN.start();
+            for _ in 1..DAMAGED_READS {
+                pauses.pause().await;
+                found = self.run(Op::Get, key, read).await?;
+                if !is_damaged(&found) {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     pub async fn delete(&self, bucket: &dyn Bucket, key: &Key) -> Result<(), Error> {
@@ -267,6 +286,26 @@ mod tests {
                 .await;
             assert!(matches!(result, Err(Error::Definite { .. })), "{result:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_on_the_way_is_read_again_and_what_stays_damaged_is_told() {
+        let (bucket, key, payload) = sick();
+        bucket.put_new(&key, payload).await.unwrap();
+        let is_whole: IsWhole = Arc::new(|bytes| bytes.as_ref() == b"ours");
+        let retry = Retry::new(QUICK);
+        let damaged = |times| faulty::FaultRule::on(Op::Get, Fault::Corrupt).times(times);
+        bucket.faults().add(damaged(5));
+        let read = retry.get_whole(&bucket, &key, &is_whole).await.unwrap();
+        assert!(is_whole(&read.unwrap()));
+        bucket.faults().add(damaged(100));
+        let before = bucket.faults().calls(Op::Get);
+        let read = retry.get_whole(&bucket, &key, &is_whole).await.unwrap();
+        assert!(!is_whole(&read.unwrap()));
+        let reads = bucket.faults().calls(Op::Get) - before;
+        assert_eq!(reads, u64::from(DAMAGED_READS));
+        let absent = Key::new("files/00/absent").unwrap();
+        assert_eq!(retry.get_whole(&bucket, &absent, &is_whole).await, Ok(None));
     }
 
     #[tokio::test]

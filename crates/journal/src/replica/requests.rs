@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use host::backoff::Backoff;
 use host::clock;
 use host::task::Task;
 use sha2::{Digest, Sha256};
@@ -26,8 +27,12 @@ use crate::snapshot::{Cut, Unreadable};
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read of the floor, or a take, may take before it begins again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often damaged bytes are read again, since they may have been altered on the way.
-const READS_OF_DAMAGE: u32 = 3;
+/// How often what is damaged is read, since it may have been altered on the way, or be a gateway's word on an error.
+const READS_OF_DAMAGE: u32 = 8;
+/// The pauses between these reads, some 1.5 seconds together: what is wrong on the way may pass.
+const READ_AGAIN: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// How often a snapshot that cannot be used is restored before it is removed.
+const RESTORES: u32 = 3;
 
 /// A run with so many bytes is most likely followed by more slots.
 const LONG_RUN_BYTES: usize = 16 << 20;
@@ -140,11 +145,16 @@ impl<S: StateMachine> Requests<S> {
     }
 
     pub(super) async fn read_floor(&self, ask: Ask, end: u64) -> Event {
+        let is_damaged = |read: &_| matches!(read, Err(Error::Corrupt(_)));
         let mut read = limited(self.floor_and_gap(end)).await;
-        for _ in 1..READS_OF_DAMAGE {
-            match read {
-                Err(Error::Corrupt(_)) => read = limited(self.floor_and_gap(end)).await,
-                _ => break,
+        if is_damaged(&read) {
+            let mut pauses = READ_AGAIN.start();
+            for _ in 1..READS_OF_DAMAGE {
+                pauses.pause().await;
+                read = limited(self.floor_and_gap(end)).await;
+                if !is_damaged(&read) {
+                    break;
+                }
             }
         }
         Event::FloorRead(ask, read)
@@ -253,19 +263,10 @@ impl<S: StateMachine> Requests<S> {
 
     /// A slot, read again if it does not decode, with its body if that is stored apart.
     async fn complete(&self, index: u64, content: Content) -> Result<Slot, Error> {
-        let mut content = content;
-        for _ in 1..READS_OF_DAMAGE {
-            if !is_damaged(&content) {
-                break;
-            }
-            // Without an answer nothing more is known of the slot.
-            let again = self.engine.scan(index, 1).await;
-            match (again.slots.into_iter().next(), again.end) {
-                (Some((_, read)), _) => content = read,
-                (None, End::Undecided(why)) => return Err(Error::Unavailable(why)),
-                (None, End::Free | End::More | End::Unsettled) => {}
-            }
-        }
+        let content = match is_damaged(&content) {
+            true => self.read_again(index, content).await?,
+            false => content,
+        };
         let body = match &content {
             Content::Entry(bytes) => match Entry::decode(bytes).map(|entry| entry.body) {
                 Ok(Body::Elsewhere(reference)) => {
@@ -283,20 +284,33 @@ impl<S: StateMachine> Requests<S> {
         })
     }
 
-    /// A body that is stored apart, read from another bucket, and then again, if it is damaged.
-    async fn read_body(&self, key: &Key, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
-        let sha256 = *sha256;
-        let is_whole: IsWhole = Arc::new(move |body| Sha256::digest(body).as_slice() == sha256);
-        let mut body = None;
-        for _ in 0..READS_OF_DAMAGE {
-            let bucket = self.bucket.as_ref();
-            let read = self.retry.get_whole(bucket, key, &is_whole).await;
-            body = read.map_err(unavailable)?;
-            if body.as_ref().is_none_or(|body| is_whole(body)) {
+    /// What a slot holds of which damaged bytes were read; damaged only if it stays so.
+    async fn read_again(&self, index: u64, damaged: Content) -> Result<Content, Error> {
+        let mut content = damaged;
+        let mut pauses = READ_AGAIN.start();
+        for _ in 1..READS_OF_DAMAGE {
+            pauses.pause().await;
+            // Without an answer nothing more is known of the slot.
+            let again = self.engine.scan(index, 1).await;
+            match (again.slots.into_iter().next(), again.end) {
+                (Some((_, read)), _) => content = read,
+                (None, End::Undecided(why)) => return Err(Error::Unavailable(why)),
+                (None, End::Free | End::More | End::Unsettled) => {}
+            }
+            if !is_damaged(&content) {
                 break;
             }
         }
-        Ok(body)
+        Ok(content)
+    }
+
+    /// A body that is stored apart; damaged only if it stays so.
+    async fn read_body(&self, key: &Key, sha256: &[u8; 32]) -> Result<Option<Bytes>, Error> {
+        let sha256 = *sha256;
+        let is_whole: IsWhole = Arc::new(move |body| Sha256::digest(body).as_slice() == sha256);
+        let bucket = self.bucket.as_ref();
+        let read = self.retry.get_whole(bucket, key, &is_whole).await;
+        read.map_err(unavailable)
     }
 
     pub(super) async fn load_snapshot(
@@ -481,7 +495,7 @@ impl<S: StateMachine> Requests<S> {
                     tracing::warn!(%why, "a snapshot cannot be used here, and is not counted on");
                     return Ok(Verdict::Useless);
                 }
-                Err(_) if reads < READS_OF_DAMAGE => {}
+                Err(_) if reads < RESTORES => {}
                 Err(why) => {
                     tracing::error!(%why, "a snapshot cannot be used, and is removed; the journal is not trimmed for it");
                     break;
