@@ -153,6 +153,7 @@ pub fn needs_leader(call: &Call) -> bool {
                     | PeerRequest::Succeed { .. }
                     | PeerRequest::Asked
                     | PeerRequest::WallClock
+                    | PeerRequest::CanStore
             )
             | Call::Short { .. }
     )

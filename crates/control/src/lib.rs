@@ -33,6 +33,7 @@ mod roster;
 mod service;
 pub mod setting_time;
 pub mod start;
+mod storing;
 mod succession;
 mod told;
 mod turns;

@@ -20,6 +20,7 @@ use crate::groups::{self, GroupsMemory};
 use crate::machine::Machine;
 use crate::notices::Followers;
 use crate::relaying::Relaying;
+use crate::storing::Storing;
 use crate::told::Told;
 use crate::weight::{self, Weight};
 
@@ -44,6 +45,8 @@ pub struct Node {
     pub(crate) clock: Mutex<Compared>,
     /// The claim, by its slot, whose process was last said to be gone.
     pub(crate) gone: AtomicU64,
+    /// Whether it has stored the snapshots that were due while it led.
+    pub(crate) storing: Mutex<Storing>,
     /// Passes calls on to other control nodes; empty if there are none.
     pub(crate) relay: OnceLock<Relaying>,
     /// Bounds the log lines about callers who ask what is not theirs to ask.

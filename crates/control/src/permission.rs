@@ -75,7 +75,8 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
             PeerRequest::Name
             | PeerRequest::Succeed { .. }
             | PeerRequest::Asked
-            | PeerRequest::WallClock,
+            | PeerRequest::WallClock
+            | PeerRequest::CanStore,
         )
         | Call::Check(_)
         | Call::Barrier

@@ -243,6 +243,11 @@ impl Node {
                 Ok(Return::Asked(was_asked))
             }
             PeerRequest::WallClock => Ok(Return::WallClock(host::clock::wall_millis())),
+            PeerRequest::CanStore => {
+                let newest = self.journal_status().snapshot_index;
+                let is_able = self.storing().is_able(host::clock::now(), newest);
+                Ok(Return::CanStore(is_able))
+            }
         }
     }
 

@@ -136,6 +136,7 @@ impl Node {
             doubt: Arc::default(),
             clock: Mutex::default(),
             gone: AtomicU64::new(0),
+            storing: Mutex::default(),
             relay: OnceLock::new(),
             refusals: LogLimits::every(LOG_EVERY),
             namesake: Latest::default(),

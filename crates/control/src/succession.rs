@@ -1,8 +1,9 @@
 //! The end of a lead on purpose: a node that ends looks for one that is there and has read as far, resigns, and tells that one
-//! to claim; one that no agent reaches resigns, too. Safety rests on none of it: whoever claims settles the journal first, and if nobody is told, the others notice
+//! to claim; one that no agent reaches resigns, too, and one that stores no snapshots hands the lead over. Safety rests on none of it: whoever claims settles the journal first, and if nobody is told, the others notice
 //! that the leader is gone.
 
 use std::convert::Infallible;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,6 +14,7 @@ use rpc::{Answer, Call, Error, Return};
 use crate::aside::{Aside, Others, Surroundings};
 use crate::attendance::Attendance;
 use crate::node::Node;
+use crate::storing::Storing;
 
 /// How long another node may take to show that it is there and has read as far as this one.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
@@ -37,6 +39,15 @@ impl Node {
     where
         F: Future<Output = Result<Answer, Error>>,
     {
+        let successors = self.successors();
+        self.hand_over_to(&successors, &ask).await;
+    }
+
+    /// The same to one of these nodes.
+    pub(crate) async fn hand_over_to<F>(&self, others: &[Other], ask: &impl Fn(String, Call) -> F)
+    where
+        F: Future<Output = Result<Answer, Error>>,
+    {
         if !self.leads() {
             return;
         }
@@ -44,7 +55,6 @@ impl Node {
         let at = self.position();
         let wanted = Vec::new();
         let is_there = Call::Locate { wanted, at };
-        let others = self.successors();
         let asked = others.iter().map(|other| {
             let answer = limited(ask(other.address.clone(), is_there.clone()));
             async move { answer.await.is_ok().then_some(other) }
@@ -76,8 +86,8 @@ impl Node {
         tracing::info!("no other control node answers, so that the lead is handed over to none");
     }
 
-    /// Gives up the lead whenever no agent reaches this node, as [`crate::aside`] has it, for ever; `ask` calls the control node at
-    /// an address.
+    /// Gives up the lead whenever no agent reaches this node, as [`crate::aside`] has it, or it stores no snapshots, as
+    /// [`crate::storing`] has it, for ever; `ask` calls the control node at an address.
     pub async fn stand_aside<F>(&self, ask: impl Fn(String, Call) -> F) -> Infallible
     where
         F: Future<Output = Result<Answer, Error>>,
@@ -97,6 +107,11 @@ impl Node {
             let now = host::clock::now();
             if attendance.aside().look(now, self.leads(), seen) {
                 self.give_up_unreached(attendance, &others, &ask).await;
+            }
+            let journal = self.journal_status();
+            let (is_overdue, newest) = (journal.is_snapshot_overdue, journal.snapshot_index);
+            if self.storing().look(now, is_overdue, newest) {
+                self.hand_over_to_one_that_can_store(&ask).await;
             }
         }
     }
@@ -152,6 +167,38 @@ impl Node {
         }
     }
 
+    /// Hands the lead over to a node that takes itself for able to store snapshots, if there is one.
+    async fn hand_over_to_one_that_can_store<F>(&self, ask: &impl Fn(String, Call) -> F)
+    where
+        F: Future<Output = Result<Answer, Error>>,
+    {
+        let asked = self.successors().into_iter().map(|other| async move {
+            let call = Call::Peer(PeerRequest::CanStore);
+            let answer = limited(ask(other.address.clone(), call)).await.ok()?;
+            (answer.value == Return::CanStore(true)).then_some(other)
+        });
+        let answered = futures::future::join_all(asked).await;
+        let able: Vec<Other> = answered.into_iter().flatten().collect();
+        if able.is_empty() {
+            tracing::warn!(
+                "this control node leads and stores no snapshots, and no other is there that has not been unable to within the last \
+                 hour: it keeps the lead, and the journal grows; look at what the bucket refuses"
+            );
+            return;
+        }
+        tracing::warn!(
+            able = able.len(),
+            "this control node leads and stores no snapshots: it hands the lead over; look at what the bucket refuses it"
+        );
+        self.hand_over_to(&able, ask).await;
+    }
+
+    /// What this node knows of the snapshots that it was to store.
+    pub(crate) fn storing(&self) -> MutexGuard<'_, Storing> {
+        // It is whole at any time.
+        self.storing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Settles what this node has taken, and leads no more; yields the claim by which it led. `None` if it did not lead, or if that
     /// is not known.
     async fn resign(&self) -> Option<u64> {
@@ -193,7 +240,7 @@ impl Node {
     }
 
     /// The other control nodes, without those whose clocks are wrong, unless all are.
-    fn successors(&self) -> Vec<Other> {
+    pub(crate) fn successors(&self) -> Vec<Other> {
         let (all, wrong) = (self.others(), self.wall_clock().wrong);
         let (wrong, right): (Vec<_>, Vec<_>) = all
             .into_iter()

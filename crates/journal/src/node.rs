@@ -32,6 +32,7 @@ mod queue;
 mod retention;
 mod settings;
 mod stuck;
+mod unstored;
 mod wall_clock;
 
 #[cfg(test)]
@@ -507,6 +508,22 @@ impl Node {
     /// old under a leader that nobody uses.
     pub fn seemed_current_at(&self) -> Option<Instant> {
         self.lasting.seemed_current_at
+    }
+
+    /// Whether this node leads and has stored no snapshot though one was due twice.
+    pub fn is_snapshot_overdue(&self, now: Instant) -> bool {
+        let Lasting {
+            retention,
+            settings,
+            ..
+        } = &self.lasting;
+        let leads = matches!(self.state, State::Leading(_));
+        leads && retention.is_overdue(now, &settings.snapshot)
+    }
+
+    /// How many snapshots this node could not write since it started.
+    pub fn snapshots_failed(&self) -> u64 {
+        self.lasting.retention.failures()
     }
 
     /// Index of the newest snapshot that is known to be whole.

@@ -144,6 +144,10 @@ pub struct Status {
     pub seemed_current_at: Option<Instant>,
     /// Index of the newest snapshot known to be whole.
     pub snapshot_index: Option<u64>,
+    /// It leads and has stored no snapshot though one was due twice.
+    pub is_snapshot_overdue: bool,
+    /// How many snapshots it could not write since it started.
+    pub snapshots_failed: u64,
     /// How long the last successful append took.
     pub append_latency: Option<Duration>,
     /// Entries that this replica appended since it started.
@@ -272,6 +276,8 @@ impl Status {
             confirmed_at: None,
             seemed_current_at: None,
             snapshot_index: None,
+            is_snapshot_overdue: false,
+            snapshots_failed: 0,
             append_latency: None,
             entries_appended: 0,
             commands_applied: 0,

@@ -1,7 +1,7 @@
 //! The safety rules of the journal by name, so that a simulation can remove one and show that it
 //! is missed. Outside tests all of them hold, and nothing can change that.
 
-/// A rule without which acknowledged entries get lost or histories part.
+/// A rule without which acknowledged entries get lost, histories part, or a journal grows without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// A claim counts only if it names the last valid claim.
@@ -49,10 +49,12 @@ pub enum Rule {
     QuarantineBeforeSnapshots,
     /// What a snapshot makes dispensable is removed only by who has appended since the snapshot was there.
     RemoveAfterAppend,
+    /// A leader that stores no snapshots is said to, so that it hands the lead over.
+    UnstoredIsTold,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 22] = [
+    pub const ALL: [Rule; 23] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -75,6 +77,7 @@ impl Rule {
         Rule::QuarantineBeforeOthersLead,
         Rule::QuarantineBeforeSnapshots,
         Rule::RemoveAfterAppend,
+        Rule::UnstoredIsTold,
     ];
 }
 

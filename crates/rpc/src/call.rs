@@ -116,6 +116,8 @@ pub enum Return {
     Asked(bool),
     /// What a control node's wall clock shows, in milliseconds since 1970.
     WallClock(u64),
+    /// Whether the node takes itself for able to store snapshots.
+    CanStore(bool),
     /// The leader has lost another agent than the one that called.
     OneIsLost,
     /// What the leader has heard of the others.

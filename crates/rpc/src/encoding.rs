@@ -139,6 +139,7 @@ variants! {
         3 = Succeed { claim, given_up },
         4 = Asked,
         5 = WallClock,
+        6 = CanStore,
     }
     Return {
         1 = Done,
@@ -159,6 +160,7 @@ variants! {
         16 = OneIsLost,
         17 = Short { wall_millis, files },
         18 = Roster(roster),
+        19 = CanStore(is_able),
     }
     Error {
         1 = NotLeader { leader },

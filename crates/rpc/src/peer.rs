@@ -18,6 +18,8 @@ pub enum PeerRequest {
     Asked,
     /// Say what the node's wall clock shows.
     WallClock,
+    /// Say whether the node takes itself for able to store snapshots of the journal: not if it has led and stored none of late.
+    CanStore,
 }
 
 /// A run of a control node, as it says itself.

@@ -134,6 +134,7 @@ fn journal_json(page: &mut Value, control: &control::Node) {
         "end_seen_ms_ago": journal.seemed_current_at.map(ms_since),
         "confirmed_ms_ago": journal.confirmed_at.map(ms_since),
         "snapshot_index": journal.snapshot_index,
+        "snapshot_overdue": journal.is_snapshot_overdue,
         "append_latency_ms": journal.append_latency.map(|taken| taken.as_secs_f64() * 1_000.0),
     });
     page["cluster"] = control.with_state(|state| {
@@ -328,6 +329,18 @@ fn control_metrics(text: &mut String, control: &control::Node) {
         "seaway_journal_snapshot_index",
         "Entry of the newest snapshot.",
         snapshot,
+    );
+    gauge(
+        text,
+        "seaway_journal_snapshot_overdue",
+        "1 while this node leads and has stored no snapshot though one was due twice: it hands the lead over if another can.",
+        u64::from(journal.is_snapshot_overdue),
+    );
+    counter(
+        text,
+        "seaway_journal_snapshots_failed_total",
+        "Snapshots that this node could not store.",
+        journal.snapshots_failed,
     );
     counter(
         text,

@@ -369,6 +369,32 @@ async fn the_time_is_set_by_the_leader_alone_and_only_if_its_clock_is_known_to_b
     );
 }
 
+#[tokio::test]
+async fn a_leader_that_stores_no_snapshots_hands_the_lead_over_to_one_that_can() {
+    let cluster = Cluster::start().await;
+    let ask = |address, call| cluster.ask(&[], address, call);
+    cluster.node(1).cannot_store();
+    cluster.node(0).hand_over_to_one_that_can_store(&ask).await;
+    assert!(cluster.node(2).leads());
+}
+
+#[tokio::test]
+async fn a_leader_that_stores_no_snapshots_keeps_the_lead_where_no_other_can() {
+    let cluster = Cluster::start().await;
+    let ask = |address, call| cluster.ask(&["c"], address, call);
+    cluster.node(1).cannot_store();
+    cluster.node(0).hand_over_to_one_that_can_store(&ask).await;
+    assert!(cluster.node(0).leads());
+}
+
+impl Node {
+    /// It has led, and stored no snapshot when one was due twice.
+    fn cannot_store(&self) {
+        let newest = self.journal_status().snapshot_index;
+        assert!(self.storing().look(host::clock::now(), true, newest));
+    }
+}
+
 /// Clients that look for another agent are not to be told of one that has just been lost.
 #[tokio::test]
 async fn agents_are_told_at_once_that_another_is_lost() {

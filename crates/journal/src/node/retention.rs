@@ -7,6 +7,7 @@ use std::time::Duration;
 use host::clock::Instant;
 
 use super::settings::SnapshotPolicy;
+use super::unstored::{Due, Unstored};
 use super::{Effect, Verdict};
 use crate::chain::Chain;
 use crate::rule::{Rule, Rules};
@@ -51,6 +52,9 @@ pub(super) struct Retention {
     writing: bool,
     /// The last attempt to write one failed.
     failed: bool,
+    unstored: Unstored,
+    /// How many could not be written.
+    failures: u64,
     /// The last snapshot that was written and not verified yet.
     unverified: Option<u64>,
     verifying: bool,
@@ -80,6 +84,8 @@ impl Retention {
             cut_at: Instant::default(),
             writing: false,
             failed: false,
+            unstored: Unstored::default(),
+            failures: 0,
             unverified: None,
             verifying: false,
             is_suspect: false,
@@ -111,6 +117,7 @@ impl Retention {
             verifying: self.verifying,
             floor: self.floor,
             paused_until: self.paused_until,
+            failures: self.failures,
             ..Retention::new(self.rules)
         };
     }
@@ -150,11 +157,13 @@ impl Retention {
     /// until callers no longer wait for the failover.
     pub(super) fn lead(&mut self, now: Instant, policy: &SnapshotPolicy) {
         self.paused_until = self.paused_until.max(now + policy.first_after);
+        self.unstored = Unstored::since(now);
     }
 
     pub(super) fn accepted(&mut self, index: u64, bytes: usize, accepted: &Accepted) {
         self.entries_since += 1;
         self.bytes_since += bytes as u64;
+        self.unstored.appended(bytes as u64);
         match accepted {
             Accepted::Commands => {}
             Accepted::CommandsElsewhere(sha256) => {
@@ -183,6 +192,9 @@ impl Retention {
         if !due || self.writing || now < self.paused_until || (self.is_suspect && !is_looked_at) {
             return None;
         }
+        if self.failed && self.entries_since > 0 {
+            self.unstored.missed();
+        }
         self.writing = true;
         self.entries_since = 0;
         self.bytes_since = 0;
@@ -203,10 +215,29 @@ impl Retention {
     /// True if the journal has grown enough since the last snapshot: as the policy says, or by a
     /// share of a large snapshot, where entries count in proportion to bytes.
     fn has_grown(&self, policy: &SnapshotPolicy) -> bool {
+        let due = self.due(policy);
+        self.entries_since >= due.entries || self.bytes_since >= due.bytes
+    }
+
+    fn due(&self, policy: &SnapshotPolicy) -> Due {
         let share = self.size / SHARE_OF_SNAPSHOT;
         let entries = policy.entries.saturating_mul(share) / policy.bytes.max(1);
-        self.entries_since >= policy.entries.max(entries)
-            || self.bytes_since >= policy.bytes.max(share)
+        Due {
+            entries: policy.entries.max(entries),
+            bytes: policy.bytes.max(share),
+            after: policy.interval,
+        }
+    }
+
+    /// Whether this node, which leads, has stored no snapshot though one was due twice.
+    pub(super) fn is_overdue(&self, now: Instant, policy: &SnapshotPolicy) -> bool {
+        let is_told = self.rules.hold(Rule::UnstoredIsTold);
+        is_told && self.unstored.is_overdue(now, self.due(policy))
+    }
+
+    /// How many snapshots could not be written since this process started.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// Notes the size of the snapshot that was written at `index`, or that writing failed.
@@ -215,8 +246,11 @@ impl Retention {
         self.failed = written.is_none();
         let Some(bytes) = written else {
             self.paused_until = now + PAUSE;
+            self.failures += 1;
             return;
         };
+        self.unstored
+            .stored(self.cut_at, self.entries_since, self.bytes_since);
         self.size = bytes;
         self.unverified = Some(index);
     }
@@ -486,6 +520,60 @@ mod tests {
         let mut cut = |now| retention.cut(now, &policy, &chain, "n").is_some();
         assert!(!cut(now()));
         assert!(cut(now() + Duration::from_secs(30)));
+    }
+
+    /// Whether a leader is said to store no snapshots at each of four times that one is due, all of which fail, and once one is stored;
+    /// `grows` if the journal does meanwhile.
+    fn is_overdue_in_turn(rules: Rules, grows: bool) -> Vec<bool> {
+        let mut retention = Retention::new(rules);
+        retention.resume(now(), position(), 4_000);
+        retention.lead(now(), &POLICY);
+        let chain = Chain::genesis(0);
+        let append = |retention: &mut Retention| {
+            (0..100).for_each(|index| retention.accepted(index, 1, &Accepted::Commands));
+        };
+        append(&mut retention);
+        let mut at = now();
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            assert!(retention.cut(at, &POLICY, &chain, "n").is_some());
+            told.push(retention.is_overdue(at, &POLICY));
+            retention.written(at, 107, None);
+            if grows {
+                append(&mut retention);
+            }
+            at = at + PAUSE;
+        }
+        assert!(retention.cut(at, &POLICY, &chain, "n").is_some());
+        retention.written(at, 107, Some(4_000));
+        told.push(retention.is_overdue(at, &POLICY));
+        assert_eq!(retention.failures(), 4);
+        told
+    }
+
+    #[test]
+    fn a_leader_that_stores_no_snapshot_while_the_journal_grows_is_said_to() {
+        let told = is_overdue_in_turn(Rules::all(), true);
+        assert_eq!(told, [false, false, true, true, false]);
+        // A bucket that is away as a whole takes no entries either.
+        assert_eq!(is_overdue_in_turn(Rules::all(), false), [false; 5]);
+        let silent = is_overdue_in_turn(Rules::without(Rule::UnstoredIsTold), true);
+        assert_eq!(silent, [false; 5], "the rule is what tells");
+    }
+
+    #[test]
+    fn one_that_was_due_twice_by_time_alone_is_overdue() {
+        let mut retention = Retention::new(Rules::all());
+        retention.resume(now(), position(), 4_000);
+        retention.lead(now(), &POLICY);
+        let chain = Chain::genesis(0);
+        for times in 1..=3 {
+            retention.accepted(7 + u64::from(times), 1, &Accepted::Commands);
+            let at = now() + POLICY.interval * times;
+            assert!(retention.cut(at, &POLICY, &chain, "n").is_some());
+            assert_eq!(retention.is_overdue(at, &POLICY), times > 2, "{times}");
+            retention.written(at, 107, None);
+        }
     }
 
     #[test]

@@ -520,6 +520,8 @@ impl<S: StateMachine> Driver<S> {
             status.confirmed_at = self.node.confirmed_at();
             status.seemed_current_at = self.node.seemed_current_at();
             status.snapshot_index = self.node.snapshot_index();
+            status.is_snapshot_overdue = self.node.is_snapshot_overdue(clock::now());
+            status.snapshots_failed = self.node.snapshots_failed();
             status.commands_applied = self.commands_applied;
             status.entries_appended = self.entries_appended;
         }

@@ -356,6 +356,7 @@ fn answers() -> Vec<Result<Answer, Error>> {
         Return::Roster(Box::new(roster())),
         Return::WallClock(1_700_000_000_000),
         Return::Asked(true),
+        Return::CanStore(false),
         Return::Registered(Registered {
             agent: AgentId(1),
             incarnation: Incarnation(3),

@@ -224,7 +224,7 @@ async fn serve(
     Ok(Answer::Put(Put::Conflict))
 }
 
-/// What comes back damaged three times in a row stops a replica for good, so entries are damaged less often; a bucket
+/// What comes back damaged eight times in a row stops a replica for good, so entries are damaged less often; a bucket
 /// that alters what is looked at in a start is refused, as it should be.
 fn is_corrupted(town: &Town, key: &str) -> bool {
     let ends_a_start = key.starts_with(PROBE) || key == MARKER;

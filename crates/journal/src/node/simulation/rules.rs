@@ -5,11 +5,13 @@ use super::{simulate, simulate_telling, simulate_with};
 use crate::rule::Rule;
 
 /// Rules that no schedule misses: unit tests remove them (node::tests, node::tests::quarantine, node::retention). The first since
-/// the appends of a tenure end with the tenure, the others since they take a sleep between two requests.
-const UNIT: [Rule; 3] = [
+/// the appends of a tenure end with the tenure, the two after it since they take a sleep between two requests, the last since no history
+/// shows it.
+const UNIT: [Rule; 4] = [
     Rule::LeadFromFirstAttempt,
     Rule::QuarantineBeforeSnapshots,
     Rule::RemoveAfterAppend,
+    Rule::UnstoredIsTold,
 ];
 
 /// A seed whose schedule misses the rule.
