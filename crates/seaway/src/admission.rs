@@ -20,6 +20,7 @@ use store::marker::{self, Marker, Watch};
 use store::meter::{Counters, Meter};
 use store::{open, probe};
 
+use crate::fail_points;
 use crate::health::Health;
 use crate::journals::Journal;
 use crate::places::Places;
@@ -93,7 +94,7 @@ pub async fn admit(
 
 async fn open(url: &str) -> Result<Arc<dyn Bucket>> {
     let options = open::Options::from_environment();
-    Ok(open::open(url, &options).await?)
+    fail_points::in_bucket(open::open(url, &options).await?)
 }
 
 /// Counts what is asked of a bucket, and makes it steady.

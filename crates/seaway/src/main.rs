@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod config;
 mod data_dir;
+mod fail_points;
 mod family;
 mod health;
 mod http;

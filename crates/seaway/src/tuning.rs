@@ -1,14 +1,13 @@
 //! Derives the settings of each part from the operator's.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent::settings::{BrokerConfig, Budgets, FailPoint, FailPoints};
-use anyhow::{Context, Result, bail};
+use agent::settings::{BrokerConfig, Budgets};
+use anyhow::Result;
 
 use crate::config::shares::Shares;
+use crate::fail_points;
 use crate::origin::Origin;
 use crate::settings::{self, Settings};
 use crate::version::VERSION;
@@ -226,7 +225,7 @@ pub fn agent(
                 is_derived: matches!(settings.origin(setting.name), Origin::Derived(_)),
             })
             .collect(),
-        fail_points: fail_points()?,
+        fail_points: fail_points::of_agent()?,
     })
 }
 
@@ -253,58 +252,6 @@ fn budgets(shares: &Shares) -> Budgets {
 fn file_batches_max(settings: &Settings) -> usize {
     let entry_bytes = settings.size("journal.entry.max.bytes");
     meta::encoding::batches_in_commit(entry_bytes.saturating_sub(journal::entry::ITEM_BYTES))
-}
-
-/// What a test wants to happen at a fail point.
-#[derive(Clone, Copy)]
-enum Failure {
-    /// The process ends as by `kill -9`.
-    Kill,
-    /// The task panics, which must end the process.
-    Panic,
-}
-
-/// Where tests end the process: `SEAWAY_FAILPOINTS="after-put=kill@3"` ends it the third time that a file is durable and not
-/// committed. Nothing is set in production.
-fn fail_points() -> Result<FailPoints> {
-    let Some(text) = std::env::var_os("SEAWAY_FAILPOINTS") else {
-        return Ok(FailPoints::NONE);
-    };
-    let text = text
-        .into_string()
-        .ok()
-        .context("SEAWAY_FAILPOINTS is not text")?;
-    let mut plan = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let Some((point, failure, count)) = fail_point(part) else {
-            bail!(
-                "SEAWAY_FAILPOINTS: {part}: write it as POINT=FAILURE@N, with after-put or after-commit, and kill or panic"
-            );
-        };
-        plan.push((point, failure, count, Arc::new(AtomicU64::new(0))));
-    }
-    Ok(FailPoints::calling(move |reached| {
-        for (point, failure, count, seen) in &plan {
-            if *point == reached && seen.fetch_add(1, Ordering::Relaxed) + 1 == *count {
-                match failure {
-                    Failure::Kill => host::process::kill_now(),
-                    Failure::Panic => panic!("a test wants this task to panic"),
-                }
-            }
-        }
-    }))
-}
-
-/// Reads `POINT=FAILURE@N`.
-fn fail_point(part: &str) -> Option<(FailPoint, Failure, u64)> {
-    let (name, rest) = part.split_once('=')?;
-    let (failure, count) = rest.split_once('@')?;
-    let failure = match failure {
-        "kill" => Failure::Kill,
-        "panic" => Failure::Panic,
-        _ => return None,
-    };
-    Some((FailPoint::from_name(name)?, failure, count.parse().ok()?))
 }
 
 #[cfg(test)]

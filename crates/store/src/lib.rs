@@ -29,3 +29,4 @@ pub mod received;
 pub mod retry;
 pub mod sent;
 pub mod switch;
+pub mod watched;

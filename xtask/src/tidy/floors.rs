@@ -124,6 +124,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &[
                 "address",
                 "data_dir",
+                "fail_points",
                 "journals",
                 "links",
                 "listeners",
