@@ -42,10 +42,22 @@ class Process:
         self.process.send_signal(number)
 
     def kill(self):
-        if self.alive():
+        """Ends it as `kill -9` does, if it runs; whether it was that which ended it."""
+        was_alive = self.alive()
+        if was_alive:
             self.process.kill()
         if self.process:
             self.process.wait()
+        return was_alive and self.was_killed()
+
+    def was_killed(self):
+        """Whether it has ended as by `kill -9`."""
+        return self.process.poll() == -signal.SIGKILL
+
+    def stands_still(self):
+        """Whether it was stopped, and not let go on."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as told:
+            return told.read().rpartition(")")[2].split()[0] == "T"
 
     def page(self, path):
         """(status, text) of an HTTP page; (None, why) if there is no answer."""
