@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use ::http::Method;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -124,6 +125,7 @@ impl HttpService for Watched {
             sent: true,
             ..Seen::default()
         });
+        let awaited = Awaited::by(&request);
         let response = http::send(&self.client, request).await?;
         let status = response.status();
         let mut seen = Seen {
@@ -133,7 +135,7 @@ impl HttpService for Watched {
         };
         if status.is_success() {
             note(seen);
-            return Ok(response);
+            return awaited.confirm(response).await;
         }
         let (parts, body) = response.into_parts();
         // Azure names the code in a header as well, which answers to HEAD carry, too.
@@ -151,6 +153,70 @@ impl HttpService for Watched {
             HttpResponseBody::from(body),
         ))
     }
+}
+
+/// What a success carries. Some gateways answer an error with status 200, and the client library takes the body of one for the
+/// listing of an empty bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The bytes of an object, which only its reader can judge.
+    Object,
+    Listing,
+    /// Nothing that anybody reads.
+    Word,
+}
+
+impl Awaited {
+    fn by(request: &HttpRequest) -> Self {
+        let query = request.uri().query().unwrap_or_default();
+        // S3 and GCS; Azure.
+        let lists = |part: &str| part.starts_with("list-type=") || part == "comp=list";
+        match *request.method() {
+            Method::GET if query.split('&').any(lists) => Awaited::Listing,
+            Method::GET | Method::HEAD => Awaited::Object,
+            _ => Awaited::Word,
+        }
+    }
+
+    /// The response, if its body is what such a request is answered with.
+    async fn confirm(self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        if self == Awaited::Object {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        if !self.may_be(&body) {
+            return Err(HttpError::new(
+                HttpErrorKind::Decode,
+                NoSuccess {
+                    code: code_in(&body),
+                },
+            ));
+        }
+        let body = HttpResponseBody::from(body);
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+
+    fn may_be(self, body: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(body);
+        let ends = |root| text.trim_end().ends_with(root);
+        match self {
+            Awaited::Object => true,
+            // S3 and GCS; Azure. One that ends early is none either.
+            Awaited::Listing => ends("ListBucketResult>") || ends("EnumerationResults>"),
+            Awaited::Word => !ends("</Error>"),
+        }
+    }
+}
+
+/// The store's answer says success, and its body does not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the store, or a proxy before it, answered with the status of a success and the body of an error (code {code:?})"
+)]
+struct NoSuccess {
+    /// Empty if the body has none.
+    code: String,
 }
 
 /// The request was not sent.
@@ -181,6 +247,25 @@ mod tests {
         assert_eq!(code_in(body), "NoSuchKey");
         assert_eq!(code_in(b"<html>not found</html>"), "");
         assert_eq!(code_in(b"<Code>\xff"), "");
+    }
+
+    #[test]
+    fn a_listing_ends_as_listings_do_and_other_successes_are_no_errors() {
+        let error = b"<?xml?><Error><Code>InternalError</Code></Error>\n".as_slice();
+        let empty =
+            b"<?xml?><ListBucketResult xmlns=\"x\"><KeyCount>0</KeyCount></ListBucketResult>\n";
+        let azure = b"<EnumerationResults><Blobs/></EnumerationResults>".as_slice();
+        for (body, is_listing, is_word) in [
+            (error, false, false),
+            (empty.as_slice(), true, true),
+            (azure, true, true),
+            (&empty[..30], false, true),
+            (b"".as_slice(), false, true),
+            (b"<html>busy</html>".as_slice(), false, true),
+        ] {
+            assert_eq!(Awaited::Listing.may_be(body), is_listing);
+            assert_eq!(Awaited::Word.may_be(body), is_word);
+        }
     }
 
     #[tokio::test]

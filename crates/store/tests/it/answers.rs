@@ -93,10 +93,14 @@ async fn every_operation_tells_what_an_error_means() {
 
 #[tokio::test]
 async fn an_errors_body_in_a_success_is_no_part_of_an_object_and_no_absence() {
+    use Meaning::Unknown;
     let server = server(Config::default()).await;
     let bucket = bucket(&server, "b").await;
     bucket.put_new(&key("there"), body()).await.expect("put");
-    server.add(Rule::on(Kind::Get, Effect::ErrorBody));
+    server.add(Rule::new(Effect::ErrorBody));
+    assert_eq!(meaning(bucket.list("", None, 1).await), Unknown);
+    assert_eq!(meaning(bucket.put_new(&key("new"), body()).await), Unknown);
+    assert_eq!(meaning(bucket.delete(&key("there")).await), Unknown);
     assert!(bucket.get_range(&key("there"), 2..4).await.is_err());
     // Of a whole object nothing but its content tells.
     let whole = bucket.get(&key("there")).await.expect("a success");
