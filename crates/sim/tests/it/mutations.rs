@@ -85,7 +85,7 @@ caught! {
     commit_not_idempotent: CommitNotIdempotent Together at [17, 9];
     dedup_outside_the_log: DedupOutsideTheLog Together at [3, 6];
     collect_without_grace: CollectWithoutGrace Together at [0, 1];
-    collect_by_age: CollectByAge Together at [18, 7];
+    collect_by_age: CollectByAge Together at [18, 28];
     error_means_absent: ErrorMeansAbsent Together at [3, 19];
     ignore_checksums: IgnoreChecksums Together at [3, 7];
     offset_zero_for_unknown: OffsetZeroForUnknown Together at [6, 3];
@@ -93,17 +93,17 @@ caught! {
     bounds_from_stale: BoundsFromStale Together at [31, 46];
     apply_at_local_time: ApplyAtLocalTime Together at [2, 3];
     snapshot_mislabelled: SnapshotMislabelled Together at [5, 3];
-    group_offsets_from_stale: GroupOffsetsFromStale Together at [50, 320];
-    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [60, 14];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [50];
+    agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [60, 43];
     commits_in_any_order: CommitsInAnyOrder Together at [366];
     unknown_is_definite: UnknownIsDefinite Together at [19, 20];
-    followers_confirm: FollowersConfirm Apart at [5, 8];
+    followers_confirm: FollowersConfirm Apart at [13, 18];
     the_tail_joins: TheTailJoins Apart at [1, 3];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [6, 19];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [8, 9];
-    silence_asks_all: SilenceAsksAll Apart at [2, 9];
-    calls_are_relayed: CallsAreRelayed Apart at [7, 11];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [1, 28];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [26, 42];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [4, 18];
+    silence_asks_all: SilenceAsksAll Apart at [2, 8];
+    calls_are_relayed: CallsAreRelayed Apart at [15, 42];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [5, 10];
     clocks_are_compared: ClocksAreCompared Apart at [6, 3];
-    old_notices_are_left: OldNoticesAreLeft Apart at [4, 26];
+    old_notices_are_left: OldNoticesAreLeft Apart at [26, 14];
 }
