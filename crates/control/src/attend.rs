@@ -123,15 +123,26 @@ impl Node {
     }
 
     /// Refuses to register an agent whose name another process has that is there; else two of one name would fence each other
-    /// for ever in turn. What addresses they advertise tells nothing: two can be behind one.
-    pub(crate) async fn refuse_namesake(&self, registration: &RegisterAgent) -> Result<(), Error> {
+    /// for ever in turn. What addresses they advertise tells nothing: two can be behind one. A node that leads no more hears nobody: it
+    /// refuses nobody here, and does not keep who asks waiting, who is to find the leader or make the others want one.
+    pub(crate) async fn refuse_namesake(
+        &self,
+        registration: &RegisterAgent,
+        is_relayed: bool,
+    ) -> Result<(), Error> {
         let Some(attendance) = &self.attendance else {
             return Ok(());
         };
         let asked_at = host::clock::now();
         let mut refused = 0;
-        while let Some(namesake) = self.agent_namesake(registration) {
+        while self.leads()
+            && let Some(namesake) = self.agent_namesake(registration)
+        {
             let (now, incarnation) = (host::clock::now(), namesake.incarnation);
+            if !is_relayed {
+                // An agent waits here: a leader that none has registered with yet is not one that none reaches.
+                attendance.is_reached(now);
+            }
             let is_here = attendance.lock().is_here(now, incarnation, asked_at);
             match is_here {
                 IsHere::No => break,

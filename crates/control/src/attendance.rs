@@ -83,7 +83,7 @@ impl Attendance {
         self.asked_micros.fetch_max(now.as_micros(), Relaxed);
     }
 
-    /// A registered agent reaches this node.
+    /// An agent reaches this node, one that is registered or that registers.
     pub(crate) fn is_reached(&self, now: Instant) {
         self.reached_micros.fetch_max(now.as_micros(), Relaxed);
     }

@@ -16,6 +16,11 @@ pub(crate) const SLEPT: Duration = Duration::from_secs(1);
 /// An agent that is there calls within so long: each call is answered after a second, and called again.
 const CALLS_WITHIN: Duration = Duration::from_secs(4);
 
+/// It calls a node that has just taken the lead within so long: without an answer it turns to all control nodes after half a second. One
+/// that takes longer may lose its name to another process that asks for it then, and is told so; nothing else comes of it, while a
+/// cluster that starts as a whole would wait.
+const CALLS_FIRST_WITHIN: Duration = Duration::from_millis(1_500);
+
 /// One whose connection has broken calls again at once, or looks who leads meanwhile.
 const CALLS_AGAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -154,8 +159,8 @@ impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
     }
 
     /// Whether a run is there whose name another process asked for at `asked_at`: it is if it has called since. Whoever
-    /// is there calls within [`CALLS_WITHIN`] of a call before, or of the begin of this node's lead, and one whose connection has
-    /// broken within [`CALLS_AGAIN_WITHIN`].
+    /// is there calls within [`CALLS_WITHIN`] of a call before, within [`CALLS_FIRST_WITHIN`] of the begin of this node's lead, and one
+    /// whose connection has broken within [`CALLS_AGAIN_WITHIN`].
     pub fn is_here(&self, now: Instant, run: Id, asked_at: Instant) -> IsHere {
         let heard = self.heard.get(&run);
         let called_at = heard.and_then(|heard| heard.called_at);
@@ -163,9 +168,12 @@ impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
             return IsHere::Yes;
         }
         let listens_since = self.listens_since.unwrap_or(now);
-        let silent_since = listens_since.max(called_at.unwrap_or_default());
+        let (silent_since, calls_within) = match called_at {
+            Some(at) if at >= listens_since => (at, CALLS_WITHIN),
+            _ => (listens_since, CALLS_FIRST_WITHIN),
+        };
         let is_lost = heard.is_some_and(|heard| heard.is_lost);
-        let is_gone = now.since(silent_since) >= CALLS_WITHIN
+        let is_gone = now.since(silent_since) >= calls_within
             || is_lost && now.since(asked_at) >= CALLS_AGAIN_WITHIN;
         match is_gone {
             true => IsHere::No,
@@ -395,11 +403,13 @@ mod tests {
         let asked_at = bench.now;
         let is_here = |bench: &Bench, of| bench.presence.is_here(bench.now, of, asked_at);
         assert_eq!(is_here(&bench, ONE), IsHere::NotKnownYet);
-        bench.listen(2_000);
+        bench.listen(1_400);
+        assert_eq!(is_here(&bench, TWO), IsHere::NotKnownYet);
+        bench.listen(600);
         bench.presence.answered(bench.now, ONE);
+        assert_eq!(is_here(&bench, TWO), IsHere::No, "it never called");
         bench.listen(1_900);
         assert_eq!(is_here(&bench, ONE), IsHere::NotKnownYet);
-        assert_eq!(is_here(&bench, TWO), IsHere::NotKnownYet, "it never called");
         bench.presence.calls(bench.now, ONE);
         bench.listen(100);
         assert_eq!(is_here(&bench, ONE), IsHere::Yes);
@@ -410,7 +420,7 @@ mod tests {
     fn a_name_is_free_soon_whose_run_is_lost_and_at_once_if_it_was_silent_before() {
         let mut bench = Bench::new();
         let is_here = |bench: &Bench, of, asked_at| bench.presence.is_here(bench.now, of, asked_at);
-        bench.listen(3_900);
+        bench.listen(1_400);
         assert_eq!(is_here(&bench, TWO, bench.now), IsHere::NotKnownYet);
         bench.listen(100);
         assert_eq!(is_here(&bench, TWO, bench.now), IsHere::No);

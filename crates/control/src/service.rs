@@ -145,7 +145,7 @@ impl Node {
                 }
                 Step::Propose(command) => {
                     if let Command::RegisterAgent(registration) = &*command {
-                        self.refuse_namesake(registration).await?;
+                        self.refuse_namesake(registration, asked.is_relayed).await?;
                     }
                     let (at, reply) = match commits::settles(&command) {
                         Some(file) => self.settle(file, command).await?,

@@ -78,6 +78,16 @@ pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// How long a library waits that looks at the machine's clock by itself. A simulated run is not to depend on how quick the machine is:
+/// there such a time is never over.
+pub fn of_a_library(duration: Duration) -> Duration {
+    #[cfg(feature = "simulated")]
+    if crate::seeded::is_simulated() {
+        return Duration::from_secs(u64::from(u32::MAX));
+    }
+    duration
+}
+
 /// The wall clock, in milliseconds since 1970; it may jump either way.
 pub fn wall_millis() -> u64 {
     #[cfg(feature = "simulated")]
