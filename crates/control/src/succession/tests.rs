@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use journal::node::Role;
 use meta::State;
+use meta::command::RegisterAgent;
 use meta::ids::Incarnation;
 use rpc::peer::Follower;
 use rpc::{Asked, Control, Position, Return, Served, Speaker};
@@ -418,4 +419,33 @@ async fn agents_are_told_at_once_that_another_is_lost() {
     assert!(waited < Duration::from_millis(500), "{waited:?}");
     let quiet = present(incarnation).await;
     assert_eq!(quiet.outcome.map(|answer| answer.value), Ok(Return::Done));
+}
+
+/// The registration of an agent by a process.
+fn agent(nonce: u128) -> Call {
+    Call::Propose(Box::new(meta::Command::RegisterAgent(RegisterAgent {
+        nonce,
+        name: "agent-1".to_owned(),
+        region: "r".to_owned(),
+        zone: "z".to_owned(),
+        level: 1,
+        listeners: meta::endpoint::Endpoint::alone("h", 1),
+        neighbour_address: String::new(),
+    })))
+}
+
+/// It had waited there for its name, which only a node that leads can say to be free, and nobody wanted a leader.
+#[tokio::test]
+async fn an_agent_that_starts_anew_is_sent_on_by_a_node_that_leads_no_more() {
+    let cluster = Cluster::with(attended).await;
+    let register = async |nonce| {
+        let asked = Asked::by(Speaker::Agent("agent-1".to_owned()));
+        let served = cluster.node(0).serve(agent(nonce), asked);
+        let given = host::clock::timeout(Duration::from_secs(20), served).await;
+        given.expect("an answer").outcome
+    };
+    assert!(register(1).await.is_ok());
+    cluster.node(0).replica.resign().await.expect("it leads");
+    let told = register(2).await;
+    assert!(matches!(told, Err(Error::NotLeader { .. })), "{told:?}");
 }
