@@ -2,7 +2,8 @@
 //! lost one of its parts must not go on half dead (docs/safety.md). It must not know what the tasks
 //! do.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 #[cfg(feature = "simulated")]
 use crate::seeded;
@@ -95,10 +96,16 @@ pub async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 }
 
 async fn guarded<F: Future>(name: &'static str, future: F) -> F::Output {
-    let guard = AbortOnPanic { name };
-    let output = future.await;
-    std::mem::forget(guard);
-    output
+    let mut future = pin!(future);
+    // The guard is there while the task has its turn, and no longer: a task that waits may be dropped by the panic of another, a test for
+    // instance, which is to be told and not hidden by the end of the process.
+    poll_fn(|context| {
+        let guard = AbortOnPanic { name };
+        let polled = future.as_mut().poll(context);
+        std::mem::forget(guard);
+        polled
+    })
+    .await
 }
 
 struct AbortOnPanic {
@@ -107,10 +114,7 @@ struct AbortOnPanic {
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        // Dropped while pending by an abort is fine; dropped by unwinding is not.
-        if std::thread::panicking() {
-            abort_process(self.name, "it panicked");
-        }
+        abort_process(self.name, "it panicked");
     }
 }
 
@@ -128,8 +132,8 @@ mod tests {
     /// Tells [`child`] that it runs as the child process, and in what kind of task to panic.
     const KIND: &str = "HOST_TASK_TEST_KIND";
 
-    /// True if a process survives a panic in a task of this kind.
-    fn outlives_a_panic_in(kind: &str) -> bool {
+    /// How a process ends after a panic in a task of this kind.
+    fn after_a_panic_in(kind: &str) -> std::process::ExitStatus {
         let this = std::env::current_exe().expect("a test is a program");
         let status = Command::new(this)
             .args(["--exact", "task::tests::child", "--nocapture"])
@@ -137,7 +141,11 @@ mod tests {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        status.expect("it ran").success()
+        status.expect("it ran")
+    }
+
+    fn outlives_a_panic_in(kind: &str) -> bool {
+        after_a_panic_in(kind).success()
     }
 
     #[test]
@@ -145,7 +153,12 @@ mod tests {
         let Ok(kind) = std::env::var(KIND) else {
             return;
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().build();
+        let mut runtime = match kind.as_str() {
+            // As tests run.
+            "beside" => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = runtime.build();
         runtime.expect("a runtime").block_on(async {
             match kind.as_str() {
                 "none" => assert_eq!(spawn("sound", async { 7 }).join().await, Some(7)),
@@ -155,6 +168,10 @@ mod tests {
                     std::future::pending::<()>().await;
                 }
                 "spawn_blocking" => spawn_blocking(|| panic!("on purpose")).await,
+                "beside" => {
+                    let _waits = spawn("sound", std::future::pending::<()>());
+                    panics().await;
+                }
                 // An unguarded task, which the rule forbids: nobody learns of its panic.
                 "unguarded" => drop(tokio::spawn(panics()).await),
                 other => panic!("there is no kind {other}"),
@@ -174,5 +191,7 @@ mod tests {
         }
         // Shows that the test can tell the difference.
         assert!(outlives_a_panic_in("unguarded"));
+        // What a test that fails ends with, not a signal.
+        assert_eq!(after_a_panic_in("beside").code(), Some(101));
     }
 }
