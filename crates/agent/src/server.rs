@@ -121,7 +121,7 @@ impl Agent {
         let control = Counted::of(control, &metrics);
         // Subscribed before anything is read, so that no notice is missed.
         let notices = control.notices();
-        let registered = register(&control, &registration).await?;
+        let registered = register(&control, registration.clone()).await?;
         let budgets = &settings.budgets;
         let hub = Arc::new(Hub::new(budgets.tails_bytes));
         let views = open_views(&control, settings.levels, &registered.cluster_id, &hub).await;
@@ -428,16 +428,25 @@ fn registration(settings: &Settings, listeners: BTreeMap<String, Endpoint>) -> R
     }
 }
 
+/// Registers under a nonce, and under another one if that was refused: a call may have registered it whose answer was lost, and the
+/// leader fenced a run that it did not hear. Who is refused twice is.
 async fn register(
     control: &Client,
-    registration: &RegisterAgent,
+    mut registration: RegisterAgent,
 ) -> Result<Registered, StartError> {
     let mut pauses = START.start();
+    let mut was_refused = false;
     let log = LogLimit::every(START_LOG_EVERY);
     loop {
         match control.register(registration.clone()).await {
             Ok(registered) => return Ok(registered),
-            Err(rpc::Error::Refused { reason }) => return Err(StartError::Refused { reason }),
+            Err(rpc::Error::Refused { reason }) if was_refused => {
+                return Err(StartError::Refused { reason });
+            }
+            Err(rpc::Error::Refused { .. }) => {
+                registration.nonce = host::rng::nonce();
+                was_refused = true;
+            }
             Err(error) => {
                 if let Some(left_out) = log.pass(host::clock::now()) {
                     tracing::info!(%error, left_out, "the agent waits to be registered");

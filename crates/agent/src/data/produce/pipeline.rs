@@ -310,10 +310,11 @@ fn answer_early<M>(parts: Arc<Parts>, commit: Arc<CommitFile>) -> Event<Ticket, 
     Event::Called { file, result }
 }
 
-/// Registers under a new nonce, after a pause, until it succeeds.
+/// Registers under a new nonce, after a pause, until it succeeds. One that is refused is not used again: a call may have registered it
+/// whose answer was lost, and the leader fenced a run that it did not hear.
 async fn register<M>(parts: Arc<Parts>, pause: Duration) -> Event<Ticket, M> {
     host::clock::sleep(pause).await;
-    let registration = RegisterAgent {
+    let mut registration = RegisterAgent {
         nonce: host::rng::nonce(),
         ..parts.registration.clone()
     };
@@ -323,6 +324,7 @@ async fn register<M>(parts: Arc<Parts>, pause: Duration) -> Event<Ticket, M> {
             Ok(registered) => return Event::Registered(registered.incarnation),
             Err(error @ rpc::Error::Refused { .. }) => {
                 tracing::warn!(%error, "registering was refused; it is tried again");
+                registration.nonce = host::rng::nonce();
                 host::clock::sleep(REFUSED).await;
             }
             Err(error) if pauses.is_first() => {
