@@ -198,13 +198,14 @@ impl Awaited {
     }
 
     fn may_be(self, body: &[u8]) -> bool {
-        let text = String::from_utf8_lossy(body);
-        let ends = |root| text.trim_end().ends_with(root);
+        let body = body.trim_ascii_end();
         match self {
             Awaited::Object => true,
             // S3 and GCS; Azure. One that ends early is none either.
-            Awaited::Listing => ends("ListBucketResult>") || ends("EnumerationResults>"),
-            Awaited::Word => !ends("</Error>"),
+            Awaited::Listing => {
+                body.ends_with(b"ListBucketResult>") || body.ends_with(b"EnumerationResults>")
+            }
+            Awaited::Word => !body.ends_with(b"</Error>"),
         }
     }
 }
