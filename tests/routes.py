@@ -94,6 +94,9 @@ def clients_are_sent_to_the_agent_of_the_region_that_they_name_and_to_others_onc
         addresses = {broker["id"]: broker["name"] for broker in listed["brokers"]}
         return {addresses[partition["leader"]] for topic in listed["topics"] for partition in topic["partitions"]}
 
+    # An agent hears of a new topic a moment after the one that was asked to create it.
+    for asked in agents:
+        wait_until(lambda: leaders(asked, asked), 5, f"the agent of {asked} knows the topic")
     for asked in agents:
         for named in agents:
             expect_equal(leaders(asked, named), {agents[named]}, f"agents that {asked} names to a client in {named}")

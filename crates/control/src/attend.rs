@@ -72,6 +72,9 @@ impl Node {
             let now = host::clock::now();
             let mut agents = attendance.lock();
             agents.calls(now, incarnation);
+            if is_relayed {
+                agents.was_relayed(incarnation);
+            }
             agents.says(incarnation, version.into());
             drop(agents);
             let is_enough = self.with_state(|state| state.are_enough(buckets));

@@ -92,7 +92,9 @@ impl Node {
         self.replica.has_compared(compared.stamps);
         self.note(compared.clone());
         if compared.standing == Standing::Wrong {
-            self.hand_over(ask).await;
+            // To one whose clock is wrong too it would go from hand to hand.
+            let (right, _) = self.others_by_clock();
+            self.hand_over_to(&right, ask).await;
         }
         match compared.standing {
             Standing::Right => COMPARE_EVERY,

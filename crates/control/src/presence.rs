@@ -59,6 +59,8 @@ struct Heard<Said> {
     /// When it called last.
     called_at: Option<Instant>,
     is_lost: bool,
+    /// Its last call was passed on by another node. If that breaks, it was not the agent's own connection, and says less.
+    is_relayed: bool,
     /// Since when its addresses refuse connections, tried while it is lost.
     refused_since: Option<Instant>,
     /// They have refused more than once: nobody is there.
@@ -75,6 +77,7 @@ impl<Said> Heard<Said> {
             at,
             called_at: None,
             is_lost: false,
+            is_relayed: false,
             refused_since: None,
             is_refused: false,
             said: None,
@@ -110,8 +113,16 @@ impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
         heard.at = now;
         heard.called_at = Some(now);
         heard.is_lost = false;
+        heard.is_relayed = false;
         heard.refused_since = None;
         heard.is_refused = false;
+    }
+
+    /// The call that has just come was passed on by another node.
+    pub fn was_relayed(&mut self, run: Id) {
+        if let Some(heard) = self.heard.get_mut(&run) {
+            heard.is_relayed = true;
+        }
     }
 
     /// One that has called says this of itself.
@@ -172,7 +183,7 @@ impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
             Some(at) if at >= listens_since => (at, CALLS_WITHIN),
             _ => (listens_since, CALLS_FIRST_WITHIN),
         };
-        let is_lost = heard.is_some_and(|heard| heard.is_lost);
+        let is_lost = heard.is_some_and(|heard| heard.is_lost && !heard.is_relayed);
         let is_gone = now.since(silent_since) >= calls_within
             || is_lost && now.since(asked_at) >= CALLS_AGAIN_WITHIN;
         match is_gone {
@@ -263,7 +274,11 @@ impl<Id: Copy + Ord, Said: Clone> Presence<Id, Said> {
                     is_refused: true, ..
                 } => (now, Duration::ZERO),
                 _ if may_be_cut_off && !self.calls_after(heard.at) => (now, Duration::MAX),
-                Heard { is_lost: true, .. } => (heard_at, self.settings.lost_for),
+                Heard {
+                    is_lost: true,
+                    is_relayed: false,
+                    ..
+                } => (heard_at, self.settings.lost_for),
                 _ => (heard_at, self.settings.silence_max),
             };
             if now.since(at) >= patience {
@@ -371,6 +386,19 @@ mod tests {
         assert_eq!(bench.listen(200), BTreeMap::new());
         bench.presence.calls(bench.now, ONE);
         assert_eq!(bench.listen(1_000), [(TWO, 100)].into());
+    }
+
+    #[test]
+    fn who_is_heard_by_way_of_another_node_is_not_lost_when_that_way_breaks() {
+        let mut bench = Bench::new();
+        for incarnation in [ONE, TWO] {
+            bench.presence.calls(bench.now, incarnation);
+        }
+        bench.presence.was_relayed(ONE);
+        for incarnation in [ONE, TWO] {
+            bench.presence.lost(bench.now, incarnation);
+        }
+        assert_eq!(bench.listen(11_000), [(TWO, 300), (ONE, 10_000)].into());
     }
 
     #[test]

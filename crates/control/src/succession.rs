@@ -241,11 +241,15 @@ impl Node {
 
     /// The other control nodes, without those whose clocks are wrong, unless all are.
     pub(crate) fn successors(&self) -> Vec<Other> {
-        let (all, wrong) = (self.others(), self.wall_clock().wrong);
-        let (wrong, right): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|other| wrong.contains(&other.name));
+        let (right, wrong) = self.others_by_clock();
         if right.is_empty() { wrong } else { right }
+    }
+
+    /// The other control nodes: those whose clocks are not known to be wrong, and those whose are.
+    pub(crate) fn others_by_clock(&self) -> (Vec<Other>, Vec<Other>) {
+        let wrong = self.wall_clock().wrong;
+        let others = self.others().into_iter();
+        others.partition(|other| !wrong.contains(&other.name))
     }
 
     /// Where the other control nodes are, as far as the journal tells.

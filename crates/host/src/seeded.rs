@@ -60,6 +60,11 @@ pub fn now_us() -> u64 {
     here().now_us()
 }
 
+/// The same with the machine whose task runs; `None` on a thread that runs no simulation.
+pub fn time_and_place() -> Option<(u64, Place)> {
+    world().map(|world| (world.now_us(), world.place()))
+}
+
 /// The boot clock of the process that asks.
 pub(crate) fn boot_us() -> Option<u64> {
     world().map(|world| world.boot_us())

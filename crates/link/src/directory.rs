@@ -29,6 +29,10 @@ pub struct Directory {
     leader: Option<NodeId>,
     /// The slot of the highest claim of which a node has told.
     claim: u64,
+    /// The node that leads by that claim, as was told.
+    claimant: Option<NodeId>,
+    /// Another than that has shown since that it leads: it has claimed later, and who tells of the earlier claim does not know that yet.
+    is_claim_outlived: bool,
     /// The node that passes calls on to the one that leads, which does not answer itself.
     relay: Option<NodeId>,
     /// When the node that leads was last tried while another passes calls on to it.
@@ -77,10 +81,12 @@ impl Directory {
 
     /// The node leads by the claim in this slot, as another has said, who may know of no later one: whether it is to be believed.
     pub fn is_said_to_lead(&mut self, node: NodeId, claim: u64) -> bool {
-        if claim < self.claim {
+        if claim < self.claim || (claim == self.claim && self.is_claim_outlived) {
             return false;
         }
         self.claim = claim;
+        self.claimant = Some(node);
+        self.is_claim_outlived = false;
         self.set_leader(node);
         true
     }
@@ -115,12 +121,17 @@ impl Directory {
 
     /// The node leads, as it has shown.
     pub fn leads(&mut self, node: NodeId) {
+        self.is_claim_outlived = self.claimant.is_some_and(|claimant| claimant != node);
         self.set_leader(node);
     }
 
     /// The node does not lead, as it has said.
     pub fn leads_not(&mut self, node: NodeId) {
-        self.leader = self.leader.filter(|leader| *leader != node);
+        if self.leader == Some(node) {
+            self.leader = None;
+            // What it had shown may have been older than what others tell.
+            self.is_claim_outlived = false;
+        }
     }
 
     /// The node has answered.
@@ -133,6 +144,7 @@ impl Directory {
     /// The node could not be reached, or its connection broke.
     pub fn failed(&mut self, node: NodeId, now: Instant) {
         self.nodes[node.0].failed_at = Some(now);
+        self.is_claim_outlived &= self.leader != Some(node);
         self.near = self.near.filter(|near| *near != node);
         self.relay = self.relay.filter(|relay| *relay != node);
     }
@@ -201,6 +213,26 @@ mod tests {
         assert!(!directory.is_said_to_lead(b, 40));
         assert_eq!(directory.leader(), None);
         assert!(directory.is_said_to_lead(c, 41));
+    }
+
+    #[test]
+    fn who_has_not_heard_of_the_leaders_claim_does_not_send_callers_back_to_its_predecessor() {
+        let mut directory = directory();
+        let [a, b, _] = [0, 1, 2].map(NodeId);
+        assert!(directory.is_said_to_lead(a, 40));
+        directory.leads(a);
+        assert!(directory.is_said_to_lead(a, 40));
+        directory.leads(b);
+        assert!(!directory.is_said_to_lead(a, 40));
+        assert_eq!(directory.leader(), Some(b));
+        assert!(directory.is_said_to_lead(b, 41));
+        // An answer that was long under way shows less than a later claim, and whoever gave it says so when asked again.
+        directory.leads(a);
+        directory.leads_not(a);
+        assert!(directory.is_said_to_lead(b, 41));
+        directory.leads(a);
+        directory.failed(a, NOW);
+        assert!(directory.is_said_to_lead(b, 41));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod bucket;
 pub mod checker;
 pub mod faults;
 pub mod history;
+pub mod log;
 pub mod mutate;
 pub mod mutation;
 pub mod network;

@@ -36,6 +36,9 @@ struct Arguments {
     /// Write the trace of the run here.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// Write what the simulated processes log here: lines with true microseconds and the number of the machine.
+    #[arg(long)]
+    log: Option<PathBuf>,
     /// Write the clients' history of the run here.
     #[arg(long)]
     history: Option<PathBuf>,
@@ -88,7 +91,8 @@ fn main() -> ExitCode {
         eprintln!("{} is left out {where_else} --town", mutation.name());
         return ExitCode::from(2);
     }
-    match run_all(&arguments, mutation) {
+    let log = arguments.log.as_deref().map_or(Ok(()), sim::log::to);
+    match log.and_then(|()| run_all(&arguments, mutation)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

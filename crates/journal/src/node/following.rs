@@ -486,8 +486,12 @@ impl Following {
     fn may_take(&self, cx: &Cx<'_>) -> bool {
         let now = cx.now.boot;
         let lasting = &cx.lasting;
-        let is_silent =
-            now.since(self.grew_at) >= self.patience + lasting.wall_clock.claims_later_by();
+        let later_by = match self.is_successor(cx) {
+            // Whoever resigned in its favour has found no better one.
+            true => Duration::ZERO,
+            false => lasting.wall_clock.claims_later_by(),
+        };
+        let is_silent = now.since(self.grew_at) >= self.patience + later_by;
         if let Some(stuck) = &lasting.stuck {
             return is_silent && stuck.may_be_left_out(lasting.settings.quarantine);
         }
@@ -500,6 +504,11 @@ impl Following {
         }
         let wanted_for = self.patience.min(lasting.settings.wanted_for);
         is_silent && lasting.wants_after(wanted_for, self.grew_at, now)
+    }
+
+    /// True if the process that leads is said to have resigned in favour of this node.
+    fn is_successor(&self, cx: &Cx<'_>) -> bool {
+        self.patience.is_zero() && self.is_leader_gone(cx)
     }
 
     fn is_leader_gone(&self, cx: &Cx<'_>) -> bool {

@@ -57,3 +57,22 @@ fn a_node_whose_clock_is_wrong_leaves_the_lead_to_others_but_not_for_ever() {
         "{right} {wrong}"
     );
 }
+
+#[test]
+fn a_node_whose_clock_is_wrong_claims_at_once_if_the_lead_is_handed_to_it() {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    bench.run(Event::WallClock(WallClock::Wrong { ahead_millis: 0 }));
+    bench.pass(50);
+    bench.run(Event::Timer);
+    let claim = bench.node.chain().claim().index;
+    bench.run(Event::LeaderResigned(claim));
+    for _ in 0..20 {
+        bench.pass(50);
+        bench.run(Event::Timer);
+    }
+    assert_eq!(bench.node.role(), Role::Leader);
+}
