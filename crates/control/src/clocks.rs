@@ -20,6 +20,8 @@ const HEARD_FOR: Duration = Duration::from_secs(15);
 struct Reading {
     /// How far it was ahead of this node's boot clock, in milliseconds.
     ahead_millis: i64,
+    /// The node itself takes it for wrong.
+    is_wrong: bool,
     at: Instant,
 }
 
@@ -89,11 +91,18 @@ pub(crate) fn ahead(wall_millis: u64, boot: Instant) -> i64 {
 
 impl Clocks {
     /// A node has said what its clock shows, between these two moments.
-    pub(crate) fn hear(&mut self, name: &str, wall_millis: u64, between: (Instant, Instant)) {
+    pub(crate) fn hear(
+        &mut self,
+        name: &str,
+        wall_millis: u64,
+        is_wrong: bool,
+        between: (Instant, Instant),
+    ) {
         let (asked_at, answered_at) = between;
         let middle = asked_at + answered_at.since(asked_at) / 2;
         let reading = Reading {
             ahead_millis: ahead(wall_millis, middle),
+            is_wrong,
             at: answered_at,
         };
         self.heard.insert(name.to_owned(), reading);
@@ -122,8 +131,10 @@ impl Clocks {
             _ if high.abs_diff(low) > OFF_MAX_MILLIS => Standing::Apart,
             _ => Standing::Right,
         };
+        // One that takes its own clock for wrong, by what it has heard, would leave the lead to this one.
         let is_other_right = self.heard.iter().any(|(name, heard)| {
-            Some(name) != leader.as_ref() && off(heard.ahead_millis) <= OFF_MAX_MILLIS
+            let is_right = off(heard.ahead_millis) <= OFF_MAX_MILLIS && !heard.is_wrong;
+            Some(name) != leader.as_ref() && is_right
         });
         let from_middle = [own.saturating_sub(low), own.saturating_sub(high)];
         let farthest = from_middle

@@ -77,11 +77,15 @@ impl Node {
         });
         for (other, answer, between) in futures::future::join_all(asked).await {
             if let Ok(Answer {
-                value: Return::WallClock(wall_millis),
+                value:
+                    Return::WallClock {
+                        wall_millis,
+                        is_wrong,
+                    },
                 ..
             }) = answer
             {
-                clocks.hear(&other.name, wall_millis, between);
+                clocks.hear(&other.name, wall_millis, is_wrong, between);
             }
         }
         let cluster = Cluster {

@@ -23,6 +23,7 @@ use rpc::{Answer, Asked, Call, Control, Error, Given, Position, Return, Served, 
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
 use crate::beats::beating;
+use crate::clocks::Standing;
 use crate::commits::{self, Settling};
 use crate::machine::CLUSTER;
 use crate::node::Node;
@@ -242,7 +243,10 @@ impl Node {
                 let was_asked = attendance.is_some_and(|here| here.was_asked(host::clock::now()));
                 Ok(Return::Asked(was_asked))
             }
-            PeerRequest::WallClock => Ok(Return::WallClock(host::clock::wall_millis())),
+            PeerRequest::WallClock => Ok(Return::WallClock {
+                wall_millis: host::clock::wall_millis(),
+                is_wrong: self.wall_clock().standing == Standing::Wrong,
+            }),
             PeerRequest::CanStore => {
                 let newest = self.journal_status().snapshot_index;
                 let is_able = self.storing().is_able(host::clock::now(), newest);

@@ -114,8 +114,11 @@ pub enum Return {
     Named(Named),
     /// Whether agents ask a control node for a leader.
     Asked(bool),
-    /// What a control node's wall clock shows, in milliseconds since 1970.
-    WallClock(u64),
+    /// What a control node's wall clock shows, in milliseconds since 1970, and whether the node itself takes it for wrong.
+    WallClock {
+        wall_millis: u64,
+        is_wrong: bool,
+    },
     /// Whether the node takes itself for able to store snapshots.
     CanStore(bool),
     /// The leader has lost another agent than the one that called.

@@ -156,7 +156,7 @@ variants! {
         12 = Heartbeats(results),
         13 = Named(named),
         14 = Asked(is_asked),
-        15 = WallClock(wall_millis),
+        15 = WallClock { wall_millis, is_wrong },
         16 = OneIsLost,
         17 = Short { wall_millis, files },
         18 = Roster(roster),

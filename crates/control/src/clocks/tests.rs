@@ -37,7 +37,7 @@ fn compare(own: i64, others: &[Option<i64>]) -> Compared {
 fn hear(clocks: &mut Clocks, name: &str, off: i64, at: Instant) {
     let boot = i64::try_from(at.as_micros() / 1_000).unwrap();
     let wall = (RIGHT + off + boot).cast_unsigned();
-    clocks.hear(name, wall, (at, at));
+    clocks.hear(name, wall, false, (at, at));
 }
 
 fn standing(own: i64, others: &[Option<i64>]) -> (Standing, i64) {
@@ -147,6 +147,25 @@ fn a_node_whose_clock_is_wrong_leaves_the_lead_to_others_only_if_there_are_such(
     assert_eq!(stamps("c"), WallClock::Wrong { ahead_millis });
 }
 
+/// They have heard different things of a third, which is gone: none of them would lead.
+#[test]
+fn of_two_nodes_that_take_their_clocks_for_wrong_none_leaves_the_lead_to_the_other() {
+    let mut clocks = Clocks::default();
+    hear(&mut clocks, "b", 0, NOW);
+    hear(&mut clocks, "c", 0, NOW);
+    let cluster = Cluster {
+        others: names(2),
+        leader: Some("b".to_owned()),
+    };
+    let ahead_millis = RIGHT;
+    let stamps = clocks.compare(NOW, RIGHT + YEAR, &cluster).stamps;
+    assert_eq!(stamps, WallClock::Wrong { ahead_millis });
+    let shown = (RIGHT + 100_000).cast_unsigned();
+    clocks.hear("c", shown, true, (NOW, NOW));
+    let stamps = clocks.compare(NOW, RIGHT + YEAR, &cluster).stamps;
+    assert_eq!(stamps, WallClock::Unsure { ahead_millis });
+}
+
 #[test]
 fn of_four_two_halves_that_differ_are_both_unsure() {
     let (right, ahead) = (
@@ -179,7 +198,7 @@ fn what_was_heard_long_ago_or_of_nodes_that_are_gone_counts_no_more() {
 fn a_slow_answer_is_compared_with_the_middle_of_its_time() {
     let mut clocks = Clocks::default();
     let wall = (RIGHT + 100_000).cast_unsigned();
-    clocks.hear("b", wall, (NOW, NOW + Duration::from_millis(400)));
+    clocks.hear("b", wall, false, (NOW, NOW + Duration::from_millis(400)));
     let compared = clocks.compare(NOW, RIGHT, &cluster(names(1)));
     assert_eq!(compared.ahead_millis, 200);
 }
@@ -190,7 +209,7 @@ fn clocks_that_say_anything_at_all_harm_nobody() {
     for (wall, own) in all.into_iter().zip([i64::MIN, i64::MAX, 0]) {
         let mut clocks = Clocks::default();
         for name in names(3) {
-            clocks.hear(&name, wall, (NOW, NOW));
+            clocks.hear(&name, wall, false, (NOW, NOW));
         }
         clocks.compare(NOW, own, &cluster(names(3)));
     }

@@ -304,7 +304,7 @@ impl Cluster {
         let ask = |address: String, call: Call| async move {
             let is_first = address == "b:1";
             let mut answer = self.ask(&[], address, call).await?;
-            if let Return::WallClock(wall_millis) = &mut answer.value {
+            if let Return::WallClock { wall_millis, .. } = &mut answer.value {
                 *wall_millis -= behind_millis[usize::from(!is_first)];
             }
             Ok(answer)
@@ -355,7 +355,7 @@ async fn the_time_is_set_by_the_leader_alone_and_only_if_its_clock_is_known_to_b
     assert_eq!(refused, Err(NotSet::NotAhead));
     let ask = |address: String, call: Call| async {
         let mut answer = cluster.ask(&["c"], address, call).await?;
-        if let Return::WallClock(wall_millis) = &mut answer.value {
+        if let Return::WallClock { wall_millis, .. } = &mut answer.value {
             *wall_millis -= YEARS_MILLIS;
         }
         Ok(answer)

@@ -354,7 +354,10 @@ fn answers() -> Vec<Result<Answer, Error>> {
         Return::Done,
         Return::OneIsLost,
         Return::Roster(Box::new(roster())),
-        Return::WallClock(1_700_000_000_000),
+        Return::WallClock {
+            wall_millis: 1_700_000_000_000,
+            is_wrong: true,
+        },
         Return::Asked(true),
         Return::CanStore(false),
         Return::Registered(Registered {
