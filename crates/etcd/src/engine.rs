@@ -1,13 +1,13 @@
 //! The engine on etcd. It must not know what entries mean.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use journal::engine::settle::{Settle, Step};
-use journal::engine::window::Window;
+use journal::engine::tenures::{Sending, Tenures};
 use journal::engine::{
     Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure,
 };
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     /// How many slots to read at once.
     page: AtomicUsize,
     /// Tenures begun; only the last one may be at work.
-    tenures: AtomicU64,
+    tenures: Tenures,
     /// The revision of the last trim.
     trimmed_at: AtomicI64,
 }
@@ -51,7 +51,7 @@ impl Etcd {
                 requests: Requests::new(&location.prefix, shard, cluster),
                 location: location.clone(),
                 page: AtomicUsize::new(PAGE_MIN),
-                tenures: AtomicU64::new(0),
+                tenures: Tenures::default(),
                 trimmed_at: AtomicI64::new(0),
             }),
         }
@@ -209,7 +209,7 @@ impl Engine for Etcd {
 
     async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError> {
         let shared = &self.shared;
-        let number = shared.tenures.fetch_add(1, Ordering::AcqRel) + 1;
+        let begun = shared.tenures.begin();
         let mut settle = Settle::new(from, through);
         loop {
             let round = settle.round();
@@ -223,8 +223,7 @@ impl Engine for Etcd {
         let (settled, first) = settle.settled();
         let tenure = Held {
             shared: Arc::clone(shared),
-            number,
-            window: Mutex::new(Window::starting_at(first)),
+            sending: begun.starting_at(first),
         };
         Ok(Taken {
             tenure: Arc::new(tenure),
@@ -257,25 +256,13 @@ impl Engine for Etcd {
 /// A tenure on etcd.
 struct Held {
     shared: Arc<Shared>,
-    number: u64,
-    window: Mutex<Window>,
-}
-
-impl Held {
-    /// The tenure's window, to note what is sent.
-    fn window(&self) -> MutexGuard<'_, Window> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.tenures.load(Ordering::Acquire) != self.number {
-            window.end();
-        }
-        window
-    }
+    sending: Sending,
 }
 
 #[async_trait]
 impl Tenure for Held {
     async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
-        if let Err(why) = self.window().admit(index, &bytes) {
+        if let Err(why) = self.sending.window().admit(index, &bytes) {
             tracing::debug!(index, why, "an append was refused, which ends the tenure");
             return Append::Superseded;
         }
@@ -284,12 +271,12 @@ impl Tenure for Held {
         let read = |answer: &TxnResponse| shared.requests.created(answer, &bytes);
         match shared.ask(&request, read).await {
             Ok(Created::Ours) => {
-                self.window().appended(index);
+                self.sending.window().appended(index);
                 Append::Appended
             }
             // Somebody else has written the slot; or it was written and trimmed since, which only another leader does.
             Ok(Created::Held(_) | Created::Trimmed(_)) => {
-                self.window().end();
+                self.sending.window().end();
                 Append::Superseded
             }
             Err(error) => Append::Unknown(error.to_string()),
@@ -297,11 +284,11 @@ impl Tenure for Held {
     }
 
     fn confirmed(&self) {
-        self.window().confirm();
+        self.sending.window().confirm();
     }
 
     async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
-        if self.window().is_over() {
+        if self.sending.window().is_over() {
             return Err(Error::Unavailable("the tenure is over".to_owned()));
         }
         assert!(

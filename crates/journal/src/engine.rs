@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 pub mod filler;
 pub mod settle;
+pub mod tenures;
 pub mod window;
 
 /// Slots that a tenure may have in flight beyond those that it knows to be decided. So no slot is

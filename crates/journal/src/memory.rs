@@ -1,12 +1,12 @@
 //! Engines in this process's memory, for tests and simulators. They must not know what entries mean.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::engine::tenures::{Begun, Tenures};
 use crate::engine::window::Window;
 use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
@@ -120,7 +120,7 @@ impl Books {
 pub struct Memory {
     slots: Arc<Mutex<Slots>>,
     /// Tenures begun by this engine.
-    tenures: Arc<AtomicU64>,
+    tenures: Tenures,
 }
 
 impl Memory {
@@ -134,7 +134,7 @@ impl Memory {
     pub fn beside(&self) -> Self {
         Memory {
             slots: Arc::clone(&self.slots),
-            tenures: Arc::default(),
+            tenures: Tenures::default(),
         }
     }
 }
@@ -164,12 +164,11 @@ impl Engine for Memory {
     }
 
     async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError> {
-        let number = self.tenures.fetch_add(1, Ordering::AcqRel) + 1;
+        let begun = self.tenures.begin();
         let (settled, books) = lock(&self.slots).take(from, through)?;
         let tenure = Held {
             slots: Arc::clone(&self.slots),
-            tenures: Arc::clone(&self.tenures),
-            number,
+            begun,
             books: Mutex::new(books),
         };
         Ok(Taken {
@@ -198,14 +197,13 @@ impl Engine for Memory {
 /// A tenure in memory.
 struct Held {
     slots: Arc<Mutex<Slots>>,
-    tenures: Arc<AtomicU64>,
-    number: u64,
+    begun: Begun,
     books: Mutex<Books>,
 }
 
 impl Held {
     fn is_over(&self) -> bool {
-        self.tenures.load(Ordering::Acquire) != self.number || lock(&self.books).is_over()
+        self.begun.is_over() || lock(&self.books).is_over()
     }
 }
 

@@ -2,7 +2,6 @@
 //! objects. It must not know what entries mean.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use store::retry::{Limits as Attempts, Retry};
 
 use crate::engine::filler;
 use crate::engine::settle::{Settle, Step};
-use crate::engine::window::Window;
+use crate::engine::tenures::{Sending, Tenures};
 use crate::engine::{Append, Content, End, Engine, Error, Limits, Scan, TakeError, Taken, Tenure};
 
 pub(crate) mod floor;
@@ -52,7 +51,7 @@ struct Shared {
     /// The last link of the floor's chain that is known.
     floor: Mutex<floor::Link>,
     /// Tenures begun; only the last one may be at work.
-    tenures: AtomicU64,
+    tenures: Tenures,
 }
 
 impl Object {
@@ -64,7 +63,7 @@ impl Object {
                 reads: Retry::new(Attempts::FILES),
                 shard,
                 floor: Mutex::new(floor::Link::default()),
-                tenures: AtomicU64::new(0),
+                tenures: Tenures::default(),
             }),
         }
     }
@@ -214,7 +213,7 @@ impl Engine for Object {
     }
 
     async fn take(&self, from: u64, through: u64) -> Result<Taken, TakeError> {
-        let number = self.shared.tenures.fetch_add(1, Ordering::AcqRel) + 1;
+        let begun = self.shared.tenures.begin();
         let mut settle = Settle::new(from, through);
         let first = settle.round();
         let steps = |round: Vec<Step>| try_join_all(round.into_iter().map(|s| self.shared.step(s)));
@@ -238,8 +237,7 @@ impl Engine for Object {
         let (settled, first) = settle.settled();
         let tenure = Held {
             shared: Arc::clone(&self.shared),
-            number,
-            window: Mutex::new(Window::starting_at(first)),
+            sending: begun.starting_at(first),
         };
         Ok(Taken {
             tenure: Arc::new(tenure),
@@ -272,25 +270,13 @@ impl Engine for Object {
 /// A tenure on a bucket.
 struct Held {
     shared: Arc<Shared>,
-    number: u64,
-    window: Mutex<Window>,
-}
-
-impl Held {
-    /// The tenure's window, to note what is sent.
-    fn window(&self) -> MutexGuard<'_, Window> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.tenures.load(Ordering::Acquire) != self.number {
-            window.end();
-        }
-        window
-    }
+    sending: Sending,
 }
 
 #[async_trait]
 impl Tenure for Held {
     async fn append(&self, index: u64, _nonce: u128, bytes: Bytes) -> Append {
-        if let Err(why) = self.window().admit(index, &bytes) {
+        if let Err(why) = self.sending.window().admit(index, &bytes) {
             tracing::debug!(index, why, "an append was refused, which ends the tenure");
             return Append::Superseded;
         }
@@ -298,7 +284,7 @@ impl Tenure for Held {
         let bucket = self.shared.bucket.as_ref();
         match bucket.put_new(&key, Payload::from(bytes.clone())).await {
             Ok(Put::Created) => {
-                self.window().appended(index);
+                self.sending.window().appended(index);
                 return Append::Appended;
             }
             Ok(Put::Conflict) => {}
@@ -308,11 +294,11 @@ impl Tenure for Held {
         // create that is still under way and may yet fail.
         match bucket.get(&key).await {
             Ok(Some(found)) if found == bytes => {
-                self.window().appended(index);
+                self.sending.window().appended(index);
                 Append::Appended
             }
             Ok(Some(_)) => {
-                self.window().end();
+                self.sending.window().end();
                 Append::Superseded
             }
             Ok(None) => Append::Unknown(format!("{key} is taken and not there")),
@@ -321,11 +307,11 @@ impl Tenure for Held {
     }
 
     fn confirmed(&self) {
-        self.window().confirm();
+        self.sending.window().confirm();
     }
 
     async fn trim(&self, floor: u64, indices: &[u64]) -> Result<(), Error> {
-        if self.window().is_over() {
+        if self.sending.window().is_over() {
             return Err(Error::Unavailable("the tenure is over".to_owned()));
         }
         let shared = &self.shared;
