@@ -100,10 +100,10 @@ caught! {
     followers_confirm: FollowersConfirm Apart at [13, 18];
     the_tail_joins: TheTailJoins Apart at [1, 3];
     fence_only_the_silent: FenceOnlyTheSilent Apart at [42, 46];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [4, 15];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [18, 20];
     silence_asks_all: SilenceAsksAll Apart at [2, 8];
     calls_are_relayed: CallsAreRelayed Apart at [42, 45];
     unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [5, 10];
     clocks_are_compared: ClocksAreCompared Apart at [6, 3];
-    old_notices_are_left: OldNoticesAreLeft Apart at [26, 14];
+    old_notices_are_left: OldNoticesAreLeft Apart at [14, 83];
 }
