@@ -87,8 +87,8 @@ pub struct Attempt {
     open: BTreeSet<NodeId>,
     /// Asked who leads, and not answered.
     questioned: BTreeSet<NodeId>,
-    /// Asked to pass the call on, and not answered.
-    relay: Option<NodeId>,
+    /// Asked to pass the call on at this time, and not answered.
+    relay: Option<(NodeId, Instant)>,
     all_at: Option<Instant>,
     /// There was no answer for so long, or the leader was in doubt, that the others were turned to.
     has_turned_to_all: bool,
@@ -142,17 +142,19 @@ impl Attempt {
             Event::Begun => self.begin(now, directory, out),
             Event::Answered(node, outcome) => {
                 self.closed(node);
-                directory.answered(node);
+                directory.answered(node, now);
                 if outcome.is_ok() && self.manner.shows_leader {
                     directory.leads(node);
                 }
                 self.answered(now, node, outcome, directory, out);
             }
             Event::Relayed(node, outcome) => {
-                self.closed(node);
-                directory.answered(node);
-                if !matches!(outcome, Err(Error::Unknown { .. })) {
-                    directory.relays(node);
+                let asked_at = self.closed(node);
+                directory.answered(node, now);
+                if !matches!(outcome, Err(Error::Unknown { .. }))
+                    && let Some(asked_at) = asked_at
+                {
+                    directory.relays(node, asked_at);
                 }
                 self.answered(now, node, outcome, directory, out);
             }
@@ -167,7 +169,7 @@ impl Attempt {
                 self.go_on_in_doubt(now, directory, out);
             }
             Event::Named(node, outcome) => self.named(node, outcome, directory, out),
-            Event::LeaderFound(node) => self.leader_found(node, out),
+            Event::LeaderFound(node) => self.leader_found(now, node, out),
             Event::Timer => self.timer(now, directory, out),
         }
     }
@@ -180,10 +182,11 @@ impl Attempt {
         self.ask_next(now, directory, out);
     }
 
-    /// Nothing more is to come of what the node was asked.
-    fn closed(&mut self, node: NodeId) {
+    /// Nothing more is to come of what the node was asked; yields when it was asked to pass the call on, if it was.
+    fn closed(&mut self, node: NodeId) -> Option<Instant> {
         self.open.remove(&node);
-        self.relay = self.relay.filter(|relay| *relay != node);
+        let relay = self.relay.take_if(|(relay, _)| *relay == node);
+        relay.map(|(_, asked_at)| asked_at)
     }
 
     /// Looks for another leader at once, while the one in doubt may still answer.
@@ -207,12 +210,12 @@ impl Attempt {
         self.manner.needs_leader && (self.is_leader_away || self.retry_at.is_some())
     }
 
-    fn leader_found(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+    fn leader_found(&mut self, now: Instant, node: NodeId, out: &mut Vec<Effect>) {
         if !self.seeks_leader() || self.open.contains(&node) {
             return;
         }
         match self.open.is_empty() || self.manner.may_repeat {
-            true => self.ask(node, out),
+            true => self.ask(now, node, out),
             false if self.has_turned_to_all => self.give_up_for_another(out),
             // Whoever was asked has time to answer.
             false => {}
@@ -300,7 +303,7 @@ impl Attempt {
                 match told(leader, directory) {
                     // One that could not be reached a moment ago comes last.
                     Some(told) if directory.is_shunned(told, now) => self.is_leader_away = true,
-                    Some(told) if !self.asked.contains(&told) => return self.ask(told, out),
+                    Some(told) if !self.asked.contains(&told) => return self.ask(now, told, out),
                     // Who is said to lead has said that it does not: the process that did has ended, and
                     // another has its address.
                     Some(told) if !self.open.contains(&told) => self.is_leader_away = true,
@@ -358,7 +361,7 @@ impl Attempt {
             let others = order.into_iter().filter(|node| !self.open.contains(node));
             for node in others.collect::<Vec<_>>() {
                 match self.manner.may_repeat {
-                    true => self.ask(node, out),
+                    true => self.ask(now, node, out),
                     false if self.questioned.insert(node) => out.push(Effect::AskWhoLeads(node)),
                     false => {}
                 }
@@ -377,7 +380,7 @@ impl Attempt {
         let order = directory.order(self.manner.needs_leader, now);
         let next = order.into_iter().find(|node| !self.asked.contains(node));
         if let Some(node) = next {
-            return self.ask(node, out);
+            return self.ask(now, node, out);
         }
         if !self.open.is_empty() || self.retry_at.is_some() {
             return;
@@ -390,13 +393,13 @@ impl Attempt {
         self.retry_at = Some(now + pause.min(PAUSE_MAX));
     }
 
-    fn ask(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+    fn ask(&mut self, now: Instant, node: NodeId, out: &mut Vec<Effect>) {
         self.asked.insert(node);
         self.open.insert(node);
         let is_away = self.is_leader_away && !self.is_leader_doubtful;
         let relays = self.manner.needs_leader && is_away && self.relay.is_none();
         if relays {
-            self.relay = Some(node);
+            self.relay = Some((node, now));
         }
         out.push(Effect::Ask {
             node,

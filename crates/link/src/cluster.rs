@@ -352,7 +352,8 @@ impl Inner {
             let asked = inner.ask_one(&connection, &is_there, Manner::default());
             let answered = host::clock::timeout(WHO_LEADS_LIMIT, asked).await;
             if matches!(answered, Ok(Ok(_))) {
-                inner.known().directory.answered(node);
+                let now = host::clock::now();
+                inner.known().directory.answered(node, now);
             }
         });
     }

@@ -20,6 +20,8 @@ struct Known {
     /// False once the list has it no more: it is asked only while it leads.
     is_listed: bool,
     failed_at: Option<Instant>,
+    /// When it last answered itself.
+    answered_at: Option<Instant>,
 }
 
 /// The control nodes.
@@ -61,6 +63,7 @@ impl Directory {
                 address: address.to_owned(),
                 is_listed: false,
                 failed_at: None,
+                answered_at: None,
             });
             self.nodes.len() - 1
         }))
@@ -98,9 +101,13 @@ impl Directory {
         self.leader = Some(node);
     }
 
-    /// The node has passed a call on to the one that leads, which did not answer itself.
-    pub fn relays(&mut self, node: NodeId) {
-        self.relay = Some(node).filter(|_| self.leader != Some(node));
+    /// The node has passed on a call, that it was asked at this time, to the one that leads, which did not answer itself. If it has
+    /// since then, it is reached: a relayed answer may come a second after that.
+    pub fn relays(&mut self, node: NodeId, asked_at: Instant) {
+        let answered_at = self.leader.and_then(|id| self.nodes[id.0].answered_at);
+        if answered_at.is_none_or(|at| at < asked_at) {
+            self.relay = Some(node).filter(|_| self.leader != Some(node));
+        }
     }
 
     /// The node by way of which the one that leads is reached, as long as that does not answer itself.
@@ -135,8 +142,9 @@ impl Directory {
     }
 
     /// The node has answered.
-    pub fn answered(&mut self, node: NodeId) {
+    pub fn answered(&mut self, node: NodeId, now: Instant) {
         self.nodes[node.0].failed_at = None;
+        self.nodes[node.0].answered_at = Some(now);
         self.near.get_or_insert(node);
         self.relay = self.relay.filter(|_| self.leader != Some(node));
     }
@@ -182,6 +190,7 @@ mod tests {
     }
 
     const NOW: Instant = Instant::from_millis(100_000);
+    const LATER: Instant = Instant::from_millis(100_001);
 
     #[test]
     fn the_leader_comes_first_and_who_failed_lately_last() {
@@ -239,11 +248,11 @@ mod tests {
     fn what_is_applied_is_asked_of_one_node_as_long_as_it_answers() {
         let mut directory = directory();
         let [a, b, c] = [0, 1, 2].map(NodeId);
-        directory.answered(b);
-        directory.answered(c);
+        directory.answered(b, NOW);
+        directory.answered(c, NOW);
         assert_eq!(directory.order(false, NOW), [b, a, c]);
         directory.failed(b, NOW);
-        directory.answered(c);
+        directory.answered(c, NOW);
         assert_eq!(directory.order(false, NOW), [c, a, b]);
     }
 
@@ -267,19 +276,19 @@ mod tests {
         assert_eq!(directory.leader_to_try(NOW), None, "it is asked anyway");
         directory.leads(a);
         directory.failed(a, NOW);
-        directory.relays(b);
+        directory.relays(b, LATER);
         assert_eq!(directory.order(true, NOW), [b, c, a]);
         assert_eq!(directory.leader(), Some(a));
         assert_eq!(directory.leader_to_try(NOW), Some(a));
         assert_eq!(directory.leader_to_try(NOW), None, "a moment ago");
         let later = NOW + LEADER_TRIED_EVERY;
         assert_eq!(directory.leader_to_try(later), Some(a));
-        directory.answered(a);
+        directory.answered(a, NOW);
         assert_eq!(directory.order(true, NOW)[0], a);
-        directory.relays(b);
+        directory.relays(b, LATER);
         directory.failed(b, NOW);
         assert_eq!(directory.order(true, NOW)[0], a);
-        directory.relays(b);
+        directory.relays(b, LATER);
         assert!(directory.is_said_to_lead(c, 9));
         assert_eq!(directory.order(true, NOW)[0], c);
     }

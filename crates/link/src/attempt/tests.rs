@@ -451,6 +451,27 @@ fn one_of_those_that_are_asked_passes_the_call_on_and_later_calls_begin_with_it(
     assert_eq!(bench.give(Event::Begun), begun);
 }
 
+/// The answer to a call that is held for a second comes long after the leader has answered a trial.
+#[test]
+fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_away_from_it() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    bench.give(Event::Begun);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
+    bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
+    assert_eq!(bench.give(Event::Begun), begun);
+    let second = Duration::from_secs(1);
+    bench
+        .directory
+        .answered(NodeId(1), bench.now + second / 100);
+    bench.now = bench.now + second;
+    bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
+}
+
 #[test]
 fn who_has_lost_the_leader_asks_all_together_and_the_lost_one_once() {
     let mut bench = Bench::new(MANNER);

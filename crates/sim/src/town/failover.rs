@@ -24,6 +24,10 @@ const FIRST_READER: u16 = 500;
 const ALL_SERVE_WITHIN: Duration = Duration::from_secs(20);
 /// How long all is well before the end of the leader.
 const BEFORE: Duration = Duration::from_millis(300);
+/// Once all is healed, callers find out by themselves that the leader is reached again within this time.
+const UNTIL_CALM: Duration = Duration::from_secs(4);
+/// How long it is looked on afterwards.
+const CALM: Duration = Duration::from_secs(3);
 /// Between two records of one client.
 const BETWEEN: Duration = Duration::from_millis(5);
 /// How long the answer to one record is waited for, and how long it is measured at most.
@@ -238,10 +242,34 @@ async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
         )
     };
     end.is_over(town, leader);
+    stays_calm(town, end).await;
     // An entry that had been held back since before is a sign of life of a leader that is not there.
     if town.with(|book| book.last_fault_us) <= ended_us {
         judge(town, end, written);
         judge_readers(town, end, read);
+    }
+}
+
+/// All is well again: every agent reaches the leader by itself, and nobody gives up the lead.
+async fn stays_calm(town: &Arc<Town>, end: End) {
+    let sum = |of: fn(&control::Node) -> u64| {
+        town.with(|book| book.nodes.values().map(|node| of(node)).sum::<u64>())
+    };
+    let given_up = || sum(|node| u64::from(node.leads_given_up()));
+    let passed_on = || sum(control::Node::relayed_calls);
+    clock::sleep(UNTIL_CALM).await;
+    let before = (given_up(), passed_on());
+    clock::sleep(CALM).await;
+    let name = end.name();
+    if given_up() > before.0 {
+        town.violation(format!(
+            "a lead was given up as if no agent reached the leader, when all was well after one was {name}"
+        ));
+    }
+    if passed_on() > before.1 {
+        town.violation(format!(
+            "calls to the leader were passed on by others, when all was well after one was {name}"
+        ));
     }
 }
 
