@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meta::ids::Incarnation;
 use rpc::group::GroupRequest;
-use rpc::{Answer, Asked, Call, Error, Speaker};
+use rpc::{Asked, Call, Error, Given, LedBy, Speaker};
 
 use crate::answer;
 use crate::node::Node;
@@ -25,7 +25,7 @@ impl Node {
     }
 
     /// Passes an agent's call on to the node that leads; `None` if the call is not one to pass on, or was not received there.
-    pub(crate) async fn relay(&self, call: &Call, asked: &Asked) -> Option<Result<Answer, Error>> {
+    pub(crate) async fn relay(&self, call: &Call, asked: &Asked) -> Option<Given> {
         let relaying = self.relay.get()?;
         let agent = match &asked.speaker {
             Speaker::Believed => "",
@@ -44,20 +44,22 @@ impl Node {
         let within = asked.within.map(|within| within.saturating_sub(HOP));
         let level = self.with_state(meta::State::level);
         let passed_on = relaying.relay.pass_on(&address, level, call, agent, within);
-        tokio::select! {
+        let outcome = tokio::select! {
             biased;
             outcome = passed_on => match outcome {
-                Err(Error::Unavailable { .. } | Error::NotLeader { .. }) => None,
+                Err(Error::Unavailable { .. } | Error::NotLeader { .. }) => return None,
                 outcome => {
                     relaying.has_answered(agent, &address);
-                    Some(outcome)
+                    outcome
                 }
             },
             () = self.led_otherwise(claim, call) => {
                 let reason = "another control node has taken the lead from the one to which the call was passed on".to_owned();
-                Some(Err(Error::Unknown { reason }))
+                Err(Error::Unknown { reason })
             }
-        }
+        };
+        let by = Some(LedBy { address, claim });
+        Some(Given { outcome, by })
     }
 
     /// Waits until the lead is taken from the claim in this slot. A call that makes the journal grow is meanwhile a sign that a

@@ -361,16 +361,13 @@ impl Served for Node {
         };
         if is_for_leader
             && let Some(call) = again
-            && let Some(outcome) = self.relay(&call, &asked).await
+            && let Some(given) = self.relay(&call, &asked).await
         {
-            return Given {
-                outcome,
-                is_relayed: true,
-            };
+            return given;
         }
         Given {
             outcome: own,
-            is_relayed: false,
+            by: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use host::trial::leaves_out;
-use rpc::{Answer, Error, Leader};
+use rpc::{Answer, Error, Leader, LedBy};
 
 use crate::directory::{Directory, NodeId};
 
@@ -46,7 +46,7 @@ pub enum Event {
     /// The node's own answer.
     Answered(NodeId, Result<Answer, Error>),
     /// The answer of the node that leads, to which the one that was asked has passed the call on.
-    Relayed(NodeId, Result<Answer, Error>),
+    Relayed(NodeId, LedBy, Result<Answer, Error>),
     /// The node led, and says that it may lead no more; its answer may still come.
     Doubted(NodeId),
     /// The call did not reach the node.
@@ -148,13 +148,13 @@ impl Attempt {
                 }
                 self.answered(now, node, outcome, directory, out);
             }
-            Event::Relayed(node, outcome) => {
+            Event::Relayed(node, by, outcome) => {
                 let asked_at = self.closed(node);
                 directory.answered(node, now);
                 if !matches!(outcome, Err(Error::Unknown { .. }))
                     && let Some(asked_at) = asked_at
                 {
-                    directory.relays(node, asked_at);
+                    directory.relays(node, &by, asked_at);
                 }
                 self.answered(now, node, outcome, directory, out);
             }

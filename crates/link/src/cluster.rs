@@ -21,7 +21,7 @@ use meta::level::{Level, Levels};
 use rpc::call::PRESENT_HELD_FOR;
 use rpc::group::GroupRequest;
 use rpc::notice::{Notice, Notices, Told};
-use rpc::{Answer, Call, Control, Error, Position, encoding};
+use rpc::{Answer, Call, Control, Error, LedBy, Position, encoding};
 use tokio::sync::Notify;
 
 use crate::ask::answer;
@@ -300,9 +300,9 @@ impl Inner {
         self.level.fetch_max(begun.level, Relaxed);
         let is_doubtful = begun.is_doubtful;
         let answer = async move {
-            let is_relayed = begun.is_relayed;
+            let by = begun.by.clone();
             match begun.end().await {
-                Ok(bytes) => answered(node, bytes, is_relayed),
+                Ok(bytes) => answered(node, bytes, by),
                 Err(failure) => Event::Broken(node, failure.why()),
             }
         };
@@ -397,14 +397,16 @@ enum Heard<'a> {
 }
 
 /// The answer of a node, as the bytes have it.
-fn answered(node: NodeId, bytes: Bytes, is_relayed: bool) -> Event {
+fn answered(node: NodeId, bytes: Bytes, by: Option<LedBy>) -> Event {
     match encoding::decode_answer(bytes) {
         // Its coordinator ended with its lead. The client's coordinator is the agent, which has not moved.
         Ok(Ok(Answer { value, .. })) if value.is_of_no_coordinator() => {
             Event::Answered(node, Err(Error::NotLeader { leader: None }))
         }
-        Ok(outcome) if is_relayed => Event::Relayed(node, outcome),
-        Ok(outcome) => Event::Answered(node, outcome),
+        Ok(outcome) => match by {
+            Some(by) => Event::Relayed(node, by, outcome),
+            None => Event::Answered(node, outcome),
+        },
         Err(malformed) => Event::Broken(node, format!("an answer that is none: {malformed}")),
     }
 }

@@ -13,6 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::header::{HeaderMap, HeaderValue, InvalidHeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rpc::LedBy;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
@@ -20,7 +21,7 @@ use crate::handshake;
 use crate::keys::Security;
 use crate::message::{
     CALL, DOUBT, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, RELAY, RELAYED_FOR, WITHIN,
-    level,
+    led_by, level,
 };
 use crate::process::Role;
 use crate::runtime::{Clock, Tasks};
@@ -77,8 +78,8 @@ impl Manner<'_> {
 pub(crate) struct Begun {
     /// It is not known yet, and the node may lead no more.
     pub(crate) is_doubtful: bool,
-    /// The node that leads has given it to the one that was asked.
-    pub(crate) is_relayed: bool,
+    /// The node that has given it to the one that was asked: the one that leads.
+    pub(crate) by: Option<LedBy>,
     /// The level for which it is written.
     pub(crate) level: u32,
     body: Incoming,
@@ -162,7 +163,7 @@ impl Connection {
         let headers = response.headers();
         Ok(Begun {
             is_doubtful: headers.contains_key(DOUBT),
-            is_relayed: headers.contains_key(RELAY),
+            by: led_by(headers),
             level: level(headers).unwrap_or(1),
             body: response.into_body(),
         })

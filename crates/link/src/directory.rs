@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use host::clock::Instant;
+use rpc::LedBy;
 
 /// A control node, by its place in a [`Directory`], which keeps it for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,12 +102,16 @@ impl Directory {
         self.leader = Some(node);
     }
 
-    /// The node has passed on a call, that it was asked at this time, to the one that leads, which did not answer itself. If it has
-    /// since then, it is reached: a relayed answer may come a second after that.
-    pub fn relays(&mut self, node: NodeId, asked_at: Instant) {
-        let answered_at = self.leader.and_then(|id| self.nodes[id.0].answered_at);
-        if answered_at.is_none_or(|at| at < asked_at) {
-            self.relay = Some(node).filter(|_| self.leader != Some(node));
+    /// The node has passed on a call, that it was asked at this time, to the one that leads, which did not answer itself. If that
+    /// has answered since then, it is reached: a relayed answer may come a second after that. If it is another than the one that
+    /// did not answer, nobody knows yet whether it is.
+    pub fn relays(&mut self, node: NodeId, by: &LedBy, asked_at: Instant) {
+        let (before, leader) = (self.leader, self.find(&by.address));
+        let is_as_before = self.is_said_to_lead(leader, by.claim) && before == Some(leader);
+        let answered_at = self.nodes[leader.0].answered_at;
+        let is_reached = answered_at.is_some_and(|at| at >= asked_at);
+        if is_as_before && !is_reached {
+            self.relay = Some(node).filter(|_| leader != node);
         }
     }
 
@@ -192,6 +197,13 @@ mod tests {
     const NOW: Instant = Instant::from_millis(100_000);
     const LATER: Instant = Instant::from_millis(100_001);
 
+    fn by_a() -> LedBy {
+        LedBy {
+            address: "a:1".to_owned(),
+            claim: 8,
+        }
+    }
+
     #[test]
     fn the_leader_comes_first_and_who_failed_lately_last() {
         let mut directory = directory();
@@ -276,7 +288,7 @@ mod tests {
         assert_eq!(directory.leader_to_try(NOW), None, "it is asked anyway");
         directory.leads(a);
         directory.failed(a, NOW);
-        directory.relays(b, LATER);
+        directory.relays(b, &by_a(), LATER);
         assert_eq!(directory.order(true, NOW), [b, c, a]);
         assert_eq!(directory.leader(), Some(a));
         assert_eq!(directory.leader_to_try(NOW), Some(a));
@@ -285,10 +297,10 @@ mod tests {
         assert_eq!(directory.leader_to_try(later), Some(a));
         directory.answered(a, NOW);
         assert_eq!(directory.order(true, NOW)[0], a);
-        directory.relays(b, LATER);
+        directory.relays(b, &by_a(), LATER);
         directory.failed(b, NOW);
         assert_eq!(directory.order(true, NOW)[0], a);
-        directory.relays(b, LATER);
+        directory.relays(b, &by_a(), LATER);
         assert!(directory.is_said_to_lead(c, 9));
         assert_eq!(directory.order(true, NOW)[0], c);
     }

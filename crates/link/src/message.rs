@@ -1,7 +1,8 @@
 //! How calls, notices and parts of files lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between what a stream tells. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use rpc::LedBy;
 
 /// POST: a call; the answer is what came of it.
 pub(crate) const CALL: &str = "/1/call";
@@ -22,7 +23,7 @@ pub(crate) const LEVEL: HeaderName = HeaderName::from_static("seaway-level");
 /// In requests: the caller cannot reach the node that leads.
 pub(crate) const LEADER_AWAY: HeaderName = HeaderName::from_static("seaway-leader-away");
 
-/// In requests: the call is to be passed on to the node that leads. In answers: that node has given it.
+/// In requests: the call is to be passed on to the node that leads. In answers: that node has given it, with this address and claim.
 pub(crate) const RELAY: HeaderName = HeaderName::from_static("seaway-relay");
 /// In requests of control nodes: the agent whose call is passed on.
 pub(crate) const RELAYED_FOR: HeaderName = HeaderName::from_static("seaway-relayed-for");
@@ -37,6 +38,21 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
 /// A level as a header has it.
 pub(crate) fn level(headers: &HeaderMap) -> Option<u32> {
     headers.get(LEVEL)?.to_str().ok()?.parse().ok()
+}
+
+/// The node that has given an answer as a header has it; `None` of an address that no header can have.
+pub(crate) fn led_by_text(by: &LedBy) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{} {}", by.address, by.claim)).ok()
+}
+
+/// The node that has given an answer to the one that was asked, if it was passed on.
+pub(crate) fn led_by(headers: &HeaderMap) -> Option<LedBy> {
+    let text = headers.get(RELAY)?.to_str().ok()?;
+    let (address, claim) = text.rsplit_once(' ')?;
+    Some(LedBy {
+        address: address.to_owned(),
+        claim: claim.parse().ok()?,
+    })
 }
 
 /// What a stream begins each of its messages with: their length in bytes, little end first.

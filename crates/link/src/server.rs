@@ -21,7 +21,7 @@ use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
 use crate::message::{
     CALL, DOUBT, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, RELAY, RELAYED_FOR,
-    WITHIN, framed, level,
+    WITHIN, framed, led_by_text, level,
 };
 use crate::process::Role;
 
@@ -154,8 +154,8 @@ impl Server {
                 let mut response = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
                 let headers = response.headers_mut();
                 headers.insert(LEVEL, HeaderValue::from(level.number));
-                if given.is_relayed {
-                    headers.insert(RELAY, HeaderValue::from_static("yes"));
+                if let Some(by) = given.by.as_ref().and_then(led_by_text) {
+                    headers.insert(RELAY, by);
                 }
                 response
             }
@@ -210,7 +210,7 @@ async fn serve_call(node: Arc<dyn Served>, call: Call, asked: Asked) -> Given {
 fn refused(error: Error) -> Given {
     Given {
         outcome: Err(error),
-        is_relayed: false,
+        by: None,
     }
 }
 

@@ -19,5 +19,5 @@ pub use call::{Answer, Call, Return};
 pub use client::{Client, Control};
 pub use error::{Error, Leader};
 pub use position::Position;
-pub use served::{Asked, Given, Relay, Served};
+pub use served::{Asked, Given, LedBy, Relay, Served};
 pub use speaker::Speaker;

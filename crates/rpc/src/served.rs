@@ -45,8 +45,17 @@ impl Asked {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Given {
     pub outcome: Result<Answer, Error>,
-    /// Another node has given it, to which the call was passed on.
-    pub is_relayed: bool,
+    /// The node that has given it, if the call was passed on: the one that leads.
+    pub by: Option<LedBy>,
+}
+
+/// A node that leads, as the one that passes calls on to it knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedBy {
+    /// Its address, host:port.
+    pub address: String,
+    /// The slot of its claim.
+    pub claim: u64,
 }
 
 /// A control node that others call.

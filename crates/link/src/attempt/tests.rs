@@ -25,6 +25,13 @@ const DONE: Answer = Answer {
     value: Return::Done,
 };
 
+fn given_by(address: &str) -> LedBy {
+    LedBy {
+        address: address.to_owned(),
+        claim: 40,
+    }
+}
+
 struct Bench {
     attempt: Attempt,
     directory: Directory,
@@ -331,7 +338,7 @@ fn in_any_schedule_an_outcome_is_definite_only_if_no_node_can_have_acted() {
             let node = open.swap_remove(rng.below(open.len() as u64) as usize);
             let reason = "r".to_owned();
             let event = match rng.below(8) {
-                7 => Event::Relayed(node, Ok(DONE)),
+                7 => Event::Relayed(node, given_by("b:1"), Ok(DONE)),
                 0 => Event::NotSent(node, reason),
                 1 => {
                     may_have_acted = true;
@@ -443,7 +450,7 @@ fn one_of_those_that_are_asked_passes_the_call_on_and_later_calls_begin_with_it(
     bench.give(Event::Answered(NodeId(2), not_leader(Some("b:1"))));
     bench.give(Event::Answered(NodeId(0), not_leader(Some("b:1"))));
     assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
-    let done = bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    let done = bench.give(Event::Relayed(NodeId(0), given_by("b:1"), Ok(DONE)));
     assert_eq!(done, [Effect::Done(Ok(DONE))]);
     assert_eq!(bench.directory.leader(), Some(NodeId(1)));
     bench.attempt = Attempt::new(MANNER, bench.now);
@@ -458,7 +465,7 @@ fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_a
     bench.directory.leads(NodeId(1));
     bench.give(Event::Begun);
     assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
-    bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    bench.give(Event::Relayed(NodeId(0), given_by("b:1"), Ok(DONE)));
     bench.attempt = Attempt::new(MANNER, bench.now);
     let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
     assert_eq!(bench.give(Event::Begun), begun);
@@ -467,9 +474,27 @@ fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_a
         .directory
         .answered(NodeId(1), bench.now + second / 100);
     bench.now = bench.now + second;
-    bench.give(Event::Relayed(NodeId(0), Ok(DONE)));
+    bench.give(Event::Relayed(NodeId(0), given_by("b:1"), Ok(DONE)));
     bench.attempt = Attempt::new(MANNER, bench.now);
     assert_eq!(bench.give(Event::Begun), [ask(1, false)]);
+}
+
+/// Whoever did not answer was the one before.
+#[test]
+fn a_call_that_was_passed_on_to_another_leader_than_the_one_that_was_lost_says_who_leads() {
+    let mut bench = Bench::new(MANNER);
+    bench.directory.leads(NodeId(1));
+    bench.give(Event::Begun);
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
+    bench.give(Event::Relayed(NodeId(0), given_by("c:1"), Ok(DONE)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    assert_eq!(bench.give(Event::Begun), [ask(2, false)]);
+    // That one is not reached either.
+    assert_eq!(bench.wait(), [ask_to_relay(0), ask(1, true)]);
+    bench.give(Event::Relayed(NodeId(0), given_by("c:1"), Ok(DONE)));
+    bench.attempt = Attempt::new(MANNER, bench.now);
+    let begun = [Effect::Try(NodeId(2)), ask_to_relay(0)];
+    assert_eq!(bench.give(Event::Begun), begun);
 }
 
 #[test]

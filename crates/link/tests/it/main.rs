@@ -125,11 +125,8 @@ impl Served for Node {
     async fn serve(&self, call: Call, asked: Asked) -> Given {
         self.spoke.lock().unwrap().push(asked.speaker);
         let outcome = self.call(call).await;
-        let is_relayed = false;
-        Given {
-            outcome,
-            is_relayed,
-        }
+        let by = None;
+        Given { outcome, by }
     }
 
     fn doubted(&self, _: &Call) -> BoxFuture<'static, ()> {

@@ -12,7 +12,7 @@ use wire::messages::offset_commit::{
 };
 
 use super::client::{Broken, Client, Positions};
-use super::{KEYS, Town, consumer, key_parts, nemesis, probe};
+use super::{Book, KEYS, Town, consumer, key_parts, nemesis, probe};
 
 /// The clients that measure are at places from here on.
 const FIRST_GAUGE: u16 = 300;
@@ -252,13 +252,22 @@ async fn end_it(town: &Arc<Town>, leader: Place, measure: &Measure) {
 
 /// All is well again: every agent reaches the leader by itself, and nobody gives up the lead.
 async fn stays_calm(town: &Arc<Town>, end: End) {
-    let sum = |of: fn(&control::Node) -> u64| {
-        town.with(|book| book.nodes.values().map(|node| of(node)).sum::<u64>())
+    // A successor is told how often.
+    let given_up = || {
+        let of = |book: &mut Book| book.nodes.values().map(|node| node.leads_given_up()).max();
+        town.with(of)
     };
-    let given_up = || sum(|node| u64::from(node.leads_given_up()));
-    let passed_on = || sum(control::Node::relayed_calls);
+    let passed_on = || {
+        let of = |book: &mut Book| {
+            book.nodes
+                .values()
+                .map(|node| node.relayed_calls())
+                .sum::<u64>()
+        };
+        town.with(of)
+    };
     clock::sleep(UNTIL_CALM).await;
-    let before = (given_up(), passed_on());
+    let before = (given_up(), passed_on(), leader(town));
     clock::sleep(CALM).await;
     let name = end.name();
     if given_up() > before.0 {
@@ -266,7 +275,8 @@ async fn stays_calm(town: &Arc<Town>, end: End) {
             "a lead was given up as if no agent reached the leader, when all was well after one was {name}"
         ));
     }
-    if passed_on() > before.1 {
+    // While the lead is handed over, by one whose clock is wrong, calls may be.
+    if passed_on() > before.1 && leader(town) == before.2 {
         town.violation(format!(
             "calls to the leader were passed on by others, when all was well after one was {name}"
         ));
