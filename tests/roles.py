@@ -377,6 +377,25 @@ def another_control_node_takes_over_when_the_leader_is_killed(cluster):
 
 
 @check
+def who_takes_over_from_a_leader_that_was_killed_stays_the_leader(cluster):
+    """Agents that do nothing but say that they are there find the new leader too, by themselves."""
+    for _ in range(2):
+        killed = cluster.leader()
+        killed.kill()
+        left = [node for node in cluster.control if node is not killed]
+        cluster.leader()
+        patience.sleep(4)
+        leader, passed_on = cluster.leader(), sum(map(relayed_calls, left))
+        patience.sleep(3)
+        expect_equal(cluster.leader().name, leader.name, "who leads some seconds later")
+        expect_equal(sum(map(relayed_calls, left)), passed_on, "calls that were passed on to the new leader")
+        killed.start()
+        wait_until(killed.ready, 40, f"{killed.name} is ready again")
+    given_up = [node.name for node in cluster.control if "no agent reaches this control node" in node.log.read_text(errors="replace")]
+    expect_equal(given_up, [], "control nodes that gave up the lead as if no agent reached them")
+
+
+@check
 def another_control_node_takes_over_when_the_leader_is_paused(cluster):
     create(cluster, "orders")
     with Load(cluster, "orders") as load:
