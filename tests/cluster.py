@@ -28,10 +28,12 @@ class Process:
         ]
         self.process = None
 
-    def start(self, environment=None):
+    def start(self, environment=None, files=None):
+        """Starts it, with as many files open at one time as it may have; None for as many as this process."""
+        limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                limited + self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=os.environ | {"RUST_BACKTRACE": "1"} | (self.environment | (environment or {})),
             )
 

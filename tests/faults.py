@@ -9,6 +9,7 @@ than --acknowledged. The libraries are all that tests/setup has installed, unles
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -24,12 +25,18 @@ import xml.etree.ElementTree
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests import ROOT, apache_kafka, cluster, control_faults, judged, losses, memory_limit, patience, squeezed
+from tests import ROOT, apache_kafka, cluster, control_faults, descriptors, judged, losses, memory_limit, orphans, patience, squeezed
 from tests.harness import wait_until
 
 S3_SERVER = pathlib.Path(os.environ.get("SEAWAY_S3_SERVER", ROOT / "target" / "release" / "s3-server"))
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything"}
 READY_S = 40
+# A member's session in all client libraries.
+SESSION_S = 6
+# Each of two members finds its partitions taken, and others given.
+MOVES_OF_A_REBALANCE = 4
+# How long the catalogue gives the control nodes to find a new leader.
+NEW_LEADER_S = 5
 # An agent waits 15 s for its clients at most, and then ends within five.
 DRAIN_S = 25
 
@@ -217,6 +224,11 @@ class FaultsTest(judged.Judged):
             return broker and next(agent for agent in self.cluster.agents if agent.port == broker.port)
         return wait_until(find, 20, f"an agent serves {topic}/{partition}")
 
+    def another_leads(self, leader):
+        """Whether a control node leads that is not this one."""
+        others = [node for node in self.cluster.control if node is not leader]
+        return any(node.status().get("journal", {}).get("role") == "Leader" for node in others)
+
     def kill(self, *processes):
         killed = [process for process in processes if process.kill()]
         self.under_load(1)
@@ -245,6 +257,13 @@ class FaultsTest(judged.Judged):
         agent.start()
         return int(killed)
 
+    def rebalances(self):
+        """How often the members of each group have seen partitions given or taken."""
+        return collections.Counter({
+            group: sum(client.moves for client in self.clients if isinstance(client, judged.Member) and client.group == group)
+            for group in self.groups()
+        })
+
     def request_rate(self, seconds):
         """How many requests a second the bucket has while clients work on."""
         before, began = self.cluster.bucket.requests(), time.monotonic()
@@ -264,7 +283,8 @@ def _(test):
 
 @row(2, "an agent is killed between upload and commit")
 def _(test):
-    return test.killed_at("after-put")
+    killed = test.killed_at("after-put")
+    return killed and killed + orphans.outlive_the_grace(test)
 
 
 @row(3, "an agent is killed between commit and answer")
@@ -279,7 +299,11 @@ def _(test):
 
 @row(5, "the leader is killed")
 def _(test):
-    return test.kill(test.cluster.leader())
+    leader = test.cluster.leader()
+    killed = leader.kill()
+    test.under_load_until(lambda: test.another_leads(leader), NEW_LEADER_S, "another leads")
+    leader.start()
+    return int(killed)
 
 
 @row(6, "the leader is killed in the middle of a snapshot, and of a trim")
@@ -305,8 +329,7 @@ def _(test):
 def _(test):
     leader = test.cluster.leader()
     leader.send(signal.SIGSTOP)
-    others = [node for node in test.cluster.control if node is not leader]
-    wait_until(lambda: any(node.status().get("journal", {}).get("role") == "Leader" for node in others), 40, "another leads")
+    wait_until(lambda: test.another_leads(leader), 40, "another leads")
     stood_still = leader.stands_still()
     leader.send(signal.SIGCONT)
     return int(stood_still)
@@ -344,22 +367,13 @@ def _(test):
     return slices
 
 
-@row(11, "an agent has no file descriptors left")
+@row(11, "an agent may open no more files, then none at all")
 def _(test):
     agent = test.an_agent()
-    limits = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)
-    used = len(os.listdir(f"/proc/{agent.process.pid}/fd"))
-    resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, (used + 5, limits[1]))
-    connections = []
-    try:
-        for _ in range(50):
-            connections.append(socket.create_connection(("127.0.0.1", agent.port), timeout=patience.wall_s(5)))
-        test.under_load(3)
-    finally:
-        resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE, limits)
-        for connection in connections:
-            connection.close()
-    return len(connections)
+    refused = descriptors.refuse_new_ones(test, agent)
+    waited = descriptors.let_new_ones_wait(test, agent)
+    # Each has to have met its limit.
+    return refused and waited and refused + waited
 
 
 @row(12, "a task of an agent panics, and one of the leader")
@@ -386,8 +400,14 @@ def _(test):
 
 @row(14, "an agent ends again and again")
 def _(test):
-    agent = test.an_agent()
-    return sum(test.kill(agent) for _ in range(5))
+    agent, before = test.an_agent(), test.rebalances()
+    killed = sum(test.kill(agent) for _ in range(5))
+    # Who had been silent from the last end on would be out by then, and the others would be given its partitions.
+    test.under_load(SESSION_S + 1)
+    storms = {group: count for group, count in (test.rebalances() - before).items() if count > MOVES_OF_A_REBALANCE * killed}
+    if storms:
+        raise AssertionError(f"an agent ended {killed} times, and members saw partitions move so often: {storms}")
+    return killed
 
 
 @row(32, "the bucket answers half of all requests, then all, with SlowDown")

@@ -232,6 +232,8 @@ class Reader(Client):
 
     def __init__(self, test, library):
         self.positions = {}
+        # How many polls have found partitions given or taken since the one before.
+        self.moves = 0
         super().__init__(test, "r", library)
 
     def begin(self):
@@ -249,6 +251,7 @@ class Reader(Client):
         found, positions = polled(records)
         self.history.write(self.process, "ok", "poll", [["poll", found]], op, rebalanced={key_name(*key) for key in moved})
         self.positions.update(positions)
+        self.moves += bool(moved)
         for error in errors:
             self.note_error(error)
         return positions

@@ -19,7 +19,7 @@ from tests.gateway import CREDENTIALS, Gateway
 from tests.harness import Suite, expect, expect_equal, wait_until
 
 suite = Suite("process", own_servers=True)
-CORRUPT_OR_STORAGE = {2, 56}  # CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR
+CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR = 2, 56
 
 
 def checks_of(suite):
@@ -503,15 +503,17 @@ def fill_two_files(server):
     return file
 
 
-def expect_loud_damage(server, file):
-    """The damaged range errors, is told in log and metrics, and others go on."""
+def expect_loud_damage(server, file, wanted, counter):
+    """The damaged range errors, is told in the log and by a counter, and others go on."""
     error, values = fetch(server, "damaged")
-    expect(error in CORRUPT_OR_STORAGE, f"a fetch of damaged records: error {error}, {len(values)} records")
+    expect_equal(error, wanted, "the error of a fetch of damaged records")
     expect_equal(values, [], "records from a damaged range")
     expect_equal(fetch(server, "sound"), (0, values_of("sound")), "another partition")
     offset = produce(server, "damaged", [b"after the damage"])
     expect_equal(fetch(server, "damaged", offset), (0, [b"after the damage"]), "records after the damaged range")
     expect(file.name.split("-")[-1] in server.log.read_text(), "the log names the file")
+    counts = [line.split()[1] for line in page(server, "/metrics")[1].splitlines() if line.startswith(f"{counter} ")]
+    expect(counts and int(counts[0]) > 0, f"{counter} counts it: {counts}")
 
 
 @check
@@ -525,7 +527,7 @@ def a_corrupt_file_errors_loudly_and_alone(directory):
     content[at] ^= 1
     file.write_bytes(content)
     server.start()
-    expect_loud_damage(server, file)
+    expect_loud_damage(server, file, CORRUPT_MESSAGE, "seaway_agent_corrupt_reads_total")
 
 
 @check
@@ -536,7 +538,7 @@ def a_missing_file_errors_loudly_and_alone(directory):
     expect(server.stop(), "an orderly stop")
     file.unlink()
     server.start()
-    expect_loud_damage(server, file)
+    expect_loud_damage(server, file, KAFKA_STORAGE_ERROR, "seaway_agent_missing_files_total")
 
 
 @check

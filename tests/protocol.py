@@ -37,9 +37,17 @@ class Connection:
 
     def request(self, api, version, body):
         """Sends a request with a version-1 header and gives the Reader of its response's body."""
+        self.ask(api, version, body)
+        return self.told()
+
+    def ask(self, api, version, body):
+        """Sends a request, whose answer `told` gives."""
         self.correlation += 1
         frame = struct.pack(">hhi", api, version, self.correlation) + string("seaway-test") + body
         self.send_raw(struct.pack(">i", len(frame)) + frame)
+
+    def told(self):
+        """The Reader of the body of the answer to the last request."""
         answer = self.read_frame()
         if answer.i32() != self.correlation:
             raise ConnectionError("an answer to another request")
@@ -282,7 +290,16 @@ def produce(connection, topic, partition, data, acks=-1, timeout_ms=10_000):
 
 def api_versions(connection):
     """ApiVersions v0: {key: (lowest, highest)}."""
-    answer = connection.request(API_VERSIONS, 0, b"")
+    ask_api_versions(connection)
+    return told_api_versions(connection)
+
+
+def ask_api_versions(connection):
+    connection.ask(API_VERSIONS, 0, b"")
+
+
+def told_api_versions(connection):
+    answer = connection.told()
     error = answer.i16()
     if error:
         raise ValueError(f"ApiVersions answers error {error}")

@@ -283,6 +283,15 @@ impl Probe {
         self.context.agent
     }
 
+    /// The region and the zone of each other agent that it knows of.
+    pub fn whereabouts_of_others(&self) -> Vec<(String, String)> {
+        let view = self.context.views.latest();
+        let others = view.agents.iter();
+        let others = others.filter(|agent| agent.id != self.context.agent);
+        let places = others.map(|agent| (agent.region.clone(), agent.zone.clone()));
+        places.collect()
+    }
+
     /// A few of the numbers, for people.
     pub fn status(&self) -> Vec<(&'static str, u64)> {
         let metrics = &self.context.metrics;

@@ -4,3 +4,4 @@ pub mod agent;
 pub mod control;
 mod discovery;
 mod reception;
+mod zones;

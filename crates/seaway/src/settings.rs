@@ -19,6 +19,8 @@ const ALIASES: &[(&str, &str)] = &[("advertised.host.name", "advertised.host"), 
 
 /// The setting of a process's zone, by Kafka's name.
 pub const ZONE: &str = "broker.rack";
+/// The zone of a process that is given none.
+pub const ZONE_DEFAULT: &str = "local";
 /// Names the setting that says in which region a process is.
 pub const REGION: &str = "region";
 
@@ -90,7 +92,7 @@ const PROCESS: &[Setting] = &[
     ),
     plain(
         ZONE,
-        "local",
+        ZONE_DEFAULT,
         Kind::Label { may_be_empty: true },
         "The zone this node says it is in; may be set as zone too.",
     ),

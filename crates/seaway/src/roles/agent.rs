@@ -11,8 +11,11 @@ use link::process::{Process, Role};
 use link::{Caller, Cluster, Neighbours};
 use meta::level::Levels;
 use rpc::{Call, Control};
+use store::bucket::Bucket;
+use store::nodes;
 
 use super::discovery;
+use super::zones::{Place, tell_if_alone};
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts};
@@ -27,6 +30,9 @@ use crate::tuning;
 /// The pauses before the leader is looked for again.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// What it means for an agent to be alone in its zone.
+const ALONE: &str = "clients who name another zone are sent to the agents of that one, and this agent reads all that it is asked for from the bucket by itself";
 
 pub struct Plan {
     pub configured: Configured,
@@ -51,6 +57,7 @@ pub struct Agent {
     _discovery: Task<()>,
     /// Answers other agents of the zone.
     _offering: Task<()>,
+    _hint: Task<()>,
 }
 
 /// Starts the agent, however long the bucket and the control nodes take to answer.
@@ -86,6 +93,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         let others = Neighbours::new(&caller, Levels::KNOWN).context("the cluster's id")?;
         Ok::<_, anyhow::Error>((admitted, cluster, discovery, settings, others))
     };
+    let own = Place::of(&plan.configured.settings);
     let drain_max = plan.configured.settings.millis("agent.drain.max.ms");
     let (admitted, cluster, discovery, settings, others) = tokio::select! {
         started = starting => started?,
@@ -100,6 +108,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
     let agent = agent::Agent::start(settings, plan.kafka, buckets, cluster, Some(zone)).await?;
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
     let offering = link::serve_parts(plan.street.socket, cluster_id, agent.offer(), security);
+    let others = others_of(agent.probe(), admitted.bucket());
+    let hint = tell_if_alone(own, ALONE, async || others.await);
     health.serving(Parts {
         control: None,
         agent: Some(agent.probe()),
@@ -113,7 +123,16 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Agent> {
         drain_max,
         _discovery: discovery,
         _offering: host::task::spawn("parts", offering),
+        _hint: host::task::spawn("zones", hint),
     })
+}
+
+/// Where the other agents and all control nodes are; `None` if the bucket does not tell.
+async fn others_of(agent: agent::Probe, bucket: Arc<dyn Bucket>) -> Option<Vec<Place>> {
+    let control = nodes::find(&*bucket, nodes::CONTROL).await.ok()?;
+    let control = control.into_iter().map(|node| (node.region, node.zone));
+    let all = control.chain(agent.whereabouts_of_others());
+    Some(all.map(|(region, zone)| Place { region, zone }).collect())
 }
 
 /// Waits until a control node leads, however long that takes: until then no client can be served.

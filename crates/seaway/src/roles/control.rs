@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::discovery;
 use super::reception::{self, Received};
+use super::zones::{Place, tell_if_alone};
 use crate::admission::{self, Admitted, Whose};
 use crate::config::Configured;
 use crate::health::{Health, Parts, following_obstacle};
@@ -27,7 +28,7 @@ use crate::journals::Journal;
 use crate::links::Links;
 use crate::places::Places;
 use crate::running::{Broken, Running};
-use crate::settings::REGION;
+use crate::settings::{REGION, ZONE_DEFAULT};
 use crate::spending::Spending;
 use crate::tuning;
 
@@ -41,6 +42,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(60);
 const NAMESAKE_LIMIT: Duration = Duration::from_secs(1);
 /// How long the lead may take to be handed over.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(4);
+
+/// What it means for a control node to be alone in its zone.
+const ALONE: &str = "nothing goes by the zone of a control node but what is shown of it";
 
 pub struct Plan {
     pub configured: Configured,
@@ -106,10 +110,8 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("discovery", looking));
     let registering = keep_registered(Arc::clone(&node), cluster, caller.clone());
     others.push(forever("registration", registering));
-    others.push(forever(
-        "tidying",
-        keep_tidy(Arc::clone(&node), Arc::clone(bucket)),
-    ));
+    let tidying = keep_tidy(Arc::clone(&node), Arc::clone(bucket));
+    others.push(forever("tidying", tidying));
     let aside = stand_aside(Arc::clone(&node), caller.clone());
     others.push(forever("standing aside", aside));
     let comparing = compare_clocks(Arc::clone(&node), caller.clone());
@@ -119,6 +121,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.extend(mark_buckets(&plan.configured, &admitted, &node));
     let (leading, refused) = keep_leading(&node);
     others.push(leading);
+    others.extend(hint_of_zone(&plan.configured, &node));
     follows(&node, health).await?;
     health.serving(Parts {
         control: Some(Arc::clone(&node)),
@@ -135,6 +138,32 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         refused,
         _others: others,
     })
+}
+
+/// Tells once if this node is alone in the zone that it was given; one that was given none need not be in any.
+fn hint_of_zone(configured: &Configured, node: &Arc<control::Node>) -> Option<Task<()>> {
+    let own = Place::of(&configured.settings);
+    if own.zone == ZONE_DEFAULT {
+        return None;
+    }
+    let node = Arc::clone(node);
+    let others = async move || {
+        let place = |region: &String, zone: &String| Place {
+            region: region.clone(),
+            zone: zone.clone(),
+        };
+        let others = node.with_state(|state| {
+            let control = state.control_nodes();
+            let control = control.filter(|other| other.name != node.name());
+            let control = control.map(|other| place(&other.region, &other.zone));
+            let agents = state.agents();
+            let agents = agents.map(|agent| place(&agent.region, &agent.zone));
+            control.chain(agents).collect()
+        });
+        Some(others)
+    };
+    let hint = tell_if_alone(own, ALONE, others);
+    Some(host::task::spawn("zones", hint))
 }
 
 /// Says in the journal which of several buckets are away.
