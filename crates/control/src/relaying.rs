@@ -80,8 +80,8 @@ mod tests {
     #[test]
     fn a_spell_goes_on_over_short_pauses_and_begins_anew_after_a_long_one() {
         let mut spell = Spell::default();
-        let at = |millis| Instant::from_millis(100_000 + millis);
-        let passed = |spell: &mut Spell, millis| spell.goes_on(at(millis)).as_millis();
+        let at = |millis: u64| Instant::from_millis(100_000 + millis);
+        let passed = |spell: &mut Spell, millis: u64| spell.goes_on(at(millis)).as_millis();
         assert_eq!(passed(&mut spell, 0), 0);
         assert_eq!(passed(&mut spell, 1_000), 1_000);
         assert_eq!(passed(&mut spell, 4_000), 4_000);
