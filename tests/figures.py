@@ -1,7 +1,9 @@
 """Measures a cluster of processes, three control nodes and three agents on an S3 server in memory (PUT 20 ms, GET 10 ms), and prints each figure
 beside its aim. It judges nothing: figures of a machine that others use as well are no test.
 
-    python -m tests.figures [--only NAME,...] [--rounds N] [--kills N]
+    python -m tests.figures [--only NAME,...] [--rounds N] [--kills N] [--limited]
+
+With --limited the system gives each agent 512 MiB, so that the same figures can be compared with those of agents that have what they want.
 
     cpu         CPU time per GiB of all server processes, over that of `seaway dev`, in turn, without TLS
     acks        acknowledgements at 5 MiB/s of 16 KiB batches, without a budget of requests
@@ -44,6 +46,7 @@ from tests.members_load import Crowd
 
 BENCH = pathlib.Path(os.environ.get("BENCH", ROOT / "target" / "release" / "bench"))
 MIB = 1 << 20
+LIMIT_BYTES = 512 * MIB
 METADATA = 3
 NO_BUDGET = {"flush.requests.per.second": 0}
 # Bad input that any agent gets at any time; the others of tests/hostile.py want settings of their own.
@@ -66,11 +69,21 @@ def tell(what, found, aim):
 class Apart:
     """The processes of a cluster apart, and their bucket."""
 
+    is_limited = False
+
     def __init__(self, directory, settings=None, is_encrypted=True):
         directory.mkdir(parents=True)
         self.bucket = Bucket(directory)
         settings = {"num.partitions": roles.PARTITIONS, "group.initial.rebalance.delay.ms": 0} | (settings or {})
+        if self.is_limited:
+            # Agents take their share of what the system gives them.
+            settings.pop("memory.bytes", None)
         self.cluster = Cluster(directory, settings, self.bucket.url, CREDENTIALS)
+        self.limits = []
+        for agent in self.cluster.agents if self.is_limited else []:
+            limit = memory_limit.Limit(f"{directory.name.replace(' ', '-')}-{agent.name}", LIMIT_BYTES)
+            agent.command = limit.begins(agent.command)
+            self.limits.append(limit)
         if not is_encrypted:
             for process in self.cluster.processes:
                 at = process.command.index("--tls-dir")
@@ -82,8 +95,13 @@ class Apart:
         return self
 
     def __exit__(self, *_):
+        killed = sum(limit.kills() for limit in self.limits)
         self.cluster.end()
         self.bucket.end()
+        for limit in self.limits:
+            limit.__exit__()
+        if killed:
+            tell("agents that the system has ended for want of memory", killed, "none")
 
     @property
     def addresses(self):
@@ -440,7 +458,7 @@ def limited(options):
         return tell("an agent limited to 512 MiB", "this machine lets nobody make a cgroup", "")
     apart = Apart(options.directory / "limited", NO_BUDGET)
     agent = apart.cluster.agents[0]
-    with memory_limit.Limit("limited", 512 << 20) as limit:
+    with memory_limit.Limit("limited", LIMIT_BYTES) as limit:
         agent.command = limit.begins(agent.command)
         with apart:
             share = next(line.split()[1] for line in agent.page("/metrics")[1].splitlines() if line.startswith("seaway_memory_max_bytes "))
@@ -483,10 +501,14 @@ def main():
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(FIGURES))
     parser.add_argument("--rounds", type=int, default=5, help="pairs of loads")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--limited", action="store_true", help="each agent has 512 MiB")
     options = parser.parse_args()
     unknown = set(options.only) - set(FIGURES)
     if unknown:
         parser.error(f"there is no figure {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+    if options.limited and memory_limit.place() is None:
+        parser.error("--limited: this machine lets nobody make a cgroup")
+    Apart.is_limited = options.limited
     options.directory = pathlib.Path(tempfile.mkdtemp(prefix="seaway-figures-"))
     print("| what | figure | aim |\n|---|---|---|", flush=True)
     for name in options.only:
