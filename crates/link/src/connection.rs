@@ -163,7 +163,10 @@ impl Connection {
         let headers = response.headers();
         Ok(Begun {
             is_doubtful: headers.contains_key(DOUBT),
-            by: led_by(headers),
+            // Whoever gave it is not the node that was asked.
+            by: led_by(headers).map_err(|flaw| {
+                Failure::Broken(format!("an answer that does not say who gave it: {flaw}"))
+            })?,
             level: level(headers).unwrap_or(1),
             body: response.into_body(),
         })

@@ -1,7 +1,7 @@
 //! How calls, notices and parts of files lie in HTTP messages (docs/formats/rpc.md): paths, headers, and the lengths between what a stream tells. Pure.
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use rpc::LedBy;
 
 /// POST: a call; the answer is what came of it.
@@ -40,19 +40,27 @@ pub(crate) fn level(headers: &HeaderMap) -> Option<u32> {
     headers.get(LEVEL)?.to_str().ok()?.parse().ok()
 }
 
-/// The node that has given an answer as a header has it; `None` of an address that no header can have.
-pub(crate) fn led_by_text(by: &LedBy) -> Option<HeaderValue> {
-    HeaderValue::from_str(&format!("{} {}", by.address, by.claim)).ok()
+/// The node that has given an answer as a header has it; an address that no header can have is an error.
+pub(crate) fn led_by_text(by: &LedBy) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_str(&format!("{} {}", by.address, by.claim))
 }
 
-/// The node that has given an answer to the one that was asked, if it was passed on.
-pub(crate) fn led_by(headers: &HeaderMap) -> Option<LedBy> {
-    let text = headers.get(RELAY)?.to_str().ok()?;
-    let (address, claim) = text.rsplit_once(' ')?;
-    Some(LedBy {
-        address: address.to_owned(),
-        claim: claim.parse().ok()?,
-    })
+/// The node that has given an answer to the one that was asked, if it was passed on; the error is what the header has instead.
+pub(crate) fn led_by(headers: &HeaderMap) -> Result<Option<LedBy>, String> {
+    let Some(value) = headers.get(RELAY) else {
+        return Ok(None);
+    };
+    let parse = || {
+        let (address, claim) = value.to_str().ok()?.rsplit_once(' ')?;
+        Some(LedBy {
+            address: address.to_owned(),
+            claim: claim.parse().ok()?,
+        })
+    };
+    match parse() {
+        Some(by) => Ok(Some(by)),
+        None => Err(format!("{RELAY}: {value:?}")),
+    }
 }
 
 /// What a stream begins each of its messages with: their length in bytes, little end first.
@@ -103,6 +111,22 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_given_an_answer_is_told_or_an_error_and_never_nobody() {
+        let by = LedBy {
+            address: "control-2.example:7071".to_owned(),
+            claim: 42,
+        };
+        let mut headers = HeaderMap::new();
+        assert_eq!(led_by(&headers), Ok(None));
+        headers.insert(RELAY, led_by_text(&by).expect("a header"));
+        assert_eq!(led_by(&headers), Ok(Some(by)));
+        for flawed in ["yes", "a:1 x", ""] {
+            headers.insert(RELAY, HeaderValue::from_static(flawed));
+            assert!(led_by(&headers).is_err(), "{flawed:?}");
+        }
+    }
 
     #[test]
     fn messages_come_back_from_pieces_of_any_size() {

@@ -154,8 +154,14 @@ impl Server {
                 let mut response = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
                 let headers = response.headers_mut();
                 headers.insert(LEVEL, HeaderValue::from(level.number));
-                if let Some(by) = given.by.as_ref().and_then(led_by_text) {
-                    headers.insert(RELAY, by);
+                match given.by.as_ref().map(led_by_text) {
+                    None => {}
+                    Some(Ok(by)) => drop(headers.insert(RELAY, by)),
+                    // Without it the caller would take this node for the one that leads.
+                    Some(Err(error)) => {
+                        let why = format!("the address of the node that leads: {error}");
+                        return told(StatusCode::INTERNAL_SERVER_ERROR, why);
+                    }
                 }
                 response
             }
