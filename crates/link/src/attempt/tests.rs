@@ -458,15 +458,22 @@ fn one_of_those_that_are_asked_passes_the_call_on_and_later_calls_begin_with_it(
     assert_eq!(bench.give(Event::Begun), begun);
 }
 
-/// The answer to a call that is held for a second comes long after the leader has answered a trial.
-#[test]
-fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_away_from_it() {
+/// A call was passed on by the first node, since the second, which led, did not answer; whoever is at this address has given the answer.
+/// The next call is about to begin.
+fn passed_on_to(leader: &str) -> Bench {
     let mut bench = Bench::new(MANNER);
     bench.directory.leads(NodeId(1));
     bench.give(Event::Begun);
     assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
-    bench.give(Event::Relayed(NodeId(0), given_by("b:1"), Ok(DONE)));
+    bench.give(Event::Relayed(NodeId(0), given_by(leader), Ok(DONE)));
     bench.attempt = Attempt::new(MANNER, bench.now);
+    bench
+}
+
+/// The answer to a call that is held for a second comes long after the leader has answered a trial.
+#[test]
+fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_away_from_it() {
+    let mut bench = passed_on_to("b:1");
     let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
     assert_eq!(bench.give(Event::Begun), begun);
     let second = Duration::from_secs(1);
@@ -482,12 +489,7 @@ fn a_relayed_answer_that_comes_after_the_leaders_own_does_not_turn_later_calls_a
 /// Whoever did not answer was the one before.
 #[test]
 fn a_call_that_was_passed_on_to_another_leader_than_the_one_that_was_lost_says_who_leads() {
-    let mut bench = Bench::new(MANNER);
-    bench.directory.leads(NodeId(1));
-    bench.give(Event::Begun);
-    assert_eq!(bench.wait(), [ask_to_relay(0), ask(2, true)]);
-    bench.give(Event::Relayed(NodeId(0), given_by("c:1"), Ok(DONE)));
-    bench.attempt = Attempt::new(MANNER, bench.now);
+    let mut bench = passed_on_to("c:1");
     assert_eq!(bench.give(Event::Begun), [ask(2, false)]);
     // That one is not reached either.
     assert_eq!(bench.wait(), [ask_to_relay(0), ask(1, true)]);

@@ -30,15 +30,21 @@ fn stamps_do_not_run_ahead_by_a_clock_that_is_not_known_to_be_right() {
     assert_eq!(wall(&bench), begun + 61 * 60_000 + YEAR);
 }
 
+/// A node with such a clock, which follows another that has appended commands.
+fn follower(clock: WallClock) -> Bench {
+    let mut leader = Bench::leader();
+    leader.run(propose(0..3));
+    let mut bench = Bench::new(Settings::one_of_several("m"));
+    bench.slots = leader.slots.clone();
+    bench.run(Event::Started);
+    bench.run(Event::WallClock(clock));
+    bench
+}
+
 #[test]
 fn a_node_whose_clock_is_wrong_leaves_the_lead_to_others_but_not_for_ever() {
     let silence = |clock| {
-        let mut leader = Bench::leader();
-        leader.run(propose(0..3));
-        let mut bench = Bench::new(Settings::one_of_several("m"));
-        bench.slots = leader.slots.clone();
-        bench.run(Event::Started);
-        bench.run(Event::WallClock(clock));
+        let mut bench = follower(clock);
         let mut waited = 0;
         while bench.node.role() != Role::Leader {
             bench.pass(50);
@@ -60,12 +66,7 @@ fn a_node_whose_clock_is_wrong_leaves_the_lead_to_others_but_not_for_ever() {
 
 #[test]
 fn a_node_whose_clock_is_wrong_claims_at_once_if_the_lead_is_handed_to_it() {
-    let mut leader = Bench::leader();
-    leader.run(propose(0..3));
-    let mut bench = Bench::new(Settings::one_of_several("m"));
-    bench.slots = leader.slots.clone();
-    bench.run(Event::Started);
-    bench.run(Event::WallClock(WallClock::Wrong { ahead_millis: 0 }));
+    let mut bench = follower(WallClock::Wrong { ahead_millis: 0 });
     bench.pass(50);
     bench.run(Event::Timer);
     let claim = bench.node.chain().claim().index;
