@@ -36,6 +36,7 @@ const DEV_MAX: u64 = 2 * GIB;
 const UNKNOWN: u64 = GIB;
 /// The first bytes of a frame, before it takes memory from a budget: each connection has room for them.
 const CONNECTION_BYTES: u64 = 4 * KIB;
+const OF_CONNECTIONS: (u64, u64) = (MIB, 10_000 * CONNECTION_BYTES);
 
 /// What a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ const fn part(of: &'static [Process], name: &'static str, weight: u64, bounds: (
 
 /// Whoever runs an agent, and whoever runs a control node.
 const OF_AGENTS: &[Process] = &[Process::Dev, Process::Agent];
+const OF_AGENTS_ALONE: &[Process] = &[Process::Agent];
 const OF_CONTROL: &[Process] = &[Process::Dev, Process::Control];
 /// In `dev`, agent and control node pass each other values.
 const OF_CONTROL_ALONE: &[Process] = &[Process::Control];
@@ -107,7 +109,9 @@ const PARTS: &[Part] = &[
         40,
         (8 * MIB, 64 * MIB),
     ),
-    part(OF_AGENTS, CONNECTIONS, 22, (MIB, 10_000 * CONNECTION_BYTES)),
+    // So that an agent in a container of 512 MiB takes all 10,000.
+    part(OF_AGENTS_ALONE, CONNECTIONS, 180, OF_CONNECTIONS),
+    part(&[Process::Dev], CONNECTIONS, 22, OF_CONNECTIONS),
     part(OF_AGENTS, "indexes of large files", 3, (3 * MIB, 3 * MIB)),
     part(OF_CONTROL, "groups.max.bytes", 50, (16 * MIB, GIB)),
     part(OF_CONTROL, QUEUE, 50, (16 * MIB, 64 * MIB)),
