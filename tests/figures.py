@@ -13,6 +13,8 @@ With --limited the system gives each agent 512 MiB, so that the same figures can
     idle        memory for 10,000 connections that do nothing
     members     10,000 members in 100 groups: processor time of their heartbeats; and a rebalance of 1,000
     tails       1,000 readers at the tail of 10 partitions each, while records come: calls to control nodes, beside those of commits
+    trickle     100 records a second and one, through one agent and over three: PUT/s at PUT 30 ms
+    files       partitions in a file, while clients go where Metadata sends them
     limited     an agent that the system limits to 512 MiB, with a load of producers and readers and bad input at one time
     partitions  10,000 partitions: created, asked for, and a control node and an agent that start with them
 """
@@ -20,6 +22,7 @@ With --limited the system gives each agent 512 MiB, so that the same figures can
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -35,13 +38,14 @@ import tempfile
 import threading
 import time
 
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests import ROOT, apache_kafka, memory_limit, patience, protocol, roles, tail_readers
 from tests import server as servers
 from tests.faults import CREDENTIALS, Bucket
 from tests.cluster import Cluster
-from tests.harness import wait_until
+from tests.harness import expect_equal, wait_until
 from tests.members_load import Crowd
 
 BENCH = pathlib.Path(os.environ.get("BENCH", ROOT / "target" / "release" / "bench"))
@@ -71,9 +75,9 @@ class Apart:
 
     is_limited = False
 
-    def __init__(self, directory, settings=None, is_encrypted=True):
+    def __init__(self, directory, settings=None, is_encrypted=True, put_delay_ms=20):
         directory.mkdir(parents=True)
-        self.bucket = Bucket(directory)
+        self.bucket = Bucket(directory, put_delay_ms)
         settings = {"num.partitions": roles.PARTITIONS, "group.initial.rebalance.delay.ms": 0} | (settings or {})
         if self.is_limited:
             # Agents take their share of what the system gives them.
@@ -450,6 +454,38 @@ async def many_tails(apart, has_session):
     how = "in fetch sessions (Java, franz-go)" if has_session else "without sessions (librdkafka, kafkajs)"
     tell(f"{readers} tail readers of 10 partitions each, {how}, {fetches / measured_s:.0f} fetches/s, {read / measured_s:.0f} records/s: calls to control nodes beside commits",
          f"{(calls - commits) / measured_s:.1f}/s, {(calls - commits) / fetches:.4f} per fetch", "none per fetch")
+
+
+@figure
+def trickle(options):
+    with Apart(options.directory / "trickle", put_delay_ms=30) as apart:
+        for agents, aim in ((apart.addresses[:1], "<= 8 PUT/s, ack p50 <= 220 ms"), (apart.addresses, "<= 24 PUT/s")):
+            named = [word for address in agents for word in ("--agent", address)]
+            command = [str(BENCH), "trickle", *named, "--s3", f"127.0.0.1:{apart.bucket.port}"]
+            out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=patience.wall_s(300)).stdout
+            rows = [[word.strip() for word in line.split("|")[1:-1]] for line in out.splitlines()[2:]]
+            for rate, puts, _, dollars, p50, p99 in rows:
+                what = f"a trickle of {rate} records/s over {len(agents)} agents, PUT 30 ms: PUT/s, dollars a month, ack p50 / p99"
+                tell(what, f"{puts}, {dollars}, {p50} / {p99} ms", aim if rate != "1" else "two PUTs + 10 ms")
+
+
+@figure
+def files(options):
+    wide, seconds = 60, 15
+    with Apart(options.directory / "files", NO_BUDGET) as apart:
+        admin = AdminClient({"bootstrap.servers": apart.addresses[0], "log_level": 0})
+        admin.create_topics([NewTopic("wide", wide, 1)])["wide"].result(patience.wall_s(30))
+        producer = Producer({"bootstrap.servers": apart.cluster.bootstrap, "linger.ms": 5})
+        end = time.monotonic() + seconds
+        for number in itertools.count():
+            if time.monotonic() > end:
+                break
+            producer.produce("wide", bytes(1_000), partition=number % wide)
+            producer.poll(0.001)
+        expect_equal(producer.flush(patience.wall_s(30)), 0, "records without an answer")
+        counts = [[counted([agent], f"file_partitions_{what}") for what in ("sum", "count")] for agent in apart.cluster.agents]
+    per_file = ", ".join(f"{partitions / max(1, files):.0f}" for partitions, files in counts)
+    tell(f"{wide} partitions written through 3 agents by way of Metadata: partitions in a file, for each agent", per_file, "a third of them")
 
 
 @figure

@@ -1,6 +1,8 @@
 """What a cluster does that has lost something in its bucket: one file, or all of it. It must not know how the cluster is loaded."""
 
+import pathlib
 import re
+import tempfile
 import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -137,7 +139,8 @@ def lose_the_bucket(test):
 def small_cluster(test, name, fill, said):
     """Starts a cluster, whose bucket is emptied and filled with something else: each process has to end and say why. Gives what was in the
     bucket before, and how many ended."""
-    cluster = type(test.cluster)(test.directory / name, control=2, agents=2)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=test.directory))
+    cluster = type(test.cluster)(directory / "cluster", control=2, agents=2)
     try:
         cluster.start()
         before = cluster.bucket.objects()

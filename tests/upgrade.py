@@ -54,7 +54,7 @@ class UpgradeTest(judged.Judged):
         self.expect_levels(in_force=1, supported=1)
         self.roll("to the later build", LATER)
         self.expect_levels(in_force=2, supported=2)
-        self.this_build_is_refused(self.cluster.control[0], "the feature level")
+        self.this_build_is_refused(self.cluster.control[0], "feature level")
         self.this_build_is_refused(self.cluster.agents[0], "feature level 2")
         self.expect_levels(in_force=2, supported=2)
         while self.history.acknowledged < self.options.acknowledged:

@@ -254,6 +254,7 @@ metrics! {
     files_cut: Counter = "files_cut_total", "Files cut.";
     file_bytes: Histogram(1024) = "file_bytes", "Sizes of the files written, in bytes.";
     uploads: Gauge = "uploads", "Files on their way to the bucket.";
+    file_partitions: Histogram(1) = "file_partitions", "Partitions of which each file written has records.";
     upload_micros: Histogram(128) = "upload_microseconds", "Time that a file took to become durable, in microseconds.";
     copies_late: Counter = "copies_late_total", "Copies of files that were made after enough others for the commit.";
     copies_given_up: Counter = "copies_given_up_total", "Copies of files beyond those that the commit needed which were not made.";

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use etcd::Etcd;
 use host::backoff::Backoff;
 use host::log_limit::LogLimit;
@@ -41,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long one look at the marker may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a process that cannot go on looks for the reason.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cluster's buckets.
 pub struct Admitted {
@@ -259,6 +261,22 @@ impl Admitted {
     /// What a new cluster is told of its buckets, if it has several.
     pub fn placement(&self) -> Option<Placement> {
         self.several.as_ref().map(Several::placement)
+    }
+
+    /// Why the journal has stopped, with what the marker of the cluster's only bucket says of that: of a bucket that was wiped
+    /// entries are missed before it is certain that the bucket is another.
+    pub async fn explained(&self, why: anyhow::Error) -> anyhow::Error {
+        if self.several.is_some() {
+            return why;
+        }
+        let look = host::clock::timeout(EXPLAINED_WITHIN, marker::read(&*self.buckets)).await;
+        match look
+            .ok()
+            .and_then(|found| marker::contradiction(&self.cluster_id, found))
+        {
+            Some(change) => anyhow!("{why}. It may be since {change}"),
+            None => why,
+        }
     }
 
     /// Waits until the cluster's only bucket is certainly not its any more: exchanged, or wiped. One of several only counts for

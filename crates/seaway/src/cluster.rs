@@ -143,7 +143,7 @@ impl Cluster {
 impl Running for Cluster {
     async fn broken(&self) -> Broken {
         tokio::select! {
-            why = self.control.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
+            why = self.control.halted() => Broken::Journal(self.admitted.explained(anyhow!("the journal stopped: {why}")).await),
             why = self.admitted.lost() => Broken::Bucket(anyhow!(why)),
         }
     }

@@ -306,18 +306,29 @@ impl Watch {
             _ => 1,
         };
         let what = change(&flaw);
-        let told = (looks >= LOOKS).then(|| {
-            format!(
-                "the bucket of cluster {} was exchanged, wiped or damaged while this process ran: \
-                 {what}. Give --bucket the cluster's own bucket, or restore what was lost from a copy, \
-                 and start again",
-                self.cluster
-            )
-        });
+        let told =
+            (looks >= LOOKS).then(|| format!("{}, and start again", no_more(&self.cluster, &what)));
         tracing::warn!(%what, looks, "the bucket is not this cluster's; it is looked at again");
         self.suspicion = Some((flaw, looks));
         told
     }
+}
+
+/// What one look at the bucket of a cluster has to do with something else that went wrong there: nothing, or a sentence without its
+/// full stop.
+pub fn contradiction(cluster: &str, found: Result<Marker, Error>) -> Option<String> {
+    match found.and_then(|marker| of_cluster(marker, cluster)) {
+        Ok(_) | Err(Error::Bucket(_)) => None,
+        Err(flaw) => Some(no_more(cluster, &change(&flaw))),
+    }
+}
+
+/// The bucket is the cluster's no more, since `what` was found.
+fn no_more(cluster: &str, what: &str) -> String {
+    format!(
+        "the bucket of cluster {cluster} was exchanged, wiped or damaged while this process ran: {what}. Give --bucket the cluster's \
+         own bucket, or restore what was lost from a copy"
+    )
 }
 
 /// Says in words what has happened to a marker that was there.
@@ -530,6 +541,21 @@ mod tests {
         let refused = claim(&bucket, &marker("one")).await;
         assert!(matches!(refused, Err(Error::Bucket(_))), "{refused:?}");
         assert_eq!(claim(&bucket, &marker("one")).await, Ok(marker("one")));
+    }
+
+    #[test]
+    fn one_look_tells_what_else_that_went_wrong_may_come_from() {
+        let explained = |found| contradiction("one", found);
+        assert_eq!(explained(Ok(marker("one"))), None);
+        let away = bucket::Error::throttled(Op::Get, marker_key(), "later");
+        assert_eq!(explained(Err(away.into())), None);
+        let told = explained(Err(Error::Empty)).expect("it is not the cluster's");
+        assert!(
+            told.contains("wiped") && told.contains("--bucket"),
+            "{told}"
+        );
+        let told = explained(Ok(marker("two"))).expect("it is not the cluster's");
+        assert!(told.contains("belongs to cluster two now"), "{told}");
     }
 
     #[test]

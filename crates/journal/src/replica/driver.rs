@@ -223,6 +223,12 @@ impl<S: StateMachine> Driver<S> {
                 Err(few) => few.into_iter().find_map(|effect| self.perform(effect)),
             };
             if let Some(Event::Poisoned(index, why)) = &poisoned {
+                tracing::warn!(
+                    index,
+                    why,
+                    "this entry of the journal cannot be applied here, so this node serves nothing now; it reads on, since a later entry may \
+                     leave this one out, and says what can be done once it has found none"
+                );
                 self.answer_all(&format!(
                     "entry {index} of the journal cannot be applied: {why}"
                 ));

@@ -356,8 +356,8 @@ impl Running for Control {
             }
         };
         tokio::select! {
-            why = self.node.halted() => Broken::Journal(anyhow!("the journal stopped: {why}")),
-            why = refused => Broken::Journal(anyhow!("the journal: {why}")),
+            why = self.node.halted() => Broken::Journal(self.admitted.explained(anyhow!("the journal stopped: {why}")).await),
+            why = refused => Broken::Journal(self.admitted.explained(anyhow!("the journal: {why}")).await),
             why = self.admitted.lost() => Broken::Bucket(anyhow!(why)),
             address = self.node.name_taken() => Broken::Journal(name_is_taken(&self.node, &address)),
         }

@@ -69,6 +69,14 @@ pub struct Cut {
     pub pinned_bytes: u64,
 }
 
+impl Cut {
+    /// The number of partitions of which it has records.
+    pub fn partitions(&self) -> u64 {
+        let same = |one: &Batch, other: &Batch| one.partition == other.partition;
+        self.batches.chunk_by(same).count() as u64
+    }
+}
+
 /// A file as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

@@ -93,6 +93,7 @@ impl Uploader {
                     .upload_micros
                     .observe_duration(host::clock::now().since(start));
                 self.metrics.file_bytes.observe(stored.length);
+                self.metrics.file_partitions.observe(cut.partitions());
                 Some(stored)
             }
             Err(error) => {

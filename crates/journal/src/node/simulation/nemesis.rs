@@ -64,6 +64,10 @@ impl World {
             let (life, event) = (self.places[other].life, Event::LeaderResigned(claim));
             self.at(told, Happening::Heard(other, life, event));
         }
+        // Its shell has not taken the request either while it is paused.
+        if self.places[place].paused_until > self.now {
+            return Ok(());
+        }
         let ticket = self.oracle.resigns(place);
         self.hear(place, self.places[place].life, Event::Resign(ticket))
     }
