@@ -99,6 +99,8 @@ impl Begun {
 pub(crate) enum Failure {
     /// The call did not reach the node.
     NotSent(String),
+    /// The node is there and does nothing for this call: its form, or the caller, is of another release.
+    NotServed(String),
     /// The call did not reach the node: its machine says that nobody listens there.
     NobodyThere(String),
     /// The call did not reach the node: one end does not believe the other's certificate.
@@ -112,6 +114,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn why(self) -> String {
         let (Failure::NotSent(why)
+        | Failure::NotServed(why)
         | Failure::NobodyThere(why)
         | Failure::Rejected(why)
         | Failure::HungUp(why)
@@ -259,9 +262,8 @@ impl Connection {
         let why = format!("{}: {text}", self.address);
         Err(match status {
             // The node does nothing for this caller; another may.
-            StatusCode::MISDIRECTED_REQUEST
-            | StatusCode::UPGRADE_REQUIRED
-            | StatusCode::BAD_REQUEST => Failure::NotSent(why),
+            StatusCode::UPGRADE_REQUIRED | StatusCode::BAD_REQUEST => Failure::NotServed(why),
+            StatusCode::MISDIRECTED_REQUEST => Failure::NotSent(why),
             StatusCode::FORBIDDEN => Failure::Rejected(why),
             _ => Failure::Broken(why),
         })

@@ -25,7 +25,7 @@ mod stream;
 mod verify;
 pub mod watch;
 
-pub use ask::ask;
+pub use ask::{ask, ask_at_any_level};
 pub use caller::Caller;
 pub use cluster::{Cluster, Found};
 pub use neighbours::Neighbours;

@@ -29,6 +29,12 @@ use tokio::sync::broadcast;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 
+/// A level of a later release.
+static TWO: Level = Level {
+    number: 2,
+    ..meta::level::one::LEVEL
+};
+
 /// A control node that names another as the leader, or leads itself.
 struct Node {
     leader: Mutex<Option<String>>,
@@ -44,6 +50,8 @@ struct Node {
     age_millis: AtomicU64,
     /// Who has called.
     spoke: Mutex<Vec<Speaker>>,
+    /// The feature level in force there.
+    level: AtomicU64,
 }
 
 /// Counts a call for as long as it waits.
@@ -100,7 +108,10 @@ impl Control for Node {
 #[async_trait]
 impl Served for Node {
     fn level(&self) -> &'static Level {
-        Levels::KNOWN.first()
+        match self.level.load(SeqCst) {
+            1 => Levels::KNOWN.first(),
+            _ => &TWO,
+        }
     }
 
     fn growth(&self) -> Growing {
@@ -153,6 +164,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
         told: broadcast::channel(100).0,
         age_millis: AtomicU64::new(0),
         spoke: Mutex::default(),
+        level: AtomicU64::new(1),
     });
     // One that was stopped is given the time to close.
     let listener = loop {
@@ -219,6 +231,30 @@ async fn a_call_is_answered_and_a_redirect_followed_and_remembered() {
     }
     let calls = [&one, &two].map(|node| node.node.calls.load(SeqCst));
     assert_eq!(calls, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_node_of_a_later_level_answers_an_earlier_release_what_has_one_form_at_all_levels() {
+    let running = serve(CLUSTER).await;
+    running.node.level.store(2, SeqCst);
+    let caller = Caller {
+        cluster_id: CLUSTER.to_owned(),
+        process: tls::control("c"),
+        security: Security::Plaintext,
+    };
+    let (levels, call) = (Levels::KNOWN, Call::Barrier);
+    let address = || running.address.clone();
+    let asked = link::ask(address(), &caller, levels, levels.first(), &call).await;
+    let refused = matches!(&asked, Err(Error::Refused { reason }) if reason.contains("level 2"));
+    assert!(refused, "it is there, and says why not: {asked:?}");
+    let asked = link::ask_at_any_level(address(), &caller, levels, &call).await;
+    assert_eq!(asked.unwrap().at, Position(7));
+    // Somebody who is not of this cluster is nobody.
+    let other = serve("AAAAAAAAAAAAAAAAAAAAAA").await;
+    for nobody in ["127.0.0.1:1", &*other.address] {
+        let asked = link::ask_at_any_level(nobody.to_owned(), &caller, levels, &call).await;
+        assert!(matches!(asked, Err(Error::Unavailable { .. })), "{asked:?}");
+    }
 }
 
 #[tokio::test]
