@@ -154,6 +154,7 @@ pub fn needs_leader(call: &Call) -> bool {
                     | PeerRequest::Asked
                     | PeerRequest::WallClock
                     | PeerRequest::CanStore
+                    | PeerRequest::Progress { .. }
             )
             | Call::Short { .. }
     )

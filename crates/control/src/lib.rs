@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod aside;
+mod asking;
 mod attend;
 pub mod attendance;
 mod away;
@@ -16,6 +17,7 @@ mod doubt;
 mod groups;
 mod housekeeping;
 mod interregnum;
+mod losing;
 mod machine;
 pub mod membership;
 mod namesake;
@@ -23,6 +25,7 @@ pub mod node;
 mod notices;
 pub mod permission;
 pub mod presence;
+pub mod progress;
 mod reach;
 mod refusing;
 mod registration;

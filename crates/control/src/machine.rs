@@ -16,6 +16,7 @@ use rpc::notice::Notice;
 use tokio::sync::mpsc;
 
 use crate::coordinator;
+use crate::losing;
 use crate::notices::Followers;
 
 /// The one cluster of this journal.
@@ -163,6 +164,12 @@ impl StateMachine for Machine {
             .find(|c: char| !c.is_alphanumeric())
             .unwrap_or(text.len());
         text[..end].to_owned()
+    }
+
+    fn lost_with(&self, cluster: ClusterNumber, command: &[u8]) -> Option<Vec<String>> {
+        let command = Command::decode(command).ok();
+        let command = command.filter(|_| cluster == self.cluster)?;
+        Some(losing::lines(&self.state, &command))
     }
 
     fn capture(&self) -> Box<dyn Capture> {

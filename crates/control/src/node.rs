@@ -12,6 +12,7 @@ use meta::command::ControlNode;
 use rpc::growth::Growth;
 use rpc::{Relay, Speaker};
 
+use crate::asking::Asking;
 use crate::attendance::Attendance;
 use crate::clocks::Compared;
 use crate::commits::Commits;
@@ -55,6 +56,8 @@ pub struct Node {
     pub(crate) namesake: Latest<Option<String>>,
     /// What the node that leads tells of the others.
     pub(crate) told: Told,
+    /// Asks the others before an entry of the journal is left out.
+    pub(crate) asking: Arc<Asking>,
 }
 
 impl Node {

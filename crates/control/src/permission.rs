@@ -76,7 +76,8 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
             | PeerRequest::Succeed { .. }
             | PeerRequest::Asked
             | PeerRequest::WallClock
-            | PeerRequest::CanStore,
+            | PeerRequest::CanStore
+            | PeerRequest::Progress { .. },
         )
         | Call::Check(_)
         | Call::Barrier

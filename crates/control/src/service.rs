@@ -118,6 +118,17 @@ impl Node {
     /// Answers a call that has come in this way. A node that follows answers what must be current only to those who do not reach
     /// the leader, by a look of its own.
     async fn answer(&self, call: Call, asked: &Asked) -> Result<Answer, Error> {
+        let Call::Peer(PeerRequest::Progress { slot }) = call else {
+            return self.answer_soundly(call, asked).await;
+        };
+        // Those that can apply no more are asked too.
+        self.come_to(slot).await;
+        let (at, value) = (self.position(), Return::Progress(self.progress()));
+        Ok(Answer { at, value })
+    }
+
+    /// The same from a state that is not given up.
+    async fn answer_soundly(&self, call: Call, asked: &Asked) -> Result<Answer, Error> {
         let confirms = asked.is_leader_away;
         let mut call = call;
         let mut at = self.position();
@@ -252,12 +263,19 @@ impl Node {
                 let is_able = self.storing().is_able(host::clock::now(), newest);
                 Ok(Return::CanStore(is_able))
             }
+            PeerRequest::Progress { .. } => Ok(Return::Progress(self.progress())),
         }
     }
 
     /// Refuses what is not the speaker's to ask.
     async fn permit(&self, speaker: &Speaker, call: &Call) -> Result<(), Error> {
-        let judge = || self.with_sound_state(|state| Ok(permission::judge(state, speaker, call)));
+        let judge = || match call {
+            // Whose that is to ask no state tells.
+            Call::Peer(PeerRequest::Progress { .. }) => {
+                Ok(self.with_state(|state| permission::judge(state, speaker, call)))
+            }
+            _ => self.with_sound_state(|state| Ok(permission::judge(state, speaker, call))),
+        };
         let mut verdict = judge()?;
         if verdict == Verdict::NotKnownYet {
             // It was appended before the call came, or is nobody's to ask.

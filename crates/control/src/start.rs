@@ -13,7 +13,7 @@ use host::log_limit::{LogLimit, LogLimits};
 use host::task::Task;
 use journal::engine::Engine;
 use journal::node::Role;
-use journal::replica::{self, Parts, Replica};
+use journal::replica::{self, Alone, Others, Parts, Replica};
 use meta::State;
 use meta::command::{Command, ConfigChanges, ControlNode};
 use meta::level::Levels;
@@ -22,6 +22,7 @@ use rpc::Error;
 use store::bucket::Bucket;
 use tokio::sync::mpsc;
 
+use crate::asking::Asking;
 use crate::attend;
 use crate::attendance::{self, Attendance};
 use crate::commits::Commits;
@@ -114,9 +115,15 @@ impl Node {
         let state = State::genesis_of(settings.levels, settings.cluster_id.clone());
         let machine = Machine::new(CLUSTER, state, group_events, settings.notices_bytes);
         let notices = machine.followers();
+        let asking = Arc::<Asking>::default();
+        let others: Arc<dyn Others> = match settings.presence {
+            Some(_) => Arc::<Asking>::clone(&asking),
+            None => Arc::new(Alone),
+        };
         let parts = Parts {
             engine,
             bucket,
+            others,
             settings: settings.journal.clone(),
         };
         let (replica, journal) = replica::start(parts, machine);
@@ -141,6 +148,7 @@ impl Node {
             refusals: LogLimits::every(LOG_EVERY),
             namesake: Latest::default(),
             told: Told::new(settings.version.clone()),
+            asking,
         });
         let housekeeping = housekeeping::start(Arc::clone(&node), settings.housekeeping_interval);
         let fencing = settings

@@ -14,7 +14,7 @@ use host::clock::Instant;
 use crate::chain::Chain;
 use crate::engine::{self, Append, Content, End, TakeError};
 use crate::entry::{EntryId, Item, Position, Stamp};
-use crate::quarantine::{Quarantined, Word};
+use crate::quarantine::{Order, Quarantined, Word};
 use crate::rule::Rules;
 use crate::snapshot::Cut;
 
@@ -152,6 +152,16 @@ pub enum Verdict {
     Unknown,
 }
 
+/// What another node that is there says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub name: String,
+    /// The version of its build, if it says that.
+    pub version: Option<String>,
+    /// The last slot that it has applied; `None` if it answers and does not say.
+    pub applied: Option<u64>,
+}
+
 /// Events of a node.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -165,6 +175,8 @@ pub enum Event {
     Scanned(Ask, Run),
     /// Answer to [`Effect::FindSnapshot`]: its index.
     SnapshotFound(Ask, Result<Option<u64>, engine::Error>),
+    /// Answer to [`Effect::Hear`]: all other nodes that are there. The error says that it is not known which there are.
+    Heard(Ask, Result<Vec<Said>, engine::Error>),
     /// Answer to [`Effect::ReadFloor`].
     FloorRead(Ask, Result<u64, engine::Error>),
     /// Answer to [`Effect::Take`]: what is settled. The tenure is the shell's to keep.
@@ -219,6 +231,12 @@ pub enum Effect {
     },
     /// Look for a snapshot at or above this index.
     FindSnapshot { ask: Ask, from: u64 },
+    /// Ask the other nodes how far they have applied the journal, once each has come to this slot or shows that it does not. Who does
+    /// not answer within a bounded time is not there.
+    Hear { ask: Ask, slot: u64 },
+    /// The entry in this slot, at which this node was stuck, is left out as its operator wants: what these commands of it did is lost. The
+    /// state in use is still that before the entry.
+    LeftOut { slot: u64, items: Vec<Item> },
     /// Read the unbroken run of slots from here.
     Scan { ask: Ask, from: u64, limit: usize },
     /// Read the engine's floor, and check that no slot was lost at the end of the chain.
@@ -471,10 +489,8 @@ impl Node {
     /// nothing is done.
     pub fn word(&self) -> Option<(Word, bool)> {
         let lasting = &self.lasting;
-        let word = lasting
-            .settings
-            .quarantine
-            .filter(|_| lasting.stuck.is_none())?;
+        let order = lasting.settings.quarantine;
+        let Order { word, .. } = order.filter(|_| lasting.stuck.is_none())?;
         lasting.confirmed_at?;
         let one = lasting.quarantined.get(&word.slot);
         Some((
@@ -669,7 +685,14 @@ impl State {
         self.abandon(cx, &not_leader());
         cx.lose_limbo(ProposeError::Unknown(GIVEN_UP.to_owned()));
         let lasting = &mut cx.lasting;
-        lasting.stuck = stuck;
+        let before = std::mem::replace(&mut lasting.stuck, stuck);
+        let left_out = before.filter(|stuck| lasting.quarantined.contains_key(&stuck.index));
+        if let Some(stuck) = left_out {
+            let slot = stuck.index;
+            let items = stuck.into_items(lasting.settings.quarantine);
+            cx.out
+                .extend(items.map(|items| Effect::LeftOut { slot, items }));
+        }
         lasting.rebuilds = true;
         lasting.confirmed_at = None;
         lasting.seemed_current_at = None;

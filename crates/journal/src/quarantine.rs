@@ -114,3 +114,41 @@ impl FromStr for Word {
         })
     }
 }
+
+/// After a word: that it is forced.
+const FORCED: &str = "-forced";
+
+/// What an operator wants left out, and whether that is forced: though a node that is there has applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub word: Word,
+    pub is_forced: bool,
+}
+
+impl From<Word> for Order {
+    fn from(word: Word) -> Order {
+        Order {
+            word,
+            is_forced: false,
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let forced = if self.is_forced { FORCED } else { "" };
+        write!(f, "{}{forced}", self.word)
+    }
+}
+
+impl FromStr for Order {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let forced = text.strip_suffix(FORCED);
+        Ok(Order {
+            word: forced.unwrap_or(text).parse()?,
+            is_forced: forced.is_some(),
+        })
+    }
+}

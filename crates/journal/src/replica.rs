@@ -23,6 +23,8 @@ use crate::snapshot::manifest::Seal;
 mod apply;
 mod driver;
 mod growth;
+mod losses;
+mod others;
 mod requests;
 #[cfg(test)]
 mod rounds;
@@ -31,6 +33,7 @@ mod tests;
 
 pub use growth::Grown;
 use growth::Growth;
+pub use others::{Alone, Others};
 
 /// A command that the state machine cannot apply: the replica stops there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +64,10 @@ pub trait StateMachine: Send + Sync + 'static {
 
     /// The kind of a command, for people.
     fn kind(command: &[u8]) -> String;
+
+    /// What is lost with a command that is left out, for people: a line for each thing. The state is that before the command's entry.
+    /// `None`: this build cannot read the command.
+    fn lost_with(&self, cluster: ClusterNumber, command: &[u8]) -> Option<Vec<String>>;
 
     /// Captures the state as it is now, which must be quick.
     fn capture(&self) -> Box<dyn Capture>;
@@ -116,6 +123,8 @@ pub struct Parts {
     pub engine: Box<dyn Engine>,
     /// Where snapshots and large bodies go.
     pub bucket: Arc<dyn Bucket>,
+    /// Who else has a replica of the journal.
+    pub others: Arc<dyn Others>,
     /// The node's settings; the engine's limits lower those that are too large for it.
     pub settings: Settings,
 }

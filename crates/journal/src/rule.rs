@@ -47,6 +47,8 @@ pub enum Rule {
     QuarantineBeforeOthersLead,
     /// An entry is quarantined only while no snapshot holds it.
     QuarantineBeforeSnapshots,
+    /// An entry is quarantined only while no node that is there has applied it, unless an operator forces it.
+    QuarantineBeforeLiveReplicas,
     /// What a snapshot makes dispensable is removed only by who has appended since the snapshot was there.
     RemoveAfterAppend,
     /// A leader that stores no snapshots is said to, so that it hands the lead over.
@@ -54,7 +56,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 23] = [
+    pub const ALL: [Rule; 24] = [
         Rule::ClaimNamesLastClaim,
         Rule::ClaimNamesLastEntry,
         Rule::CommandsNameLastClaim,
@@ -76,6 +78,7 @@ impl Rule {
         Rule::SnapshotsKnowQuarantines,
         Rule::QuarantineBeforeOthersLead,
         Rule::QuarantineBeforeSnapshots,
+        Rule::QuarantineBeforeLiveReplicas,
         Rule::RemoveAfterAppend,
         Rule::UnstoredIsTold,
     ];

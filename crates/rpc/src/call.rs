@@ -12,7 +12,7 @@ use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::peer::{Named, PeerRequest, Roster};
+use crate::peer::{Named, PeerRequest, Progress, Roster};
 use crate::position::Position;
 
 /// How long the leader keeps a call [`Call::Present`] open before it answers.
@@ -121,6 +121,8 @@ pub enum Return {
     },
     /// Whether the node takes itself for able to store snapshots.
     CanStore(bool),
+    /// How far it has applied the journal.
+    Progress(Progress),
     /// The leader has lost another agent than the one that called.
     OneIsLost,
     /// What the leader has heard of the others.

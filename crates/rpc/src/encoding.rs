@@ -24,7 +24,7 @@ use crate::group::{
 use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
-use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Roster};
+use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Progress, Roster};
 use crate::position::Position;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
@@ -140,6 +140,7 @@ variants! {
         4 = Asked,
         5 = WallClock,
         6 = CanStore,
+        7 = Progress { slot },
     }
     Return {
         1 = Done,
@@ -161,6 +162,7 @@ variants! {
         17 = Short { wall_millis, files },
         18 = Roster(roster),
         19 = CanStore(is_able),
+        20 = Progress(progress),
     }
     Error {
         1 = NotLeader { leader },
@@ -262,6 +264,7 @@ variants! {
 fields! {
     Answer { at, value }
     Named { name, nonce, is_registered }
+    Progress { name, version, applied }
     Follower { nonce, version, applied, current_millis_ago }
     Roster { leader, version, listens_millis, agents, followers }
     HeardAgent { incarnation, version, silent_millis }

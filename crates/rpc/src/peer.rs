@@ -20,6 +20,9 @@ pub enum PeerRequest {
     WallClock,
     /// Say whether the node takes itself for able to store snapshots of the journal: not if it has led and stored none of late.
     CanStore,
+    /// Say how far the node has applied the journal, once it has come to this slot, or after a moment: a node that cannot apply the entry
+    /// there wants to leave it out. One that is stuck itself answers as well.
+    Progress { slot: u64 },
 }
 
 /// A run of a control node, as it says itself.
@@ -30,6 +33,16 @@ pub struct Named {
     pub nonce: u128,
     /// As far as the node has read the journal, this run is the one that has registered by the name.
     pub is_registered: bool,
+}
+
+/// How far a control node has come, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub name: String,
+    /// The version of its build, as `seaway --version` says it.
+    pub version: String,
+    /// Everything in the journal up to there is applied to its state, and nothing beyond.
+    pub applied: Position,
 }
 
 /// What a run of a control node that follows says of itself.

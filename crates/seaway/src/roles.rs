@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod control;
 mod discovery;
+mod others;
 mod reception;
 mod zones;

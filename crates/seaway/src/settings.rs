@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use journal::quarantine::Word;
+use journal::quarantine::Order;
 use meta::level::Levels;
 use meta::setting::{Kind, Setting};
 
@@ -220,7 +220,8 @@ const PROCESS: &[Setting] = &[
         "journal.quarantine",
         "",
         Kind::Text,
-        "Leaves out the entry of the journal of this name, as /readyz gives it, if this process cannot apply it: for all processes, and for ever.",
+        "Leaves out the entry of the journal of this name, as /readyz gives it, if this process cannot apply it: for all processes, and for ever. \
+         With -forced after it also if another process has applied it.",
     ),
     integer(
         "journal.snapshot.bytes",
@@ -607,7 +608,7 @@ impl Settings {
     }
 
     /// The entry of the journal that is to be left out.
-    pub fn quarantine(&self) -> Result<Word, String> {
+    pub fn quarantine(&self) -> Result<Order, String> {
         self.text("journal.quarantine").parse()
     }
 }

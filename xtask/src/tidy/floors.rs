@@ -32,9 +32,11 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "control",
         &[
             &[
+                "asking",
                 "beats",
                 "clocks",
                 "configs",
+                "losing",
                 "membership",
                 "coordinator",
                 "namesake",
@@ -68,7 +70,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "weighing",
             ],
             &["service", "setting_time", "succession"],
-            &["comparing"],
+            &["comparing", "progress"],
             &["start"],
         ],
     ),

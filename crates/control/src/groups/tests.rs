@@ -38,6 +38,7 @@ async fn led() -> (
     let parts = Parts {
         engine: Box::new(Object::new(Arc::clone(&bucket), 0)),
         bucket,
+        others: Arc::new(journal::replica::Alone),
         settings: journal::node::Settings::alone("c1"),
     };
     let machine = Machine::new(CLUSTER, state, group_events, 16 << 20);

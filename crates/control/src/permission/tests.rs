@@ -157,6 +157,7 @@ fn control_nodes_alone_ask_what_they_ask_of_each_other_and_each_for_itself() {
         }),
         Call::Peer(PeerRequest::Asked),
         Call::Peer(PeerRequest::WallClock),
+        Call::Peer(PeerRequest::Progress { slot: 9 }),
     ];
     let of_one = [follows, propose(register)];
     let agent_c = Speaker::Agent("c".into());

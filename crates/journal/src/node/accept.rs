@@ -146,7 +146,7 @@ impl Cx<'_> {
             stuck.saw(
                 header,
                 || quarantine::digest(slot),
-                only_quarantines,
+                (&items, only_quarantines),
                 claimant,
             );
         }

@@ -253,7 +253,7 @@ impl Confirming {
         lasting.deposed = false;
         if lasting.stuck.is_some() {
             cx.out.push(Effect::Confirmed);
-            return Quarantining::begin(cx, floor);
+            return Quarantining::go_on(cx, floor);
         }
         lasting.confirmed(flight.started);
         lasting.leading_until = Some(flight.started + ANSWER_FROM_MEMORY_FOR);

@@ -237,6 +237,7 @@ pub(super) enum Request {
     Floor { end: u64 },
     Take { from: u64, through: u64 },
     FindSnapshot { from: u64 },
+    Hear { slot: u64 },
 }
 
 /// A request that is open, or to be repeated after a failure.
@@ -282,6 +283,7 @@ impl Question {
             Request::Floor { end } => Effect::ReadFloor { ask, end },
             Request::Take { from, through } => Effect::Take { ask, from, through },
             Request::FindSnapshot { from } => Effect::FindSnapshot { ask, from },
+            Request::Hear { slot } => Effect::Hear { ask, slot },
         });
     }
 

@@ -10,7 +10,9 @@ use super::accept::{Stop, look_over};
 use super::context::{Cx, Lasting, Question, Request};
 use super::hearsay::Hearsay;
 use super::horizon::{FreeSlot, Horizon};
-use super::{Event, ProposeError, Purpose, Refusal, Run, Slot, State, Takeover, Taking, Ticket};
+use super::{
+    Event, ProposeError, Purpose, Quarantining, Refusal, Run, Slot, State, Takeover, Taking, Ticket,
+};
 use crate::engine::{self, End};
 use crate::entry::{EntryId, Position};
 use crate::rule::Rule;
@@ -454,7 +456,10 @@ impl Following {
 
     fn take(self, cx: &mut Cx<'_>) -> State {
         self.give_up(cx, &super::not_leader());
-        State::Taking(Taking::begin(cx))
+        match cx.lasting.stuck {
+            Some(_) => Quarantining::begin(cx),
+            None => State::Taking(Taking::begin(cx)),
+        }
     }
 
     /// Takes what the leader has told meanwhile, and pauses before the next look: longer as long as it tells. Looks at once if a

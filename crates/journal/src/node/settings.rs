@@ -5,7 +5,7 @@ use std::time::Duration;
 use host::thrift;
 
 use crate::engine::WINDOW;
-use crate::quarantine::Word;
+use crate::quarantine::Order;
 
 /// When a node claims the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub struct Settings {
     /// When to cut snapshots.
     pub snapshot: SnapshotPolicy,
     /// The operator's word: this entry is left out if it cannot be applied here.
-    pub quarantine: Option<Word>,
+    pub quarantine: Option<Order>,
 }
 
 impl Settings {

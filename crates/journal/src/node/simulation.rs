@@ -14,11 +14,12 @@ use super::*;
 use crate::engine::settle::{Settle, Step};
 use crate::entry::{Body, ClusterNumber, Entry, Header};
 use crate::memory::{Books, Slots};
-use crate::quarantine::Word;
+use crate::quarantine::Order;
 use crate::rule::Rule;
 
 mod engine_side;
 mod nemesis;
+mod operator;
 mod oracle;
 mod rules;
 mod settings;
@@ -71,8 +72,13 @@ struct Place {
     engine: Side,
     /// True for a build that can apply every command.
     applies_all: bool,
+    /// The last slot that it has applied.
+    applied_to: u64,
     /// The operator's word at its next start.
-    word: Option<Word>,
+    word: Option<Order>,
+    /// What the others have said in this life of whether they have applied the entry that is to be left out: nothing yet, or whether one
+    /// of them has.
+    heard: Option<bool>,
 }
 
 struct World {
@@ -114,7 +120,9 @@ impl World {
                 // In every third schedule no build can, in the others every second.
                 applies_all: !poison
                     || (!seed.is_multiple_of(3) && (number + seed as usize).is_multiple_of(2)),
+                applied_to: 0,
                 word: None,
+                heard: None,
             })
             .collect();
         let mut world = World {
@@ -237,6 +245,8 @@ impl World {
         slot.node = Some(node);
         slot.life += 1;
         slot.applied.clear();
+        slot.applied_to = 0;
+        slot.heard = None;
         slot.stamp = Stamp::default();
         slot.sent.clear();
         slot.engine = Side::default();
@@ -250,25 +260,6 @@ impl World {
         self.oracle.crashed(place);
         let pause = self.rng.below(3 * SECONDS);
         self.at(self.now + pause, Happening::Restart(place));
-    }
-
-    /// Reads what nodes that are stuck say of it, and does it.
-    fn operator(&mut self) {
-        self.at(self.now + SECONDS, Happening::Operator);
-        for place in 0..self.places.len() {
-            let at = &mut self.places[place];
-            let Some(told) = at.node.as_ref().and_then(Node::stuck) else {
-                continue;
-            };
-            if let Some((_, word)) = told.split_once("journal.quarantine=") {
-                at.word = word.split(' ').next().and_then(|word| word.parse().ok());
-            } else if told.contains("run the version") {
-                at.applies_all = true;
-            } else {
-                continue;
-            }
-            self.crash(place);
-        }
     }
 
     /// Proposes values or asks for a barrier now and then.
@@ -407,10 +398,12 @@ impl World {
         let error = || engine::Error::Unavailable("a fault".to_owned());
         if let Effect::LoadSnapshot { anew: true, .. } = effect {
             self.places[place].applied.clear();
+            self.places[place].applied_to = 0;
             self.places[place].stamp = Stamp::default();
         }
         let event = match effect {
             Effect::Append { id, bytes, body } => {
+                self.check_quarantine(place, &bytes)?;
                 if let Some((sha256, object)) = body {
                     self.stores.put_body(sha256, object);
                 }
@@ -433,8 +426,11 @@ impl World {
                 if quarantines {
                     self.places[place].applied.push(mark(id.index));
                 }
+                self.places[place].applied_to = id.index;
                 return self.apply(place, id.index, stamp, &items, &tickets);
             }
+            // What is lost the history shows.
+            Effect::LeftOut { .. } => return Ok(()),
             Effect::Tell { index, entry } => {
                 self.tell(place, index, entry);
                 return Ok(());
@@ -491,6 +487,8 @@ impl World {
             Effect::FindSnapshot { ask, from } => {
                 Event::SnapshotFound(ask, Ok(self.stores.snapshot_from(from)))
             }
+            Effect::Hear { ask, .. } if failed => Event::Heard(ask, Err(error())),
+            Effect::Hear { ask, slot } => Event::Heard(ask, Ok(self.others_say(place, slot))),
             Effect::Scan { ask, .. } if failed => {
                 let end = End::Undecided("a fault".to_owned());
                 Event::Scanned(
@@ -563,6 +561,7 @@ impl World {
             },
             Some((cut, applied)) => {
                 self.places[place].applied = applied;
+                self.places[place].applied_to = cut.last.index;
                 self.places[place].stamp = cut.stamp;
                 let cut = Box::new(cut);
                 Loaded::Restored {

@@ -75,3 +75,19 @@ fn a_word_is_read_as_it_is_told() {
         assert!(refused.contains("SLOT-DIGEST"), "{refused}");
     }
 }
+
+#[test]
+fn an_order_is_a_word_or_a_word_that_is_forced() {
+    let word = Word::of(4_097, &[0x0f; 32]);
+    for (text, is_forced) in [
+        ("4097-0f0f0f0f0f0f0f0f", false),
+        ("4097-0f0f0f0f0f0f0f0f-forced", true),
+    ] {
+        let order = Order { word, is_forced };
+        assert_eq!(order.to_string(), text);
+        assert_eq!(text.parse(), Ok(order));
+    }
+    for wrong in ["4097-forced", "4097-0f0f0f0f0f0f0f0f-force", "-forced"] {
+        wrong.parse::<Order>().expect_err(wrong);
+    }
+}

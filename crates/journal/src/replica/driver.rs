@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use super::apply::{Entries, Entry, apply};
 use super::growth::Grown;
 use super::requests::Requests;
-use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting};
+use super::{Answer, Input, Parts, Shared, StateMachine, Waiters, Waiting, losses};
 use crate::engine::{Append, End, TakeError};
-use crate::entry::{EntryId, Position};
+use crate::entry::{EntryId, Item, Position};
 use crate::node::{
     Effect, Event, Loaded, Node, Now, Proposal, ProposeError, Refusal, Role, Ticket,
 };
@@ -178,7 +178,9 @@ impl<S: StateMachine> Driver<S> {
             | Event::Trimmed(_, Err(error))
             | Event::SnapshotLoaded(_, Err(error)) => Some(Some(error.to_string())),
             Event::SnapshotWritten(_, Err(why)) => Some(Some(why.clone())),
-            Event::SnapshotFound(_, Err(error)) => Some(Some(error.to_string())),
+            Event::SnapshotFound(_, Err(error)) | Event::Heard(_, Err(error)) => {
+                Some(Some(error.to_string()))
+            }
             Event::SnapshotLoaded(_, Ok(Loaded::Restored { cut, .. })) => {
                 self.applied = cut.last.index;
                 Some(None)
@@ -314,6 +316,11 @@ impl<S: StateMachine> Driver<S> {
                 let requests = Arc::clone(&self.requests);
                 self.start(async move { requests.find_snapshot(ask, from).await });
             }
+            Effect::Hear { ask, slot } => {
+                let requests = Arc::clone(&self.requests);
+                self.start(async move { requests.hear(ask, slot).await });
+            }
+            Effect::LeftOut { slot, items } => self.tell_what_is_lost(slot, &items),
             Effect::WriteSnapshot { cut, older } => {
                 let state = self.shared.state.read();
                 let capture = state.unwrap_or_else(PoisonError::into_inner).capture();
@@ -437,6 +444,22 @@ impl<S: StateMachine> Driver<S> {
         // Dropping a large state takes a while.
         let drop = host::task::spawn_blocking(move || drop(before));
         host::task::spawn_detached("drop of a state", drop);
+    }
+
+    /// Logs, once, what is lost with an entry that this node has had left out.
+    fn tell_what_is_lost(&self, slot: u64, items: &[Item]) {
+        let lines = {
+            let state = self.shared.state.read();
+            losses::lines(&*state.unwrap_or_else(PoisonError::into_inner), items)
+        };
+        tracing::warn!(
+            entry = slot,
+            lines = lines.len(),
+            "an entry of the journal is left out; what follows is lost by it, also where a client was told that it is done"
+        );
+        for what in lines {
+            tracing::warn!(entry = slot, what, "lost");
+        }
     }
 
     /// Logs what an operator has to know of an entry that cannot be applied, and of one that was to be left out.

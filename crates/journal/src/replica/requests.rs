@@ -14,7 +14,7 @@ use store::bucket::{Bucket, IsWhole, Key, Payload};
 use store::layout::BODIES;
 use store::retry::{Limits, Retry};
 
-use super::{Capture, Part, PartId, Parts, Shared, StateMachine};
+use super::{Capture, Others, Part, PartId, Parts, Shared, StateMachine};
 use crate::engine::{Append, Content, End, Engine, Error, TakeError, Tenure, WINDOW};
 use crate::entry::{Body, DecodeError, Entry, EntryId};
 use crate::node::{Ask, Event, Loaded, Run, Slot, Verdict};
@@ -27,6 +27,8 @@ use crate::snapshot::{Cut, Unreadable};
 const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read of the floor, or a take, may take before it begins again.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the other nodes together may take to say how far they have come, before they are asked again.
+const HEAR_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often what is damaged is read, since it may have been altered on the way, or be a gateway's word on an error.
 const READS_OF_DAMAGE: u32 = 8;
 /// The pauses between these reads, some 1.5 seconds together: what is wrong on the way may pass.
@@ -44,6 +46,7 @@ pub(super) struct Requests<S> {
     /// The last tenure, in which alone entries are appended and slots trimmed.
     tenure: Mutex<Option<Arc<dyn Tenure>>>,
     bucket: Arc<dyn Bucket>,
+    others: Arc<dyn Others>,
     archive: Archive,
     /// The parts of the last snapshot that have an identity, and their chunks in the bucket.
     parts: Mutex<BTreeMap<PartId, Chunk>>,
@@ -68,6 +71,7 @@ impl<S: StateMachine> Requests<S> {
             engine: parts.engine.into(),
             tenure: Mutex::new(None),
             bucket: parts.bucket,
+            others: parts.others,
             retry: Retry::new(Limits::FILES),
             shared,
             ahead: Mutex::new(None),
@@ -325,6 +329,12 @@ impl<S: StateMachine> Requests<S> {
     pub(super) async fn find_snapshot(&self, ask: Ask, from: u64) -> Event {
         let listed = self.archive.list(from - 1).await.map_err(unavailable);
         Event::SnapshotFound(ask, listed.map(|found| Some(found.last()?.index)))
+    }
+
+    pub(super) async fn hear(&self, ask: Ask, slot: u64) -> Event {
+        let heard = clock::timeout(HEAR_TIMEOUT, self.others.applied(slot)).await;
+        let heard = heard.unwrap_or_else(|elapsed| Err(elapsed.to_string()));
+        Event::Heard(ask, heard.map_err(Error::Unavailable))
     }
 
     async fn load(&self, above: u64, leaves_out: &[Quarantined]) -> Result<Loaded, Error> {

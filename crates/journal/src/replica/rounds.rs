@@ -13,7 +13,7 @@ use store::faulty::{Fault, FaultRule, Faulty};
 use tokio::sync::oneshot;
 
 use super::tests::{Sum, World, add, role};
-use super::{Parts, start};
+use super::{Alone, Parts, start};
 use crate::node::Role;
 use crate::object::Object;
 
@@ -134,6 +134,7 @@ async fn after_a_death_with_eight_entries_in_flight_the_next_leader_needs_three_
         let parts = Parts {
             engine: Box::new(Object::new(Arc::clone(&bucket), 0)),
             bucket,
+            others: Arc::new(Alone),
             settings,
         };
         let (handle, _replica) = start(parts, Sum::default());

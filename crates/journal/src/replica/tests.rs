@@ -8,11 +8,13 @@ use host::clock;
 use store::bucket::{Bucket, Key, Op, Payload};
 use store::faulty::{Fault, FaultRule, Faulty};
 
-use super::{Capture, Handle, Part, PartId, Parts, Poison, Replica, StateMachine, start};
+use super::{
+    Alone, Capture, Handle, Others, Part, PartId, Parts, Poison, Replica, StateMachine, start,
+};
 use crate::engine::Engine;
 use crate::entry::{ClusterNumber, EntryId, Position, Stamp};
 use crate::memory;
-use crate::node::{ProposeError, Refusal, Role, Settings};
+use crate::node::{ProposeError, Refusal, Role, Said, Settings};
 use crate::object::Object;
 use crate::snapshot::Unreadable;
 use crate::snapshot::manifest::Seal;
@@ -70,6 +72,12 @@ impl StateMachine for Sum {
 
     fn kind(command: &[u8]) -> String {
         format!("of {} bytes", command.len())
+    }
+
+    fn lost_with(&self, _: ClusterNumber, command: &[u8]) -> Option<Vec<String>> {
+        let text = std::str::from_utf8(command).ok()?;
+        let lost = |at| format!("{text} in place {at}, after {}", self.sum);
+        (text != "poison").then(|| (0..LOST_AT_ONCE).map(lost).collect())
     }
 
     fn capture(&self) -> Box<dyn Capture> {
@@ -133,6 +141,8 @@ impl Capture for Captured {
 }
 
 const CLUSTER: ClusterNumber = ClusterNumber(1);
+/// How many things are lost with a command, as it is told.
+const LOST_AT_ONCE: usize = 600;
 
 pub(super) struct World {
     pub(super) bucket: Arc<Faulty>,
@@ -171,6 +181,7 @@ impl World {
         Parts {
             engine,
             bucket: self.bucket(),
+            others: Arc::new(Alone),
             settings: self.settings.clone(),
         }
     }
@@ -331,6 +342,11 @@ impl StateMachine for std::sync::Mutex<Watched> {
         Sum::kind(command)
     }
 
+    fn lost_with(&self, cluster: ClusterNumber, command: &[u8]) -> Option<Vec<String>> {
+        let watched = self.lock().expect("nobody panics with it");
+        watched.sum.lost_with(cluster, command)
+    }
+
     fn capture(&self) -> Box<dyn Capture> {
         self.lock().expect("nobody panics with it").sum.capture()
     }
@@ -371,6 +387,7 @@ async fn the_process_goes_on_while_much_is_applied() {
     let parts = Parts {
         engine: Box::new(Object::new(world.bucket(), 0)),
         bucket: world.bucket(),
+        others: Arc::new(Alone),
         settings: world.settings.clone(),
     };
     let (handle, _replica) = start(parts, std::sync::Mutex::new(Watched { sum, seen }));

@@ -225,6 +225,7 @@ fn calls() -> Vec<Call> {
         }),
         Call::Peer(PeerRequest::Asked),
         Call::Peer(PeerRequest::WallClock),
+        Call::Peer(PeerRequest::Progress { slot: 300 }),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
     calls
@@ -360,6 +361,11 @@ fn answers() -> Vec<Result<Answer, Error>> {
         },
         Return::Asked(true),
         Return::CanStore(false),
+        Return::Progress(Progress {
+            name: text("c"),
+            version: text("0.1.0"),
+            applied: Position(300),
+        }),
         Return::Registered(Registered {
             agent: AgentId(1),
             incarnation: Incarnation(3),

@@ -19,6 +19,7 @@ use store::nodes::{self, Announced, Tidying};
 use tokio::sync::watch;
 
 use super::discovery;
+use super::others::Others;
 use super::reception::{self, Received};
 use super::zones::{Place, tell_if_alone};
 use crate::admission::{self, Admitted, Whose};
@@ -88,8 +89,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let bucket = &admitted.bucket();
     let engine = admitted.engine(settings.journal.shard);
     let (node, tasks) = control::Node::start(&settings, engine, Arc::clone(bucket));
-    let relay = link::Relay::new(&caller, Levels::KNOWN).context("the cluster's id")?;
-    node.relay_by(Arc::new(relay));
+    reach_others(&node, &admitted, &caller)?;
     let served: Arc<dyn rpc::Served> = Arc::<control::Node>::clone(&node);
     let calls_bytes = plan.configured.shares.bytes("calls that arrive");
     let (cluster_id, security) = (admitted.cluster_id.clone(), plan.links.security());
@@ -138,6 +138,17 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
         refused,
         _others: others,
     })
+}
+
+/// Gives the node its ways to the others: those on which it passes calls on, and those on which it asks whether they have applied an entry.
+fn reach_others(node: &Arc<control::Node>, admitted: &Admitted, caller: &Caller) -> Result<()> {
+    let relay = link::Relay::new(caller, Levels::KNOWN).context("the cluster's id")?;
+    node.relay_by(Arc::new(relay));
+    node.ask_others_by(Arc::new(Others {
+        buckets: Arc::clone(&admitted.buckets),
+        caller: caller.clone(),
+    }));
+    Ok(())
 }
 
 /// Tells once if this node is alone in the zone that it was given; one that was given none need not be in any.

@@ -428,7 +428,7 @@ impl Control {
                     },
                 );
             }
-            Effect::FindSnapshot { .. } => {
+            Effect::FindSnapshot { .. } | Effect::Hear { .. } | Effect::LeftOut { .. } => {
                 cx.violation(format!("control node {} quarantines an entry", self.place));
             }
         }

@@ -34,10 +34,11 @@ const MISSED_BY: [(Rule, u64); 15] = [
 ];
 
 /// The same for schedules with entries that some builds cannot apply.
-const MISSED_WITH_POISON_BY: [(Rule, u64); 3] = [
-    (Rule::QuarantineRebuilds, 7),
-    (Rule::SnapshotsKnowQuarantines, 10),
-    (Rule::QuarantineBeforeOthersLead, 40),
+const MISSED_WITH_POISON_BY: [(Rule, u64); 4] = [
+    (Rule::QuarantineRebuilds, 14),
+    (Rule::SnapshotsKnowQuarantines, 164),
+    (Rule::QuarantineBeforeOthersLead, 125),
+    (Rule::QuarantineBeforeLiveReplicas, 1),
 ];
 
 /// Removes each of these rules, which its seed must notice, and nothing else be wrong with.

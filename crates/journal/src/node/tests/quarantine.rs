@@ -1,13 +1,23 @@
 //! A node that is stuck at an entry: what it does on an operator's word, and what keeps it from that.
 
 use super::*;
-use crate::quarantine::Word;
+use crate::quarantine::{Order, Word};
 
 /// The slot of the entry that cannot be applied.
 const POISON: u64 = 3;
 
 /// Gives an event and answers every request at once. The entry cannot be applied, and the newest snapshot is at `snapshot`.
 fn run(bench: &mut Bench, event: Event, snapshot: Option<u64>) {
+    run_among(bench, event, snapshot, &mut Vec::new());
+}
+
+/// The same with others, of whom each time that they are asked the last answers are taken.
+fn run_among(
+    bench: &mut Bench,
+    event: Event,
+    snapshot: Option<u64>,
+    others: &mut Vec<Result<Vec<Said>, engine::Error>>,
+) {
     bench.give(event);
     loop {
         let is_poison =
@@ -28,6 +38,14 @@ fn run(bench: &mut Bench, event: Event, snapshot: Option<u64>) {
             bench.give(Event::SnapshotFound(ask, Ok(snapshot)));
             continue;
         }
+        let hears = |effect: &mut Effect| matches!(effect, Effect::Hear { .. });
+        let hears: Vec<Effect> = bench.effects.extract_if(.., hears).collect();
+        if let [Effect::Hear { ask, slot }] = hears[..] {
+            assert_eq!(slot, POISON);
+            let said = others.pop().unwrap_or_else(|| Ok(Vec::new()));
+            bench.give(Event::Heard(ask, said));
+            continue;
+        }
         match bench.answer() {
             Some(event) => bench.give(event),
             None => return,
@@ -45,8 +63,24 @@ fn poisoned() -> Slots {
 
 /// A node that has come to its end on these slots.
 fn begun(slots: Slots, word: Option<Word>, rules: Rules, snapshot: Option<u64>) -> Bench {
+    begun_among(
+        slots,
+        word.map(Order::from),
+        rules,
+        snapshot,
+        &mut Vec::new(),
+    )
+}
+
+fn begun_among(
+    slots: Slots,
+    order: Option<Order>,
+    rules: Rules,
+    snapshot: Option<u64>,
+    others: &mut Vec<Result<Vec<Said>, engine::Error>>,
+) -> Bench {
     let mut settings = Settings::alone("n");
-    settings.quarantine = word;
+    settings.quarantine = order;
     let mut bench = Bench::new(settings.clone());
     let mut next = 1_000;
     let entropy = Box::new(move || {
@@ -55,8 +89,22 @@ fn begun(slots: Slots, word: Option<Word>, rules: Rules, snapshot: Option<u64>) 
     });
     bench.node = Node::under(rules, settings, entropy);
     bench.slots = slots;
-    run(&mut bench, Event::Started, snapshot);
+    run_among(&mut bench, Event::Started, snapshot, others);
     bench
+}
+
+/// What a node says that has applied so much.
+fn said(name: &str, applied: Option<u64>) -> Said {
+    Said {
+        name: name.to_owned(),
+        version: Some("0.9".to_owned()),
+        applied,
+    }
+}
+
+fn ordered(slots: &Slots, is_forced: bool) -> Option<Order> {
+    let word = word(slots);
+    Some(Order { word, is_forced })
 }
 
 /// The word for the entry, as it is told.
@@ -113,6 +161,108 @@ fn a_snapshot_that_holds_the_entry_keeps_it_from_being_left_out() {
     let careless = Rules::without(Rule::QuarantineBeforeSnapshots);
     let bench = begun(slots, word, careless, Some(POISON));
     assert_eq!(bench.node.role(), Role::Leader, "the rule is what keeps it");
+}
+
+#[test]
+fn a_node_that_is_there_and_has_applied_it_keeps_it_from_being_left_out() {
+    let slots = poisoned();
+    let order = ordered(&slots, false);
+    let has = said("c9", Some(POISON));
+    for (answer, tells) in [
+        (vec![has.clone()], "c9, of version 0.9, has applied it"),
+        (
+            vec![said("c8", Some(POISON - 1)), said("c7", None)],
+            "c7 is there and does not say",
+        ),
+    ] {
+        let mut others = vec![Ok(answer.clone())];
+        let bench = begun_among(slots.clone(), order, Rules::all(), None, &mut others);
+        let told = bench.node.stuck().expect("it is stuck");
+        assert!(told.contains(tells) && !told.contains("c8"), "{told}");
+        assert_eq!((bench.takes, bench.node.role()), (0, Role::Stuck));
+        let careless = Rules::without(Rule::QuarantineBeforeLiveReplicas);
+        let mut others = vec![Ok(answer)];
+        let bench = begun_among(slots.clone(), order, careless, None, &mut others);
+        assert_eq!(bench.node.role(), Role::Leader, "the rule is what keeps it");
+    }
+    // When it was asked first it had not.
+    let mut others = vec![Ok(vec![has.clone()]), Ok(Vec::new())];
+    let bench = begun_among(slots.clone(), order, Rules::all(), None, &mut others);
+    assert_eq!((bench.takes, bench.node.role()), (1, Role::Stuck));
+    let told = bench.node.stuck().expect("it is stuck");
+    assert!(told.contains("c9, of version 0.9"), "{told}");
+    assert!(
+        told.ends_with(&format!("journal.quarantine={}-forced", word(&slots))),
+        "{told}"
+    );
+    let mut others = vec![Ok(vec![has])];
+    let forced = ordered(&slots, true);
+    let bench = begun_among(slots, forced, Rules::all(), None, &mut others);
+    assert_eq!(bench.node.role(), Role::Leader);
+}
+
+#[test]
+fn while_it_is_not_known_who_is_there_nothing_is_left_out() {
+    let slots = poisoned();
+    let away = || Err(engine::Error::Unavailable("the bucket is away".to_owned()));
+    let mut others = vec![Ok(Vec::new()), Ok(Vec::new()), away(), away()];
+    let order = ordered(&slots, false);
+    let mut bench = begun_among(slots, order, Rules::all(), None, &mut others);
+    assert_eq!((bench.takes, others.len()), (0, 3));
+    while bench.node.role() != Role::Leader {
+        bench.now.boot = bench.node.deadline().expect("it asks again");
+        run_among(&mut bench, Event::Timer, None, &mut others);
+    }
+    assert_eq!(
+        others.len(),
+        0,
+        "it has asked before its claim, and after it"
+    );
+}
+
+#[test]
+fn who_has_led_on_or_written_a_snapshot_keeps_it_from_being_left_out_by_force_too() {
+    let slots = poisoned();
+    let forced = ordered(&slots, true);
+    let mut nobody = Vec::new();
+    let bench = begun_among(
+        slots.clone(),
+        forced,
+        Rules::all(),
+        Some(POISON),
+        &mut nobody,
+    );
+    let told = bench.node.stuck().expect("it is stuck");
+    assert!(told.contains("the snapshot at entry 3 holds it"), "{told}");
+    let mut rival = Bench::new(Settings::alone("rival"));
+    rival.slots = slots;
+    rival.run(Event::Started);
+    rival.run(propose(5..6));
+    let bench = begun_among(rival.slots, forced, Rules::all(), None, &mut nobody);
+    let told = bench.node.stuck().expect("it is stuck");
+    assert!(told.contains("rival has applied it and led on"), "{told}");
+    assert_eq!(bench.takes, 0);
+}
+
+#[test]
+fn who_has_it_left_out_tells_what_is_lost_and_who_only_reads_that_does_not() {
+    let slots = poisoned();
+    let lost = |bench: &Bench| -> Vec<usize> {
+        let seen = bench.seen.iter();
+        let lost = seen.filter_map(|effect| match effect {
+            Effect::LeftOut { slot, items } if *slot == POISON => Some(items.len()),
+            _ => None,
+        });
+        lost.collect()
+    };
+    let bench = begun(slots.clone(), Some(word(&slots)), Rules::all(), None);
+    assert_eq!(lost(&bench), [1]);
+    let mut reads = begun(slots, None, Rules::all(), None);
+    reads.slots = bench.slots;
+    reads.pass(2_000);
+    run(&mut reads, Event::Timer, None);
+    assert_eq!(reads.node.stuck(), None);
+    assert_eq!(lost(&reads), [0; 0]);
 }
 
 #[test]
@@ -216,7 +366,7 @@ fn a_snapshot_that_was_to_be_cut_at_the_entry_is_cut_later() {
     run(&mut bench, Event::Started, None);
     (0..2).for_each(|ticket| run(&mut bench, propose(ticket..ticket + 1), None));
     assert_eq!(bench.node.role(), Role::Stuck);
-    bench.node.lasting.settings.quarantine = Some(word(&bench.slots));
+    bench.node.lasting.settings.quarantine = ordered(&bench.slots, false);
     while bench.node.role() != Role::Leader {
         bench.now.boot = bench.node.deadline().expect("it goes on");
         run(&mut bench, Event::Timer, None);

@@ -195,6 +195,63 @@ async fn a_word_for_an_entry_that_can_be_applied_leaves_nothing_out() {
     assert_eq!(add(&handle, 4).await, Ok(10), "it serves all the same");
 }
 
+/// Others who say this.
+struct Saying(Vec<Said>);
+
+#[async_trait::async_trait]
+impl Others for Saying {
+    async fn applied(&self, slot: u64) -> Result<Vec<Said>, String> {
+        assert_eq!(slot, 5, "the entry that cannot be applied");
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn what_another_node_has_applied_is_left_out_only_if_that_is_forced() {
+    let world = World::new();
+    let why = poisoned(&world, "poison").await;
+    let word = word(&why);
+    let start_among = |world: &World, applied| {
+        let said = Said {
+            name: "c9".to_owned(),
+            version: Some("0.9.1".to_owned()),
+            applied: Some(applied),
+        };
+        let parts = Parts {
+            others: Arc::new(Saying(vec![said])),
+            ..world.parts(Box::new(Object::new(world.bucket(), 0)))
+        };
+        start(parts, Sum::default())
+    };
+    let told = world.told(&word);
+    let before = told.appended().await;
+    let (handle, replica) = start_among(&told, 5);
+    let refused = async {
+        loop {
+            let why = stuck(&handle).await;
+            if why.contains("c9") {
+                return why;
+            }
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let refused = clock::timeout(Duration::from_secs(20), refused).await;
+    let why = refused.expect("it is refused");
+    assert!(
+        why.contains("c9, of version 0.9.1, has applied it"),
+        "{why}"
+    );
+    assert_eq!(told.appended().await, before, "not even a claim");
+    drop((handle, replica));
+
+    let forced = self::word(&why);
+    assert_eq!(forced, format!("{word}-forced"));
+    let told = told.told(&forced);
+    let (handle, _replica) = start_among(&told, 5);
+    role(&handle, Role::Leader).await;
+    assert_eq!(handle.with_state(|state| state.sum), 6);
+}
+
 /// A leader whose build can apply "ten" has applied it as the last thing it did; a follower cannot.
 async fn applied_by_one() -> (World, (Handle<Sum>, Replica), (World, Handle<Sum>, Replica)) {
     let world = World::new();

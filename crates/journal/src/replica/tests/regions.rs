@@ -41,6 +41,7 @@ fn begin(region: usize, buckets: &[Arc<Faulty>; 3]) -> At {
     let parts = Parts {
         engine: Box::new(Three::new(seen, configuration())),
         bucket: Arc::new(store::memory::Memory::new()),
+        others: Arc::new(Alone),
         settings: Settings::one_of_several(format!("c{region}")),
     };
     let (handle, replica) = start(parts, Sum::default());

@@ -212,6 +212,10 @@ impl StateMachine for Patient {
         Sum::kind(command)
     }
 
+    fn lost_with(&self, cluster: ClusterNumber, command: &[u8]) -> Option<Vec<String>> {
+        self.sum.lost_with(cluster, command)
+    }
+
     fn capture(&self) -> Box<dyn Capture> {
         self.sum.capture()
     }
@@ -247,6 +251,7 @@ async fn readers_go_on_while_a_snapshot_is_restored() {
     let parts = Parts {
         engine: Box::new(Object::new(world.bucket(), 0)),
         bucket: world.bucket(),
+        others: Arc::new(Alone),
         settings: world.settings.clone(),
     };
     let machine = Patient {
