@@ -656,6 +656,9 @@ def an_entry_that_cannot_be_applied_is_left_out_on_an_operators_word(directory):
     server.settings["journal.quarantine"] = word
     server.start()
     expect_equal(fetch(server, "kept"), (0, values), "the records after an entry was left out")
+    lost = [line for line in server.log.read_text().splitlines() if "this release cannot read it" in line]
+    expect_equal(len(lost), 1, "lines of the log that say what is lost")
+    print(f"  {lost[0]}", flush=True)
     more = values_of("more")
     produce(server, "kept", more)
     server.kill()
