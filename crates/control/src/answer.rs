@@ -152,9 +152,9 @@ pub fn needs_leader(call: &Call) -> bool {
                 PeerRequest::Name
                     | PeerRequest::Succeed { .. }
                     | PeerRequest::Asked
-                    | PeerRequest::WallClock
                     | PeerRequest::CanStore
                     | PeerRequest::Progress { .. }
+                    | PeerRequest::Condition
             )
             | Call::Short { .. }
     )

@@ -75,9 +75,9 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
             PeerRequest::Name
             | PeerRequest::Succeed { .. }
             | PeerRequest::Asked
-            | PeerRequest::WallClock
             | PeerRequest::CanStore
-            | PeerRequest::Progress { .. },
+            | PeerRequest::Progress { .. }
+            | PeerRequest::Condition,
         )
         | Call::Check(_)
         | Call::Barrier

@@ -12,7 +12,7 @@ use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::peer::{Named, PeerRequest, Progress, Roster};
+use crate::peer::{Condition, Named, PeerRequest, Progress, Roster};
 use crate::position::Position;
 
 /// How long the leader keeps a call [`Call::Present`] open before it answers.
@@ -114,11 +114,8 @@ pub enum Return {
     Named(Named),
     /// Whether agents ask a control node for a leader.
     Asked(bool),
-    /// What a control node's wall clock shows, in milliseconds since 1970, and whether the node itself takes it for wrong.
-    WallClock {
-        wall_millis: u64,
-        is_wrong: bool,
-    },
+    /// How a control node is.
+    Condition(Condition),
     /// Whether the node takes itself for able to store snapshots.
     CanStore(bool),
     /// How far it has applied the journal.

@@ -24,7 +24,9 @@ use crate::group::{
 use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
-use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Progress, Roster};
+use crate::peer::{
+    Condition, Follower, HeardAgent, HeardFollower, Named, PeerRequest, Progress, Reason, Roster,
+};
 use crate::position::Position;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
@@ -136,11 +138,19 @@ variants! {
     PeerRequest {
         1 = Name,
         2 = Follows(follower),
-        3 = Succeed { claim, given_up },
+        3 = Succeed { claim, reason, given_up },
         4 = Asked,
-        5 = WallClock,
+        5 = Condition,
         6 = CanStore,
         7 = Progress { slot },
+    }
+    Reason {
+        1 = Ended,
+        2 = ClockWrong,
+        3 = Unreached,
+        4 = Preferred,
+        5 = Faster,
+        6 = StoresNothing,
     }
     Return {
         1 = Done,
@@ -157,7 +167,7 @@ variants! {
         12 = Heartbeats(results),
         13 = Named(named),
         14 = Asked(is_asked),
-        15 = WallClock { wall_millis, is_wrong },
+        15 = Condition(condition),
         16 = OneIsLost,
         17 = Short { wall_millis, files },
         18 = Roster(roster),
@@ -269,6 +279,7 @@ fields! {
     Roster { leader, version, listens_millis, agents, followers }
     HeardAgent { incarnation, version, silent_millis }
     HeardFollower { said, silent_millis, entries_behind }
+    Condition { wall_millis, is_clock_wrong, commit_micros }
     Told { from, to, age_millis, notices }
     Growth { to, entries }
     JournalEntry { at, bytes }

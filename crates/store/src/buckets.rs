@@ -22,6 +22,7 @@ use crate::meter::Counters;
 pub mod copies;
 pub mod filling;
 mod nearest;
+mod nearness;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -92,6 +93,7 @@ struct Place {
     standing: Mutex<Standing>,
     /// When the last good look at it began; `None`: it needs none, since the cluster has no other.
     looked_at: Option<Mutex<Instant>>,
+    looks: Mutex<nearness::Looks>,
     pace: Mutex<Pace>,
     failures: AtomicU32,
     probed_at: Mutex<Instant>,
@@ -117,6 +119,7 @@ impl Buckets {
                 counters: member.counters,
                 standing: Mutex::new(Standing::Unproven),
                 looked_at: Some(Mutex::default()),
+                looks: Mutex::default(),
                 pace: Mutex::default(),
                 failures: AtomicU32::new(0),
                 probed_at: Mutex::new(Instant::default()),
@@ -137,6 +140,7 @@ impl Buckets {
             counters,
             standing: Mutex::new(Standing::Proven),
             looked_at: None,
+            looks: Mutex::default(),
             pace: Mutex::default(),
             failures: AtomicU32::new(0),
             probed_at: Mutex::new(Instant::default()),

@@ -221,10 +221,11 @@ fn calls() -> Vec<Call> {
         Call::Peer(PeerRequest::Follows(follower())),
         Call::Peer(PeerRequest::Succeed {
             claim: 300,
+            reason: Reason::Preferred,
             given_up: 2,
         }),
         Call::Peer(PeerRequest::Asked),
-        Call::Peer(PeerRequest::WallClock),
+        Call::Peer(PeerRequest::Condition),
         Call::Peer(PeerRequest::Progress { slot: 300 }),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
@@ -355,10 +356,11 @@ fn answers() -> Vec<Result<Answer, Error>> {
         Return::Done,
         Return::OneIsLost,
         Return::Roster(Box::new(roster())),
-        Return::WallClock {
+        Return::Condition(Condition {
             wall_millis: 1_700_000_000_000,
-            is_wrong: true,
-        },
+            is_clock_wrong: true,
+            commit_micros: Some(12_500),
+        }),
         Return::Asked(true),
         Return::CanStore(false),
         Return::Progress(Progress {

@@ -289,4 +289,13 @@ const CLUSTER_CONFIGS: &[Setting] = &[
         "",
         "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
     ),
+    Setting::of_cluster(
+        "region.preferred",
+        Kind::Label {
+            may_be_empty: false,
+        },
+        "auto",
+        "",
+        "The region whose control nodes lead as long as they are well; auto: the one in which commits take the least time.",
+    ),
 ];
