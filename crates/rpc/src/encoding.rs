@@ -10,7 +10,7 @@ use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, 
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
 use meta::level::{Level, TooNew};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef, Located, ShortFile, SlicePlace};
+use meta::places::{Fate, FileRef, Located, SlicePlace, StoredFile, StoredFiles, WantedFiles};
 use meta::refusal::TopicRefusal;
 use meta::view::{Agent, Topic, ViewChange};
 
@@ -134,6 +134,7 @@ variants! {
         13 = Peer(request),
         14 = WhoLeads,
         15 = Short { bucket, after, limit },
+        16 = Stored(wanted),
     }
     PeerRequest {
         1 = Name,
@@ -173,6 +174,7 @@ variants! {
         18 = Roster(roster),
         19 = CanStore(is_able),
         20 = Progress(progress),
+        21 = Stored(files),
     }
     Error {
         1 = NotLeader { leader },
@@ -196,6 +198,7 @@ variants! {
         5 = InvalidConfig { reason },
         6 = Policy { reason },
     }
+    WantedFiles { 1 = File(file), 2 = LastIn { bucket }, 3 = In { bucket, after } }
     TimeQuery { 1 = AtOrAfter(time), 2 = Largest }
     Located {
         1 = Found { log_start, high_watermark, places },
@@ -294,7 +297,8 @@ fields! {
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }
     FileRef { file, nonce }
-    ShortFile { committed_wall_millis, file, length, checksum, held }
+    StoredFile { committed_wall_millis, file, length, checksum, held, is_held_enough }
+    StoredFiles { files, more_after, suspects }
     SlicePlace {
         file, nonce, file_length, position, length, base_offset, last_offset, max_timestamp
     }

@@ -210,6 +210,12 @@ fn calls() -> Vec<Call> {
             after: Some((1 << 40, reference().file)),
             limit: 500,
         },
+        Call::Stored(WantedFiles::File(reference())),
+        Call::Stored(WantedFiles::LastIn { bucket: 1 }),
+        Call::Stored(WantedFiles::In {
+            bucket: 2,
+            after: Some(reference().file),
+        }),
         Call::Present {
             incarnation: Incarnation(9),
             buckets: 0b101,
@@ -401,14 +407,20 @@ fn answers() -> Vec<Result<Answer, Error>> {
         ]),
         Return::Short {
             wall_millis: 1 << 41,
-            files: vec![ShortFile {
+            files: vec![StoredFile {
                 committed_wall_millis: 1 << 40,
                 file: reference(),
                 length: 100,
                 checksum: 7,
                 held: vec![0, 2],
+                is_held_enough: true,
             }],
         },
+        Return::Stored(StoredFiles {
+            files: Vec::new(),
+            more_after: Some(reference().file),
+            suspects: vec![(2, 1 << 40)],
+        }),
         Return::Heartbeats(vec![Ok(()), Err(GroupError::NotCoordinator)]),
         Return::Named(Named {
             name: text("c"),

@@ -36,6 +36,7 @@ pub const LEVEL: Level = Level {
     jump_confirmed_millis: 60 * MINUTE_MILLIS,
     jump_confirmed_divisor: 2,
     empty_group_kept_millis: 10 * MINUTE_MILLIS,
+    suspect_within_millis: 10 * MINUTE_MILLIS,
 };
 
 const DAY_MILLIS: &str = "86400000";
