@@ -149,11 +149,12 @@ fn line(region: &Value) -> String {
         false => "",
     };
     format!(
-        "{:12}  {leads:5}  processes {}/{}  bucket {}{commit}{preferred}{}",
+        "{:12}  {leads:5}  processes {}/{}  bucket {}{}{commit}{preferred}{}",
         text("region"),
         region["running"],
         region["processes"],
         text("bucket"),
+        suspicion(region),
         lacks(region)
     )
 }
@@ -217,6 +218,7 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         "short_files": short_files,
         "short_bytes": short.told["short_bytes"],
         "short_age_ms": short.told["short_age_ms"],
+        "is_suspect": short.told["is_suspect"],
         "repair_files_per_second": repaired,
         "repair_seconds_left": seconds_left,
     })
@@ -256,6 +258,14 @@ async fn repaired(endpoints: &Endpoints, region: &str) -> u64 {
         }
     }
     repaired
+}
+
+/// That a region's bucket may have lost what it held, as a part of its line.
+fn suspicion(region: &Value) -> &'static str {
+    match region["is_suspect"] == true {
+        true => ", suspect: it is compared with the metadata",
+        false => "",
+    }
 }
 
 /// What a region's bucket lacks, and for how long still, as the end of a line.
