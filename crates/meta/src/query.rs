@@ -41,8 +41,10 @@ pub struct Totals {
     pub producers_max: u64,
 }
 
-/// So many files of an incarnation are looked at to find its last one in a bucket.
+/// So many files of an incarnation are looked at to find its last one in a bucket,
 const LAST_LOOKED_AT: u64 = 16;
+/// and so many incarnations, the last first: agents ask for it every few seconds.
+const RUNS_LOOKED_AT: usize = 256;
 
 impl State {
     pub fn cluster_id(&self) -> &str {
@@ -380,9 +382,9 @@ impl State {
         }
     }
 
-    /// One of the files in a bucket that were committed last: of each incarnation the last few are looked at.
+    /// One of the files in a bucket that were committed last: of each of the last incarnations the last few are looked at.
     fn last_in(&self, bucket: u32) -> Option<(FileId, File)> {
-        let runs = self.members.runs.iter();
+        let runs = self.members.runs.iter().rev().take(RUNS_LOOKED_AT);
         let last = runs.filter_map(|(incarnation, run)| {
             let last_few = run.next_number.saturating_sub(LAST_LOOKED_AT)..run.next_number;
             let (id, file) = self.files.last_in(bucket, *incarnation, last_few)?;

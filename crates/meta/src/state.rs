@@ -102,7 +102,8 @@ impl State {
         })
     }
 
-    /// The buckets as a set of bits, if a file that they hold is in enough failure domains; what a suspect one holds does not count.
+    /// Those of the buckets that count, as a set of bits, if a file that they hold is in enough failure domains: what a suspect one holds
+    /// does not count, nor is it known to hold it.
     pub(crate) fn covered(&self, placement: &[u32]) -> Option<u64> {
         let suspects = match self.rules.hold(Rule::SuspectBucketsDoNotCount) {
             true => self.suspects(),

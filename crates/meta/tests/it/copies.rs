@@ -318,6 +318,10 @@ fn a_bucket_in_which_two_agents_miss_files_counts_for_no_commit_until_it_is_comp
     assert_eq!(restored.digest(), case.cluster.state.digest());
     let committed = |reply| matches!(reply, FileReply::Committed { .. });
     assert!(committed(case.try_commit(3, &[0, 1, 2])));
+    let during = file_id(first, 3);
+    assert_eq!(case.held(during), [0, 1], "it may have been lost since");
+    let short = case.cluster.state.short_of(2, None, 9);
+    assert!(short.iter().any(|short| short.file.file == during));
     let since = case.cluster.state.suspect_buckets().next().expect("one").1;
     for since_ticks in [since + 1, since] {
         let command = Command::BucketCompared(BucketCompared {
