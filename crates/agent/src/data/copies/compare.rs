@@ -49,10 +49,14 @@ impl Comparisons {
         }
     }
 
-    /// A comparison that goes on.
-    pub(crate) fn next(&self) -> Option<(u32, Comparison)> {
-        let (bucket, comparison) = self.of.first_key_value()?;
-        Some((*bucket, *comparison))
+    /// The buckets whose comparisons go on.
+    pub(crate) fn buckets(&self) -> Vec<u32> {
+        self.of.keys().copied().collect()
+    }
+
+    /// How far a bucket is compared; `None` if it is not to be, or not any more.
+    pub(crate) fn of(&self, bucket: u32) -> Option<Comparison> {
+        self.of.get(&bucket).copied()
     }
 
     /// What to do with the files that were named after those that are compared.
@@ -114,13 +118,14 @@ mod tests {
         assert!(matches!(piece, Piece::LookFor { after: Some(after), .. } if after == id(5)));
         assert!(!comparisons.done(2, Some(id(5))));
         comparisons.see_to([(2, 10)].into_iter());
-        let after = |of: &Comparisons| of.next().expect("it goes on").1.after;
+        let after = |of: &Comparisons| of.of(2).expect("it goes on").after;
         assert_eq!(after(&comparisons), Some(id(5)));
         comparisons.see_to([(2, 20)].into_iter());
         assert_eq!(after(&comparisons), None);
         assert!(comparisons.done(2, None));
         comparisons.over(2);
-        assert_eq!(comparisons.next(), None);
+        assert_eq!(comparisons.of(2), None);
+        assert_eq!(comparisons.buckets(), [0_u32; 0]);
     }
 
     #[test]

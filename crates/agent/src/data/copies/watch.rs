@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A look that takes longer has failed.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked for one file of a suspect bucket before the rest waits for another time.
+const LOOKED_FOR_MAX: usize = 4;
 /// Looks at files of a suspect bucket at one time.
 const LOOKS_MAX: usize = 64;
 /// So many of the files that readers missed in a bucket are looked into at one time: they are samples.
@@ -82,14 +85,21 @@ impl Watcher {
             }
             self.look_at_missed(&memory).await;
             self.look_at_doubtful(&memory).await;
-            while let Some((bucket, comparison)) = memory.comparisons.next()
-                && host::clock::now() < ask_at
-            {
-                let compared = self.compare(bucket, comparison, &mut memory, &own).await;
-                if let Err(error) = compared {
-                    tracing::debug!(bucket, %error, "a comparison goes on later");
-                    break;
-                }
+            for bucket in memory.comparisons.buckets() {
+                self.compare_until(ask_at, bucket, &mut memory, &own).await;
+            }
+        }
+    }
+
+    /// Goes on to compare a bucket for as long as there is time and it answers.
+    async fn compare_until(&self, end: Instant, bucket: u32, memory: &mut Memory, own: &Own<'_>) {
+        while let Some(comparison) = memory.comparisons.of(bucket)
+            && host::clock::now() < end
+        {
+            let compared = self.compare(bucket, comparison, memory, own).await;
+            if let Err(error) = compared {
+                tracing::debug!(bucket, %error, "a comparison goes on later");
+                return;
             }
         }
     }
@@ -153,10 +163,10 @@ impl Watcher {
     async fn look(&self, bucket: u32, file: &StoredFile) -> Option<Word> {
         let place = self.buckets.by_itself(bucket)?;
         let key = key_of(file.file);
-        match host::clock::timeout(LOOK_LIMIT, place.head(&key)).await {
-            Ok(Ok(None)) => Some(Word::Missing),
-            Ok(Ok(Some(length))) if length != file.length => Some(Word::Damaged),
-            Ok(Ok(Some(_)) | Err(_)) | Err(_) => None,
+        let length = host::clock::timeout(LOOK_LIMIT, place.head(&key)).await;
+        match Found::of(length.ok()?.ok()?, file) {
+            Found::Held => None,
+            Found::Bad(word) => Some(word),
         }
     }
 
@@ -227,11 +237,8 @@ impl Watcher {
         let Piece::LookFor { files, after } = memory.comparisons.named(bucket, named) else {
             return Err(unsure("it is not known to be suspect there"));
         };
-        let (count, lost) = (
-            files.len(),
-            self.look_for(bucket, files, &memory.retry).await,
-        );
-        let lost = lost.ok_or_else(|| unsure("the bucket did not answer"))?;
+        let count = files.len();
+        let (lost, unanswered) = self.look_for(bucket, files, &memory.retry).await;
         for (word, files) in lost {
             let is_missing = word == Word::Missing;
             let told = files.len() as u64;
@@ -239,6 +246,9 @@ impl Watcher {
                 .drop_copies(by, bucket, is_missing, files)
                 .await?;
             word.counter(&self.metrics).add(told);
+        }
+        if unanswered > 0 {
+            return Err(unsure("the bucket does not answer"));
         }
         if memory.comparisons.done(bucket, after) {
             let since_ticks = comparison.since_ticks;
@@ -256,37 +266,73 @@ impl Watcher {
         Ok(())
     }
 
-    /// Which of these files a bucket does not hold; `None` if it does not say so of each.
+    /// Which of these files a bucket does not hold, and of how many it does not say so, though it was asked a few times.
     async fn look_for(
         &self,
         bucket: u32,
         files: Vec<StoredFile>,
         retry: &Retry,
-    ) -> Option<BTreeMap<Word, BTreeSet<FileRef>>> {
-        let place = self.buckets.by_itself(bucket)?;
-        let look = |file: StoredFile| {
-            let place = Arc::clone(&place);
-            async move {
-                let key = key_of(file.file);
-                let looking = retry.run(Op::Head, &key, || place.head(&key));
-                let length = host::clock::timeout(LOOK_LIMIT, looking).await;
-                let word = match length.ok()?.ok()? {
-                    None => Some(Word::Missing),
-                    Some(length) if length != file.length => Some(Word::Damaged),
-                    Some(_) => None,
-                };
-                Some((word, file.file))
-            }
-        };
-        let mut looks = stream::iter(files).map(look).buffer_unordered(LOOKS_MAX);
+    ) -> (BTreeMap<Word, BTreeSet<FileRef>>, usize) {
         let mut lost: BTreeMap<Word, BTreeSet<FileRef>> = BTreeMap::new();
-        while let Some(found) = looks.next().await {
-            let (word, file) = found?;
-            if let Some(word) = word {
-                lost.entry(word).or_default().insert(file);
+        let mut left = files;
+        for _ in 0..LOOKED_FOR_MAX {
+            let looks = stream::iter(left).map(|file| self.look_hard(bucket, file, retry));
+            let mut looks = pin!(looks.buffer_unordered(LOOKS_MAX));
+            left = Vec::new();
+            while let Some((file, found)) = looks.next().await {
+                match found {
+                    Some(Found::Held) => {}
+                    Some(Found::Bad(word)) => {
+                        lost.entry(word).or_default().insert(file.file);
+                    }
+                    None => left.push(file),
+                }
+                // One that hardly answers is not asked for the rest.
+                if left.len() >= LOOKS_MAX {
+                    return (lost, left.len());
+                }
+            }
+            if left.is_empty() {
+                break;
             }
         }
-        Some(lost)
+        (lost, left.len())
+    }
+
+    /// What a bucket has of a file, as far as its length tells; `None` if it does not say.
+    async fn look_hard(
+        &self,
+        bucket: u32,
+        file: StoredFile,
+        retry: &Retry,
+    ) -> (StoredFile, Option<Found>) {
+        let Some(place) = self.buckets.by_itself(bucket) else {
+            return (file, None);
+        };
+        let key = key_of(file.file);
+        let looking = retry.run(Op::Head, &key, || place.head(&key));
+        let found = match host::clock::timeout(LOOK_LIMIT, looking).await {
+            Ok(Ok(length)) => Some(Found::of(length, &file)),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        (file, found)
+    }
+}
+
+/// What a bucket has under the name of a file.
+enum Found {
+    Held,
+    Bad(Word),
+}
+
+impl Found {
+    /// As far as its length tells; `None`: there is nothing.
+    fn of(length: Option<u64>, file: &StoredFile) -> Self {
+        match length {
+            None => Found::Bad(Word::Missing),
+            Some(length) if length != file.length => Found::Bad(Word::Damaged),
+            Some(_) => Found::Held,
+        }
     }
 }
 

@@ -461,13 +461,16 @@ fn a_damaged_copy_that_repair_meets_is_mended_once_enough_others_are_there() {
 }
 
 /// A bucket has lost files from one number on, under its marker; how it is once it was watched and repaired.
-fn lost_from(first: u64, files: u64, seed: u64) {
+fn lost_from(first: u64, files: u64, is_troubled: bool, seed: u64) {
     simulated(seed, async move {
         let case = Case::with(files, 100).await;
         case.run(Duration::from_secs(600)).await;
         assert_eq!(case.fake.short(), 0);
         for number in first..files {
             case.replace(0, number, None).await;
+        }
+        if is_troubled {
+            case.trouble(Duration::from_millis(60));
         }
         let was_suspect = AtomicBool::new(false);
         let all = &[0, 1, LACKS];
@@ -491,12 +494,17 @@ fn lost_from(first: u64, files: u64, seed: u64) {
 
 #[test]
 fn a_bucket_that_was_emptied_under_its_marker_is_suspect_until_it_is_compared_and_is_completed() {
-    (0..3).for_each(|seed| lost_from(0, 3_000, seed));
+    (0..3).for_each(|seed| lost_from(0, 3_000, false, seed));
 }
 
 #[test]
 fn so_is_one_that_comes_from_an_older_copy() {
-    (0..3).for_each(|seed| lost_from(2_900, 3_000, seed));
+    (0..3).for_each(|seed| lost_from(2_900, 3_000, false, seed));
+}
+
+#[test]
+fn so_is_one_of_whose_answers_some_are_late_and_some_never_come() {
+    (0..3).for_each(|seed| lost_from(2_000, 3_000, true, seed));
 }
 
 #[test]
