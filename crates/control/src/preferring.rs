@@ -38,7 +38,8 @@ impl Node {
         }
         let mut regions = self.with_state(|state| {
             let nodes = state.control_nodes();
-            nodes.map(|node| node.region.clone()).collect::<Vec<_>>()
+            let named = nodes.filter(|node| !node.region.is_empty());
+            named.map(|node| node.region.clone()).collect::<Vec<_>>()
         });
         regions.sort_unstable();
         regions.dedup();
