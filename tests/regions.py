@@ -1,11 +1,13 @@
 """A cluster over three regions: regions are lost and come back under load from real clients in all of them, and the checker judges what
 the clients were told.
 
-    python -m tests.regions [--losses N] [--wan AB,AC,BC] [--seed N] [--history FILE] [--check COMMAND ...]
+    python -m tests.regions [--preferences N] [--slow N] [--losses N] [--wan AB,AC,BC] [--seed N] [--history FILE] [--check COMMAND ...]
 
-A region is lost as `seaway region kill` does it: its processes are killed, and its bucket answers nobody. The one that leads is lost in
-turn with the others. Records must be acknowledged again while it is away; then it comes back, its bucket is given the files that it lacks, and
-the next is lost. At the end the clients must have found everything, and each region's bucket must be the cluster's.
+First one region after another is preferred to lead, so many times, and must lead for that reason; then none is preferred any more. The
+region that leads is ten times as far from the buckets of others as before, so many times, and must be led elsewhere within ten seconds. A region is
+lost as `seaway region kill` does it: its processes are killed, and its bucket answers nobody. The one that leads is lost in turn with the
+others. Records must be acknowledged again while it is away; then it comes back, its bucket is given the files that it lacks, and the next is
+lost. At the end the clients must have found everything, and each region's bucket must be the cluster's.
 """
 
 import argparse
@@ -17,6 +19,9 @@ import time
 from tests import judged, patience
 from tests import server as servers
 from tests.harness import wait_until
+
+# Within this a region that is slow must be led elsewhere.
+SLOW_LED_S = 10
 
 
 class Regions(servers.Seaway):
@@ -70,6 +75,8 @@ class RegionTest(judged.Judged):
     def __init__(self, options, directory):
         super().__init__(options, directory, Regions(directory / "server", options.wan))
         self.gaps_s = {"leader": [], "other": []}
+        self.flips_s = []
+        self.slow_s = []
         self.repairs_s = []
 
     def create_topics(self):
@@ -77,6 +84,13 @@ class RegionTest(judged.Judged):
         super().create_topics()
 
     def hurt(self):
+        for number in range(self.options.preferences):
+            self.prefer(number)
+        if self.options.preferences:
+            self.server.region("prefer", "auto")
+        # Where there is no way between the regions, ten times as much is none either.
+        for _ in range(self.options.slow if self.options.wan else 0):
+            self.slow()
         for number in range(self.options.losses):
             self.lose("leader" if number % 2 == 0 else "other")
         states = {name: region["bucket"] for name, region in self.server.list().items()}
@@ -85,6 +99,46 @@ class RegionTest(judged.Judged):
 
     def leaders(self):
         return [name for name, region in self.server.list().items() if region["leads"]]
+
+    def prefer(self, number):
+        """Has a region lead that does not, by an operator's word."""
+        self.await_acknowledgements(20)
+        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
+        leads = self.leaders()[0]
+        others = [name for name in self.server.agents if name != leads]
+        region = others[number % len(others)]
+        before, gap = self.history.acknowledged, judged.Gap(self.history)
+        self.history.event("fault", f"{region} is preferred")
+        self.server.region("prefer", region)
+        wait_until(lambda: self.leaders() == [region], 30, f"{region} leads")
+        self.await_acknowledgements(20)
+        gap.over.set()
+        told = self.server.list()[region]
+        if told["lead_because"] != "preferred" or not told["preferred"]:
+            raise AssertionError(f"{region} leads because of {told['lead_because']}, not because it is preferred")
+        if self.history.acknowledged <= before:
+            raise AssertionError(f"since {region} is preferred no record is acknowledged")
+        self.flips_s.append(gap.longest_s)
+
+    def slow(self):
+        """The region that leads becomes slow."""
+        self.await_acknowledgements(20)
+        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
+        leads = self.leaders()[0]
+        file = self.server.data / "nodes" / "away" / f"{leads}.slow"
+        self.history.event("fault", f"{leads} is slow")
+        began = patience.now_s()
+        file.write_text("10")
+        try:
+            wait_until(lambda: self.leaders() not in ([leads], []), SLOW_LED_S, f"{leads}, which is slow, is led elsewhere")
+            self.slow_s.append(patience.now_s() - began)
+            told = self.server.list()[self.leaders()[0]]
+            if told["lead_because"] != "faster":
+                raise AssertionError(f"{told['region']} leads because of {told['lead_because']}, not because it is faster")
+            self.await_acknowledgements(20)
+        finally:
+            file.unlink()
+        self.history.event("heal", leads)
 
     def lose(self, which):
         """Loses the region that leads, or another one, and has it back."""
@@ -135,11 +189,18 @@ class RegionTest(judged.Judged):
     def summary(self):
         told = {which: f"{len(gaps)} lost, no record acknowledged for {statistics.median(gaps):.2f} s in the median, {max(gaps):.2f} s at most"
                 for which, gaps in self.gaps_s.items() if gaps}
-        return f"regions: {told}; buckets complete after {max(self.repairs_s):.0f} s at most"
+        if self.flips_s:
+            told["preferred"] = (f"{len(self.flips_s)} handed over, no record acknowledged for {statistics.median(self.flips_s):.2f} s in the "
+                                 f"median, {max(self.flips_s):.2f} s at most")
+        if self.slow_s:
+            told["slow"] = f"led elsewhere after {max(self.slow_s):.1f} s at most"
+        return f"regions: {told}; buckets complete after {max(self.repairs_s, default=0):.0f} s at most"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preferences", type=int, default=4, help="how often another region is preferred to lead")
+    parser.add_argument("--slow", type=int, default=1, help="how often the region that leads becomes slow")
     parser.add_argument("--losses", type=int, default=4)
     parser.add_argument("--wan", default="12,65,70", help="round trips between the regions; empty for none")
     judged.arguments(parser)

@@ -259,6 +259,10 @@ metrics! {
     copies_late: Counter = "copies_late_total", "Copies of files that were made after enough others for the commit.";
     copies_given_up: Counter = "copies_given_up_total", "Copies of files beyond those that the commit needed which were not made.";
     copies_told: Counter = "copies_told_total", "Copies that the metadata were told of after the commit.";
+    copies_told_missing: Counter = "copies_told_missing_total", "Copies that the metadata were told are gone.";
+    copies_told_damaged: Counter = "copies_told_damaged_total", "Copies that the metadata were told are damaged.";
+    copies_mended: Counter = "copies_mended_total", "Damaged copies that were replaced.";
+    buckets_suspect: Gauge = "buckets_suspect", "Buckets that may have lost what they held, and count for nothing until that is compared.";
     repaired_files: Counter = "repaired_files_total", "Files copied to a bucket that lacked them.";
     repaired_bytes: Counter = "repaired_bytes_total", "Bytes of these files.";
     repair_files_per_second: Gauge = "repair_files_per_second", "Files copied to buckets that lack them in a second, over the last seconds.";

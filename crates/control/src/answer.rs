@@ -21,6 +21,8 @@ const PLACES_MAX: usize = 1_024;
 const PLACES_OF_ANSWER_MAX: usize = 16 * PLACES_MAX;
 /// Most files named in one answer.
 const FILES_MAX: u32 = 10_000;
+/// Most files looked at for an answer that names those in a bucket: whoever compares a bucket tells how far it is after so many.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// The buckets that an agent reaches: bit b for the one of number b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,7 @@ pub fn step(state: &State, call: Call, freshness: Freshness) -> Result<Step, Err
                 files: state.short_of(bucket, after, limit),
             }
         }
+        Call::Stored(wanted) => Return::Stored(state.stored(wanted, LOOKED_AT_MAX)),
         Call::Fates(files) => {
             Return::Fates(files.into_iter().map(|file| state.fate(file)).collect())
         }
@@ -152,11 +155,12 @@ pub fn needs_leader(call: &Call) -> bool {
                 PeerRequest::Name
                     | PeerRequest::Succeed { .. }
                     | PeerRequest::Asked
-                    | PeerRequest::WallClock
                     | PeerRequest::CanStore
                     | PeerRequest::Progress { .. }
+                    | PeerRequest::Condition
             )
             | Call::Short { .. }
+            | Call::Stored(_)
     )
 }
 
@@ -181,6 +185,8 @@ fn must_be_current(state: &State, call: &Call) -> bool {
         Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } => false,
         // A file that is not short any more is copied in vain, and one that is will be named later.
         Call::Short { .. } => false,
+        // What is said of copies after it is judged when it is applied.
+        Call::Stored(_) => false,
         // What a command meets is decided when it is applied.
         Call::Propose(_)
         | Call::Group(_)
@@ -201,6 +207,7 @@ fn position(call: &Call) -> Position {
         | Call::Bounds(_)
         | Call::Collectable { .. }
         | Call::Short { .. }
+        | Call::Stored(_)
         | Call::Fates(_)
         | Call::Group(_)
         | Call::Heartbeats(_)
@@ -227,6 +234,8 @@ fn propose(command: Box<Command>) -> Result<Step, Error> {
         | Command::AllocateProducer { .. }
         | Command::FilesDeleted { .. }
         | Command::AddCopies { .. }
+        | Command::DropCopies(_)
+        | Command::BucketCompared(_)
         // Of control nodes that follow.
         | Command::RegisterControlNode(_) => Ok(Step::Propose(command)),
         Command::Housekeep

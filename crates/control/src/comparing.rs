@@ -1,5 +1,5 @@
 //! The shell around [`crate::clocks`]: control nodes ask each other what their wall clocks show, and one that leads with a wrong
-//! clock hands the lead over. It must not decide who is wrong.
+//! clock hands the lead over. How long commits would take is asked with it, for [`crate::choice`]. It must not decide who is wrong.
 
 use std::convert::Infallible;
 use std::sync::PoisonError;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use host::trial::leaves_out;
 use journal::node::WallClock;
-use rpc::peer::PeerRequest;
+use rpc::peer::{Condition, PeerRequest, Reason};
 use rpc::{Answer, Call, Error, Return};
 
 use crate::clocks::{self, Clocks, Cluster, Compared, Standing};
@@ -40,7 +40,19 @@ impl Node {
                 }
                 Some(_) => self.compare_once(&mut clocks, &ask).await,
             };
-            host::clock::sleep(pause).await;
+            self.rest(pause).await;
+        }
+    }
+
+    /// Waits for so long, or until it matters how the others are just now.
+    async fn rest(&self, pause: Duration) {
+        let until = host::clock::now() + pause;
+        loop {
+            let left = until.since(host::clock::now());
+            host::clock::sleep(left.min(HASTENED)).await;
+            if left <= HASTENED || self.leading.choice().wants_news() {
+                return;
+            }
         }
     }
 
@@ -71,21 +83,24 @@ impl Node {
         let others = self.others();
         let asked = others.iter().map(|other| async move {
             let asked_at = host::clock::now();
-            let call = Call::Peer(PeerRequest::WallClock);
+            let call = Call::Peer(PeerRequest::Condition);
             let answer = limited(ask(other.address.clone(), call)).await;
             (other, answer, (asked_at, host::clock::now()))
         });
         for (other, answer, between) in futures::future::join_all(asked).await {
             if let Ok(Answer {
-                value:
-                    Return::WallClock {
-                        wall_millis,
-                        is_wrong,
-                    },
+                value: Return::Condition(condition),
                 ..
             }) = answer
             {
-                clocks.hear(&other.name, wall_millis, is_wrong, between);
+                let Condition {
+                    wall_millis,
+                    is_clock_wrong,
+                    commit_micros,
+                } = condition;
+                clocks.hear(&other.name, wall_millis, is_clock_wrong, between);
+                let latency = commit_micros.map(Duration::from_micros);
+                self.leading.choice().hear(between.1, &other.name, latency);
             }
         }
         let cluster = Cluster {
@@ -98,7 +113,7 @@ impl Node {
         if compared.standing == Standing::Wrong {
             // To one whose clock is wrong too it would go from hand to hand.
             let (right, _) = self.others_by_clock();
-            self.hand_over_to(&right, ask).await;
+            self.hand_over_to(&right, Reason::ClockWrong, ask).await;
         }
         match compared.standing {
             Standing::Right => COMPARE_EVERY,
@@ -110,12 +125,7 @@ impl Node {
 
     /// The name of the node that leads, as far as it is known here.
     fn leader_name(&self) -> Option<String> {
-        let leader = self.journal_status().leader?;
-        self.with_state(|state| {
-            let mut nodes = state.control_nodes();
-            let node = nodes.find(|node| node.claims_as == leader)?;
-            Some(node.name.clone())
-        })
+        self.name_of(&self.journal_status().leader?)
     }
 
     /// Keeps what was found, and says once what is to be done about it.

@@ -42,6 +42,15 @@ pub(crate) fn lines(state: &State, command: &Command) -> Vec<String> {
             "what was noted of {} files in bucket {bucket}, which is told again",
             files.len()
         ),
+        Command::DropCopies(told) => format!(
+            "that bucket {} lacks {} files, which is found again",
+            told.bucket,
+            told.files.len()
+        ),
+        Command::BucketCompared(told) => format!(
+            "that bucket {} was compared, which is done again",
+            told.bucket
+        ),
         Command::MarkBucket { bucket, .. } => {
             format!("what was noted of bucket {bucket}, which is told again")
         }

@@ -18,6 +18,7 @@ use crate::clocks::Compared;
 use crate::commits::Commits;
 use crate::configs::{self, Difference, Wanted};
 use crate::groups::{self, GroupsMemory};
+use crate::leading::Leading;
 use crate::machine::Machine;
 use crate::notices::Followers;
 use crate::relaying::Relaying;
@@ -44,6 +45,8 @@ pub struct Node {
     pub(crate) doubt: Arc<Latest<bool>>,
     /// How its wall clock compares with those of the others.
     pub(crate) clock: Mutex<Compared>,
+    /// Who leads, and who is to.
+    pub(crate) leading: Leading,
     /// The claim, by its slot, whose process was last said to be gone.
     pub(crate) gone: AtomicU64,
     /// Whether it has stored the snapshots that were due while it led.

@@ -48,6 +48,8 @@ fn of_agent(state: &State, name: &str, call: &Call) -> Verdict {
             }
             Command::CommitFile(file) => file.file.incarnation,
             Command::SkipFile { file } => file.incarnation,
+            Command::DropCopies(told) => told.by,
+            Command::BucketCompared(told) => told.by,
             _ => return Verdict::Allowed,
         },
         _ => return Verdict::Allowed,
@@ -75,9 +77,9 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
             PeerRequest::Name
             | PeerRequest::Succeed { .. }
             | PeerRequest::Asked
-            | PeerRequest::WallClock
             | PeerRequest::CanStore
-            | PeerRequest::Progress { .. },
+            | PeerRequest::Progress { .. }
+            | PeerRequest::Condition,
         )
         | Call::Check(_)
         | Call::Barrier
@@ -87,6 +89,7 @@ fn of_control_node(state: &State, name: &str, call: &Call) -> Verdict {
         | Call::FindTime { .. }
         | Call::Collectable { .. }
         | Call::Short { .. }
+        | Call::Stored(_)
         | Call::Fates(_)
         | Call::WhoLeads => Verdict::Allowed,
     }

@@ -18,7 +18,7 @@ use meta::reply::Reply;
 use rpc::group::{GroupReply, GroupRequest};
 use rpc::growth::{Growing, Growth, JournalEntry};
 use rpc::notice::{Notices, Told};
-use rpc::peer::PeerRequest;
+use rpc::peer::{Condition, PeerRequest};
 use rpc::{Answer, Asked, Call, Control, Error, Given, Position, Return, Served, Speaker};
 
 use crate::answer::{self, Freshness, Step, conclude, failed};
@@ -32,6 +32,10 @@ use crate::permission::{self, Verdict};
 /// How long a read waits for the position that it asks for: a node that is further behind is of no
 /// use to a client, which asks again, perhaps elsewhere.
 const REACH: Duration = Duration::from_secs(2);
+
+fn in_micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+}
 
 impl Node {
     /// Proposes a command and waits for its reply, and for the position of its entry.
@@ -241,8 +245,13 @@ impl Node {
         match request {
             PeerRequest::Name => Ok(Return::Named(self.named()?)),
             PeerRequest::Follows(follower) => self.hear_follower(follower),
-            PeerRequest::Succeed { claim, given_up } => {
+            PeerRequest::Succeed {
+                claim,
+                reason,
+                given_up,
+            } => {
                 let now = host::clock::now();
+                self.leading.lead().hear(claim, reason);
                 if let Some(attendance) = &self.attendance {
                     attendance.aside().note(now, given_up);
                 }
@@ -254,10 +263,11 @@ impl Node {
                 let was_asked = attendance.is_some_and(|here| here.was_asked(host::clock::now()));
                 Ok(Return::Asked(was_asked))
             }
-            PeerRequest::WallClock => Ok(Return::WallClock {
+            PeerRequest::Condition => Ok(Return::Condition(Condition {
                 wall_millis: host::clock::wall_millis(),
-                is_wrong: self.wall_clock().standing == Standing::Wrong,
-            }),
+                is_clock_wrong: self.wall_clock().standing == Standing::Wrong,
+                commit_micros: self.commit_latency().map(in_micros),
+            })),
             PeerRequest::CanStore => {
                 let newest = self.journal_status().snapshot_index;
                 let is_able = self.storing().is_able(host::clock::now(), newest);

@@ -31,6 +31,7 @@ use crate::coordinator;
 use crate::doubt;
 use crate::groups;
 use crate::housekeeping;
+use crate::leading::Leading;
 use crate::machine::{CLUSTER, Machine};
 use crate::membership::Identity;
 use crate::node::Node;
@@ -142,6 +143,7 @@ impl Node {
             weight: Weight::new(settings.metadata_bytes_max),
             doubt: Arc::default(),
             clock: Mutex::default(),
+            leading: Leading::default(),
             gone: AtomicU64::new(0),
             storing: Mutex::default(),
             relay: OnceLock::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use rpc::peer::PeerRequest;
+use rpc::peer::{PeerRequest, Reason};
 use rpc::{Answer, Call, Error, Return};
 
 use crate::aside::{Aside, Others, Surroundings};
@@ -16,7 +16,9 @@ use crate::attendance::Attendance;
 use crate::node::Node;
 use crate::storing::Storing;
 
-/// How long another node may take to show that it is there and has read as far as this one.
+/// How long another node may take to show that it is there and has read as far as this one, which goes on leading meanwhile.
+const THERE_LIMIT: Duration = Duration::from_secs(2);
+/// How long one may take to answer anything else.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// How long entries in flight may take to be settled.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
@@ -34,18 +36,23 @@ pub(crate) struct Other {
 }
 
 impl Node {
-    /// Hands the lead over to another control node, if this one leads and another answers; `ask` calls the one at an address.
+    /// Hands the lead over to another control node, since this one ends, if it leads and another answers; `ask` calls the one at an
+    /// address.
     pub async fn hand_over<F>(&self, ask: impl Fn(String, Call) -> F)
     where
         F: Future<Output = Result<Answer, Error>>,
     {
         let successors = self.successors();
-        self.hand_over_to(&successors, &ask).await;
+        self.hand_over_to(&successors, Reason::Ended, &ask).await;
     }
 
-    /// The same to one of these nodes.
-    pub(crate) async fn hand_over_to<F>(&self, others: &[Other], ask: &impl Fn(String, Call) -> F)
-    where
+    /// Hands the lead over to one of these, if this node leads and one of them answers.
+    pub(crate) async fn hand_over_to<F>(
+        &self,
+        others: &[Other],
+        reason: Reason,
+        ask: &impl Fn(String, Call) -> F,
+    ) where
         F: Future<Output = Result<Answer, Error>>,
     {
         if !self.leads() {
@@ -56,8 +63,9 @@ impl Node {
         let wanted = Vec::new();
         let is_there = Call::Locate { wanted, at };
         let asked = others.iter().map(|other| {
-            let answer = limited(ask(other.address.clone(), is_there.clone()));
-            async move { answer.await.is_ok().then_some(other) }
+            let answer = ask(other.address.clone(), is_there.clone());
+            let answer = host::clock::timeout(THERE_LIMIT, answer);
+            async move { matches!(answer.await, Ok(Ok(_))).then_some(other) }
         });
         let mut there: FuturesUnordered<_> = asked.collect();
         let mut resigned = None;
@@ -74,10 +82,15 @@ impl Node {
                 },
             };
             let given_up = self.leads_given_up();
-            let succeed = Call::Peer(PeerRequest::Succeed { claim, given_up });
+            let succeed = Call::Peer(PeerRequest::Succeed {
+                claim,
+                reason,
+                given_up,
+            });
             if limited(ask(other.address.clone(), succeed)).await.is_ok() {
                 tracing::info!(
                     successor = other.name,
+                    ?reason,
                     "this node leads no more: another takes over"
                 );
                 return self.see_another_lead().await;
@@ -157,7 +170,11 @@ impl Node {
              between it and the agents"
         );
         for successor in successors {
-            let succeed = Call::Peer(PeerRequest::Succeed { claim, given_up });
+            let succeed = Call::Peer(PeerRequest::Succeed {
+                claim,
+                reason: Reason::Unreached,
+                given_up,
+            });
             if limited(ask(successor.address.clone(), succeed))
                 .await
                 .is_ok()
@@ -190,7 +207,7 @@ impl Node {
             able = able.len(),
             "this control node leads and stores no snapshots: it hands the lead over; look at what the bucket refuses it"
         );
-        self.hand_over_to(&able, ask).await;
+        self.hand_over_to(&able, Reason::StoresNothing, ask).await;
     }
 
     /// What this node knows of the snapshots that it was to store.

@@ -152,14 +152,16 @@ fn manner(call: &Call) -> attempt::Manner {
         limit: Some(ENTRY_LIMIT),
     };
     match call {
-        Call::View { .. } | Call::Locate { .. } | Call::FindTime { .. } | Call::Short { .. } => {
-            attempt::Manner {
-                needs_leader: false,
-                shows_leader: false,
-                limit: Some(READ_LIMIT),
-                ..of_leader
-            }
-        }
+        Call::View { .. }
+        | Call::Locate { .. }
+        | Call::FindTime { .. }
+        | Call::Short { .. }
+        | Call::Stored(_) => attempt::Manner {
+            needs_leader: false,
+            shows_leader: false,
+            limit: Some(READ_LIMIT),
+            ..of_leader
+        },
         Call::Group(GroupRequest::Join(_) | GroupRequest::Sync { .. }) => attempt::Manner {
             all_after: None,
             limit: None,

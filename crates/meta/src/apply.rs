@@ -9,11 +9,12 @@ mod tests;
 mod topics;
 
 use crate::invariants;
+use crate::nouns::doubt::Miss;
 use crate::nouns::member::Members;
 use crate::nouns::offset::OffsetRules;
 use crate::rule::Rule;
 use crate::state::State;
-use crate::terms::command::Command;
+use crate::terms::command::{BucketCompared, Command, DropCopies, Placement};
 use crate::terms::group;
 use crate::terms::ids::{EntryId, Incarnation, Stamp, TopicId};
 use crate::terms::places::FileRef;
@@ -101,6 +102,8 @@ impl State {
             Command::FilesDeleted { bucket, files } => self.forget_files(ticks, *bucket, files),
             Command::MarkBucket { bucket, is_away } => self.mark_bucket(*bucket, *is_away),
             Command::AddCopies { bucket, files } => self.add_copies(*bucket, files),
+            Command::DropCopies(drop) => self.drop_copies(ticks, drop),
+            Command::BucketCompared(compared) => self.bucket_compared(*compared),
             Command::RegisterControlNode(node) => {
                 self.members.register_control_node(self.level, node)
             }
@@ -108,16 +111,21 @@ impl State {
                 self.members.remove_control_node(name, *nonce)
             }
             Command::SetFeatureLevel { level } => self.raise_level(*level, events),
-            Command::SetPlacement(placement) => {
-                let reply = self
-                    .policy
-                    .replace(placement, |bucket| self.files.any_in(bucket));
-                self.files.want_in(self.policy.bits());
-                reply
-            }
+            Command::SetPlacement(placement) => self.set_placement(placement),
             Command::SetTime { wall_millis } => self.set_time(*wall_millis),
             Command::Group(command) => self.apply_group(stamp, command, events),
         }
+    }
+
+    fn set_placement(&mut self, placement: &Placement) -> Reply {
+        let holds_files = |bucket| self.files.any_in(bucket);
+        let reply = self.policy.replace(placement, holds_files);
+        self.files.want_in(self.policy.bits());
+        let buckets = &self.policy.placement.buckets;
+        self.doubts
+            .of
+            .retain(|bucket, _| buckets.contains_key(bucket));
+        reply
     }
 
     fn mark_bucket(&mut self, bucket: u32, is_away: bool) -> Reply {
@@ -207,6 +215,53 @@ impl State {
             self.files.add_copy(*file, bucket);
         }
         Reply::Done
+    }
+
+    /// Files that are not known any more, or that are to be deleted, are passed over, as in [`State::add_copies`].
+    fn drop_copies(&mut self, ticks_millis: u64, drop: &DropCopies) -> Reply {
+        let (by, bucket) = (drop.by, drop.bucket);
+        if let Err(refusal) = self.check_report(by, bucket) {
+            return Reply::Refused(refusal);
+        }
+        let keeps_last = self.rules.hold(Rule::LastCopyIsKept);
+        let mut is_any_known = false;
+        for file in &drop.files {
+            is_any_known |= self.files.drop_copy(*file, bucket, keeps_last);
+        }
+        if let Some(run) = self.members.runs.get(&by)
+            && drop.is_missing
+            && is_any_known
+        {
+            let miss = Miss {
+                by: run.agent,
+                is_alone: self.agents().nth(1).is_none(),
+                ticks_millis,
+                within_millis: self.level.suspect_within_millis,
+            };
+            self.doubts.missed(bucket, miss);
+        }
+        Reply::Done
+    }
+
+    fn bucket_compared(&mut self, compared: BucketCompared) -> Reply {
+        if let Err(refusal) = self.check_report(compared.by, compared.bucket) {
+            return Reply::Refused(refusal);
+        }
+        self.doubts.compared(compared.bucket, compared.since_ticks);
+        Reply::Done
+    }
+
+    /// Refuses what an agent says of a bucket that there is not, or that says it after it was fenced.
+    fn check_report(&self, by: Incarnation, bucket: u32) -> Result<(), Refusal> {
+        if !self.members.may_commit(by) {
+            return Err(Refusal::UnknownIncarnation);
+        }
+        match self.policy.placement.buckets.contains_key(&bucket) {
+            true => Ok(()),
+            false => Err(Refusal::Invalid {
+                what: NO_SUCH_BUCKET,
+            }),
+        }
     }
 
     fn apply_group(

@@ -10,7 +10,7 @@ use crate::nouns::short::Shortage;
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topic;
 use crate::state::State;
-use crate::terms::command::Command;
+use crate::terms::command::{Command, DropCopies};
 use crate::terms::ids::{FileId, Incarnation, PartitionId};
 
 /// The invariant that does not hold, in a sentence.
@@ -131,7 +131,7 @@ pub fn check_touched(state: &State, command: &Command) -> Result<(), Violation> 
             Ok(())
         }
         Command::SkipFile { file } => check_decided(state, *file),
-        Command::AddCopies { files, .. } => {
+        Command::AddCopies { files, .. } | Command::DropCopies(DropCopies { files, .. }) => {
             let mut files = files.iter();
             files.try_for_each(|copy| check_copies(state, copy.file))
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod block;
 pub mod clock;
+pub(crate) mod doubt;
 pub mod file;
 pub mod group;
 pub(crate) mod kept;

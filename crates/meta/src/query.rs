@@ -17,7 +17,9 @@ use crate::terms::command::{Command, ControlNode, CreateTopic, Placement};
 use crate::terms::config::{self, Described};
 use crate::terms::ids::{FileId, Incarnation, PartitionId, Stamp, TopicId};
 use crate::terms::level::{Level, Levels, TooNew};
-use crate::terms::places::{Bounds, Fate, FileRef, Located, ShortFile, SlicePlace, TimeQuery};
+use crate::terms::places::{
+    Bounds, Fate, FileRef, Located, SlicePlace, StoredFile, StoredFiles, TimeQuery, WantedFiles,
+};
 use crate::terms::refusal::{Refusal, TopicRefusal};
 use crate::terms::view::{Agent, ViewChange, Whose};
 
@@ -38,6 +40,11 @@ pub struct Totals {
     /// How many may be (`producer.ids.max`).
     pub producers_max: u64,
 }
+
+/// So many files of an incarnation are looked at to find its last one in a bucket,
+const LAST_LOOKED_AT: u64 = 16;
+/// and so many incarnations, the last first: agents ask for it every few seconds.
+const RUNS_LOOKED_AT: usize = 256;
 
 impl State {
     pub fn cluster_id(&self) -> &str {
@@ -349,9 +356,46 @@ impl State {
         bucket: u32,
         after: Option<(u64, FileId)>,
         max: usize,
-    ) -> Vec<ShortFile> {
+    ) -> Vec<StoredFile> {
         let lacking = self.files.lacking(bucket, after);
-        let short = lacking.take(max).map(|(id, file)| ShortFile {
+        let short = lacking.take(max);
+        short.map(|(id, file)| self.stored_file(id, file)).collect()
+    }
+
+    /// Live files, and how copies of them are known; of those in a bucket at most `max` are looked at.
+    pub fn stored(&self, wanted: WantedFiles, max: usize) -> StoredFiles {
+        let (files, more_after) = match wanted {
+            WantedFiles::File(wanted) => {
+                let file = self.files.get(wanted.file);
+                let file = file.filter(|file| file.nonce == wanted.nonce && !file.is_tombstoned());
+                let named = file.map(|file| (wanted.file, *file));
+                (named.into_iter().collect(), None)
+            }
+            WantedFiles::LastIn { bucket } => (self.last_in(bucket).into_iter().collect(), None),
+            WantedFiles::In { bucket, after } => self.files.held_in(bucket, after, max),
+        };
+        let named = files.iter().map(|(id, file)| self.stored_file(*id, file));
+        StoredFiles {
+            files: named.collect(),
+            more_after,
+            suspects: self.suspect_buckets().collect(),
+        }
+    }
+
+    /// One of the files in a bucket that were committed last: of each of the last incarnations the last few are looked at.
+    fn last_in(&self, bucket: u32) -> Option<(FileId, File)> {
+        let runs = self.members.runs.iter().rev().take(RUNS_LOOKED_AT);
+        let last = runs.filter_map(|(incarnation, run)| {
+            let last_few = run.next_number.saturating_sub(LAST_LOOKED_AT)..run.next_number;
+            let (id, file) = self.files.last_in(bucket, *incarnation, last_few)?;
+            Some((id, *file))
+        });
+        last.max_by_key(|(_, file)| file.committed_wall_millis)
+    }
+
+    fn stored_file(&self, id: FileId, file: &File) -> StoredFile {
+        let held: Vec<u32> = file.placement().collect();
+        StoredFile {
             committed_wall_millis: file.committed_wall_millis,
             file: FileRef {
                 file: id,
@@ -359,9 +403,15 @@ impl State {
             },
             length: file.length,
             checksum: file.checksum,
-            held: file.placement().collect(),
-        });
-        short.collect()
+            is_held_enough: self.covered(&held).is_some(),
+            held,
+        }
+    }
+
+    /// Buckets that are suspect, and since when, in ticks: what they hold counts for no commit until it has been compared.
+    pub fn suspect_buckets(&self) -> impl Iterator<Item = (u32, u64)> {
+        let buckets = self.doubts.of.keys();
+        buckets.filter_map(|bucket| Some((*bucket, self.doubts.suspect_since(*bucket)?)))
     }
 
     /// Whether nothing waits for a bucket, since it is away for long.
@@ -408,7 +458,7 @@ impl State {
         let numbers: Vec<u32> = (0..u64::BITS)
             .filter(|bucket| buckets & (1 << bucket) != 0)
             .collect();
-        self.policy.covered(&numbers).is_some()
+        self.covered(&numbers).is_some()
     }
 
     /// The number an incarnation may decide next, and whether it is fenced; `None` if it is not

@@ -17,6 +17,10 @@ pub enum Rule {
     CheckedOffsets,
     /// A file of which nothing was appended is a tombstone at once (14).
     UselessFilesAreTombstones,
+    /// The last copy of a file that is known is never dropped (C5).
+    LastCopyIsKept,
+    /// What a suspect bucket holds counts for no commit (C2).
+    SuspectBucketsDoNotCount,
     /// Invariants are asserted after every command, in debug builds (28).
     AssertedInvariants,
 }
@@ -53,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::state::State;
-    use crate::terms::command::{Command, CreateTopic, RegisterAgent};
+    use crate::terms::command::{Command, CreateTopic, DropCopies, RegisterAgent};
     use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply};
     use crate::terms::ids::{EntryId, FileId, Incarnation, PartitionId, Stamp, TopicId};
     use crate::terms::reply::Reply;
@@ -145,6 +149,78 @@ mod tests {
         assert_eq!(at_the_last_offsets([None, None]), refused);
         let wrapped = at_the_last_offsets([Some(Rule::CheckedOffsets), None]);
         assert_ne!(wrapped, refused);
+    }
+
+    /// A file that two of three buckets hold, two agents, and what becomes of reports by them that a bucket has lost it.
+    fn reported(removed: Option<Rule>, reports: &[(u64, u32)]) -> State {
+        let mut state = state([removed, None]);
+        let bucket = |domain| {
+            let generation = 1;
+            (domain, crate::command::Bucket { domain, generation })
+        };
+        let placement = crate::command::Placement {
+            number: 1,
+            copies: 2,
+            buckets: [bucket(0), bucket(1), bucket(2)].into(),
+        };
+        let Command::CommitFile(file) = file(PartitionId(1), 1) else {
+            panic!("it commits a file")
+        };
+        let mut commands = vec![
+            Command::SetPlacement(placement),
+            Command::CommitFile(CommitFile {
+                placement: vec![0, 1],
+                ..file
+            }),
+            Command::RegisterAgent(RegisterAgent {
+                name: "b".to_owned(),
+                nonce: 2,
+                listeners: crate::terms::endpoint::Endpoint::alone("localhost", 9092),
+                region: "r".to_owned(),
+                zone: "z".to_owned(),
+                neighbour_address: String::new(),
+                level: 1,
+            }),
+        ];
+        let lost = |&(by, bucket): &(u64, u32)| {
+            Command::DropCopies(DropCopies {
+                by: Incarnation(by),
+                bucket,
+                is_missing: true,
+                files: [crate::places::FileRef {
+                    file: FILE,
+                    nonce: 1,
+                }]
+                .into(),
+            })
+        };
+        commands.extend(reports.iter().map(lost));
+        for command in &commands {
+            assert!(apply(&mut state, command).is_ok());
+        }
+        state
+    }
+
+    #[test]
+    fn the_last_copy_that_is_known_stays_known() {
+        let held = |removed| -> Vec<u32> {
+            let state = reported(removed, &[(1, 0), (1, 1)]);
+            let file = state.file(FILE).expect("it is there");
+            file.placement().collect()
+        };
+        assert_eq!(held(None), [1]);
+        assert_eq!(held(Some(Rule::LastCopyIsKept)), [0_u32; 0]);
+    }
+
+    #[test]
+    fn a_commit_that_rests_on_a_suspect_bucket_is_refused() {
+        let are_enough = |removed| {
+            let state = reported(removed, &[(1, 0), (2, 0)]);
+            assert_eq!(state.suspect_buckets().count(), 1);
+            state.are_enough(0b011)
+        };
+        assert!(!are_enough(None));
+        assert!(are_enough(Some(Rule::SuspectBucketsDoNotCount)));
     }
 
     #[cfg(debug_assertions)]

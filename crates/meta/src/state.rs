@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::nouns::clock::Clock;
+use crate::nouns::doubt::Doubts;
 use crate::nouns::file::Files;
 use crate::nouns::group::Groups;
 use crate::nouns::member::Members;
@@ -13,7 +14,7 @@ use crate::nouns::producer::{ProducerIds, Room};
 use crate::nouns::table::Table;
 use crate::nouns::topic::Topics;
 use crate::nouns::view::Versions;
-use crate::rule::Rules;
+use crate::rule::{Rule, Rules};
 use crate::terms::ids::PartitionId;
 use crate::terms::level::{Level, Levels};
 
@@ -37,6 +38,7 @@ pub struct State {
     /// Partitions of deleted topics that still have slices.
     pub(crate) doomed: Ordered<PartitionId, Arc<Partition>>,
     pub(crate) files: Files,
+    pub(crate) doubts: Doubts,
     pub(crate) groups: Groups,
     /// The last partition id given; 0 at first.
     pub(crate) last_partition: u64,
@@ -69,6 +71,7 @@ impl State {
             partitions: Table::default(),
             doomed: Ordered::default(),
             files: Files::default(),
+            doubts: Doubts::default(),
             groups: Groups::default(),
             last_partition: 0,
             producer_ids: ProducerIds::default(),
@@ -88,6 +91,25 @@ impl State {
     #[cfg(feature = "mutations")]
     pub fn remove(&mut self, rule: crate::rule::Rule) {
         self.rules = Rules::without([Some(rule), None]);
+    }
+
+    /// The buckets that are suspect, as a set of bits: what they hold counts for no commit.
+    pub(crate) fn suspects(&self) -> u64 {
+        let suspects = self.doubts.of.keys().copied();
+        let suspects = suspects.filter(|bucket| self.doubts.suspect_since(*bucket).is_some());
+        suspects.fold(0, |bits, bucket| {
+            bits | 1_u64.checked_shl(bucket).unwrap_or(0)
+        })
+    }
+
+    /// Those of the buckets that count, as a set of bits, if a file that they hold is in enough failure domains: what a suspect one holds
+    /// does not count, nor is it known to hold it.
+    pub(crate) fn covered(&self, placement: &[u32]) -> Option<u64> {
+        let suspects = match self.rules.hold(Rule::SuspectBucketsDoNotCount) {
+            true => self.suspects(),
+            false => 0,
+        };
+        self.policy.covered(placement, suspects)
     }
 
     /// How many producers are remembered, and may be.

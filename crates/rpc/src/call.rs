@@ -7,12 +7,12 @@ use meta::command::Command;
 use meta::commit::FileReply;
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef, ShortFile};
+use meta::places::{Fate, FileRef, StoredFile, StoredFiles, WantedFiles};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
 use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
-use crate::peer::{Named, PeerRequest, Progress, Roster};
+use crate::peer::{Condition, Named, PeerRequest, Progress, Roster};
 use crate::position::Position;
 
 /// How long the leader keeps a call [`Call::Present`] open before it answers.
@@ -50,6 +50,8 @@ pub enum Call {
         after: Option<(u64, FileId)>,
         limit: u32,
     },
+    /// Live files, and how copies of them are known; of those in a bucket so many are looked at as the node sees fit.
+    Stored(WantedFiles),
     /// What may be done with files found in a bucket; current.
     Fates(Vec<FileRef>),
     /// A request to the coordinator of a group; may take as long as a rebalance.
@@ -105,8 +107,9 @@ pub enum Return {
     Short {
         /// The wall time of the last entry that is known: no file is committed before it any more.
         wall_millis: u64,
-        files: Vec<ShortFile>,
+        files: Vec<StoredFile>,
     },
+    Stored(StoredFiles),
     Group(GroupReply),
     /// One outcome per member.
     Heartbeats(Vec<Result<(), GroupError>>),
@@ -114,11 +117,8 @@ pub enum Return {
     Named(Named),
     /// Whether agents ask a control node for a leader.
     Asked(bool),
-    /// What a control node's wall clock shows, in milliseconds since 1970, and whether the node itself takes it for wrong.
-    WallClock {
-        wall_millis: u64,
-        is_wrong: bool,
-    },
+    /// How a control node is.
+    Condition(Condition),
     /// Whether the node takes itself for able to store snapshots.
     CanStore(bool),
     /// How far it has applied the journal.

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use meta::command::{Command, RegisterAgent};
+use meta::command::{BucketCompared, Command, DropCopies, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef, ShortFile};
+use meta::places::{Fate, FileRef, StoredFile, StoredFiles, WantedFiles};
 use meta::places::{Located, SlicePlace};
 use meta::view::ViewChange;
 
@@ -120,13 +120,53 @@ impl Client {
         expect!(answer, Return::Done => ())
     }
 
+    /// Reports files of which a bucket holds no copy, or a damaged one, as [`Command::DropCopies`] has it.
+    pub async fn drop_copies(
+        &self,
+        by: Incarnation,
+        bucket: u32,
+        is_missing: bool,
+        files: BTreeSet<FileRef>,
+    ) -> Result<(), Error> {
+        let command = Command::DropCopies(DropCopies {
+            by,
+            bucket,
+            is_missing,
+            files,
+        });
+        let answer = self.propose(command).await?;
+        expect!(answer, Return::Done => ())
+    }
+
+    /// Reports that the files of a suspect bucket have been compared with what it holds, as [`Command::BucketCompared`] has it.
+    pub async fn bucket_compared(
+        &self,
+        by: Incarnation,
+        bucket: u32,
+        since_ticks: u64,
+    ) -> Result<(), Error> {
+        let command = Command::BucketCompared(BucketCompared {
+            by,
+            bucket,
+            since_ticks,
+        });
+        let answer = self.propose(command).await?;
+        expect!(answer, Return::Done => ())
+    }
+
+    /// Live files, and how copies of them are known.
+    pub async fn stored(&self, wanted: WantedFiles) -> Result<StoredFiles, Error> {
+        let answer = self.control.call(Call::Stored(wanted)).await?;
+        expect!(answer, Return::Stored(files) => files)
+    }
+
     /// Live files that a bucket lacks, as [`Call::Short`] has it, and the wall time of the last entry that is known.
     pub async fn short(
         &self,
         bucket: u32,
         after: Option<(u64, FileId)>,
         limit: u32,
-    ) -> Result<(u64, Vec<ShortFile>), Error> {
+    ) -> Result<(u64, Vec<StoredFile>), Error> {
         let call = Call::Short {
             bucket,
             after,

@@ -10,7 +10,7 @@ use meta::group::{Join, Joined, JoinedMember, Leaving, Protocol, Refusal, Sync, 
 use meta::ids::{AgentId, FileId, Incarnation, PartitionId, ProducerId, TopicId};
 use meta::level::{Level, TooNew};
 use meta::places::{Bounds, TimeQuery};
-use meta::places::{Fate, FileRef, Located, ShortFile, SlicePlace};
+use meta::places::{Fate, FileRef, Located, SlicePlace, StoredFile, StoredFiles, WantedFiles};
 use meta::refusal::TopicRefusal;
 use meta::view::{Agent, Topic, ViewChange};
 
@@ -24,7 +24,9 @@ use crate::group::{
 use crate::growth::{Growth, JournalEntry};
 use crate::notice::{Notice, Told};
 use crate::part::Wanted;
-use crate::peer::{Follower, HeardAgent, HeardFollower, Named, PeerRequest, Progress, Roster};
+use crate::peer::{
+    Condition, Follower, HeardAgent, HeardFollower, Named, PeerRequest, Progress, Reason, Roster,
+};
 use crate::position::Position;
 
 use value::{Reader, Value, Writer, fields, numbered, variants};
@@ -132,15 +134,24 @@ variants! {
         13 = Peer(request),
         14 = WhoLeads,
         15 = Short { bucket, after, limit },
+        16 = Stored(wanted),
     }
     PeerRequest {
         1 = Name,
         2 = Follows(follower),
-        3 = Succeed { claim, given_up },
+        3 = Succeed { claim, reason, given_up },
         4 = Asked,
-        5 = WallClock,
+        5 = Condition,
         6 = CanStore,
         7 = Progress { slot },
+    }
+    Reason {
+        1 = Ended,
+        2 = ClockWrong,
+        3 = Unreached,
+        4 = Preferred,
+        5 = Faster,
+        6 = StoresNothing,
     }
     Return {
         1 = Done,
@@ -157,12 +168,13 @@ variants! {
         12 = Heartbeats(results),
         13 = Named(named),
         14 = Asked(is_asked),
-        15 = WallClock { wall_millis, is_wrong },
+        15 = Condition(condition),
         16 = OneIsLost,
         17 = Short { wall_millis, files },
         18 = Roster(roster),
         19 = CanStore(is_able),
         20 = Progress(progress),
+        21 = Stored(files),
     }
     Error {
         1 = NotLeader { leader },
@@ -186,6 +198,7 @@ variants! {
         5 = InvalidConfig { reason },
         6 = Policy { reason },
     }
+    WantedFiles { 1 = File(file), 2 = LastIn { bucket }, 3 = In { bucket, after } }
     TimeQuery { 1 = AtOrAfter(time), 2 = Largest }
     Located {
         1 = Found { log_start, high_watermark, places },
@@ -269,6 +282,7 @@ fields! {
     Roster { leader, version, listens_millis, agents, followers }
     HeardAgent { incarnation, version, silent_millis }
     HeardFollower { said, silent_millis, entries_behind }
+    Condition { wall_millis, is_clock_wrong, commit_micros }
     Told { from, to, age_millis, notices }
     Growth { to, entries }
     JournalEntry { at, bytes }
@@ -283,7 +297,8 @@ fields! {
     Topic { id, name, partitions, configs, replication_factor, version }
     FileId { incarnation, number }
     FileRef { file, nonce }
-    ShortFile { committed_wall_millis, file, length, checksum, held }
+    StoredFile { committed_wall_millis, file, length, checksum, held, is_held_enough }
+    StoredFiles { files, more_after, suspects }
     SlicePlace {
         file, nonce, file_length, position, length, base_offset, last_offset, max_timestamp
     }

@@ -11,18 +11,50 @@ pub enum PeerRequest {
     Name,
     /// A control node is there and follows: for the leader, who forgets those that are gone, and answers with its [`Roster`].
     Follows(Follower),
-    /// The process whose claim is in this slot has resigned: take the lead at once, unless somebody has. Leads were given up so often
-    /// in a row because no agent reached them.
-    Succeed { claim: u64, given_up: u32 },
+    /// The process whose claim is in this slot has resigned, for this reason: take the lead at once, unless somebody has. Leads were
+    /// given up so often in a row because no agent reached them.
+    Succeed {
+        claim: u64,
+        reason: Reason,
+        given_up: u32,
+    },
     /// Say whether agents that do not reach the leader have lately asked this node for one.
     Asked,
-    /// Say what the node's wall clock shows.
-    WallClock,
+    /// Say what the node's wall clock shows, and how long a commit would take if it led.
+    Condition,
     /// Say whether the node takes itself for able to store snapshots of the journal: not if it has led and stored none of late.
     CanStore,
     /// Say how far the node has applied the journal, once it has come to this slot, or after a moment: a node that cannot apply the entry
     /// there wants to leave it out. One that is stuck itself answers as well.
     Progress { slot: u64 },
+}
+
+/// Why a control node has resigned the lead in favour of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It was told to end.
+    Ended,
+    /// Its wall clock is wrong.
+    ClockWrong,
+    /// No agent reached it.
+    Unreached,
+    /// The other is in the region that an operator prefers.
+    Preferred,
+    /// Commits take less time in the other's region.
+    Faster,
+    /// It stored no snapshots, and the other can.
+    StoresNothing,
+}
+
+/// How a control node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What its wall clock shows, in milliseconds since 1970.
+    pub wall_millis: u64,
+    /// It takes its clock for wrong itself.
+    pub is_clock_wrong: bool,
+    /// How long a commit would take if it led, in microseconds; `None` if it reaches too few buckets; 0 if the cluster has only one.
+    pub commit_micros: Option<u64>,
 }
 
 /// A run of a control node, as it says itself.

@@ -52,6 +52,20 @@ pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 /// Does what a path asks for, and says what came of it; `None` if there is no such path.
 pub type Actions = Arc<dyn Fn(&str) -> BoxFuture<'static, Option<Page>> + Send + Sync>;
 
+/// Does what a path asks of one of two.
+pub fn either(one: Actions, other: Actions) -> Actions {
+    Arc::new(move |path| {
+        let (one, other) = (one(path), other(path));
+        async move {
+            match one.await {
+                Some(page) => Some(page),
+                None => other.await,
+            }
+        }
+        .boxed()
+    })
+}
+
 /// What is served: pages by GET, and what is done by POST.
 #[derive(Clone)]
 pub struct Site {

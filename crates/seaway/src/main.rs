@@ -14,6 +14,7 @@ mod health;
 mod http;
 mod issuing;
 mod journals;
+mod leading;
 mod links;
 mod listeners;
 mod listening;

@@ -12,10 +12,10 @@ use store::outage::Kind;
 
 use crate::config::shares::Shares;
 use crate::health::{Health, Parts};
-use crate::http::{Page, Pages, Site};
+use crate::http::{self, Page, Pages, Site};
 use crate::links::Certificates;
-use crate::timing;
 use crate::version::VERSION;
+use crate::{leading, timing};
 
 mod nodes;
 mod shortages;
@@ -39,7 +39,10 @@ pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
 pub fn site(health: &Arc<Health>, shares: &Shares) -> Site {
     Site {
         pages: all(Arc::clone(health), shares.clone()),
-        actions: timing::actions(Arc::clone(health)),
+        actions: http::either(
+            timing::actions(Arc::clone(health)),
+            leading::actions(Arc::clone(health)),
+        ),
     }
 }
 
@@ -79,6 +82,7 @@ fn as_json(health: &Health) -> Value {
             parts.agent.as_ref().map(agent::Probe::id),
         );
         page["clock"] = timing::as_json(control);
+        page["lead"] = leading::as_json(control);
     }
     if let Some(agent) = &parts.agent {
         let values = agent.status().into_iter();
@@ -184,6 +188,7 @@ fn for_people(health: &Health) -> String {
         "cluster",
         "journal",
         "clock",
+        "lead",
         "agent",
         "certificate",
         "bucket",
@@ -238,6 +243,7 @@ fn metrics(health: &Health, shares: &Shares) -> Page {
         if let Some(control) = &parts.control {
             control_metrics(&mut text, control);
             nodes::metrics(&mut text, control);
+            leading::metrics(&mut text, control);
             shortages::metrics(&mut text, control, &parts.buckets);
         }
         bucket_metrics(&mut text, parts);

@@ -37,6 +37,8 @@ pub struct Rehearsal {
     pub round_trip: Duration,
     /// How much longer it takes to make an object.
     pub put: Duration,
+    /// Files that say, while they are there, how many times as far away it looks.
+    pub slow: Vec<PathBuf>,
 }
 
 impl Places {

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +15,16 @@ use futures::FutureExt;
 use futures::future::join_all;
 use host::clock::Instant;
 
+use self::missed::Missed;
 use crate::bucket::{Bucket, Error, IsWhole, Key, ObjectMeta, Op, Payload, Put, Space};
 use crate::hedge::pace::{Pace, Work};
 use crate::meter::Counters;
 
 pub mod copies;
 pub mod filling;
+mod missed;
 mod nearest;
+mod nearness;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -60,6 +63,8 @@ pub enum Unusable {
 pub struct Buckets {
     places: Vec<Arc<Place>>,
     copies: usize,
+    /// What one of them had, and another that was asked before had not.
+    missed: Arc<Missed>,
 }
 
 /// Whether a bucket may be used.
@@ -92,9 +97,12 @@ struct Place {
     standing: Mutex<Standing>,
     /// When the last good look at it began; `None`: it needs none, since the cluster has no other.
     looked_at: Option<Mutex<Instant>>,
+    looks: Mutex<nearness::Looks>,
     pace: Mutex<Pace>,
     failures: AtomicU32,
     probed_at: Mutex<Instant>,
+    /// It may have lost what it held: no copy and no absence there counts for anything.
+    is_suspect: AtomicBool,
 }
 
 impl Buckets {
@@ -117,14 +125,17 @@ impl Buckets {
                 counters: member.counters,
                 standing: Mutex::new(Standing::Unproven),
                 looked_at: Some(Mutex::default()),
+                looks: Mutex::default(),
                 pace: Mutex::default(),
                 failures: AtomicU32::new(0),
                 probed_at: Mutex::new(Instant::default()),
+                is_suspect: AtomicBool::new(false),
             })
         };
         Ok(Buckets {
             places: members.into_iter().map(place).collect(),
             copies,
+            missed: Arc::default(),
         })
     }
 
@@ -137,13 +148,16 @@ impl Buckets {
             counters,
             standing: Mutex::new(Standing::Proven),
             looked_at: None,
+            looks: Mutex::default(),
             pace: Mutex::default(),
             failures: AtomicU32::new(0),
             probed_at: Mutex::new(Instant::default()),
+            is_suspect: AtomicBool::new(false),
         };
         Buckets {
             places: vec![Arc::new(place)],
             copies: 1,
+            missed: Arc::default(),
         }
     }
 
@@ -153,6 +167,7 @@ impl Buckets {
         Buckets {
             places: self.places.iter().rev().cloned().collect(),
             copies: self.copies,
+            missed: Arc::clone(&self.missed),
         }
     }
 
@@ -174,6 +189,15 @@ impl Buckets {
             *lock(looked_at) = began;
         }
         *standing = found;
+    }
+
+    /// Says which buckets are suspect from now on, bit b for the one of number b: what they hold, and what they do not have, counts for nothing.
+    pub fn suspect(&self, suspects: u64) {
+        for place in &self.places {
+            let bit = 1_u64.checked_shl(place.number).unwrap_or(0);
+            let is_suspect = suspects & bit != 0;
+            place.is_suspect.store(is_suspect, Ordering::Relaxed);
+        }
     }
 
     /// The buckets in the order of their numbers, each by itself: what they say counts as it does here.
@@ -275,6 +299,10 @@ impl Place {
 
     fn is_failing(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Relaxed)
     }
 
     fn is_proven(&self) -> bool {

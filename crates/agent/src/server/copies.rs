@@ -12,6 +12,7 @@ use crate::data::copies::repair;
 use crate::data::copies::report::{Reports, TELL_AFTER};
 use crate::data::copies::run::Repairer;
 use crate::data::copies::turn::sees_to;
+use crate::data::copies::watch::{Own, Watcher};
 
 /// Rids each bucket of files that nobody needs.
 pub(super) fn collect(context: &Arc<Context>, buckets: &Arc<Buckets>) -> Vec<Task<()>> {
@@ -55,9 +56,12 @@ pub(super) fn see_to_them(
     context: &Arc<Context>,
     buckets: &Arc<Buckets>,
     reports: Arc<Reports>,
-) -> [Task<()>; 2] {
+) -> [Task<()>; 3] {
     let (control, metrics) = (&context.control, &context.metrics);
-    let telling = Arc::clone(&reports).run(control.clone(), Arc::clone(metrics));
+    let pipeline = Arc::clone(&context.pipeline);
+    let own = move || pipeline.incarnation();
+    let telling = Arc::clone(&reports).run(control.clone(), own, Arc::clone(metrics));
+    let watching = watch(context, buckets, &reports);
     let repairer = Repairer::new(
         Arc::clone(buckets),
         control.clone(),
@@ -79,5 +83,30 @@ pub(super) fn see_to_them(
     [
         host::task::spawn("reports", async move { match telling.await {} }),
         host::task::spawn("repair", async move { match repairing.await {} }),
+        watching,
     ]
+}
+
+/// Looks whether buckets hold what they are known to hold.
+fn watch(context: &Arc<Context>, buckets: &Arc<Buckets>, reports: &Arc<Reports>) -> Task<()> {
+    let watcher = Watcher {
+        buckets: Arc::clone(buckets),
+        control: context.control.clone(),
+        reports: Arc::clone(reports),
+        doubtful: Arc::clone(context.reader.doubtful()),
+        metrics: Arc::clone(&context.metrics),
+        files_per_second: context.settings.repair_files_per_second,
+    };
+    let (context, states) = (Arc::clone(context), Arc::clone(buckets));
+    let watching = async move {
+        let own = Own {
+            incarnation: &|| context.pipeline.incarnation(),
+            sees_to: &|| {
+                let view = context.views.latest();
+                sees_to(context.agent, &view.agents, &states.states())
+            },
+        };
+        match watcher.run(own).await {}
+    };
+    host::task::spawn("bucket watch", watching)
 }

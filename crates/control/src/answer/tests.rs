@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meta::command::{ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::command::{
+    BucketCompared, ConfigChanges, ControlNode, CreateTopic, DropCopies, Placement, RegisterAgent,
+};
 use meta::commit::FileReply;
 use meta::commit::{Batch, CommitFile};
 use meta::ids::{AgentId, EntryId, FileId, Incarnation, PartitionId, ProducerId, Stamp, TopicId};
@@ -291,6 +293,17 @@ fn others_have_proposed_what_is_theirs_and_nothing_else() {
             bucket: 1,
             files: BTreeSet::new(),
         },
+        Command::DropCopies(DropCopies {
+            by: AGENT,
+            bucket: 1,
+            is_missing: true,
+            files: BTreeSet::new(),
+        }),
+        Command::BucketCompared(BucketCompared {
+            by: AGENT,
+            bucket: 1,
+            since_ticks: 1,
+        }),
         Command::RegisterControlNode(control_node()),
         Command::DrainAgent { incarnation: AGENT },
         Command::FenceAgent { incarnation: AGENT },

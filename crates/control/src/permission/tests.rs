@@ -6,7 +6,7 @@ use meta::ids::{EntryId, FileId, Stamp};
 use meta::level::Levels;
 use meta::reply::Reply;
 use rpc::group::GroupRequest;
-use rpc::peer::Follower;
+use rpc::peer::{Follower, Reason};
 use rpc::{Answer, Asked, Error, Position, Served};
 
 use super::*;
@@ -153,10 +153,11 @@ fn control_nodes_alone_ask_what_they_ask_of_each_other_and_each_for_itself() {
         Call::Peer(PeerRequest::Name),
         Call::Peer(PeerRequest::Succeed {
             claim: 1,
+            reason: Reason::Ended,
             given_up: 0,
         }),
         Call::Peer(PeerRequest::Asked),
-        Call::Peer(PeerRequest::WallClock),
+        Call::Peer(PeerRequest::Condition),
         Call::Peer(PeerRequest::Progress { slot: 9 }),
     ];
     let of_one = [follows, propose(register)];

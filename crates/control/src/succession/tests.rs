@@ -9,11 +9,15 @@ use meta::ids::Incarnation;
 use rpc::peer::Follower;
 use rpc::{Asked, Control, Position, Return, Served, Speaker};
 use store::bucket::Bucket;
+use store::buckets::Buckets;
 use store::faulty::Faulty;
+use store::meter::Meter;
 
 use super::*;
 use crate::attendance;
 use crate::clocks::Standing;
+use crate::lead::Because;
+use crate::preferring::NotPreferred;
 use crate::presence;
 use crate::setting_time::NotSet;
 use crate::start::tests::{bucket, settings};
@@ -304,8 +308,8 @@ impl Cluster {
         let ask = |address: String, call: Call| async move {
             let is_first = address == "b:1";
             let mut answer = self.ask(&[], address, call).await?;
-            if let Return::WallClock { wall_millis, .. } = &mut answer.value {
-                *wall_millis -= behind_millis[usize::from(!is_first)];
+            if let Return::Condition(condition) = &mut answer.value {
+                condition.wall_millis -= behind_millis[usize::from(!is_first)];
             }
             Ok(answer)
         };
@@ -355,8 +359,8 @@ async fn the_time_is_set_by_the_leader_alone_and_only_if_its_clock_is_known_to_b
     assert_eq!(refused, Err(NotSet::NotAhead));
     let ask = |address: String, call: Call| async {
         let mut answer = cluster.ask(&["c"], address, call).await?;
-        if let Return::WallClock { wall_millis, .. } = &mut answer.value {
-            *wall_millis -= YEARS_MILLIS;
+        if let Return::Condition(condition) = &mut answer.value {
+            condition.wall_millis -= YEARS_MILLIS;
         }
         Ok(answer)
     };
@@ -393,6 +397,66 @@ impl Node {
     fn cannot_store(&self) {
         let newest = self.journal_status().snapshot_index;
         assert!(self.storing().look(host::clock::now(), true, newest));
+    }
+}
+
+/// A node in a region of its own.
+fn in_a_region(name: &str) -> Settings {
+    let mut settings = one_of_several(name);
+    settings.identity.region = format!("region-{name}");
+    settings
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        host::clock::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[tokio::test]
+async fn the_lead_goes_to_the_region_that_an_operator_prefers_and_back_and_its_reason_is_told() {
+    let cluster = Cluster::with(in_a_region).await;
+    let counted = Meter::new(bucket());
+    let counters = Arc::clone(counted.counters());
+    let buckets = Buckets::one(Arc::new(counted), counters);
+    let ask = |address, call| cluster.ask(&[], address, call);
+    let choosing = NAMES.iter().enumerate();
+    let choosing = choosing.map(|(at, _)| cluster.node(at).choose_region(&buckets, ask));
+    let comparing = async {
+        until(|| (0..3).all(|at| cluster.node(at).commit_latency().is_some())).await;
+        let comparing = (0..3).map(|at| cluster.node(at).compare_clocks(ask));
+        futures::future::join_all(comparing).await
+    };
+    let preferring = async {
+        until(|| cluster.node(0).lead_taken().is_some()).await;
+        let first = cluster.node(0).lead_taken().expect("taken");
+        assert_eq!(first.because, Because::First);
+        let nowhere = cluster.node(0).prefer("nowhere").await;
+        assert!(
+            matches!(nowhere, Err(NotPreferred::Unknown { .. })),
+            "{nowhere:?}"
+        );
+        for (from, to) in [(0, 2), (2, 0)] {
+            let region = format!("region-{}", NAMES[to]);
+            assert_eq!(cluster.node(from).prefer(&region).await, Ok(()));
+            let preferred = Because::Resigned(Reason::Preferred);
+            let taken = || cluster.node(to).lead_taken();
+            until(|| taken().is_some_and(|taken| taken.because == preferred)).await;
+            assert!(cluster.node(to).leads() && !cluster.node(from).leads());
+            let from_whom = taken().and_then(|taken| taken.from);
+            assert_eq!(from_whom.as_deref(), Some(NAMES[from]));
+            let refused = cluster.node(from).prefer(&region).await;
+            assert!(
+                matches!(refused, Err(NotPreferred::NotLeader { .. })),
+                "{refused:?}"
+            );
+        }
+    };
+    let work = futures::future::join(futures::future::join_all(choosing), comparing);
+    let limit = Duration::from_secs(30);
+    tokio::select! {
+        _ = work => {}
+        done = host::clock::timeout(limit, preferring) => assert!(done.is_ok(), "it takes too long"),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn commit(
     if !command.is_well_formed() {
         return FileReply::Malformed;
     }
-    let Some(placement) = state.policy.covered(&command.placement) else {
+    let Some(placement) = state.covered(&command.placement) else {
         return FileReply::PlacementRefused;
     };
     let room = state.producer_room();

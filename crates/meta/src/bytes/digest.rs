@@ -5,6 +5,7 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::nouns::doubt::Doubt;
 use crate::nouns::file::Home;
 use crate::nouns::kept::Kept;
 use crate::nouns::member::Run;
@@ -153,6 +154,17 @@ impl State {
         let placement = &self.policy.placement;
         hasher.number(self.policy.used);
         hasher.number(self.files.away());
+        hasher.size(self.doubts.of.len());
+        for (bucket, doubt) in &self.doubts.of {
+            hasher.number(u64::from(*bucket));
+            let (kind, by, ticks_millis) = match doubt {
+                Doubt::Missed { by, ticks_millis } => (1, by.0.cast_unsigned(), *ticks_millis),
+                Doubt::Suspect { since_ticks } => (2, 0, *since_ticks),
+            };
+            hasher.number(kind);
+            hasher.number(u64::from(by));
+            hasher.number(ticks_millis);
+        }
         hasher.number(placement.number);
         hasher.number(u64::from(placement.copies));
         hasher.size(placement.buckets.len());

@@ -9,7 +9,8 @@ use prost::Message as _;
 use super::group::Malformed;
 use super::proto::{self, command::Kind};
 use crate::terms::command::{
-    Bucket, Command, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent,
+    Bucket, BucketCompared, Command, ConfigChanges, ControlNode, CreateTopic, DropCopies,
+    Placement, RegisterAgent,
 };
 use crate::terms::commit::{BatchColumns, CommitFile, SliceColumns};
 use crate::terms::endpoint::Endpoint;
@@ -128,6 +129,8 @@ fn encode_kind(command: &Command) -> Kind {
             bucket: *bucket,
             files: encode_files(files),
         }),
+        Command::DropCopies(drop) => Kind::DropCopies(encode_drop(drop)),
+        Command::BucketCompared(compared) => Kind::BucketCompared(encode_compared(*compared)),
         Command::MarkBucket { bucket, is_away } => Kind::MarkBucket(proto::MarkBucket {
             bucket: *bucket,
             is_away: *is_away,
@@ -154,6 +157,47 @@ fn encode_cut_off(incarnation: Incarnation, cut_off: bool) -> proto::SetAgentCut
     }
 }
 
+fn decode_cut_off(set: proto::SetAgentCutOff) -> Command {
+    Command::SetAgentCutOff {
+        incarnation: Incarnation(set.incarnation),
+        cut_off: set.cut_off,
+    }
+}
+
+fn encode_drop(drop: &DropCopies) -> proto::DropCopies {
+    proto::DropCopies {
+        by: drop.by.0,
+        bucket: drop.bucket,
+        is_missing: drop.is_missing,
+        files: encode_files(&drop.files),
+    }
+}
+
+fn decode_drop(drop: &proto::DropCopies) -> Result<DropCopies, DecodeError> {
+    Ok(DropCopies {
+        by: Incarnation(drop.by),
+        bucket: drop.bucket,
+        is_missing: drop.is_missing,
+        files: decode_files(&drop.files)?,
+    })
+}
+
+fn encode_compared(compared: BucketCompared) -> proto::BucketCompared {
+    proto::BucketCompared {
+        by: compared.by.0,
+        bucket: compared.bucket,
+        since_ticks: compared.since_ticks,
+    }
+}
+
+fn decode_compared(compared: proto::BucketCompared) -> BucketCompared {
+    BucketCompared {
+        by: Incarnation(compared.by),
+        bucket: compared.bucket,
+        since_ticks: compared.since_ticks,
+    }
+}
+
 fn encode_producer(known: Option<(ProducerId, i16)>) -> proto::AllocateProducer {
     proto::AllocateProducer {
         known: known.map(|(id, epoch)| proto::ProducerEpoch {
@@ -172,10 +216,7 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
         Kind::DrainAgent(drain) => Command::DrainAgent {
             incarnation: Incarnation(drain.incarnation),
         },
-        Kind::SetAgentCutOff(set) => Command::SetAgentCutOff {
-            incarnation: Incarnation(set.incarnation),
-            cut_off: set.cut_off,
-        },
+        Kind::SetAgentCutOff(set) => decode_cut_off(set),
         Kind::CommitFile(file) => Command::CommitFile(decode_file(file)),
         Kind::SkipFile(skip) => Command::SkipFile {
             file: file_id(skip.incarnation, skip.number),
@@ -215,6 +256,8 @@ fn decode_kind(kind: Kind) -> Result<Command, DecodeError> {
             bucket: copies.bucket,
             files: decode_files(&copies.files)?,
         },
+        Kind::DropCopies(drop) => Command::DropCopies(decode_drop(&drop)?),
+        Kind::BucketCompared(compared) => Command::BucketCompared(decode_compared(compared)),
         Kind::MarkBucket(mark) => Command::MarkBucket {
             bucket: mark.bucket,
             is_away: mark.is_away,

@@ -237,7 +237,7 @@ pub struct OffsetsState {
 pub struct Command {
     #[prost(
         oneof = "command::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 32"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -287,6 +287,10 @@ pub mod command {
         MarkBucket(super::MarkBucket),
         #[prost(message, tag = "25")]
         SetAgentCutOff(super::SetAgentCutOff),
+        #[prost(message, tag = "26")]
+        DropCopies(super::DropCopies),
+        #[prost(message, tag = "27")]
+        BucketCompared(super::BucketCompared),
         #[prost(message, tag = "32")]
         Group(super::GroupCommand),
     }
@@ -537,6 +541,33 @@ pub struct AddCopies {
     #[prost(message, repeated, tag = "2")]
     pub files: ::prost::alloc::vec::Vec<FileNumbers>,
 }
+/// Files of which a bucket holds no copy, or a damaged one, though it is known to hold one.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DropCopies {
+    /// The incarnation that says so.
+    #[prost(uint64, tag = "1")]
+    pub by: u64,
+    #[prost(uint32, tag = "2")]
+    pub bucket: u32,
+    /// The bucket has nothing under their names.
+    #[prost(bool, tag = "3")]
+    pub is_missing: bool,
+    /// As in FilesDeleted.
+    #[prost(message, repeated, tag = "4")]
+    pub files: ::prost::alloc::vec::Vec<FileNumbers>,
+}
+/// The files of a suspect bucket have been compared with what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BucketCompared {
+    /// The incarnation that says so.
+    #[prost(uint64, tag = "1")]
+    pub by: u64,
+    #[prost(uint32, tag = "2")]
+    pub bucket: u32,
+    /// Since when it was suspect, in ticks.
+    #[prost(uint64, tag = "3")]
+    pub since_ticks: u64,
+}
 /// A bucket is away for long, so that nothing waits for it; or it is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MarkBucket {
@@ -645,6 +676,9 @@ pub struct Header {
     /// Bit b: bucket b is away, and nothing waits for it.
     #[prost(uint64, tag = "21")]
     pub buckets_away: u64,
+    /// Increasing by bucket.
+    #[prost(message, repeated, tag = "22")]
+    pub doubts: ::prost::alloc::vec::Vec<Doubt>,
     #[prost(uint64, tag = "32")]
     pub chunks: u64,
     #[prost(uint64, tag = "33")]
@@ -661,6 +695,26 @@ pub struct Header {
     pub runs: u64,
     #[prost(uint64, tag = "39")]
     pub groups: u64,
+}
+/// What speaks against what a bucket is known to hold. Either of the two is set.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Doubt {
+    #[prost(uint32, tag = "1")]
+    pub bucket: u32,
+    /// An agent has missed a file there.
+    #[prost(message, optional, tag = "2")]
+    pub miss: ::core::option::Option<Miss>,
+    /// It is suspect since then, in ticks.
+    #[prost(uint64, optional, tag = "3")]
+    pub suspect_since_ticks: ::core::option::Option<u64>,
+}
+/// An agent has missed a file in a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Miss {
+    #[prost(uint32, tag = "1")]
+    pub agent: u32,
+    #[prost(uint64, tag = "2")]
+    pub ticks_millis: u64,
 }
 /// Where the next Housekeep goes on to look at groups: at this topic's offsets in this group.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,6 +2,7 @@
 //! forgotten once the collector has deleted them everywhere. It must not know partitions.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::ordered::Ordered;
 use super::short::{Counted, Short, Shortage, buckets};
@@ -46,6 +47,12 @@ impl File {
     /// Numbers of the buckets that are known to hold the file, increasing.
     pub fn placement(&self) -> impl Iterator<Item = u32> {
         self.home.buckets()
+    }
+
+    /// Whether it is live, and a bucket is known to hold it.
+    pub(crate) fn is_live_in(&self, bucket: u32) -> bool {
+        let Home::Buckets(held) = self.home;
+        !self.is_tombstoned() && held & 1_u64.checked_shl(bucket).unwrap_or(0) != 0
     }
 
     /// What matters for whether it is short of copies.
@@ -155,6 +162,68 @@ impl Files {
             self.short.remove_in(bucket, id, file.counted());
             *self.in_bucket.entry(bucket).or_default() += 1;
         }
+    }
+
+    /// Notes that a bucket holds no copy of a live file, or a damaged one: it is short there. The last copy that is known stays so. True if
+    /// the file is live and known, whether or not it was known to lie there.
+    pub(crate) fn drop_copy(&mut self, copy: FileRef, bucket: u32, keeps_last: bool) -> bool {
+        let id = copy.file;
+        let known = self.get(id).filter(|file| file.nonce == copy.nonce);
+        let Some(file) = known.filter(|file| !file.is_tombstoned()).copied() else {
+            return false;
+        };
+        let Home::Buckets(held) = file.home;
+        let left = held & !1_u64.checked_shl(bucket).unwrap_or(0);
+        if left == held || (left == 0 && keeps_last) {
+            return true;
+        }
+        if let Some(file) = self.files.get_mut(&id) {
+            file.home = Home::Buckets(left);
+            self.short.add_in(bucket, id, file.counted());
+            let files = self.in_bucket.entry(bucket).or_default();
+            *files = files.saturating_sub(1);
+        }
+        true
+    }
+
+    /// Live files that a bucket is known to hold, after one of them: those among so many that come next, and the last that was looked at
+    /// if there may be more.
+    pub(crate) fn held_in(
+        &self,
+        bucket: u32,
+        after: Option<FileId>,
+        max: usize,
+    ) -> (Vec<(FileId, File)>, Option<FileId>) {
+        let from = after.unwrap_or_default();
+        let rest = self.files.iter_from(&from);
+        let looked_at: Vec<(FileId, File)> = rest
+            .map(|(id, file)| (*id, *file))
+            .filter(|(id, _)| after != Some(*id))
+            .take(max)
+            .collect();
+        let last = looked_at.last().map(|(id, _)| *id);
+        let last = last.filter(|_| looked_at.len() >= max);
+        let is_held = |(_, file): &(FileId, File)| file.is_live_in(bucket);
+        (looked_at.into_iter().filter(is_held).collect(), last)
+    }
+
+    /// The last of the files of an incarnation with one of these numbers that a bucket is known to hold and that is live.
+    pub(crate) fn last_in(
+        &self,
+        bucket: u32,
+        incarnation: Incarnation,
+        numbers: Range<u64>,
+    ) -> Option<(FileId, &File)> {
+        numbers
+            .rev()
+            .filter_map(|number| {
+                let id = FileId {
+                    incarnation,
+                    number,
+                };
+                Some((id, self.get(id)?))
+            })
+            .find(|(_, file)| file.is_live_in(bucket))
     }
 
     /// Live files that a bucket lacks, in the order of their commits, after one of them.

@@ -102,8 +102,8 @@ impl Policy {
         })
     }
 
-    /// The buckets as a set of bits, if they are known, increasing, and cover enough domains.
-    pub(crate) fn covered(&self, placement: &[u32]) -> Option<u64> {
+    /// Those of the buckets that are not among a second set, as a set of bits, if all are known, increasing, and these cover enough domains.
+    pub(crate) fn covered(&self, placement: &[u32], but: u64) -> Option<u64> {
         let increasing = placement.is_sorted_by(|a, b| a < b);
         let mut domains = BTreeSet::new();
         let mut bits = 0_u64;
@@ -111,11 +111,14 @@ impl Policy {
             if *bucket >= BUCKETS_MAX {
                 return None;
             }
-            bits |= 1 << bucket;
-            domains.insert(match self.placement.buckets.is_empty() {
+            let domain = match self.placement.buckets.is_empty() {
                 true => bucket,
                 false => &self.placement.buckets.get(bucket)?.domain,
-            });
+            };
+            if but & (1 << bucket) == 0 {
+                bits |= 1 << bucket;
+                domains.insert(domain);
+            }
         }
         let enough =
             u32::try_from(domains.len()).is_ok_and(|domains| domains >= self.placement.copies);
@@ -153,8 +156,10 @@ mod tests {
         let mut policy = Policy::default();
         let by = placement(1, 2, &[(0, 7), (1, 7), (2, 8)]);
         assert!(replaced(&mut policy, &by));
-        assert_eq!(policy.covered(&[0, 2]), Some(0b101));
-        assert_eq!(policy.covered(&[0, 1, 2]), Some(0b111));
+        assert_eq!(policy.covered(&[0, 2], 0), Some(0b101));
+        assert_eq!(policy.covered(&[0, 1, 2], 0), Some(0b111));
+        assert_eq!(policy.covered(&[0, 1, 2], 0b10), Some(0b101));
+        assert_eq!(policy.covered(&[0, 2], 0b100), None, "one does not count");
         for refused in [
             &[0, 1][..],
             &[2],
@@ -164,15 +169,15 @@ mod tests {
             &[0, 2, 3],
             &[0, 64],
         ] {
-            assert_eq!(policy.covered(refused), None, "{refused:?}");
+            assert_eq!(policy.covered(refused, 0), None, "{refused:?}");
         }
     }
 
     #[test]
     fn without_buckets_one_copy_anywhere_is_enough() {
         let policy = Policy::default();
-        assert_eq!(policy.covered(&[63]), Some(1 << 63));
-        assert_eq!(policy.covered(&[]), None);
+        assert_eq!(policy.covered(&[63], 0), Some(1 << 63));
+        assert_eq!(policy.covered(&[], 0), None);
     }
 
     #[test]

@@ -65,8 +65,18 @@ impl Short {
     /// Adds a file wherever it lacks a copy.
     pub(crate) fn add(&mut self, id: FileId, file: Counted) {
         for bucket in buckets(self.wanted & !file.held) {
-            let lacking = self.lacking.entry(bucket).or_default();
-            lacking.files.insert((file.committed_wall_millis, id), ());
+            self.add_in(bucket, id, file);
+        }
+    }
+
+    /// Adds a file that one bucket lacks, if it is to be there.
+    pub(crate) fn add_in(&mut self, bucket: u32, id: FileId, file: Counted) {
+        if buckets(self.wanted & !file.held).all(|lacked| lacked != bucket) {
+            return;
+        }
+        let lacking = self.lacking.entry(bucket).or_default();
+        let key = (file.committed_wall_millis, id);
+        if lacking.files.insert(key, ()).is_none() {
             lacking.bytes = lacking.bytes.saturating_add(file.length);
         }
     }

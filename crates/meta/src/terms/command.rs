@@ -76,6 +76,8 @@ pub enum Command {
         bucket: u32,
         files: BTreeSet<FileRef>,
     },
+    DropCopies(DropCopies),
+    BucketCompared(BucketCompared),
     /// A bucket is away for long, so that nothing waits for it; or it is not.
     MarkBucket {
         bucket: u32,
@@ -130,6 +132,8 @@ impl Command {
             | Command::Housekeep
             | Command::FilesDeleted { .. }
             | Command::AddCopies { .. }
+            | Command::DropCopies(_)
+            | Command::BucketCompared(_)
             | Command::MarkBucket { .. }
             | Command::RegisterControlNode(_)
             | Command::RemoveControlNode { .. }
@@ -165,6 +169,30 @@ pub struct RegisterAgent {
     pub neighbour_address: String,
     /// The highest feature level it supports.
     pub level: u32,
+}
+
+/// Files of which a bucket holds no copy, or a damaged one, though it is known to hold one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropCopies {
+    /// Who says so; it has no effect once it is fenced.
+    pub by: Incarnation,
+    /// The bucket's number.
+    pub bucket: u32,
+    /// The bucket has nothing under the names of these files. Else it has something other than was written, and who says so has read
+    /// another copy of each, whole.
+    pub is_missing: bool,
+    pub files: BTreeSet<FileRef>,
+}
+
+/// The files of a suspect bucket have been compared with what it holds: those of which it lacks a copy are told, and it counts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketCompared {
+    /// Who says so; it has no effect once it is fenced.
+    pub by: Incarnation,
+    /// The bucket's number.
+    pub bucket: u32,
+    /// Since when it was suspect, in ticks: the comparison that is over is not that of a later suspicion.
+    pub since_ticks: u64,
 }
 
 /// A topic to create.

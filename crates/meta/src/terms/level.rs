@@ -69,6 +69,8 @@ pub struct Level {
     /// How long a group without members and offsets is kept, so that its generation goes on if members come back: Kafka
     /// forgets such groups in a sweep every ten minutes.
     pub empty_group_kept_millis: u64,
+    /// Two agents that miss files in one bucket within so many ticks make it suspect.
+    pub suspect_within_millis: u64,
 }
 
 impl Level {

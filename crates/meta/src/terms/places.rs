@@ -84,9 +84,9 @@ pub struct FileRef {
     pub nonce: u32,
 }
 
-/// A live file that a bucket lacks, and how a copy of it is known.
+/// A live file, and how a copy of it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShortFile {
+pub struct StoredFile {
     /// Wall time of its commit.
     pub committed_wall_millis: u64,
     pub file: FileRef,
@@ -96,6 +96,29 @@ pub struct ShortFile {
     pub checksum: u32,
     /// Numbers of the buckets that hold it, increasing.
     pub held: Vec<u32>,
+    /// Whether these are enough for a commit, so that what another bucket holds of it may be deleted.
+    pub is_held_enough: bool,
+}
+
+/// Which files to name, and how copies of them are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedFiles {
+    /// One file, if it is live.
+    File(FileRef),
+    /// Of the live files that a bucket is known to hold, one of the last that were committed.
+    LastIn { bucket: u32 },
+    /// Live files that a bucket is known to hold, after one, in the order of their ids.
+    In { bucket: u32, after: Option<FileId> },
+}
+
+/// Files, and how copies of them are known.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct StoredFiles {
+    pub files: Vec<StoredFile>,
+    /// There may be more after this one.
+    pub more_after: Option<FileId>,
+    /// Buckets that are suspect, each with the time, in ticks, since when it is: what they hold counts for no commit.
+    pub suspects: Vec<(u32, u64)>,
 }
 
 /// What may become of a file found in a bucket.

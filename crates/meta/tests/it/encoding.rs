@@ -1,7 +1,10 @@
 //! Commands as bytes: the worked examples of docs/formats/commands.md, and strictness.
 
 use meta::Command;
-use meta::command::{Bucket, ConfigChanges, ControlNode, CreateTopic, Placement, RegisterAgent};
+use meta::command::{
+    Bucket, BucketCompared, ConfigChanges, ControlNode, CreateTopic, DropCopies, Placement,
+    RegisterAgent,
+};
 use meta::commit::Batch;
 use meta::commit::CommitFile;
 use meta::encoding::DecodeError;
@@ -127,6 +130,23 @@ fn examples() -> Vec<(&'static str, Command)> {
                 bucket: 2,
                 files: files.into(),
             },
+        ),
+        (
+            "DropCopies",
+            Command::DropCopies(DropCopies {
+                by: Incarnation(7),
+                bucket: 2,
+                is_missing: true,
+                files: files.into(),
+            }),
+        ),
+        (
+            "BucketCompared",
+            Command::BucketCompared(BucketCompared {
+                by: Incarnation(7),
+                bucket: 2,
+                since_ticks: 1_000,
+            }),
         ),
         (
             "MarkBucket",

@@ -255,6 +255,7 @@ fn the_stored_journal_of_level_1_notices_when_a_number_is_another() {
     let changed = one_more! {
         block_slices outcomes_kept step_slices step_partitions pressed_idle_millis pressed_divisor
         jump_millis drift_summed_millis jump_confirmed_millis jump_confirmed_divisor empty_group_kept_millis
+        suspect_within_millis
         left_out_numbers left_out_agents
     };
     for (name, levels) in changed {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use meta::command::{Bucket, ConfigChanges, CreateTopic, Placement};
+use meta::command::{Bucket, BucketCompared, ConfigChanges, CreateTopic, DropCopies, Placement};
 use meta::commit::Batch;
 use meta::commit::CommitFile;
 use meta::group;
 use meta::ids::Stamp;
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId, TopicId};
-use meta::places::FileRef;
+use meta::places::{FileRef, WantedFiles};
 use meta::reply::Reply;
 use meta::{Command, State};
 
@@ -101,7 +101,9 @@ impl Load {
             },
             39 => self.any_placement(state),
             40..=47 => self.any_group(state),
-            48..=49 => self.add_copies(state),
+            48 => self.add_copies(state),
+            49 if self.one_in(3) => self.bucket_compared(state),
+            49 => self.drop_copies(state),
             50..=52 => Command::SkipFile {
                 file: self.any_file(state),
             },
@@ -210,6 +212,35 @@ impl Load {
             files.insert(FileRef { file, nonce });
         }
         Command::AddCopies { bucket, files }
+    }
+
+    fn drop_copies(&mut self, state: &State) -> Command {
+        let by = Incarnation(self.below(20));
+        let bucket = u32::try_from(self.below(3)).expect("small");
+        let last = state.stored(WantedFiles::LastIn { bucket }, 5).files;
+        let mut files: std::collections::BTreeSet<FileRef> =
+            last.into_iter().map(|stored| stored.file).collect();
+        if self.one_in(2) {
+            let (nonce, file) = (77, self.any_file(state));
+            files.insert(FileRef { file, nonce });
+        }
+        Command::DropCopies(DropCopies {
+            by,
+            bucket,
+            is_missing: self.one_in(2),
+            files,
+        })
+    }
+
+    fn bucket_compared(&mut self, state: &State) -> Command {
+        let by = Incarnation(self.below(20));
+        let suspect = state.suspect_buckets().next();
+        let (bucket, since_ticks) = suspect.unwrap_or((1, self.now.ticks_millis));
+        Command::BucketCompared(BucketCompared {
+            by,
+            bucket,
+            since_ticks,
+        })
     }
 
     fn any_control_node(&mut self) -> Command {

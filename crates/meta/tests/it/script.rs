@@ -3,7 +3,7 @@
 //! early, the life of a group, and jumps of the clock to the millisecond.
 
 use meta::Command;
-use meta::command::{ConfigChanges, CreateTopic};
+use meta::command::{BucketCompared, ConfigChanges, CreateTopic, DropCopies};
 use meta::commit::{Batch, CommitFile, FileReply};
 use meta::group::{self, Action, Completion};
 use meta::ids::{Incarnation, PartitionId, TopicId};
@@ -27,6 +27,7 @@ pub(crate) fn run(recorder: &mut Recorder) {
     };
     script.configure();
     script.incarnation = script.register("scripted");
+    script.trust_all_buckets();
     script.fill_blocks();
     script.settle_more_than_is_kept();
     script.claim_times();
@@ -35,6 +36,7 @@ pub(crate) fn run(recorder: &mut Recorder) {
     script.live_as_a_group();
     script.expire_groups();
     script.forget_members();
+    script.doubt_a_bucket();
     script.jump();
     script.set_the_time();
 }
@@ -442,8 +444,49 @@ impl Script<'_> {
         assert_eq!(self.recorder.state.incarnation(incarnation), None);
     }
 
+    fn trust_all_buckets(&mut self) {
+        let suspects: Vec<_> = self.recorder.state.suspect_buckets().collect();
+        for (bucket, since_ticks) in suspects {
+            self.done(&Command::BucketCompared(BucketCompared {
+                by: self.incarnation,
+                bucket,
+                since_ticks,
+            }));
+        }
+    }
+
+    /// Agents miss a file in a bucket, at first just too late to confirm each other.
+    fn doubt_a_bucket(&mut self) {
+        let partition = self.topic("doubts", 1);
+        let own = self.register("doubts");
+        (self.incarnation, self.next_number) = (own, 0);
+        let file = named(self.commit(partition, &[&[plain(1)]]).file);
+        let other = self.register("doubts, too");
+        let misses = [
+            (own, 0, false),
+            (other, 10 * MINUTE + 1, false),
+            (own, 10 * MINUTE, true),
+        ];
+        for (by, pause, is_suspect) in misses {
+            self.pass(pause);
+            self.done(&Command::DropCopies(DropCopies {
+                by,
+                bucket: 1,
+                is_missing: true,
+                files: [file].into(),
+            }));
+            self.recorder.digest();
+            let suspects = self.recorder.state.suspect_buckets().count();
+            assert_eq!(suspects == 1, is_suspect, "{pause}");
+        }
+        self.trust_all_buckets();
+    }
+
     /// Steps of the clock beside ten minutes and an hour of ticks, each by a millisecond; retention is held in the end.
     fn jump(&mut self) {
+        // Nothing that went before is summed with these steps.
+        self.pass(60 * MINUTE);
+        self.keep_house();
         let steps = [
             (10 * MINUTE, 0, false),
             (10 * MINUTE + 1, 0, true),

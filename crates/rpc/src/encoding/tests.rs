@@ -210,6 +210,12 @@ fn calls() -> Vec<Call> {
             after: Some((1 << 40, reference().file)),
             limit: 500,
         },
+        Call::Stored(WantedFiles::File(reference())),
+        Call::Stored(WantedFiles::LastIn { bucket: 1 }),
+        Call::Stored(WantedFiles::In {
+            bucket: 2,
+            after: Some(reference().file),
+        }),
         Call::Present {
             incarnation: Incarnation(9),
             buckets: 0b101,
@@ -221,10 +227,11 @@ fn calls() -> Vec<Call> {
         Call::Peer(PeerRequest::Follows(follower())),
         Call::Peer(PeerRequest::Succeed {
             claim: 300,
+            reason: Reason::Preferred,
             given_up: 2,
         }),
         Call::Peer(PeerRequest::Asked),
-        Call::Peer(PeerRequest::WallClock),
+        Call::Peer(PeerRequest::Condition),
         Call::Peer(PeerRequest::Progress { slot: 300 }),
     ];
     calls.extend(group_requests().into_iter().map(Call::Group));
@@ -355,10 +362,11 @@ fn answers() -> Vec<Result<Answer, Error>> {
         Return::Done,
         Return::OneIsLost,
         Return::Roster(Box::new(roster())),
-        Return::WallClock {
+        Return::Condition(Condition {
             wall_millis: 1_700_000_000_000,
-            is_wrong: true,
-        },
+            is_clock_wrong: true,
+            commit_micros: Some(12_500),
+        }),
         Return::Asked(true),
         Return::CanStore(false),
         Return::Progress(Progress {
@@ -399,14 +407,20 @@ fn answers() -> Vec<Result<Answer, Error>> {
         ]),
         Return::Short {
             wall_millis: 1 << 41,
-            files: vec![ShortFile {
+            files: vec![StoredFile {
                 committed_wall_millis: 1 << 40,
                 file: reference(),
                 length: 100,
                 checksum: 7,
                 held: vec![0, 2],
+                is_held_enough: true,
             }],
         },
+        Return::Stored(StoredFiles {
+            files: Vec::new(),
+            more_after: Some(reference().file),
+            suspects: vec![(2, 1 << 40)],
+        }),
         Return::Heartbeats(vec![Ok(()), Err(GroupError::NotCoordinator)]),
         Return::Named(Named {
             name: text("c"),

@@ -164,6 +164,7 @@ async fn open_place(
         switch,
         round_trip,
         put,
+        slow,
     } = place.rehearsal.clone();
     let bucket = match switch {
         Some(file) => Arc::new(Switched::new(bucket, file)) as Arc<dyn Bucket>,
@@ -171,7 +172,7 @@ async fn open_place(
     };
     let bucket = match (round_trip, put) {
         (Duration::ZERO, Duration::ZERO) => bucket,
-        _ => Arc::new(Far::new(bucket, round_trip, put)),
+        _ => Arc::new(Far::new(bucket, round_trip, put, slow)),
     };
     let counted = Meter::new(bucket);
     let own = Arc::clone(counted.counters());
@@ -232,6 +233,9 @@ impl Watched {
         loop {
             let began = host::clock::now();
             let look = host::clock::timeout(SOON, marker::read(&*self.bucket)).await;
+            let answers = matches!(look, Ok(Ok(_)));
+            let took = answers.then(|| host::clock::now().since(began));
+            self.buckets.timed(self.number, took);
             let standing = match look {
                 Err(_) | Ok(Err(marker::Error::Bucket(_))) => None,
                 // It may be about to be made the cluster's.

@@ -1,13 +1,18 @@
-//! `seaway region`: the regions of a cluster that spans several are listed; one of a `dev` cluster is lost and comes back.
+//! `seaway region`: the regions of a cluster that spans several are listed, and one is preferred to lead; one of a `dev` cluster is lost
+//! and comes back.
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use control::preferring::AUTO;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::node::Where;
+use super::time::leader;
 use crate::data_dir::{Endpoints, NodeEndpoints, published};
 use crate::output::say;
-use crate::{http, runtime};
+use crate::{http, leading, runtime};
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -27,6 +32,21 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
     },
+    /// Have a region lead as long as it is well, or with `auto` the one in which commits take the least time.
+    Prefer(Preferred),
+}
+
+/// Which region is preferred, and which control node to tell.
+#[derive(clap::Args)]
+pub struct Preferred {
+    /// The region, as `seaway region list` names it, or `auto`.
+    region: String,
+    /// Data directory of a `dev` cluster: the node that leads is told.
+    #[arg(long, value_name = "DIR", default_value = super::dev::DATA_DIR)]
+    data_dir: PathBuf,
+    /// Tell the control node at this address instead, as http://HOST:PORT: the one that leads.
+    #[arg(long, value_name = "URL")]
+    http: Option<String>,
 }
 
 pub fn run(verb: &Verb) -> Result<()> {
@@ -34,7 +54,26 @@ pub fn run(verb: &Verb) -> Result<()> {
         Verb::List(place) => list(place),
         Verb::Kill { region, place } => ask(place, region, "kill", "is lost"),
         Verb::Restore { region, place } => ask(place, region, "restore", "comes back"),
+        Verb::Prefer(preferred) => runtime::small()?.block_on(prefer(preferred)),
     }
+}
+
+async fn prefer(preferred: &Preferred) -> Result<()> {
+    let region = &preferred.region;
+    let base = match &preferred.http {
+        Some(base) => base.clone(),
+        None => leader(&published(&preferred.data_dir)?).await?,
+    };
+    let path = format!("{}{region}", leading::PREFER);
+    let (status, answer) = http::post(&base, &path).await?;
+    if status != StatusCode::OK {
+        bail!("{base}: {}", answer.trim_end());
+    }
+    match region == AUTO {
+        true => say!("the region leads in which commits take the least time"),
+        false => say!("{region} leads as long as it is well"),
+    }
+    Ok(())
 }
 
 /// The regions of a cluster, in the order in which they were named.
@@ -88,20 +127,44 @@ fn list(place: &Where) -> Result<()> {
         say!("{}", serde_json::to_string_pretty(&told)?);
         return Ok(());
     }
-    for region in told {
-        let text = |name: &str| region[name].as_str().unwrap_or("?").to_owned();
-        let leads = if region["leads"] == true { "leads" } else { "" };
-        say!(
-            "{:12}  {:5}  processes {}/{}  bucket {}{}",
-            text("region"),
-            leads,
-            region["running"],
-            region["processes"],
-            text("bucket"),
-            lacks(&region)
-        );
+    for region in &told {
+        say!("{}", line(region));
+    }
+    for region in told.iter().filter_map(led_since) {
+        say!("{region}");
     }
     Ok(())
+}
+
+/// A region in a line.
+fn line(region: &Value) -> String {
+    let text = |name: &str| region[name].as_str().unwrap_or("?").to_owned();
+    let leads = if region["leads"] == true { "leads" } else { "" };
+    let commit = match region["commit_latency_ms"].as_f64() {
+        Some(latency_ms) => format!("  commit {latency_ms} ms"),
+        None => String::new(),
+    };
+    let preferred = match region["preferred"] == true {
+        true => "  preferred",
+        false => "",
+    };
+    format!(
+        "{:12}  {leads:5}  processes {}/{}  bucket {}{}{commit}{preferred}{}",
+        text("region"),
+        region["running"],
+        region["processes"],
+        text("bucket"),
+        suspicion(region),
+        lacks(region)
+    )
+}
+
+/// Since when a region leads, and why, if it does.
+fn led_since(region: &Value) -> Option<String> {
+    let told = region["lead_told"].as_str()?;
+    let seconds = region["lead_ms"].as_u64()? / 1_000;
+    let name = region["region"].as_str().unwrap_or("?");
+    Some(format!("{name} leads for {seconds} s: {told}"))
 }
 
 /// A region, as its own control nodes and those of the others see it.
@@ -110,6 +173,7 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
     let processes = endpoints.nodes.iter().filter(own);
     let running = processes.clone().filter(|node| node.pid.is_some()).count();
     let (mut leads, mut bucket) = (false, "?".to_owned());
+    let (mut commit_latency_ms, mut preferred, mut lead) = (None, false, Value::Null);
     let mut short = Short::default();
     let control = endpoints
         .nodes
@@ -120,8 +184,15 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
             continue;
         };
         let page: Value = serde_json::from_str(&page).unwrap_or_default();
-        if own(&node) && page["journal"]["role"] == "Leader" {
-            leads = true;
+        if own(&node) {
+            let latency_ms = page["lead"]["commit_latency_ms"].as_f64();
+            commit_latency_ms = least(commit_latency_ms, latency_ms);
+        }
+        if page["journal"]["role"] == "Leader" {
+            preferred = page["lead"]["preferred_region"] == region;
+            if own(&node) {
+                (leads, lead) = (true, page["lead"].clone());
+            }
         }
         let buckets = page["buckets"].as_array().cloned().unwrap_or_default();
         if let Some(found) = buckets.iter().find(|bucket| bucket["region"] == region) {
@@ -137,13 +208,24 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         "processes": processes.count(),
         "running": running,
         "leads": leads,
+        "lead_ms": lead["taken_ms_ago"],
+        "lead_taken_from": lead["taken_from"],
+        "lead_because": lead["taken_because"],
+        "lead_told": lead["taken_told"],
+        "preferred": preferred,
+        "commit_latency_ms": commit_latency_ms,
         "bucket": bucket,
         "short_files": short_files,
         "short_bytes": short.told["short_bytes"],
         "short_age_ms": short.told["short_age_ms"],
+        "is_suspect": short.told["is_suspect"],
         "repair_files_per_second": repaired,
         "repair_seconds_left": seconds_left,
     })
+}
+
+fn least(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    [one, other].into_iter().flatten().min_by(f64::total_cmp)
 }
 
 /// What a bucket lacks, as the control node tells it that knows most.
@@ -176,6 +258,14 @@ async fn repaired(endpoints: &Endpoints, region: &str) -> u64 {
         }
     }
     repaired
+}
+
+/// That a region's bucket may have lost what it held, as a part of its line.
+fn suspicion(region: &Value) -> &'static str {
+    match region["is_suspect"] == true {
+        true => ", suspect: it is compared with the metadata",
+        false => "",
+    }
 }
 
 /// What a region's bucket lacks, and for how long still, as the end of a line.

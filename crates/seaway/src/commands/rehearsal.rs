@@ -10,7 +10,8 @@ use crate::places::{Places, Rehearsal};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Directory whose files switch off the buckets of the regions that they are named like.
+    /// Directory whose files switch off the buckets of the regions that they are named like; one with `.slow` after that says how many
+    /// times as far from others the region is.
     #[arg(long, hide = true)]
     switches: Option<PathBuf>,
     /// Round trips to the control nodes of other regions.
@@ -57,13 +58,19 @@ impl Arguments {
     }
 
     /// The same buckets, as they are to look.
-    pub fn of_buckets(&self, places: Places) -> Places {
+    pub fn of_buckets(&self, places: Places, own_region: &str) -> Places {
         places.rehearsed(|region| {
+            let switches = self.switches.iter();
+            let slow = switches.flat_map(|switches| {
+                let file = |region: &str| switches.join(format!("{region}.slow"));
+                [file(own_region), file(region)]
+            });
             let far = self.far_regions.iter().find(|away| away.name == region);
             Rehearsal {
                 switch: self.switches.as_ref().map(|switches| switches.join(region)),
                 round_trip: far.map_or(Duration::ZERO, |away| away.round_trip),
                 put: Duration::from_millis(self.put_ms),
+                slow: slow.collect(),
             }
         })
     }

@@ -62,7 +62,8 @@ impl Common {
     /// Where the cluster's buckets are.
     pub fn places(&self) -> Result<Places> {
         let places = Places::parse(&self.bucket, &self.regions)?;
-        Ok(self.rehearsal.of_buckets(places))
+        let own_region = self.region.as_deref().unwrap_or_default();
+        Ok(self.rehearsal.of_buckets(places, own_region))
     }
 
     /// What the process is configured with, in which `flags` enters the flags that are its own, and the log that this asks

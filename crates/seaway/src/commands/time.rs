@@ -47,7 +47,7 @@ async fn set(arguments: &Arguments) -> Result<()> {
 }
 
 /// The process of a cluster that leads.
-async fn leader(endpoints: &Endpoints) -> Result<String> {
+pub(super) async fn leader(endpoints: &Endpoints) -> Result<String> {
     if endpoints.nodes.is_empty() {
         return Ok(endpoints.http.clone());
     }

@@ -1,11 +1,11 @@
-//! What each bucket of several lacks, as a control node knows it.
+//! What each bucket of several lacks, and whether it is suspect, as a control node knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use meta::short::Shortage;
 use serde_json::{Value, json};
-use store::buckets::Buckets;
+use store::buckets::{Buckets, State};
 
 fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
     control.with_state(|state| {
@@ -24,14 +24,22 @@ fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
     })
 }
 
-/// Adds to what is told of each bucket: how many files it lacks, how many bytes, and how old the oldest of them was at the last entry.
+fn suspects(control: &control::Node) -> BTreeSet<u32> {
+    let bucket = |(bucket, _): (u32, u64)| bucket;
+    control.with_state(|state| state.suspect_buckets().map(bucket).collect())
+}
+
+/// Adds to what is told of each bucket: how many files it lacks, how many bytes, how old the oldest of them was at the last entry, and whether
+/// it may have lost what it held and is compared.
 pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
+    let suspects = suspects(control);
     for (number, (short, age_millis)) in known(control) {
         let bucket = buckets.iter_mut().find(|bucket| bucket["number"] == number);
         if let Some(bucket) = bucket {
             bucket["short_files"] = json!(short.files);
             bucket["short_bytes"] = json!(short.bytes);
             bucket["short_age_ms"] = json!(age_millis);
+            bucket["is_suspect"] = json!(suspects.contains(&number));
         }
     }
 }
@@ -39,6 +47,9 @@ pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
 pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buckets) {
     let known = known(control);
     let states = buckets.states();
+    if states.len() > 1 {
+        suspicion(text, &states, &suspects(control));
+    }
     let mut family = |name: &str, help: &str, value: fn(&Shortage) -> u64| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
@@ -53,5 +64,16 @@ pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buck
         family("seaway_bucket_short_files", help, |short| short.files);
         let help = "Bytes of files that a bucket lacks and others hold.";
         family("seaway_bucket_short_bytes", help, |short| short.bytes);
+    }
+}
+
+fn suspicion(text: &mut String, states: &[State], suspects: &BTreeSet<u32>) {
+    let name = "seaway_bucket_suspect";
+    let help = "1 while a bucket may have lost what it held, and counts for nothing until that is compared.";
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for state in states {
+        let is_suspect = u8::from(suspects.contains(&state.number));
+        let _ = writeln!(text, "{name}{{bucket=\"{}\"}} {is_suspect}", state.name);
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use host::task::Task;
 use link::process::{Process, Role};
 use link::watch::Sign;
-use link::{Caller, Cluster};
+use link::{Caller, Cluster, Lines};
 use meta::State;
 use meta::level::Levels;
 use rpc::peer::PeerRequest;
@@ -61,8 +61,8 @@ pub struct Plan {
 
 pub struct Control {
     admitted: Admitted,
-    /// As whom it talks to other control nodes.
-    caller: Caller,
+    /// How it talks to others that are to take the lead.
+    lines: Arc<Lines>,
     node: Arc<control::Node>,
     tasks: control::start::Tasks,
     /// Why it never leads again, once that is so.
@@ -74,14 +74,7 @@ pub struct Control {
 pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     let admitted = admit(&plan, health).await?;
     let settings = settings(&plan, &admitted);
-    let caller = Caller {
-        cluster_id: admitted.cluster_id.clone(),
-        process: Process {
-            role: Role::Control,
-            name: plan.name.clone(),
-        },
-        security: plan.links.security(),
-    };
+    let caller = caller(&plan, &admitted);
     health.waiting("asking the other control nodes");
     reception::be_received(&admitted.buckets, &caller, &plan.address).await?;
     refuse_namesake(&plan, &admitted, &caller).await?;
@@ -116,7 +109,10 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     others.push(forever("standing aside", aside));
     let comparing = compare_clocks(Arc::clone(&node), caller.clone());
     others.push(forever("clocks", comparing));
-    let watching = keep_watching(Arc::clone(&node), caller.clone());
+    let lines = Arc::new(Lines::new(&caller, Levels::KNOWN).context("the cluster's id")?);
+    let choosing = choose_region(&node, &admitted, &lines);
+    others.push(forever("choice of region", choosing));
+    let watching = keep_watching(Arc::clone(&node), caller);
     others.push(forever("leader watch", watching));
     others.extend(mark_buckets(&plan.configured, &admitted, &node));
     let (leading, refused) = keep_leading(&node);
@@ -132,7 +128,7 @@ pub async fn start(plan: Plan, health: &Health) -> Result<Control> {
     });
     Ok(Control {
         admitted,
-        caller,
+        lines,
         node,
         tasks,
         refused,
@@ -175,6 +171,18 @@ fn hint_of_zone(configured: &Configured, node: &Arc<control::Node>) -> Option<Ta
     };
     let hint = tell_if_alone(own, ALONE, others);
     Some(host::task::spawn("zones", hint))
+}
+
+/// As whom the node talks to others.
+fn caller(plan: &Plan, admitted: &Admitted) -> Caller {
+    Caller {
+        cluster_id: admitted.cluster_id.clone(),
+        process: Process {
+            role: Role::Control,
+            name: plan.name.clone(),
+        },
+        security: plan.links.security(),
+    }
 }
 
 /// Says in the journal which of several buckets are away.
@@ -306,6 +314,18 @@ async fn ask(
     link::ask(address, caller, levels, level, &call).await
 }
 
+/// Calls another control node, over the connection that earlier calls to it have left.
+async fn ask_again(
+    node: &control::Node,
+    lines: &Lines,
+    address: String,
+    call: Call,
+) -> Result<Answer, rpc::Error> {
+    lines
+        .ask(&address, node.with_state(State::level), &call)
+        .await
+}
+
 /// Sees to it that this node is known to all, unless they turn it away, and that no other has its name.
 async fn keep_registered(node: Arc<control::Node>, cluster: Cluster, caller: Caller) -> Infallible {
     let received = Received::new(cluster, caller.clone(), Arc::clone(&node));
@@ -351,6 +371,20 @@ async fn compare_clocks(node: Arc<control::Node>, caller: Caller) -> Infallible 
     node.compare_clocks(ask).await
 }
 
+/// Hands the lead over whenever it is to go to another region.
+fn choose_region(
+    node: &Arc<control::Node>,
+    admitted: &Admitted,
+    lines: &Arc<Lines>,
+) -> impl Future<Output = Infallible> + use<> {
+    let (node, lines) = (Arc::clone(node), Arc::clone(lines));
+    let buckets = Arc::clone(&admitted.buckets);
+    async move {
+        let ask = |address, call| ask_again(&node, &lines, address, call);
+        node.choose_region(&buckets, ask).await
+    }
+}
+
 impl Control {
     pub fn cluster_id(&self) -> &str {
         &self.admitted.cluster_id
@@ -375,7 +409,7 @@ impl Running for Control {
     }
 
     async fn drain(&self) {
-        let ask = |address, call| ask(&self.node, &self.caller, address, call);
+        let ask = |address, call| ask_again(&self.node, &self.lines, address, call);
         let handed_over = host::clock::timeout(HAND_OVER_LIMIT, self.node.hand_over(ask));
         if handed_over.await.is_err() {
             tracing::warn!("the lead is not handed over in time; another control node takes it");

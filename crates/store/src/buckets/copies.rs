@@ -55,7 +55,7 @@ impl Copier {
         }
     }
 
-    /// Writes the object to all buckets until enough hold it, or so many have failed for good that this cannot be any more.
+    /// Writes the object to all buckets until enough hold it that are not suspect, or so many have failed for good that this cannot be any more.
     pub async fn put(&self, key: &Key, payload: &Payload) -> Result<Copies, Error> {
         let late = Late::default();
         for (place, retry) in self.buckets.places.iter().zip(&self.retries) {
@@ -130,6 +130,17 @@ pub(super) async fn enough_say_so(
     Err(failure.unwrap_or_else(few))
 }
 
+impl Buckets {
+    /// How many of these buckets count: a suspect one does not.
+    fn counted(&self, held: &[u32]) -> usize {
+        let counts = |number: &&u32| {
+            let place = self.place(**number);
+            place.is_some_and(|place| !place.is_suspect())
+        };
+        held.iter().filter(counts).count()
+    }
+}
+
 /// Waits until enough buckets hold the object, or all have answered.
 async fn enough(buckets: &Buckets, key: &Key, mut late: Late) -> Result<Copies, Error> {
     let (mut held, mut failure): (Vec<u32>, Option<Error>) = (Vec::new(), None);
@@ -137,7 +148,7 @@ async fn enough(buckets: &Buckets, key: &Key, mut late: Late) -> Result<Copies, 
         match written {
             Ok(()) => {
                 held.push(number);
-                if held.len() >= buckets.copies {
+                if buckets.counted(&held) >= buckets.copies {
                     held.sort_unstable();
                     return Ok(Copies { held, late });
                 }
@@ -149,10 +160,12 @@ async fn enough(buckets: &Buckets, key: &Key, mut late: Late) -> Result<Copies, 
             }
         }
     }
-    let (have, need) = (held.len(), buckets.copies);
+    let (have, need) = (buckets.counted(&held), buckets.copies);
     match failure {
         // Nobody holds it, and all know why.
-        Some(error @ (Error::Definite { .. } | Error::Throttled { .. })) if have == 0 => Err(error),
+        Some(error @ (Error::Definite { .. } | Error::Throttled { .. })) if held.is_empty() => {
+            Err(error)
+        }
         failure => {
             let why = failure.map_or_else(String::new, |error| error.to_string());
             let detail = format!("{have} of the {need} copies that it needs were made: {why}");

@@ -22,7 +22,12 @@ impl Buckets {
         let is_named = |place: &&Arc<Place>| numbers.contains(&place.number);
         let places: Vec<_> = self.places.iter().filter(is_named).cloned().collect();
         let copies = 1;
-        (!places.is_empty()).then_some(Buckets { places, copies })
+        let missed = Arc::clone(&self.missed);
+        (!places.is_empty()).then_some(Buckets {
+            places,
+            copies,
+            missed,
+        })
     }
 
     /// Whether what the bucket of this number says counts at this moment.

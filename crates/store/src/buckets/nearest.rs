@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 
@@ -22,7 +23,7 @@ pub(super) async fn first<T>(
     let work = Work::read(op);
     let mut waiting = in_order(buckets).into_iter();
     let mut asked = FuturesUnordered::new();
-    let (mut absent, mut failure) = (0, None);
+    let (mut absent, mut missed, mut failure) = (0, Vec::new(), None);
     loop {
         let next = waiting.next();
         // A bucket that failed lately is asked beside the one after it, so that nobody waits for it.
@@ -36,7 +37,9 @@ pub(super) async fn first<T>(
         });
         let is_last = waiting.len() == 0;
         if let Some(place) = next {
-            asked.push(ask(place, key.clone()));
+            let (number, is_suspect) = (place.number, place.is_suspect());
+            let asking = ask(place, key.clone());
+            asked.push(asking.map(move |answer| (number, is_suspect, answer)));
         }
         // Waits for answers until it is time for the next bucket.
         let mut late = pin!(async {
@@ -46,14 +49,19 @@ pub(super) async fn first<T>(
             }
         });
         match select(asked.next(), late.as_mut()).await {
-            Either::Left((Some(Ok(Some(found))), _)) => return Ok(Some(found)),
-            Either::Left((Some(Ok(None)), _)) => {
-                absent += 1;
+            Either::Left((Some((_, _, Ok(Some(found)))), _)) => {
+                let missed = missed.into_iter();
+                missed.for_each(|number| buckets.missed.note(key, number));
+                return Ok(Some(found));
+            }
+            Either::Left((Some((number, is_suspect, Ok(None))), _)) => {
+                missed.push(number);
+                absent += usize::from(!is_suspect);
                 if absent >= buckets.absent_needed() {
                     return Ok(None);
                 }
             }
-            Either::Left((Some(Err(error)), _)) => failure = Some(error),
+            Either::Left((Some((_, _, Err(error))), _)) => failure = Some(error),
             Either::Left((None, _)) => {
                 let few = || Error::unknown(op, key, "too few buckets answer");
                 return Err(failure.unwrap_or_else(few));

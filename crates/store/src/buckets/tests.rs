@@ -350,3 +350,32 @@ fn buckets_without_numbers_of_their_own_or_too_few_are_refused() {
     assert_eq!(refused(&[0, 1], 0), Some(Unusable::Copies));
     assert_eq!(refused(&[0, 1, 2], 2), None);
 }
+
+#[tokio::test]
+async fn what_a_suspect_bucket_holds_and_does_not_have_counts_for_nothing() {
+    let case = Case::new();
+    case.buckets.suspect(0b001);
+    case.fault(2, Fault::Unknown);
+    assert!(case.put().await.is_err(), "one that counts is not enough");
+    case.faulty[2].faults().clear();
+    assert_eq!(case.put().await, Ok(Put::Created));
+    let case = Case::new();
+    case.fault(1, Fault::Unknown);
+    assert_eq!(case.get().await, Ok(None));
+    case.buckets.suspect(0b001);
+    assert!(case.get().await.is_err(), "it may be in the one that fails");
+    case.buckets.suspect(0);
+    assert_eq!(case.get().await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_one_bucket_lacks_and_another_has_is_remembered_once() {
+    let case = Case::new();
+    case.put_into(1).await;
+    for _ in 0..2 {
+        assert_eq!(case.get().await, Ok(Some(BODY)));
+    }
+    let missed = case.buckets.take_missed(9);
+    assert_eq!(missed, [(case.key.clone(), 0)]);
+    assert_eq!(case.buckets.take_missed(9), []);
+}

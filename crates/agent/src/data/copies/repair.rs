@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use meta::ids::FileId;
-use meta::places::ShortFile;
+use meta::places::StoredFile;
 
 /// Files that are asked for at a time.
 pub(crate) const LIST_FILES: u32 = 1_000;
@@ -56,7 +56,7 @@ pub enum Event {
     Listed {
         bucket: u32,
         wall_millis: u64,
-        files: Vec<ShortFile>,
+        files: Vec<StoredFile>,
     },
     /// They are not known just now.
     ListFailed { bucket: u32 },
@@ -78,7 +78,7 @@ pub enum Effect {
         after: Option<(u64, FileId)>,
     },
     /// Make a copy.
-    Copy { bucket: u32, file: ShortFile },
+    Copy { bucket: u32, file: StoredFile },
 }
 
 pub struct Repair {
@@ -100,7 +100,7 @@ struct UnderWay {
 /// The way through what one bucket lacks, from the oldest file to the youngest.
 #[derive(Debug, Default)]
 struct Pass {
-    waiting: VecDeque<ShortFile>,
+    waiting: VecDeque<StoredFile>,
     /// The last file that was listed.
     after: Option<(u64, FileId)>,
     is_listing: bool,
@@ -201,7 +201,7 @@ impl Repair {
         self.buckets.values().filter_map(next).min()
     }
 
-    fn listed(&mut self, now: Instant, bucket: u32, wall_millis: u64, files: Vec<ShortFile>) {
+    fn listed(&mut self, now: Instant, bucket: u32, wall_millis: u64, files: Vec<StoredFile>) {
         let grace = self.limits.grace;
         let Some(pass) = self.buckets.get_mut(&bucket).filter(|pass| pass.is_listing) else {
             return;

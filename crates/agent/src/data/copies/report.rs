@@ -1,5 +1,5 @@
-//! Copies that landed and are not told yet: they are told in bulk, beside a commit if one is soon, so that they share its entry. What is lost
-//! on the way is found short, and told by repair. It must not know how a copy came to be.
+//! Copies that landed, or are gone or damaged, and are not told yet: they are told in bulk, beside a commit if one is soon, so that they share
+//! its entry. What is lost on the way is found again by whoever found it. It must not know how a copy came to be, or was lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use host::clock::Instant;
 use host::log_limit::LogLimit;
+use meta::ids::Incarnation;
 use meta::places::FileRef;
 use rpc::Client;
 use tokio::sync::Notify;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 
 /// From this age on a report goes along with the next commit.
 const RIDE_AFTER: Duration = Duration::from_secs(1);
@@ -28,9 +29,32 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often it is logged that reports are refused.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Files that one bucket holds.
+/// What is said of the copy of a file in one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// The bucket holds it.
+    Landed,
+    /// The bucket has nothing under the file's name.
+    Missing,
+    /// The bucket has something else than was written; another copy was read whole.
+    Damaged,
+}
+
+impl Word {
+    /// What counts how often it was told.
+    pub(crate) fn counter(self, metrics: &Metrics) -> &Counter {
+        match self {
+            Word::Landed => &metrics.copies_told,
+            Word::Missing => &metrics.copies_told_missing,
+            Word::Damaged => &metrics.copies_told_damaged,
+        }
+    }
+}
+
+/// Files of which the same is said in one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    pub word: Word,
     pub bucket: u32,
     pub files: BTreeSet<FileRef>,
 }
@@ -38,8 +62,12 @@ pub struct Report {
 /// What happens to reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A bucket holds a file.
-    Landed { bucket: u32, file: FileRef },
+    /// Something is to be told of a file in a bucket, whatever was to be told of it before.
+    Found {
+        word: Word,
+        bucket: u32,
+        file: FileRef,
+    },
     /// A commit is about to be sent.
     Committing,
     /// Time has passed.
@@ -53,7 +81,7 @@ pub enum Event {
 /// What waits to be told. Pure.
 #[derive(Debug, Default)]
 pub struct Untold {
-    waiting: BTreeMap<u32, BTreeSet<FileRef>>,
+    waiting: BTreeMap<(Word, u32), BTreeSet<FileRef>>,
     /// Since when something waits.
     since: Option<Instant>,
     /// One report at a time.
@@ -66,9 +94,11 @@ impl Untold {
     pub fn handle(&mut self, now: Instant, event: Event) -> Option<Report> {
         let mut rides = false;
         match event {
-            Event::Landed { bucket, file } => {
+            Event::Found { word, bucket, file } => {
+                self.take_back(bucket, &file);
                 if self.count() < WAITING_MAX {
-                    self.waiting.entry(bucket).or_default().insert(file);
+                    let waiting = self.waiting.entry((word, bucket)).or_default();
+                    waiting.insert(file);
                     self.since.get_or_insert(now);
                 }
             }
@@ -82,8 +112,7 @@ impl Untold {
             Event::Failed(report) => {
                 self.is_telling = false;
                 self.not_before = now + RETRY_AFTER;
-                let waiting = self.waiting.entry(report.bucket).or_default();
-                waiting.extend(report.files);
+                self.wait_again(report);
                 self.since.get_or_insert(now);
             }
         }
@@ -94,6 +123,29 @@ impl Untold {
     pub fn deadline(&self) -> Option<Instant> {
         let since = self.since.filter(|_| !self.is_telling)?;
         Some(self.not_before.max(since + TELL_AFTER))
+    }
+
+    /// What was to be told of a file in a bucket holds no more.
+    fn take_back(&mut self, bucket: u32, file: &FileRef) {
+        for word in [Word::Landed, Word::Missing, Word::Damaged] {
+            if let Some(waiting) = self.waiting.get_mut(&(word, bucket)) {
+                waiting.remove(file);
+            }
+        }
+        self.waiting.retain(|_, files| !files.is_empty());
+    }
+
+    /// Puts a report back, but for files of which something else has been found since.
+    fn wait_again(&mut self, mut report: Report) {
+        let of_bucket =
+            |((_, bucket), _): &(&(Word, u32), &BTreeSet<FileRef>)| *bucket == report.bucket;
+        for (_, later) in self.waiting.iter().filter(of_bucket) {
+            report.files.retain(|file| !later.contains(file));
+        }
+        if !report.files.is_empty() {
+            let key = (report.word, report.bucket);
+            self.waiting.entry(key).or_default().extend(report.files);
+        }
     }
 
     fn count(&self) -> usize {
@@ -111,20 +163,27 @@ impl Untold {
         age >= TELL_AFTER || (rides && age >= RIDE_AFTER) || self.count() >= FILES_MAX
     }
 
-    /// The next report: of the bucket of which most is to be told.
+    /// The next report: of that of which most is to be told.
     fn take(&mut self) -> Option<Report> {
         let most = self.waiting.iter().max_by_key(|(_, files)| files.len());
-        let bucket = *most?.0;
-        let mut files = self.waiting.remove(&bucket)?;
+        let Some((&(word, bucket), _)) = most else {
+            self.since = None;
+            return None;
+        };
+        let mut files = self.waiting.remove(&(word, bucket))?;
         if let Some(rest) = files.iter().nth(FILES_MAX).copied() {
             let rest = files.split_off(&rest);
-            self.waiting.insert(bucket, rest);
+            self.waiting.insert((word, bucket), rest);
         }
         if self.waiting.is_empty() {
             self.since = None;
         }
         self.is_telling = true;
-        Some(Report { bucket, files })
+        Some(Report {
+            word,
+            bucket,
+            files,
+        })
     }
 }
 
@@ -144,8 +203,13 @@ struct Shared {
 impl Reports {
     /// A bucket holds a file beside those that held it at its commit.
     pub fn landed(&self, bucket: u32, file: FileRef) {
+        self.found(Word::Landed, bucket, file);
+    }
+
+    /// Something is to be told of a file in a bucket, whatever was to be told of it before.
+    pub fn found(&self, word: Word, bucket: u32, file: FileRef) {
         let is_first = self.shared().untold.deadline().is_none();
-        self.tell(Event::Landed { bucket, file });
+        self.tell(Event::Found { word, bucket, file });
         if is_first {
             self.wake.notify_one();
         }
@@ -179,8 +243,13 @@ impl Reports {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends reports, for ever.
-    pub(crate) async fn run(self: Arc<Self>, control: Client, metrics: Arc<Metrics>) -> Infallible {
+    /// Sends reports, for ever; `own` is the incarnation in whose name.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        control: Client,
+        own: impl Fn() -> Option<Incarnation> + Send,
+        metrics: Arc<Metrics>,
+    ) -> Infallible {
         let log = LogLimit::every(LOG_EVERY);
         loop {
             let (report, deadline) = self.next();
@@ -188,20 +257,20 @@ impl Reports {
                 self.wait(deadline).await;
                 continue;
             };
-            let (bucket, files) = (report.bucket, report.files.len());
-            match control.add_copies(bucket, report.files.clone()).await {
+            let (word, bucket, files) = (report.word, report.bucket, report.files.len());
+            match send(&control, own(), report.clone()).await {
                 Ok(()) => {
-                    metrics.copies_told.add(files as u64);
+                    word.counter(&metrics).add(files as u64);
                     self.tell(Event::Settled);
                 }
                 Err(error @ rpc::Error::Refused { .. }) => {
                     if let Some(left_out) = log.pass(host::clock::now()) {
-                        tracing::warn!(bucket, files, %error, left_out, "copies are not counted");
+                        tracing::warn!(?word, bucket, files, %error, left_out, "what was found of copies is not counted");
                     }
                     self.tell(Event::Settled);
                 }
                 Err(error) => {
-                    tracing::debug!(bucket, files, %error, "copies are told again later");
+                    tracing::debug!(?word, bucket, files, %error, "what was found of copies is told again later");
                     self.tell(Event::Failed(report));
                 }
             }
@@ -222,20 +291,46 @@ impl Reports {
     }
 }
 
+async fn send(
+    control: &Client,
+    own: Option<Incarnation>,
+    report: Report,
+) -> Result<(), rpc::Error> {
+    let Report {
+        word,
+        bucket,
+        files,
+    } = report;
+    let is_missing = match word {
+        Word::Landed => return control.add_copies(bucket, files).await,
+        Word::Missing => true,
+        Word::Damaged => false,
+    };
+    let unregistered = || rpc::Error::Unavailable {
+        reason: "this agent is not registered just now".to_owned(),
+    };
+    let by = own.ok_or_else(unregistered)?;
+    control.drop_copies(by, bucket, is_missing, files).await
+}
+
 #[cfg(test)]
 mod tests {
-    use meta::ids::{FileId, Incarnation};
+    use meta::ids::FileId;
 
     use super::*;
 
     fn landed(bucket: u32, number: u64) -> Event {
+        found(Word::Landed, bucket, number)
+    }
+
+    fn found(word: Word, bucket: u32, number: u64) -> Event {
         let incarnation = Incarnation(1);
         let file = FileId {
             incarnation,
             number,
         };
         let file = FileRef { file, nonce: 7 };
-        Event::Landed { bucket, file }
+        Event::Found { word, bucket, file }
     }
 
     fn at(millis: u64) -> Instant {
@@ -275,6 +370,32 @@ mod tests {
         assert_eq!(untold.handle(at(6_150), Event::Committing), None, "a pause");
         let again = untold.handle(at(6_200), Event::Committing).expect("due");
         assert_eq!(again.files.len(), 2);
+    }
+
+    #[test]
+    fn what_was_found_last_of_a_copy_is_told() {
+        let mut untold = Untold::default();
+        untold.handle(at(0), landed(2, 1));
+        untold.handle(at(0), landed(2, 2));
+        let landed_both = untold.handle(at(5_000), Event::Timer).expect("due");
+        untold.handle(at(5_001), found(Word::Damaged, 2, 2));
+        untold.handle(at(5_002), Event::Failed(landed_both));
+        let first = untold.handle(at(20_000), Event::Timer).expect("due");
+        let second = untold.handle(at(20_000), Event::Settled).expect("due");
+        let words: BTreeMap<Word, u64> = [first, second]
+            .into_iter()
+            .map(|report| {
+                assert_eq!(report.files.len(), 1);
+                (report.word, report.files.first().expect("one").file.number)
+            })
+            .collect();
+        assert_eq!(words, [(Word::Landed, 1), (Word::Damaged, 2)].into());
+        untold.handle(at(20_001), Event::Settled);
+        untold.handle(at(20_002), found(Word::Missing, 2, 3));
+        untold.handle(at(20_003), landed(2, 3));
+        let last = untold.handle(at(40_000), Event::Timer).expect("due");
+        assert_eq!(last.word, Word::Landed);
+        assert_eq!(untold.handle(at(50_000), Event::Settled), None);
     }
 
     #[test]

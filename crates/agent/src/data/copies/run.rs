@@ -13,18 +13,16 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
-use meta::places::ShortFile;
+use meta::places::StoredFile;
 use rpc::Client;
 use store::bucket::{Bucket, Key, Payload};
 use store::buckets::Buckets;
 use store::buckets::filling::Filled;
-use store::checksum::crc32c;
-use store::layout::file_key;
 use store::retry::{Limits as RetryLimits, Retry};
 
+use super::examine::{examine, is_whole, key_of};
 use super::repair::{Effect, Event, LIST_FILES, Limits, Outcome, Repair};
 use super::report::Reports;
-use crate::data::cache::stored_id;
 use crate::metrics::Metrics;
 
 /// How often it is looked which buckets there are to see to.
@@ -129,8 +127,8 @@ impl Repairer {
         }
     }
 
-    async fn copy(&self, bucket: u32, file: &ShortFile) -> Outcome {
-        let key = file_key(stored_id(file.file.file), file.file.nonce);
+    async fn copy(&self, bucket: u32, file: &StoredFile) -> Outcome {
+        let key = key_of(file.file);
         let content = match self.read(bucket, &key, file).await {
             Ok(content) => content,
             Err(outcome) => return outcome,
@@ -144,8 +142,9 @@ impl Repairer {
                 self.reports.landed(bucket, file.file);
                 Outcome::Held
             }
+            Ok(Filled::Other) if may_replace(file) => self.mend(bucket, &key, file, &payload).await,
             Ok(Filled::Other) => {
-                let why = "the bucket holds other bytes under its name: they are left, and do not count as a copy";
+                let why = "the bucket holds other bytes under its name: they are left until enough other buckets hold the file";
                 self.complain(bucket, &key, why);
                 Outcome::Unmendable
             }
@@ -156,33 +155,73 @@ impl Repairer {
         }
     }
 
+    /// Replaces what lies in a bucket under the name of a file that it holds no copy of, as the metadata know, while enough others do. It counts
+    /// once it was read back.
+    async fn mend(&self, bucket: u32, key: &Key, file: &StoredFile, payload: &Payload) -> Outcome {
+        let (Some(place), Some(retry)) =
+            (self.buckets.by_itself(bucket), self.retries.get(&bucket))
+        else {
+            return Outcome::Failed;
+        };
+        let mended = async {
+            retry.delete(&*place, key).await?;
+            let filled = self.buckets.fill(bucket, key, payload, retry).await?;
+            let found = retry.get(&*place, key).await?;
+            Ok::<_, store::bucket::Error>((filled, found))
+        };
+        match mended.await {
+            Ok((Filled::Held, Some(found))) if is_whole(&found, file) => {
+                self.metrics.copies_mended.increment();
+                tracing::warn!(bucket, %key, "a damaged copy of a file was replaced");
+                self.reports.landed(bucket, file.file);
+                Outcome::Held
+            }
+            Ok(_) => {
+                let why = "a copy was written in the place of a damaged one, and something else was read back";
+                self.complain(bucket, key, why);
+                Outcome::Unmendable
+            }
+            Err(error) => {
+                tracing::debug!(bucket, %key, %error, "a damaged copy was not replaced");
+                Outcome::Failed
+            }
+        }
+    }
+
     /// The file as the metadata know it, from any other bucket that has it.
-    async fn read(&self, bucket: u32, key: &Key, file: &ShortFile) -> Result<Bytes, Outcome> {
+    async fn read(&self, bucket: u32, key: &Key, file: &StoredFile) -> Result<Bytes, Outcome> {
         let mut held = file.held.clone();
         held.retain(|holder| *holder != bucket);
         let Some(holders) = self.buckets.among(&held) else {
             return Err(Outcome::Unmendable);
         };
-        let farthest_first = holders.farthest_first();
-        let (mut outcome, mut why) = (Outcome::Failed, None);
-        for from in [holders, farthest_first] {
-            match from.get(key).await {
-                Ok(Some(content)) if is_whole(&content, file) => return Ok(content),
-                Ok(Some(_)) => {
-                    outcome = Outcome::Unmendable;
-                    why = Some("what a bucket gives is not what was written: it is damaged there");
-                }
-                Ok(None) => {
-                    outcome = Outcome::Unmendable;
-                    why = Some("the buckets that should hold it do not have it");
-                }
-                Err(error) => tracing::debug!(bucket, %key, %error, "a file could not be read"),
+        match holders.get(key).await {
+            Ok(Some(content)) if is_whole(&content, file) => return Ok(content),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(bucket, %key, %error, "a file could not be read");
+                return Err(Outcome::Failed);
             }
         }
-        if let Some(why) = why {
-            self.complain(bucket, key, why);
+        let Some(retry) = self.retries.get(&bucket) else {
+            return Err(Outcome::Failed);
+        };
+        let examined = examine(&self.buckets, Some(bucket), false, file, retry).await;
+        let is_any_bad = !examined.bad.is_empty();
+        if let Some(whole) = examined.whole {
+            for (number, word) in examined.bad {
+                self.reports.found(word, number, file.file);
+            }
+            return Ok(whole);
         }
-        Err(outcome)
+        match is_any_bad {
+            true => {
+                let why = "no bucket gives it as it was written";
+                self.complain(bucket, key, why);
+                Err(Outcome::Unmendable)
+            }
+            false => Err(Outcome::Failed),
+        }
     }
 
     /// What needs an operator's eye.
@@ -204,8 +243,9 @@ impl Repairer {
     }
 }
 
-fn is_whole(content: &Bytes, file: &ShortFile) -> bool {
-    content.len() as u64 == file.length && crc32c(content) == file.checksum
+/// Whether what a bucket holds under the name of a file, which is no copy of it, may be deleted: only while enough others hold the file.
+fn may_replace(file: &StoredFile) -> bool {
+    file.is_held_enough || host::trial::leaves_out("mend-the-last-copies")
 }
 
 /// What ends next, or that it is time to look.

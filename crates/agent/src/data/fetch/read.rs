@@ -16,6 +16,7 @@ use super::source::{Source, count};
 use crate::data::cache::{
     Cache, Chunk, Corrupt, Entry, LoadError, Loaded, Need, Part, Waits, stored_id,
 };
+use crate::data::copies::examine::Doubtful;
 use crate::metrics::Metrics;
 
 pub struct Reader {
@@ -137,6 +138,11 @@ impl Reader {
             Arc::clone(&self.metrics),
             bytes,
         )
+    }
+
+    /// Files that a bucket did not give as their index says.
+    pub(crate) fn doubtful(&self) -> &Arc<Doubtful> {
+        self.source.doubtful()
     }
 
     pub(super) fn cache(&self) -> &Cache {

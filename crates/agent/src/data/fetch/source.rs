@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use host::budget::Held;
 use meta::ids::PartitionId;
-use meta::places::SlicePlace;
+use meta::places::{FileRef, SlicePlace};
 use rpc::part::Wanted;
 use store::bucket::{Bucket, Key, Op};
 use store::buckets::Buckets;
@@ -23,6 +23,7 @@ use super::neighbours::{Asking, Neighbours};
 use super::plan::{part_bytes, part_of};
 use crate::data::cache::{Brought, Chunk, Corrupt, Entry, LoadError, Segment, Waits};
 use crate::data::cache::{check_id, read_file, read_slice, stored_id};
+use crate::data::copies::examine::Doubtful;
 use crate::metrics::{Metrics, Origin};
 
 /// Bytes read at the end of a large file: the footer and an index of some 400 slices. A longer
@@ -41,6 +42,8 @@ pub(super) struct Source {
     indexes: Indexes,
     neighbours: Arc<Neighbours>,
     metrics: Arc<Metrics>,
+    /// Files that a bucket did not give as their index says.
+    doubtful: Arc<Doubtful>,
 }
 
 /// A part that was verified.
@@ -66,7 +69,12 @@ impl Source {
             indexes: Indexes::default(),
             neighbours,
             metrics,
+            doubtful: Arc::default(),
         }
+    }
+
+    pub(super) fn doubtful(&self) -> &Arc<Doubtful> {
+        &self.doubtful
     }
 
     /// Reads a part from the agent of the zone that keeps it, or from the bucket; `own` is where it is kept if this agent has
@@ -184,6 +192,12 @@ impl Source {
         }
         match first {
             Err(LoadError::Corrupt(_)) => {
+                if self.all.is_some() {
+                    self.doubtful.note(FileRef {
+                        file: place.file,
+                        nonce: place.nonce,
+                    });
+                }
                 let second = self.read(&self.others, partition, place).await;
                 if let Err(error @ (LoadError::Missing | LoadError::Unavailable(_))) = &second {
                     count(&self.metrics, error);

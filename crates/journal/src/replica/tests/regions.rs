@@ -35,7 +35,7 @@ fn begin(region: usize, buckets: &[Arc<Faulty>; 3]) -> At {
     let mut numbers = 0..;
     let seen = buckets.clone().map(|bucket| {
         let number = numbers.next().unwrap_or_default();
-        let far = Far::new(bucket, round_trip(region, number), PUT);
+        let far = Far::new(bucket, round_trip(region, number), PUT, Vec::new());
         Arc::new(far) as Arc<dyn Bucket>
     });
     let parts = Parts {

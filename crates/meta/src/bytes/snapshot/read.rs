@@ -14,6 +14,7 @@ use crate::bytes::proto::{self, chunk::Section};
 use crate::invariants;
 use crate::nouns::block::Block;
 use crate::nouns::clock::{Clock, Hold, Set};
+use crate::nouns::doubt::{Doubt, Doubts};
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::{Kept, Packed};
 use crate::nouns::member::Run;
@@ -155,12 +156,38 @@ fn begin(state: &mut State, header: &proto::Header) -> Result<(), DecodeError> {
     for bucket in crate::nouns::short::buckets(header.buckets_away) {
         state.files.mark(bucket, true);
     }
+    state.doubts = decode_doubts(state, &header.doubts)?;
     state.topics.cluster_configs = Arc::new(decode_pairs(header.cluster_configs.clone())?);
     for node in header.control_nodes.iter().cloned() {
         let node = decode_control_node(node)?;
         state.members.control_nodes.insert(node.name.clone(), node);
     }
     Ok(())
+}
+
+fn decode_doubts(state: &State, doubts: &[proto::Doubt]) -> Result<Doubts, DecodeError> {
+    let buckets = &state.policy.placement.buckets;
+    let now = state.clock.last.ticks_millis;
+    let is_known = |doubt: &proto::Doubt| buckets.contains_key(&doubt.bucket);
+    if !doubts.is_sorted_by(|a, b| a.bucket < b.bucket) || !doubts.iter().all(is_known) {
+        return Err(value("doubts are not of the buckets that there are"));
+    }
+    let decoded = doubts.iter().map(|doubt| {
+        let (decoded, ticks_millis) = match (doubt.miss, doubt.suspect_since_ticks) {
+            (Some(miss), None) => {
+                let (by, ticks_millis) = (agent_id(miss.agent)?, miss.ticks_millis);
+                (Doubt::Missed { by, ticks_millis }, ticks_millis)
+            }
+            (None, Some(since_ticks)) => (Doubt::Suspect { since_ticks }, since_ticks),
+            _ => return Err(value("a doubt is neither a miss nor a suspicion")),
+        };
+        match ticks_millis <= now {
+            true => Ok((doubt.bucket, decoded)),
+            false => Err(value("a doubt is of a time to come")),
+        }
+    });
+    let of = decoded.collect::<Result<_, DecodeError>>()?;
+    Ok(Doubts { of })
 }
 
 fn decode_versions(header: &proto::Header) -> Result<Versions, DecodeError> {

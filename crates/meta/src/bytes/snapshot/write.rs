@@ -14,6 +14,7 @@ use crate::bytes::encoding::{
 };
 use crate::bytes::proto::{self, chunk::Section};
 use crate::nouns::block::Block;
+use crate::nouns::doubt::Doubt;
 use crate::nouns::file::{File, Home};
 use crate::nouns::kept::Kept;
 use crate::nouns::member::Run;
@@ -140,6 +141,24 @@ fn encode(section: Section) -> Bytes {
     .into()
 }
 
+fn encode_doubt((bucket, doubt): (&u32, &Doubt)) -> proto::Doubt {
+    let (miss, suspect_since_ticks) = match doubt {
+        Doubt::Missed { by, ticks_millis } => {
+            let miss = proto::Miss {
+                agent: by.0.cast_unsigned(),
+                ticks_millis: *ticks_millis,
+            };
+            (Some(miss), None)
+        }
+        Doubt::Suspect { since_ticks } => (None, Some(*since_ticks)),
+    };
+    proto::Doubt {
+        bucket: *bucket,
+        miss,
+        suspect_since_ticks,
+    }
+}
+
 fn header(state: &State, chunks: u64) -> proto::Header {
     let size = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
     let live = state
@@ -183,6 +202,7 @@ fn header(state: &State, chunks: u64) -> proto::Header {
         deleted_since: state.versions.complete_since,
         buckets_used: state.policy.used,
         buckets_away: state.files.away(),
+        doubts: state.doubts.of.iter().map(encode_doubt).collect(),
         housekeep_cursor: state.cursor,
         groups_swept_to: swept_to.map(|(group, topic)| proto::SweptTo {
             group: group.to_string(),

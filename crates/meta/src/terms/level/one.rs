@@ -36,6 +36,7 @@ pub const LEVEL: Level = Level {
     jump_confirmed_millis: 60 * MINUTE_MILLIS,
     jump_confirmed_divisor: 2,
     empty_group_kept_millis: 10 * MINUTE_MILLIS,
+    suspect_within_millis: 10 * MINUTE_MILLIS,
 };
 
 const DAY_MILLIS: &str = "86400000";
@@ -288,5 +289,14 @@ const CLUSTER_CONFIGS: &[Setting] = &[
         "500000",
         "",
         "Most idempotent producers remembered, one for each partition that it has written to; beyond, new ones wait.",
+    ),
+    Setting::of_cluster(
+        "region.preferred",
+        Kind::Label {
+            may_be_empty: false,
+        },
+        "auto",
+        "",
+        "The region whose control nodes lead as long as they are well; auto: the one in which commits take the least time.",
     ),
 ];

@@ -22,17 +22,18 @@ fn at(millis: u64) -> Instant {
     Instant::from_millis(millis)
 }
 
-fn short(number: u64, committed_wall_millis: u64, length: u64) -> ShortFile {
+fn short(number: u64, committed_wall_millis: u64, length: u64) -> StoredFile {
     let file = FileId {
         incarnation: Incarnation(1),
         number,
     };
-    ShortFile {
+    StoredFile {
         committed_wall_millis,
         file: FileRef { file, nonce: 7 },
         length,
         checksum: 9,
         held: vec![0, 1],
+        is_held_enough: true,
     }
 }
 
@@ -40,7 +41,7 @@ fn short(number: u64, committed_wall_millis: u64, length: u64) -> ShortFile {
 struct World {
     repair: Repair,
     now: u64,
-    lacking: Vec<ShortFile>,
+    lacking: Vec<StoredFile>,
     /// Wall time of the last entry.
     wall_millis: u64,
     /// What ends when.
@@ -51,7 +52,7 @@ struct World {
 }
 
 impl World {
-    fn of(lacking: Vec<ShortFile>, wall_millis: u64) -> Self {
+    fn of(lacking: Vec<StoredFile>, wall_millis: u64) -> Self {
         let mut repair = Repair::new(LIMITS);
         let effects = repair.handle(at(0), Event::SeesTo(vec![BUCKET]));
         let mut world = World {
@@ -72,12 +73,12 @@ impl World {
     fn perform(
         &mut self,
         effects: Vec<Effect>,
-        fate: &mut impl FnMut(&ShortFile) -> (u64, Outcome),
+        fate: &mut impl FnMut(&StoredFile) -> (u64, Outcome),
     ) {
         for effect in effects {
             match effect {
                 Effect::List { bucket, after } => {
-                    let is_after = |file: &&ShortFile| {
+                    let is_after = |file: &&StoredFile| {
                         Some((file.committed_wall_millis, file.file.file)) > after
                     };
                     let files = self.lacking.iter().filter(is_after);
@@ -110,7 +111,7 @@ impl World {
     }
 
     /// Lets time pass until the next thing happens, but not beyond `end`; false then.
-    fn step(&mut self, end: u64, fate: &mut impl FnMut(&ShortFile) -> (u64, Outcome)) -> bool {
+    fn step(&mut self, end: u64, fate: &mut impl FnMut(&StoredFile) -> (u64, Outcome)) -> bool {
         let next = self.due.iter().map(|(due, _)| *due).min();
         let timer = self
             .repair
@@ -183,7 +184,7 @@ fn a_bucket_that_fails_is_left_alone_longer_and_longer_and_what_was_done_stays()
     let lacking = (0..5_000).map(|number| short(number, number, 10));
     let mut world = World::of(lacking.collect(), 10_000_000);
     let mut left = 3_000_u32;
-    let mut fails_after = |_: &ShortFile| {
+    let mut fails_after = |_: &StoredFile| {
         left = left.saturating_sub(1);
         let outcome = if left == 0 {
             Outcome::Failed
@@ -205,7 +206,7 @@ fn a_bucket_that_fails_is_left_alone_longer_and_longer_and_what_was_done_stays()
 fn what_cannot_be_mended_holds_nothing_up() {
     let lacking = (0..2_000).map(|number| short(number, number, 10));
     let mut world = World::of(lacking.collect(), 10_000_000);
-    let mut odd_ones = |file: &ShortFile| {
+    let mut odd_ones = |file: &StoredFile| {
         let outcome = match file.file.file.number.is_multiple_of(2) {
             true => Outcome::Unmendable,
             false => Outcome::Held,
@@ -222,11 +223,11 @@ fn every_file_is_copied_in_the_end_however_answers_come() {
         let mut rng = Rng::seeded(seed);
         let count = 1 + rng.below(2_500);
         let mut length = |_| 1 + rng.below(4 << 20);
-        let lacking: Vec<ShortFile> = (0..count)
+        let lacking: Vec<StoredFile> = (0..count)
             .map(|number| short(number, number, length(number)))
             .collect();
         let mut world = World::of(lacking, 10_000_000);
-        let mut fate = |_: &ShortFile| match rng.below(100) {
+        let mut fate = |_: &StoredFile| match rng.below(100) {
             // Three of a hundred are seconds late, one never ends by itself.
             0 => (COPY_LIMIT_MILLIS, Outcome::Failed),
             1..=3 => (1_000 + rng.below(9_000), Outcome::Held),

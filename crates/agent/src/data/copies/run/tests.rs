@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use control::answer::{Freshness, Step, conclude, step};
-use meta::command::{Bucket as Placed, Command, CreateTopic, Placement, RegisterAgent};
+use meta::command::{Bucket as Placed, Command, CreateTopic, DropCopies, Placement, RegisterAgent};
 use meta::commit::{Batch, CommitFile};
 use meta::endpoint::Endpoint;
 use meta::ids::{EntryId, FileId, Incarnation, PartitionId, Stamp, TopicId};
@@ -17,11 +18,13 @@ use rpc::notice::Notices;
 use rpc::{Answer, Call, Control, Error, Position};
 use store::bucket::Op;
 use store::buckets::{Member, Standing};
+use store::checksum::crc32c;
 use store::faulty::{Fault, FaultRule, Faulty};
 use store::memory::Memory;
 
 use super::*;
 use crate::data::copies::report::TELL_AFTER;
+use crate::data::copies::watch::{Own, Watcher};
 
 /// The bucket that lacks files.
 const LACKS: u32 = 2;
@@ -45,12 +48,30 @@ impl Fake {
     }
 
     fn short(&self) -> u64 {
+        self.short_in(LACKS)
+    }
+
+    fn short_in(&self, bucket: u32) -> u64 {
         let state = self.0.lock().unwrap();
         invariants::check_all(&state).unwrap();
         let mut shortages = state.shortages();
         shortages
-            .find(|(bucket, _)| *bucket == LACKS)
+            .find(|(number, _)| *number == bucket)
             .map_or(0, |(_, short)| short.files)
+    }
+
+    fn are_suspect(&self) -> usize {
+        self.0.lock().unwrap().suspect_buckets().count()
+    }
+
+    fn drop_copies(&self, bucket: u32, files: impl Iterator<Item = u64>) {
+        let dropped = self.apply(&Command::DropCopies(DropCopies {
+            by: Incarnation(1),
+            bucket,
+            is_missing: false,
+            files: files.map(file).collect(),
+        }));
+        assert_eq!(dropped, Reply::Done);
     }
 }
 
@@ -107,7 +128,7 @@ fn file(number: u64) -> FileRef {
 }
 
 fn key(number: u64) -> Key {
-    file_key(stored_id(file(number).file), file(number).nonce)
+    key_of(file(number))
 }
 
 impl Case {
@@ -131,15 +152,17 @@ impl Case {
             configs: BTreeMap::new(),
             replication_factor: 0,
         }));
-        fake.apply(&Command::RegisterAgent(RegisterAgent {
-            name: "a".to_owned(),
-            nonce: 1,
-            listeners: Endpoint::alone("localhost", 9_092),
-            region: "x".to_owned(),
-            zone: String::new(),
-            neighbour_address: String::new(),
-            level: 1,
-        }));
+        for name in ["a", "b"] {
+            fake.apply(&Command::RegisterAgent(RegisterAgent {
+                name: name.to_owned(),
+                nonce: 1,
+                listeners: Endpoint::alone("localhost", 9_092),
+                region: "x".to_owned(),
+                zone: String::new(),
+                neighbour_address: String::new(),
+                level: 1,
+            }));
+        }
         let memories: [Arc<Memory>; 3] = std::array::from_fn(|_| Arc::new(Memory::new()));
         for number in 0..files {
             let content = content(number, length);
@@ -180,17 +203,53 @@ impl Case {
         }
     }
 
-    /// Repairs until nothing is short, or so long.
+    /// Repairs the bucket that lacks files until nothing is short there, or so long.
     async fn run(&self, most: Duration) -> Ran {
+        self.run_until(most, &[LACKS], |fake| fake.short() == 0)
+            .await
+    }
+
+    /// Repairs buckets until it is over, or so long; two agents watch them.
+    async fn run_until(
+        &self,
+        most: Duration,
+        sees_to: &[u32],
+        is_over: impl Fn(&Fake) -> bool,
+    ) -> Ran {
         let begun = host::clock::now();
         let control: Arc<dyn Control> = Arc::<Fake>::clone(&self.fake);
         let (control, metrics) = (Client::new(control), Arc::new(Metrics::zero()));
         let reports = Arc::new(Reports::default());
-        let telling = Arc::clone(&reports).run(control.clone(), Arc::clone(&metrics));
+        let own = || Some(Incarnation(1));
+        let telling = Arc::clone(&reports).run(control.clone(), own, Arc::clone(&metrics));
         let buckets = Arc::clone(&self.buckets);
-        let repairer = Repairer::new(buckets, control, reports, Arc::clone(&metrics));
+        let watch = |incarnation: u64, sees_to: Vec<u32>| {
+            let watcher = Watcher {
+                buckets: Arc::clone(&self.buckets),
+                control: control.clone(),
+                reports: Arc::default(),
+                doubtful: Arc::default(),
+                metrics: Arc::clone(&metrics),
+                files_per_second: LIMITS.files_per_second,
+            };
+            let (reports, control) = (Arc::clone(&watcher.reports), control.clone());
+            let metrics = Arc::clone(&metrics);
+            async move {
+                let incarnation = move || Some(Incarnation(incarnation));
+                let own = Own {
+                    incarnation: &incarnation,
+                    sees_to: &move || sees_to.clone(),
+                };
+                tokio::select! {
+                    never = reports.run(control, incarnation, metrics) => match never {},
+                    never = watcher.run(own) => match never {},
+                }
+            }
+        };
+        let (first, second) = (watch(1, sees_to.to_vec()), watch(2, Vec::new()));
+        let repairer = Repairer::new(buckets, control.clone(), reports, Arc::clone(&metrics));
         let ends = async {
-            while host::clock::now().since(begun) < most && self.fake.short() > 0 {
+            while host::clock::now().since(begun) < most && !is_over(&self.fake) {
                 for number in 0..3 {
                     self.buckets
                         .looked(number, host::clock::now(), Standing::Proven);
@@ -204,7 +263,9 @@ impl Case {
         }
         tokio::select! {
             never = telling => match never {},
-            never = repairer.run(LIMITS, || vec![LACKS]) => match never {},
+            never = repairer.run(LIMITS, || sees_to.to_vec()) => match never {},
+            () = first => {}
+            () = second => {}
             () = ends => {}
         }
         Ran {
@@ -214,11 +275,15 @@ impl Case {
         }
     }
 
-    /// How many files the bucket holds as they were written.
+    /// How many files the bucket that lacked some holds as they were written.
     async fn copied(&self, files: u64, length: usize) -> u64 {
+        self.copied_to(LACKS as usize, files, length).await
+    }
+
+    async fn copied_to(&self, bucket: usize, files: u64, length: usize) -> u64 {
         let mut copied = 0;
         for number in 0..files {
-            let found = self.memories[LACKS as usize].get(&key(number)).await;
+            let found = self.memories[bucket].get(&key(number)).await;
             copied += u64::from(found.unwrap() == Some(content(number, length)));
         }
         copied
@@ -334,21 +399,112 @@ fn no_copy_is_made_of_what_is_damaged_everywhere_and_the_others_are() {
     });
 }
 
+/// Other bytes lie under the name of a file, in a bucket that lacks it; whether they are left.
+fn are_left(others_hold_it: bool, left_out: Option<&'static str>) -> bool {
+    simulated(1, async move {
+        if let Some(rule) = left_out {
+            host::seeded::leave_out(rule);
+        }
+        let case = Case::with(30, 100).await;
+        let other = b"something else";
+        case.replace(LACKS as usize, 3, Some(other)).await;
+        if !others_hold_it {
+            case.fake.drop_copies(1, [3].into_iter());
+        }
+        let ran = case.run(Duration::from_secs(120)).await;
+        let key = key(3);
+        let found = case.memories[LACKS as usize].get(&key).await.unwrap();
+        let are_left = found.as_deref() == Some(other);
+        assert_eq!(ran.short, u64::from(are_left));
+        assert_eq!(ran.metrics.copies_mended.get(), u64::from(!are_left));
+        are_left
+    })
+}
+
 #[test]
-fn other_bytes_under_the_name_are_left_and_do_not_count_and_equal_ones_do() {
+fn what_is_no_copy_is_replaced_only_while_enough_other_buckets_hold_the_file() {
+    assert!(!are_left(true, None));
+    assert!(are_left(false, None));
+    assert!(!are_left(false, Some("mend-the-last-copies")));
+}
+
+#[test]
+fn equal_bytes_under_the_name_count_as_a_copy() {
     simulated(1, async {
         let case = Case::with(30, 100).await;
-        case.replace(LACKS as usize, 3, Some(b"something else"))
-            .await;
         let (same, name) = (content(4, 100).into(), key(4));
         let put = case.memories[LACKS as usize].put_new(&name, same);
         put.await.unwrap();
         let ran = case.run(Duration::from_secs(120)).await;
-        assert_eq!((ran.short, case.copied(30, 100).await), (1, 29));
-        let found = case.memories[LACKS as usize].get(&key(3)).await.unwrap();
-        assert_eq!(found.as_deref(), Some(&b"something else"[..]));
-        assert!(ran.metrics.repair_unmendable.get() > 0);
+        assert_eq!((ran.short, case.copied(30, 100).await), (0, 30));
+        assert_eq!(ran.metrics.copies_mended.get(), 0);
     });
+}
+
+#[test]
+fn a_damaged_copy_that_repair_meets_is_mended_once_enough_others_are_there() {
+    simulated(1, async {
+        let case = Case::with(30, 100).await;
+        case.replace(0, 3, Some(b"damaged")).await;
+        let mended = |fake: &Fake| (0..3).all(|bucket| fake.short_in(bucket) == 0);
+        // What is damaged is found on the way to the copy.
+        case.run(Duration::from_secs(120)).await;
+        let both = &[0, LACKS];
+        let ran = case.run_until(Duration::from_secs(120), both, mended);
+        let ran = ran.await;
+        assert!(mended(&case.fake), "{}", ran.metrics.render());
+        assert_eq!(ran.metrics.copies_mended.get(), 1);
+        for bucket in [0, 2] {
+            assert_eq!(case.copied_to(bucket, 30, 100).await, 30);
+        }
+    });
+}
+
+/// A bucket has lost files from one number on, under its marker; how it is once it was watched and repaired.
+fn lost_from(first: u64, files: u64, is_troubled: bool, seed: u64) {
+    simulated(seed, async move {
+        let case = Case::with(files, 100).await;
+        case.run(Duration::from_secs(600)).await;
+        assert_eq!(case.fake.short(), 0);
+        for number in first..files {
+            case.replace(0, number, None).await;
+        }
+        if is_troubled {
+            case.trouble(Duration::from_millis(60));
+        }
+        let was_suspect = AtomicBool::new(false);
+        let all = &[0, 1, LACKS];
+        let is_over = |fake: &Fake| {
+            let is_suspect = fake.are_suspect() == 1;
+            let was_suspect = was_suspect.fetch_or(is_suspect, Ordering::Relaxed);
+            was_suspect && !is_suspect && fake.short_in(0) == 0
+        };
+        let ran = case.run_until(Duration::from_secs(900), all, is_over);
+        let ran = ran.await;
+        assert!(
+            was_suspect.into_inner(),
+            "seed {seed}: {}",
+            ran.metrics.render()
+        );
+        assert!(ran.took < Duration::from_secs(300), "{:?}", ran.took);
+        assert_eq!(case.fake.are_suspect(), 0);
+        assert_eq!(case.copied_to(0, files, 100).await, files);
+    });
+}
+
+#[test]
+fn a_bucket_that_was_emptied_under_its_marker_is_suspect_until_it_is_compared_and_is_completed() {
+    (0..3).for_each(|seed| lost_from(0, 3_000, false, seed));
+}
+
+#[test]
+fn so_is_one_that_comes_from_an_older_copy() {
+    (0..3).for_each(|seed| lost_from(2_900, 3_000, false, seed));
+}
+
+#[test]
+fn so_is_one_of_whose_answers_some_are_late_and_some_never_come() {
+    (0..3).for_each(|seed| lost_from(2_000, 3_000, true, seed));
 }
 
 #[test]
