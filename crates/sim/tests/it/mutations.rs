@@ -97,13 +97,13 @@ caught! {
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [60, 43];
     commits_in_any_order: CommitsInAnyOrder Together at [366];
     unknown_is_definite: UnknownIsDefinite Together at [19, 20];
-    followers_confirm: FollowersConfirm Apart at [15, 47];
+    followers_confirm: FollowersConfirm Apart at [3, 25];
     the_tail_joins: TheTailJoins Apart at [1, 3];
-    fence_only_the_silent: FenceOnlyTheSilent Apart at [42, 3];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [20, 29];
-    silence_asks_all: SilenceAsksAll Apart at [2, 15];
-    calls_are_relayed: CallsAreRelayed Apart at [42, 45];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [5, 22];
+    fence_only_the_silent: FenceOnlyTheSilent Apart at [9, 19];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [2, 103];
+    silence_asks_all: SilenceAsksAll Apart at [5, 10];
+    calls_are_relayed: CallsAreRelayed Apart at [26, 33];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [5, 9];
     clocks_are_compared: ClocksAreCompared Apart at [6, 3];
-    old_notices_are_left: OldNoticesAreLeft Apart at [14, 11];
+    old_notices_are_left: OldNoticesAreLeft Apart at [15, 21];
 }
