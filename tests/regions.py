@@ -65,6 +65,12 @@ class Regions(servers.Seaway):
     def list(self):
         return {region["region"]: region for region in json.loads(self.region("list", "--json"))}
 
+    def registered(self):
+        """The regions whose control nodes the cluster knows."""
+        command = [str(servers.SEAWAY), "status", "--json", "--data-dir", str(self.data)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience.wall_s(30), check=True)
+        return {node["region"] for node in json.loads(done.stdout)["nodes"] if node["role"] == "control"}
+
     def is_running(self, region):
         return all(node["pid"] for node in self.nodes if node["region"] == region)
 
@@ -107,6 +113,7 @@ class RegionTest(judged.Judged):
         leads = self.leaders()[0]
         others = [name for name in self.server.agents if name != leads]
         region = others[number % len(others)]
+        wait_until(lambda: region in self.server.registered(), 30, f"the control node of {region} is known to the others")
         before, gap = self.history.acknowledged, judged.Gap(self.history)
         self.history.event("fault", f"{region} is preferred")
         self.server.region("prefer", region)
