@@ -11,15 +11,15 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
-use meta::ids::{FileId, Incarnation};
 use meta::places::{Fate, FileRef};
 use rpc::Client;
 use store::bucket::{Bucket, Key};
 use store::file::TOMBSTONE_BYTES;
-use store::layout::{FILES, file_key, parse_file_key};
+use store::layout::{FILES, file_key};
 use store::retry::{Limits as RetryLimits, Retry};
 
 use crate::data::cache::stored_id;
+use crate::data::copies::examine::file_of;
 use crate::metrics::Metrics;
 
 /// Files handled in one step.
@@ -246,15 +246,6 @@ impl Collector {
         }
         Ok(())
     }
-}
-
-fn file_of(key: &Key) -> Option<FileRef> {
-    let (id, nonce) = parse_file_key(key)?;
-    let file = FileId {
-        incarnation: Incarnation(id.incarnation),
-        number: id.number,
-    };
-    Some(FileRef { file, nonce })
 }
 
 #[cfg(test)]

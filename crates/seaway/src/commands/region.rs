@@ -60,6 +60,13 @@ pub fn run(verb: &Verb) -> Result<()> {
 
 async fn prefer(preferred: &Preferred) -> Result<()> {
     let region = &preferred.region;
+    // It becomes part of a URL.
+    if !region
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    {
+        bail!("there is no region {region:?}: `seaway region list` names those that there are");
+    }
     let base = match &preferred.http {
         Some(base) => base.clone(),
         None => leader(&published(&preferred.data_dir)?).await?,

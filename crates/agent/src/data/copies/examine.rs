@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use meta::ids::{FileId, Incarnation};
 use meta::places::{FileRef, StoredFile};
 use store::bucket::Key;
 use store::buckets::Buckets;
 use store::checksum::crc32c;
-use store::layout::file_key;
+use store::layout::{file_key, parse_file_key};
 use store::retry::Retry;
 
 use super::report::Word;
@@ -64,6 +65,16 @@ pub(crate) fn is_whole(content: &Bytes, file: &StoredFile) -> bool {
 /// The name of a file in a bucket.
 pub(crate) fn key_of(file: FileRef) -> Key {
     file_key(stored_id(file.file), file.nonce)
+}
+
+/// The file that has this name in a bucket; `None` if it is not the name of a file.
+pub(crate) fn file_of(key: &Key) -> Option<FileRef> {
+    let (id, nonce) = parse_file_key(key)?;
+    let file = FileId {
+        incarnation: Incarnation(id.incarnation),
+        number: id.number,
+    };
+    Some(FileRef { file, nonce })
 }
 
 /// Files of which a reader was given something else than their index says, or nothing.

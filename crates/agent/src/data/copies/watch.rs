@@ -10,16 +10,15 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
 use host::log_limit::LogLimit;
-use meta::ids::{FileId, Incarnation};
+use meta::ids::Incarnation;
 use meta::places::{FileRef, StoredFile, WantedFiles};
 use rpc::Client;
-use store::bucket::{Key, Op};
+use store::bucket::Op;
 use store::buckets::Buckets;
-use store::layout::parse_file_key;
 use store::retry::{Limits as RetryLimits, Retry};
 
 use super::compare::{Comparison, Comparisons, Piece};
-use super::examine::{Doubtful, examine, key_of};
+use super::examine::{Doubtful, examine, file_of, key_of};
 use super::report::{Reports, Word};
 use crate::metrics::Metrics;
 
@@ -334,13 +333,4 @@ impl Found {
             Some(_) => Found::Held,
         }
     }
-}
-
-fn file_of(key: &Key) -> Option<FileRef> {
-    let (id, nonce) = parse_file_key(key)?;
-    let file = FileId {
-        incarnation: Incarnation(id.incarnation),
-        number: id.number,
-    };
-    Some(FileRef { file, nonce })
 }
