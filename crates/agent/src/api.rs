@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use host::clock::Instant;
 use meta::ids::TopicId;
+use rpc::Client;
 use wire::errors::ErrorCode;
 use wire::frame::{RequestError, RequestHeader};
 use wire::messages::{ApiKey, Request, Response};
@@ -156,7 +157,7 @@ async fn serve(
             if changes_something(&request) && context.pauses.is_stale(read_at, now) {
                 return Reply::Stale;
             }
-            answer(&context, &peer, (header, request), lease).await
+            answer(&context, &peer, (header, request), lease, now).await
         }
         Err(RequestError::UnsupportedApiVersions { correlation_id, .. }) => {
             unsupported_api_versions(correlation_id)
@@ -193,11 +194,13 @@ async fn decode(
     Ok((header, request))
 }
 
+/// Answers a request whose client was found to wait at `awaited_at`.
 async fn answer(
     context: &Context,
     peer: &Peer,
     (header, request): (RequestHeader, Request),
     lease: Lease,
+    awaited_at: Instant,
 ) -> Reply {
     let (api, version) = (header.key.code(), header.version);
     let correlation_id = header.correlation_id;
@@ -228,7 +231,18 @@ async fn answer(
         }
         // Of a request's future all is moved to where it is kept: that of a heartbeat, of which there are thousands a second, would be
         // as large as the largest of these.
-        request => Box::pin(respond(context, peer, &header, request, lease)).await,
+        request => {
+            let coordinator = context.control.awaited_at(awaited_at);
+            Box::pin(respond(
+                context,
+                &coordinator,
+                peer,
+                &header,
+                request,
+                lease,
+            ))
+            .await
+        }
     };
     let Some(response) = response else {
         return Reply::Close("a request out of its way".to_owned());
@@ -241,9 +255,10 @@ async fn answer(
 
 /// The response to every request but Produce, Fetch and Heartbeat, which have functions of their own. The
 /// request's memory is held until the response is ready, unless the request waits for other
-/// members.
+/// members. What changes a group is asked of `coordinator`, where it has no effect if it comes late.
 async fn respond(
     context: &Context,
+    coordinator: &Client,
     peer: &Peer,
     header: &RequestHeader,
     request: Request,
@@ -286,18 +301,26 @@ async fn respond(
         Request::FindCoordinator(request) => {
             groups::find_coordinator(context, origin, request, version).into()
         }
-        Request::JoinGroup(request) => groups::join(context, peer, header, request, lease)
+        Request::JoinGroup(request) => {
+            groups::join(context, coordinator, peer, header, request, lease)
+                .await
+                .into()
+        }
+        Request::SyncGroup(request) => groups::sync(context, coordinator, request, lease)
             .await
             .into(),
-        Request::SyncGroup(request) => groups::sync(context, request, lease).await.into(),
-        Request::LeaveGroup(request) => groups::leave(context, request, version).await.into(),
+        Request::LeaveGroup(request) => groups::leave(context, coordinator, request, version)
+            .await
+            .into(),
         Request::DescribeGroups(request) => {
             groups::describe(context, request, version).await.into()
         }
         Request::ListGroups(request) => groups::list(context, request).await.into(),
-        Request::OffsetCommit(request) => groups::commit_offsets(context, request, version)
-            .await
-            .into(),
+        Request::OffsetCommit(request) => {
+            groups::commit_offsets(context, coordinator, request, version)
+                .await
+                .into()
+        }
         Request::OffsetFetch(request) => groups::fetch_offsets(context, request, version)
             .await
             .into(),

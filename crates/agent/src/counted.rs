@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use host::clock::Instant;
 use rpc::notice::Notices;
 use rpc::{Answer, Call, Client, Control, Error};
 
@@ -26,6 +27,11 @@ impl Control for Counted {
     async fn call(&self, call: Call) -> Result<Answer, Error> {
         self.metrics.control_calls.increment();
         self.control.call(call).await
+    }
+
+    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
+        self.metrics.control_calls.increment();
+        self.control.call_for_client(call, awaited_at).await
     }
 
     fn notices(&self) -> Notices {

@@ -43,7 +43,9 @@ impl Node {
         let claim = self.replica.status().claim_index;
         let within = asked.within.map(|within| within.saturating_sub(HOP));
         let level = self.with_state(meta::State::level);
-        let passed_on = relaying.relay.pass_on(&address, level, call, agent, within);
+        let passed_on = relaying
+            .relay
+            .pass_on(&address, level, call, agent, asked, within);
         let outcome = tokio::select! {
             biased;
             outcome = passed_on => match outcome {

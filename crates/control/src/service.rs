@@ -160,6 +160,7 @@ impl Node {
                     call = again;
                 }
                 Step::Propose(command) => {
+                    asked.refuse_late(host::clock::now())?;
                     if let Command::RegisterAgent(registration) = &*command {
                         self.refuse_namesake(registration, asked.is_relayed).await?;
                     }
@@ -192,6 +193,7 @@ impl Node {
                     return Ok(Answer { at, value });
                 }
                 Step::Coordinate(request) => {
+                    asked.refuse_late(host::clock::now())?;
                     let value = Return::Group(self.coordinate(request).await?);
                     let at = self.position();
                     return Ok(Answer { at, value });

@@ -378,7 +378,11 @@ impl Attempt {
     /// begins after a pause.
     fn ask_next(&mut self, now: Instant, directory: &Directory, out: &mut Vec<Effect>) {
         let order = directory.order(self.manner.needs_leader, now);
-        let next = order.into_iter().find(|node| !self.asked.contains(node));
+        // What may not be repeated would hang on a leader that is known not to be reached here.
+        let spared =
+            (directory.relay().and(directory.leader())).filter(|_| !self.manner.may_repeat);
+        let may_be_asked = |node: &NodeId| !self.asked.contains(node) && spared != Some(*node);
+        let next = order.into_iter().find(may_be_asked);
         if let Some(node) = next {
             return self.ask(now, node, out);
         }

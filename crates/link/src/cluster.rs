@@ -121,7 +121,11 @@ impl Cluster {
 #[async_trait]
 impl Control for Cluster {
     async fn call(&self, call: Call) -> Result<Answer, Error> {
-        self.inner.call(call).await
+        self.inner.call(call, None).await
+    }
+
+    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
+        self.inner.call(call, Some(awaited_at)).await
     }
 
     fn notices(&self) -> Notices {
@@ -201,7 +205,11 @@ fn manner(call: &Call) -> attempt::Manner {
 }
 
 impl Inner {
-    async fn call(self: &Arc<Self>, mut call: Call) -> Result<Answer, Error> {
+    async fn call(
+        self: &Arc<Self>,
+        mut call: Call,
+        awaited_at: Option<Instant>,
+    ) -> Result<Answer, Error> {
         self.look_no_further_back(&mut call);
         let message = encoding::encode_call(self.level(), &call);
         let message = Bytes::from(message.map_err(|too_new| Error::Refused {
@@ -233,6 +241,7 @@ impl Inner {
                             is_leader_away,
                             relays,
                             within: limit.map(|limit| (begun + limit).since(now)),
+                            awaited_at,
                             ..Manner::default()
                         };
                         asked.push(self.ask(node, message.clone(), manner).boxed());

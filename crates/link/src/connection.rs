@@ -2,6 +2,7 @@
 //! what calls mean.
 
 use std::io::ErrorKind;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,10 +21,11 @@ use tokio::sync::Mutex;
 use crate::handshake;
 use crate::keys::Security;
 use crate::message::{
-    CALL, DOUBT, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, RELAY, RELAYED_FOR, WITHIN,
-    led_by, level,
+    AWAITED_AT, CALL, CLOCK, DOUBT, GROWTH, LEADER_AWAY, MESSAGE_BYTES_MAX, NOTICES, PART, RELAY,
+    RELAYED_FOR, WITHIN, led_by, level,
 };
 use crate::process::Role;
+use crate::reckoning::{Reading, Reckoning};
 use crate::runtime::{Clock, Tasks};
 
 /// How long connecting may take.
@@ -53,6 +55,8 @@ pub(crate) struct Manner<'a> {
     pub(crate) relayed_for: Option<&'a str>,
     /// For how long the caller waits.
     pub(crate) within: Option<Duration>,
+    /// When the client for which this is asked was last found to wait, on this process's boot clock.
+    pub(crate) awaited_at: Option<Instant>,
 }
 
 impl Manner<'_> {
@@ -107,6 +111,8 @@ pub(crate) enum Failure {
     Rejected(String),
     /// The call did not reach the node, which took the connection and ended it before.
     HungUp(String),
+    /// The call did nothing: the node cannot tell by its clock how long it was under way, and has shown that now.
+    ClockNotKnown(String),
     /// It may have reached it.
     Broken(String),
 }
@@ -118,6 +124,7 @@ impl Failure {
         | Failure::NobodyThere(why)
         | Failure::Rejected(why)
         | Failure::HungUp(why)
+        | Failure::ClockNotKnown(why)
         | Failure::Broken(why)) = self;
         why
     }
@@ -132,6 +139,7 @@ pub(crate) struct Connection {
     security: Security,
     log: LogLimit,
     state: Mutex<State>,
+    reckoning: std::sync::Mutex<Reckoning>,
 }
 
 #[derive(Default)]
@@ -154,14 +162,25 @@ impl Connection {
             security,
             log: LogLimit::every(LOG_EVERY),
             state: Mutex::default(),
+            reckoning: std::sync::Mutex::default(),
         }
     }
 
     /// Sends a call; yields the answer as it begins.
     pub(crate) async fn call(&self, call: Bytes, manner: Manner<'_>) -> Result<Begun, Failure> {
+        match self.call_once(call.clone(), manner).await {
+            Err(Failure::ClockNotKnown(_)) => self.call_once(call, manner).await,
+            begun => begun,
+        }
+    }
+
+    async fn call_once(&self, call: Bytes, manner: Manner<'_>) -> Result<Begun, Failure> {
         let mut request = self.request(Method::POST, CALL, call)?;
         let put = manner.put(request.headers_mut());
         put.map_err(|error| Failure::NotSent(error.to_string()))?;
+        if let Some(at) = manner.awaited_at {
+            request.headers_mut().insert(AWAITED_AT, self.shown_at(at));
+        }
         let response = self.send(request).await?;
         let headers = response.headers();
         Ok(Begun {
@@ -250,6 +269,7 @@ impl Connection {
                 Failure::HungUp(why)
             }
         })?;
+        self.learn_clock(response.headers());
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -264,9 +284,31 @@ impl Connection {
             // The node does nothing for this caller; another may.
             StatusCode::UPGRADE_REQUIRED | StatusCode::BAD_REQUEST => Failure::NotServed(why),
             StatusCode::MISDIRECTED_REQUEST => Failure::NotSent(why),
+            StatusCode::PRECONDITION_REQUIRED => Failure::ClockNotKnown(why),
             StatusCode::FORBIDDEN => Failure::Rejected(why),
             _ => Failure::Broken(why),
         })
+    }
+
+    /// What the node's clock showed at a time of this process's, as the header has it.
+    fn shown_at(&self, at: Instant) -> HeaderValue {
+        let shown = self.reckoning().shown_at(at);
+        let header = shown.and_then(|shown| HeaderValue::from_str(&shown.to_string()).ok());
+        header.unwrap_or(HeaderValue::from_static("?"))
+    }
+
+    fn learn_clock(&self, headers: &HeaderMap) {
+        let shown = headers.get(CLOCK).and_then(|shown| shown.to_str().ok());
+        if let Some(shown) = shown.and_then(Reading::parse) {
+            self.reckoning().learn(shown, host::clock::now());
+        }
+    }
+
+    fn reckoning(&self) -> MutexGuard<'_, Reckoning> {
+        // Nothing panics while it is held.
+        self.reckoning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open connection, made by one of those who need it.

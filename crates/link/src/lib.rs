@@ -19,6 +19,7 @@ mod neighbours;
 mod offers;
 pub mod process;
 pub mod reception;
+mod reckoning;
 mod relay;
 mod runtime;
 mod server;

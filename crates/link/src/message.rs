@@ -29,6 +29,11 @@ pub(crate) const RELAY: HeaderName = HeaderName::from_static("seaway-relay");
 pub(crate) const RELAYED_FOR: HeaderName = HeaderName::from_static("seaway-relayed-for");
 /// In requests: for how many milliseconds the caller waits.
 pub(crate) const WITHIN: HeaderName = HeaderName::from_static("seaway-within");
+/// In requests: what the node's clock showed when the client was found to wait for which this is asked, or `?` if the caller does not know
+/// that clock.
+pub(crate) const AWAITED_AT: HeaderName = HeaderName::from_static("seaway-awaited-at");
+/// In answers: what the node's clock shows as they begin.
+pub(crate) const CLOCK: HeaderName = HeaderName::from_static("seaway-clock");
 /// In answers, which begin with it before they are known: the node led, and may lead no more.
 pub(crate) const DOUBT: HeaderName = HeaderName::from_static("seaway-doubt");
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use host::budget::Budget;
 use hyper::header::InvalidHeaderValue;
 use meta::level::{Level, Levels};
-use rpc::{Answer, Call, Error, encoding};
+use rpc::{Answer, Asked, Call, Error, encoding};
 
 use crate::ask::answer;
 use crate::caller::Caller;
@@ -42,6 +42,7 @@ impl rpc::Relay for Relay {
         level: &'static Level,
         call: &Call,
         agent: &str,
+        asked: &Asked,
         within: Option<Duration>,
     ) -> Result<Answer, Error> {
         let message = encoding::encode_call(level, call).map_err(|too_new| Error::Refused {
@@ -52,6 +53,7 @@ impl rpc::Relay for Relay {
         let manner = Manner {
             relayed_for: Some(agent),
             within,
+            awaited_at: asked.awaited_at,
             ..Manner::default()
         };
         let connection = self.lines.to(address);

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use host::budget::Budget;
+use host::clock::Instant;
 use host::net::TcpListener;
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
@@ -20,10 +21,11 @@ use rpc::{Asked, Call, Error, Given, Served, encoding};
 use crate::front::{Body, Front, Responds, Shown, accept, speaker, told};
 use crate::keys::Security;
 use crate::message::{
-    CALL, DOUBT, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, RELAY, RELAYED_FOR,
-    WITHIN, framed, led_by_text, level,
+    AWAITED_AT, CALL, CLOCK, DOUBT, GROWTH, LEADER_AWAY, LEVEL, MESSAGE_BYTES_MAX, NOTICES, RELAY,
+    RELAYED_FOR, WITHIN, framed, led_by_text, level,
 };
 use crate::process::Role;
+use crate::reckoning::Reading;
 
 /// How a message of a stream is written.
 type Encode<T> = fn(&'static Level, &T) -> Result<Vec<u8>, TooNew>;
@@ -32,6 +34,8 @@ struct Server {
     node: Arc<dyn Served>,
     budget: Budget,
     front: Front,
+    /// By which callers know this process's clock from that of another run.
+    run: u64,
 }
 
 /// Serves `node`, of this cluster, to all who connect, until the future is dropped. Calls that are being read or decoded, over
@@ -47,6 +51,7 @@ pub async fn serve(
         node,
         budget: Budget::of_bytes(calls_bytes),
         front: Front::new(cluster_id, security),
+        run: host::rng::nonce() as u64,
     };
     accept(listener, Arc::new(server)).await;
 }
@@ -64,7 +69,11 @@ impl Responds for Server {
             return self.front.refused(&request, refusal);
         }
         match (request.method(), request.uri().path()) {
-            (&Method::POST, CALL) => self.call(request, caller).await,
+            (&Method::POST, CALL) => {
+                let mut response = self.call(request, caller).await;
+                self.show_clock(response.headers_mut());
+                response
+            }
             (&Method::GET, NOTICES) => self.stream(self.node.notices(), encoding::encode_told),
             (&Method::GET, GROWTH) if is_agent(caller) => told(
                 StatusCode::FORBIDDEN,
@@ -101,10 +110,17 @@ impl Server {
     }
 
     async fn call(&self, request: Request<Incoming>, caller: &Option<Shown>) -> Response<Body> {
-        let Some(asked) = asked(request.headers(), caller) else {
+        let Some(mut asked) = asked(request.headers(), caller) else {
             let why = "only control nodes pass on the calls of others".to_owned();
             return self.front.refused(&request, (StatusCode::FORBIDDEN, why));
         };
+        if let Some(shown) = request.headers().get(AWAITED_AT) {
+            let Some(at) = self.own_time(shown) else {
+                let why = "the caller does not know this node's clock yet".to_owned();
+                return told(StatusCode::PRECONDITION_REQUIRED, why);
+            };
+            asked.awaited_at = Some(at);
+        }
         let body = request.into_body();
         let announced = body.size_hint().upper().unwrap_or(MESSAGE_BYTES_MAX as u64);
         let Some(held) = self
@@ -126,6 +142,22 @@ impl Server {
             biased;
             given = &mut serving => self.answer(&given),
             () = doubted => self.answer_later(serving),
+        }
+    }
+
+    /// A time of this process's clock, as a caller reckons it.
+    fn own_time(&self, shown: &HeaderValue) -> Option<Instant> {
+        let shown = Reading::parse(shown.to_str().ok()?)?;
+        (shown.run == self.run).then_some(shown.at)
+    }
+
+    fn show_clock(&self, headers: &mut HeaderMap) {
+        let shown = Reading {
+            run: self.run,
+            at: host::clock::now(),
+        };
+        if let Ok(shown) = HeaderValue::from_str(&shown.to_string()) {
+            headers.insert(CLOCK, shown);
         }
     }
 
@@ -196,6 +228,7 @@ fn asked(headers: &HeaderMap, caller: &Option<Shown>) -> Option<Asked> {
         relays: headers.contains_key(RELAY),
         is_relayed: relayed_for.is_some(),
         within: within.map(Duration::from_millis),
+        awaited_at: None,
     })
 }
 

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use host::clock::Instant;
 use meta::command::{BucketCompared, Command, DropCopies, RegisterAgent};
 use meta::commit::{CommitFile, FileReply};
 use meta::ids::{FileId, Incarnation, PartitionId, ProducerId};
@@ -19,10 +21,21 @@ use crate::group::{GroupError, GroupReply, GroupRequest, Heartbeat};
 use crate::notice::Notices;
 use crate::position::Position;
 
+/// A call for a client that is received so long after that was found to wait has no effect: the client may have given up, and have had the
+/// opposite done by way of another agent (three regions, rule P1).
+pub const LATE_AFTER: Duration = Duration::from_secs(2);
+
 /// A control node, in this process or elsewhere.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
     async fn call(&self, call: Call) -> Result<Answer, Error>;
+
+    /// The same for a client that was found to wait for the answer at a time of this process's boot clock: a node elsewhere that receives
+    /// the call [`LATE_AFTER`] later or more refuses it. Whatever passes calls on must pass that on; in one process nothing is late.
+    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
+        let _ = awaited_at;
+        self.call(call).await
+    }
 
     /// Notices of what is applied from now on: first of all a message that says from where on, and at least each quarter of a
     /// second another one.
@@ -33,6 +46,8 @@ pub trait Control: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Client {
     control: Arc<dyn Control>,
+    /// When it was last known that somebody awaits the answers, if they may be late.
+    awaited_at: Option<Instant>,
 }
 
 /// Takes the value that belongs to the call out of an answer.
@@ -54,7 +69,25 @@ fn mismatch(value: &Return) -> Error {
 
 impl Client {
     pub fn new(control: Arc<dyn Control>) -> Self {
-        Client { control }
+        Client {
+            control,
+            awaited_at: None,
+        }
+    }
+
+    /// A client for what one request asks, which was awaited at this time: its calls are refused if they arrive late.
+    pub fn awaited_at(&self, at: Instant) -> Self {
+        Client {
+            control: Arc::clone(&self.control),
+            awaited_at: Some(at),
+        }
+    }
+
+    async fn ask(&self, call: Call) -> Result<Answer, Error> {
+        match self.awaited_at {
+            Some(at) => self.control.call_for_client(call, at).await,
+            None => self.control.call(call).await,
+        }
     }
 
     /// Notices of what is applied from now on.
@@ -63,7 +96,7 @@ impl Client {
     }
 
     async fn propose(&self, command: Command) -> Result<Answer, Error> {
-        self.control.call(Call::Propose(Box::new(command))).await
+        self.ask(Call::Propose(Box::new(command))).await
     }
 
     /// Makes this start of an agent known; fences earlier starts under the same name.
@@ -92,7 +125,7 @@ impl Client {
 
     /// Checks whether a change would be accepted now.
     pub async fn check(&self, command: Command) -> Result<(), Error> {
-        let answer = self.control.call(Call::Check(Box::new(command))).await?;
+        let answer = self.ask(Call::Check(Box::new(command))).await?;
         expect!(answer, Return::Done => ())
     }
 
@@ -156,7 +189,7 @@ impl Client {
 
     /// Live files, and how copies of them are known.
     pub async fn stored(&self, wanted: WantedFiles) -> Result<StoredFiles, Error> {
-        let answer = self.control.call(Call::Stored(wanted)).await?;
+        let answer = self.ask(Call::Stored(wanted)).await?;
         expect!(answer, Return::Stored(files) => files)
     }
 
@@ -172,14 +205,14 @@ impl Client {
             after,
             limit,
         };
-        let answer = self.control.call(call).await?;
+        let answer = self.ask(call).await?;
         expect!(answer, Return::Short { wall_millis, files } => (wall_millis, files))
     }
 
     /// Waits until everything appended before the call is applied: reads at the returned position
     /// are current.
     pub async fn barrier(&self) -> Result<Position, Error> {
-        let answer = self.control.call(Call::Barrier).await?;
+        let answer = self.ask(Call::Barrier).await?;
         expect!(answer, Return::Done => answer.at)
     }
 
@@ -189,7 +222,7 @@ impl Client {
         known: Option<u64>,
         at: Position,
     ) -> Result<Option<Box<ViewChange>>, Error> {
-        let answer = self.control.call(Call::View { known, at }).await?;
+        let answer = self.ask(Call::View { known, at }).await?;
         expect!(answer, Return::View(view) => view)
     }
 
@@ -200,7 +233,7 @@ impl Client {
         at: Position,
     ) -> Result<(Position, Vec<Located>), Error> {
         let count = wanted.len();
-        let answer = self.control.call(Call::Locate { wanted, at }).await?;
+        let answer = self.ask(Call::Locate { wanted, at }).await?;
         expect!(answer, Return::Located(located) if located.len() == count => (answer.at, located))
     }
 
@@ -210,7 +243,7 @@ impl Client {
         partitions: Vec<PartitionId>,
     ) -> Result<(Position, Vec<Option<Bounds>>), Error> {
         let count = partitions.len();
-        let answer = self.control.call(Call::Bounds(partitions)).await?;
+        let answer = self.ask(Call::Bounds(partitions)).await?;
         expect!(answer, Return::Bounds(bounds) if bounds.len() == count => (answer.at, bounds))
     }
 
@@ -226,21 +259,21 @@ impl Client {
             query,
             at,
         };
-        let answer = self.control.call(call).await?;
+        let answer = self.ask(call).await?;
         expect!(answer, Return::Place(place) => place)
     }
 
     /// Files that a bucket may delete now, at most `limit`.
     pub async fn collectable(&self, bucket: u32, limit: u32) -> Result<Vec<FileRef>, Error> {
         let call = Call::Collectable { bucket, limit };
-        let answer = self.control.call(call).await?;
+        let answer = self.ask(call).await?;
         expect!(answer, Return::Collectable(files) => files)
     }
 
     /// The fates of files found in a bucket.
     pub async fn fates(&self, files: Vec<FileRef>) -> Result<Vec<Fate>, Error> {
         let count = files.len();
-        let answer = self.control.call(Call::Fates(files)).await?;
+        let answer = self.ask(Call::Fates(files)).await?;
         expect!(answer, Return::Fates(fates) if fates.len() == count => fates)
     }
 
@@ -257,7 +290,7 @@ impl Client {
             buckets,
             version: version.to_owned(),
         };
-        let answer = self.control.call(present).await?;
+        let answer = self.ask(present).await?;
         match answer.value {
             Return::Done => Ok(false),
             Return::OneIsLost => Ok(true),
@@ -271,7 +304,7 @@ impl Client {
         members: Vec<Heartbeat>,
     ) -> Result<Vec<Result<(), GroupError>>, Error> {
         let count = members.len();
-        let answer = self.control.call(Call::Heartbeats(members)).await?;
+        let answer = self.ask(Call::Heartbeats(members)).await?;
         expect!(answer, Return::Heartbeats(results) if results.len() == count => results)
     }
 
@@ -289,7 +322,7 @@ impl Client {
 
     /// Asks the coordinator of a group.
     pub async fn group(&self, request: GroupRequest) -> Result<GroupReply, Error> {
-        let answer = self.control.call(Call::Group(request)).await?;
+        let answer = self.ask(Call::Group(request)).await?;
         expect!(answer, Return::Group(reply) => reply)
     }
 }

@@ -16,7 +16,7 @@ mod served;
 mod speaker;
 
 pub use call::{Answer, Call, Return};
-pub use client::{Client, Control};
+pub use client::{Client, Control, LATE_AFTER};
 pub use error::{Error, Leader};
 pub use position::Position;
 pub use served::{Asked, Given, LedBy, Relay, Served};

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use host::clock::Instant;
 use meta::level::Level;
 
 use crate::call::{Answer, Call};
-use crate::client::Control;
+use crate::client::{Control, LATE_AFTER};
 use crate::error::Error;
 use crate::growth::Growing;
 use crate::speaker::Speaker;
@@ -26,6 +27,8 @@ pub struct Asked {
     pub is_relayed: bool,
     /// How long the caller waits, from when the call came; `None` if it does not say.
     pub within: Option<Duration>,
+    /// When the client for which this is asked was last found to wait, on the boot clock of this process; `None` if nobody has said.
+    pub awaited_at: Option<Instant>,
 }
 
 impl Asked {
@@ -37,6 +40,23 @@ impl Asked {
             relays: false,
             is_relayed: false,
             within: None,
+            awaited_at: None,
+        }
+    }
+
+    /// Refuses what has come too late for its client.
+    pub fn refuse_late(&self, now: Instant) -> Result<(), Error> {
+        let under_way = self.awaited_at.map(|at| now.since(at));
+        match under_way.filter(|under_way| *under_way >= LATE_AFTER) {
+            Some(under_way) if !host::trial::leaves_out("late-calls-are-refused") => {
+                Err(Error::Unavailable {
+                    reason: format!(
+                        "the call was under way for {} ms: its client may have given up, and done something else since",
+                        under_way.as_millis()
+                    ),
+                })
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -79,13 +99,30 @@ pub trait Served: Control {
 /// Passes calls of agents on to another control node.
 #[async_trait]
 pub trait Relay: Send + Sync + 'static {
-    /// Asks the node at `address` in the name of an agent, which waits for so long.
+    /// Asks the node at `address` in the name of an agent, whose call came as `asked` and which waits for so long.
     async fn pass_on(
         &self,
         address: &str,
         level: &'static Level,
         call: &Call,
         agent: &str,
+        asked: &Asked,
         within: Option<Duration>,
     ) -> Result<Answer, Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_late_once_it_was_under_way_for_two_seconds() {
+        let at = |millis: u64| Instant::from_millis(10_000 + millis);
+        let mut asked = Asked::by(Speaker::Believed);
+        assert_eq!(asked.refuse_late(at(9_000)), Ok(()));
+        asked.awaited_at = Some(at(0));
+        assert_eq!(asked.refuse_late(at(1_999)), Ok(()));
+        let refused = asked.refuse_late(at(2_000)).unwrap_err();
+        assert!(refused.is_definite() && refused.to_string().contains("2000 ms"));
+    }
 }

@@ -63,12 +63,14 @@ pub enum Mutation {
     ClocksAreCompared,
     /// An agent goes on with the notices of a node that has not seen the end of the journal for long.
     OldNoticesAreLeft,
+    /// A node acts upon calls for clients however long they were under way.
+    LateCallsAreRefused,
     /// A rule of the journal.
     Journal(Rule),
 }
 
 /// All mutations of this file, by name.
-const NAMED: [(&str, Mutation); 28] = [
+const NAMED: [(&str, Mutation); 29] = [
     ("ack-before-commit", Mutation::AckBeforeCommit),
     ("commit-before-upload", Mutation::CommitBeforeUpload),
     ("readers-guess", Mutation::ReadersGuess),
@@ -103,6 +105,7 @@ const NAMED: [(&str, Mutation); 28] = [
     ),
     ("clocks-are-compared", Mutation::ClocksAreCompared),
     ("old-notices-are-left", Mutation::OldNoticesAreLeft),
+    ("late-calls-are-refused", Mutation::LateCallsAreRefused),
 ];
 
 impl Mutation {

@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     // The conformance suite of buckets also runs against the in-memory S3 server.
     ("store", &["host"], &["bench"]),
     ("journal", &["host", "store"], &["bench"]),
-    ("rpc", &["meta"], &[]),
+    ("rpc", &["host", "meta"], &[]),
     (
         "agent",
         &["host", "meta", "rpc", "store", "wire"],

@@ -4,6 +4,7 @@
 
 use meta::group::{Join, Leaving, Protocol, Refusal, Sync};
 use meta::ids::Incarnation;
+use rpc::Client;
 use rpc::group::{
     CommitOffsets, CommitPartition, FetchGroup, FetchedGroup, GroupError, GroupReply, GroupRequest,
     Heartbeat, JoinGroup, JoinedGroup, TopicName,
@@ -143,8 +144,17 @@ fn key_of(group: &str) -> u64 {
 
 /// Sends a request to the coordinator; without an answer it yields the code for that.
 async fn ask(context: &Context, request: GroupRequest) -> Result<GroupReply, ErrorCode> {
+    ask_of(context, &context.control, request).await
+}
+
+/// The same by a way of its own to the coordinator.
+async fn ask_of(
+    context: &Context,
+    coordinator: &Client,
+    request: GroupRequest,
+) -> Result<GroupReply, ErrorCode> {
     context.traffic.served_member(host::clock::now());
-    let reply = context.control.group(request).await;
+    let reply = coordinator.group(request).await;
     reply.map_err(|error| errors::of_coordinator(&error))
 }
 
@@ -169,6 +179,7 @@ fn client_host(peer: &Peer) -> String {
 
 pub(crate) async fn join(
     context: &Context,
+    coordinator: &Client,
     peer: &Peer,
     header: &RequestHeader,
     request: JoinGroupRequest,
@@ -184,7 +195,7 @@ pub(crate) async fn join(
     let Some(_waiting) = lease.park(&context.memory) else {
         return failed(ErrorCode::CoordinatorLoadInProgress, member_id);
     };
-    match ask(context, GroupRequest::Join(join)).await {
+    match ask_of(context, coordinator, GroupRequest::Join(join)).await {
         Ok(GroupReply::Join(Ok(JoinedGroup { member, joined }))) => JoinGroupResponse {
             generation_id: joined.generation,
             protocol_type: Some(joined.protocol_type.into()),
@@ -249,6 +260,7 @@ fn join_of(peer: &Peer, header: &RequestHeader, request: JoinGroupRequest) -> Jo
 
 pub(crate) async fn sync(
     context: &Context,
+    coordinator: &Client,
     request: SyncGroupRequest,
     lease: Lease,
 ) -> SyncGroupResponse {
@@ -258,7 +270,7 @@ pub(crate) async fn sync(
             ..SyncGroupResponse::default()
         };
     };
-    let code = match ask(context, sync_of(request)).await {
+    let code = match ask_of(context, coordinator, sync_of(request)).await {
         Ok(GroupReply::Sync(Ok(synced))) => {
             return SyncGroupResponse {
                 protocol_type: Some(synced.protocol_type.into()),
@@ -329,6 +341,7 @@ pub(crate) async fn heartbeat(
 
 pub(crate) async fn leave(
     context: &Context,
+    coordinator: &Client,
     request: LeaveGroupRequest,
     version: i16,
 ) -> LeaveGroupResponse {
@@ -348,7 +361,7 @@ pub(crate) async fn leave(
         group: request.group_id.to_string(),
         members: leaving.collect(),
     };
-    let results = match ask(context, leave).await {
+    let results = match ask_of(context, coordinator, leave).await {
         Ok(GroupReply::Leave(Ok(results))) if results.len() == asked.len() => Ok(results),
         Ok(GroupReply::Leave(Err(error))) => Err(errors::of_group(error)),
         Ok(other) => Err(mismatched(&other)),
@@ -383,6 +396,7 @@ pub(crate) async fn leave(
 
 pub(crate) async fn commit_offsets(
     context: &Context,
+    coordinator: &Client,
     request: OffsetCommitRequest,
     version: i16,
 ) -> OffsetCommitResponse {
@@ -391,7 +405,7 @@ pub(crate) async fn commit_offsets(
     let codes = match context.pipeline.incarnation() {
         Some(run) => {
             let commit = commit_by(run, &request, version);
-            match ask(context, GroupRequest::Commit(commit)).await {
+            match ask_of(context, coordinator, GroupRequest::Commit(commit)).await {
                 Ok(GroupReply::Commit(results)) if results.len() == partitions => {
                     let results = results.into_iter();
                     results.map(|result| of_commit(result, version)).collect()

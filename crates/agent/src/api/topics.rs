@@ -182,7 +182,9 @@ async fn change(
     let changed = if validate_only {
         context.control.check(command).await.map(|()| None)
     } else {
-        context.control.change(command).await.map(Some)
+        // Each of a long list has its own time: the client waits for all.
+        let control = context.control.awaited_at(host::clock::now());
+        control.change(command).await.map(Some)
     };
     changed.map_err(|error| (errors::of_call(&error), error.to_string()))
 }

@@ -518,3 +518,19 @@ fn who_has_lost_the_leader_asks_all_together_and_the_lost_one_once() {
     let led = Event::Answered(NodeId(2), Ok(DONE));
     assert_eq!(bench.give(led), [Effect::Done(Ok(DONE))]);
 }
+
+#[test]
+fn what_may_not_be_repeated_is_not_asked_of_a_leader_that_is_reached_by_way_of_another_alone() {
+    let mut bench = passed_on_to("b:1");
+    bench.attempt = Attempt::new(ONCE, bench.now);
+    let begun = [Effect::Try(NodeId(1)), ask_to_relay(0)];
+    assert_eq!(bench.give(Event::Begun), begun);
+    // The leader resigns at this moment: nobody leads, and the others are asked, but not the one that is silent.
+    let nobody = Event::Answered(NodeId(0), not_leader(None));
+    assert_eq!(bench.give(nobody), [ask_to_relay(2)]);
+    let nobody = Event::Answered(NodeId(2), not_leader(None));
+    assert_eq!(bench.give(nobody), []);
+    assert_eq!(bench.wait(), [ask_to_relay(0)]);
+    let done = Event::Answered(NodeId(0), Ok(DONE));
+    assert_eq!(bench.give(done), [Effect::Done(Ok(DONE))]);
+}

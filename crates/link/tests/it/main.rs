@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use host::clock::Instant;
 use link::keys::Security;
 use link::process::{Process, Role};
 use link::watch::Sign;
@@ -50,6 +51,8 @@ struct Node {
     age_millis: AtomicU64,
     /// Who has called.
     spoke: Mutex<Vec<Speaker>>,
+    /// How long before each call its client was found to wait.
+    awaited: Mutex<Vec<Option<Duration>>>,
     /// The feature level in force there.
     level: AtomicU64,
 }
@@ -134,6 +137,8 @@ impl Served for Node {
     }
 
     async fn serve(&self, call: Call, asked: Asked) -> Given {
+        let awaited = asked.awaited_at.map(|at| host::clock::now().since(at));
+        self.awaited.lock().unwrap().push(awaited);
         self.spoke.lock().unwrap().push(asked.speaker);
         let outcome = self.call(call).await;
         let by = None;
@@ -164,6 +169,7 @@ async fn serve_at(address: SocketAddr, cluster: &str, security: Security) -> Run
         told: broadcast::channel(100).0,
         age_millis: AtomicU64::new(0),
         spoke: Mutex::default(),
+        awaited: Mutex::default(),
         level: AtomicU64::new(1),
     });
     // One that was stopped is given the time to close.
@@ -231,6 +237,28 @@ async fn a_call_is_answered_and_a_redirect_followed_and_remembered() {
     }
     let calls = [&one, &two].map(|node| node.node.calls.load(SeqCst));
     assert_eq!(calls, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_node_learns_by_its_own_clock_how_long_a_call_was_under_way() {
+    let running = serve(CLUSTER).await;
+    let (cluster, _found) = cluster(&[&running.address]);
+    let housekeep = || Call::Propose(Box::new(meta::Command::Housekeep));
+    for seconds in [0, 3] {
+        let awaited_at = Instant::from_micros(
+            host::clock::now().as_micros() - Duration::from_secs(seconds).as_micros() as u64,
+        );
+        // The first time the caller does not know the node's clock, and finds out.
+        let answered = cluster.call_for_client(housekeep(), awaited_at).await;
+        assert_eq!(answered.unwrap().at, Position(7));
+    }
+    cluster.call(housekeep()).await.unwrap();
+    let awaited = running.node.awaited.lock().unwrap().clone();
+    let [Some(now), Some(before), None] = awaited[..] else {
+        unreachable!("{awaited:?}")
+    };
+    let three = Duration::from_secs(3);
+    assert!(now < three && before >= three, "{awaited:?}");
 }
 
 #[tokio::test]

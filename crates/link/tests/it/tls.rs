@@ -179,7 +179,8 @@ async fn only_control_nodes_pass_on_what_agents_ask_and_both_are_known() {
         let (address, level) = (node.address.clone(), Levels::KNOWN.first());
         async move {
             let within = Some(Duration::from_secs(10));
-            let passed = relay.pass_on(&address, level, &Call::Barrier, "a", within);
+            let asked = rpc::Asked::by(rpc::Speaker::Agent("a".to_owned()));
+            let passed = relay.pass_on(&address, level, &Call::Barrier, "a", &asked, within);
             passed.await.map(drop)
         }
     };

@@ -10,6 +10,7 @@ mod bucket;
 mod client;
 mod consumer;
 mod failover;
+mod late;
 mod lister;
 mod member;
 mod nemesis;
@@ -426,6 +427,7 @@ async fn live(town: &Arc<Town>) {
     if town.controls.len() > 1 {
         failover::try_one(town).await;
     }
+    late::try_one(town).await;
     if clock::timeout(FINISH_WITHIN, finish(town)).await.is_err() {
         town.violation("clients did not finish in bounded time after healing".to_owned());
     }

@@ -93,17 +93,18 @@ caught! {
     bounds_from_stale: BoundsFromStale Together at [31, 46];
     apply_at_local_time: ApplyAtLocalTime Together at [2, 3];
     snapshot_mislabelled: SnapshotMislabelled Together at [5, 3];
-    group_offsets_from_stale: GroupOffsetsFromStale Together at [50];
+    group_offsets_from_stale: GroupOffsetsFromStale Together at [88];
     agent_deletes_failed_upload: AgentDeletesFailedUpload Together at [60, 43];
     commits_in_any_order: CommitsInAnyOrder Together at [366];
     unknown_is_definite: UnknownIsDefinite Together at [19, 20];
-    followers_confirm: FollowersConfirm Apart at [3, 25];
+    followers_confirm: FollowersConfirm Apart at [20, 24];
     the_tail_joins: TheTailJoins Apart at [1, 3];
     fence_only_the_silent: FenceOnlyTheSilent Apart at [9, 19];
-    refusals_are_looked_into: RefusalsAreLookedInto Apart at [2, 103];
-    silence_asks_all: SilenceAsksAll Apart at [5, 10];
-    calls_are_relayed: CallsAreRelayed Apart at [26, 33];
-    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [5, 9];
+    refusals_are_looked_into: RefusalsAreLookedInto Apart at [6, 26];
+    silence_asks_all: SilenceAsksAll Apart at [2, 13];
+    calls_are_relayed: CallsAreRelayed Apart at [20, 38];
+    unreached_leaders_stand_aside: UnreachedLeadersStandAside Apart at [9, 11];
     clocks_are_compared: ClocksAreCompared Apart at [6, 3];
-    old_notices_are_left: OldNoticesAreLeft Apart at [15, 21];
+    old_notices_are_left: OldNoticesAreLeft Apart at [5, 36];
+    late_calls_are_refused: LateCallsAreRefused Apart at [26, 27];
 }
