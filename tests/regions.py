@@ -55,21 +55,27 @@ class Regions(servers.Seaway):
     def logs(self):
         return [self.log, *(self.data / "nodes").glob("*.log")]
 
-    def region(self, verb, *arguments):
-        command = [str(servers.SEAWAY), "region", verb, *arguments, "--data-dir", str(self.data)]
+    def seaway(self, *words):
+        """What a command prints that is about this cluster."""
+        command = [str(servers.SEAWAY), *words, "--data-dir", str(self.data)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience.wall_s(30), check=False)
         if done.returncode:
             raise AssertionError(f"{' '.join(command)} ends with {done.returncode}: {done.stderr}")
         return done.stdout
+
+    def region(self, verb, *arguments):
+        return self.seaway("region", verb, *arguments)
+
+    def node(self, verb, *arguments):
+        return self.seaway("node", verb, *arguments)
 
     def list(self):
         return {region["region"]: region for region in json.loads(self.region("list", "--json"))}
 
     def registered(self):
         """The regions whose control nodes the cluster knows."""
-        command = [str(servers.SEAWAY), "status", "--json", "--data-dir", str(self.data)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience.wall_s(30), check=True)
-        return {node["region"] for node in json.loads(done.stdout)["nodes"] if node["role"] == "control"}
+        told = json.loads(self.seaway("status", "--json"))
+        return {node["region"] for node in told["nodes"] if node["role"] == "control"}
 
     def is_running(self, region):
         return all(node["pid"] for node in self.nodes if node["region"] == region)

@@ -28,6 +28,8 @@ use crate::running::{Signals, listen};
 const GONE: &[u8] = b" (deleted)";
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A process that is killed has ended within this time.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a process may take to end before it is killed. Nobody waits for clients to leave when all end together.
 const END_LIMIT: Duration = Duration::from_secs(8);
 /// Requests that may wait.
@@ -269,7 +271,7 @@ impl Family {
     }
 
     /// Does what somebody asked for.
-    fn perform(&mut self, action: &Action) -> Result<()> {
+    async fn perform(&mut self, action: &Action) -> Result<()> {
         match action {
             Action::Start(name) => {
                 let member = self.members.iter_mut().find(|member| member.name == *name);
@@ -289,7 +291,7 @@ impl Family {
                     "the region is lost: its bucket answers nobody, its processes are killed"
                 );
                 self.of_region(region).for_each(Member::kill);
-                Ok(())
+                self.is_gone(region).await
             }
             Action::Restore(region) => {
                 let switch = self.switch(region)?;
@@ -303,6 +305,25 @@ impl Family {
                     .of_region(region)
                     .filter(|member| member.child.is_none());
                 ended.try_for_each(Member::start)
+            }
+        }
+    }
+
+    /// Waits until no process of the region runs any more, since one that was killed takes a moment to end, and is not started before.
+    async fn is_gone(&mut self, region: &str) -> Result<()> {
+        let until = host::clock::now() + GONE_WITHIN;
+        loop {
+            self.of_region(region).for_each(Member::look);
+            match self.of_region(region).find(|member| member.child.is_some()) {
+                None => return Ok(()),
+                Some(member) if host::clock::now() >= until => {
+                    let within = GONE_WITHIN.as_secs();
+                    bail!(
+                        "{} was killed, and has not ended within {within} s",
+                        member.name
+                    )
+                }
+                Some(_) => host::clock::sleep(LOOK_EVERY).await,
             }
         }
     }
@@ -373,7 +394,7 @@ impl Family {
         loop {
             tokio::select! {
                 Some(Asked { action, done }) = requests.recv() => {
-                    let outcome = self.perform(&action);
+                    let outcome = self.perform(&action).await;
                     if let Err(error) = &outcome {
                         tracing::error!(error = %format!("{error:#}"), "what was asked for is not done");
                     }

@@ -84,7 +84,7 @@ pub struct State {
     pub number: u32,
     pub name: String,
     pub standing: Standing,
-    /// Whether it answered lately.
+    /// Whether it answered lately, and showed that it is the cluster's.
     pub answers: bool,
 }
 
@@ -216,7 +216,7 @@ impl Buckets {
             number: place.number,
             name: place.name.clone(),
             standing: lock(&place.standing).clone(),
-            answers: !place.is_failing(),
+            answers: !place.is_failing() && !place.is_proof_old(),
         });
         states.collect()
     }
@@ -241,15 +241,18 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Place {
+    /// Whether the last good look at it began too long ago to count.
+    fn is_proof_old(&self) -> bool {
+        let age = |looked_at| host::clock::now().since(*lock(looked_at));
+        let age = self.looked_at.as_ref().map(age);
+        age.is_some_and(|age| age >= LOOK_COUNTS_FOR)
+    }
+
     /// Why what the bucket says does not count, if so.
     fn refusal(&self) -> Option<String> {
         let unknown = "has not shown of late that it is the cluster's";
         match &*lock(&self.standing) {
-            Standing::Proven => {
-                let looked_at = self.looked_at.as_ref()?;
-                let age = host::clock::now().since(*lock(looked_at));
-                (age >= LOOK_COUNTS_FOR).then(|| unknown.to_owned())
-            }
+            Standing::Proven => self.is_proof_old().then(|| unknown.to_owned()),
             Standing::Unproven => Some(unknown.to_owned()),
             Standing::Refused(why) => Some(format!("is not used: {why}")),
         }

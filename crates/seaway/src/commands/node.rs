@@ -1,6 +1,7 @@
 //! `seaway node`: single processes of a `dev` cluster of several are listed, killed and started again.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hyper::StatusCode;
@@ -8,6 +9,12 @@ use hyper::StatusCode;
 use crate::data_dir::{NodeEndpoints, published};
 use crate::output::say;
 use crate::{http, runtime};
+
+/// The signal that ends a process at once.
+const KILL: &str = "KILL";
+/// A process that is killed has ended within this time, looked at so often.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -20,7 +27,7 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
         /// The signal: KILL, TERM, STOP or CONT.
-        #[arg(long, value_name = "SIGNAL", default_value = "KILL")]
+        #[arg(long, value_name = "SIGNAL", default_value = KILL)]
         signal: String,
     },
     /// Start a process again that has ended.
@@ -103,7 +110,25 @@ fn kill(place: &Where, name: &str, signal: &str) -> Result<()> {
         bail!("{name} does not run; `seaway node start {name}` starts it");
     };
     host::process::signal(pid, signal)?;
+    if signal == KILL {
+        await_end(place, name, pid)?;
+    }
     say!("{signal} was sent to {name}, process {pid}");
+    Ok(())
+}
+
+/// Waits until the cluster knows that the process has ended, so that it can be started again at once.
+fn await_end(place: &Where, name: &str, pid: u32) -> Result<()> {
+    let until = Instant::now() + ENDS_WITHIN;
+    while find(place, name)?.1.pid == Some(pid) {
+        if Instant::now() >= until {
+            bail!(
+                "process {pid} of {name} was killed, and has not ended within {} s",
+                ENDS_WITHIN.as_secs()
+            );
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
     Ok(())
 }
 

@@ -379,3 +379,18 @@ async fn what_one_bucket_lacks_and_another_has_is_remembered_once() {
     assert_eq!(missed, [(case.key.clone(), 0)]);
     assert_eq!(case.buckets.take_missed(9), []);
 }
+
+#[tokio::test]
+async fn a_bucket_at_which_no_look_was_good_of_late_does_not_answer_though_nobody_asked_it() {
+    let case = Case::new();
+    let state = || case.buckets.states().swap_remove(0);
+    assert!(state().answers);
+    let long_ago = host::clock::now().as_micros() - LOOK_COUNTS_FOR.as_micros() as u64;
+    let number = state().number;
+    case.buckets
+        .looked(number, Instant::from_micros(long_ago), Standing::Proven);
+    assert!(!state().answers);
+    case.buckets
+        .looked(number, host::clock::now(), Standing::Proven);
+    assert!(state().answers);
+}
