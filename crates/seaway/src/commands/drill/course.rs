@@ -9,17 +9,22 @@ use anyhow::{Context, Result, bail};
 use host::clock;
 use host::task::{self, Task};
 use tokio::sync::watch;
+use wire::errors::ErrorCode;
 
 use super::account::{Comparison, Written, acknowledged};
 use super::client::{Phase, Seat};
 use super::cluster::Cluster;
 use super::report::{Client, Kind, Report, Return};
 use super::{consumer, producer};
-use crate::client::Client as Connection;
-use crate::commands::topic::{LATEST, offsets};
+use crate::client::{Client as Connection, Refused};
+use crate::commands::topic::{LATEST, offsets, topic_metadata};
 
 /// Producers in each region.
 const PRODUCERS: u32 = 2;
+/// How long an agent may take to hear of a new topic.
+const TOPIC_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What is to be done.
 pub struct Plan {
@@ -34,8 +39,9 @@ pub struct Plan {
     pub rate: u32,
 }
 
-/// Carries a plan out. The topic is there.
+/// Carries a plan out. The topic was made.
 pub async fn run(plan: &Plan, cluster: &Cluster<'_>) -> Result<Report> {
+    await_topic(plan, cluster).await?;
     let mut crowd = Crowd::start(plan, cluster)?;
     clock::sleep(plan.load).await;
     crowd.check_served(plan.load)?;
@@ -86,6 +92,27 @@ pub async fn run(plan: &Plan, cluster: &Cluster<'_>) -> Result<Report> {
         compared: outcome.compared,
         clients: outcome.clients,
     })
+}
+
+/// Waits until every agent knows the topic: others hear of it a moment after the one that was asked to make it.
+async fn await_topic(plan: &Plan, cluster: &Cluster<'_>) -> Result<()> {
+    for address in cluster.addresses(&plan.leader)? {
+        let mut connection = Connection::of(vec![address.clone()]);
+        let deadline = clock::now() + TOPIC_LIMIT;
+        while let Err(error) = topic_metadata(&mut connection, &plan.topic, false).await {
+            let refused = error.downcast_ref::<Refused>();
+            let is_unknown = refused
+                .is_some_and(|refused| refused.code == Some(ErrorCode::UnknownTopicOrPartition));
+            if !is_unknown || clock::now() >= deadline {
+                return Err(error.context(format!(
+                    "the agent at {address} does not tell of the topic that was made for the drill: `seaway status` says how the \
+                     cluster is"
+                )));
+            }
+            clock::sleep(LOOK_EVERY).await;
+        }
+    }
+    Ok(())
 }
 
 /// A client under way.
