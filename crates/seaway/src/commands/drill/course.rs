@@ -65,7 +65,7 @@ pub async fn run(plan: &Plan, cluster: &Cluster<'_>) -> Result<Report> {
     let rejoined = clock::now().since(restored);
     let copies = async {
         cluster.await_copies(&plan.region, restored).await?;
-        Ok(clock::now().since(restored))
+        anyhow::Ok(clock::now().since(restored))
     };
     let rest = async {
         clock::sleep_until(restored + plan.load).await;
@@ -74,9 +74,9 @@ pub async fn run(plan: &Plan, cluster: &Cluster<'_>) -> Result<Report> {
             "everything is read; now the bucket of {} is to be complete",
             plan.region
         );
-        Ok(outcome)
+        anyhow::Ok(outcome)
     };
-    let (completed, outcome): (_, Outcome) = tokio::try_join!(copies, rest)?;
+    let (completed, outcome) = tokio::try_join!(copies, rest)?;
     Ok(Report {
         topic: plan.topic.clone(),
         partitions: plan.partitions,

@@ -1,6 +1,5 @@
 //! What a drill has shown: the verdict with its reasons, as text and as JSON. It must not know how it came about.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -175,12 +174,13 @@ impl Report {
             seconds(self.longest_pause(Kind::Consumer))
         );
         line(&mut text, "RTO", &rto);
-        let back = format!(
-            "{} after it was restored; its bucket was complete after {}",
-            seconds(self.back.rejoined),
-            seconds(self.back.completed)
-        );
-        line(&mut text, "rejoined", &back);
+        for (what, time) in [
+            ("rejoined", self.back.rejoined),
+            ("complete", self.back.completed),
+        ] {
+            let told = format!("{} after it was restored", seconds(time));
+            line(&mut text, what, &told);
+        }
         text.push_str(&self.table());
         text
     }
@@ -215,8 +215,7 @@ impl Report {
 }
 
 fn line(text: &mut String, what: &str, told: &str) {
-    // Writing to a string cannot fail.
-    drop(writeln!(text, "{what:13} {told}"));
+    text.push_str(&format!("{what:13} {told}\n"));
 }
 
 fn faults(compared: &Comparison) -> String {
