@@ -7,7 +7,7 @@ import subprocess
 from tests import patience, regions
 from tests import server as servers
 from tests.harness import Suite, expect, expect_equal, wait_until
-from tests.process import checks_of, servers_of_check
+from tests.process import checks_of, servers_of_check, verb
 
 suite = Suite("drill", own_servers=True)
 check = checks_of(suite)
@@ -92,6 +92,28 @@ def too_few_records_do_not_pass(directory):
         expect(line in told, f"{line} in the report: {told}")
     expect(is_well(server), f"all regions are well again: {server.list()}")
     expect_equal(len([name for name in topics(server) if name.startswith("drill-region-loss-")]), 1, "topics that are kept")
+    expect(server.stop(), "an orderly stop")
+
+
+@check
+def what_the_drill_has_not_written_is_told_and_kept(directory):
+    server = cluster(directory)
+    with subprocess.Popen(command(server, "--seconds", "3", "--rate", "300", "--json"), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            topic, = wait_until(lambda: [name for name in topics(server) if name.startswith("drill")], 30, "the drill is under way")
+            verb(server, "produce", topic, "--data-dir", str(server.data), stdin="hello, sea\n")
+            told, beside = running.communicate(timeout=patience.wall_s(DRILL_S))
+        finally:
+            running.kill()
+    expect_equal(running.returncode, 1, f"exit code of a drill with somebody else's record: {told} {beside}")
+    report = json.loads(told)
+    compared = [report["compared"], *(client["compared"] for client in report["clients"] if client["kind"] == "consumer")]
+    wanted = {"found": report["acknowledged"] + 1, "missing": 0, "doubled": 0, "out_of_order": 0, "foreign": 1}
+    expect_equal(compared, [wanted] * 4, "what the last reader and the three consumers found")
+    expect("what is there is not what was acknowledged: 1 foreign" in beside, f"the reason: {beside}")
+    expect(f"the topic {topic} is there" in beside, f"what is kept: {beside}")
+    expect_equal(topics(server), [topic], "topics that are kept")
     expect(server.stop(), "an orderly stop")
 
 

@@ -76,7 +76,7 @@ impl Report {
         }
         if !self.compared.is_clean() {
             reasons.push(format!(
-                "of the acknowledged records {}",
+                "what is there is not what was acknowledged: {}",
                 faults(&self.compared)
             ));
         }
@@ -88,7 +88,7 @@ impl Report {
                 && !compared.is_clean()
             {
                 reasons.push(format!(
-                    "of the records that {} was to read {}",
+                    "what {} read is not what was acknowledged: {}",
                     client.name,
                     faults(&compared)
                 ));
@@ -223,11 +223,11 @@ fn faults(compared: &Comparison) -> String {
         (compared.missing, "missing"),
         (compared.doubled, "doubled"),
         (compared.out_of_order, "out of order"),
-        (compared.foreign, "not what was written"),
+        (compared.foreign, "foreign"),
     ];
     let told = told.into_iter().filter(|(count, _)| *count > 0);
     let told: Vec<String> = told
-        .map(|(count, what)| format!("{count} are {what}"))
+        .map(|(count, what)| format!("{count} {what}"))
         .collect();
     told.join(", ")
 }
@@ -359,10 +359,10 @@ mod tests {
             foreign,
         };
         for (compared, told) in [
-            (of(1, 0, 0, 0), "1 are missing"),
-            (of(0, 2, 0, 0), "2 are doubled"),
-            (of(0, 0, 3, 0), "3 are out of order"),
-            (of(0, 0, 0, 4), "4 are not what was written"),
+            (of(1, 0, 0, 0), "1 missing"),
+            (of(0, 2, 0, 0), "2 doubled"),
+            (of(0, 0, 3, 0), "3 out of order"),
+            (of(0, 0, 0, 4), "4 foreign"),
         ] {
             let mut at_the_end = report();
             at_the_end.compared = compared;
