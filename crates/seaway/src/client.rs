@@ -46,7 +46,7 @@ pub struct Target {
 #[error("{sentence}")]
 pub struct Refused {
     sentence: String,
-    code: Option<ErrorCode>,
+    pub code: Option<ErrorCode>,
     /// True if Kafka's clients would ask again.
     pub passes: bool,
 }
@@ -131,6 +131,17 @@ impl Client {
         };
         client.dial().await?;
         Ok(client)
+    }
+
+    /// A client of these addresses, which are tried in turn; it connects with its first request.
+    pub fn of(addresses: Vec<String>) -> Self {
+        Client {
+            addresses,
+            data_dir: PathBuf::new(),
+            stream: None,
+            buffer: BytesMut::new(),
+            correlation_id: 0,
+        }
     }
 
     /// Sends a request that changes nothing, or the same if it is made twice, until `read` finds an

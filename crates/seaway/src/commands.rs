@@ -6,6 +6,7 @@ pub mod config;
 pub mod consume;
 pub mod control;
 pub mod dev;
+pub mod drill;
 pub mod node;
 pub mod produce;
 pub mod region;

@@ -66,6 +66,9 @@ enum Verb {
     /// Show the regions of a cluster; lose one of a `dev` cluster, and have it back.
     #[command(subcommand)]
     Region(commands::region::Verb),
+    /// Rehearse a disaster on a `dev` cluster under load, and report what was lost.
+    #[command(subcommand)]
+    Drill(commands::drill::Verb),
     /// Make the certificates by which the processes of a cluster know each other.
     #[command(subcommand)]
     Certs(commands::certs::Verb),
@@ -97,6 +100,7 @@ fn run() -> Result<()> {
         Verb::Agent(arguments) => commands::agent::run(arguments, &sources),
         Verb::Node(verb) => commands::node::run(verb),
         Verb::Region(verb) => commands::region::run(&verb),
+        Verb::Drill(verb) => commands::drill::run(&verb),
         Verb::Certs(verb) => commands::certs::run(verb),
         Verb::Config(verb) => commands::config::run(&verb, &Arguments::command()),
         Verb::Settings(arguments) => commands::settings::run(&arguments),

@@ -84,7 +84,7 @@ async fn prefer(preferred: &Preferred) -> Result<()> {
 }
 
 /// The regions of a cluster, in the order in which they were named.
-fn regions(endpoints: &Endpoints, place: &Where) -> Result<Vec<String>> {
+pub(super) fn regions(endpoints: &Endpoints, place: &Where) -> Result<Vec<String>> {
     let mut regions: Vec<String> = Vec::new();
     for node in &endpoints.nodes {
         if let Some(region) = &node.region
@@ -104,19 +104,30 @@ fn regions(endpoints: &Endpoints, place: &Where) -> Result<Vec<String>> {
 
 fn ask(place: &Where, region: &str, verb: &str, told: &str) -> Result<()> {
     let endpoints = published(&place.data_dir)?;
-    let regions = regions(&endpoints, place)?;
+    check_known(region, &regions(&endpoints, place)?)?;
+    runtime::small()?.block_on(order(&endpoints, region, verb))?;
+    say!("{region} {told}");
+    Ok(())
+}
+
+/// Refuses a region that is none of these.
+pub(super) fn check_known(region: &str, regions: &[String]) -> Result<()> {
     if !regions.iter().any(|known| known == region) {
         bail!(
             "there is no region {region}; there are {}",
             regions.join(", ")
         );
     }
-    let (base, path) = (&endpoints.http, format!("/regions/{region}/{verb}"));
-    let (status, answer) = runtime::small()?.block_on(http::post(base, &path))?;
+    Ok(())
+}
+
+/// Has the `dev` cluster `kill` one of its regions, or `restore` it: that verb is done when this returns.
+pub(super) async fn order(endpoints: &Endpoints, region: &str, verb: &str) -> Result<()> {
+    let path = format!("/regions/{region}/{verb}");
+    let (status, answer) = http::post(&endpoints.http, &path).await?;
     if status != StatusCode::OK {
         bail!("{}", answer.trim_end());
     }
-    say!("{region} {told}");
     Ok(())
 }
 
@@ -174,8 +185,8 @@ fn led_since(region: &Value) -> Option<String> {
     Some(format!("{name} leads for {seconds} s: {told}"))
 }
 
-/// A region, as its own control nodes and those of the others see it.
-async fn describe(endpoints: &Endpoints, region: &str) -> Value {
+/// A region, as its own control nodes and those of the others see it: what `seaway region list --json` prints of it.
+pub(super) async fn describe(endpoints: &Endpoints, region: &str) -> Value {
     let own = |node: &&NodeEndpoints| node.region.as_deref() == Some(region);
     let processes = endpoints.nodes.iter().filter(own);
     let running = processes.clone().filter(|node| node.pid.is_some()).count();

@@ -17,6 +17,7 @@ use wire::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
 use wire::text::Str;
+use wire::uuid::Uuid;
 
 use crate::client::{Client, Target, check};
 use crate::output::say;
@@ -30,7 +31,7 @@ const RESOURCE_TOPIC: i8 = 2;
 const SOURCE_TOPIC: i8 = 1;
 /// The special timestamps of ListOffsets.
 const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
+pub const LATEST: i64 = -1;
 
 /// What to do with topics.
 #[derive(clap::Subcommand)]
@@ -84,20 +85,19 @@ pub fn run(verb: Verb) -> Result<()> {
                 config,
                 target,
             } => {
-                create(
-                    &mut Client::connect(&target).await?,
-                    &name,
-                    partitions,
-                    &config,
-                )
-                .await
+                let mut client = Client::connect(&target).await?;
+                let (partitions, id) = create(&mut client, &name, partitions, &config).await?;
+                say!("created {name} with {partitions} partitions, id {id}");
+                Ok(())
             }
             Verb::List { json, target } => list(&mut Client::connect(&target).await?, json).await,
             Verb::Describe { name, json, target } => {
                 describe(&mut Client::connect(&target).await?, &name, json).await
             }
             Verb::Delete { name, target } => {
-                delete(&mut Client::connect(&target).await?, &name).await
+                delete(&mut Client::connect(&target).await?, &name).await?;
+                say!("deleted {name}");
+                Ok(())
             }
         }
     })
@@ -115,12 +115,13 @@ fn partition_count(text: &str) -> Result<i32, String> {
     }
 }
 
-async fn create(
+/// Creates a topic with `configs`, each NAME=VALUE; yields how many partitions it has, and its id.
+pub async fn create(
     client: &mut Client,
     name: &str,
     partitions: Option<i32>,
     configs: &[String],
-) -> Result<()> {
+) -> Result<(i32, Uuid)> {
     let mut topic = CreatableTopic {
         name: Str::from(name),
         num_partitions: partitions.unwrap_or(-1),
@@ -148,15 +149,13 @@ async fn create(
         Ok(result)
     };
     let exists = ErrorCode::TopicAlreadyExists;
-    let (partitions, id) = match client.order(&request, 7, exists, created).await? {
-        Some(result) => (result.num_partitions, result.topic_id),
+    match client.order(&request, 7, exists, created).await? {
+        Some(result) => Ok((result.num_partitions, result.topic_id)),
         None => {
             let topic = topic_metadata(client, name, false).await?;
-            (i32::try_from(topic.partitions.len())?, topic.topic_id)
+            Ok((i32::try_from(topic.partitions.len())?, topic.topic_id))
         }
-    };
-    say!("created {name} with {partitions} partitions, id {id}");
-    Ok(())
+    }
 }
 
 async fn list(client: &mut Client, as_json: bool) -> Result<()> {
@@ -330,7 +329,8 @@ fn effect(config: &str) -> &'static str {
     }
 }
 
-async fn delete(client: &mut Client, name: &str) -> Result<()> {
+/// Deletes a topic and all its records.
+pub async fn delete(client: &mut Client, name: &str) -> Result<()> {
     let request = DeleteTopicsRequest {
         topic_names: vec![Str::from(name)],
         timeout_ms: TIMEOUT_MS,
@@ -347,7 +347,6 @@ async fn delete(client: &mut Client, name: &str) -> Result<()> {
     };
     let gone = ErrorCode::UnknownTopicOrPartition;
     client.order(&request, 5, gone, deleted).await?;
-    say!("deleted {name}");
     Ok(())
 }
 
