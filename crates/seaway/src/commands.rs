@@ -7,6 +7,7 @@ pub mod consume;
 pub mod control;
 pub mod dev;
 pub mod node;
+mod offsets;
 pub mod produce;
 pub mod region;
 mod rehearsal;

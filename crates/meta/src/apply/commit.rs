@@ -42,7 +42,7 @@ pub(crate) fn commit(
     state.producers = appender.room.taken;
     let outcomes: Arc<[BatchOutcome]> = appender.outcomes.into();
     let (live_slices, live_bytes) = (appender.live_slices, appender.live_bytes);
-    let spread = appender.spread.pack();
+    let spread = appender.spread;
     let file = File {
         nonce: command.nonce,
         length: command.length,

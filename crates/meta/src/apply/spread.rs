@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::nouns::behind::Behind;
+use crate::nouns::file::File;
 use crate::nouns::ordered::Ordered;
 use crate::nouns::short::buckets;
 use crate::nouns::slice::Slice;
@@ -17,11 +18,13 @@ use crate::terms::places::FileRef;
 const STEPS_MAX: usize = 16;
 
 impl State {
-    /// A file was committed, and has slices in these partitions.
-    pub(super) fn spread(&mut self, id: FileId, spread: Spread) {
-        if !self.files.are_in_several() || self.files.get(id).is_none_or(|file| file.is_tombstoned()) {
+    /// A file was committed, and these are its slices.
+    pub(super) fn spread(&mut self, id: FileId, rows: Rows) {
+        let is_dead = |file: &File| file.is_tombstoned();
+        if !self.files.are_in_several() || self.files.get(id).is_none_or(is_dead) {
             return;
         }
+        let spread = rows.pack();
         for bucket in buckets(self.files.missed(id)) {
             self.fall_behind(bucket, &spread);
         }
@@ -79,7 +82,7 @@ impl State {
             }
         }
         for (id, rows) in found {
-            self.spread(id, rows.pack());
+            self.spread(id, rows);
         }
     }
 

@@ -64,6 +64,43 @@ pub struct HeldPage {
     pub more_after: Option<PartitionId>,
 }
 
+/// How far a bucket is behind, over many partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Partitions of which it lacks records.
+    pub partitions: u64,
+    /// Records from the safe offset of each of them to its end: what would be missing if all other buckets were lost.
+    pub records: u64,
+    /// The most of one partition.
+    pub records_max: u64,
+    /// Of some partitions not all was looked at: the records are at most so many.
+    pub is_at_most: bool,
+    /// The partitions that are furthest behind, the furthest first, each with how many records; no more than were asked for.
+    pub furthest: Vec<(u64, PartitionId)>,
+}
+
+impl Lag {
+    /// Adds what a bucket lacks of some partitions; `furthest` is how many of them all are to be named.
+    pub fn add(&mut self, bucket: u32, partitions: &[Held], furthest: usize) {
+        for held in partitions {
+            let records = held.records_behind(bucket);
+            if records == 0 {
+                continue;
+            }
+            self.partitions += 1;
+            self.records = self.records.saturating_add(records);
+            self.records_max = self.records_max.max(records);
+            let safe = held.safe.get(&bucket).copied().flatten();
+            self.is_at_most |= safe.is_some_and(|safe| !safe.is_exact);
+            let at = self.furthest.partition_point(|(most, _)| *most >= records);
+            if at < furthest {
+                self.furthest.insert(at, (records, held.id));
+                self.furthest.truncate(furthest);
+            }
+        }
+    }
+}
+
 impl Behind {
     /// A bucket lacks a further file in which a partition has slices, of which the first begins at an offset.
     pub(crate) fn add(&mut self, bucket: u32, partition: PartitionId, base_offset: i64) {
@@ -98,7 +135,13 @@ impl Behind {
     }
 
     /// No slice of the partition that begins below an offset is lacked; `is_found` if one that begins there is.
-    pub(crate) fn advance(&mut self, bucket: u32, partition: PartitionId, from: i64, is_found: bool) {
+    pub(crate) fn advance(
+        &mut self,
+        bucket: u32,
+        partition: PartitionId,
+        from: i64,
+        is_found: bool,
+    ) {
         let behind = self.of.get_mut(&bucket);
         if let Some(trail) = behind.and_then(|behind| behind.get_mut(&partition)) {
             trail.from = from;
@@ -118,7 +161,11 @@ impl Behind {
     }
 
     /// The partitions that are behind in any bucket, after one of them, at most `max`, in order.
-    pub(crate) fn partitions(&self, after: Option<PartitionId>, max: usize) -> BTreeSet<PartitionId> {
+    pub(crate) fn partitions(
+        &self,
+        after: Option<PartitionId>,
+        max: usize,
+    ) -> BTreeSet<PartitionId> {
         let from = after.map_or(0, |after| after.0.saturating_add(1));
         let first = |behind: &Ordered<PartitionId, Trail>| -> Vec<PartitionId> {
             let rest = behind.iter_from(&PartitionId(from));
@@ -131,7 +178,9 @@ impl Behind {
     /// All partitions that are behind, bucket by bucket.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, PartitionId, Trail)> {
         self.of.iter().flat_map(|(bucket, behind)| {
-            behind.iter().map(|(partition, trail)| (*bucket, *partition, *trail))
+            behind
+                .iter()
+                .map(|(partition, trail)| (*bucket, *partition, *trail))
         })
     }
 }

@@ -159,7 +159,8 @@ impl Short {
 
     /// The files that only one bucket is known to hold, by each bucket in which every file is to be.
     pub(crate) fn only_copies(&self) -> impl Iterator<Item = (u32, Only)> {
-        buckets(self.wanted).map(|bucket| (bucket, self.only.get(&bucket).copied().unwrap_or_default()))
+        buckets(self.wanted)
+            .map(|bucket| (bucket, self.only.get(&bucket).copied().unwrap_or_default()))
     }
 
     /// The files that a bucket lacks, in the order of their commits, after one of them.

@@ -45,7 +45,11 @@ impl State {
             };
             let (held, taken) = self.held_of(id, partition);
             slices += taken;
-            if held.safe.keys().any(|bucket| held.records_behind(*bucket) > 0) {
+            if held
+                .safe
+                .keys()
+                .any(|bucket| held.records_behind(*bucket) > 0)
+            {
                 page.partitions.push(held);
             }
         }
@@ -77,7 +81,12 @@ impl State {
     }
 
     /// The safe offset in a bucket, and how many slices were looked at for it.
-    fn safe_in(&self, bucket: u32, id: PartitionId, partition: &Partition) -> (Option<SafeOffset>, u64) {
+    fn safe_in(
+        &self,
+        bucket: u32,
+        id: PartitionId,
+        partition: &Partition,
+    ) -> (Option<SafeOffset>, u64) {
         let is_known = self.policy.placement.buckets.contains_key(&bucket)
             && self.doubts.suspect_since(bucket).is_none();
         if !is_known {

@@ -32,6 +32,8 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
     },
+    /// List up to which offset each region's bucket holds all records of partitions: what can be read there though all others are gone.
+    Offsets(super::offsets::Arguments),
     /// Have a region lead as long as it is well, or with `auto` the one in which commits take the least time.
     Prefer(Preferred),
 }
@@ -54,6 +56,7 @@ pub fn run(verb: &Verb) -> Result<()> {
         Verb::List(place) => list(place),
         Verb::Kill { region, place } => ask(place, region, "kill", "is lost"),
         Verb::Restore { region, place } => ask(place, region, "restore", "comes back"),
+        Verb::Offsets(arguments) => super::offsets::run(arguments),
         Verb::Prefer(preferred) => runtime::small()?.block_on(prefer(preferred)),
     }
 }
@@ -162,7 +165,7 @@ fn line(region: &Value) -> String {
         region["processes"],
         text("bucket"),
         suspicion(region),
-        lacks(region)
+        lacks(region) + &behind(region) + &only_here(region)
     )
 }
 
@@ -228,6 +231,13 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         "is_suspect": short.told["is_suspect"],
         "repair_files_per_second": repaired,
         "repair_seconds_left": seconds_left,
+        "behind_partitions": short.told["behind_partitions"],
+        "behind_records": short.told["behind_records"],
+        "behind_records_max": short.told["behind_records_max"],
+        "behind_is_at_most": short.told["behind_is_at_most"],
+        "behind_is_whole": short.told["behind_is_whole"],
+        "only_here_files": short.told["only_here_files"],
+        "only_here_bytes": short.told["only_here_bytes"],
     })
 }
 
@@ -287,5 +297,37 @@ fn lacks(region: &Value) -> String {
             let rate = &region["repair_files_per_second"];
             format!("  lacks {files} files, {rate} a second are copied, {seconds} s left")
         }
+    }
+}
+
+/// How far a region is behind, and since when, as the end of a line.
+fn behind(region: &Value) -> String {
+    let partitions = region["behind_partitions"].as_u64().unwrap_or(0);
+    if partitions == 0 {
+        return String::new();
+    }
+    let since = match region["short_age_ms"].as_u64() {
+        Some(age_ms) => format!(" since {} s ago", age_ms / 1_000),
+        None => String::new(),
+    };
+    let part = match region["behind_is_whole"] == false {
+        true => " and more",
+        false => "",
+    };
+    let most = match region["behind_is_at_most"] == true {
+        true => "at most ",
+        false => "",
+    };
+    format!(
+        "  behind in {partitions} partitions{part}{since} by {most}{} records, {} in one",
+        region["behind_records"], region["behind_records_max"]
+    )
+}
+
+/// What would be missing if a region were lost, as the end of a line.
+fn only_here(region: &Value) -> String {
+    match region["only_here_files"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(files) => format!("  {files} files are only here"),
     }
 }

@@ -7,6 +7,8 @@ use meta::short::Shortage;
 use serde_json::{Value, json};
 use store::buckets::{Buckets, State};
 
+use super::lags::Lags;
+
 fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
     control.with_state(|state| {
         let wall_millis = state.stamp().wall_millis;
@@ -42,6 +44,9 @@ pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
             bucket["is_suspect"] = json!(suspects.contains(&number));
         }
     }
+    if buckets.len() > 1 {
+        Lags::of(control).add_to(buckets);
+    }
 }
 
 pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buckets) {
@@ -64,6 +69,7 @@ pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buck
         family("seaway_bucket_short_files", help, |short| short.files);
         let help = "Bytes of files that a bucket lacks and others hold.";
         family("seaway_bucket_short_bytes", help, |short| short.bytes);
+        Lags::of(control).metrics(text, control, &states);
     }
 }
 
