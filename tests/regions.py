@@ -100,7 +100,8 @@ class RegionTest(judged.Judged):
     def create_topics(self):
         self.bootstrap = ",".join(self.server.agents.values())
         super().create_topics()
-        created = AdminClient({"bootstrap.servers": self.bootstrap}).create_topics([NewTopic(QUIET, QUIET_PARTITIONS, 1)])
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        created = admin.create_topics([NewTopic(QUIET, QUIET_PARTITIONS, 1)])
         created[QUIET].result(patience.wall_s(30))
 
     def hurt(self):

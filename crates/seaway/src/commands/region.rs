@@ -165,7 +165,7 @@ fn line(region: &Value) -> String {
         region["processes"],
         text("bucket"),
         suspicion(region),
-        lacks(region) + &behind(region) + &only_here(region)
+        lacks(region) + &behind(region, host::clock::wall_millis()) + &only_here(region)
     )
 }
 
@@ -228,6 +228,7 @@ async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         "short_files": short_files,
         "short_bytes": short.told["short_bytes"],
         "short_age_ms": short.told["short_age_ms"],
+        "short_since_ms": short.told["short_since_ms"],
         "is_suspect": short.told["is_suspect"],
         "repair_files_per_second": repaired,
         "repair_seconds_left": seconds_left,
@@ -300,26 +301,26 @@ fn lacks(region: &Value) -> String {
     }
 }
 
-/// How far a region is behind, and since when, as the end of a line.
-fn behind(region: &Value) -> String {
+/// How far a region is behind, and for how long, by this machine's clock, as the end of a line.
+fn behind(region: &Value, now_ms: u64) -> String {
     let partitions = region["behind_partitions"].as_u64().unwrap_or(0);
     if partitions == 0 {
         return String::new();
     }
-    let since = match region["short_age_ms"].as_u64() {
-        Some(age_ms) => format!(" since {} s ago", age_ms / 1_000),
-        None => String::new(),
-    };
-    let part = match region["behind_is_whole"] == false {
-        true => " and more",
-        false => "",
-    };
-    let most = match region["behind_is_at_most"] == true {
+    let at_most = match region["behind_is_at_most"] == true {
         true => "at most ",
         false => "",
     };
+    let more = match region["behind_is_whole"] == false {
+        true => " and more",
+        false => "",
+    };
+    let time = match region["short_since_ms"].as_u64() {
+        Some(since_ms) => format!(", for {} s", now_ms.saturating_sub(since_ms) / 1_000),
+        None => String::new(),
+    };
     format!(
-        "  behind in {partitions} partitions{part}{since} by {most}{} records, {} in one",
+        "  behind by {at_most}{} records in {partitions} partitions{more}, {} in one{time}",
         region["behind_records"], region["behind_records_max"]
     )
 }
@@ -329,5 +330,31 @@ fn only_here(region: &Value) -> String {
     match region["only_here_files"].as_u64() {
         None | Some(0) => String::new(),
         Some(files) => format!("  {files} files are only here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_how_far_the_region_is_behind() {
+        let mut region = json!({ "behind_partitions": 0, "short_since_ms": null });
+        assert_eq!(behind(&region, 9_500), "");
+        region = json!({
+            "behind_partitions": 2,
+            "behind_records": 160,
+            "behind_records_max": 120,
+            "behind_is_at_most": false,
+            "behind_is_whole": true,
+            "short_since_ms": 1_400,
+        });
+        let exact = "  behind by 160 records in 2 partitions, 120 in one, for 8 s";
+        assert_eq!(behind(&region, 9_500), exact);
+        region["behind_is_at_most"] = json!(true);
+        region["behind_is_whole"] = json!(false);
+        region["short_since_ms"] = json!(10_000);
+        let rough = "  behind by at most 160 records in 2 partitions and more, 120 in one, for 0 s";
+        assert_eq!(behind(&region, 9_500), rough);
     }
 }

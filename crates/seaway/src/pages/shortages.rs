@@ -31,7 +31,8 @@ fn suspects(control: &control::Node) -> BTreeSet<u32> {
     control.with_state(|state| state.suspect_buckets().map(bucket).collect())
 }
 
-/// Adds to what is told of each bucket: how many files it lacks, how many bytes, how old the oldest of them was at the last entry, and whether
+/// Adds to what is told of each bucket: how many files it lacks, how many bytes, how old the oldest of them was at the last entry and when it was
+/// committed, by the journal's time in milliseconds since 1970, and whether
 /// it may have lost what it held and is compared.
 pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
     let suspects = suspects(control);
@@ -41,6 +42,7 @@ pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
             bucket["short_files"] = json!(short.files);
             bucket["short_bytes"] = json!(short.bytes);
             bucket["short_age_ms"] = json!(age_millis);
+            bucket["short_since_ms"] = json!(short.oldest_wall_millis);
             bucket["is_suspect"] = json!(suspects.contains(&number));
         }
     }
