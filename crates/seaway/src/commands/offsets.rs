@@ -1,5 +1,6 @@
 //! `seaway region offsets`: up to which offset each region's bucket holds all records of partitions.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -44,9 +45,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for partition in &listed.partitions {
         say!("{}", line(partition));
     }
-    match (listed.partitions.is_empty(), listed.is_more) {
+    for region in &listed.suspects {
+        say!("{region} is suspect: what it holds is not known until that is compared");
+    }
+    match (
+        listed.partitions.is_empty() && listed.suspects.is_empty(),
+        listed.is_more,
+    ) {
         (_, true) => say!("there are more: name a topic, or say --limit"),
-        (true, false) => say!("no region is behind"),
+        (true, false) => match &arguments.region {
+            Some(region) => say!("{region} is not behind"),
+            None => say!("no region is behind"),
+        },
         (false, false) => {}
     }
     Ok(())
@@ -57,6 +67,8 @@ struct Listed {
     /// The entry of the journal up to which the node had applied it that was asked last.
     journal_index: u64,
     partitions: Vec<Value>,
+    /// Regions among those asked for of which nothing is known, since their buckets are suspect.
+    suspects: BTreeSet<String>,
     is_more: bool,
 }
 
@@ -65,6 +77,7 @@ impl Listed {
         json!({
             "journal_index": self.journal_index,
             "partitions": self.partitions,
+            "suspects": self.suspects,
             "is_more": self.is_more,
         })
     }
@@ -79,6 +92,7 @@ async fn list(arguments: &Arguments) -> Result<Listed> {
     let mut listed = Listed {
         journal_index: 0,
         partitions: Vec::new(),
+        suspects: BTreeSet::new(),
         is_more: false,
     };
     while let Some(path) = next.take() {
@@ -89,6 +103,11 @@ async fn list(arguments: &Arguments) -> Result<Listed> {
         let mut page: Value = serde_json::from_str(&page)?;
         listed.journal_index = page["journal_index"].as_u64().unwrap_or(0);
         check_region(arguments, &page["regions"])?;
+        let suspects = page["suspects"].as_array().into_iter().flatten();
+        let suspects = suspects.filter_map(Value::as_str).map(str::to_owned);
+        let is_asked_for =
+            |region: &String| arguments.region.as_ref().is_none_or(|of| of == region);
+        listed.suspects.extend(suspects.filter(is_asked_for));
         let Value::Array(partitions) = page["partitions"].take() else {
             bail!("{base}: the page has no partitions");
         };

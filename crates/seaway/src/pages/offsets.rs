@@ -87,10 +87,19 @@ fn told(control: &control::Node, buckets: &[buckets::State], wanted: &Wanted) ->
             Some((rows.collect(), next))
         }
     })?;
+    let suspects: Vec<u32> = control.with_state(|state| {
+        let suspects = state.suspect_buckets();
+        suspects.map(|(number, _)| number).collect()
+    });
+    let suspects = buckets
+        .iter()
+        .filter(|bucket| suspects.contains(&bucket.number));
+    let suspects: Vec<&str> = suspects.map(|bucket| bucket.name.as_str()).collect();
     let regions: Vec<&str> = buckets.iter().map(|bucket| bucket.name.as_str()).collect();
     Some(json!({
         "journal_index": index,
         "regions": regions,
+        "suspects": suspects,
         "partitions": rows,
         "next": next,
     }))
