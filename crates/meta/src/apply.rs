@@ -214,9 +214,7 @@ impl State {
                 what: NO_SUCH_BUCKET,
             });
         }
-        for file in files {
-            self.copy_added(*file, bucket);
-        }
+        self.copies_added(bucket, files);
         Reply::Done
     }
 

@@ -16,6 +16,8 @@ use crate::terms::places::FileRef;
 
 /// Slices that are looked at with one file, to find the next of a partition that its bucket lacks; the next file goes on from there.
 const STEPS_MAX: usize = 16;
+/// Slices of files that were copied, 16 bytes each, that are put in order together.
+const ROWS_MAX: usize = 65_536;
 
 impl State {
     /// A file was committed, and these are its slices.
@@ -31,16 +33,30 @@ impl State {
         self.spreads.insert(id, spread);
     }
 
-    /// A bucket holds a live file, too.
-    pub(super) fn copy_added(&mut self, copy: FileRef, bucket: u32) {
-        let lacked = self.files.lacks(copy.file, bucket);
-        self.files.add_copy(copy, bucket);
-        if lacked
-            && !self.files.lacks(copy.file, bucket)
-            && let Some(spread) = self.spreads.get(&copy.file).cloned()
-        {
-            self.catch_up(bucket, &spread);
+    /// A bucket holds these live files, too; those that are not known are passed over.
+    pub(super) fn copies_added<'a>(
+        &mut self,
+        bucket: u32,
+        files: impl IntoIterator<Item = &'a FileRef>,
+    ) {
+        let mut rows = Vec::new();
+        for copy in files {
+            let lacked = self.files.lacks(copy.file, bucket);
+            self.files.add_copy(*copy, bucket);
+            if lacked
+                && !self.files.lacks(copy.file, bucket)
+                && let Some(spread) = self.spreads.get(&copy.file)
+            {
+                rows.extend(spread.rows());
+            }
+            if rows.len() >= ROWS_MAX {
+                rows.sort_unstable();
+                self.catch_up(bucket, &rows);
+                rows.clear();
+            }
         }
+        rows.sort_unstable();
+        self.catch_up(bucket, &rows);
     }
 
     /// A bucket holds no copy of a file. True if that is live and known.
@@ -60,8 +76,10 @@ impl State {
     pub(super) fn slice_dropped(&mut self, slice: &Slice, ticks_millis: u64) -> bool {
         let is_last = self.files.release(slice.file, slice.length, ticks_millis);
         if is_last && let Some(spread) = self.spreads.remove(&slice.file) {
+            let mut rows: Vec<(PartitionId, i64)> = spread.rows().collect();
+            rows.sort_unstable();
             for bucket in buckets(self.files.missed(slice.file)) {
-                self.catch_up(bucket, &spread);
+                self.catch_up(bucket, &rows);
             }
         }
         is_last
@@ -94,26 +112,36 @@ impl State {
         }
     }
 
-    fn catch_up(&mut self, bucket: u32, spread: &Spread) {
-        for (id, base_offset) in spread.rows() {
-            let Some(trail) = self.behind.take(bucket, id) else {
-                continue;
-            };
-            if trail.is_found && base_offset > trail.from {
-                continue;
+    /// A bucket lacks some files less that had slices at these rows, which are sorted: each partition is looked at once.
+    fn catch_up(&mut self, bucket: u32, rows: &[(PartitionId, i64)]) {
+        for of_one in rows.chunk_by(|(one, _), (other, _)| one == other) {
+            if let Some((id, first)) = of_one.first() {
+                self.catch_up_in(bucket, *id, *first, of_one.len());
             }
-            let Some(partition) = self.partitions.get(id.0) else {
-                continue;
-            };
-            let (mut from, mut is_found) = (trail.from, false);
-            for slice in partition.slices.iter_from(from).take(STEPS_MAX) {
-                if self.files.lacks(slice.file, bucket) {
-                    (from, is_found) = (from.max(slice.base_offset), true);
-                    break;
-                }
-                from = slice.end();
-            }
-            self.behind.advance(bucket, id, from, is_found);
         }
+    }
+
+    /// A bucket lacks so many files less in which a partition has slices, of which the first begins at an offset.
+    fn catch_up_in(&mut self, bucket: u32, id: PartitionId, first: i64, files: usize) {
+        let taken = u64::try_from(files).unwrap_or(u64::MAX);
+        let Some(trail) = self.behind.take(bucket, id, taken) else {
+            return;
+        };
+        if trail.is_found && first > trail.from {
+            return;
+        }
+        let Some(partition) = self.partitions.get(id.0) else {
+            return;
+        };
+        let steps = files.saturating_mul(STEPS_MAX);
+        let (mut from, mut is_found) = (trail.from, false);
+        for slice in partition.slices.iter_from(from).take(steps) {
+            if self.files.lacks(slice.file, bucket) {
+                (from, is_found) = (from.max(slice.base_offset), true);
+                break;
+            }
+            from = slice.end();
+        }
+        self.behind.advance(bucket, id, from, is_found);
     }
 }

@@ -121,11 +121,16 @@ impl Behind {
         }
     }
 
-    /// A bucket lacks one file less in which a partition was given slices; what is left, if anything.
-    pub(crate) fn take(&mut self, bucket: u32, partition: PartitionId) -> Option<Trail> {
+    /// A bucket lacks so many files less in which a partition was given slices; what is left, if anything.
+    pub(crate) fn take(
+        &mut self,
+        bucket: u32,
+        partition: PartitionId,
+        files: u64,
+    ) -> Option<Trail> {
         let behind = self.of.get_mut(&bucket)?;
         let trail = behind.get_mut(&partition)?;
-        trail.files = trail.files.saturating_sub(1);
+        trail.files = trail.files.saturating_sub(files);
         let left = *trail;
         if left.files == 0 {
             behind.remove(&partition);
