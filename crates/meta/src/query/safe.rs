@@ -13,7 +13,7 @@ const SLICES_MAX: u64 = 1_024;
 const SLICES_OF_PAGE_MAX: u64 = 16 * SLICES_MAX;
 
 impl State {
-    /// Up to where a bucket holds all records of a partition: what can be read of it there though all other buckets are gone. `None` if
+    /// Up to where a bucket holds all records of a partition: what is there of it though all other buckets are gone. `None` if
     /// there is no such partition, files are not to be in such a bucket, or it is suspect, so that it is not known what it holds.
     pub fn safe_offset(&self, bucket: u32, id: PartitionId) -> Option<SafeOffset> {
         let (safe, _) = self.safe_in(bucket, id, self.partition(id)?);

@@ -32,7 +32,7 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
     },
-    /// List up to which offset each region's bucket holds all records of partitions: what can be read there though all others are gone.
+    /// List up to which offset each region's bucket holds all records of partitions: what is there though all others are gone.
     Offsets(super::offsets::Arguments),
     /// Have a region lead as long as it is well, or with `auto` the one in which commits take the least time.
     Prefer(Preferred),
