@@ -6,8 +6,8 @@ the clients were told.
 First one region after another is preferred to lead, so many times, and must lead for that reason; then none is preferred any more. The
 region that leads is ten times as far from the buckets of others as before, so many times, and must be led elsewhere within ten seconds. A region is
 lost as `seaway region kill` does it: its processes are killed, and its bucket answers nobody. The one that leads is lost in turn with the
-others. Records must be acknowledged again while it is away; then it comes back, its bucket is given the files that it lacks, and the next is
-lost. At the end the clients must have found everything, and each region's bucket must be the cluster's.
+others. Records must be acknowledged again while it is away, and its safe offsets must stay behind by just those that it lacks; then it comes
+back, its bucket is given the files that it lacks, it is behind no more, and the next is lost. At the end the clients must have found everything, and each region's bucket must be the cluster's.
 """
 
 import argparse
@@ -16,12 +16,17 @@ import statistics
 import subprocess
 import time
 
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
 from tests import judged, patience
 from tests import server as servers
 from tests.harness import wait_until
 
 # Within this a region that is slow must be led elsewhere.
 SLOW_LED_S = 10
+# A topic that is written to only while a region is away: so many partitions, and so many records of each.
+QUIET, QUIET_PARTITIONS, QUIET_RECORDS = "quiet", 3, 10
 
 
 class Regions(servers.Seaway):
@@ -72,6 +77,13 @@ class Regions(servers.Seaway):
     def list(self):
         return {region["region"]: region for region in json.loads(self.region("list", "--json"))}
 
+    def records_behind(self, region, topic):
+        """By how many records each partition of a topic is behind in a region."""
+        told = json.loads(self.region("offsets", "--topic", topic, "--region", region, "--json"))
+        if told["is_more"]:
+            raise AssertionError(f"there are more partitions of {topic} than were told")
+        return [partition["safe"][region]["records_behind"] for partition in told["partitions"]]
+
     def registered(self):
         """The regions whose control nodes the cluster knows."""
         told = json.loads(self.seaway("status", "--json"))
@@ -94,6 +106,9 @@ class RegionTest(judged.Judged):
     def create_topics(self):
         self.bootstrap = ",".join(self.server.agents.values())
         super().create_topics()
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        created = admin.create_topics([NewTopic(QUIET, QUIET_PARTITIONS, 1)])
+        created[QUIET].result(patience.wall_s(30))
 
     def hurt(self):
         for number in range(self.options.preferences):
@@ -159,6 +174,7 @@ class RegionTest(judged.Judged):
         wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
         leads = self.leaders()[0]
         lost = leads if which == "leader" else self.random.choice([name for name in self.server.agents if name != leads])
+        self.await_safe(lost)
         self.history.event("fault", f"{lost} is lost ({which})")
         before, gap = self.history.acknowledged, judged.Gap(self.history)
         self.server.region("kill", lost)
@@ -172,6 +188,7 @@ class RegionTest(judged.Judged):
         self.look_after_clients()
         if self.history.acknowledged <= before + 20:
             raise AssertionError(f"without {lost} hardly any record is acknowledged")
+        self.fall_behind(lost)
         self.history.event("heal", lost)
         restored = time.monotonic()
         self.server.region("restore", lost)
@@ -179,6 +196,29 @@ class RegionTest(judged.Judged):
         wait_until(lambda: self.serves(self.server.agents[lost]), 60, f"the agent of {lost} serves again")
         wait_until(lambda: self.server.list()[lost]["bucket"] == "ok", 30, f"the bucket of {lost} is back")
         self.await_copies(lost, restored)
+        self.await_safe(lost)
+
+    def await_safe(self, region):
+        """Waits until the region is behind by no record of the topic to which nobody writes."""
+        none = [0] * QUIET_PARTITIONS
+        wait_until(lambda: self.server.records_behind(region, QUIET) == none, 180, f"{region} holds all records of {QUIET}")
+
+    def fall_behind(self, lost):
+        """Writes while a region is away: it is behind by these records, and the others by none."""
+        failed = []
+        producer = Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True})
+        for number in range(QUIET_PARTITIONS * QUIET_RECORDS):
+            told = lambda error, _: failed.append(error) if error else None
+            producer.produce(QUIET, b"quiet", partition=number % QUIET_PARTITIONS, on_delivery=told)
+        if producer.flush(patience.wall_s(60)) or failed:
+            raise AssertionError(f"without {lost} records of {QUIET} are not acknowledged: {failed}")
+        for region in self.server.agents:
+            wanted = [QUIET_RECORDS if region == lost else 0] * QUIET_PARTITIONS
+            # A control node that follows is asked if the leader has just changed: it hears of the commits a moment later.
+            wait_until(lambda: self.server.records_behind(region, QUIET) == wanted, 20, f"{region} is behind by {wanted} records")
+        told = self.server.list()[lost]
+        if told["behind_partitions"] < QUIET_PARTITIONS or told["behind_records"] < QUIET_PARTITIONS * QUIET_RECORDS:
+            raise AssertionError(f"{lost} lacks records, and is told to be behind by {told['behind_records']} in {told['behind_partitions']} partitions")
 
     def await_copies(self, region, since):
         """Waits until the region's bucket has every file that is older than that: of younger ones a copy may be on its way."""

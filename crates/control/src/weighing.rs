@@ -22,6 +22,8 @@ const OF_TOPIC: u64 = 1_024;
 const OF_PARTITION: u64 = 200;
 const OF_PRODUCER: u64 = 160;
 const OF_SLICE: u64 = 20;
+/// The same of a slice beside that, if files are to be in several buckets: which partitions a file has is known then.
+const OF_SPREAD_SLICE: u64 = 10;
 
 /// What there is, but for slices.
 fn bytes_without_slices(state: &State) -> u64 {
@@ -30,14 +32,23 @@ fn bytes_without_slices(state: &State) -> u64 {
     totals.topics * OF_TOPIC + partitions * OF_PARTITION + totals.producers * OF_PRODUCER
 }
 
+/// What a slice takes in such a cluster.
+fn bytes_of_slice(state: &State) -> u64 {
+    match state.placement().buckets.len() {
+        0 | 1 => OF_SLICE,
+        _ => OF_SLICE + OF_SPREAD_SLICE,
+    }
+}
+
 impl Node {
     /// Weighs the metadata, some partitions at a time.
     async fn weigh(&self) -> u64 {
         let mut bytes = self.with_state(bytes_without_slices);
+        let of_slice = self.with_state(bytes_of_slice);
         let mut next = Some(0);
         while let Some(from) = next {
             let (slices, then) = self.with_state(|state| state.slices_from(from, AT_ONCE));
-            bytes += slices * OF_SLICE;
+            bytes += slices * of_slice;
             next = then;
             tokio::task::yield_now().await;
         }

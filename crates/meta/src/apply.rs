@@ -4,6 +4,7 @@
 
 mod commit;
 mod housekeep;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -120,7 +121,9 @@ impl State {
     fn set_placement(&mut self, placement: &Placement) -> Reply {
         let holds_files = |bucket| self.files.any_in(bucket);
         let reply = self.policy.replace(placement, holds_files);
-        self.files.want_in(self.policy.bits());
+        if self.files.want_in(self.policy.bits()) {
+            self.spread_anew();
+        }
         let buckets = &self.policy.placement.buckets;
         self.doubts
             .of
@@ -211,9 +214,7 @@ impl State {
                 what: NO_SUCH_BUCKET,
             });
         }
-        for file in files {
-            self.files.add_copy(*file, bucket);
-        }
+        self.copies_added(bucket, files);
         Reply::Done
     }
 
@@ -226,7 +227,7 @@ impl State {
         let keeps_last = self.rules.hold(Rule::LastCopyIsKept);
         let mut is_any_known = false;
         for file in &drop.files {
-            is_any_known |= self.files.drop_copy(*file, bucket, keeps_last);
+            is_any_known |= self.copy_dropped(*file, bucket, keeps_last);
         }
         if let Some(run) = self.members.runs.get(&by)
             && drop.is_missing

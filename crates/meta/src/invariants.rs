@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::nouns::behind::Trail;
 use crate::nouns::kept::Kept;
 use crate::nouns::partition::Partition;
-use crate::nouns::short::Shortage;
+use crate::nouns::short::{Only, Shortage};
 use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topic;
 use crate::state::State;
@@ -78,6 +79,7 @@ impl Tally {
 /// If a group contradicts itself.
 pub fn check_all(state: &State) -> Result<(), Violation> {
     check_structure(state)?;
+    check_behind(state)?;
     state.groups.assert_invariants();
     Ok(())
 }
@@ -349,10 +351,23 @@ fn check_shortages(state: &State) -> Result<(), Violation> {
         "files are to be in {wanted:?}, and are counted for {counted:?}"
     );
     let mut found: BTreeMap<u32, Shortage> = BTreeMap::new();
+    let mut only: BTreeMap<u32, Only> = wanted
+        .iter()
+        .map(|number| (*number, Only::default()))
+        .collect();
     for (id, file) in state.files.iter() {
         check_copies(state, id)?;
         let held: Vec<u32> = file.placement().collect();
         let lacks = |bucket: &&u32| !file.is_tombstoned() && !held.contains(bucket);
+        let mut holders = wanted.iter().filter(|bucket| held.contains(bucket));
+        if let (Some(bucket), None) = (holders.next(), holders.next())
+            && wanted.len() > 1
+            && !file.is_tombstoned()
+        {
+            let only = only.entry(*bucket).or_default();
+            only.files += 1;
+            only.bytes = only.bytes.saturating_add(file.length);
+        }
         for bucket in wanted.iter().filter(lacks) {
             let short = found.entry(*bucket).or_default();
             short.files += 1;
@@ -362,12 +377,64 @@ fn check_shortages(state: &State) -> Result<(), Violation> {
             short.oldest_wall_millis = oldest;
         }
     }
+    ensure!(
+        state.files.only_copies().eq(only),
+        "files that only one bucket holds are miscounted"
+    );
     for (bucket, short) in counted {
         let found = found.get(&bucket).copied().unwrap_or_default();
         ensure!(
             short == found,
             "bucket {bucket} lacks {found:?}, and {short:?} is counted"
         );
+    }
+    Ok(())
+}
+
+/// What buckets lack of partitions is what files and slices say.
+fn check_behind(state: &State) -> Result<(), Violation> {
+    let mut firsts: BTreeMap<(FileId, PartitionId), i64> = BTreeMap::new();
+    let mut counted: BTreeMap<(u32, PartitionId), u64> = BTreeMap::new();
+    for (id, spread) in state.spreads.iter() {
+        let live = state.files.get(*id).filter(|file| !file.is_tombstoned());
+        ensure!(live.is_some(), "file {id} is spread and not live");
+        for (partition, base_offset) in spread.rows() {
+            let first = firsts.entry((*id, partition)).or_insert(base_offset);
+            *first = base_offset.min(*first);
+            if state.partitions.get(partition.0).is_none() {
+                continue;
+            }
+            let wanted = state.policy.placement.buckets.keys();
+            for bucket in wanted.filter(|bucket| state.files.lacks(*id, **bucket)) {
+                *counted.entry((*bucket, partition)).or_default() += 1;
+            }
+        }
+    }
+    let known = state.behind.iter();
+    let known = known.map(|(bucket, partition, trail)| ((bucket, partition), trail.files));
+    ensure!(
+        known.eq(counted),
+        "partitions are behind in other files than they are counted for"
+    );
+    for (number, partition) in state.partitions.iter() {
+        let id = PartitionId(number);
+        for slice in partition.slices.iter() {
+            let base = slice.base_offset;
+            let first = firsts.get(&(slice.file, id));
+            ensure!(
+                !state.files.are_in_several() || first.is_some_and(|first| *first <= base),
+                "file {} has a slice of {id:?} at {base}, and is not spread so",
+                slice.file
+            );
+            for bucket in state.policy.placement.buckets.keys() {
+                let is_missed = |trail: Trail| base < trail.from;
+                ensure!(
+                    !state.files.lacks(slice.file, *bucket)
+                        || !state.behind.trail(*bucket, id).is_none_or(is_missed),
+                    "bucket {bucket} lacks {id:?} from {base} on, and is not behind so far"
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub use terms::{
 };
 
 // What a state is made of, to whoever reads it.
-pub use nouns::{clock, file, group, member, offset, partition, short, topic};
+pub use nouns::{behind, clock, file, group, member, offset, partition, short, topic};
 
 // Both as bytes.
 pub use bytes::{encoding, snapshot};

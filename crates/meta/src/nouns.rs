@@ -1,6 +1,7 @@
 //! The things that a state consists of, each with its own rules: a noun changes only itself. They
 //! must not know the state, nor how they are encoded.
 
+pub mod behind;
 pub(crate) mod block;
 pub mod clock;
 pub(crate) mod doubt;
@@ -17,6 +18,7 @@ pub(crate) mod producer;
 pub mod short;
 pub(crate) mod slice;
 pub(crate) mod slices;
+pub(crate) mod spread;
 pub(crate) mod table;
 pub(crate) mod tombstones;
 pub mod topic;

@@ -1,6 +1,8 @@
 //! What can be asked of the state: views, never changes. All of it is cheap enough to be asked
 //! under the lock that keeps commands from being applied.
 
+mod safe;
+
 use std::sync::Arc;
 
 use crate::nouns::clock::Hold;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::nouns::behind::Behind;
 use crate::nouns::clock::Clock;
 use crate::nouns::doubt::Doubts;
 use crate::nouns::file::Files;
@@ -11,11 +12,12 @@ use crate::nouns::ordered::Ordered;
 use crate::nouns::partition::Partition;
 use crate::nouns::placement::Policy;
 use crate::nouns::producer::{ProducerIds, Room};
+use crate::nouns::spread::Spread;
 use crate::nouns::table::Table;
 use crate::nouns::topic::Topics;
 use crate::nouns::view::Versions;
 use crate::rule::{Rule, Rules};
-use crate::terms::ids::PartitionId;
+use crate::terms::ids::{FileId, PartitionId};
 use crate::terms::level::{Level, Levels};
 
 /// The epoch that every partition's leader has, always: there are no leaders to tell apart, and
@@ -38,6 +40,10 @@ pub struct State {
     /// Partitions of deleted topics that still have slices.
     pub(crate) doomed: Ordered<PartitionId, Arc<Partition>>,
     pub(crate) files: Files,
+    /// Of each live file, if files are to be in several buckets; follows from the slices of partitions.
+    pub(crate) spreads: Ordered<FileId, Spread>,
+    /// What buckets lack of partitions; follows from files and spreads.
+    pub(crate) behind: Behind,
     pub(crate) doubts: Doubts,
     pub(crate) groups: Groups,
     /// The last partition id given; 0 at first.
@@ -71,6 +77,8 @@ impl State {
             partitions: Table::default(),
             doomed: Ordered::default(),
             files: Files::default(),
+            spreads: Ordered::default(),
+            behind: Behind::default(),
             doubts: Doubts::default(),
             groups: Groups::default(),
             last_partition: 0,

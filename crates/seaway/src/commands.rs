@@ -8,6 +8,7 @@ pub mod control;
 pub mod dev;
 pub mod drill;
 pub mod node;
+mod offsets;
 pub mod produce;
 pub mod region;
 mod rehearsal;

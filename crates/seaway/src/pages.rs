@@ -17,7 +17,9 @@ use crate::links::Certificates;
 use crate::version::VERSION;
 use crate::{leading, timing};
 
+mod lags;
 mod nodes;
+pub mod offsets;
 mod shortages;
 
 pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
@@ -31,7 +33,7 @@ pub fn all(health: Arc<Health>, shares: Shares) -> Pages {
             kind: "application/json",
             body: format!("{:#}\n", as_json(&health)),
         }),
-        _ => None,
+        _ => offsets::page(&health, path),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::nouns::kept::{Kept, Packed};
 use crate::nouns::partition::Partition;
 use crate::nouns::producer::{Header, Room, Verdict};
 use crate::nouns::slice::Slice;
+use crate::nouns::spread::Rows;
 use crate::rule::{Rule, Rules};
 use crate::state::State;
 use crate::terms::commit::{Batch, BatchOutcome, CommitFile, FileReply, TimeSource};
@@ -41,6 +42,7 @@ pub(crate) fn commit(
     state.producers = appender.room.taken;
     let outcomes: Arc<[BatchOutcome]> = appender.outcomes.into();
     let (live_slices, live_bytes) = (appender.live_slices, appender.live_bytes);
+    let spread = appender.spread;
     let file = File {
         nonce: command.nonce,
         length: command.length,
@@ -56,6 +58,7 @@ pub(crate) fn commit(
         events.push(Event::FilesTombstoned);
     }
     state.files.insert(command.file, file);
+    state.spread(command.file, spread);
     let kept = Kept::Committed {
         nonce: command.nonce,
         length: command.length,
@@ -145,6 +148,8 @@ struct Appender<'a> {
     outcomes: Vec<BatchOutcome>,
     live_slices: u32,
     live_bytes: u64,
+    /// The partitions that were given slices.
+    spread: Rows,
     level: &'static Level,
     rules: Rules,
     room: Room,
@@ -167,6 +172,7 @@ impl<'a> Appender<'a> {
             outcomes,
             live_slices: 0,
             live_bytes: 0,
+            spread: Rows::default(),
             level,
             rules,
             room,
@@ -245,6 +251,7 @@ impl<'a> Appender<'a> {
 
     fn close(&mut self, id: PartitionId, partition: &mut Partition, slice: Slice) {
         partition.slices.push(self.level, slice);
+        self.spread.add(id, slice.base_offset);
         self.live_slices = self.live_slices.saturating_add(1);
         self.live_bytes = self.live_bytes.saturating_add(u64::from(slice.length));
         self.events.push(Event::Advanced {

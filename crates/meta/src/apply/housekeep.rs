@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::nouns::group::Expiry;
 use crate::nouns::partition::Partition;
+use crate::nouns::slice::Slice;
 use crate::nouns::topic::Topics;
 use crate::state::State;
 use crate::terms::commit::TimeSource;
@@ -75,18 +76,16 @@ fn keep_partitions(state: &mut State, stamp: Stamp, events: &mut Vec<Event>) -> 
 /// Drops slices of deleted topics; true if none are left.
 fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut bool) -> bool {
     let first = |state: &State| state.doomed.iter().next().map(|(id, _)| *id);
-    while let Some(id) = first(state)
-        && let Some(partition) = state.doomed.get_mut(&id)
-    {
-        let partition = Arc::make_mut(partition);
+    while let Some(id) = first(state) {
         while budget.slices > 0
-            && let Some(slice) = partition.drop_first()
+            && let Some(slice) = drop_first(state, id)
         {
             budget.slices -= 1;
-            *tombstoned |= state
-                .files
-                .release(slice.file, slice.length, stamp.ticks_millis);
+            *tombstoned |= state.slice_dropped(&slice, stamp.ticks_millis);
         }
+        let Some(partition) = state.doomed.get(&id) else {
+            break;
+        };
         if partition.slices.len() > 0 {
             return false;
         }
@@ -94,6 +93,12 @@ fn bury(state: &mut State, stamp: Stamp, budget: &mut Budget, tombstoned: &mut b
         state.doomed.remove(&id);
     }
     true
+}
+
+/// Drops the first slice of a partition of a deleted topic.
+fn drop_first(state: &mut State, doomed: PartitionId) -> Option<Slice> {
+    let partition = state.doomed.get_mut(&doomed)?;
+    Arc::make_mut(partition).drop_first()
 }
 
 /// Looks at partitions from the cursor on; true if it reached the last one.
@@ -223,9 +228,7 @@ fn retain(
         };
         budget.slices -= 1;
         dropped = true;
-        *tombstoned |= state
-            .files
-            .release(slice.file, slice.length, stamp.ticks_millis);
+        *tombstoned |= state.slice_dropped(&slice, stamp.ticks_millis);
     }
     let Some(partition) = state.partitions.get_mut(number) else {
         return;

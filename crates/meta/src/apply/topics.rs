@@ -54,6 +54,7 @@ pub(super) fn delete(state: &mut State, id: TopicId, events: &mut Vec<Event>) ->
         let Some(removed) = state.partitions.remove(partition.0) else {
             continue;
         };
+        state.behind.forget(*partition);
         if removed.slices.len() > 0 {
             state.doomed.insert(*partition, removed);
         } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::ordered::Ordered;
-use super::short::{Counted, Short, Shortage, buckets};
+use super::short::{Counted, Only, Short, Shortage, buckets};
 use super::tombstones::{Tombstone, Tombstones};
 use crate::terms::ids::{FileId, Incarnation};
 use crate::terms::places::FileRef;
@@ -136,10 +136,35 @@ impl Files {
         true
     }
 
-    /// Says in which buckets every file is to be, as a set of bits.
-    pub(crate) fn want_in(&mut self, wanted: u64) {
+    /// Says in which buckets every file is to be, as a set of bits; true if these are others than before.
+    pub(crate) fn want_in(&mut self, wanted: u64) -> bool {
         let files = self.files.iter().map(|(id, file)| (*id, file.counted()));
-        self.short.want(wanted, files);
+        self.short.want(wanted, files)
+    }
+
+    /// Whether every file is to be in more than one bucket.
+    pub(crate) fn are_in_several(&self) -> bool {
+        self.short.wanted().count_ones() > 1
+    }
+
+    /// Where a file is to be and is not known to be, as a set of bits, live or not.
+    pub(crate) fn missed(&self, id: FileId) -> u64 {
+        let Some(Home::Buckets(held)) = self.get(id).map(|file| file.home) else {
+            return 0;
+        };
+        self.short.wanted() & !held
+    }
+
+    /// Whether a file is live, is to be in a bucket, and is not known to be there.
+    pub(crate) fn lacks(&self, id: FileId, bucket: u32) -> bool {
+        let bit = 1_u64.checked_shl(bucket).unwrap_or(0);
+        let lacked = |file: &File| self.short.wanted() & !file.counted().held & bit != 0;
+        self.get(id).is_some_and(lacked)
+    }
+
+    /// The live files that only one bucket is known to hold, by that bucket, among those in which every file is to be.
+    pub(crate) fn only_copies(&self) -> impl Iterator<Item = (u32, Only)> {
+        self.short.only_copies()
     }
 
     /// Notes that a bucket holds a live file, too. What is tombstoned stays as it is, and so does what is not known: it is to be

@@ -13,6 +13,8 @@ pub(crate) struct Short {
     /// Bit b: every file is to be in bucket b.
     wanted: u64,
     lacking: BTreeMap<u32, Lacking>,
+    /// Of files that are to be in several buckets and are known to be in one.
+    only: BTreeMap<u32, Only>,
 }
 
 /// What one bucket lacks.
@@ -42,19 +44,33 @@ pub struct Shortage {
     pub oldest_wall_millis: Option<u64>,
 }
 
+/// The live files that only one bucket is known to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Only {
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+}
+
 impl Short {
-    /// Says in which buckets every file is to be, and counts anew if these are others than before.
-    pub(crate) fn want(&mut self, wanted: u64, files: impl Iterator<Item = (FileId, Counted)>) {
+    /// Says in which buckets every file is to be, and counts anew if these are others than before; true if they are.
+    pub(crate) fn want(
+        &mut self,
+        wanted: u64,
+        files: impl Iterator<Item = (FileId, Counted)>,
+    ) -> bool {
         if wanted == self.wanted {
-            return;
+            return false;
         }
         *self = Short {
             wanted,
             lacking: BTreeMap::new(),
+            only: BTreeMap::new(),
         };
         for (id, file) in files {
             self.add(id, file);
         }
+        true
     }
 
     /// In which buckets every file is to be, as a set of bits.
@@ -65,15 +81,23 @@ impl Short {
     /// Adds a file wherever it lacks a copy.
     pub(crate) fn add(&mut self, id: FileId, file: Counted) {
         for bucket in buckets(self.wanted & !file.held) {
-            self.add_in(bucket, id, file);
+            self.lack(bucket, id, file);
         }
+        self.count_only(file.held, file.length);
     }
 
-    /// Adds a file that one bucket lacks, if it is to be there.
+    /// Adds a file that one bucket does not hold any more, if it is to be there.
     pub(crate) fn add_in(&mut self, bucket: u32, id: FileId, file: Counted) {
-        if buckets(self.wanted & !file.held).all(|lacked| lacked != bucket) {
+        let bit = 1_u64.checked_shl(bucket).unwrap_or(0);
+        if self.wanted & !file.held & bit == 0 {
             return;
         }
+        self.discount_only(file.held | bit, file.length);
+        self.count_only(file.held, file.length);
+        self.lack(bucket, id, file);
+    }
+
+    fn lack(&mut self, bucket: u32, id: FileId, file: Counted) {
         let lacking = self.lacking.entry(bucket).or_default();
         let key = (file.committed_wall_millis, id);
         if lacking.files.insert(key, ()).is_none() {
@@ -84,12 +108,23 @@ impl Short {
     /// Takes a file out, as it was while it was live: it is about to be deleted.
     pub(crate) fn remove(&mut self, id: FileId, file: Counted) {
         for bucket in buckets(self.wanted & !file.held) {
-            self.remove_in(bucket, id, file);
+            self.have(bucket, id, file);
         }
+        self.discount_only(file.held, file.length);
     }
 
     /// Takes a file out that one bucket holds now.
     pub(crate) fn remove_in(&mut self, bucket: u32, id: FileId, file: Counted) {
+        let bit = 1_u64.checked_shl(bucket).unwrap_or(0);
+        if self.wanted & bit == 0 {
+            return;
+        }
+        self.discount_only(file.held & !bit, file.length);
+        self.count_only(file.held, file.length);
+        self.have(bucket, id, file);
+    }
+
+    fn have(&mut self, bucket: u32, id: FileId, file: Counted) {
         let Some(lacking) = self.lacking.get_mut(&bucket) else {
             return;
         };
@@ -97,6 +132,35 @@ impl Short {
         if lacking.files.remove(&key).is_some() {
             lacking.bytes = lacking.bytes.saturating_sub(file.length);
         }
+    }
+
+    /// The bucket that alone holds a file, if that is to be in several.
+    pub(crate) fn only_holder(&self, held: u64) -> Option<u32> {
+        let here = self.wanted & held;
+        let is_alone = here.count_ones() == 1 && self.wanted.count_ones() > 1;
+        is_alone.then(|| here.trailing_zeros())
+    }
+
+    fn count_only(&mut self, held: u64, length: u64) {
+        if let Some(bucket) = self.only_holder(held) {
+            let only = self.only.entry(bucket).or_default();
+            only.files += 1;
+            only.bytes = only.bytes.saturating_add(length);
+        }
+    }
+
+    fn discount_only(&mut self, held: u64, length: u64) {
+        if let Some(bucket) = self.only_holder(held) {
+            let only = self.only.entry(bucket).or_default();
+            only.files = only.files.saturating_sub(1);
+            only.bytes = only.bytes.saturating_sub(length);
+        }
+    }
+
+    /// The files that only one bucket is known to hold, by each bucket in which every file is to be.
+    pub(crate) fn only_copies(&self) -> impl Iterator<Item = (u32, Only)> {
+        buckets(self.wanted)
+            .map(|bucket| (bucket, self.only.get(&bucket).copied().unwrap_or_default()))
     }
 
     /// The files that a bucket lacks, in the order of their commits, after one of them.

@@ -7,6 +7,7 @@ use meta::level::one::LEVEL as ONE;
 use meta::reply::Reply;
 use meta::{Command, State};
 
+use crate::behind::assert_safe_offsets;
 use crate::load::Load;
 
 const COMMANDS: usize = 1_500;
@@ -17,6 +18,7 @@ fn genesis() -> State {
 
 #[test]
 fn replicas_that_apply_the_same_commands_agree_and_snapshots_lose_nothing() {
+    let mut behind = 0;
     for seed in 1..=8 {
         let mut load = Load::new(seed);
         let (mut leader, mut follower, mut restored) = (genesis(), genesis(), genesis());
@@ -44,6 +46,7 @@ fn replicas_that_apply_the_same_commands_agree_and_snapshots_lose_nothing() {
                 check_all(&leader).unwrap_or_else(|violation| {
                     panic!("seed {seed}, after {nth} commands, {command:?}: {violation}")
                 });
+                behind += assert_safe_offsets(&leader) + assert_safe_offsets(&restored);
             }
             if nth % 211 == 210 {
                 assert_eq!(leader.digest(), follower.digest(), "seed {seed}");
@@ -58,6 +61,7 @@ fn replicas_that_apply_the_same_commands_agree_and_snapshots_lose_nothing() {
             "seed {seed} commits only {committed} files"
         );
     }
+    assert!(behind > 100, "hardly any partition is behind: {behind}");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Verb {
         #[command(flatten)]
         place: Where,
     },
+    /// List up to which offset each region's bucket holds all records of partitions: what is there though all others are gone.
+    Offsets(super::offsets::Arguments),
     /// Have a region lead as long as it is well, or with `auto` the one in which commits take the least time.
     Prefer(Preferred),
 }
@@ -54,6 +56,7 @@ pub fn run(verb: &Verb) -> Result<()> {
         Verb::List(place) => list(place),
         Verb::Kill { region, place } => ask(place, region, "kill", "is lost"),
         Verb::Restore { region, place } => ask(place, region, "restore", "comes back"),
+        Verb::Offsets(arguments) => super::offsets::run(arguments),
         Verb::Prefer(preferred) => runtime::small()?.block_on(prefer(preferred)),
     }
 }
@@ -173,7 +176,7 @@ fn line(region: &Value) -> String {
         region["processes"],
         text("bucket"),
         suspicion(region),
-        lacks(region)
+        lacks(region) + &behind(region, host::clock::wall_millis()) + &only_here(region)
     )
 }
 
@@ -236,9 +239,17 @@ pub(super) async fn describe(endpoints: &Endpoints, region: &str) -> Value {
         "short_files": short_files,
         "short_bytes": short.told["short_bytes"],
         "short_age_ms": short.told["short_age_ms"],
+        "short_since_ms": short.told["short_since_ms"],
         "is_suspect": short.told["is_suspect"],
         "repair_files_per_second": repaired,
         "repair_seconds_left": seconds_left,
+        "behind_partitions": short.told["behind_partitions"],
+        "behind_records": short.told["behind_records"],
+        "behind_records_max": short.told["behind_records_max"],
+        "behind_is_at_most": short.told["behind_is_at_most"],
+        "behind_is_whole": short.told["behind_is_whole"],
+        "only_here_files": short.told["only_here_files"],
+        "only_here_bytes": short.told["only_here_bytes"],
     })
 }
 
@@ -298,5 +309,63 @@ fn lacks(region: &Value) -> String {
             let rate = &region["repair_files_per_second"];
             format!("  lacks {files} files, {rate} a second are copied, {seconds} s left")
         }
+    }
+}
+
+/// How far a region is behind, and for how long, by this machine's clock, as the end of a line.
+fn behind(region: &Value, now_ms: u64) -> String {
+    let partitions = region["behind_partitions"].as_u64().unwrap_or(0);
+    if partitions == 0 {
+        return String::new();
+    }
+    let at_most = match region["behind_is_at_most"] == true {
+        true => "at most ",
+        false => "",
+    };
+    let more = match region["behind_is_whole"] == false {
+        true => " and more",
+        false => "",
+    };
+    let time = match region["short_since_ms"].as_u64() {
+        Some(since_ms) => format!(", for {} s", now_ms.saturating_sub(since_ms) / 1_000),
+        None => String::new(),
+    };
+    format!(
+        "  behind by {at_most}{} records in {partitions} partitions{more}, {} in one{time}",
+        region["behind_records"], region["behind_records_max"]
+    )
+}
+
+/// What would be missing if a region were lost, as the end of a line.
+fn only_here(region: &Value) -> String {
+    match region["only_here_files"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(files) => format!("  {files} files are only here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_with_how_far_the_region_is_behind() {
+        let mut region = json!({ "behind_partitions": 0, "short_since_ms": null });
+        assert_eq!(behind(&region, 9_500), "");
+        region = json!({
+            "behind_partitions": 2,
+            "behind_records": 160,
+            "behind_records_max": 120,
+            "behind_is_at_most": false,
+            "behind_is_whole": true,
+            "short_since_ms": 1_400,
+        });
+        let exact = "  behind by 160 records in 2 partitions, 120 in one, for 8 s";
+        assert_eq!(behind(&region, 9_500), exact);
+        region["behind_is_at_most"] = json!(true);
+        region["behind_is_whole"] = json!(false);
+        region["short_since_ms"] = json!(10_000);
+        let rough = "  behind by at most 160 records in 2 partitions and more, 120 in one, for 0 s";
+        assert_eq!(behind(&region, 9_500), rough);
     }
 }

@@ -7,6 +7,8 @@ use meta::short::Shortage;
 use serde_json::{Value, json};
 use store::buckets::{Buckets, State};
 
+use super::lags::Lags;
+
 fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
     control.with_state(|state| {
         let wall_millis = state.stamp().wall_millis;
@@ -29,7 +31,8 @@ fn suspects(control: &control::Node) -> BTreeSet<u32> {
     control.with_state(|state| state.suspect_buckets().map(bucket).collect())
 }
 
-/// Adds to what is told of each bucket: how many files it lacks, how many bytes, how old the oldest of them was at the last entry, and whether
+/// Adds to what is told of each bucket: how many files it lacks, how many bytes, how old the oldest of them was at the last entry and when it was
+/// committed, by the journal's time in milliseconds since 1970, and whether
 /// it may have lost what it held and is compared.
 pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
     let suspects = suspects(control);
@@ -39,8 +42,12 @@ pub(super) fn add(buckets: &mut [Value], control: &control::Node) {
             bucket["short_files"] = json!(short.files);
             bucket["short_bytes"] = json!(short.bytes);
             bucket["short_age_ms"] = json!(age_millis);
+            bucket["short_since_ms"] = json!(short.oldest_wall_millis);
             bucket["is_suspect"] = json!(suspects.contains(&number));
         }
+    }
+    if buckets.len() > 1 {
+        Lags::of(control).add_to(buckets);
     }
 }
 
@@ -64,6 +71,7 @@ pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buck
         family("seaway_bucket_short_files", help, |short| short.files);
         let help = "Bytes of files that a bucket lacks and others hold.";
         family("seaway_bucket_short_bytes", help, |short| short.bytes);
+        Lags::of(control).metrics(text, control, &states);
     }
 }
 

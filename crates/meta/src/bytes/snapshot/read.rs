@@ -71,6 +71,7 @@ impl State {
         let partitions = state.partitions.iter().map(|(_, partition)| partition);
         let partitions = partitions.chain(state.doomed.iter().map(|(_, doomed)| doomed.as_ref()));
         state.producers = partitions.map(|partition| partition.producers.len()).sum();
+        state.spread_anew();
         invariants::check_structure(&state)?;
         Ok(state)
     }
