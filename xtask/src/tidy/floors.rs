@@ -80,7 +80,14 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "link",
         &[
-            &["beginnings", "directory", "message", "process", "runtime"],
+            &[
+                "beginnings",
+                "directory",
+                "message",
+                "process",
+                "reckoning",
+                "runtime",
+            ],
             &["attempt", "stream", "verify"],
             &["keys"],
             &["caller", "handshake"],
@@ -195,6 +202,7 @@ const PURE: &[&str] = &[
     "link/src/directory.rs",
     "link/src/message.rs",
     "link/src/process.rs",
+    "link/src/reckoning.rs",
     "control/src/answer/",
     "control/src/answer.rs",
     "control/src/aside.rs",

@@ -1,7 +1,7 @@
 //! `seaway node`: single processes of a `dev` cluster of several are listed, killed and started again.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use hyper::StatusCode;
@@ -111,23 +111,23 @@ fn kill(place: &Where, name: &str, signal: &str) -> Result<()> {
     };
     host::process::signal(pid, signal)?;
     if signal == KILL {
-        await_end(place, name, pid)?;
+        runtime::small()?.block_on(await_end(place, name, pid))?;
     }
     say!("{signal} was sent to {name}, process {pid}");
     Ok(())
 }
 
 /// Waits until the cluster knows that the process has ended, so that it can be started again at once.
-fn await_end(place: &Where, name: &str, pid: u32) -> Result<()> {
-    let until = Instant::now() + ENDS_WITHIN;
+async fn await_end(place: &Where, name: &str, pid: u32) -> Result<()> {
+    let until = host::clock::now() + ENDS_WITHIN;
     while find(place, name)?.1.pid == Some(pid) {
-        if Instant::now() >= until {
+        if host::clock::now() >= until {
             bail!(
                 "process {pid} of {name} was killed, and has not ended within {} s",
                 ENDS_WITHIN.as_secs()
             );
         }
-        std::thread::sleep(LOOK_EVERY);
+        host::clock::sleep(LOOK_EVERY).await;
     }
     Ok(())
 }
