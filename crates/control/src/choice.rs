@@ -12,9 +12,7 @@ use std::time::Duration;
 use host::clock::Instant;
 use rpc::peer::Reason;
 
-/// The config of the cluster that says which region is preferred.
-pub(crate) const PREFERRED: &str = "region.preferred";
-/// Its value by which no region is.
+/// The value of `configs::PREFERRED` by which no region is preferred.
 pub const AUTO: &str = "auto";
 /// How long what a node has said counts: a few times what is between two questions.
 const HEARD_FOR: Duration = Duration::from_secs(15);
@@ -22,8 +20,9 @@ const HEARD_FOR: Duration = Duration::from_secs(15);
 const FASTER_FOR: Duration = Duration::from_secs(30);
 /// The same if the node that leads is ailing.
 const AILING_FOR: Duration = Duration::from_secs(2);
-/// How long a region that is preferred must have been well, unless an operator has just said that it is.
-const WELL_FOR: Duration = Duration::from_secs(10);
+/// How long a region that is preferred must have been well, unless an operator has just said that it is (three regions, rule L3). Changes of
+/// leader are forgotten as soon, so they do not make this wait longer.
+const WELL_FOR: Duration = Duration::from_secs(600);
 /// How long changes of leader are remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// The most often that a wait is doubled.
@@ -201,7 +200,7 @@ impl Choice {
                 };
                 let patience = match self.is_word_new {
                     true => Duration::ZERO,
-                    false => self.damped(WELL_FOR),
+                    false => WELL_FOR,
                 };
                 return Some((offer, patience));
             }

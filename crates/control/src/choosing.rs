@@ -10,7 +10,8 @@ use host::clock::Instant;
 use rpc::{Answer, Call, Error};
 use store::buckets::Buckets;
 
-use crate::choice::{Candidate, PREFERRED, Seen};
+use crate::choice::{Candidate, Seen};
+use crate::configs::PREFERRED;
 use crate::lead::{Because, Claim, Taken};
 use crate::node::Node;
 use crate::succession::Other;

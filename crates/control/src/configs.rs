@@ -8,6 +8,10 @@ use meta::State;
 use meta::command::{ConfigChanges, Placement};
 use meta::config::Source;
 
+/// The config of the cluster that says which region is preferred. It is set by a command of its own: no node is started with one, and
+/// what nodes are started with never takes it back.
+pub(crate) const PREFERRED: &str = "region.preferred";
+
 /// What a node was started with, of the cluster's configs.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -52,7 +56,7 @@ fn differing(state: &State, wanted: &BTreeMap<String, String>) -> ConfigChanges 
             .collect(),
         remove: set_now
             .map(|config| config.setting.name.to_owned())
-            .filter(|name| !wanted.contains_key(name))
+            .filter(|name| !wanted.contains_key(name) && name != PREFERRED)
             .collect(),
     }
 }
@@ -124,5 +128,18 @@ mod tests {
         let other = differences(&state, &wanted(&[("num.partitions", "4")]));
         assert_eq!(other, [difference("4")]);
         assert_eq!(differences(&state, &wanted(&[])), [difference(&default)]);
+    }
+
+    #[test]
+    fn the_region_that_an_operator_prefers_is_neither_told_nor_taken_back_by_a_node_that_starts() {
+        let mut state = State::genesis("AAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        let command = Command::SetClusterConfigs {
+            replaces: 0,
+            changes: changes(&state, &wanted(&[(PREFERRED, "us-west")])),
+        };
+        state.apply(EntryId::default(), Stamp::default(), &command);
+        assert_eq!(state.cluster_config(PREFERRED), "us-west");
+        assert_eq!(differences(&state, &wanted(&[])), []);
+        assert_eq!(changes(&state, &wanted(&[])), ConfigChanges::default());
     }
 }

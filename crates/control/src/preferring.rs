@@ -4,7 +4,7 @@ use meta::command::{Command, ConfigChanges};
 use meta::reply::Reply;
 
 pub use crate::choice::AUTO;
-use crate::choice::PREFERRED;
+use crate::configs::PREFERRED;
 use crate::node::Node;
 
 /// Why a region is not preferred.
