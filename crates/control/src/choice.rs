@@ -115,8 +115,9 @@ impl Choice {
 
     /// Looks who is to lead; yields to whom this node is to hand the lead over now. It is to be called often, on every node.
     pub(crate) fn look(&mut self, now: Instant, seen: &Seen) -> Option<Offer> {
-        self.note_preference(&seen.preferred);
+        // In this order: an operator's word is new if it is seen together with a change of leader.
         self.note_leader(now, seen.leader.as_deref());
+        self.note_preference(&seen.preferred);
         let is_there = |name: &String| seen.others.iter().any(|other| other.name == *name);
         self.others.retain(|name, _| is_there(name));
         let wanted = match seen.leads {

@@ -173,6 +173,17 @@ fn the_region_that_an_operator_prefers_leads_at_once_however_slow_it_is() {
 }
 
 #[test]
+fn what_an_operator_says_in_the_moment_after_a_change_of_leader_counts_at_once() {
+    let mut town = Town::with([12, 12, 65]);
+    (town.seen.leads, town.seen.leader) = (false, Some("w".to_owned()));
+    assert_eq!(town.pass(5_000), None);
+    (town.seen.leads, town.seen.leader) = (true, Some("e".to_owned()));
+    town.prefers("far");
+    let (region, reason, millis) = town.offered_after(1_000);
+    assert_eq!((&*region, reason, millis), ("far", Reason::Preferred, 0));
+}
+
+#[test]
 fn a_preference_from_before_the_node_began_waits_until_the_region_has_been_well_for_a_while() {
     let mut town = Town::with([12, 12, 65]);
     town.choice = Choice::default();
