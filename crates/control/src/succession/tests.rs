@@ -422,8 +422,13 @@ async fn the_lead_goes_to_the_region_that_an_operator_prefers_and_back_and_its_r
     let ask = |address, call| cluster.ask(&[], address, call);
     let choosing = NAMES.iter().enumerate();
     let choosing = choosing.map(|(at, _)| cluster.node(at).choose_region(&buckets, ask));
+    let looks = |at| {
+        let node = cluster.node(at);
+        node.commit_latency().is_some() && node.journal_status().confirmed_at.is_some()
+    };
+    let all_look = || (0..3).all(looks);
     let comparing = async {
-        until(|| (0..3).all(|at| cluster.node(at).commit_latency().is_some())).await;
+        until(all_look).await;
         let comparing = (0..3).map(|at| cluster.node(at).compare_clocks(ask));
         futures::future::join_all(comparing).await
     };
@@ -431,6 +436,9 @@ async fn the_lead_goes_to_the_region_that_an_operator_prefers_and_back_and_its_r
         until(|| cluster.node(0).lead_taken().is_some()).await;
         let first = cluster.node(0).lead_taken().expect("taken");
         assert_eq!(first.because, Because::First);
+        // A word is new to those who have looked before it was said, which each has after a few looks of this test.
+        until(all_look).await;
+        host::clock::sleep(Duration::from_secs(1)).await;
         let nowhere = cluster.node(0).prefer("nowhere").await;
         assert!(
             matches!(nowhere, Err(NotPreferred::Unknown { .. })),
