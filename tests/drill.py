@@ -22,17 +22,8 @@ def cluster(directory):
     server = regions.Regions(directory / "three", "")
     server.start()
     servers_of_check.append(server)
-    wait_until(lambda: is_well(server), 60, "all regions are well")
+    wait_until(lambda: server.is_well(), 60, "all regions are well")
     return server
-
-
-def is_well(server):
-    told = server.list().values()
-    return all(region["bucket"] == "ok" and region["running"] == region["processes"] for region in told) and any(region["leads"] for region in told)
-
-
-def leader(server):
-    return next(name for name, region in server.list().items() if region["leads"])
 
 
 def command(server, *arguments):
@@ -54,7 +45,7 @@ def topics(server):
 @check
 def the_region_that_leads_is_lost_and_nothing_else_is(directory):
     server = cluster(directory)
-    leads = leader(server)
+    leads = server.leaders()[0]
     code, told, beside = drill(server, *ENOUGH, "--json")
     expect_equal(code, 0, f"exit code of a drill that is passed: {told} {beside}")
     report = json.loads(told)
@@ -75,7 +66,7 @@ def the_region_that_leads_is_lost_and_nothing_else_is(directory):
     for client in clients.values():
         if client["kind"] == "consumer":
             expect_equal(client["records"], report["acknowledged"], f"records that {client['name']} read")
-    expect(is_well(server), f"all regions are well again: {server.list()}")
+    expect(server.is_well(), f"all regions are well again: {server.list()}")
     expect_equal([name for name in topics(server) if name.startswith("drill")], [], "topics that are left")
     expect(server.stop(), "an orderly stop")
 
@@ -83,14 +74,14 @@ def the_region_that_leads_is_lost_and_nothing_else_is(directory):
 @check
 def too_few_records_do_not_pass(directory):
     server = cluster(directory)
-    lost = next(name for name in server.agents if name != leader(server))
+    lost = next(name for name in server.agents if name != server.leaders()[0])
     code, told, beside = drill(server, "--seconds", "2", "--rate", "300", "--region", lost, "--keep")
     expect_equal(code, 1, f"exit code of a drill with few records: {told} {beside}")
     expect(told.startswith(f"region loss, {lost}: NOT PASSED\n"), f"a report in text: {told}")
     expect("too little was tried to say anything" in told and "too little was tried" in beside, f"the reason: {told} {beside}")
     for line in ("0 doubled, 0 out of order, 0 foreign", "RPO           0 records", "RTO", "rejoined", f"{lost}-producer-2"):
         expect(line in told, f"{line} in the report: {told}")
-    expect(is_well(server), f"all regions are well again: {server.list()}")
+    expect(server.is_well(), f"all regions are well again: {server.list()}")
     expect_equal(len([name for name in topics(server) if name.startswith("drill-region-loss-")]), 1, "topics that are kept")
     expect(server.stop(), "an orderly stop")
 
@@ -134,7 +125,7 @@ def what_cannot_be_drilled_is_refused_before_anything_is_lost(directory):
     expect(f"seaway region restore {away}" in beside, f"what to do: {beside}")
     expect(server.is_running(other), f"{other} is not lost")
     server.region("restore", away)
-    wait_until(lambda: is_well(server), 60, "all regions are well again")
+    wait_until(lambda: server.is_well(), 60, "all regions are well again")
     expect_equal(topics(server), [], "topics: nothing was begun")
     expect(server.stop(), "an orderly stop")
     code, _, beside = drill(server)
@@ -144,7 +135,7 @@ def what_cannot_be_drilled_is_refused_before_anything_is_lost(directory):
 @check
 def a_drill_that_is_ended_has_its_region_back(directory):
     server = cluster(directory)
-    lost = leader(server)
+    lost = server.leaders()[0]
     for sent in (signal.SIGINT, signal.SIGTERM):
         with subprocess.Popen(command(server, "--seconds", "600", "--rate", "300", "--region", lost), text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -157,7 +148,7 @@ def a_drill_that_is_ended_has_its_region_back(directory):
                 running.kill()
         expect_equal((running.returncode, told), (1, ""), f"a drill that is ended before the loss: {beside}")
         expect("ended by a signal" in beside, f"the reason: {beside}")
-        expect(is_well(server), f"all regions are well: {server.list()}")
+        expect(server.is_well(), f"all regions are well: {server.list()}")
     with subprocess.Popen(command(server, "--seconds", "8", "--rate", "300", "--region", lost), text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
@@ -168,7 +159,7 @@ def a_drill_that_is_ended_has_its_region_back(directory):
             running.kill()
     expect_equal((running.returncode, told), (1, ""), f"a drill that is ended: {beside}")
     expect(f"{lost} was lost, and comes back" in beside, f"what was done: {beside}")
-    wait_until(lambda: is_well(server), 60, f"{lost} is back")
+    wait_until(lambda: server.is_well(), 60, f"{lost} is back")
     expect_equal([name for name in topics(server) if name.startswith("drill")], [], "topics that are left")
     expect(server.stop(), "an orderly stop")
 

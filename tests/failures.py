@@ -124,17 +124,21 @@ class Hand:
 
     def __init__(self, server):
         self.server = server
-        leads = next(name for name, region in server.list().items() if region["leads"])
+        leads = server.leaders()[0]
         others = [name for name in server.agents if name != leads]
         self.names = dict(zip("LMN", [leads, *others]))
 
     def switch(self, region):
         return self.server.data / "nodes" / "away" / region
 
-    def take(self, parts):
+    def named(self, parts):
+        """(region, what of it) of each part; of a whole region, nothing."""
         for part in parts:
             letter, _, what = part.partition(" ")
-            region = self.names[letter]
+            yield self.names[letter], what
+
+    def take(self, parts):
+        for region, what in self.named(parts):
             if what == "bucket":
                 self.switch(region).touch()
             elif what:
@@ -143,9 +147,7 @@ class Hand:
                 self.server.region("kill", region)
 
     def give_back(self, parts):
-        for part in parts:
-            letter, _, what = part.partition(" ")
-            region = self.names[letter]
+        for region, what in self.named(parts):
             if what == "bucket":
                 self.switch(region).unlink()
             elif what:
@@ -154,19 +156,13 @@ class Hand:
                 self.server.region("restore", region)
 
 
-def is_well(server):
-    told = server.list().values()
-    return all(region["bucket"] == "ok" and region["running"] == region["processes"] for region in told) and any(region["leads"] for region in told)
-
-
 def are_shown(server, hand, parts):
     """Whether `seaway region list` tells what is lost, as far as a control node is left to tell it."""
     told = server.list()
     if all(region["bucket"] == "?" for region in told.values()):
         return True
-    for part in parts:
-        letter, _, what = part.partition(" ")
-        region = told[hand.names[letter]]
+    for name, what in hand.named(parts):
+        region = told[name]
         is_told = {
             "bucket": region["bucket"] != "ok",
             "": region["bucket"] != "ok" and region["running"] == 0,
@@ -176,9 +172,9 @@ def are_shown(server, hand, parts):
     return True
 
 
-def walk(server, clients, row, goes_on):
-    """One row of the table."""
-    wait_until(lambda: is_well(server), HEALED_S, "all is well before")
+def walk(server, clients, row):
+    """Whether writes, and reads, go on while the parts of a row are lost."""
+    wait_until(lambda: server.is_well(), HEALED_S, "all is well before")
     hand, parts = Hand(server), LOST[row]
     began = time.monotonic()
     hand.take(parts)
@@ -193,7 +189,7 @@ def walk(server, clients, row, goes_on):
     hand.give_back(parts)
     healed = time.monotonic()
     expect(clients.are_acknowledged(HEALED_S), f"records are not acknowledged {HEALED_S} s after all is back")
-    wait_until(lambda: is_well(server), HEALED_S, "all is well again")
+    wait_until(lambda: server.is_well(), HEALED_S, "all is well again")
     expect(clients.can_read(HEALED_S), "a record that was acknowledged is not found after all is back")
     print(f"  {row}: writes {writes} ({written_s:.1f} s), reads {reads}, well again after {time.monotonic() - healed:.1f} s; seen: {shown}", flush=True)
     return writes, reads
@@ -207,13 +203,13 @@ def main():
         server.start()
         flawed = []
         try:
-            wait_until(lambda: is_well(server), HEALED_S, "all is well")
+            wait_until(lambda: server.is_well(), HEALED_S, "all is well")
             clients = Clients(",".join(server.agents.values()))
             clients.create_topic()
             clients.write(100)
             expect(clients.are_acknowledged(30), "records are acknowledged while all is well")
             for row in chosen:
-                found = walk(server, clients, row, rows[row])
+                found = walk(server, clients, row)
                 if found != rows[row]:
                     flawed.append(f"{row}: (writes, reads) {found}, by the table {rows[row]}")
             expect(server.stop(), "an orderly stop")

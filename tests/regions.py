@@ -89,6 +89,14 @@ class Regions(servers.Seaway):
         told = json.loads(self.seaway("status", "--json"))
         return {node["region"] for node in told["nodes"] if node["role"] == "control"}
 
+    def leaders(self):
+        return [name for name, region in self.list().items() if region["leads"]]
+
+    def is_well(self):
+        """Whether all that there is runs, every bucket is used, and a region leads."""
+        told = self.list().values()
+        return all(region["bucket"] == "ok" and region["running"] == region["processes"] for region in told) and any(region["leads"] for region in told)
+
     def is_running(self, region):
         return all(node["pid"] for node in self.nodes if node["region"] == region)
 
@@ -124,21 +132,18 @@ class RegionTest(judged.Judged):
         if set(states.values()) != {"ok"}:
             raise AssertionError(f"the buckets are {states} after all regions are back")
 
-    def leaders(self):
-        return [name for name, region in self.server.list().items() if region["leads"]]
-
     def prefer(self, number):
         """Has a region lead that does not, by an operator's word."""
         self.await_acknowledgements(20)
-        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
-        leads = self.leaders()[0]
+        wait_until(lambda: len(self.server.leaders()) == 1, 30, "one region leads")
+        leads = self.server.leaders()[0]
         others = [name for name in self.server.agents if name != leads]
         region = others[number % len(others)]
         wait_until(lambda: region in self.server.registered(), 30, f"the control node of {region} is known to the others")
         before, gap = self.history.acknowledged, judged.Gap(self.history)
         self.history.event("fault", f"{region} is preferred")
         self.server.region("prefer", region)
-        wait_until(lambda: self.leaders() == [region], 30, f"{region} leads")
+        wait_until(lambda: self.server.leaders() == [region], 30, f"{region} leads")
         self.await_acknowledgements(20)
         gap.over.set()
         told = self.server.list()[region]
@@ -151,16 +156,16 @@ class RegionTest(judged.Judged):
     def slow(self):
         """The region that leads becomes slow."""
         self.await_acknowledgements(20)
-        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
-        leads = self.leaders()[0]
+        wait_until(lambda: len(self.server.leaders()) == 1, 30, "one region leads")
+        leads = self.server.leaders()[0]
         file = self.server.data / "nodes" / "away" / f"{leads}.slow"
         self.history.event("fault", f"{leads} is slow")
         began = patience.now_s()
         file.write_text("10")
         try:
-            wait_until(lambda: self.leaders() not in ([leads], []), SLOW_LED_S, f"{leads}, which is slow, is led elsewhere")
+            wait_until(lambda: self.server.leaders() not in ([leads], []), SLOW_LED_S, f"{leads}, which is slow, is led elsewhere")
             self.slow_s.append(patience.now_s() - began)
-            told = self.server.list()[self.leaders()[0]]
+            told = self.server.list()[self.server.leaders()[0]]
             if told["lead_because"] != "faster":
                 raise AssertionError(f"{told['region']} leads because of {told['lead_because']}, not because it is faster")
             self.await_acknowledgements(20)
@@ -171,8 +176,8 @@ class RegionTest(judged.Judged):
     def lose(self, which):
         """Loses the region that leads, or another one, and has it back."""
         self.await_acknowledgements(20)
-        wait_until(lambda: len(self.leaders()) == 1, 30, "one region leads")
-        leads = self.leaders()[0]
+        wait_until(lambda: len(self.server.leaders()) == 1, 30, "one region leads")
+        leads = self.server.leaders()[0]
         lost = leads if which == "leader" else self.random.choice([name for name in self.server.agents if name != leads])
         self.await_safe(lost)
         self.history.event("fault", f"{lost} is lost ({which})")
