@@ -24,14 +24,9 @@ impl Counted {
 
 #[async_trait]
 impl Control for Counted {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call_for(&self, call: Call, awaited_at: Option<Instant>) -> Result<Answer, Error> {
         self.metrics.control_calls.increment();
-        self.control.call(call).await
-    }
-
-    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
-        self.metrics.control_calls.increment();
-        self.control.call_for_client(call, awaited_at).await
+        self.control.call_for(call, awaited_at).await
     }
 
     fn notices(&self) -> Notices {

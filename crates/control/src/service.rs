@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use host::clock::Instant;
 use journal::entry::Position as Applied;
 use journal::node::{ProposeError, Refusal};
 use journal::replica::Grown;
@@ -328,8 +329,12 @@ impl Node {
 
 #[async_trait]
 impl Control for Node {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
-        self.answer(call, &Asked::by(Speaker::Believed)).await
+    async fn call_for(&self, call: Call, awaited_at: Option<Instant>) -> Result<Answer, Error> {
+        let asked = Asked {
+            awaited_at,
+            ..Asked::by(Speaker::Believed)
+        };
+        self.answer(call, &asked).await
     }
 
     fn notices(&self) -> Notices {

@@ -120,12 +120,8 @@ impl Cluster {
 
 #[async_trait]
 impl Control for Cluster {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
-        self.inner.call(call, None).await
-    }
-
-    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
-        self.inner.call(call, Some(awaited_at)).await
+    async fn call_for(&self, call: Call, awaited_at: Option<Instant>) -> Result<Answer, Error> {
+        self.inner.call(call, awaited_at).await
     }
 
     fn notices(&self) -> Notices {

@@ -28,13 +28,13 @@ pub const LATE_AFTER: Duration = Duration::from_secs(2);
 /// A control node, in this process or elsewhere.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
-    async fn call(&self, call: Call) -> Result<Answer, Error>;
+    /// A call for a client that was found to wait for the answer at a time of this process's boot clock: the node refuses to change anything by
+    /// one that it is given [`LATE_AFTER`] later or more. `None` if it does no harm late. Whatever passes calls on must pass that on.
+    async fn call_for(&self, call: Call, awaited_at: Option<Instant>) -> Result<Answer, Error>;
 
-    /// The same for a client that was found to wait for the answer at a time of this process's boot clock: a node elsewhere that receives
-    /// the call [`LATE_AFTER`] later or more refuses it. Whatever passes calls on must pass that on; in one process nothing is late.
-    async fn call_for_client(&self, call: Call, awaited_at: Instant) -> Result<Answer, Error> {
-        let _ = awaited_at;
-        self.call(call).await
+    /// A call that does no harm late.
+    async fn call(&self, call: Call) -> Result<Answer, Error> {
+        self.call_for(call, None).await
     }
 
     /// Notices of what is applied from now on: first of all a message that says from where on, and at least each quarter of a
@@ -84,10 +84,7 @@ impl Client {
     }
 
     async fn ask(&self, call: Call) -> Result<Answer, Error> {
-        match self.awaited_at {
-            Some(at) => self.control.call_for_client(call, at).await,
-            None => self.control.call(call).await,
-        }
+        self.control.call_for(call, self.awaited_at).await
     }
 
     /// Notices of what is applied from now on.

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use host::clock::Instant;
 use meta::endpoint::PLAINTEXT;
 use meta::ids::Incarnation;
 use rpc::notice::Notices;
@@ -173,7 +174,7 @@ struct Gate {
 
 #[async_trait]
 impl Control for Gate {
-    async fn call(&self, call: Call) -> Result<Answer, rpc::Error> {
+    async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, rpc::Error> {
         let value = if call == Call::Barrier {
             self.barriers.fetch_add(1, Relaxed);
             self.open.acquire().await.unwrap().forget();
@@ -239,7 +240,7 @@ const BARRIER: Position = Position(9);
 
 #[async_trait]
 impl Control for Behind {
-    async fn call(&self, call: Call) -> Result<Answer, rpc::Error> {
+    async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, rpc::Error> {
         let value = match call {
             Call::Barrier => Return::Done,
             Call::View { at: BARRIER, .. } => {

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use control::answer::{Freshness, Step, conclude, step};
 use control::membership::proposal;
 use futures::StreamExt;
+use host::clock::Instant;
 use meta::Command;
 use meta::State;
 use meta::command::{ConfigChanges, ControlNode, CreateTopic};
@@ -263,7 +264,7 @@ fn notice(event: Event, version: u64) -> Option<Notice> {
 
 #[async_trait]
 impl Control for Fake {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, Error> {
         let mut call = call;
         if self.leaderless.load(Relaxed) {
             return Err(Error::NotLeader { leader: None });

@@ -48,6 +48,29 @@ async fn skip(node: &Node, incarnation: Incarnation, number: u64) -> FileReply {
     }
 }
 
+/// An agent in the same process may have stood still with a call in its hands as any other.
+#[tokio::test]
+async fn what_a_client_awaited_long_ago_changes_nothing() {
+    let bucket = bucket();
+    let shared: Arc<dyn Bucket> = Arc::<Faulty>::clone(&bucket);
+    let engine = Box::new(journal::object::Object::new(Arc::clone(&shared), 0));
+    let (node, _tasks) = Node::start(&settings(&[], None), engine, shared);
+    assert_eq!(node.lead().await, Ok(()));
+    let file = FileId {
+        incarnation: registered(&node).await,
+        number: 1,
+    };
+    let skip = Call::Propose(Box::new(Command::SkipFile { file }));
+    let now = host::clock::now();
+    let long_ago = Instant::from_micros(now.as_micros() - rpc::LATE_AFTER.as_micros() as u64);
+    let late = node.call_for(skip.clone(), Some(long_ago)).await;
+    assert!(
+        matches!(late, Err(rpc::Error::Unavailable { .. })),
+        "{late:?}"
+    );
+    assert!(node.call_for(skip, Some(now)).await.is_ok());
+}
+
 /// What waits while nobody leads comes in any order, all at once; answered one by one it would take an entry each.
 #[tokio::test]
 async fn calls_that_overtake_each_other_share_two_entries_and_none_is_sent_back() {

@@ -68,7 +68,7 @@ impl Drop for Waits {
 
 #[async_trait]
 impl Control for Node {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, Error> {
         self.calls.fetch_add(1, SeqCst);
         if let Call::Bounds(_) = call {
             self.waiting.fetch_add(1, SeqCst);
@@ -249,7 +249,7 @@ async fn a_node_learns_by_its_own_clock_how_long_a_call_was_under_way() {
             host::clock::now().as_micros() - Duration::from_secs(seconds).as_micros() as u64,
         );
         // The first time the caller does not know the node's clock, and finds out.
-        let answered = cluster.call_for_client(housekeep(), awaited_at).await;
+        let answered = cluster.call_for(housekeep(), Some(awaited_at)).await;
         assert_eq!(answered.unwrap().at, Position(7));
     }
     cluster.call(housekeep()).await.unwrap();

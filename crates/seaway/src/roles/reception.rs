@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use async_trait::async_trait;
 use host::backoff::Backoff;
+use host::clock::Instant;
 use host::log_limit::LogLimit;
 use link::reception::{Reception, introduce};
 use link::{Caller, Cluster};
@@ -87,7 +88,7 @@ impl Received {
 
 #[async_trait]
 impl Control for Received {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call_for(&self, call: Call, awaited_at: Option<Instant>) -> Result<Answer, Error> {
         let registers = match &call {
             Call::Propose(command) => matches!(**command, Command::RegisterControlNode(_)),
             _ => false,
@@ -95,7 +96,7 @@ impl Control for Received {
         if registers && let Some(rejection) = self.rejection().await {
             return Err(rejection);
         }
-        let mut calling = pin!(self.cluster.call(call));
+        let mut calling = pin!(self.cluster.call_for(call, awaited_at));
         if let Ok(answer) = host::clock::timeout(LOOK_AFTER, &mut calling).await {
             return answer;
         }

@@ -109,6 +109,7 @@ mod tests {
 
     use async_trait::async_trait;
     use futures::future::join_all;
+    use host::clock::Instant;
     use rpc::Control;
     use rpc::notice::Notices;
     use rpc::{Answer, Call, Position, Return};
@@ -121,7 +122,7 @@ mod tests {
 
     #[async_trait]
     impl Control for Leader {
-        async fn call(&self, call: Call) -> Result<Answer, Error> {
+        async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, Error> {
             let Call::Heartbeats(members) = call else {
                 panic!("not of heartbeats: {call:?}");
             };

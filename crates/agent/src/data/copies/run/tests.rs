@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use control::answer::{Freshness, Step, conclude, step};
+use host::clock::Instant;
 use meta::command::{Bucket as Placed, Command, CreateTopic, DropCopies, Placement, RegisterAgent};
 use meta::commit::{Batch, CommitFile};
 use meta::endpoint::Endpoint;
@@ -77,7 +78,7 @@ impl Fake {
 
 #[async_trait]
 impl Control for Fake {
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    async fn call_for(&self, call: Call, _: Option<Instant>) -> Result<Answer, Error> {
         host::clock::sleep(Duration::from_millis(2)).await;
         let told = step(&self.0.lock().unwrap(), call, Freshness::Current)?;
         let value = match told {
