@@ -14,6 +14,10 @@ use wire::messages::fetch::{
     FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, PartitionData,
 };
 use wire::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use wire::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use wire::text::Str;
 
 use crate::history::{Act, Assign, Bounds, From, Kind};
 use crate::payload::{self, Polled};
@@ -24,6 +28,7 @@ use super::{KEYS, Town, key_parts};
 
 const FETCH_VERSION: i16 = 12;
 const LIST_VERSION: i16 = 6;
+const COMMIT_VERSION: i16 = 7;
 /// A request without an answer is asked elsewhere.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a fetch may wait for records.
@@ -37,6 +42,35 @@ pub(super) struct Fetched {
     pub(super) records: Polled,
     /// Keys whose position is gone.
     pub(super) reset: Vec<&'static str>,
+}
+
+/// Commits an offset of a group that has no members, for one partition.
+pub(super) async fn commit(
+    client: &mut Client,
+    group: Str,
+    offset: i64,
+    patience: Duration,
+) -> Result<(), Broken> {
+    let (topic, partition_index) = key_parts(KEYS[1]);
+    let request = OffsetCommitRequest {
+        group_id: group,
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![OffsetCommitRequestPartition {
+                partition_index,
+                committed_offset: offset,
+                committed_leader_epoch: -1,
+                ..OffsetCommitRequestPartition::default()
+            }],
+            ..OffsetCommitRequestTopic::default()
+        }],
+        ..OffsetCommitRequest::default()
+    };
+    let answer = client.call(&request, COMMIT_VERSION, patience).await?;
+    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut codes = partitions.map(|partition| partition.error_code);
+    codes.all(|code| code == 0).then_some(()).ok_or(Broken)
 }
 
 /// Fetches once from these positions, and moves them.

@@ -7,12 +7,10 @@ use std::time::Duration;
 use host::clock;
 use host::seeded::{self, Place};
 use meta::ids::Incarnation;
-use wire::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
+use wire::text::Str;
 
 use super::client::{Broken, Client, Positions};
-use super::{Book, KEYS, Town, consumer, key_parts, nemesis, probe};
+use super::{Book, KEYS, Town, consumer, nemesis, probe};
 
 /// The clients that measure are at places from here on.
 const FIRST_GAUGE: u16 = 300;
@@ -412,30 +410,6 @@ async fn read_on(
     Ok(())
 }
 
-/// Commits an offset of a group that has no members.
-async fn commit(client: &mut Client, agent: Place, offset: i64) -> Result<(), Broken> {
-    let (topic, partition_index) = key_parts(KEYS[1]);
-    let request = OffsetCommitRequest {
-        group_id: format!("gauge-{}", agent.0).into(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic {
-            name: topic.into(),
-            partitions: vec![OffsetCommitRequestPartition {
-                partition_index,
-                committed_offset: offset,
-                committed_leader_epoch: -1,
-                ..OffsetCommitRequestPartition::default()
-            }],
-            ..OffsetCommitRequestTopic::default()
-        }],
-        ..OffsetCommitRequest::default()
-    };
-    let answer = client.call(&request, 7, PATIENCE).await?;
-    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-    let mut codes = partitions.map(|partition| partition.error_code);
-    codes.all(|code| code == 0).then_some(()).ok_or(Broken)
-}
-
 /// Asks one thing after the other of one agent, until one is acknowledged that was sent since the leader's end.
 async fn ask_on(town: Arc<Town>, agent: Place, what: What, measure: Measure) {
     let mut client = Client::new(vec![agent]);
@@ -452,7 +426,10 @@ async fn ask_on(town: Arc<Town>, agent: Place, what: What, measure: Measure) {
                 }
                 written.map(drop)
             }
-            What::Offset => commit(&mut client, agent, count.into()).await,
+            What::Offset => {
+                let group = Str::from(format!("gauge-{}", agent.0));
+                consumer::commit(&mut client, group, count.into(), PATIENCE).await
+            }
             What::Reading => read_on(&town, &mut client, &mut positions).await,
         };
         if done.is_ok() && !is_ready {

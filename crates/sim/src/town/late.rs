@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use host::clock;
 use host::seeded::{self, Place};
-use wire::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-    OffsetCommitResponse,
-};
 use wire::messages::offset_fetch::OffsetFetchRequest;
 use wire::text::Str;
 
-use super::client::{Broken, Client};
-use super::{KEYS, Town, key_parts, nemesis};
+use super::client::Client;
+use super::consumer::commit;
+use super::{Town, nemesis};
 
 const GROUP: Str = Str::from_static("late");
 /// The offsets that are committed: before all, the one that is held up, and the one that is committed meanwhile.
@@ -71,16 +68,14 @@ pub(super) async fn try_one(town: &Arc<Town>) {
 /// is committed once the way is open again.
 async fn hold_up(town: &Arc<Town>, held: Place, other: Place) -> i64 {
     let (mut first, mut second) = (Client::new(vec![held]), Client::new(vec![other]));
-    let begun = commit(BEGUN);
-    while !is_done(first.call(&begun, 7, PATIENCE).await) {}
+    while commit(&mut first, GROUP, BEGUN, PATIENCE).await.is_err() {}
     nemesis::tell(town, format!("commits of {} are held up", held.0));
     let until_us = seeded::now_us() + HELD_US;
     for control in &town.controls {
         seeded::cut(held, *control, until_us);
     }
-    drop(first.call(&commit(EARLY), 7, GIVES_UP_AFTER).await);
-    let later = commit(LATER);
-    while !is_done(second.call(&later, 7, PATIENCE).await) {}
+    let _given_up = commit(&mut first, GROUP, EARLY, GIVES_UP_AFTER).await;
+    while commit(&mut second, GROUP, LATER, PATIENCE).await.is_err() {}
     clock::sleep(AFTERWARDS).await;
     loop {
         let request = OffsetFetchRequest {
@@ -98,30 +93,4 @@ async fn hold_up(town: &Arc<Town>, held: Place, other: Place) -> i64 {
             return committed;
         }
     }
-}
-
-/// A commit of a client that is no member.
-fn commit(offset: i64) -> OffsetCommitRequest {
-    let (topic, partition_index) = key_parts(KEYS[1]);
-    OffsetCommitRequest {
-        group_id: GROUP,
-        generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic {
-            name: topic.into(),
-            partitions: vec![OffsetCommitRequestPartition {
-                partition_index,
-                committed_offset: offset,
-                committed_leader_epoch: -1,
-                ..OffsetCommitRequestPartition::default()
-            }],
-            ..OffsetCommitRequestTopic::default()
-        }],
-        ..OffsetCommitRequest::default()
-    }
-}
-
-fn is_done(answer: Result<OffsetCommitResponse, Broken>) -> bool {
-    let topics = answer.iter().flat_map(|answer| &answer.topics);
-    let mut partitions = topics.flat_map(|topic| &topic.partitions).peekable();
-    partitions.peek().is_some() && partitions.all(|partition| partition.error_code == 0)
 }
