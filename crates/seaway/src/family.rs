@@ -28,8 +28,8 @@ use crate::running::{Signals, listen};
 const GONE: &[u8] = b" (deleted)";
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A process that is killed has ended within this time.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// A process that is killed has ended within this time, which is less than who asks for that waits for the answer.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a process may take to end before it is killed. Nobody waits for clients to leave when all end together.
 const END_LIMIT: Duration = Duration::from_secs(8);
 /// Requests that may wait.

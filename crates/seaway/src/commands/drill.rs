@@ -105,9 +105,9 @@ async fn prepare(arguments: &Arguments, cluster: &Cluster<'_>) -> Result<Plan> {
     cluster.check_well().await?;
     let leader = cluster.leader().await?;
     let region = arguments.region.as_ref().unwrap_or(&leader).clone();
-    let stamp = stamp(host::clock::wall_millis());
+    let seconds = host::clock::wall_millis() / 1_000;
     Ok(Plan {
-        topic: format!("drill-region-loss-{stamp}"),
+        topic: format!("drill-region-loss-{seconds}"),
         partitions: PARTITIONS,
         region,
         leader,
@@ -126,34 +126,5 @@ async fn restored(outcome: Result<Report>, cluster: &Cluster<'_>) -> Result<Repo
         (Ok(report), Ok(Some(_))) => Ok(report),
         (Ok(_), Err(lost)) => Err(lost),
         (Err(error), Err(lost)) => Err(lost.context(format!("{error:#}"))),
-    }
-}
-
-/// A time as a part of a name, `20261121T132824Z`: of milliseconds since 1970, in the Gregorian calendar.
-fn stamp(millis: u64) -> String {
-    let seconds = millis / 1_000;
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1 March of the year 0, so that the leap day is the last of its year.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_times() {
-        assert_eq!(stamp(0), "19700101T000000Z");
-        assert_eq!(stamp(951_782_400_007), "20000229T000000Z");
-        assert_eq!(stamp(1_795_267_704_000), "20261121T132824Z");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -101,7 +101,8 @@ async fn list(arguments: &Arguments) -> Result<Listed> {
             bail!("{base}: {}", page.trim_end());
         }
         let mut page: Value = serde_json::from_str(&page)?;
-        listed.journal_index = page["journal_index"].as_u64().unwrap_or(0);
+        let index = page["journal_index"].as_u64();
+        listed.journal_index = index.context("the page does not say which entry it is of")?;
         check_region(arguments, &page["regions"])?;
         let suspects = page["suspects"].as_array().into_iter().flatten();
         let suspects = suspects.filter_map(Value::as_str).map(str::to_owned);

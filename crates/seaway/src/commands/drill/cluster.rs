@@ -19,8 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_AT_COPIES_EVERY: Duration = Duration::from_millis(500);
 /// How long a region may take to lead: changes of leader take some seconds at most.
 const LEAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long the processes of a region may take to end that are killed.
-const END_LIMIT: Duration = Duration::from_secs(20);
 /// How long a region may take to start and be counted again.
 const REJOIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a bucket may take to be completed: the youngest files are left alone for `upload.timeout.ms` and ten seconds.
@@ -108,30 +106,10 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Loses a region, and waits until none of its processes runs.
+    /// Loses a region: none of its processes runs any more.
     pub async fn kill(&self, region: &str) -> Result<()> {
         *self.lost.borrow_mut() = Some(region.to_owned());
-        order(&self.endpoints()?, region, "kill").await?;
-        let deadline = clock::now() + END_LIMIT;
-        while self.running(region)? > 0 {
-            let late = || {
-                anyhow!(
-                    "the processes of {region} still run {} s after they were killed: `seaway node list` names them",
-                    END_LIMIT.as_secs()
-                )
-            };
-            pause(deadline, LOOK_EVERY, late).await?;
-        }
-        Ok(())
-    }
-
-    fn running(&self, region: &str) -> Result<usize> {
-        let endpoints = self.endpoints()?;
-        let own = endpoints
-            .nodes
-            .iter()
-            .filter(|node| node.region.as_deref() == Some(region));
-        Ok(own.filter(|node| node.pid.is_some()).count())
+        order(&self.endpoints()?, region, "kill").await
     }
 
     /// Has the lost region back, if one is; yields its name.
