@@ -17,6 +17,7 @@ use crate::links::Certificates;
 use crate::version::VERSION;
 use crate::{leading, timing};
 
+mod by_bucket;
 mod lags;
 mod nodes;
 pub mod offsets;

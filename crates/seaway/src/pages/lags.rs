@@ -9,6 +9,8 @@ use meta::short::Only;
 use serde_json::{Value, json};
 use store::buckets::State;
 
+use super::by_bucket::{family, head};
+
 /// Partitions that are looked at before commands may be applied.
 const AT_ONCE: usize = 256;
 /// Partitions that are looked at for one page. If more are behind, what is told is of these.
@@ -129,8 +131,10 @@ impl Lags {
     /// The partitions that are furthest behind, by name.
     fn furthest(&self, text: &mut String, control: &control::Node, states: &[State]) {
         let name = "seaway_partition_behind_records";
-        let help = "Records by which a partition is behind in a bucket: of each bucket the 20 partitions that are furthest behind.";
-        head(text, name, help);
+        let help = format!(
+            "Records by which a partition is behind in a bucket: of each bucket the {NAMED_MAX} partitions that are furthest behind."
+        );
+        head(text, name, &help);
         for state in states {
             let lag = self.of.get(&state.number).into_iter();
             for (records, id) in lag.flat_map(|lag| &lag.furthest) {
@@ -154,25 +158,4 @@ fn named(control: &control::Node, id: PartitionId) -> Option<(String, u32)> {
         let topic = state.topic_by_id(partition.topic())?;
         Some((topic.name.clone(), partition.index()))
     })
-}
-
-fn head(text: &mut String, name: &str, help: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-}
-
-fn family(
-    text: &mut String,
-    states: &[State],
-    name: &str,
-    help: &str,
-    value: impl Fn(&State) -> Option<u64>,
-) {
-    head(text, name, help);
-    for state in states {
-        if let Some(value) = value(state) {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name}{{bucket=\"{}\"}} {value}", state.name);
-        }
-    }
 }

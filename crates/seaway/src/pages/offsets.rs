@@ -1,6 +1,7 @@
 //! Up to where each region's bucket holds all records of partitions, page by page, as a control node knows it.
 
 use hyper::StatusCode;
+use meta::State;
 use meta::behind::{Held, SafeOffset};
 use meta::ids::PartitionId;
 use serde_json::{Map, Value, json};
@@ -67,7 +68,33 @@ fn wanted(path: &str) -> Option<Wanted> {
 
 fn told(control: &control::Node, buckets: &[buckets::State], wanted: &Wanted) -> Option<Value> {
     let index = control.journal_status().index;
-    let (rows, next) = control.with_state(|state| match wanted {
+    let (told, suspects) = control.with_state(|state| {
+        let suspects = state.suspect_buckets();
+        let suspects: Vec<u32> = suspects.map(|(number, _)| number).collect();
+        (told_of(state, buckets, wanted), suspects)
+    });
+    let (rows, next) = told?;
+    let suspects = buckets
+        .iter()
+        .filter(|bucket| suspects.contains(&bucket.number));
+    let suspects: Vec<&str> = suspects.map(|bucket| bucket.name.as_str()).collect();
+    let regions: Vec<&str> = buckets.iter().map(|bucket| bucket.name.as_str()).collect();
+    Some(json!({
+        "journal_index": index,
+        "regions": regions,
+        "suspects": suspects,
+        "partitions": rows,
+        "next": next,
+    }))
+}
+
+/// The partitions of a page, and the path of the next one; `None` if there is no such topic.
+fn told_of(
+    state: &State,
+    buckets: &[buckets::State],
+    wanted: &Wanted,
+) -> Option<(Vec<Value>, Option<String>)> {
+    match wanted {
         Wanted::Behind { after } => {
             let page = state.behind(*after, PARTITIONS_MAX);
             let rows = page.partitions.iter().filter_map(|held| {
@@ -86,23 +113,7 @@ fn told(control: &control::Node, buckets: &[buckets::State], wanted: &Wanted) ->
             let next = (end < topic.partitions.len()).then(|| format!("{TOPIC}{name}/{end}"));
             Some((rows.collect(), next))
         }
-    })?;
-    let suspects: Vec<u32> = control.with_state(|state| {
-        let suspects = state.suspect_buckets();
-        suspects.map(|(number, _)| number).collect()
-    });
-    let suspects = buckets
-        .iter()
-        .filter(|bucket| suspects.contains(&bucket.number));
-    let suspects: Vec<&str> = suspects.map(|bucket| bucket.name.as_str()).collect();
-    let regions: Vec<&str> = buckets.iter().map(|bucket| bucket.name.as_str()).collect();
-    Some(json!({
-        "journal_index": index,
-        "regions": regions,
-        "suspects": suspects,
-        "partitions": rows,
-        "next": next,
-    }))
+    }
 }
 
 fn row(topic: &str, held: &Held, buckets: &[buckets::State]) -> Value {

@@ -1,12 +1,12 @@
 //! What each bucket of several lacks, and whether it is suspect, as a control node knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use meta::short::Shortage;
 use serde_json::{Value, json};
 use store::buckets::{Buckets, State};
 
+use super::by_bucket::family;
 use super::lags::Lags;
 
 fn known(control: &control::Node) -> BTreeMap<u32, (Shortage, Option<u64>)> {
@@ -57,31 +57,32 @@ pub(super) fn metrics(text: &mut String, control: &control::Node, buckets: &Buck
     if states.len() > 1 {
         suspicion(text, &states, &suspects(control));
     }
-    let mut family = |name: &str, help: &str, value: fn(&Shortage) -> u64| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for state in &states {
-            if let Some((short, _)) = known.get(&state.number) {
-                let _ = writeln!(text, "{name}{{bucket=\"{}\"}} {}", state.name, value(short));
-            }
-        }
-    };
+    let short = |state: &State| Some(known.get(&state.number)?.0);
     if states.len() > 1 {
-        let help = "Files that a bucket lacks and others hold.";
-        family("seaway_bucket_short_files", help, |short| short.files);
-        let help = "Bytes of files that a bucket lacks and others hold.";
-        family("seaway_bucket_short_bytes", help, |short| short.bytes);
+        family(
+            text,
+            &states,
+            "seaway_bucket_short_files",
+            "Files that a bucket lacks and others hold.",
+            |state| Some(short(state)?.files),
+        );
+        family(
+            text,
+            &states,
+            "seaway_bucket_short_bytes",
+            "Bytes of files that a bucket lacks and others hold.",
+            |state| Some(short(state)?.bytes),
+        );
         Lags::of(control).metrics(text, control, &states);
     }
 }
 
 fn suspicion(text: &mut String, states: &[State], suspects: &BTreeSet<u32>) {
-    let name = "seaway_bucket_suspect";
-    let help = "1 while a bucket may have lost what it held, and counts for nothing until that is compared.";
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-    for state in states {
-        let is_suspect = u8::from(suspects.contains(&state.number));
-        let _ = writeln!(text, "{name}{{bucket=\"{}\"}} {is_suspect}", state.name);
-    }
+    family(
+        text,
+        states,
+        "seaway_bucket_suspect",
+        "1 while a bucket may have lost what it held, and counts for nothing until that is compared.",
+        |state| Some(u64::from(suspects.contains(&state.number))),
+    );
 }
